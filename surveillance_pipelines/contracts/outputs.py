@@ -1,0 +1,160 @@
+"""What the platform says: anomalies and signals, one row contract for batch and live, tables and queue alike."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+from surveillance_pipelines.clock import to_iso
+from surveillance_pipelines.contracts.market import BarStatus, Source
+from surveillance_pipelines.hashing import sha256_json
+
+SCHEMA_VERSION: Final = "1.0"
+"""Of the rows and of the messages on the output queue; see docs/output-messages.md."""
+
+AlertStatus = Literal["opened", "confirmed", "retracted"]
+Action = Literal["BUY", "SELL", "HOLD"]
+
+ANOMALY_KINDS: Final = (
+    "volume_spike",
+    "price_gap",
+    "price_volume_divergence",
+    "volatility_burst",
+    "ramping",
+    "pump_and_dump",
+    "marking_the_close",
+    "momentum_ignition",
+    "cross_symbol_divergence",
+)
+"""Kinds that the classifier is trained to tell apart from bars alone."""
+
+UNCLASSIFIED: Final = "unclassified"
+"""The autoencoder finds the bar strange and the classifier knows no name for it: the set of kinds stays open."""
+
+KINDS_NEEDING_ORDER_BOOK: Final = ("spoofing", "layering", "front_running", "insider_dealing")
+"""Named so that nobody looks for them here: they need an order book or account data, and nothing pretends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRow:
+    """The row contract. Instants are microseconds since the epoch, UTC; hashes are hex sha256."""
+
+    id: str
+    schema_version: str = SCHEMA_VERSION
+    event_time: int  # of the last input that the score has seen
+    knowledge_time: int  # when the platform learned that input
+    source: Source
+    source_message_id: str | None
+    symbol: str
+    timeframe: str
+    bar_start: int
+    revision: int
+    bar_status: BarStatus
+    input_hash: str  # of the feature vector, float64 bytes
+    feature_view: str
+    bundle_hash: str  # "warmup" while no model is promoted
+    code_version: str
+    config_hash: str
+    runtime_hash: str
+    score: float
+    threshold: float
+    kind: str
+    confidence: float  # probability of kind, 0..1
+    risk_score: float  # 0..1
+    explanation: dict[str, Any]
+    fallback_used: bool = False
+    warmup: bool = False
+    tenant: str = "default"
+    strategy: str = "surveillance"
+    correlation_id: str | None = None
+    run_id: str | None = None
+    t_received: int | None = None  # live lane only
+    t_computed: int | None = None
+    t_committed: int | None = None
+    t_published: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly(OutputRow):
+    """A bar that looks wrong. One alert per symbol, bar and kind: opened, then confirmed or retracted."""
+
+    alert_status: AlertStatus
+    alert_id: str  # the same for the rows that open, confirm and retract one alert
+    price: float
+    volume: float
+    reconstruction_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal(OutputRow):
+    """A direction call on a closed bar; ``kind`` repeats the action."""
+
+    action: Action
+    price: float
+    buy_probability: float
+    hold_probability: float
+    sell_probability: float
+    horizon_minutes: int
+
+
+IDENTITY_FREE: Final = frozenset(
+    {"knowledge_time", "source_message_id", "correlation_id", "run_id",
+     "t_received", "t_computed", "t_committed", "t_published"}
+)  # fmt: skip
+"""Two rows that differ only here are the same row."""
+
+INSTANT_FIELDS: Final = frozenset(
+    {"event_time", "knowledge_time", "bar_start", "t_received", "t_computed", "t_committed", "t_published"}
+)
+
+
+def row_id(
+    row_type: Literal["anomaly", "signal", "score"],
+    *,
+    kind: str,
+    tenant: str,
+    strategy: str,
+    symbol: str,
+    timeframe: str,
+    bar_start: int,
+    revision: int,
+    bar_status: BarStatus,
+    trigger_message_id: str | None,
+    feature_view: str,
+    bundle_hash: str,
+    config_hash: str,
+) -> str:
+    """Return the deterministic id of an output row, also its MessageDeduplicationId.
+
+    Args:
+        trigger_message_id: the message that caused a provisional row; None for final and revised rows, so that batch
+            and live give the same row the same id.
+    """
+    if (bar_status == "provisional") != (trigger_message_id is not None):
+        raise ValueError(f"expected a trigger message exactly for a provisional row, was {bar_status!r}")
+    return sha256_json(
+        [row_type, kind, tenant, strategy, symbol, timeframe, bar_start, revision, bar_status, trigger_message_id,
+         feature_view, bundle_hash, config_hash]
+    )  # fmt: skip
+
+
+def alert_id(*, tenant: str, symbol: str, timeframe: str, bar_start: int, kind: str) -> str:
+    """Return the id that the opening, confirming and retracting rows of one alert share."""
+    return sha256_json(["alert", tenant, symbol, timeframe, bar_start, kind])
+
+
+def column_names(row_type: type[OutputRow]) -> tuple[str, ...]:
+    """Return the columns of a row type in the order of the contract, which is also the order in PostgreSQL."""
+    return tuple(field.name for field in fields(row_type))
+
+
+def to_record(row: OutputRow) -> dict[str, Any]:
+    """Return a row as a plain dict, instants still in microseconds."""
+    return {name: getattr(row, name) for name in column_names(type(row))}
+
+
+def to_message(row: OutputRow) -> dict[str, Any]:
+    """Return the JSON object that the output queue carries for a row; instants become ISO 8601 UTC (SCH-34)."""
+    record = to_record(row)
+    for name in INSTANT_FIELDS:
+        if record[name] is not None:
+            record[name] = to_iso(record[name])
+    return {"type": type(row).__name__.lower(), **record}

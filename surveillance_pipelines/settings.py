@@ -1,0 +1,107 @@
+"""Every knob of the platform, under its published name. ``.env.example`` explains them to users.
+
+A ``Settings`` is read once, at a boundary (command line, Dagster resource, test), and passed on. Secrets are
+``SecretStr``: they never reach a log, a repr or a run's config.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from surveillance_pipelines.hashing import sha256_json
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+_SCORING_FIELDS = (
+    "tenant",
+    "symbols",
+    "warmup_mode_enabled",
+    "warmup_signal_frequency",
+    "signal_cooldown_seconds",
+    "bar_close_grace_seconds",
+    "sqs_volume_is_cumulative",
+)
+
+
+class Settings(BaseSettings):
+    """The platform's configuration, from the environment and ``.env``."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    # Where things live
+    surveillance_home: Path = Path(".surveillance")
+    database_url: SecretStr | None = None
+    dagster_database_url: SecretStr | None = None
+    mlflow_tracking_uri: str | None = None
+    lake_url: str | None = None
+    lake_endpoint_url: str | None = None
+    model_storage_path: Path | None = None
+    sqs_endpoint_url: str | None = None
+    sqs_queue_url: CommaList = ()
+    output_queue_url: str | None = None
+
+    # AWS
+    aws_access_key_id: SecretStr | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_region: str = "us-east-1"
+
+    # Market data
+    symbols: CommaList = ("AAPL", "GOOGL", "MSFT", "AMZN", "NVDA", "SPY")
+    unknown_symbols: Literal["refuse", "register"] = "refuse"
+    default_calendar: str = "XNYS"
+    use_sqs_data_source: bool = True
+    sqs_polling_interval: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    sqs_max_messages: Annotated[int, Field(ge=1, le=10)] = 10
+    sqs_wait_time: Annotated[int, Field(ge=0, le=20)] = 20
+    sqs_visibility_timeout: Annotated[int, Field(ge=5, le=43_200)] = 60
+    sqs_silence_seconds: Annotated[float, Field(gt=0)] = 300.0
+    sqs_volume_is_cumulative: bool = False
+    bar_close_grace_seconds: Annotated[float, Field(ge=0)] = 2.0
+    fallback_to_yfinance: bool = True
+    yfinance_adjustment: Literal["none", "split", "split+dividend"] = "split"
+    yfinance_batch_size: Annotated[int, Field(ge=1, le=200)] = 20
+    yfinance_max_attempts: Annotated[int, Field(ge=1, le=10)] = 4
+
+    # Live lane
+    publish_scores: Literal["all", "alerts"] = "alerts"
+    drain_window_seconds: Annotated[float, Field(gt=0)] = 300.0
+    drain_idle_seconds: Annotated[float, Field(gt=0)] = 30.0
+    lease_seconds: Annotated[float, Field(gt=0)] = 10.0
+    tenant: str = "default"
+    signal_cooldown_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+    # Models
+    model_training_min_dataset_size: Annotated[int, Field(ge=1)] = 1000
+    model_training_max_duration_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    model_quality_threshold_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.75
+    model_retraining_schedule: str = ""
+    warmup_mode_enabled: bool = True
+    warmup_signal_frequency: Annotated[float, Field(gt=0)] = 60.0
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("sqs_queue_url", "symbols", mode="before")
+    @classmethod
+    def _split_on_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("surveillance_home", "model_storage_path", mode="after")
+    @classmethod
+    def _make_absolute(cls, value: Path | None) -> Path | None:
+        # A Dagster run starts in another working directory than the command that launched it.
+        return value if value is None else value.expanduser().absolute()
+
+    @cached_property
+    def models_path(self) -> Path:
+        """Folder of the frozen bundles, ``v1/``, ``v2/``, …"""
+        return self.model_storage_path or self.surveillance_home / "models"
+
+    @cached_property
+    def config_hash(self) -> str:
+        """Hash of the knobs that can change a score; the row contract's ``config_hash``."""
+        return sha256_json({name: getattr(self, name) for name in _SCORING_FIELDS})
