@@ -1,0 +1,66 @@
+# Every target sets itself up: `make demo` and `make test` work on a fresh clone with python3.11, make and git.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MANIFEST := dbt_project/target/manifest.json
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(STAMP) $(MANIFEST)  ## Create .venv with everything pinned, and prepare the dbt manifest
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "expected $(PYTHON) on PATH, found none; install Python 3.11 or run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+DBT_SOURCES := $(shell find dbt_project -type f -not -path '*/target/*' -not -path '*/logs/*')
+
+$(MANIFEST): $(STAMP) $(DBT_SOURCES)
+	$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project
+	@touch $@
+
+.PHONY: demo
+demo: install  ## Run the main job end to end on embedded services and a synthetic market
+	$(BIN)/surveillance demo
+
+.PHONY: dev
+dev: install  ## Open the Dagster UI on the embedded services (after `make demo`: on its runs)
+	$(BIN)/surveillance up
+
+.PHONY: test
+test: install  ## Run the tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+.PHONY: requirements
+requirements: install  ## Run the tests and print the table of requirement ids with their tests and status
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" -q --requirements
+
+.PHONY: check
+check: install  ## Lint, format check, types, Dagster definitions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --warnings
+	$(BIN)/dg check toml
+	$(BIN)/dg check defs
+
+.PHONY: format
+format: install  ## Format and apply the safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: proof
+proof: install  ## Run the slow tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+.PHONY: clean
+clean:  ## Remove what builds and tests leave; .surveillance/ stays (see `surveillance reset`)
+	rm -rf $(VENV) dbt_project/target dbt_project/logs .pytest_cache .ruff_cache .hypothesis
