@@ -1,0 +1,151 @@
+"""Trading sessions as a small table in memory: which session an instant belongs to, and how far into it.
+
+The live lane reads this on every bar, so it is numpy and ``bisect`` only; ``market/calendars.py`` builds the rows once
+from a calendar library.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+
+SESSION_SCHEMA: Final = pl.Schema(
+    {"calendar": pl.String, "session_date": pl.Date, "opens_at": UTC_MICROSECONDS, "closes_at": UTC_MICROSECONDS}
+)
+"""One row per calendar and session; ``closes_at`` is the first instant after the session. Lunch breaks are inside."""
+
+_MINUTE_US: Final = 60_000_000.0
+
+
+@dataclass(frozen=True, eq=False)
+class SessionTable:
+    """The sessions of one calendar, and the way to those of other calendars.
+
+    An instant outside every session belongs to the nearer one: pre-market to the session that follows (negative
+    minutes), post-market to the one before (minutes past its length). The border is half way between close and open.
+    Before the first and after the last row the nearest row answers; ``covers`` says whether that can be trusted.
+
+    Attributes:
+        calendar: name, such as ``XNYS`` or ``24/7``.
+        session_ids: int64[n], ``date.toordinal`` of the session's date.
+        opens_at: int64[n], microseconds since the epoch, UTC, ascending.
+        closes_at: int64[n], the first microsecond after the session.
+        others: tables of further calendars, by name.
+        calendar_of: symbol → calendar; a symbol that is absent trades on this table's own calendar.
+    """
+
+    calendar: str
+    session_ids: npt.NDArray[np.int64]
+    opens_at: npt.NDArray[np.int64]
+    closes_at: npt.NDArray[np.int64]
+    others: Mapping[str, "SessionTable"] = field(default_factory=dict)
+    calendar_of: Mapping[str, str] = field(default_factory=dict)
+    _borders: npt.NDArray[np.int64] = field(init=False, repr=False)
+    _border_list: list[int] = field(init=False, repr=False)
+    _rows: list[tuple[int, int, int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.session_ids) == len(self.opens_at) == len(self.closes_at):
+            raise ValueError("expected session_ids, opens_at and closes_at of one length")
+        if len(self.opens_at) == 0:
+            raise ValueError(f"expected at least one session of calendar {self.calendar!r}, got none: build them first")
+        if np.any(self.closes_at <= self.opens_at) or np.any(self.opens_at[1:] < self.closes_at[:-1]):
+            raise ValueError(f"expected sessions of {self.calendar!r} in order and apart, got overlapping ones")
+        borders = (self.closes_at[:-1] + self.opens_at[1:]) // 2
+        rows = zip(self.session_ids.tolist(), self.opens_at.tolist(), self.closes_at.tolist(), strict=True)
+        object.__setattr__(self, "_borders", borders)
+        object.__setattr__(self, "_border_list", borders.tolist())
+        object.__setattr__(self, "_rows", list(rows))
+
+    @classmethod
+    def from_frame(
+        cls, frame: pl.DataFrame, *, calendar: str | None = None, calendar_of: Mapping[str, str] | None = None
+    ) -> "SessionTable":
+        """Return the table over rows of ``SESSION_SCHEMA``.
+
+        Args:
+            frame: sessions of one or several calendars, any order.
+            calendar: which of them answers for symbols that ``calendar_of`` does not name; needed when there are
+                several.
+            calendar_of: symbol → calendar.
+
+        Raises:
+            ValueError: if the calendar is ambiguous or absent, or a symbol names a calendar that is absent.
+        """
+        names = frame["calendar"].unique().sort().to_list()
+        own = calendar if calendar is not None or len(names) != 1 else names[0]
+        wanted = set((calendar_of or {}).values()) | {own}
+        missing = sorted(str(name) for name in wanted - set(names))
+        if missing:
+            raise ValueError(f"expected sessions of calendars {missing}, got those of {names}: build them first")
+        tables = {name: _single(name, frame.filter(pl.col("calendar") == name)) for name in names}
+        own_table = tables[str(own)]
+        return cls(
+            str(own), own_table.session_ids, own_table.opens_at, own_table.closes_at,
+            others=tables, calendar_of=dict(calendar_of or {}),
+        )  # fmt: skip
+
+    def for_symbol(self, symbol: str) -> "SessionTable":
+        """Return the table of the calendar that ``symbol`` trades on."""
+        calendar = self.calendar_of.get(symbol, self.calendar)
+        return self if calendar == self.calendar else self.others[calendar]
+
+    def position(self, instant: int) -> tuple[int, float, float]:
+        """Return ``(session_id, minute_of_session, session_minutes)`` of an instant in microseconds."""
+        session_id, opens, closes = self._rows[bisect_right(self._border_list, instant)]
+        return session_id, (instant - opens) / _MINUTE_US, (closes - opens) / _MINUTE_US
+
+    def positions(
+        self, instants: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return ``position`` of many instants: int64[n], float64[n], float64[n], equal bit for bit to the scalar."""
+        row = self.rows_of(instants)
+        opens = self.opens_at[row]
+        return self.session_ids[row], (instants - opens) / _MINUTE_US, (self.closes_at[row] - opens) / _MINUTE_US
+
+    def rows_of(self, instants: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Return the row of the session that each instant belongs to."""
+        return np.searchsorted(self._borders, instants, side="right")
+
+    def is_open(self, instant: int) -> bool:
+        """Say whether the market trades at an instant; the opening counts, the closing instant does not."""
+        _, opens, closes = self._rows[bisect_right(self._border_list, instant)]
+        return opens <= instant < closes
+
+    def covers(self, instant: int) -> bool:
+        """Say whether an instant lies between the first opening and the last closing that the table knows."""
+        return self._rows[0][1] <= instant < self._rows[-1][2]
+
+    def session_dates(self) -> list[date]:
+        """Return the dates of the sessions, ascending."""
+        return [date.fromordinal(session_id) for session_id, _, _ in self._rows]
+
+    def with_calendars(self, calendar_of: Mapping[str, str]) -> "SessionTable":
+        """Return the same tables with another mapping from symbol to calendar."""
+        unknown = sorted(set(calendar_of.values()) - set(self.others) - {self.calendar})
+        if unknown:
+            raise ValueError(f"expected sessions of calendars {unknown}, got those of {sorted(self.others)}")
+        return SessionTable(
+            self.calendar, self.session_ids, self.opens_at, self.closes_at,
+            others=self.others, calendar_of=dict(calendar_of),
+        )  # fmt: skip
+
+
+def session_rows(rows: Iterable[tuple[str, date, int, int]]) -> pl.DataFrame:
+    """Return ``(calendar, session date, opens µs, closes µs)`` rows as a frame of ``SESSION_SCHEMA``."""
+    schema = {"calendar": pl.String, "session_date": pl.Date, "opens_at": pl.Int64, "closes_at": pl.Int64}
+    return pl.DataFrame(list(rows), schema=schema, orient="row").cast(dict(SESSION_SCHEMA))
+
+
+def _single(name: str, frame: pl.DataFrame) -> SessionTable:
+    rows = frame.sort("opens_at")
+    ids = np.array([day.toordinal() for day in rows["session_date"].to_list()], dtype=np.int64)
+    opens, closes = (rows[column].dt.timestamp("us").to_numpy() for column in ("opens_at", "closes_at"))
+    return SessionTable(name, ids, opens, closes)

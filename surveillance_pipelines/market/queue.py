@@ -1,0 +1,189 @@
+"""One SQS FIFO queue through boto3: receive, delete, send, extend, measure.
+
+The same code serves AWS and the embedded emulator; only the endpoint differs. SQS cannot be asked for one message
+group, so a shard is a queue, and ``queue_for_symbol`` says which one a symbol belongs to.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, Final, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.queue import AwsCredentials, QueueDepth, Received, SendEntry
+
+BATCH_SIZE: Final = 10
+"""SQS's own limit for every batch call."""
+LONGEST_WAIT_SECONDS: Final = 20
+"""SQS's own limit for a long poll."""
+
+_Item = TypeVar("_Item")
+
+
+class QueueError(RuntimeError):
+    """Some entries of a batch call were not accepted.
+
+    Attributes:
+        failures: index of the entry in the caller's list → what SQS said about it. Entries that are absent here went
+            through.
+    """
+
+    def __init__(self, action: str, queue_url: str, failures: dict[int, str], count: int) -> None:
+        first = next(iter(failures.items()))
+        super().__init__(
+            f"expected {queue_url} to {action} {count} entries, {len(failures)} failed; entry {first[0]}: {first[1]}; "
+            "repeat the failed ones"
+        )
+        self.failures = failures
+
+
+def queue_for_symbol(symbol: str, queue_urls: Sequence[str]) -> str:
+    """Return the queue that carries a symbol.
+
+    The first eight bytes of sha256 of the symbol in UTF-8, read as a big-endian unsigned number, modulo the number of
+    queues. Producers in other languages implement the same rule; docs/producer-contract.md gives test values.
+
+    Raises:
+        ValueError: if there is no queue.
+    """
+    if not queue_urls:
+        raise ValueError("expected at least one queue URL, got none: set SQS_QUEUE_URL")
+    digest = hashlib.sha256(symbol.encode()).digest()
+    return queue_urls[int.from_bytes(digest[:8], "big") % len(queue_urls)]
+
+
+class QueueClient:
+    """One FIFO queue. Botocore repeats throttled and broken calls itself, up to three times."""
+
+    def __init__(
+        self,
+        endpoint_url: str | None,
+        region: str,
+        credentials: AwsCredentials,
+        queue_url: str,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        connect_timeout_seconds: float = 3.0,
+    ) -> None:
+        self.queue_url = queue_url
+        self._clock = clock
+        self._client: Any = boto3.client(
+            "sqs",
+            endpoint_url=endpoint_url,
+            region_name=region,
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key,
+            config=Config(
+                connect_timeout=connect_timeout_seconds,
+                read_timeout=LONGEST_WAIT_SECONDS + 10,  # a long poll answers late on purpose
+                retries={"mode": "standard", "total_max_attempts": 3},
+            ),
+        )
+
+    @cached_property
+    def content_based_dedup(self) -> bool:
+        """Whether SQS derives deduplication ids from the body, so that an id says nothing about the producer's intent."""
+        return self._attributes("ContentBasedDeduplication").get("ContentBasedDeduplication") == "true"
+
+    def receive(
+        self, max_messages: int = BATCH_SIZE, *, wait_seconds: int = 0, visibility_seconds: int
+    ) -> list[Received]:
+        """Return up to ten messages, in order within each group; they stay hidden for ``visibility_seconds``."""
+        response = self._client.receive_message(
+            QueueUrl=self.queue_url,
+            MaxNumberOfMessages=max_messages,
+            WaitTimeSeconds=wait_seconds,
+            VisibilityTimeout=visibility_seconds,
+            MessageSystemAttributeNames=["All"],
+        )
+        received_at = self._clock.now_us()
+        return [_received(message, received_at) for message in response.get("Messages", [])]
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        """Delete messages by receipt handle.
+
+        Raises:
+            QueueError: naming the receipts that were not accepted; the others are gone.
+        """
+        self._in_batches(
+            "delete", self._client.delete_message_batch, [{"ReceiptHandle": receipt} for receipt in receipts]
+        )
+
+    def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
+        """Hide received messages for another ``seconds`` from now; 0 shows them to other readers at once.
+
+        Raises:
+            QueueError: naming the receipts that were not accepted.
+        """
+        entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt in receipts]
+        self._in_batches("extend", self._client.change_message_visibility_batch, entries)
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        """Put messages on the queue, in the order given, and return their message ids.
+
+        Raises:
+            QueueError: naming the entries that were not accepted. A later entry of a group may be on the queue
+                although an earlier one failed.
+        """
+        results = self._in_batches("send", self._client.send_message_batch, [_sent(entry) for entry in entries])
+        return [result["MessageId"] for result in results]
+
+    def depth(self) -> QueueDepth:
+        """Return SQS's approximate counts."""
+        names = (
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        )
+        attributes = self._attributes(*names)
+        return QueueDepth(*(int(attributes.get(name, 0)) for name in names))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _attributes(self, *names: str) -> dict[str, str]:
+        response = self._client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=list(names))
+        return response.get("Attributes", {})
+
+    def _in_batches(self, action: str, call: Any, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Call SQS for each ten entries; every batch is tried before a failure is raised."""
+        results: list[dict[str, Any]] = []
+        failures: dict[int, str] = {}
+        for start, batch in _batches(entries):
+            numbered = [{"Id": str(start + offset), **entry} for offset, entry in enumerate(batch)]
+            response = call(QueueUrl=self.queue_url, Entries=numbered)
+            results += response.get("Successful", [])
+            for failed in response.get("Failed", []):
+                failures[int(failed["Id"])] = f"{failed['Code']}: {failed.get('Message', 'no message')}"
+        if failures:
+            raise QueueError(action, self.queue_url, dict(sorted(failures.items())), len(entries))
+        return sorted(results, key=lambda result: int(result["Id"]))
+
+
+def _batches(items: Sequence[_Item]) -> Iterator[tuple[int, Sequence[_Item]]]:
+    for start in range(0, len(items), BATCH_SIZE):
+        yield start, items[start : start + BATCH_SIZE]
+
+
+def _sent(entry: SendEntry) -> dict[str, Any]:
+    fields = {"MessageBody": entry.body, "MessageGroupId": entry.group_id}
+    return fields if entry.dedup_id is None else fields | {"MessageDeduplicationId": entry.dedup_id}
+
+
+def _received(message: dict[str, Any], received_at: int) -> Received:
+    attributes = message.get("Attributes", {})
+    return Received(
+        message_id=message["MessageId"],
+        body=message["Body"],
+        group_id=attributes.get("MessageGroupId", ""),
+        dedup_id=attributes.get("MessageDeduplicationId"),
+        sequence_number=attributes.get("SequenceNumber", ""),
+        sent_at=int(attributes["SentTimestamp"]) * 1_000 if "SentTimestamp" in attributes else received_at,
+        received_at=received_at,
+        receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
+        receipt_handle=message["ReceiptHandle"],
+    )
