@@ -1,0 +1,38 @@
+"""The day partition that every table of bars, features and scores shares."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+import dagster as dg
+
+FIRST_DAY: Final = date(2008, 1, 1)
+"""Exchanges' minute bars are rarely kept further back."""
+
+DAYS: Final = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), end_offset=1)
+"""UTC date of the bar's start. ``end_offset`` puts today in: a day is filled while it trades."""
+
+ONE_RUN: Final = dg.BackfillPolicy.single_run()
+"""A range of days is one run, which touches only the days that hold data."""
+
+
+_RANGE_START: Final = "dagster/asset_partition_range_start"
+_RANGE_END: Final = "dagster/asset_partition_range_end"
+
+
+def days_of_run(context: dg.AssetExecutionContext) -> tuple[date, date]:
+    """Return the first and the last day, both inclusive, that this run was asked for."""
+    keys = context.partition_key_range
+    return date.fromisoformat(keys.start), date.fromisoformat(keys.end)
+
+
+def days_within(days: Sequence[date], first: date, last: date) -> list[date]:
+    """Return the days that lie in the range, sorted."""
+    return sorted(day for day in days if first <= day <= last)
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """Return the run tags that make one run of a partitioned job cover ``first`` to ``last``, both inclusive."""
+    if first < FIRST_DAY or last < first:
+        raise ValueError(f"expected {FIRST_DAY} <= first <= last, was first={first}, last={last}")
+    return {_RANGE_START: first.isoformat(), _RANGE_END: last.isoformat()}

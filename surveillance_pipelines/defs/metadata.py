@@ -1,0 +1,54 @@
+"""Metadata of materializations: row counts, table schemas, date ranges and pictures."""
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from surveillance_pipelines.defs.columns import MEANINGS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MAX_PLOT_BYTES = 150_000
+"""Plots live in the event log: a page of the UI loads all of them."""
+
+
+def frame_metadata(frame: "pl.DataFrame", *, version: int | None = None) -> dict[str, Any]:
+    """Return row count, column schema and the range of days and symbols of a frame, and its Delta version."""
+    metadata: dict[str, Any] = {
+        "dagster/row_count": frame.height,
+        "dagster/column_schema": column_schema(frame.schema),
+    }
+    if "date" in frame.columns and frame.height:
+        metadata["days"] = frame["date"].n_unique()
+        metadata["first_day"] = str(frame["date"].min())
+        metadata["last_day"] = str(frame["date"].max())
+    if "symbol" in frame.columns and frame.height:
+        metadata["symbols"] = ", ".join(frame["symbol"].unique().sort().to_list())
+    if version is not None:
+        metadata["delta_version"] = version
+    return metadata
+
+
+def column_schema(schema: "pl.Schema") -> dg.TableSchema:
+    """Return a frame's schema as the UI shows it, with what each column means where that is recorded."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name, str(dtype), description=MEANINGS.get(name, "")) for name, dtype in schema.items()]
+    )
+
+
+def counts_table(rows: list[dict[str, str | int | float | bool]]) -> dg.TableMetadataValue:
+    """Return a small table of counts for the UI."""
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+
+
+def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """Return a PNG as an inline picture.
+
+    Raises:
+        ValueError: if it is too large to be kept in the event log.
+    """
+    if len(png) > MAX_PLOT_BYTES:
+        raise ValueError(f"expected a plot of at most {MAX_PLOT_BYTES} bytes, was {len(png)}: {title}")
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
