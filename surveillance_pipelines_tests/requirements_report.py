@@ -99,9 +99,11 @@ class RequirementsReport:
         return status_of(self._outcomes.get(nodeid, "") for nodeid in self._tests.get(name, ()))
 
     def _table(self, requirements: Mapping[str, Requirement], statuses: Mapping[str, Status]) -> Table:
-        table = Table(title="Requirements", show_lines=False)
-        for heading in ("id", "item", "tests", "status"):
-            table.add_column(heading, overflow="fold", ratio=2 if heading in {"item", "tests"} else None)
+        table = Table(title="Requirements")
+        table.add_column("id", overflow="fold", max_width=28)
+        table.add_column("item", overflow="fold", min_width=48)
+        table.add_column("tests", overflow="fold")
+        table.add_column("status", no_wrap=True)
         for name, requirement in requirements.items():
             tests = "\n".join(sorted(short_name(nodeid) for nodeid in self._tests.get(name, ())))
             table.add_row(name, requirement.item, tests, statuses[name], style=_STYLES[statuses[name]])
