@@ -1,0 +1,188 @@
+"""The live state of one symbol: advance it by closed bars, peek at the bar in progress, keep it as bytes."""
+
+import json
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from surveillance_pipelines.clock import DAY_US
+from surveillance_pipelines.features import kernel
+from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS, VIEWS, FeatureView
+from surveillance_pipelines.hashing import canonical_json
+
+_MAGIC: Final = b"SPFS1"
+
+
+class SnapshotError(ValueError):
+    """A snapshot that this code cannot continue from; seed the state from bars instead."""
+
+
+class SymbolState:
+    """The features' memory of one symbol: its last 512 revision-0 bars and the kernel's state within the UTC day.
+
+    At the first bar of a UTC day the kernel's state is rebuilt from those bars, so the features of a day are a function
+    of the 512 bars before it and the day's own. Not safe for several threads.
+    """
+
+    def __init__(self, view: FeatureView = CORE_V1) -> None:
+        self.view: Final = view
+        width = len(view.inputs)
+        self._features: Final = len(view.columns)
+        self._bars = np.zeros((HISTORY_BARS, width))  # ring, the next bar goes to self._seen % HISTORY_BARS
+        self._starts = np.zeros(HISTORY_BARS, dtype=np.int64)
+        self._seen = 0
+        self._day = -1  # days since the epoch of the last bar
+        self._state = np.zeros(view.state_size)
+        self._rebuilt: NDArray[np.float64] | None = None
+        self._scratch = np.empty(view.state_size)
+        self._bar = np.empty(width)
+
+    @property
+    def last_bar_start(self) -> int | None:
+        """Start of the last bar advanced, microseconds since the epoch; None before the first."""
+        return int(self._starts[(self._seen - 1) % HISTORY_BARS]) if self._seen else None
+
+    @property
+    def last_log_return(self) -> float:
+        """Log return of the last bar advanced; NaN where no bar came before it."""
+        recent = self.recent_returns(1)
+        return recent[0][1] if recent else float("nan")
+
+    def recent_returns(self, count: int = 16) -> list[tuple[int, float]]:
+        """Return ``(bar start, log return)`` of the newest bars, oldest first, for the market context.
+
+        Args:
+            count: at most so many, up to the 64 that the kernel remembers.
+        """
+        returns = min(count, int(self._state[kernel.RETURNS_SEEN]), kernel.CAPACITY)
+        newest = int(self._state[kernel.RETURNS_SEEN]) - 1
+        rows = range(returns - 1, -1, -1)
+        return [
+            (
+                int(self._starts[(self._seen - 1 - back) % HISTORY_BARS]),
+                float(self._state[kernel.RETURNS + (newest - back) % kernel.CAPACITY]),
+            )
+            for back in rows
+        ]
+
+    def seed(self, bar_starts: NDArray[np.int64], inputs: NDArray[np.float64]) -> None:
+        """Forget everything and take over a history of revision-0 bars.
+
+        The state afterwards is as if the bars had been advanced, given that 512 bars (or all there are) precede the UTC
+        day on which features are wanted.
+
+        Args:
+            bar_starts: int64[n] microseconds since the epoch, strictly ascending.
+            inputs: f8[n, 10] kernel inputs.
+        """
+        if np.any(np.diff(bar_starts) <= 0):
+            raise ValueError("expected bar starts in strictly ascending order; sort and deduplicate the history")
+        self._seen, self._day, self._rebuilt = 0, -1, None
+        self._state[:] = 0.0
+        if len(bar_starts) == 0:
+            return
+        today = int(np.searchsorted(bar_starts, bar_starts[-1] // DAY_US * DAY_US))
+        for i in range(max(0, today - HISTORY_BARS), today):
+            self._remember(int(bar_starts[i]), inputs[i])
+        for i in range(today, len(bar_starts)):
+            self.advance(int(bar_starts[i]), inputs[i])
+
+    def advance(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
+        """Take a closed bar in and return its features, f8[F].
+
+        Args:
+            bar_start: microseconds since the epoch, after that of every bar before.
+            inputs: f8[10] in the order of ``kernel.INPUTS``.
+
+        Raises:
+            ValueError: if the bar does not start after the last one.
+        """
+        self._state = self._state_on(bar_start)
+        self._day = bar_start // DAY_US
+        self._rebuilt = None
+        out = np.empty(self._features)
+        self._bar[:] = inputs
+        self.view.step(self._state, self._bar, out)
+        self._remember(bar_start, self._bar)
+        return out
+
+    def peek(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
+        """Return the features, f8[F], that ``advance`` would return, and change nothing."""
+        out = np.empty(self._features)
+        self._bar[:] = inputs
+        self.view.peek(self._state_on(bar_start), self._scratch, self._bar, out)
+        return out
+
+    def snapshot(self) -> bytes:
+        """Return the whole state as bytes; ``restore`` continues from them bit for bit."""
+        order = self._order()
+        header = {
+            "view": self.view.name,
+            "source_hash": self.view.source_hash,
+            "day": self._day,
+            "bars": len(order),
+        }
+        encoded = canonical_json(header).encode()
+        parts = (self._starts[order], self._bars[order], self._state)
+        return b"".join((_MAGIC, len(encoded).to_bytes(4, "little"), encoded, *(part.tobytes() for part in parts)))
+
+    @classmethod
+    def restore(cls, snapshot: bytes) -> "SymbolState":
+        """Return the state that ``snapshot`` holds.
+
+        Raises:
+            SnapshotError: if the bytes are no snapshot, or of another view or kernel.
+        """
+        header, body = _split(snapshot)
+        view = VIEWS.get(header["view"])
+        if view is None:
+            raise SnapshotError(f"expected a snapshot of one of {sorted(VIEWS)}, was of {header['view']!r}")
+        if header["source_hash"] != view.source_hash:
+            raise SnapshotError(
+                f"expected a snapshot of kernel {view.source_hash[:12]}, was of {header['source_hash'][:12]}: "
+                "seed the state from bars"
+            )
+        return cls(view)._load(header, body)  # noqa: SLF001 (its own class)
+
+    def _load(self, header: dict[str, Any], body: memoryview) -> "SymbolState":
+        bars, width = header["bars"], len(self.view.inputs)
+        wanted = 8 * (bars * (1 + width) + self.view.state_size)
+        if len(body) != wanted:
+            raise SnapshotError(f"expected {wanted} bytes after the snapshot's header, was {len(body)}")
+        self._starts[:bars] = np.frombuffer(body, np.int64, bars)
+        self._bars[:bars] = np.frombuffer(body, np.float64, bars * width, 8 * bars).reshape(bars, width)
+        self._state[:] = np.frombuffer(body, np.float64, self.view.state_size, 8 * bars * (1 + width))
+        self._seen, self._day = bars, header["day"]
+        return self
+
+    def _state_on(self, bar_start: int) -> NDArray[np.float64]:
+        """Return the kernel's state for a bar: that of its day, or rebuilt from the ring when the day is a new one."""
+        last = self.last_bar_start
+        if last is not None and bar_start <= last:
+            raise ValueError(f"expected a bar that starts after {last}, was {bar_start}")
+        if bar_start // DAY_US == self._day:
+            return self._state
+        if self._rebuilt is None:
+            bars = self._bars[self._order()]
+            self._rebuilt = np.zeros(self.view.state_size)
+            self.view.run(self._rebuilt, bars, np.empty((len(bars), self._features)))
+        return self._rebuilt
+
+    def _remember(self, bar_start: int, inputs: NDArray[np.float64]) -> None:
+        row = self._seen % HISTORY_BARS
+        self._bars[row] = inputs
+        self._starts[row] = bar_start
+        self._seen += 1
+
+    def _order(self) -> NDArray[np.int64]:
+        """Return the rows of the ring from the oldest bar to the newest."""
+        return np.arange(max(0, self._seen - HISTORY_BARS), self._seen) % HISTORY_BARS
+
+
+def _split(snapshot: bytes) -> tuple[dict[str, Any], memoryview]:
+    start = len(_MAGIC) + 4
+    if len(snapshot) < start or snapshot[: len(_MAGIC)] != _MAGIC:
+        raise SnapshotError(f"expected a feature-state snapshot that begins with {_MAGIC!r}, was {snapshot[:8]!r}…")
+    end = start + int.from_bytes(snapshot[len(_MAGIC) : start], "little")
+    return json.loads(snapshot[start:end]), memoryview(snapshot)[end:]
