@@ -85,7 +85,7 @@ class QueueClient:
 
     @cached_property
     def content_based_dedup(self) -> bool:
-        """Whether SQS derives deduplication ids from the body, so that an id says nothing about the producer's intent."""
+        """Whether SQS derives deduplication ids from the body: then two equal trades are two trades."""
         return self._attributes("ContentBasedDeduplication").get("ContentBasedDeduplication") == "true"
 
     def receive(

@@ -1,0 +1,148 @@
+"""Ticks to 1-minute bars, and 1-minute bars to longer ones.
+
+Rules in words: docs/market-data.md.
+"""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE, TIMEFRAME_MINUTES, UTC_MICROSECONDS, Timeframe
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.market.bar_frames import empty_bars, to_bar_schema
+
+_MINUTE_US: Final = 60_000_000
+_MINUTE_KEY: Final = ("symbol", "source", "bar_start")
+
+
+def bars_from_ticks(ticks: pl.DataFrame, *, batch_id: str = "ticks") -> pl.DataFrame:
+    """Return the 1-minute bars of ticks, with a revision for every late one.
+
+    Within a minute ticks count in order of event time; equal instants keep the order of the rows, which is the order
+    received. Ticks whose ``outcome`` is not ``late`` make revision 0; the n-th late tick makes revision n, which holds
+    revision 0's ticks and the first n late ones. A minute with only late ticks has no revision 0.
+
+    Args:
+        ticks: ``TICK_SCHEMA``, in the order received.
+        batch_id: of the write that brings the bars.
+
+    Returns:
+        ``BAR_SCHEMA``, one source per bar, sorted by symbol, start and revision.
+    """
+    if ticks.is_empty():
+        return empty_bars()
+    placed = ticks.with_row_index("row").with_columns(
+        pl.col("event_time").dt.truncate("1m").alias("bar_start"),
+        late=pl.col("outcome").eq_missing("late"),
+    )
+    ranked = placed.with_columns(since=pl.col("late").cast(pl.Int32).cum_sum().over(_MINUTE_KEY))
+    on_time = ranked.filter(~pl.col("late")).with_columns(revision=pl.lit(0, pl.Int32))
+    bars = _summarise(pl.concat([on_time, _revised(ranked)]))
+    constants = {"timeframe": "1m", "adjustment": "none", "batch_id": batch_id}
+    return to_bar_schema(
+        bars.with_columns(
+            pl.col("bar_start").dt.date().alias("date"),
+            **{name: pl.lit(value) for name, value in constants.items()},
+            bar_status=pl.when(pl.col("revision") == 0).then(pl.lit("final")).otherwise(pl.lit("revised")),
+            market_return=pl.lit(None),
+            market_peers=pl.lit(None),
+        )
+    ).sort("symbol", "bar_start", "source", "revision")
+
+
+def _revised(ranked: pl.DataFrame) -> pl.DataFrame:
+    """Return, for each late tick, the ticks of the revision that it makes."""
+    revisions = ranked.filter("late").select(*_MINUTE_KEY, revision=pl.col("since"))
+    members = ranked.join(revisions, on=_MINUTE_KEY, how="inner", maintain_order="left")
+    return members.filter(~pl.col("late") | (pl.col("since") <= pl.col("revision")))
+
+
+def _summarise(members: pl.DataFrame) -> pl.DataFrame:
+    ordered = members.sort("event_time", "row")
+    received_last = pl.col("source_message_id").sort_by("row").last()
+    return ordered.group_by(*_MINUTE_KEY, "revision", maintain_order=True).agg(
+        open=pl.col("price").first(),
+        high=pl.col("price").max(),
+        low=pl.col("price").min(),
+        close=pl.col("price").last(),
+        volume=pl.col("volume").sum(),
+        trades=pl.len(),
+        event_time=pl.col("event_time").max(),
+        knowledge_time=pl.col("knowledge_time").max(),
+        source_message_id=received_last,
+    )
+
+
+def resample(bars_1m: pl.DataFrame, timeframe: Timeframe, sessions: SessionTable) -> pl.DataFrame:
+    """Return longer bars from the revision-0 1-minute bars.
+
+    Intraday bars are anchored to the session: minutes before and inside it count from its opening, minutes after it
+    from its close, and no bar crosses an opening or a close. A ``1d`` bar is one session, named by its opening, without
+    what traded before or after it. A bar of several sources carries the one of lowest precedence.
+
+    Args:
+        bars_1m: ``BAR_SCHEMA``; other revisions than 0 are left out, because features never see them.
+        timeframe: one longer than ``1m``.
+        sessions: covering the bars; each symbol's own calendar is used.
+
+    Raises:
+        ValueError: for ``1m``.
+    """
+    if timeframe == "1m":
+        raise ValueError("expected a timeframe longer than 1m, got 1m: those bars are there already")
+    first_known = bars_1m.filter((pl.col("timeframe") == "1m") & (pl.col("revision") == 0))
+    if first_known.is_empty():
+        return empty_bars()
+    placed = [
+        _placed(part, timeframe, sessions.for_symbol(str(symbol)))
+        for (symbol,), part in first_known.partition_by("symbol", as_dict=True).items()
+    ]
+    return _merge(pl.concat(placed), timeframe)
+
+
+def _placed(bars: pl.DataFrame, timeframe: Timeframe, table: SessionTable) -> pl.DataFrame:
+    """Return one symbol's bars with the start of the longer bar that holds each; outside a session, none for 1d."""
+    starts = bars["bar_start"].dt.timestamp("us").to_numpy()
+    row = table.rows_of(starts)
+    opens, closes = table.opens_at[row], table.closes_at[row]
+    if timeframe == "1d":
+        held = (starts >= opens) & (starts < closes)
+        return bars.with_columns(longer=pl.Series(opens)).filter(pl.Series(held))
+    width = TIMEFRAME_MINUTES[timeframe] * _MINUTE_US
+    anchors = np.where(starts < closes, opens, closes)
+    return bars.with_columns(longer=pl.Series(anchors + (starts - anchors) // width * width))
+
+
+def _merge(placed: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    rank = pl.col("source").replace_strict({name: place for place, name in enumerate(SOURCE_PRECEDENCE)})
+    merged = (
+        placed.sort("symbol", "bar_start")
+        .group_by("symbol", "longer", maintain_order=True)
+        .agg(
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("volume").sum(),
+            # A sum over bars that do not all know their trades would be a wrong number, not a partial one.
+            trades=pl.when(pl.col("trades").is_not_null().all()).then(pl.col("trades").sum()),
+            source=pl.col("source").sort_by(rank).last(),
+            adjustment=pl.col("adjustment").last(),
+            event_time=pl.col("event_time").max(),
+            knowledge_time=pl.col("knowledge_time").max(),
+            source_message_id=pl.col("source_message_id").last(),
+            batch_id=pl.col("batch_id").last(),
+        )
+        .with_columns(bar_start=pl.col("longer").cast(UTC_MICROSECONDS))
+    )
+    return to_bar_schema(
+        merged.with_columns(
+            pl.col("bar_start").dt.date().alias("date"),
+            timeframe=pl.lit(timeframe),
+            revision=pl.lit(0),
+            bar_status=pl.lit("final"),
+            market_return=pl.lit(None),
+            market_peers=pl.lit(None),
+        )
+    )

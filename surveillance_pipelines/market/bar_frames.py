@@ -1,0 +1,68 @@
+"""Bars of any origin brought to the columns of ``BAR_SCHEMA``."""
+
+from typing import Final
+
+import polars as pl
+
+from surveillance_pipelines.contracts.market import (
+    BAR_SCHEMA,
+    TIMEFRAME_MINUTES,
+    UTC_MICROSECONDS,
+    Adjustment,
+    Source,
+    Timeframe,
+)
+
+BAR_KEY: Final = ("symbol", "timeframe", "bar_start")
+"""What names a bar; its revisions share it."""
+OHLC: Final = ("open", "high", "low", "close")
+
+
+def complete_bars(
+    frame: pl.DataFrame,
+    *,
+    source: Source,
+    adjustment: Adjustment,
+    timeframe: Timeframe,
+    batch_id: str,
+    knowledge_time: int | None = None,
+) -> pl.DataFrame:
+    """Return bars with every column of ``BAR_SCHEMA``, sorted by symbol and start.
+
+    Args:
+        frame: at least ``symbol``, ``bar_start`` (UTC), OHLC and ``volume``; ``trades`` and ``source_message_id`` where
+            known.
+        source: where they come from.
+        adjustment: what the prices are adjusted for.
+        timeframe: of every bar in the frame.
+        batch_id: of the write that brings them.
+        knowledge_time: microseconds since the epoch when the platform learned them; None for each bar's end, as a feed
+            that delivers on time.
+    """
+    ends = pl.col("bar_start") + pl.duration(minutes=TIMEFRAME_MINUTES[timeframe])
+    known = ends if knowledge_time is None else pl.lit(knowledge_time).cast(UTC_MICROSECONDS)
+    derived = {
+        "date": pl.col("bar_start").dt.date(),
+        "timeframe": pl.lit(timeframe),
+        "source": pl.lit(source),
+        "adjustment": pl.lit(adjustment),
+        "revision": pl.lit(0),
+        "bar_status": pl.lit("final"),
+        "event_time": ends,
+        "knowledge_time": known,
+        "batch_id": pl.lit(batch_id),
+    }
+    optional = ("trades", "source_message_id", "market_return", "market_peers")
+    absent = {name: pl.lit(None) for name in optional if name not in frame.columns}
+    whole = frame.with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS)).with_columns(**derived, **absent)
+    return to_bar_schema(whole).sort("symbol", "bar_start")
+
+
+def to_bar_schema(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return exactly the columns of ``BAR_SCHEMA`` in its order and types."""
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
+
+
+def empty_bars() -> pl.DataFrame:
+    """Return no bars, with the right columns."""
+    return BAR_SCHEMA.to_frame()

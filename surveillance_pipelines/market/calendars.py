@@ -1,0 +1,69 @@
+"""Trading sessions from the exchange-calendars library, as rows. It needs pandas, so only this module touches it."""
+
+import warnings
+from datetime import date, timedelta
+from typing import Any, Final
+
+import polars as pl
+
+from surveillance_pipelines.clock import DAY_US, day_start_us
+from surveillance_pipelines.contracts.sessions import session_rows
+
+ALWAYS_OPEN: Final = "24/7"
+"""Crypto: each UTC day is a session."""
+
+_LONGEST_CLOSURE: Final = timedelta(days=30)
+"""The library refuses a range without a session; no exchange that it knows closes longer than this in its range."""
+
+_CRYPTO_QUOTES: Final = ("USDT", "BUSD", "USDC")
+_SUFFIX_CALENDARS: Final = {
+    ".HK": "XHKG", ".L": "XLON", ".T": "XTKS", ".DE": "XETR", ".PA": "XPAR", ".TO": "XTSE", ".AX": "XASX",
+    ".OL": "XOSL", ".SW": "XSWX", ".AS": "XAMS", ".MI": "XMIL", ".KS": "XKRX", ".SI": "XSES",
+}  # fmt: skip
+
+
+def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
+    """Return the sessions of a calendar between two dates, both included, in the columns of ``SESSION_SCHEMA``.
+
+    Raises:
+        ValueError: if the library does not know the calendar, or not for these dates.
+    """
+    if last < first:
+        raise ValueError(f"expected first ≤ last, got {first} and {last}")
+    if calendar == ALWAYS_OPEN:
+        days = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
+        return session_rows((calendar, day, day_start_us(day), day_start_us(day) + DAY_US) for day in days)
+    schedule = _exchange(calendar, first, last).schedule.loc[str(first) : str(last)]
+    opens, closes = (_microseconds(schedule[column]) for column in ("open", "close"))
+    dates = [label.date() for label in schedule.index]
+    return session_rows(zip([calendar] * len(dates), dates, opens, closes, strict=True))
+
+
+def guess_calendar(symbol: str, default: str) -> str:
+    """Return the calendar that a symbol suggests: crypto pairs always trade, a Yahoo suffix names an exchange."""
+    is_pair = "/" in symbol or symbol.endswith((*_CRYPTO_QUOTES, "-USD", "-PERP"))
+    if is_pair or symbol in {"BTCUSD", "ETHUSD"}:
+        return ALWAYS_OPEN
+    _, dot, suffix = symbol.rpartition(".")
+    return _SUFFIX_CALENDARS.get(f"{dot}{suffix}", default)
+
+
+def _exchange(calendar: str, first: date, last: date) -> Any:
+    import exchange_calendars
+    import pandas as pd
+
+    names = exchange_calendars.get_calendar_names(include_aliases=True)
+    if calendar not in names:
+        raise ValueError(f"expected a calendar such as XNYS, XHKG or {ALWAYS_OPEN}, got {calendar!r}")
+    wide = {"start": str(first - _LONGEST_CLOSURE), "end": str(last + _LONGEST_CLOSURE)}
+    with warnings.catch_warnings():
+        # The library uses pandas calls that pandas 4 will drop; nothing here can change that.
+        warnings.simplefilter("ignore", pd.errors.PandasDeprecationWarning)
+        try:
+            return exchange_calendars.get_calendar(calendar, **wide)
+        except ValueError as error:
+            raise ValueError(f"expected dates that {calendar} knows, got {first} to {last}: {error}") from error
+
+
+def _microseconds(instants: Any) -> list[int]:
+    return instants.dt.tz_convert(None).to_numpy().astype("datetime64[us]").astype("int64").tolist()
