@@ -67,6 +67,9 @@ def step(state: Array, bar: Array, out: Array) -> None:
     _session(state, bar, out)
     _volume(state, bar, out)
     state[LAST_CLOSE] = bar[CLOSE]
+    for i in range(N_FEATURES):
+        if math.isnan(out[i]):
+            out[i] = math.nan  # one bit pattern: which NaN an operation yields depends on how it was compiled
 
 
 @_compiled

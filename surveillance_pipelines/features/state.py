@@ -180,6 +180,13 @@ class SymbolState:
         return np.arange(max(0, self._seen - HISTORY_BARS), self._seen) % HISTORY_BARS
 
 
+def warm_up(view: FeatureView = CORE_V1) -> None:
+    """Compile the kernel, or load it from numba's cache, before the first message waits for it."""
+    state = SymbolState(view)
+    state.advance(0, np.ones(len(view.inputs)))
+    state.peek(DAY_US, np.ones(len(view.inputs)))
+
+
 def _split(snapshot: bytes) -> tuple[dict[str, Any], memoryview]:
     start = len(_MAGIC) + 4
     if len(snapshot) < start or snapshot[: len(_MAGIC)] != _MAGIC:

@@ -1,0 +1,120 @@
+"""From frames of bars to the rows that the kernel reads."""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.features import kernel
+from surveillance_pipelines.features.market import MINUTE_US, log_returns, peer_means
+
+_PRICES: Final = ("open", "high", "low", "close")
+
+
+def market_context(bars: pl.DataFrame) -> pl.DataFrame:
+    """Return the revision-0 bars, sorted by symbol and start, with ``market_return`` and ``market_peers`` filled.
+
+    What a bar was served with stays (``market_peers`` is not null); the rest is derived from the frame, so it must
+    hold every symbol.
+
+    Args:
+        bars: ``BAR_SCHEMA`` columns of one timeframe; the two market columns may be absent.
+
+    Raises:
+        ValueError: if there are several timeframes, or a symbol has two revision-0 bars with one start.
+    """
+    first = bars.filter(pl.col("revision") == 0).sort("symbol", "bar_start")
+    if first.is_empty():
+        return _with_market(first, np.empty(0), np.empty(0, dtype=np.int64))
+    _require_unique(first)
+    symbols = first["symbol"].rank("dense").cast(pl.Int64).to_numpy()
+    starts = first["bar_start"].dt.timestamp("us").to_numpy()
+    returns = log_returns(symbols, first["close"].to_numpy())
+    order = np.lexsort((symbols, starts))
+    means, peers = np.empty(len(first)), np.empty(len(first), dtype=np.int64)
+    means[order], peers[order] = peer_means(starts[order], symbols[order], returns[order], _step(first))
+    return _with_market(first, means, peers)
+
+
+def kernel_inputs(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.float64]:
+    """Return the kernel's input rows, f8[n, 10], in the order of ``bars``.
+
+    Args:
+        bars: bars with ``market_return`` and ``market_peers``, as ``market_context`` leaves them.
+        sessions: of every calendar that the symbols trade on.
+
+    Raises:
+        ValueError: if a price is not finite and positive, or a volume is negative or infinite.
+    """
+    _require_sane(bars)
+    rows = np.empty((len(bars), len(kernel.INPUTS)))
+    for column, name in enumerate(_PRICES):
+        rows[:, column] = bars[name].to_numpy()
+    rows[:, kernel.VOLUME] = bars["volume"].fill_null(0.0).fill_nan(0.0).to_numpy()
+    rows[:, kernel.PEERS_RETURN] = bars["market_return"].fill_null(np.nan).to_numpy()
+    rows[:, kernel.PEERS] = bars["market_peers"].fill_null(0).to_numpy()
+    _fill_sessions(rows, bars, sessions)
+    return rows
+
+
+def _fill_sessions(rows: NDArray[np.float64], bars: pl.DataFrame, sessions: SessionTable) -> None:
+    starts = bars["bar_start"].dt.timestamp("us").to_numpy()
+    tables: dict[str, SessionTable] = {}
+    calendars: dict[str, str] = {}
+    for symbol in bars["symbol"].unique().to_list():
+        table = sessions.for_symbol(symbol)
+        tables[table.calendar] = table
+        calendars[symbol] = table.calendar
+    calendar_of_row = bars["symbol"].replace_strict(calendars, return_dtype=pl.String) if calendars else None
+    for calendar, table in tables.items():
+        chosen = (calendar_of_row == calendar).to_numpy()
+        positions = table.positions(starts[chosen])
+        for column, values in zip((kernel.SESSION_ID, kernel.MINUTE, kernel.SESSION_MINUTES), positions, strict=True):
+            rows[chosen, column] = values
+
+
+def _with_market(bars: pl.DataFrame, means: NDArray[np.float64], peers: NDArray[np.int64]) -> pl.DataFrame:
+    absent = [
+        pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in (("market_return", pl.Float64), ("market_peers", pl.Int32))
+        if name not in bars.columns
+    ]
+    served = pl.col("market_peers").is_not_null()
+    return bars.with_columns(absent).with_columns(
+        market_return=pl.when(served).then(pl.col("market_return").fill_null(np.nan)).otherwise(pl.Series(means)),
+        market_peers=pl.col("market_peers").fill_null(pl.Series(peers).cast(pl.Int32)),
+    )
+
+
+def _step(bars: pl.DataFrame) -> int:
+    timeframes = bars["timeframe"].unique().to_list()
+    if len(timeframes) != 1:
+        raise ValueError(f"expected bars of one timeframe, was {sorted(timeframes)}; compute each apart")
+    return TIMEFRAME_MINUTES[timeframes[0]] * MINUTE_US
+
+
+def _require_unique(bars: pl.DataFrame) -> None:
+    repeated = bars.filter(pl.struct("symbol", "bar_start").is_duplicated())
+    if not repeated.is_empty():
+        symbol, start = repeated.select("symbol", "bar_start").row(0)
+        raise ValueError(
+            f"expected one revision-0 bar per symbol and start, was {len(repeated)} repeated, first {symbol} {start}; "
+            "resolve the sources of the bars first"
+        )
+
+
+def _require_sane(bars: pl.DataFrame) -> None:
+    bad_price = pl.any_horizontal(
+        ~(pl.col(name).is_not_null() & pl.col(name).is_finite() & (pl.col(name) > 0)) for name in _PRICES
+    )
+    bad_volume = ((pl.col("volume") < 0) | pl.col("volume").is_infinite()).fill_null(value=False)
+    bad = bars.filter(bad_price | bad_volume)
+    if not bad.is_empty():
+        symbol, start = bad.select("symbol", "bar_start").row(0)
+        raise ValueError(
+            f"expected finite positive prices and a volume of at least 0, {len(bad)} bars differ, "
+            f"first {symbol} {start}; refuse such rows where they enter"
+        )
