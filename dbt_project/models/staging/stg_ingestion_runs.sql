@@ -1,0 +1,12 @@
+select
+    id as ingestion_run_id,
+    source,
+    started_at,
+    finished_at,
+    {{ utc_day("started_at") }} as started_day,
+    rows_in,
+    rows_landed,
+    rows_dead,
+    rows_duplicate,
+    source = 'yfinance' as is_fallback
+from {{ source("surveillance", "ingestion_runs") }}

@@ -1,0 +1,4 @@
+{{ config(meta={"dagster": {"ref": {"name": "ingestion_health_by_day"}}}) }}
+select day, messages, scored, late, dead, duplicate
+from {{ ref("ingestion_health_by_day") }}
+where messages <> scored + late + dead + duplicate
