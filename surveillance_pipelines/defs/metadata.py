@@ -1,6 +1,7 @@
 """Metadata of materializations: row counts, table schemas, date ranges and pictures."""
 
 import base64
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,11 +15,13 @@ MAX_PLOT_BYTES = 150_000
 """Plots live in the event log: a page of the UI loads all of them."""
 
 
-def frame_metadata(frame: "pl.DataFrame", *, version: int | None = None) -> dict[str, Any]:
+def frame_metadata(
+    frame: "pl.DataFrame", *, version: int | None = None, meanings: Mapping[str, str] = MEANINGS
+) -> dict[str, Any]:
     """Return row count, column schema and the range of days and symbols of a frame, and its Delta version."""
     metadata: dict[str, Any] = {
         "dagster/row_count": frame.height,
-        "dagster/column_schema": column_schema(frame.schema),
+        "dagster/column_schema": column_schema(frame.schema, meanings),
     }
     if "date" in frame.columns and frame.height:
         metadata["days"] = frame["date"].n_unique()
@@ -31,11 +34,11 @@ def frame_metadata(frame: "pl.DataFrame", *, version: int | None = None) -> dict
     return metadata
 
 
-def column_schema(schema: "pl.Schema") -> dg.TableSchema:
+def column_schema(schema: "pl.Schema", meanings: Mapping[str, str] = MEANINGS) -> dg.TableSchema:
     """Return a frame's schema as the UI shows it, with what each column means where that is recorded."""
-    return dg.TableSchema(
-        columns=[dg.TableColumn(name, str(dtype), description=MEANINGS.get(name, "")) for name, dtype in schema.items()]
-    )
+    words = {**MEANINGS, **meanings}
+    columns = [dg.TableColumn(name, str(dtype), description=words.get(name, "")) for name, dtype in schema.items()]
+    return dg.TableSchema(columns=columns)
 
 
 def counts_table(rows: list[dict[str, str | int | float | bool]]) -> dg.TableMetadataValue:

@@ -1,19 +1,25 @@
 """The one resource of the platform: settings and the stores behind them, found when a run asks and not before."""
 
+from datetime import date, timedelta
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
 from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
 
+    from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.storage.endpoints import Endpoints
     from surveillance_pipelines.storage.lake import Lake
     from surveillance_pipelines.storage.registry import ModelRegistry
+
+
+_AROUND: Final = timedelta(days=14)
+"""An instant between sessions belongs to the nearer one, which may lie beyond a long holiday."""
 
 
 class PlatformResource(dg.ConfigurableResource):
@@ -46,6 +52,20 @@ class PlatformResource(dg.ConfigurableResource):
         from surveillance_pipelines.storage.registry import ModelRegistry
 
         return ModelRegistry(self.endpoints.mlflow_tracking_uri)
+
+    def today(self) -> date:
+        return now(self.clock).date()
+
+    def session_table(self, first: date, last: date) -> "SessionTable":
+        """Return the sessions around a range of days, of every calendar that an instrument trades on."""
+        from surveillance_pipelines.storage.instruments import load_instruments
+        from surveillance_pipelines.storage.sessions import load_sessions
+
+        with self.connect() as connection:
+            calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
+            calendars = sorted({self.settings.default_calendar, *calendar_of.values()})
+            table = load_sessions(connection, calendars, first - _AROUND, last + _AROUND)
+        return table.with_calendars(calendar_of)
 
     def connect(self) -> "psycopg.Connection":
         """Open a connection for a ``with`` block, which commits at its end, or rolls back on an error, and closes."""

@@ -1,0 +1,136 @@
+"""Ticks, 1-minute bars and their resamples, in the lake, by day."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+
+from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
+from surveillance_pipelines.defs.bars.checks import silence_result, uniqueness_result
+from surveillance_pipelines.defs.bars.partitions import DAYS, ONE_RUN, days_of_run, days_within
+from surveillance_pipelines.defs.code_versions import code_version
+from surveillance_pipelines.defs.metadata import frame_metadata
+from surveillance_pipelines.defs.resources import PlatformResource
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.contracts.market import Timeframe
+
+RESAMPLES: Final[tuple["Timeframe", ...]] = ("5m", "15m", "1h", "4h", "1d")
+
+_COMMON: Final[dict[str, Any]] = {
+    "group_name": "bars",
+    "kinds": {"polars", "deltalake"},
+    "owners": OWNERS,
+    "partitions_def": DAYS,
+    "backfill_policy": ONE_RUN,
+    "tags": tags("warehouse", "lake"),
+}
+
+
+@dg.asset(
+    **_COMMON,
+    deps=["market_queue", "instruments"],
+    code_version=code_version("market/messages.py", "storage/live_rows.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "ticks_are_unique", asset="ticks", blocking=True, description="No message of the queue is kept twice."
+        )
+    ],
+)
+def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """Trades that came through the queue and were accepted, as the ledger knows them: scored or late."""
+    from surveillance_pipelines.storage.live_rows import read_ticks
+
+    first, last = days_of_run(context)
+    with platform.connect() as connection:
+        frame = read_ticks(connection, first, last)
+    version = platform.lake.write_days("ticks", frame, days=frame["date"].unique().sort().to_list())
+    repeats = frame.height - frame["source_message_id"].n_unique()
+    return dg.MaterializeResult(
+        metadata=frame_metadata(frame, version=version),
+        check_results=[
+            dg.AssetCheckResult(check_name="ticks_are_unique", passed=repeats == 0, metadata={"repeats": repeats})
+        ],
+    )
+
+
+@dg.asset(
+    **_COMMON,
+    deps=["bars_landed", "yahoo_bars", "ticks", "trading_sessions"],
+    freshness_policy=DAILY,
+    code_version=code_version("market/resolution.py", "storage/live_rows.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "bars_are_unique",
+            asset="bars_1m",
+            blocking=True,
+            description="One row per symbol, start and revision.",
+        ),
+        dg.AssetCheckSpec(
+            "bars_have_no_gaps",
+            asset="bars_1m",
+            description="No symbol is silent for long inside a session.",
+        ),
+    ],
+)
+def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """One history of 1-minute bars out of every source, with revisions; docs/market-data.md says who wins."""
+    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.market.resolution import resolve_bars
+    from surveillance_pipelines.storage.live_rows import read_live_bars
+
+    first, last = days_of_run(context)
+    landed = platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
+    with platform.connect() as connection:
+        live = read_live_bars(connection, first, last)
+    resolved = resolve_bars(landed, live)
+    days = resolved.bars["date"].unique().sort().to_list()
+    version = platform.lake.write_days("bars_1m", resolved.bars, days=days)
+    counts = {"duplicates": resolved.duplicates, "overruled": resolved.overruled}
+    return dg.MaterializeResult(
+        metadata=frame_metadata(resolved.bars, version=version) | counts,
+        check_results=[
+            uniqueness_result("bars_are_unique", resolved.bars),
+            silence_result("bars_have_no_gaps", resolved.bars, platform.session_table(first, last)),
+        ],
+    )
+
+
+def _resample_asset(timeframe: "Timeframe") -> dg.AssetsDefinition:
+    name = f"bars_{timeframe}"
+    check_name = f"{name}_are_unique"
+    kept = "one bar per exchange session" if timeframe == "1d" else "bars are anchored to the session's opening"
+
+    @dg.asset(
+        **_COMMON,
+        name=name,
+        deps=["bars_1m", "trading_sessions"],
+        description=f"1-minute bars of revision 0 merged to {timeframe}; {kept}.",
+        freshness_policy=DAILY,
+        code_version=code_version("market/aggregation.py"),
+        check_specs=[
+            dg.AssetCheckSpec(
+                check_name, asset=name, blocking=True, description="One row per symbol, start and revision."
+            )
+        ],
+    )
+    def _resampled(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+        from surveillance_pipelines.contracts.market import BAR_SCHEMA
+        from surveillance_pipelines.market.aggregation import resample
+
+        first, last = days_of_run(context)
+        # A session may cross midnight UTC: the bars of a day can begin or end on its neighbours.
+        margin = timedelta(days=1)
+        minutes = platform.lake.read("bars_1m", days=(first - margin, last + margin), schema=BAR_SCHEMA)
+        longer = resample(minutes, timeframe, platform.session_table(first - margin, last + margin))
+        days = days_within(longer["date"].unique().to_list(), first, last)
+        frame = longer.filter(longer["date"].is_in(days))
+        version = platform.lake.write_days(name, frame, days=days)
+        return dg.MaterializeResult(
+            metadata=frame_metadata(frame, version=version), check_results=[uniqueness_result(check_name, frame)]
+        )
+
+    return _resampled
+
+
+resampled_bars: Final = [_resample_asset(timeframe) for timeframe in RESAMPLES]

@@ -1,0 +1,90 @@
+"""Which instruments are watched, and when their markets trade."""
+
+from datetime import timedelta
+from typing import Final
+
+import dagster as dg
+
+from surveillance_pipelines.clock import now
+from surveillance_pipelines.defs.automation import OWNERS, tags
+from surveillance_pipelines.defs.bars.partitions import FIRST_DAY
+from surveillance_pipelines.defs.code_versions import code_version
+from surveillance_pipelines.defs.resources import PlatformResource
+
+_AHEAD: Final = timedelta(days=200)
+"""Exchanges publish their holidays about a year ahead; the calendar library knows this far with certainty."""
+
+
+@dg.asset(
+    group_name="reference",
+    kinds={"postgres"},
+    owners=OWNERS,
+    tags=tags("warehouse", "postgres"),
+    code_version=code_version("storage/instruments.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "instruments_are_registered",
+            asset="instruments",
+            blocking=True,
+            description="Every symbol of SYMBOLS is in.",
+        )
+    ],
+)
+def instruments(platform: PlatformResource) -> dg.MaterializeResult:
+    """Symbols the platform watches, each with the calendar it trades on: `SYMBOLS`, and what was ingested."""
+    from surveillance_pipelines.storage.instruments import load_instruments, register_instruments
+
+    settings = platform.settings
+    with platform.connect() as connection:
+        register_instruments(connection, settings.symbols, settings.default_calendar, "settings")
+        known = load_instruments(connection)
+    missing = sorted(set(settings.symbols) - {instrument.symbol for instrument in known})
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": len(known), "symbols": ", ".join(sorted(row.symbol for row in known))},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="instruments_are_registered", passed=not missing, metadata={"missing": ", ".join(missing)}
+            )
+        ],
+    )
+
+
+@dg.asset(
+    group_name="reference",
+    kinds={"postgres"},
+    owners=OWNERS,
+    deps=["instruments"],
+    tags=tags("warehouse", "postgres"),
+    code_version=code_version("market/calendars.py", "storage/sessions.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "sessions_reach_ahead",
+            asset="trading_sessions",
+            description="The live lane knows the sessions of the coming weeks.",
+        )
+    ],
+)
+def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
+    """Opening and closing instants of every session of every calendar in use, from exchange_calendars."""
+    import polars as pl
+
+    from surveillance_pipelines.market.calendars import build_sessions
+    from surveillance_pipelines.storage.instruments import load_instruments
+    from surveillance_pipelines.storage.sessions import save_sessions
+
+    last = now(platform.clock).date() + _AHEAD
+    with platform.connect() as connection:
+        calendars = sorted({row.calendar for row in load_instruments(connection)})
+        rows = pl.concat([build_sessions(calendar, FIRST_DAY, last) for calendar in calendars])
+        save_sessions(connection, rows)
+    reach = rows.group_by("calendar").agg(pl.col("session_date").max())["session_date"].min()
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows.height, "calendars": ", ".join(calendars), "last_session": str(reach)},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="sessions_reach_ahead",
+                passed=reach >= last - timedelta(days=30),
+                severity=dg.AssetCheckSeverity.WARN,
+            )
+        ],
+    )

@@ -1,0 +1,25 @@
+"""Promises about features."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def finiteness_result(features: "pl.DataFrame") -> dg.AssetCheckResult:
+    """Say whether every feature is a number where it must be."""
+    from surveillance_pipelines.features.quality import finiteness
+    from surveillance_pipelines.features.views import CORE_V1
+
+    found = finiteness(features, CORE_V1)
+    return dg.AssetCheckResult(
+        check_name="features_are_finite",
+        passed=found.holds,
+        metadata={
+            "infinite": found.infinite,
+            "undefined": found.undefined,
+            "nan_share": {name: round(share, 4) for name, share in found.nan_share.items()},
+        },
+    )
