@@ -1,4 +1,7 @@
-{{ config(meta={"dagster": {"ref": {"name": "serving_latency_by_hour"}}}) }}
+{{ config(meta={
+    "description": "Median, 95th, 99th percentile and maximum never fall.",
+    "dagster": {"ref": {"name": "serving_latency_by_hour"}},
+}) }}
 select hour_start, stage, p50_ms, p95_ms, p99_ms, max_ms
 from {{ ref("serving_latency_by_hour") }}
 where not (p50_ms <= p95_ms and p95_ms <= p99_ms and p99_ms <= max_ms)

@@ -1,0 +1,26 @@
+"""The dbt models as assets: staging, intermediate and marts in PostgreSQL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DbtCliResource, dbt_assets
+
+from surveillance_pipelines.defs.marts.project import postgres_environment, require_manifest
+from surveillance_pipelines.defs.marts.translator import MartsTranslator
+from surveillance_pipelines.defs.resources import PlatformResource
+
+
+@dbt_assets(manifest=require_manifest(), dagster_dbt_translator=MartsTranslator(), pool="marts")
+def marts(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, platform: dg.ResourceParam[PlatformResource]
+) -> Iterator[Any]:
+    """Build the selected models and run their tests; each test is an asset check."""
+    with (
+        postgres_environment(platform.endpoints.environment()),
+        TemporaryDirectory(prefix="dbt-") as target,
+    ):
+        invocation = dbt.cli(["build"], context=context, target_path=Path(target))
+        yield from invocation.stream().fetch_row_counts()

@@ -1,0 +1,49 @@
+"""How dbt models appear in Dagster: keys, group, owners, tags and when they are rebuilt."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
+
+from surveillance_pipelines.defs.automation import OWNERS, tags
+
+GROUP: Final = "marts"
+
+_LIVE_LANE_REPORTED: Final = dg.AutomationCondition.asset_matches(
+    dg.AssetKey("anomalies"), dg.AutomationCondition.newly_updated()
+)
+"""The ledger and the dead letters hang below the queue, which is no asset of ours and never materializes; their news
+comes with the anomalies of the same drain run."""
+
+REBUILD_WHEN_NEWS: Final = (
+    (dg.AutomationCondition.any_deps_updated() | _LIVE_LANE_REPORTED).since_last_handled()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("something upstream is new")
+"""``eager()`` would also wait until every upstream table exists and none is being written: with a live lane that
+writes all day, and a champion that may not exist yet, that is never."""
+
+
+class MartsTranslator(DagsterDbtTranslator):
+    """Models live under the key prefix ``marts``; sources keep the keys of the assets that write them."""
+
+    def __init__(self) -> None:
+        # Several tables of the live lane's books come from one asset, the queue.
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        key = super().get_asset_key(dbt_resource_props)
+        return key if dbt_resource_props["resource_type"] == "source" else key.with_prefix(GROUP)
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        props = self.get_resource_props(manifest, unique_id)
+        if props["resource_type"] == "source":
+            return spec
+        layer = {"surveillance/layer": props["fqn"][1]}
+        return spec.replace_attributes(
+            group_name=GROUP,
+            owners=OWNERS,
+            tags={**spec.tags, **tags("warehouse", "postgresql"), **layer},
+            automation_condition=REBUILD_WHEN_NEWS,
+        )
