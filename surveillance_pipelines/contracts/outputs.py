@@ -95,6 +95,23 @@ class Signal(OutputRow):
     horizon_minutes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score(OutputRow):
+    """What the models say of one bar, alert or not.
+
+    Those of final bars are the rows of ``surveillance.predictions``; ``PUBLISH_SCORES=all`` sends every message's.
+    """
+
+    price: float
+    volume: float
+    is_anomaly: bool
+    reconstruction_error: float | None
+    buy_probability: float
+    hold_probability: float
+    sell_probability: float
+    horizon_minutes: int
+
+
 IDENTITY_FREE: Final = frozenset(
     {"knowledge_time", "source_message_id", "correlation_id", "run_id",
      "t_received", "t_computed", "t_committed", "t_published"}

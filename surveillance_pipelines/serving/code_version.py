@@ -1,0 +1,29 @@
+"""The hash of the code that decides a score: the row contract's ``code_version``."""
+
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from surveillance_pipelines.hashing import sha256_files
+
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+_SCORING_SOURCES: Final = (
+    "contracts/market.py",
+    "contracts/outputs.py",
+    "contracts/sessions.py",
+    "features/*.py",
+    "market/messages.py",
+    "market/volume.py",
+    "models/bundle.py",
+    "models/scoring.py",
+    "serving/*.py",
+    "strategies/*.py",
+)
+
+
+@cache
+def scoring_code_version() -> str:
+    """Return ``<package version>+<hash>`` over the sources between a message and its score."""
+    paths = sorted(path for pattern in _SCORING_SOURCES for path in _PACKAGE.glob(pattern))
+    return f"{version('surveillance-pipelines')}+{sha256_files(paths)[:12]}"

@@ -1,0 +1,144 @@
+"""Everything the engine asks the shell to make durable, as plain rows. Instants are microseconds since the epoch, UTC.
+
+``Effects`` is a value: two runs over the same inputs give equal effects, whatever the micro-batches were.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Final, Literal
+
+from surveillance_pipelines.contracts.market import Bar
+from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal
+from surveillance_pipelines.contracts.queue import Received
+
+OutcomeName = Literal["scored", "late", "dead", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A raw message, kept before anything is made of it. ``event_time`` and ``symbol`` are None if it has none."""
+
+    message: Received
+    event_time: int | None
+    symbol: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one input ended. ``dedup_id`` is the producer's, None where the queue derives it from content."""
+
+    message_id: str
+    dedup_id: str | None
+    outcome: OutcomeName
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    message_id: str
+    body: str
+    code: str
+    reason: str
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateRow:
+    """A snapshot of one symbol under one name (a feature view, or the serving state)."""
+
+    symbol: str
+    name: str
+    as_of_bar_start: int | None  # the last bar that the state has seen
+    day: date
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRow:
+    """The event clock was read here, between two messages, and closed bars; a replay closes the same ones."""
+
+    event_clock: int
+    recorded_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewInstrument:
+    symbol: str
+    calendar: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Which of a micro-batch's ids already have a ledger row."""
+
+    message_ids: frozenset[str] = frozenset()
+    dedup_ids: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a micro-batch or a clock row causes.
+
+    Attributes:
+        inbox: raw messages, in the order they were taken.
+        outcomes: one per inbox row.
+        redelivered: message ids that already had a ledger row: nothing happens but their deletion.
+        outputs: every output row in the order of its cause, which is the order on the wire.
+    """
+
+    inbox: list[InboxRow] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    redelivered: list[str] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    instruments: list[NewInstrument] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    states: list[StateRow] = field(default_factory=list)
+    clock_rows: list[ClockRow] = field(default_factory=list)
+    outputs: list[OutputRow] = field(default_factory=list)
+
+    @property
+    def anomalies(self) -> list[Anomaly]:
+        return [row for row in self.outputs if isinstance(row, Anomaly)]
+
+    @property
+    def signals(self) -> list[Signal]:
+        return [row for row in self.outputs if isinstance(row, Signal)]
+
+    @property
+    def scores(self) -> list[Score]:
+        return [row for row in self.outputs if isinstance(row, Score)]
+
+    @property
+    def predictions(self) -> list[Score]:
+        """Scores of final bars: the rows of ``surveillance.predictions``."""
+        return [row for row in self.scores if row.bar_status == "final"]
+
+    def is_empty(self) -> bool:
+        """Say whether there is nothing to make durable; redelivered messages have nothing."""
+        return not (self.inbox or self.clock_rows)
+
+    def count(self, outcome: OutcomeName) -> int:
+        return sum(row.outcome == outcome for row in self.outcomes)
+
+    def stamped(self, *, t_computed: int, t_committed: int) -> "Effects":
+        """Return the same effects with the instants only the shell knows written on their output rows."""
+        outputs = [replace(row, t_computed=t_computed, t_committed=t_committed) for row in self.outputs]
+        return replace(self, outputs=outputs)
+
+
+_IN_ORDER: Final = (
+    "inbox", "outcomes", "redelivered", "dead_letters", "instruments", "bars", "clock_rows", "outputs",
+)  # fmt: skip
+
+
+def merged(parts: Iterable[Effects]) -> Effects:
+    """Return one ``Effects`` over several, in order; of a symbol's snapshots only the last of each name is kept."""
+    whole = Effects()
+    states: dict[tuple[str, str], StateRow] = {}
+    for part in parts:
+        for name in _IN_ORDER:
+            getattr(whole, name).extend(getattr(part, name))
+        states.update({(row.symbol, row.name): row for row in part.states})
+    whole.states = [states[key] for key in sorted(states)]
+    return whole

@@ -1,0 +1,234 @@
+"""From feature vectors and scores to output rows: the one place, used by the live engine and by batch scoring.
+
+Only what a row's cause knows goes in; ``t_computed`` and ``t_committed`` are the shell's to stamp.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.contracts.market import BarStatus, Source
+from surveillance_pipelines.contracts.outputs import (
+    Action,
+    AlertStatus,
+    Anomaly,
+    Score,
+    Signal,
+    alert_id,
+    row_id,
+)
+from surveillance_pipelines.hashing import sha256_bytes
+from surveillance_pipelines.models.runtime import runtime_hash
+from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores, explanation
+from surveillance_pipelines.serving.code_version import scoring_code_version
+from surveillance_pipelines.settings import Settings
+
+TIMEFRAME: Final = "1m"
+SIGNAL_THRESHOLD: Final = 1.0 / len(DIRECTIONS)
+"""A signal takes the most probable of three actions, so its probability is above this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowConfig:
+    """What all rows of one run share: who asks, and which code and models answer."""
+
+    tenant: str
+    config_hash: str
+    code_version: str
+    feature_view: str
+    bundle_hash: str
+    runtime_hash: str
+    warmup: bool
+    horizon_minutes: int
+    run_id: str | None = None
+    strategy: str = "surveillance"
+
+
+def row_config(settings: Settings, scorer: AnomalyScorer, *, run_id: str | None = None) -> RowConfig:
+    """Return what the rows of a run over these settings and models share."""
+    return RowConfig(
+        tenant=settings.tenant,
+        config_hash=settings.config_hash,
+        code_version=scoring_code_version(),
+        feature_view=scorer.feature_view,
+        bundle_hash=scorer.bundle_hash,
+        runtime_hash=runtime_hash(),
+        warmup=scorer.warmup,
+        horizon_minutes=scorer.horizon_minutes,
+        run_id=run_id,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One bar with its feature vector, about to be scored.
+
+    Attributes:
+        features: float64[F], the columns of the feature view.
+        trigger_message_id: the message that asks for a provisional score; None on a final bar.
+        correlation_id: the message or bar that caused the scoring, carried through every row and log line.
+        t_received: when that message was received; None in batch.
+    """
+
+    symbol: str
+    bar_start: int
+    bar_status: BarStatus
+    event_time: int
+    knowledge_time: int
+    source: Source
+    source_message_id: str | None
+    price: float
+    volume: float
+    features: npt.NDArray[np.float64]
+    trigger_message_id: str | None = None
+    correlation_id: str | None = None
+    t_received: int | None = None
+
+
+def input_hash(features: npt.NDArray[np.float64]) -> str:
+    """Return the hash of a feature vector; all NaNs count as one, so a trip through a file changes nothing."""
+    canonical = np.where(np.isnan(features), np.nan, features)
+    return sha256_bytes(np.ascontiguousarray(canonical, dtype="<f8").data)
+
+
+def anomaly_kind(scores: Scores, i: int) -> str | None:
+    """Return the kind of anomaly that row ``i`` of the scores shows, None for a normal bar."""
+    return scores.kind[i] if scores.is_anomaly[i] else None
+
+
+def anomaly_row(
+    config: RowConfig, bar: Candidate, scores: Scores, i: int, *, kind: str, status: AlertStatus
+) -> Anomaly:
+    """Return the row that opens, confirms or retracts an alert of a kind."""
+    score = float(scores.anomaly_score[i])
+    confidence = _confidence(scores, i, kind)
+    return Anomaly(
+        id=_id("anomaly", config, bar, kind),
+        **_common(config, bar),
+        score=score,
+        threshold=float(scores.threshold),
+        kind=kind,
+        confidence=confidence,
+        risk_score=score * confidence,
+        explanation=explanation(scores, i),
+        warmup=config.warmup,
+        alert_status=status,
+        alert_id=alert_id(
+            tenant=config.tenant, symbol=bar.symbol, timeframe=TIMEFRAME, bar_start=bar.bar_start, kind=kind
+        ),
+        price=bar.price,
+        volume=bar.volume,
+        reconstruction_error=_finite(scores.reconstruction_error[i]),
+    )
+
+
+def action_of(scores: Scores, i: int) -> Action:
+    """Return the most probable action."""
+    return cast("Action", DIRECTIONS[int(np.argmax(scores.direction_probabilities[i]))])
+
+
+def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Signal:
+    """Return the direction call on a final bar. Its risk is the anomaly score: how strange the bar is it stands on."""
+    probabilities = dict(zip(DIRECTIONS, scores.direction_probabilities[i].tolist(), strict=True))
+    action = action_of(scores, i)
+    return Signal(
+        id=_id("signal", config, bar, action),
+        **_common(config, bar),
+        score=probabilities[action],
+        threshold=SIGNAL_THRESHOLD,
+        kind=action,
+        confidence=probabilities[action],
+        risk_score=float(scores.anomaly_score[i]),
+        explanation=explanation(scores, i),
+        warmup=config.warmup or not scores.direction_ready,
+        action=action,
+        price=bar.price,
+        buy_probability=probabilities["BUY"],
+        hold_probability=probabilities["HOLD"],
+        sell_probability=probabilities["SELL"],
+        horizon_minutes=config.horizon_minutes,
+    )
+
+
+def score_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Score:
+    """Return what the models say of a bar, alert or not."""
+    score, confidence = float(scores.anomaly_score[i]), float(scores.confidence[i])
+    sell, hold, buy = scores.direction_probabilities[i].tolist()
+    return Score(
+        id=_id("score", config, bar, "score"),
+        **_common(config, bar),
+        score=score,
+        threshold=float(scores.threshold),
+        kind=scores.kind[i],
+        confidence=confidence,
+        risk_score=score * confidence if scores.is_anomaly[i] else 0.0,
+        explanation={},
+        warmup=config.warmup,
+        price=bar.price,
+        volume=bar.volume,
+        is_anomaly=bool(scores.is_anomaly[i]),
+        reconstruction_error=_finite(scores.reconstruction_error[i]),
+        buy_probability=buy,
+        hold_probability=hold,
+        sell_probability=sell,
+        horizon_minutes=config.horizon_minutes,
+    )
+
+
+def _confidence(scores: Scores, i: int, kind: str) -> float:
+    """Return the probability of a kind that the scores may show or, for a retraction, no longer show."""
+    if scores.kind[i] == kind:
+        return float(scores.confidence[i])
+    if kind in scores.labels:
+        return float(scores.probabilities[i, scores.labels.index(kind)])
+    return 0.0  # "unclassified" has no probability of its own
+
+
+def _id(row_type: Literal["anomaly", "signal", "score"], config: RowConfig, bar: Candidate, kind: str) -> str:
+    return row_id(
+        row_type,
+        kind=kind,
+        tenant=config.tenant,
+        strategy=config.strategy,
+        symbol=bar.symbol,
+        timeframe=TIMEFRAME,
+        bar_start=bar.bar_start,
+        revision=0,
+        bar_status=bar.bar_status,
+        trigger_message_id=bar.trigger_message_id,
+        feature_view=config.feature_view,
+        bundle_hash=config.bundle_hash,
+        config_hash=config.config_hash,
+    )
+
+
+def _common(config: RowConfig, bar: Candidate) -> dict[str, Any]:
+    return {
+        "event_time": bar.event_time,
+        "knowledge_time": bar.knowledge_time,
+        "source": bar.source,
+        "source_message_id": bar.source_message_id,
+        "symbol": bar.symbol,
+        "timeframe": TIMEFRAME,
+        "bar_start": bar.bar_start,
+        "revision": 0,
+        "bar_status": bar.bar_status,
+        "input_hash": input_hash(bar.features),
+        "feature_view": config.feature_view,
+        "bundle_hash": config.bundle_hash,
+        "code_version": config.code_version,
+        "config_hash": config.config_hash,
+        "runtime_hash": config.runtime_hash,
+        "tenant": config.tenant,
+        "strategy": config.strategy,
+        "correlation_id": bar.correlation_id,
+        "run_id": config.run_id,
+        "t_received": bar.t_received,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,231 @@
+"""One symbol in the live core: its features, its bar in progress, its recent bars, alerts and pace of signals.
+
+A lane changes only through ``accept`` and ``close``; both are functions of the messages taken so far and of the peers'
+returns that the caller passes in.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.clock import utc_date
+from surveillance_pipelines.contracts.market import Bar, BarStatus
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.features.market import MarketContext
+from surveillance_pipelines.features.state import SymbolState
+from surveillance_pipelines.market.volume import VolumeTotal, size_of_total
+from surveillance_pipelines.serving.alerts import OpenAlerts
+from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
+from surveillance_pipelines.serving.effects import StateRow
+from surveillance_pipelines.serving.event_clock import Anchor
+from surveillance_pipelines.serving.scoring_rows import Candidate
+from surveillance_pipelines.serving.signal_gate import SignalGate
+from surveillance_pipelines.serving.snapshots import SERVING_STATE, ServingState, dump_serving_state, load_serving_state
+
+REVISABLE_BARS: Final = 16
+"""Closed bars kept to be revised by late ticks; a later tick still reaches its bar through the warehouse lane."""
+
+SNAPSHOT_BARS: Final = 64
+"""The feature state, 55 kB, is saved at every so many bars; in between, ``ops.live_bars`` has what a restart adds."""
+
+MARKET_MINUTES: Final = 64
+"""Returns of so many bars give a restarted engine the market context it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a lane starts from: a snapshot and the bars since, or history.
+
+    Attributes:
+        features: ``SymbolState.snapshot`` bytes, None without one.
+        serving: serving state bytes, None for a symbol that this queue has not served.
+        bars: revision-0 bars after the snapshot (all of the history where there is none), ascending.
+        revisable: the latest revision of the last closed bars, ascending.
+    """
+
+    features: bytes | None = None
+    serving: bytes | None = None
+    bars: tuple[Bar, ...] = ()
+    revisable: tuple[Bar, ...] = ()
+
+
+class SymbolLane:
+    """The live state of one symbol."""
+
+    def __init__(self, symbol: str, sessions: SessionTable, features: SymbolState) -> None:
+        self.symbol: Final = symbol
+        self.alerts = OpenAlerts()
+        self.gate = SignalGate()
+        self.anchor: Anchor | None = None
+        self.open_bar: OpenBar | None = None
+        self._snapshot: StateRow | None = None  # taken, not yet handed over
+        self._sessions = sessions.for_symbol(symbol)
+        self._features = features
+        self._recent: OrderedDict[int, Bar] = OrderedDict()
+        self._volume_total: VolumeTotal | None = None
+        self._closed = 0
+
+    @classmethod
+    def from_seed(cls, symbol: str, sessions: SessionTable, seed: Seed) -> "SymbolLane":
+        """Return a lane that goes on where the seed ends."""
+        if seed.features is None:
+            lane = cls(symbol, sessions, SymbolState())
+            lane._load_history(seed.bars)
+        else:
+            lane = cls(symbol, sessions, SymbolState.restore(seed.features))
+            for bar in seed.bars:
+                lane._features.advance(bar.bar_start, lane._inputs(bar))
+        lane._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
+        if seed.serving is not None:
+            lane._resume(load_serving_state(seed.serving))
+        else:
+            lane._take_snapshot()
+        return lane
+
+    @property
+    def last_closed(self) -> int | None:
+        """Start of the last closed bar."""
+        return self._features.last_bar_start
+
+    def size_of(self, volume: float, event_time: int) -> float:
+        """Return the size of a tick whose feed sends running totals of the day."""
+        session_id, _, _ = self._sessions.position(event_time)
+        step = size_of_total(self._volume_total, volume, session_id=session_id, event_time=event_time)
+        self._volume_total = step.state
+        return step.size
+
+    def is_late(self, event_time: int) -> bool:
+        """Say whether the bar of an event time has already closed."""
+        start = bar_start_of(event_time)
+        if self.open_bar is not None:
+            return start < self.open_bar.bar_start
+        return self.last_closed is not None and start <= self.last_closed
+
+    def closes_before(self, event_time: int) -> bool:
+        """Say whether a tick of this event time ends the bar in progress."""
+        return self.open_bar is not None and bar_start_of(event_time) > self.open_bar.bar_start
+
+    def add(self, print_: Print) -> None:
+        """Take a tick into the bar in progress, or start one."""
+        if self.open_bar is None:
+            self.open_bar = OpenBar.start(print_)
+        else:
+            self.open_bar.add(print_)
+        anchor = print_.anchor
+        self.anchor = anchor if self.anchor is None else max(self.anchor, anchor)
+
+    def peek(self, market: MarketContext, print_: Print) -> Candidate:
+        """Return the bar in progress as it would be scored now; nothing changes."""
+        bar = self._bar("provisional", market)
+        features = self._features.peek(bar.bar_start, self._inputs(bar))
+        return _candidate(bar, features, cause=print_.message_id, t_received=print_.received_at, provisional=True)
+
+    def close(self, market: MarketContext, *, cause: str | None, t_received: int) -> tuple[Bar, Candidate]:
+        """Close the bar in progress and advance the features by it.
+
+        Args:
+            market: the peers' returns as known now.
+            cause: the message that closes it, None for the event clock.
+            t_received: when that message came, or the clock was read.
+        """
+        bar = self._bar("final", market)
+        features = self._features.advance(bar.bar_start, self._inputs(bar))
+        market.update(self.symbol, bar.bar_start, self._features.last_log_return)
+        self.open_bar = None
+        self._remember(bar)
+        self._closed += 1
+        if self._closed % SNAPSHOT_BARS == 0:
+            self._take_snapshot()
+        candidate = _candidate(bar, features, cause=cause or bar.source_message_id, t_received=t_received)
+        return bar, candidate
+
+    def revise(self, late: Print) -> Bar | None:
+        """Return the next revision of the closed bar that a late tick belongs to, None if it is no longer at hand."""
+        bar = self._recent.get(bar_start_of(late.tick.event_time))
+        if bar is None:
+            return None
+        revised = revise(bar, late)
+        self._recent[bar.bar_start] = revised
+        return revised
+
+    def served_returns(self) -> list[tuple[int, float]]:
+        """Return ``(bar start, log return)`` of the newest bars closed here; seeded history is not among them."""
+        return self._features.recent_returns(min(self._closed, MARKET_MINUTES))
+
+    def take_state_rows(self) -> list[StateRow]:
+        """Return the snapshots to store now: the serving state, and that of the features if one was taken."""
+        snapshot, self._snapshot = self._snapshot, None
+        return [self._serving_row()] if snapshot is None else [snapshot, self._serving_row()]
+
+    def _serving_row(self) -> StateRow:
+        state = ServingState(
+            open_bar=self.open_bar,
+            alerts=self.alerts.kinds,
+            last_signal=self.gate.last_bar_start,
+            volume_total=self._volume_total,
+            anchor=self.anchor,
+            closed=self._closed,
+        )
+        return self._state_row(SERVING_STATE, dump_serving_state(state))
+
+    def _resume(self, state: ServingState) -> None:
+        self.open_bar = state.open_bar
+        self.alerts = OpenAlerts(state.alerts)
+        self.gate = SignalGate(state.last_signal)
+        self.anchor = state.anchor
+        self._volume_total = state.volume_total
+        self._closed = state.closed
+
+    def _load_history(self, bars: tuple[Bar, ...]) -> None:
+        if bars:
+            starts = np.array([bar.bar_start for bar in bars], dtype=np.int64)
+            self._features.seed(starts, np.array([self._inputs(bar) for bar in bars]))
+
+    def _bar(self, status: BarStatus, market: MarketContext) -> Bar:
+        bar = self.open_bar
+        if bar is None:
+            raise RuntimeError(f"expected a bar in progress of {self.symbol}, was none")
+        market_return, peers = market.value(self.symbol, bar.bar_start)
+        return bar.to_bar(status, market_return=market_return, market_peers=peers)
+
+    def _inputs(self, bar: Bar) -> tuple[float, ...]:
+        session_id, minute, length = self._sessions.position(bar.bar_start)
+        return (
+            bar.open, bar.high, bar.low, bar.close, bar.volume, session_id, minute, length, bar.market_return,
+            bar.market_peers,
+        )  # fmt: skip
+
+    def _remember(self, bar: Bar) -> None:
+        self._recent[bar.bar_start] = bar
+        while len(self._recent) > REVISABLE_BARS:
+            self._recent.popitem(last=False)
+
+    def _take_snapshot(self) -> None:
+        self._snapshot = self._state_row(self._features.view.name, self._features.snapshot())
+
+    def _state_row(self, name: str, state: bytes) -> StateRow:
+        last = self.last_closed
+        return StateRow(self.symbol, name, last, utc_date(last or 0), state)
+
+
+def _candidate(
+    bar: Bar, features: npt.NDArray[np.float64], *, cause: str, t_received: int, provisional: bool = False
+) -> Candidate:
+    return Candidate(
+        symbol=bar.symbol,
+        bar_start=bar.bar_start,
+        bar_status=bar.bar_status,
+        event_time=bar.event_time,
+        knowledge_time=bar.knowledge_time,
+        source=bar.source,
+        source_message_id=bar.source_message_id,
+        price=bar.close,
+        volume=bar.volume,
+        features=features,
+        trigger_message_id=cause if provisional else None,
+        correlation_id=cause,
+        t_received=t_received,
+    )
