@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from surveillance_pipelines.features import kernel
+from surveillance_pipelines.features.views import CORE_V1, VIEWS
+from surveillance_pipelines.hashing import sha256_file
+
+
+@pytest.mark.requirement("FE-02")
+def test_columns_stand_where_the_kernel_writes_them() -> None:
+    assert len(CORE_V1.columns) == kernel.N_FEATURES
+    assert [getattr(kernel, name.upper()) for name in CORE_V1.columns] == list(range(kernel.N_FEATURES))
+
+
+def test_inputs_stand_where_the_kernel_reads_them() -> None:
+    names = (
+        "OPEN",
+        "HIGH",
+        "LOW",
+        "CLOSE",
+        "VOLUME",
+        "SESSION_ID",
+        "MINUTE",
+        "SESSION_MINUTES",
+        "PEERS_RETURN",
+        "PEERS",
+    )
+    assert [getattr(kernel, name) for name in names] == list(range(len(CORE_V1.inputs)))
+
+
+@pytest.mark.requirement("FE-02")
+def test_view_is_named_by_its_source() -> None:
+    assert CORE_V1.source_hash == sha256_file(CORE_V1.source)
+    assert VIEWS == {"core_v1": CORE_V1}
+
+
+def test_model_columns_are_columns_without_prices() -> None:
+    assert set(CORE_V1.model_columns) < set(CORE_V1.columns)
+    assert np.array(CORE_V1.columns)[list(CORE_V1.model_indices)].tolist() == list(CORE_V1.model_columns)
+    assert not [name for name in CORE_V1.model_columns if "[price]" in CORE_V1.descriptions[name]]
+    assert {name for name in CORE_V1.columns if "[price]" in CORE_V1.descriptions[name]} == set(CORE_V1.columns) - set(
+        CORE_V1.model_columns
+    )
