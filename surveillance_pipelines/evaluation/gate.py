@@ -1,0 +1,124 @@
+"""The gates: pure rules that say whether a model may speak, with every reason in words."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.evaluation.metrics import balanced_accuracy, block_bootstrap_interval, side_accuracy
+
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class GateRule:
+    """One rule of a gate, its measured value and its limit.
+
+    Attributes:
+        name: stable, as checks and tables show it.
+        value: what was measured.
+        limit: what it has to reach, or to pass where ``strict``.
+        strict: equality does not do.
+    """
+
+    name: str
+    value: float
+    limit: float
+    strict: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Say whether the rule holds; a value that is not a number never does."""
+        return self.value > self.limit if self.strict else self.value >= self.limit
+
+    def __str__(self) -> str:
+        verdict = "holds" if self.passed else "fails"
+        needs = "more than" if self.strict else "at least"
+        return f"{self.name} {verdict}: {self.value:.4g}, needs {needs} {self.limit:.4g}"
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """The verdict over several rules: passed when all of them hold."""
+
+    rules: tuple[GateRule, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(rule.passed for rule in self.rules)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every rule in words, those that fail first."""
+        return tuple(str(rule) for rule in sorted(self.rules, key=lambda rule: rule.passed))
+
+
+def anomaly_gate(
+    *,
+    rows: int,
+    min_rows: int,
+    accuracy: float,
+    balanced: float,
+    min_accuracy: float,
+    majority_accuracy: float,
+    rival_balanced: float,
+) -> GateDecision:
+    """Judge an anomaly classifier on its test days.
+
+    Accuracy alone would let a model pass that calls every bar ordinary, so the class-balanced accuracy has to reach
+    the same mark, and to beat the robust z-score rule.
+
+    Args:
+        rows: training rows.
+        min_rows: ``MODEL_TRAINING_MIN_DATASET_SIZE``.
+        accuracy: over all labelled test bars.
+        balanced: mean recall of the classes.
+        min_accuracy: ``MODEL_QUALITY_THRESHOLD_ACCURACY``.
+        majority_accuracy: of always naming the most frequent class.
+        rival_balanced: balanced accuracy of the robust z-score rule.
+    """
+    return GateDecision(
+        (
+            GateRule("training_rows", float(rows), float(min_rows)),
+            GateRule("accuracy", accuracy, min_accuracy),
+            GateRule("accuracy_over_majority", accuracy, majority_accuracy, strict=True),
+            GateRule("balanced_accuracy", balanced, min_accuracy),
+            GateRule("balanced_accuracy_over_robust_z", balanced, rival_balanced, strict=True),
+        )
+    )
+
+
+def direction_gate(
+    actual: npt.NDArray[np.int64],
+    called: npt.NDArray[np.int64],
+    blocks: npt.NDArray[np.generic],
+    *,
+    classes: int,
+    seed: int,
+) -> GateDecision:
+    """Judge a direction model: its balanced accuracy, and its choice of side, have to beat a constant call surely.
+
+    Surely means the lower bound of the 95% interval. Balanced accuracy alone can be earned by knowing when nothing
+    moves, which volatility tells; so among the moves that it called, the side has to be right more often than a coin.
+    Minutes of one day share their news, so the bootstrap draws whole days.
+
+    Args:
+        actual: class numbers int64[n].
+        called: class numbers int64[n].
+        blocks: the day of each row, any dtype, [n].
+        classes: how many there are; a constant call has the balanced accuracy 1 / classes.
+        seed: of the bootstrap.
+    """
+    low, _ = block_bootstrap_interval(
+        lambda rows: balanced_accuracy(actual[rows], called[rows]), blocks, confidence=CONFIDENCE, seed=seed
+    )
+    side, _ = block_bootstrap_interval(
+        lambda rows: side_accuracy(actual[rows], called[rows]), blocks, confidence=CONFIDENCE, seed=seed
+    )
+    return GateDecision(
+        (
+            GateRule("balanced_accuracy_lower_bound", low, 1.0 / classes, strict=True),
+            GateRule("side_accuracy_lower_bound", side, 0.5, strict=True),
+        )
+    )

@@ -1,0 +1,63 @@
+"""Time-ordered splits: train on the past, choose on the days after it, judge on the days after those."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+FRACTIONS: Final = (0.6, 0.2, 0.2)
+"""Of the bars, for train, validation and test."""
+
+PURGE_BARS: Final = 64
+"""Bars of each symbol dropped after a border: the kernel's longest window is 60 bars of up to 4 more, so a row that is
+kept shares no bar of any window with the split before. Exponential averages have less than 1% of their weight beyond
+(Wilder's: (13/14)^64). Longer than the direction's horizon, whose labels never leave their day."""
+
+SPLITS: Final = ("train", "validation", "test")
+
+
+def split_days(rows_per_day: Mapping[date, int], fractions: Sequence[float] = FRACTIONS) -> dict[date, str]:
+    """Return the split of each day: whole days in order, each split as close to its part of the rows as days allow.
+
+    Args:
+        rows_per_day: bars on each day.
+        fractions: for train, validation and test; they sum to 1.
+
+    Raises:
+        ValueError: if there are fewer than three days, or the fractions do not sum to 1.
+    """
+    days = sorted(rows_per_day)
+    if len(days) < len(SPLITS):
+        raise ValueError(f"expected at least {len(SPLITS)} days to split, was {len(days)}: load more days")
+    if abs(sum(fractions) - 1.0) > 1e-9 or min(fractions) <= 0:
+        raise ValueError(f"expected three positive fractions that sum to 1, was {tuple(fractions)}")
+    total = sum(rows_per_day.values())
+    counts = [sum(rows_per_day[day] for day in days[:n]) / total for n in range(len(days) + 1)]
+    first = _closest(counts, fractions[0], range(1, len(days) - 1))
+    second = _closest(counts, fractions[0] + fractions[1], range(first + 1, len(days)))
+    return {day: SPLITS[(n >= first) + (n >= second)] for n, day in enumerate(days)}
+
+
+def assign_splits(rows: pl.DataFrame, fractions: Sequence[float] = FRACTIONS, purge: int = PURGE_BARS) -> pl.DataFrame:
+    """Return ``rows`` with a column ``split``: train, validation, test, or ``purged`` just after a border.
+
+    Args:
+        rows: columns symbol, date, bar_start; each symbol and bar_start once.
+        fractions: for train, validation and test.
+        purge: bars of each symbol to drop after a border, if the symbol has bars before it.
+    """
+    per_day = dict(rows.group_by("date").len().iter_rows())
+    days = split_days(per_day, fractions)
+    order = {name: n for n, name in enumerate(SPLITS)}
+    placed = rows.with_columns(split=pl.col("date").replace_strict(days, return_dtype=pl.String))
+    number = pl.col("split").replace_strict(order, return_dtype=pl.Int8)
+    ordered = pl.col("bar_start").rank("ordinal").over("symbol", "split")
+    has_past = number > number.min().over("symbol")
+    return placed.with_columns(
+        split=pl.when(has_past & (ordered <= purge)).then(pl.lit("purged")).otherwise(pl.col("split"))
+    )
+
+
+def _closest(values: Sequence[float], wanted: float, candidates: range) -> int:
+    return min(candidates, key=lambda n: abs(values[n] - wanted))

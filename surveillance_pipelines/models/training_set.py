@@ -1,0 +1,168 @@
+"""Build the training set: real or simulated bars as they are, copies of them with anomalies planted, labels, splits.
+
+No exchange publishes which bars were manipulated, so the labels come from anomalies planted into copies of the bars
+(``market/injection``). A copy goes through the same feature code, so peers see the planted moves in their market
+features too. The bars as they are count as ordinary, although some are not: that makes the measured false alerts an
+upper bound.
+"""
+
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.evaluation.splits import FRACTIONS, PURGE_BARS, assign_splits
+from surveillance_pipelines.features.batch import features_of_days
+from surveillance_pipelines.features.views import CORE_V1, FeatureView
+from surveillance_pipelines.hashing import sha256_bytes, sha256_json
+from surveillance_pipelines.market.injection import plant
+from surveillance_pipelines.market.injection_plan import plan_injections
+from surveillance_pipelines.models.direction import HORIZON_MINUTES, forward_returns
+from surveillance_pipelines.models.scoring import NORMAL
+from surveillance_pipelines.models.training_data import ROW_COLUMNS, TrainingSet
+
+ECHO_BARS: Final = 60
+"""Bars after a planted anomaly whose windows still hold it: neither ordinary nor anomalous, so they get no label."""
+
+MIN_HISTORY_BARS: Final = 60
+"""Bars of a symbol before the first that is judged: earlier, the volatility that most features are scaled by is
+unknown."""
+
+MAX_PER_COPY: Final = 3.0
+"""Anomalies per symbol and day that one copy can hold apart from each other; more anomalies take more copies."""
+
+ORDINARY_PER_COPY: Final = 0.25
+"""Part of a copy's ordinary bars that are kept: they teach that a peer's anomaly is not one's own, and repeat the
+bars as they are otherwise."""
+
+_FINGERPRINTED: Final = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
+
+
+def build_training_set(
+    bars_1m: pl.DataFrame,
+    sessions: SessionTable,
+    *,
+    first: date,
+    last: date,
+    seed: int,
+    per_symbol_day: float = 6.0,
+    view: FeatureView = CORE_V1,
+) -> TrainingSet:
+    """Return feature rows of the days ``first`` to ``last`` with labels, splits and forward returns.
+
+    Args:
+        bars_1m: ``BAR_SCHEMA``, 1-minute bars; bars before ``first`` are history for the features, bars after
+            ``last`` are ignored.
+        sessions: of every calendar that the symbols trade on.
+        first: first UTC date, included.
+        last: last UTC date, included.
+        seed: of the places, kinds and severities of the planted anomalies.
+        per_symbol_day: anomalies to plant per symbol and day over all copies; places that do not fit are left out.
+        view: the features.
+
+    Raises:
+        ValueError: if the range has fewer than three days with bars.
+    """
+    bars = bars_1m.filter((pl.col("revision") == 0) & (pl.col("date") <= last)).sort("symbol", "bar_start")
+    splits = assign_splits(bars.filter(pl.col("date") >= first).select("symbol", "date", "bar_start"))
+    copies = max(1, int(np.ceil(per_symbol_day / MAX_PER_COPY)))
+    parts = [_original_rows(bars, sessions, splits, view)]
+    for copy in range(1, copies + 1):
+        rows = _planted_rows(
+            bars, sessions, splits, view, per_symbol_day=per_symbol_day / copies, seed=seed * 1_000 + copy
+        )
+        parts.append(_thinned(rows, seed * 1_000 + copy).with_columns(replica=pl.lit(copy, pl.Int32)))
+    params = {
+        "first": first.isoformat(),
+        "last": last.isoformat(),
+        "seed": seed,
+        "per_symbol_day": per_symbol_day,
+        "copies": copies,
+        **_fixed_parameters(view),
+    }
+    frame = pl.concat([part.select(*ROW_COLUMNS, *view.columns).cast(dict(ROW_COLUMNS)) for part in parts])
+    return TrainingSet(frame=frame, view=view.name, params=params, fingerprint=_fingerprint(bars, params))
+
+
+def planted_features(
+    bars: pl.DataFrame, plan: pl.DataFrame, sessions: SessionTable, *, seed: int, view: FeatureView = CORE_V1
+) -> pl.DataFrame:
+    """Return feature rows of bars with the anomalies of a plan in them, and each bar's label.
+
+    Returns:
+        the features of every day of ``bars``, with ``label`` (a kind, ``normal``, or null within ``ECHO_BARS`` after
+        an anomaly), ``anomaly_id`` and ``severity``.
+    """
+    injected = plant(bars, plan, seed)
+    # What a bar was served with belongs to the bars as they were; the planted market has another mean return.
+    cleared = injected.bars.with_columns(market_return=pl.lit(None, pl.Float64), market_peers=pl.lit(None, pl.Int32))
+    features = features_of_days(cleared, cleared["date"].unique().to_list(), sessions, view)
+    labelled = features.join(injected.labels, on=["symbol", "bar_start"], how="left", maintain_order="left")
+    since = pl.int_range(pl.len()) - pl.when(pl.col("kind").is_not_null()).then(pl.int_range(pl.len())).forward_fill()
+    echo = (since.over("symbol") <= ECHO_BARS).fill_null(value=False)
+    return labelled.with_columns(
+        label=pl.when(pl.col("kind").is_not_null()).then("kind").when(~echo).then(pl.lit(NORMAL))
+    )
+
+
+def _original_rows(bars: pl.DataFrame, sessions: SessionTable, splits: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
+    features = features_of_days(bars, splits["date"].unique().to_list(), sessions, view)
+    returns = features.with_columns(forward_return=forward_returns(features, HORIZON_MINUTES))
+    rows = returns.with_columns(
+        label=pl.lit(NORMAL),
+        anomaly_id=pl.lit(None, pl.String),
+        severity=pl.lit(None, pl.Float64),
+        replica=pl.lit(0, pl.Int32),
+    )
+    return _placed(rows, bars, splits)
+
+
+def _planted_rows(
+    bars: pl.DataFrame,
+    sessions: SessionTable,
+    splits: pl.DataFrame,
+    view: FeatureView,
+    *,
+    per_symbol_day: float,
+    seed: int,
+) -> pl.DataFrame:
+    plan = plan_injections(bars, per_symbol_day=per_symbol_day, seed=seed, sessions=sessions)
+    rows = planted_features(bars, plan, sessions, seed=seed, view=view)
+    return _placed(rows.with_columns(forward_return=pl.lit(None, pl.Float64)), bars, splits)
+
+
+def _placed(rows: pl.DataFrame, bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
+    """Add the splits, drop days outside the range, and unlabel the bars that come too early to judge."""
+    ages = bars.select("symbol", "bar_start", age=pl.int_range(pl.len()).over("symbol"))
+    placed = rows.join(ages, on=["symbol", "bar_start"], how="left", maintain_order="left").join(
+        splits.select("symbol", "bar_start", "split"), on=["symbol", "bar_start"], how="inner", maintain_order="left"
+    )
+    return placed.with_columns(label=pl.when(pl.col("age") >= MIN_HISTORY_BARS).then("label"))
+
+
+def _thinned(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Keep every planted bar, and a part of the ordinary ones."""
+    kept = np.random.default_rng(seed).random(len(rows)) < ORDINARY_PER_COPY
+    planted = pl.col("label").is_in(ANOMALY_KINDS)
+    return rows.filter(planted | ((pl.col("label") == NORMAL) & pl.Series(kept)))
+
+
+def _fixed_parameters(view: FeatureView) -> dict[str, Any]:
+    return {
+        "echo_bars": ECHO_BARS,
+        "min_history_bars": MIN_HISTORY_BARS,
+        "purge_bars": PURGE_BARS,
+        "fractions": list(FRACTIONS),
+        "horizon_minutes": HORIZON_MINUTES,
+        "feature_view_source_hash": view.source_hash,
+    }
+
+
+def _fingerprint(bars: pl.DataFrame, params: dict[str, Any]) -> str:
+    columns = [bars[name].to_physical() for name in _FINGERPRINTED[1:]]
+    content = sha256_bytes(*(np.ascontiguousarray(column.to_numpy()).tobytes() for column in columns))
+    names = sha256_json(bars["symbol"].to_list())
+    return sha256_json([content, names, params])
