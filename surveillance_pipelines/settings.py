@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     surveillance_home: Path = Path(".surveillance")
     database_url: SecretStr | None = None
     dagster_database_url: SecretStr | None = None
-    mlflow_tracking_uri: str | None = None
+    mlflow_tracking_uri: Annotated[str | None, Field(repr=False, exclude=True)] = None  # may hold a password
     lake_url: str | None = None
     lake_endpoint_url: str | None = None
     model_storage_path: Path | None = None

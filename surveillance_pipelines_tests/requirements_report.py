@@ -84,7 +84,7 @@ class RequirementsReport:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         requirements = load_requirements()
-        statuses = {name: self._status(name) for name in requirements}
+        statuses: dict[str, Status] = {name: self._status(name) for name in requirements}
         table = self._table(requirements, statuses)
         console = Console(
             width=max(_MIN_WIDTH, Console().width), force_terminal=terminalreporter.hasmarkup, highlight=False

@@ -1,0 +1,195 @@
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from surveillance_pipelines.settings import Settings
+
+NAMES = tuple(name.upper() for name in Settings.model_fields)
+
+
+@pytest.fixture(autouse=True)
+def nothing_configured(monkeypatch, tmp_path):
+    """No knob in the environment and no ``.env`` in the working directory."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def knob(name, value, *requirements, expected=None):
+    """A variable of the environment, the value given to it, and what the setting then holds (the same, if None)."""
+    held = value if expected is None else expected
+    return pytest.param(name, value, held, marks=pytest.mark.requirement(*requirements), id=name)
+
+
+QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/000000000000/market_queue.fifo"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        knob("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "ENV-AWS_ACCESS_KEY_ID", expected=SecretStr("AKIDEXAMPLE")),
+        knob("AWS_SECRET_ACCESS_KEY", "s3cr3t", "ENV-AWS_SECRET_ACCESS_KEY", expected=SecretStr("s3cr3t")),
+        knob("AWS_REGION", "eu-central-1", "ENV-AWS_REGION", "ING-05"),
+        knob("SQS_QUEUE_URL", QUEUE_URL, "ENV-SQS_QUEUE_URL", "ING-05", expected=(QUEUE_URL,)),
+        knob("USE_SQS_DATA_SOURCE", "false", "ENV-USE_SQS_DATA_SOURCE", "ING-03", expected=False),
+        knob("SQS_POLLING_INTERVAL", "2.5", "ENV-SQS_POLLING_INTERVAL", "ING-04", "ING-06", expected=2.5),
+        knob("SQS_MAX_MESSAGES", "3", "ENV-SQS_MAX_MESSAGES", "ING-04", "ING-06", expected=3),
+        knob("SQS_WAIT_TIME", "0", "ENV-SQS_WAIT_TIME", "ING-04", expected=0),
+        knob("LOG_LEVEL", "DEBUG", "ENV-LOG_LEVEL"),
+        knob("FALLBACK_TO_YFINANCE", "false", "ENV-FALLBACK_TO_YFINANCE", "ING-02", expected=False),
+        knob("SYMBOLS", "BTCUSDT, ETHUSDT,,AAPL", "ING-11", expected=("BTCUSDT", "ETHUSDT", "AAPL")),
+        knob("MODEL_TRAINING_MIN_DATASET_SIZE", "50", "ENV-MODEL_TRAINING_MIN_DATASET_SIZE", expected=50),
+        knob("MODEL_TRAINING_MAX_DURATION_SECONDS", "90", "ENV-MODEL_TRAINING_MAX_DURATION_SECONDS", expected=90),
+        knob("MODEL_QUALITY_THRESHOLD_ACCURACY", "0.9", "ENV-MODEL_QUALITY_THRESHOLD_ACCURACY", expected=0.9),
+        knob("MODEL_RETRAINING_SCHEDULE", "0 6 * * 6", "ENV-MODEL_RETRAINING_SCHEDULE"),
+        knob("MODEL_STORAGE_PATH", "/models", "ENV-MODEL_STORAGE_PATH", expected=Path("/models")),
+        knob("WARMUP_MODE_ENABLED", "false", "ENV-WARMUP_MODE_ENABLED", expected=False),
+        knob("WARMUP_SIGNAL_FREQUENCY", "5", "ENV-WARMUP_SIGNAL_FREQUENCY", expected=5),
+        knob("SIGNAL_COOLDOWN_SECONDS", "1", "ENV-SIGNAL_COOLDOWN_SECONDS", expected=1),
+    ],
+)
+def test_settings_environment_variable_sets_its_knob(monkeypatch, name, value, expected):
+    assert getattr(Settings(), name.lower()) != expected
+    monkeypatch.setenv(name, value)
+    assert getattr(Settings(), name.lower()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("AWS_REGION", "us-east-1", marks=pytest.mark.requirement("ING-05")),
+        pytest.param("USE_SQS_DATA_SOURCE", True, marks=pytest.mark.requirement("ING-03")),
+        pytest.param("SQS_POLLING_INTERVAL", 10, marks=pytest.mark.requirement("ING-04")),
+        pytest.param("SQS_MAX_MESSAGES", 10, marks=pytest.mark.requirement("ING-04")),
+        pytest.param("SQS_WAIT_TIME", 20, marks=pytest.mark.requirement("ING-04")),
+        pytest.param("FALLBACK_TO_YFINANCE", True, marks=pytest.mark.requirement("ING-02")),
+        pytest.param("LOG_LEVEL", "INFO", marks=pytest.mark.requirement("ENV-LOG_LEVEL")),
+        ("SIGNAL_COOLDOWN_SECONDS", 60),
+        ("MODEL_TRAINING_MIN_DATASET_SIZE", 1000),
+        ("MODEL_TRAINING_MAX_DURATION_SECONDS", 1800),
+        ("MODEL_QUALITY_THRESHOLD_ACCURACY", 0.75),
+        ("MODEL_RETRAINING_SCHEDULE", ""),
+        ("WARMUP_MODE_ENABLED", True),
+        ("WARMUP_SIGNAL_FREQUENCY", 60),
+    ],
+)
+def test_settings_nothing_set_has_the_published_default(name, expected):
+    assert getattr(Settings(), name.lower()) == expected
+
+
+@pytest.mark.requirement("ING-11")
+def test_symbols_nothing_set_includes_the_published_equities():
+    assert {"AAPL", "GOOGL", "MSFT"} <= set(Settings().symbols)
+
+
+@pytest.mark.requirement("ING-04", "ING-06")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SQS_MAX_MESSAGES", "0"),
+        ("SQS_MAX_MESSAGES", "11"),
+        ("SQS_WAIT_TIME", "21"),
+        ("SQS_WAIT_TIME", "-1"),
+        ("SQS_POLLING_INTERVAL", "0"),
+        ("SQS_POLLING_INTERVAL", "soon"),
+        ("LOG_LEVEL", "LOUD"),
+        ("MODEL_QUALITY_THRESHOLD_ACCURACY", "75"),
+    ],
+)
+def test_settings_value_out_of_bounds_is_refused_by_name(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_sqs_queue_url_several_are_split_on_commas(monkeypatch):
+    monkeypatch.setenv("SQS_QUEUE_URL", "http://a/1.fifo, http://a/2.fifo")
+    assert Settings().sqs_queue_url == ("http://a/1.fifo", "http://a/2.fifo")
+
+
+def test_settings_dot_env_file_is_read_and_the_environment_wins(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("AWS_REGION=ap-south-1\nLOG_LEVEL=ERROR\nNOT_A_KNOB=1\n")
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    settings = Settings()
+    assert (settings.aws_region, settings.log_level) == ("ap-south-1", "WARNING")
+
+
+def test_settings_empty_value_counts_as_not_set(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "")
+    monkeypatch.setenv("SQS_QUEUE_URL", "")
+    settings = Settings()
+    assert settings.database_url is None
+    assert settings.sqs_queue_url == ()
+
+
+def test_settings_once_read_cannot_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().aws_region = "eu-west-1"
+
+
+def test_surveillance_home_relative_path_is_made_absolute(monkeypatch, tmp_path):
+    monkeypatch.setenv("SURVEILLANCE_HOME", "home")
+    settings = Settings()
+    assert settings.surveillance_home == tmp_path / "home"
+    assert settings.models_path == tmp_path / "home" / "models"
+
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIDHIDDEN",
+    "AWS_SECRET_ACCESS_KEY": "hidden-key",
+    "DATABASE_URL": "postgresql://user:hidden-password@db/surveillance",
+    "DAGSTER_DATABASE_URL": "postgresql://user:hidden-dagster@db/dagster",
+    "MLFLOW_TRACKING_URI": "postgresql://user:hidden-mlflow@db/mlflow",
+}
+
+
+@pytest.mark.requirement("SEC-09")
+@pytest.mark.parametrize("name", SECRETS)
+def test_secret_set_in_environment_never_shows_in_repr_or_str(monkeypatch, name):
+    monkeypatch.setenv(name, SECRETS[name])
+    settings = Settings()
+    for shown in (repr(settings), str(settings), f"{settings}"):
+        assert "hidden" not in shown.lower()
+
+
+@pytest.mark.requirement("SEC-09")
+def test_secret_set_in_environment_is_masked_in_a_json_dump(monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    assert "hidden" not in Settings().model_dump_json().lower()
+
+
+@pytest.mark.requirement("SEC-09")
+def test_settings_refused_value_error_shows_no_secret(monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SQS_MAX_MESSAGES", "99")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "hidden" not in str(caught.value).lower()
+
+
+def test_config_hash_changes_with_what_changes_a_score_and_with_nothing_else(monkeypatch):
+    before = Settings().config_hash
+    monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+    assert Settings().config_hash == before
+    monkeypatch.setenv("SIGNAL_COOLDOWN_SECONDS", "61")
+    assert Settings().config_hash != before
+
+
+def example_lines(repository):
+    """The ``NAME=value`` lines of ``.env.example``, uncommented."""
+    return re.findall(r"^# ([A-Z][A-Z0-9_]*=.*)$", (repository / ".env.example").read_text(), re.MULTILINE)
+
+
+def test_env_example_names_every_setting_and_no_other(repository):
+    assert sorted(line.partition("=")[0] for line in example_lines(repository)) == sorted(NAMES)
+
+
+def test_env_example_uncommented_gives_the_defaults(repository, tmp_path):
+    default = Settings()
+    (tmp_path / ".env").write_text("\n".join(example_lines(repository)))
+    assert Settings() == default
