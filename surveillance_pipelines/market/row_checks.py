@@ -1,0 +1,135 @@
+"""Rows of files and vendors, judged one by one: those that land, those refused with a reason, and plain repeats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+import polars as pl
+
+from surveillance_pipelines.hashing import canonical_json
+from surveillance_pipelines.market.bar_frames import OHLC
+from surveillance_pipelines.market.messages import MAX_PRICE, MAX_VOLUME, MIN_PRICE, SYMBOL_PATTERN
+
+CODE: Final = "refusal_code"
+"""Column with the code of the first check that a row failed; null for a good row."""
+RAW: Final = "raw_row"
+"""Column with the row as it came, one struct."""
+
+REASONS: Final[Mapping[str, str]] = {
+    "missing_value": "expected a symbol, a time and every price, got a row with an empty one",
+    "wrong_type": "expected numbers for prices and volume, got text that is none",
+    "non_finite": "expected finite numbers, got NaN or infinity",
+    "out_of_bounds": f"expected prices between {MIN_PRICE:g} and {MAX_PRICE:g} and volume between 0 and {MAX_VOLUME:g}",
+    "bad_symbol": "expected a symbol of 1 to 32 characters A-Z 0-9 . ^ = / _ -",
+    "bad_timestamp": "expected a time that can be read and lies after 1970",
+    "misaligned": "expected bars that start on a whole minute",
+    "inconsistent_bar": "expected low ≤ open, close ≤ high",
+    "conflicting_duplicate": "expected one bar per symbol and start, got a second with other values; the first stays",
+    "flagged": "expected trades that the vendor vouches for, got one flagged as suspicious",
+}
+"""What each code means; the sentence that is kept with a refused row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowRefusal:
+    """A row that did not land: as it came (JSON), why (code, sentence), and where it stood (0 is the first row)."""
+
+    body: str
+    code: str
+    reason: str
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows in = ``good`` + ``refusals`` + ``duplicates``."""
+
+    good: pl.DataFrame
+    refusals: tuple[RowRefusal, ...]
+    duplicates: int
+
+
+def judge_bars(rows: pl.DataFrame) -> Judged:
+    """Split bars into good ones, refused ones and exact repeats.
+
+    Args:
+        rows: ``symbol``, ``bar_start`` (UTC; null where it could not be read), OHLC and ``volume`` as numbers (null
+            where there was none), and optionally ``raw_row`` as it came and ``refusal_code`` of earlier checks.
+    """
+    checks = [
+        ("missing_value", pl.any_horizontal(pl.col("symbol", "bar_start", *OHLC, "volume").is_null())),
+        ("bad_symbol", ~pl.col("symbol").str.contains(f"^(?:{SYMBOL_PATTERN.pattern})$")),
+        ("misaligned", pl.col("bar_start").dt.truncate("1m") != pl.col("bar_start")),
+        *_number_checks(OHLC),
+        (
+            "inconsistent_bar",
+            (pl.col("low") > pl.min_horizontal("open", "close"))
+            | (pl.col("high") < pl.max_horizontal("open", "close")),
+        ),
+    ]
+    judged = _first_failure(rows, checks)
+    sound = judged.filter(pl.col(CODE).is_null())
+    values = (*OHLC, "volume")
+    first = sound.unique(["symbol", "bar_start"], keep="first", maintain_order=True)
+    again = sound.join(first.select("row"), on="row", how="anti", maintain_order="left")
+    original = first.select("symbol", "bar_start", *(pl.col(name).alias(f"first_{name}") for name in values))
+    compared = again.join(original, on=["symbol", "bar_start"], how="left", maintain_order="left")
+    same = pl.all_horizontal(pl.col(name) == pl.col(f"first_{name}") for name in values)
+    conflicts = compared.filter(~same).with_columns(pl.lit("conflicting_duplicate").alias(CODE))
+    refused = pl.concat([judged.filter(pl.col(CODE).is_not_null()), conflicts.select(judged.columns)])
+    return Judged(_bare(first), refusals_of(refused), again.height - conflicts.height)
+
+
+def judge_ticks(rows: pl.DataFrame) -> Judged:
+    """Split ticks into good and refused ones; equal trades are two trades, so nothing is a repeat.
+
+    Args:
+        rows: ``symbol``, ``event_time`` (UTC), ``price`` and ``volume``, and optionally ``suspicious`` (not 0:
+            flagged), ``raw_row`` and ``refusal_code``.
+    """
+    checks = [
+        ("missing_value", pl.any_horizontal(pl.col("symbol", "event_time", "price", "volume").is_null())),
+        ("bad_symbol", ~pl.col("symbol").str.contains(f"^(?:{SYMBOL_PATTERN.pattern})$")),
+        *_number_checks(("price",)),
+    ]
+    if "suspicious" in rows.columns:
+        checks.append(("flagged", pl.col("suspicious").cast(pl.Float64, strict=False).fill_null(0.0) != 0))
+    judged = _first_failure(rows, checks)
+    return Judged(
+        _bare(judged.filter(pl.col(CODE).is_null())), refusals_of(judged.filter(pl.col(CODE).is_not_null())), 0
+    )
+
+
+def refusals_of(rows: pl.DataFrame) -> tuple[RowRefusal, ...]:
+    """Return rows that carry ``refusal_code`` as refusals, in order of the file."""
+    ordered = rows.sort("row")
+    bodies = ordered[RAW] if RAW in rows.columns else ordered.drop(CODE, "row").to_struct(RAW)
+    marks = zip(bodies.to_list(), ordered[CODE].to_list(), ordered["row"].to_list(), strict=True)
+    return tuple(RowRefusal(canonical_json(_json_safe(body)), code, REASONS[code], row) for body, code, row in marks)
+
+
+def _number_checks(prices: Sequence[str]) -> list[tuple[str, pl.Expr]]:
+    finite = pl.all_horizontal(pl.col(*prices, "volume").is_finite())
+    sane = pl.all_horizontal(pl.col(*prices).is_between(MIN_PRICE, MAX_PRICE))
+    return [("non_finite", ~finite), ("out_of_bounds", ~(sane & pl.col("volume").is_between(0.0, MAX_VOLUME)))]
+
+
+def _first_failure(rows: pl.DataFrame, checks: Sequence[tuple[str, pl.Expr]]) -> pl.DataFrame:
+    earlier = [pl.col(CODE)] if CODE in rows.columns else []
+    verdicts = [pl.when(failed.fill_null(value=False)).then(pl.lit(code)) for code, failed in checks]
+    return rows.with_columns(pl.coalesce(*earlier, *verdicts).alias(CODE)).with_row_index("row")
+
+
+def _bare(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.drop(CODE, RAW, "row", strict=False)
+
+
+def _json_safe(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json_safe(item) for key, item in value.items()}
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:  # noqa: PLR0124
+        return value
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
