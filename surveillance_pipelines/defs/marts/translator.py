@@ -10,18 +10,23 @@ from surveillance_pipelines.defs.automation import OWNERS, tags
 
 GROUP: Final = "marts"
 
-_LIVE_LANE_REPORTED: Final = dg.AutomationCondition.asset_matches(
-    dg.AssetKey("anomalies"), dg.AutomationCondition.newly_updated()
-)
-"""The ledger and the dead letters hang below the queue, which is no asset of ours and never materializes; their news
-comes with the anomalies of the same drain run."""
 
-REBUILD_WHEN_NEWS: Final = (
-    (dg.AutomationCondition.any_deps_updated() | _LIVE_LANE_REPORTED).since_last_handled()
-    & ~dg.AutomationCondition.in_progress()
-).with_label("something upstream is new")
-"""``eager()`` would also wait until every upstream table exists and none is being written: with a live lane that
-writes all day, and a champion that may not exist yet, that is never."""
+def _live_lane_reported() -> dg.AutomationCondition:
+    # The ledger and the dead letters hang below the queue, which is no asset of ours and never materializes; their
+    # news comes with the anomalies of the same drain run.
+    return dg.AutomationCondition.asset_matches(dg.AssetKey("anomalies"), dg.AutomationCondition.newly_updated())
+
+
+def rebuild_when_news() -> dg.AutomationCondition:
+    """Return the condition of every model: something upstream is new since the model was last built.
+
+    ``eager()`` would also wait until every upstream table exists and none is being written: with a live lane that
+    writes all day, and a champion that may not exist yet, that is never.
+    """
+    upstream = dg.AutomationCondition.any_deps_updated().since_last_handled()
+    news = upstream | _live_lane_reported().since_last_handled()
+    condition = news & ~dg.AutomationCondition.in_progress()
+    return condition.with_label("something upstream is new")
 
 
 class MartsTranslator(DagsterDbtTranslator):
@@ -45,5 +50,5 @@ class MartsTranslator(DagsterDbtTranslator):
             group_name=GROUP,
             owners=OWNERS,
             tags={**spec.tags, **tags("warehouse", "postgresql"), **layer},
-            automation_condition=REBUILD_WHEN_NEWS,
+            automation_condition=rebuild_when_news(),
         )
