@@ -1,0 +1,39 @@
+"""``surveillance backfill``: bars and features of a range of days, as one run."""
+
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+
+from surveillance_pipelines.commands.console import say, table
+
+_DAY = ["%Y-%m-%d"]
+
+
+def backfill(
+    first: Annotated[datetime, typer.Argument(formats=_DAY, help="First day, UTC.")],
+    last: Annotated[datetime, typer.Argument(formats=_DAY, help="Last day, UTC, included.")],
+    job: Annotated[str, typer.Option(help="market_data_job (bars and features) or scoring_job.")] = "market_data_job",
+) -> None:
+    """Materialize bars and features of every day between FIRST and LAST, in one Dagster run."""
+    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
+
+    platform = open_platform()
+    tags = day_range_tags(*as_days(first, last))
+    outcome = run_job(platform, job, tags=tags).require_success(job)
+    rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
+    table(f"{job} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
+    failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
+    say(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")
+
+
+def as_days(first: datetime, last: datetime) -> tuple[date, date]:
+    """Return the two days of a range, first ≤ last.
+
+    Raises:
+        typer.BadParameter: if they are the wrong way round.
+    """
+    if last < first:
+        raise typer.BadParameter(f"expected FIRST ≤ LAST, got {first:%Y-%m-%d} and {last:%Y-%m-%d}")
+    return first.date(), last.date()

@@ -1,0 +1,126 @@
+"""Child processes of a command: started with a log file, ended with everything that they started themselves."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+import psutil
+
+from surveillance_pipelines.commands.failures import CommandError
+
+_GRACE_SECONDS: Final = 20.0
+_TIED: Final = (sys.executable, "-m", "surveillance_pipelines.commands.tied_process")
+
+
+class Child:
+    """One process in a session of its own, its output in a file. It does not outlive this one, however that ends."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name, self.log = name, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*_TIED, *arguments],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._process.poll()
+
+    def check_alive(self) -> None:
+        """Raise a ``CommandError`` with the end of the log if the process has ended."""
+        if self.exit_code is not None:
+            raise CommandError(
+                f"{self.name} ended with exit code {self.exit_code}:\n{self.tail()}", remedy=f"read {self.log}"
+            )
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the last lines of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def wait(self, timeout: float | None = None) -> int:
+        return self._process.wait(timeout)
+
+    def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
+        """Ask the process to end, wait, then end whatever of its descendants is left."""
+        family = _family(self.pid) if self.exit_code is None else []
+        if self.exit_code is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(grace_seconds)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        _end(family)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    # Code servers notice by themselves that their daemon is gone, so they get a moment before they are told.
+    _, left = psutil.wait_procs(processes, timeout=3)
+    for process in left:
+        _signal(process, signal.SIGTERM)
+    _, left = psutil.wait_procs(left, timeout=5)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=5)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into ``KeyboardInterrupt``, so that a command ends its children on these too."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def script(name: str) -> str:
+    """Return the path of a console script beside the running interpreter."""
+    path = Path(sys.executable).parent / name
+    if not path.is_file():
+        raise CommandError(
+            f"expected {path.name} beside {sys.executable}, found none",
+            remedy="install the extras: pip install 'surveillance-pipelines[all]'",
+        )
+    return str(path)
+
+
+def path_with_scripts() -> str:
+    """Return PATH with the interpreter's own folder first: a child may start `dbt` by name."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

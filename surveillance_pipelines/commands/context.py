@@ -1,0 +1,73 @@
+"""The stores behind a command, found when it first asks for one: ``--help`` and a bare file need none of them."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from surveillance_pipelines.market.queue import QueueClient
+    from surveillance_pipelines.storage.endpoints import Endpoints
+    from surveillance_pipelines.storage.lake import Lake
+    from surveillance_pipelines.storage.registry import ModelRegistry
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Settings and what they lead to. ``endpoints`` starts the embedded services where nothing is configured."""
+
+    settings: Settings
+    clock: Clock = SYSTEM_CLOCK
+
+    @cached_property
+    def endpoints(self) -> "Endpoints":
+        from surveillance_pipelines.storage.endpoints import resolve_endpoints
+
+        return resolve_endpoints(self.settings)
+
+    @cached_property
+    def lake(self) -> "Lake":
+        from surveillance_pipelines.storage.lake import Lake
+
+        return Lake(self.endpoints.lake_url, self.endpoints.lake_storage_options)
+
+    @cached_property
+    def registry(self) -> "ModelRegistry":
+        from surveillance_pipelines.storage.registry import ModelRegistry
+
+        return ModelRegistry(self.endpoints.mlflow_tracking_uri)
+
+    @property
+    def home(self) -> Path:
+        return self.settings.surveillance_home
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    def connect(self) -> "psycopg.Connection":
+        """Open a connection for a ``with`` block, which commits at its end, or rolls back on an error, and closes."""
+        from surveillance_pipelines.storage.database import connect
+
+        return connect(self.endpoints.database_url)
+
+    def queue(self, url: str) -> "QueueClient":
+        from surveillance_pipelines.market.queue import QueueClient
+
+        found = self.endpoints
+        return QueueClient(found.sqs_endpoint_url, self.settings.aws_region, found.aws, url, clock=self.clock)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which a child process finds the same services and the same Dagster instance."""
+        return {**os.environ, **self.endpoints.environment(), "DAGSTER_HOME": str(self.dagster_home)}
+
+
+def open_platform() -> Platform:
+    """Read the settings from the environment and ``.env``."""
+    return Platform(Settings())

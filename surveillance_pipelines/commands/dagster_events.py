@@ -1,0 +1,97 @@
+"""What a Dagster run has said so far: steps, materializations, checks and errors, read from its event log."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one asset check."""
+
+    asset: str
+    name: str
+    passed: bool
+    blocking: bool
+    metadata: dict[str, Any]
+
+
+@dataclass
+class RunWatch:
+    """Reads the event log of one run; every ``poll`` takes up where the last one ended.
+
+    Attributes:
+        steps: how many steps the run has; 0 until it exists.
+        done: keys of the steps that ended, in order.
+        materialized: asset key → metadata of its last materialization, as plain values.
+        checks: results so far.
+        errors: messages of failed steps and of the run itself.
+    """
+
+    instance: "dg.DagsterInstance"
+    run_id: str
+    steps: int = 0
+    done: list[str] = field(default_factory=list)
+    materialized: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _cursor: str | None = None
+
+    def poll(self) -> None:
+        """Read what has been logged since the last call."""
+        run = self.instance.get_run_by_id(self.run_id)
+        if run is None:
+            return
+        self.steps = len(run.step_keys_to_execute or ())
+        more = True
+        while more:
+            page = self.instance.get_records_for_run(self.run_id, cursor=self._cursor, limit=_PAGE)
+            self._cursor, more = page.cursor, page.has_more
+            for record in page.records:
+                if record.event_log_entry.dagster_event is not None:
+                    self._take(record.event_log_entry.dagster_event)
+
+    def succeeded(self) -> bool:
+        """Return whether the run ended well."""
+        run = self.instance.get_run_by_id(self.run_id)
+        return run is not None and run.is_success
+
+    def _take(self, event: "dg.DagsterEvent") -> None:
+        if event.is_step_success or event.is_step_failure or event.is_step_skipped:
+            self.done.append(str(event.step_key))
+        if event.is_step_failure:
+            self.errors.append(f"{event.step_key}: {_root_cause(event.step_failure_data.error)}")
+        elif event.is_run_failure and event.job_failure_data.error:
+            self.errors.append(_root_cause(event.job_failure_data.error))
+        elif event.is_step_materialization:
+            made = event.step_materialization_data.materialization
+            self.materialized[made.asset_key.to_user_string()] = plain(made.metadata)
+        elif event.is_asset_check_evaluation:
+            self._take_check(event.asset_check_evaluation_data)
+
+    def _take_check(self, result: Any) -> None:
+        severity = getattr(result.severity, "value", str(result.severity))
+        self.checks.append(
+            Check(
+                asset=result.asset_key.to_user_string(),
+                name=result.check_name,
+                passed=result.passed,
+                blocking=bool(getattr(result, "blocking", None)) or severity == "ERROR",
+                metadata=plain(result.metadata),
+            )
+        )
+
+
+def plain(metadata: Any) -> dict[str, Any]:
+    """Return Dagster metadata as plain values; pictures and tables stay as Dagster has them."""
+    return {name: getattr(value, "value", value) for name, value in metadata.items()}
+
+
+def _root_cause(error: Any) -> str:
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "unknown error" if error is None else error.message.strip()

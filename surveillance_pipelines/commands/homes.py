@@ -1,0 +1,30 @@
+"""SURVEILLANCE_HOME as a folder on disk: is there one, is it ours, and how its parts are named to a person."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from surveillance_pipelines.settings import Settings
+
+MARKERS: Final = ("services.json", "embedded", "dagster", "lake", "models")
+"""A home holds at least one of these."""
+
+
+def uses_embedded_services(settings: Settings) -> bool:
+    """Return whether anything is missing from the settings that the embedded services stand in for."""
+    return settings.database_url is None or not settings.sqs_queue_url
+
+
+def is_untouched(settings: Settings) -> bool:
+    """Return whether nothing has ever been stored: no home, and no database configured."""
+    return settings.database_url is None and not settings.surveillance_home.exists()
+
+
+def without_password(url: str) -> str:
+    """Return a database URL in a form that may be printed."""
+    return re.sub(r"://([^:/@]+):[^@/]*@", r"://\1:***@", url)
+
+
+def folder_size(path: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())

@@ -1,0 +1,42 @@
+"""``surveillance instruments``: which symbols are watched, and on which calendar they trade."""
+
+from typing import Annotated, Final
+
+import typer
+
+from surveillance_pipelines.commands.console import say, table
+
+app: Final = typer.Typer(help="Which symbols are watched.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_instruments() -> None:
+    """Show the instrument table."""
+    from surveillance_pipelines.commands.context import open_platform
+
+    with open_platform().connect() as connection:
+        rows = connection.execute(
+            "SELECT symbol, name, asset_class, calendar, currency, active, source, added_at::date "
+            "FROM surveillance.instruments ORDER BY symbol"
+        ).fetchall()
+    if not rows:
+        say("no instruments yet: `surveillance ingest` and `surveillance instruments add AAPL` register them")
+        return
+    table("instruments", ("symbol", "name", "class", "calendar", "currency", "active", "source", "added"), rows)
+
+
+@app.command("add")
+def add_instruments(
+    symbols: Annotated[list[str], typer.Argument(help="Symbols, upper case, such as AAPL BTCUSDT 9988.HK.")],
+    calendar: Annotated[
+        str | None, typer.Option(help="Trading calendar (XNYS, XHKG, 24/7 …); guessed from the spelling when absent.")
+    ] = None,
+) -> None:
+    """Register symbols, so that the queue's messages for them are accepted."""
+    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.commands.registration import register
+
+    platform = open_platform()
+    added = register(platform, symbols, calendar=calendar, source="command line")
+    for name, names in sorted(added.items()):
+        say(f"on calendar {name}: {', '.join(names)}")

@@ -1,0 +1,43 @@
+"""``surveillance reset``: forget everything embedded."""
+
+from typing import Annotated
+
+import typer
+
+from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.commands.failures import CommandError, ExitCode
+
+
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Stop the embedded services and delete SURVEILLANCE_HOME. Never touches a database, queue or bucket of yours."""
+    import shutil
+
+    from surveillance_pipelines.commands.homes import MARKERS, folder_size, is_ours, uses_embedded_services
+    from surveillance_pipelines.settings import Settings
+
+    settings = Settings()
+    home = settings.surveillance_home
+    if not home.exists():
+        say(f"nothing to do: {home} does not exist")
+        return
+    if not is_ours(home):
+        raise CommandError(
+            f"expected one of {', '.join(MARKERS)} in {home}, found none: it does not look like ours",
+            remedy="check SURVEILLANCE_HOME; delete the folder yourself if you mean it",
+            code=ExitCode.USAGE,
+        )
+    if not yes and not typer.confirm(
+        f"Delete {home} ({folder_size(home) / 1e6:,.0f} MB: database, lake, models, runs)?"
+    ):
+        say("kept")
+        raise typer.Exit(ExitCode.FAILED)
+    if uses_embedded_services(settings):
+        from surveillance_pipelines.storage.embedded import stop_services
+
+        stop_services(settings)
+    shutil.rmtree(home)
+    say(f"deleted {home}")
+    if settings.database_url is not None or settings.sqs_queue_url:
+        say("kept: the database and the queues that you configured")

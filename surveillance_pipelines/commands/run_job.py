@@ -1,0 +1,49 @@
+"""The process in which a command's Dagster run executes: ``python -m surveillance_pipelines.commands.run_job``.
+
+The run carries the origin that the workspace gives its jobs, so the UI shows it under its job and can start it again.
+"""
+
+import json
+import os
+import sys
+from typing import Final
+
+import dagster as dg
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+LOCATIONS: Final = {
+    "surveillance_pipelines": "surveillance_pipelines.definitions",
+    "marts": "surveillance_pipelines.defs.marts.definitions",
+}
+"""Code location → module, as in ``workspace.yaml``."""
+_REPOSITORY: Final = "__repository__"
+
+
+def execute(location: str, job_name: str, run_id: str, tags: dict[str, str], run_config: dict[str, object]) -> bool:
+    """Execute one run of a job in this process, on the instance of DAGSTER_HOME, and return whether it succeeded."""
+    module = LOCATIONS[location]
+    repository = ReconstructableRepository(ModuleCodePointer(module, "defs", working_directory=os.getcwd()))  # noqa: PTH109
+    job = repository.get_reconstructable_job(job_name)
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=module, working_directory=None)
+    origin = RemoteRepositoryOrigin(ManagedGrpcPythonEnvCodeLocationOrigin(target, location), _REPOSITORY)
+    with dg.DagsterInstance.get() as instance:
+        definition = job.get_definition()
+        run = instance.create_run_for_job(
+            definition,
+            run_id=run_id,
+            run_config=run_config,
+            tags={**definition.run_tags, **tags, ".dagster/repository": f"{_REPOSITORY}@{location}"},
+            remote_job_origin=RemoteJobOrigin(origin, job_name),
+            job_code_origin=job.get_python_origin(),
+            repository_load_data=job.repository.get_definition().repository_load_data,
+        )
+        return execute_run(job, run, instance).success
+
+
+if __name__ == "__main__":
+    request = json.loads(sys.argv[1])
+    sys.exit(0 if execute(**request) else 1)

@@ -1,0 +1,92 @@
+"""Which models answer a command, and what they say about a frame of bars."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.failures import CommandError, ExitCode, failing_as
+from surveillance_pipelines.commands.homes import is_untouched
+from surveillance_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.models.scoring import AnomalyScorer
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the models say: anomalies and signals with the columns of their tables, and the scores of every bar."""
+
+    anomalies: "pl.DataFrame"
+    signals: "pl.DataFrame"
+    scores: "pl.DataFrame"
+
+
+def choose_scorer(platform: Platform, *, bundle: Path | None, warmup: bool) -> "tuple[AnomalyScorer, str]":
+    """Return the models to use and their name: the named bundle, else the champion, else the warm-up rules."""
+    from surveillance_pipelines.models.bundle import BundleError, load_bundle
+    from surveillance_pipelines.models.scoring import Scorer
+    from surveillance_pipelines.strategies.warmup import WarmupScorer
+
+    if warmup:
+        return WarmupScorer(), "the warm-up rules"
+    with failing_as(ExitCode.USAGE, BundleError):
+        if bundle is not None:
+            loaded = load_bundle(bundle)
+            return Scorer(loaded), f"the bundle {loaded.bundle_hash[:12]}"
+        active = None if is_untouched(platform.settings) else _champion(platform)
+        if active is None:
+            return WarmupScorer(), "the warm-up rules: no model has been promoted yet (`surveillance train`)"
+        version, path, bundle_hash = active
+        return Scorer(
+            load_bundle(Path(path), expected_hash=bundle_hash)
+        ), f"the champion, v{version} {bundle_hash[:12]}"
+
+
+def _champion(platform: Platform) -> tuple[int, str, str] | None:
+    from surveillance_pipelines.storage.model_store import active_bundle
+
+    with platform.connect() as connection:
+        return active_bundle(connection)
+
+
+def score_bars(
+    settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, calendar: str | None, first: str | None
+) -> Scored:
+    """Compute features and score every bar from ``first`` on; the bars before are history only."""
+    from surveillance_pipelines.features.batch import features_of_days
+    from surveillance_pipelines.features.views import VIEWS
+    from surveillance_pipelines.serving.batch import score_day
+    from surveillance_pipelines.serving.scoring_rows import row_config
+
+    days = [day for day in bars["date"].unique().sort().to_list() if first is None or day >= date.fromisoformat(first)]
+    if not days:
+        raise CommandError(
+            f"expected bars on or after {first}, the last is of {bars['date'].max()}", code=ExitCode.USAGE
+        )
+    features = features_of_days(
+        bars, days, sessions_of(bars, calendar, settings.default_calendar), VIEWS[scorer.feature_view]
+    )
+    return Scored(*score_day(features, scorer, row_config(settings, scorer)))
+
+
+def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "SessionTable":
+    """Return the sessions around some bars, of the calendars that their symbols trade on."""
+    from datetime import timedelta
+
+    import polars as pl
+
+    from surveillance_pipelines.commands.registration import by_calendar
+    from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.market.calendars import build_sessions
+
+    grouped = by_calendar(bars["symbol"].unique().sort(), calendar, default)
+    first, last = bars["date"].min(), bars["date"].max()
+    margin = timedelta(days=10)
+    rows = pl.concat([build_sessions(name, first - margin, last + margin) for name in grouped])  # pyright: ignore[reportOperatorIssue, reportArgumentType]
+    calendar_of = {symbol: name for name, symbols in grouped.items() for symbol in symbols}
+    return SessionTable.from_frame(rows, calendar=min(grouped), calendar_of=calendar_of)

@@ -1,0 +1,122 @@
+"""``surveillance status``: what runs, what waits, what was done, and what is degraded."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+from surveillance_pipelines.commands.console import heading, mark, say, table
+from surveillance_pipelines.commands.context import Platform, open_platform
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One fact with a verdict: ok, warn or fail."""
+
+    name: str
+    verdict: str
+    found: str
+
+
+def status() -> None:
+    """Show services, queues, leases, the champion, ledger counts, last bars, dead letters and what is degraded."""
+    from surveillance_pipelines.commands.homes import is_untouched
+
+    platform = open_platform()
+    if is_untouched(platform.settings):
+        say(f"nothing here yet: {platform.home} does not exist and no DATABASE_URL is set")
+        say("start with `surveillance demo` (everything on synthetic data) or `surveillance ingest PATH`")
+        return
+    lines = [*_services(platform), *_queues(platform)]
+    with platform.connect() as connection:
+        lines += [*_champion(connection), *_leases(connection), *_dead_letters(connection)]
+        table("state", ("part", "", "found"), [(line.name, mark(line.verdict), line.found) for line in lines])
+        _tables(connection)
+    _lake(platform)
+    degraded = [line for line in lines if line.verdict != "ok"]
+    heading("degraded: nothing" if not degraded else f"degraded: {', '.join(line.name for line in degraded)}")
+
+
+def _services(platform: Platform) -> list[Line]:
+    from surveillance_pipelines.commands.homes import without_password
+
+    found = platform.endpoints
+    kind = "embedded" if found.embedded else "configured"
+    lines = [
+        Line("PostgreSQL", "ok", f"{kind}: {without_password(found.database_url)}"),
+        Line("lake", "ok", found.lake_url),
+        Line("models", "ok", str(found.models_path)),
+    ]
+    lines.append(Line("MLflow", "ok", without_password(found.mlflow_tracking_uri)))
+    return lines
+
+
+def _queues(platform: Platform) -> list[Line]:
+    urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
+    lines = []
+    for url in urls:
+        depth = platform.queue(url).depth()
+        lines.append(
+            Line(f"queue {url.rsplit('/', 1)[-1]}", "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work")
+        )
+    return lines
+
+
+def _champion(connection: Any) -> list[Line]:
+    rows = _rows(
+        connection,
+        """SELECT version, bundle_hash, promoted_at, feature_view FROM ops.bundle_timeline
+                                ORDER BY id DESC LIMIT 1""",
+    )
+    if not rows:
+        return [Line("champion", "warn", "none: warm-up heuristics answer until `surveillance train` promotes a model")]
+    version, bundle_hash, promoted_at, view = rows[0]
+    return [Line("champion", "ok", f"v{version} {bundle_hash[:12]} on {view}, promoted {_instant(promoted_at)}")]
+
+
+def _leases(connection: Any) -> list[Line]:
+    rows = _rows(connection, "SELECT queue_url, holder, heartbeat_at, expires_at < now() FROM ops.leases ORDER BY 1")
+    lines = []
+    for url, holder, heartbeat, expired in rows:
+        word = "no drain run works on it now; last" if expired else "held by"
+        lines.append(Line(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{word} {holder}, heartbeat {_instant(heartbeat)}"))
+    return lines or [Line("leases", "ok", "no drain run has worked yet")]
+
+
+def _dead_letters(connection: Any) -> list[Line]:
+    count = _rows(connection, "SELECT count(*) FROM ops.dead_letters WHERE replayed_at IS NULL")[0][0]
+    if count == 0:
+        return [Line("dead letters", "ok", "none")]
+    return [Line("dead letters", "warn", f"{count:,} inputs were refused: `surveillance dead-letters list`")]
+
+
+def _tables(connection: Any) -> None:
+    outcomes = _rows(connection, "SELECT outcome, count(*), max(committed_at) FROM ops.ledger GROUP BY 1 ORDER BY 1")
+    rows = [(f"ledger: {outcome}", count, _instant(last)) for outcome, count, last in outcomes]
+    counted: list[tuple[str, LiteralString]] = [
+        ("anomalies", "SELECT count(*), max(bar_start) FROM surveillance.anomalies"),
+        ("signals", "SELECT count(*), max(bar_start) FROM surveillance.signals"),
+        ("predictions", "SELECT count(*), max(bar_start) FROM surveillance.predictions"),
+        ("instruments", "SELECT count(*), max(added_at) FROM surveillance.instruments"),
+        ("model versions", "SELECT count(*), max(created_at) FROM surveillance.model_versions"),
+        ("waiting in the outbox", "SELECT count(*), max(created_at) FROM ops.outbox WHERE published_at IS NULL"),
+    ]
+    for name, query in counted:
+        count, last = _rows(connection, query)[0]
+        rows.append((name, count, _instant(last)))
+    table("tables", ("table", "rows", "last"), rows, right=("rows",))
+
+
+def _lake(platform: Platform) -> None:
+    rows = []
+    for name in ("bars_landed", "bars_1m", "features_core_v1", "scores"):
+        days = platform.lake.days(name) if platform.lake.exists(name) else []
+        rows.append((name, len(days), days[0] if days else None, days[-1] if days else None))
+    table("lake", ("table", "days", "first", "last"), rows, right=("days",))
+
+
+def _rows(connection: Any, query: LiteralString) -> list[tuple[Any, ...]]:
+    return connection.execute(query).fetchall()
+
+
+def _instant(value: datetime | None) -> str:
+    return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,24 @@
+"""Become another program that ends when the process that started it does: ``python -m … PROGRAM ARGUMENTS…``."""
+
+import ctypes
+import os
+import signal
+import sys
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> None:
+    """Ask the kernel for SIGTERM at the parent's death, then become the program."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        # Nothing else ends a daemon whose command was killed outright.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit(1)
+    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

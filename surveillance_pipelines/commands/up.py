@@ -1,0 +1,81 @@
+"""``surveillance up``: the embedded services, the Dagster UI and the daemon, until ctrl-C."""
+
+import socket
+from typing import Annotated, Final
+
+import typer
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.commands.children import Child, ending_on_signals
+from surveillance_pipelines.commands.console import heading, say
+from surveillance_pipelines.commands.context import open_platform
+from surveillance_pipelines.commands.failures import CommandError, ExitCode
+
+_DEFAULT_PORT: Final = 3000
+_START_SECONDS: Final = 90.0
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="Port of the UI; 3000 or the next free one when absent.")] = None,
+    host: Annotated[str, typer.Option(help="Address that the UI listens on.")] = "127.0.0.1",
+    daemon: Annotated[bool, typer.Option(help="Run sensors and schedules too.")] = True,
+) -> None:
+    """Open the Dagster UI on the services of SURVEILLANCE_HOME (or of your settings), with sensors running."""
+    from surveillance_pipelines.commands import dagster_home
+
+    platform = open_platform()
+    chosen = _free_port(host, port)
+    say("finding the services …")
+    environment = dagster_home.prepare(platform)
+    say(f"  {'embedded' if platform.endpoints.embedded else 'configured'}, home {platform.home}")
+    children: list[Child] = []
+    with ending_on_signals():
+        try:
+            children.append(dagster_home.start_webserver(platform, environment, host=host, port=chosen))
+            if daemon:
+                children.append(dagster_home.start_daemon(platform, environment))
+            _wait_for_port(host, chosen, children)
+            heading(f"Dagster UI: http://{host}:{chosen}")
+            say(f"logs: {platform.home / 'logs'}   ctrl-C ends everything")
+            while True:
+                for child in children:
+                    child.check_alive()
+                SYSTEM_CLOCK.sleep(1)
+        except KeyboardInterrupt:
+            say("ending …")
+        finally:
+            for child in reversed(children):
+                child.stop()
+
+
+def _free_port(host: str, wanted: int | None) -> int:
+    """Return the wanted port, or the first free one from 3000 on."""
+    candidates = range(_DEFAULT_PORT, _DEFAULT_PORT + 100) if wanted is None else [wanted]
+    for port in candidates:
+        if not _answers(host, port):
+            return port
+    raise CommandError(
+        f"expected a free port for the UI, {wanted or 'each from 3000 to 3099'} is in use on {host}",
+        remedy="choose another with --port",
+        code=ExitCode.USAGE,
+    )
+
+
+def _wait_for_port(host: str, port: int, children: list[Child]) -> None:
+    waited = 0.0
+    while not _answers(host, port):
+        for child in children:
+            child.check_alive()
+        if waited > _START_SECONDS:
+            raise CommandError(
+                f"expected the UI to answer on port {port} within {_START_SECONDS:.0f} s, it did not",
+                remedy=f"read {children[0].log}",
+            )
+        SYSTEM_CLOCK.sleep(0.3)
+        waited += 0.3
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1" if host == "0.0.0.0" else host, port)) == 0  # noqa: S104
