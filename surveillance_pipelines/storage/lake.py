@@ -1,0 +1,186 @@
+"""The lake: Delta tables partitioned by UTC ``date``, on a local folder or on S3, one writer per table."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+PARTITION: Final = "date"
+COMMIT_ATTEMPTS: Final = 20
+"""Writers of other days commit beside us; delta-rs rebases each attempt on the newest version."""
+
+DayRange = tuple[date, date]
+
+
+class SchemaMismatchError(ValueError):
+    """A frame does not have the columns of the table it should be written to."""
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Named Delta tables below one URL.
+
+    Attributes:
+        url: a folder or ``s3://bucket/prefix``.
+        storage_options: what delta-rs needs for S3 (endpoint, region, credentials); empty for a folder.
+    """
+
+    url: str
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a secret
+
+    def exists(self, table: str) -> bool:
+        """Say whether a table has been written."""
+        return DeltaTable.is_deltatable(self._uri(table), storage_options=self._options())
+
+    def version(self, table: str) -> int | None:
+        """Return the table's version, which names its content for ever; None before the first write."""
+        return self._open(table).version() if self.exists(table) else None
+
+    def days(self, table: str) -> list[date]:
+        """Return the days that have rows, ascending; empty before the first write."""
+        if not self.exists(table):
+            return []
+        return sorted({date.fromisoformat(partition[PARTITION]) for partition in self._open(table).partitions()})
+
+    def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
+        """Return the table as a lazy frame, at its newest version or an older one."""
+        return pl.scan_delta(self._open(table, version))
+
+    def read(
+        self,
+        table: str,
+        *,
+        days: Collection[date] | DayRange | None = None,
+        symbols: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+        schema: pl.Schema | None = None,
+        version: int | None = None,
+    ) -> pl.DataFrame:
+        """Return the rows of a table.
+
+        Args:
+            table: name of the table.
+            days: a tuple of two dates is the first and last day, both included; any other collection is the days.
+            symbols: only these.
+            columns: only these, in this order.
+            schema: returned as an empty frame when the table does not exist yet.
+            version: an older version of the table.
+
+        Raises:
+            FileNotFoundError: if the table does not exist and no schema says what an empty one looks like.
+        """
+        if not self.exists(table):
+            if schema is None:
+                raise FileNotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
+            empty = schema.to_frame()
+            return empty if columns is None else empty.select(columns)
+        frame = self.scan(table, version=version)
+        if days is not None:
+            frame = frame.filter(_on(days))
+        if symbols is not None:
+            frame = frame.filter(pl.col("symbol").is_in(sorted(symbols)))
+        return frame.select(pl.all() if columns is None else columns).collect()
+
+    def write_days(self, table: str, frame: pl.DataFrame, *, days: Collection[date]) -> int:
+        """Replace exactly ``days`` of a table by ``frame``, in one commit, and return the new version.
+
+        Args:
+            table: name of the table, created on the first write.
+            frame: rows with a ``date`` column; a day of ``days`` without rows becomes empty.
+            days: the days to replace.
+
+        Raises:
+            ValueError: if ``frame`` holds a day that is not among ``days``.
+            SchemaMismatchError: if its columns are not the table's.
+        """
+        if stray := sorted(set(frame[PARTITION].unique()) - set(days)):
+            raise ValueError(f"expected only rows of the days to replace in {table!r}, got rows of {stray}")
+        if not self.exists(table):
+            self._write(table, frame, mode="append")
+        elif days:
+            self._check_schema(table, frame)
+            listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
+            self._write(table, frame, mode="overwrite", predicate=f"{PARTITION} IN ({listed})")
+        version = self.version(table)
+        assert version is not None
+        return version
+
+    def append(self, table: str, frame: pl.DataFrame, *, batch_id: str) -> bool:
+        """Add rows to a table once per ``batch_id``; return whether they were added now.
+
+        The id is committed together with the rows (a Delta application transaction), so a writer that dies before its
+        commit has added nothing, and one that dies after it is recognised.
+        """
+        if self.exists(table):
+            self._check_schema(table, frame)
+            if self._open(table).transaction_version(batch_id) is not None:
+                return False
+        self._write(table, frame, mode="append", transaction=Transaction(batch_id, 1))
+        return True
+
+    def _write(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        *,
+        mode: str,
+        predicate: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> None:
+        if "://" not in self.url:
+            Path(self.url).mkdir(parents=True, exist_ok=True)
+        properties = CommitProperties(
+            max_commit_retries=COMMIT_ATTEMPTS, app_transactions=[transaction] if transaction else None
+        )
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                write_deltalake(
+                    self._uri(table),
+                    frame,
+                    mode=mode,  # pyright: ignore[reportArgumentType]
+                    predicate=predicate,
+                    partition_by=PARTITION,
+                    storage_options=self._options(),
+                    commit_properties=properties,
+                )
+            except CommitFailedError:
+                # Another writer changed the table between our read and our commit; nothing of ours is visible yet.
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    def _check_schema(self, table: str, frame: pl.DataFrame) -> None:
+        expected = dict(self.scan(table).collect_schema())
+        got = dict(frame.schema)
+        if expected == got:
+            return
+        differences = [
+            f"{name}: expected {expected.get(name, 'no such column')}, got {got.get(name, 'no such column')}"
+            for name in sorted(expected.keys() | got.keys())
+            if expected.get(name) != got.get(name)
+        ]
+        raise SchemaMismatchError(
+            f"table {table!r}: {'; '.join(differences) or 'the columns are in another order'}. "
+            "A changed table needs a new name or a migration."
+        )
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        return DeltaTable(self._uri(table), version=version, storage_options=self._options())
+
+    def _uri(self, table: str) -> str:
+        return f"{self.url.rstrip('/')}/{table}"
+
+    def _options(self) -> dict[str, str] | None:
+        return dict(self.storage_options) or None
+
+
+def _on(days: Collection[date] | DayRange) -> pl.Expr:
+    if isinstance(days, tuple) and len(days) == 2:
+        return pl.col(PARTITION).is_between(*days)
+    return pl.col(PARTITION).is_in(sorted(days))

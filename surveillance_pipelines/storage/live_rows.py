@@ -1,0 +1,69 @@
+"""What the live lane kept in PostgreSQL, as frames for the lake: accepted ticks and closed bars."""
+
+from datetime import date, timedelta
+from typing import Any, Final
+
+import polars as pl
+import psycopg
+
+from surveillance_pipelines.clock import DAY_US, to_us
+from surveillance_pipelines.contracts.market import BAR_SCHEMA, TICK_SCHEMA, UTC_MICROSECONDS, Refusal
+from surveillance_pipelines.market.messages import decode_tick
+
+_TICKS: Final = """
+    SELECT inbox.message_id, inbox.body, inbox.received_at, ledger.outcome
+    FROM ops.inbox JOIN ops.ledger USING (message_id)
+    WHERE ledger.outcome IN ('scored', 'late') AND inbox.event_time >= %s AND inbox.event_time < %s
+    ORDER BY inbox.position
+"""
+
+_BAR_COLUMNS: Final = (
+    "symbol", "bar_start", "open", "high", "low", "close", "volume", "trades", "source", "revision", "bar_status",
+    "event_time", "knowledge_time", "source_message_id", "market_return", "market_peers",
+)  # fmt: skip
+_BARS: Final = f"""
+    SELECT {", ".join(_BAR_COLUMNS)} FROM ops.live_bars
+    WHERE bar_start >= %s AND bar_start < %s ORDER BY bar_start, symbol, revision
+"""  # noqa: S608 (constant names)
+
+
+def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> pl.DataFrame:
+    """Return the accepted ticks of a range of UTC days of event time, both included, in the order received.
+
+    Returns:
+        ``TICK_SCHEMA``.
+
+    Raises:
+        ValueError: if a body that the ledger calls scored no longer decodes: the decoder has changed under the data.
+    """
+    rows = [_tick_row(*row) for row in connection.execute(_TICKS, _bounds(first, last))]
+    raw = {name: pl.Int64 if dtype == UTC_MICROSECONDS else dtype for name, dtype in TICK_SCHEMA.items()}
+    return pl.DataFrame(rows, schema={**raw, "date": pl.Int32}, orient="row").cast(dict(TICK_SCHEMA))
+
+
+def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date) -> pl.DataFrame:
+    """Return the bars that the live lane closed or revised, of a range of UTC days of their start, both included.
+
+    Returns:
+        ``BAR_SCHEMA``; ``market_return`` and ``market_peers`` are those that the bar was served with.
+    """
+    rows = connection.execute(_BARS, _bounds(first, last)).fetchall()
+    frame = pl.DataFrame(rows, schema={name: BAR_SCHEMA[name] for name in _BAR_COLUMNS}, orient="row")
+    constants = {"timeframe": "1m", "adjustment": "none", "batch_id": "live"}
+    derived = {name: pl.lit(value) for name, value in constants.items()}
+    dated = frame.with_columns(pl.col("bar_start").dt.date().alias("date"), **derived)
+    return dated.select(BAR_SCHEMA.names()).cast(dict(BAR_SCHEMA))
+
+
+def _tick_row(message_id: str, body: str, received_at: Any, outcome: str) -> tuple[Any, ...]:
+    received_us = to_us(received_at)
+    tick = decode_tick(body, received_at=received_us)
+    if isinstance(tick, Refusal):
+        raise ValueError(f"expected message {message_id} to decode as it did when it was scored, got: {tick}")
+    day = tick.event_time // DAY_US
+    return (day, tick.symbol, tick.event_time, tick.price, tick.volume, tick.change, tick.change_percent, "sqs",
+            message_id, received_us, outcome)  # fmt: skip
+
+
+def _bounds(first: date, last: date) -> tuple[date, date]:
+    return first, last + timedelta(days=1)

@@ -1,0 +1,37 @@
+"""Runs that failed, with their errors."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+
+_RECORD: Final = """
+    INSERT INTO ops.run_failures (run_id, job, queue, error, failed_at) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (run_id) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailure:
+    """One failed Dagster run; ``queue`` is set for a drain run."""
+
+    run_id: str
+    job: str
+    queue: str | None
+    error: str
+    failed_at: datetime
+
+
+def record_failure(connection: psycopg.Connection[Any], failure: RunFailure) -> None:
+    """Keep a failure, once per run."""
+    values = (failure.run_id, failure.job, failure.queue, failure.error, failure.failed_at)
+    connection.execute(_RECORD, values)
+
+
+def recent_failures(connection: psycopg.Connection[Any], limit: int = 20) -> list[RunFailure]:
+    """Return the newest failures, newest first."""
+    rows = connection.execute(
+        "SELECT run_id, job, queue, error, failed_at FROM ops.run_failures ORDER BY failed_at DESC LIMIT %s", (limit,)
+    )
+    return [RunFailure(*row) for row in rows]
