@@ -59,7 +59,7 @@ def _tick_row(message_id: str, body: str, received_at: Any, outcome: str) -> tup
     received_us = to_us(received_at)
     tick = decode_tick(body, received_at=received_us)
     if isinstance(tick, Refusal):
-        raise ValueError(f"expected message {message_id} to decode as it did when it was scored, got: {tick}")
+        raise ValueError(f"expected message {message_id} to decode as it did when it was scored, got: {tick}")  # noqa: TRY004
     day = tick.event_time // DAY_US
     return (day, tick.symbol, tick.event_time, tick.price, tick.volume, tick.change, tick.change_percent, "sqs",
             message_id, received_us, outcome)  # fmt: skip

@@ -17,9 +17,9 @@ _AHEAD: Final = timedelta(days=200)
 
 @dg.asset(
     group_name="reference",
-    kinds={"postgres"},
+    kinds={"postgresql"},
     owners=OWNERS,
-    tags=tags("warehouse", "postgres"),
+    tags=tags("warehouse", "postgresql"),
     code_version=code_version("storage/instruments.py"),
     check_specs=[
         dg.AssetCheckSpec(
@@ -51,10 +51,10 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:
 
 @dg.asset(
     group_name="reference",
-    kinds={"postgres"},
+    kinds={"postgresql"},
     owners=OWNERS,
     deps=["instruments"],
-    tags=tags("warehouse", "postgres"),
+    tags=tags("warehouse", "postgresql"),
     code_version=code_version("market/calendars.py", "storage/sessions.py"),
     check_specs=[
         dg.AssetCheckSpec(

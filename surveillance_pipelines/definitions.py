@@ -1,0 +1,52 @@
+"""The main code location: every asset, check, job, sensor and schedule but the marts.
+
+Loads with no credentials, no database and no network, and without torch, mlflow, pandas or dbt: a drain run imports
+this before it can score. What a body needs, it imports when it runs.
+"""
+
+import dagster as dg
+
+from surveillance_pipelines.defs import operations
+from surveillance_pipelines.defs.anomalies import assets as anomaly_assets
+from surveillance_pipelines.defs.anomalies.jobs import scoring_job
+from surveillance_pipelines.defs.bars import assets as bar_assets
+from surveillance_pipelines.defs.bars import checks as bar_checks
+from surveillance_pipelines.defs.bars import reference, sources
+from surveillance_pipelines.defs.bars.jobs import market_data_job
+from surveillance_pipelines.defs.bars.schedules import daily_bars_schedule
+from surveillance_pipelines.defs.features import assets as feature_assets
+from surveillance_pipelines.defs.features import checks as feature_checks
+from surveillance_pipelines.defs.models import assets as model_assets
+from surveillance_pipelines.defs.models import checks as model_checks
+from surveillance_pipelines.defs.models.jobs import training_job
+from surveillance_pipelines.defs.models.schedules import retraining_schedules
+from surveillance_pipelines.defs.models.sensors import model_drift_sensor
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving import assets as serving_assets
+from surveillance_pipelines.defs.serving import checks as serving_checks
+from surveillance_pipelines.defs.serving.jobs import drain_job
+from surveillance_pipelines.defs.serving.sensors import market_queue_sensor
+from surveillance_pipelines.defs.signals import assets as signal_assets
+from surveillance_pipelines.settings import Settings
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules(
+        [
+            sources,
+            reference,
+            bar_assets,
+            feature_assets,
+            model_assets,
+            anomaly_assets,
+            signal_assets,
+            serving_assets,
+        ]
+    ),
+    asset_checks=dg.load_asset_checks_from_modules([bar_checks, feature_checks, model_checks, serving_checks]),
+    jobs=[market_data_job, scoring_job, training_job, drain_job],
+    sensors=[market_queue_sensor, model_drift_sensor, operations.run_failure_sensor],
+    schedules=[daily_bars_schedule, *retraining_schedules(Settings().model_retraining_schedule)],
+    resources={"platform": PlatformResource()},
+    # One process per run: the assets are small, and a process per step would import everything again each time.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,20 @@
+"""When a day is scored without anybody asking."""
+
+import dagster as dg
+
+from surveillance_pipelines.defs.anomalies.jobs import scoring_job
+from surveillance_pipelines.defs.automation import SCHEDULES_START
+from surveillance_pipelines.defs.bars.partitions import range_tags
+
+
+@dg.schedule(
+    job=scoring_job,
+    # Half an hour behind the bars. The two are coupled by the tables: without new features there is nothing to score.
+    cron_schedule="0 23 * * 1-5",
+    execution_timezone="UTC",
+    default_status=SCHEDULES_START,
+    description="Score the day after its features are there, and settle the predictions that have come due.",
+)
+def daily_scoring_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    day = context.scheduled_execution_time.date()
+    return dg.RunRequest(run_key=day.isoformat(), tags=range_tags(day, day))

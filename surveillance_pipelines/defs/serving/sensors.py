@@ -1,0 +1,175 @@
+"""Keeps a drain run on every queue that has work, and calls Yahoo where a queue should speak and does not."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.defs.automation import SENSORS_START
+from surveillance_pipelines.defs.bars.jobs import market_data_job
+from surveillance_pipelines.defs.bars.partitions import range_tags
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.jobs import drain_job
+from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.contracts.queue import AwsCredentials
+    from surveillance_pipelines.market.queue import QueueClient
+    from surveillance_pipelines.serving.queue_watch import QueueView
+    from surveillance_pipelines.settings import Settings
+
+_ACTIVE: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What the instruments' markets are doing now. ``opened_at`` is of the session that opened last."""
+
+    is_open: bool
+    opened_at: int | None
+    note: str = ""
+
+
+def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
+    """Return the sensor over all queues.
+
+    Args:
+        interval_seconds: `SQS_POLLING_INTERVAL`, between two looks; Dagster's daemon looks every 5 s at most.
+    """
+
+    @dg.sensor(
+        name="market_queue_sensor",
+        jobs=[drain_job, market_data_job],
+        minimum_interval_seconds=max(1, round(interval_seconds)),
+        default_status=SENSORS_START,
+        description=(
+            "Starts a drain run for a queue that has messages and no run. Where a queue is silent or out of reach "
+            "while the market is open, asks Yahoo for the day instead."
+        ),
+    )
+    def market_queue_sensor(
+        context: dg.SensorEvaluationContext, platform: PlatformResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        settings = platform.settings
+        now_us = platform.clock.now_us()
+        market = _market(platform, now_us)
+        views = _views(platform) if settings.use_sqs_data_source else []
+        requests = [_drain_request(view) for view in views if view.has_work and not _is_served(context, view)]
+        requests += _yahoo_requests(settings, views, market, platform, now_us)
+        sentences = [_sentence(view, settings, now_us, served=_is_served(context, view)) for view in views]
+        if not settings.use_sqs_data_source:
+            sentences = ["the queue is not read: USE_SQS_DATA_SOURCE is false"]
+        text = "; ".join(part for part in (*sentences, market.note) if part)
+        context.log.info(text)
+        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(text)
+
+    return market_queue_sensor
+
+
+def _views(platform: PlatformResource) -> list["QueueView"]:
+    from surveillance_pipelines.serving.queue_watch import look_at
+
+    endpoints, region = platform.endpoints, platform.settings.aws_region
+    clients = [_client(endpoints.sqs_endpoint_url, region, endpoints.aws, url) for url in endpoints.queue_urls]
+    with platform.connect() as connection:
+        return [look_at(client, connection) for client in clients]
+
+
+@cache
+def _client(endpoint_url: str | None, region: str, credentials: "AwsCredentials", queue_url: str) -> "QueueClient":
+    """Return the client of a queue; making one costs more than asking it."""
+    from surveillance_pipelines.market.queue import QueueClient
+
+    return QueueClient(endpoint_url, region, credentials, queue_url)
+
+
+def _market(platform: PlatformResource, now_us: int) -> Market:
+    today = platform.today()
+    try:
+        sessions = platform.session_table(today, today)
+    except ValueError as error:
+        return Market(is_open=False, opened_at=None, note=f"whether the market is open is unknown: {error}")
+    tables = [sessions, *(sessions.for_symbol(symbol) for symbol in sessions.calendar_of)]
+    minutes = [table.position(now_us)[1] for table in tables if table.is_open(now_us)]
+    opened_at = None if not minutes else now_us - round(min(minutes) * 60 * MICROSECONDS)
+    return Market(is_open=bool(minutes), opened_at=opened_at)
+
+
+def _is_served(context: dg.SensorEvaluationContext, view: "QueueView") -> bool:
+    """Say whether a run is on the queue, or on its way; a holder that is no run of ours counts too."""
+    filters = dg.RunsFilter(tags={QUEUE_TAG: queue_tag(view.queue_url)}, statuses=_ACTIVE)
+    return view.holder is not None or context.instance.get_runs_count(filters) > 0
+
+
+def _drain_request(view: "QueueView") -> dg.RunRequest:
+    # No run_key: Dagster would never start a second run for the same one, not even after a failure.
+    return dg.RunRequest(
+        job_name=drain_job.name,
+        run_config=dg.RunConfig(ops={"drain_queue": {"config": {"queue_url": view.queue_url}}}),
+        tags={QUEUE_TAG: queue_tag(view.queue_url)},
+    )
+
+
+def _yahoo_requests(
+    settings: "Settings", views: list["QueueView"], market: Market, platform: PlatformResource, now_us: int
+) -> list[dg.RunRequest]:
+    """Ask Yahoo for today, once per span of `SQS_SILENCE_SECONDS`, if no queue speaks while the market is open."""
+    from surveillance_pipelines.market.availability import decide_source, queue_is_silent
+
+    heard = [view.last_message_at for view in views if view.last_message_at is not None]
+    decision = decide_source(
+        use_queue=settings.use_sqs_data_source,
+        fall_back=settings.fallback_to_yfinance,
+        reachable=any(view.unreachable is None for view in views),
+        silent=not any(view.has_work for view in views)
+        and queue_is_silent(
+            max(heard, default=None),
+            now_us,
+            settings.sqs_silence_seconds,
+            market.is_open,
+            opened_at=market.opened_at,
+        ),
+    )
+    if not (decision.is_fallback and market.is_open):
+        return []
+    span = int(now_us // (settings.sqs_silence_seconds * MICROSECONDS))
+    today = platform.today()
+    return [
+        dg.RunRequest(
+            job_name=market_data_job.name,
+            run_key=f"yahoo:{span}",
+            tags={**range_tags(today, today), "surveillance/reason": decision.reason},
+        )
+    ]
+
+
+def _sentence(view: "QueueView", settings: "Settings", now_us: int, *, served: bool) -> str:
+    name = queue_name(view.queue_url)
+    if view.unreachable is not None:
+        return f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
+    if served:
+        return f"{name} is served by {view.holder or 'a run that is starting'}; {view.waiting} messages wait"
+    if view.has_work:
+        return f"{name} has {view.waiting} messages and {view.unsent} unsent alerts: a drain run is asked for"
+    return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}"
+
+
+def _news(view: "QueueView", now_us: int) -> str:
+    held = f", {view.in_flight} messages are in flight" if view.in_flight else ""
+    if view.last_message_at is None:
+        return f"{held}; no message yet"
+    return f"{held}; last message {max(0, now_us - view.last_message_at) // MICROSECONDS} s ago"
+
+
+def _fallback(settings: "Settings") -> str:
+    if not settings.fallback_to_yfinance:
+        return "no fallback (FALLBACK_TO_YFINANCE is false)"
+    return f"Yahoo fallback after {settings.sqs_silence_seconds:.0f} s of silence while the market is open"

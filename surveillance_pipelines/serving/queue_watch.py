@@ -1,0 +1,67 @@
+"""How an input queue is doing: what waits, who serves it, when it last had news."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+from botocore.exceptions import BotoCoreError, ClientError
+
+from surveillance_pipelines.clock import to_us
+from surveillance_pipelines.market.queue import QueueClient
+
+_BOOKS: Final = """
+    SELECT (SELECT holder FROM ops.leases WHERE queue_url = %(queue_url)s AND expires_at > clock_timestamp()),
+           (SELECT received_at FROM ops.inbox WHERE queue_url = %(queue_url)s ORDER BY position DESC LIMIT 1),
+           (SELECT count(*) FROM (SELECT 1 FROM ops.outbox
+                                  WHERE queue_url = %(queue_url)s AND published_at IS NULL LIMIT 1000) AS unsent)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """One look at a queue and at the books about it.
+
+    Attributes:
+        queue_url: which queue.
+        waiting: messages that a receive call would find, by SQS's own approximate count; None if out of reach.
+        in_flight: messages that somebody holds.
+        unreachable: why the queue could not be asked; None if it could.
+        holder: who holds its lease; None if nobody does.
+        last_message_at: when the newest message was received, microseconds since the epoch; None before the first.
+        unsent: output messages that wait to be published, counted up to 1,000.
+    """
+
+    queue_url: str
+    waiting: int | None
+    in_flight: int
+    unreachable: str | None
+    holder: str | None
+    last_message_at: int | None
+    unsent: int
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.unsent)
+
+
+def look_at(client: QueueClient, connection: psycopg.Connection) -> QueueView:
+    """Return how the queue of a client is doing. A queue that cannot be asked is a finding, not an error."""
+    holder, received_at, unsent = connection.execute(_BOOKS, {"queue_url": client.queue_url}).fetchone() or (None,) * 3
+    waiting, in_flight, unreachable = _depth(client)
+    return QueueView(
+        queue_url=client.queue_url,
+        waiting=waiting,
+        in_flight=in_flight,
+        unreachable=unreachable,
+        holder=holder,
+        last_message_at=None if received_at is None else to_us(received_at),
+        unsent=unsent or 0,
+    )
+
+
+def _depth(client: QueueClient) -> tuple[int | None, int, str | None]:
+    try:
+        depth = client.depth()
+    except (BotoCoreError, ClientError) as error:
+        return None, 0, f"{type(error).__name__}: {error}"
+    return depth.visible + depth.delayed, depth.in_flight, None
