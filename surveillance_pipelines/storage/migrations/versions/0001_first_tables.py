@@ -294,7 +294,8 @@ CREATE TABLE surveillance.model_metrics (
     split                   text NOT NULL,
     metric_name             text NOT NULL,
     metric_value            double precision NOT NULL,
-    metric_type             text NOT NULL CHECK (metric_type IN ('classification', 'regression', 'trading_performance')),
+    metric_type             text NOT NULL
+        CHECK (metric_type IN ('classification', 'regression', 'trading_performance')),
     evaluated_at            timestamptz NOT NULL,
     evaluation_dataset_size bigint NOT NULL
 );

@@ -1,0 +1,46 @@
+"""Trading sessions in PostgreSQL, so that the live lane needs no calendar library."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import polars as pl
+import psycopg
+
+from surveillance_pipelines.contracts.sessions import SESSION_SCHEMA, SessionTable
+
+_SAVE = """
+    INSERT INTO surveillance.sessions (calendar, session_date, opens_at, closes_at) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (calendar, session_date) DO UPDATE SET opens_at = excluded.opens_at, closes_at = excluded.closes_at
+    WHERE (sessions.opens_at, sessions.closes_at) IS DISTINCT FROM (excluded.opens_at, excluded.closes_at)
+"""
+
+
+def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> None:
+    """Write sessions of ``SESSION_SCHEMA``; one that an exchange has moved since replaces its old hours."""
+    with connection.cursor() as cursor:
+        cursor.executemany(_SAVE, rows.select(SESSION_SCHEMA.names()).rows())
+
+
+def load_sessions(
+    connection: psycopg.Connection[Any], calendars: Sequence[str], first: date, last: date
+) -> SessionTable:
+    """Return the sessions of some calendars between two dates, both included.
+
+    The first calendar answers for symbols that no mapping names (see ``SessionTable.with_calendars``).
+
+    Raises:
+        ValueError: if a calendar has no session there: materialize ``trading_sessions``.
+    """
+    rows = connection.execute(
+        "SELECT calendar, session_date, opens_at, closes_at FROM surveillance.sessions"
+        " WHERE calendar = ANY(%s) AND session_date BETWEEN %s AND %s",
+        (list(calendars), first, last),
+    ).fetchall()
+    frame = pl.DataFrame(rows, schema=SESSION_SCHEMA, orient="row")
+    if missing := sorted(set(calendars) - set(frame["calendar"].unique())):
+        raise ValueError(
+            f"expected sessions of calendars {missing} from {first} to {last}, found none: "
+            "materialize the asset trading_sessions"
+        )
+    return SessionTable.from_frame(frame, calendar=calendars[0])
