@@ -85,6 +85,7 @@ class Effects:
         outcomes: one per inbox row.
         redelivered: message ids that already had a ledger row: nothing happens but their deletion.
         outputs: every output row in the order of its cause, which is the order on the wire.
+        computed_at: when the engine was done; the shell's to set.
     """
 
     inbox: list[InboxRow] = field(default_factory=list)
@@ -96,6 +97,7 @@ class Effects:
     states: list[StateRow] = field(default_factory=list)
     clock_rows: list[ClockRow] = field(default_factory=list)
     outputs: list[OutputRow] = field(default_factory=list)
+    computed_at: int | None = None
 
     @property
     def anomalies(self) -> list[Anomaly]:
@@ -121,9 +123,10 @@ class Effects:
     def count(self, outcome: OutcomeName) -> int:
         return sum(row.outcome == outcome for row in self.outcomes)
 
-    def stamped(self, *, t_computed: int, t_committed: int) -> "Effects":
+    def stamped(self, *, committed_at: int) -> "Effects":
         """Return the same effects with the instants only the shell knows written on their output rows."""
-        outputs = [replace(row, t_computed=t_computed, t_committed=t_committed) for row in self.outputs]
+        computed_at = committed_at if self.computed_at is None else self.computed_at
+        outputs = [replace(row, t_computed=computed_at, t_committed=committed_at) for row in self.outputs]
         return replace(self, outputs=outputs)
 
 

@@ -1,0 +1,130 @@
+"""The ledger: which inputs are done, and the one transaction that makes a micro-batch's effects durable."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.serving import tables
+from surveillance_pipelines.serving.effects import ClockRow, Effects, Known
+from surveillance_pipelines.serving.lease import RENEW, Lease, renewal, require_held
+from surveillance_pipelines.serving.outbox import OutboxRow
+
+_KNOWN = """
+    SELECT 'message', message_id FROM ops.ledger WHERE message_id = ANY(%(messages)s)
+    UNION ALL
+    SELECT 'dedup', dedup_id FROM ops.ledger
+    WHERE queue_url = %(queue_url)s AND dedup_id = ANY(%(dedups)s) AND outcome <> 'duplicate'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitContext:
+    """Who commits, and when by the platform's clock (microseconds since the epoch)."""
+
+    lease: Lease
+    run_id: str | None
+    committed_at: int
+
+
+def known_ids(connection: psycopg.Connection, queue_url: str, batch: Sequence[Received]) -> Known:
+    """Return which ids of a micro-batch already have a ledger row."""
+    values = {
+        "queue_url": queue_url,
+        "messages": [message.message_id for message in batch],
+        "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
+    }
+    rows = connection.execute(_KNOWN, values).fetchall()
+    return Known(
+        frozenset(id_ for what, id_ in rows if what == "message"),
+        frozenset(id_ for what, id_ in rows if what == "dedup"),
+    )
+
+
+def commit_effects(
+    connection: psycopg.Connection, effects: Effects, messages: Sequence[OutboxRow], context: CommitContext
+) -> None:
+    """Write effects and the messages they publish in one transaction, if the lease is still held.
+
+    All statements travel in one round trip.
+
+    Raises:
+        LeaseLostError: if another run has taken the queue; nothing is written then.
+    """
+    with connection.transaction():
+        with connection.pipeline():
+            renewed = connection.execute(RENEW, renewal(context.lease))
+            for table, rows in _rows(effects, messages, context):
+                if rows:
+                    connection.execute(table.insert, table.parameters(rows))
+            for row in effects.clock_rows:
+                connection.execute(tables.CLOCK_ROW, _clock_values(row, context))
+        require_held(renewed, context.lease)
+
+
+def _clock_values(row: ClockRow, context: CommitContext) -> tuple[Any, ...]:
+    return context.lease.queue_url, to_datetime(row.event_clock), to_datetime(row.recorded_at), context.run_id
+
+
+_TableRows = tuple[tables.Table, list[list[Any]]]
+
+
+def _rows(effects: Effects, messages: Sequence[OutboxRow], context: CommitContext) -> Iterator[_TableRows]:
+    yield from _input_rows(effects, context)
+    yield from _state_rows(effects, context)
+    for table, outputs in (
+        (tables.ANOMALIES, effects.anomalies),
+        (tables.SIGNALS, effects.signals),
+        (tables.PREDICTIONS, effects.predictions),
+    ):
+        yield table, [tables.output_values(row, table.columns) for row in outputs]
+    now, queue_url = to_datetime(context.committed_at), context.lease.queue_url
+    yield (
+        tables.OUTBOX,
+        [[row.id, queue_url, row.body, row.group_id, now, context.run_id] for row in messages],
+    )
+
+
+def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
+    queue_url, run_id, now = context.lease.queue_url, context.run_id, to_datetime(context.committed_at)
+    text = tables.storable
+    yield (
+        tables.INBOX,
+        [
+            [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
+             to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count,
+             None if row.event_time is None else to_datetime(row.event_time), row.symbol, run_id]
+            for row in effects.inbox for m in (row.message,)
+        ],
+    )  # fmt: skip
+    yield (
+        tables.LEDGER,
+        [
+            [row.message_id, row.dedup_id, queue_url, row.outcome, row.reason, now, run_id, context.lease.fencing]
+            for row in effects.outcomes
+        ],
+    )
+    yield (
+        tables.DEAD_LETTERS,
+        [
+            [row.message_id, queue_url, text(row.body), row.code, text(row.reason), to_datetime(row.received_at), "sqs"]
+            for row in effects.dead_letters
+        ],
+    )
+    yield tables.INSTRUMENTS, [[row.symbol, row.calendar, now, "sqs"] for row in effects.instruments]
+
+
+def _state_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
+    queue_url, run_id, now = context.lease.queue_url, context.run_id, to_datetime(context.committed_at)
+    yield tables.LIVE_BARS, [[*tables.bar_values(bar), queue_url, run_id, now] for bar in effects.bars]
+    yield (
+        tables.FEATURE_STATE,
+        [
+            [queue_url, row.symbol, row.name, None if row.as_of_bar_start is None else to_datetime(row.as_of_bar_start),
+             row.day, row.state, now]
+            for row in effects.states
+        ],
+    )  # fmt: skip

@@ -1,0 +1,158 @@
+"""What a drain run counts and how long its steps take; a report of both, every few seconds and at the end (MON-08).
+
+Two latencies, always apart: *compute* is features and models in the warm process for one micro-batch, *queue to queue*
+is SQS's SentTimestamp to publication, for each message that caused one.
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.serving.effects import Effects
+
+StopReason = Literal["window", "idle", "signal", "lease_held", "lease_lost"]
+
+KEPT_SAMPLES: Final = 20_000
+"""Per latency: enough for a steady 99th percentile, 160 kB at most."""
+
+COMPUTE: Final = "process"
+QUEUE_TO_QUEUE: Final = "queue_to_queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Percentiles in milliseconds over ``samples`` measurements."""
+
+    p50: float
+    p95: float
+    p99: float
+    maximum: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """Where a drain run stands. Counts and latencies of ``interval`` are since the report before.
+
+    Attributes:
+        totals: count by name: messages (received), of which each is one of scored, late, dead, duplicate, redelivered;
+            bars, revisions, clock_rows; opened, confirmed, retracted, signals, scores, fallback; published.
+        latency: percentiles by step (load, process, commit, publish, mark, delete) and of queue_to_queue.
+        stopped_by: why the run ended, None while it goes on.
+    """
+
+    queue_url: str
+    run_id: str | None
+    bundle_hash: str
+    warmup: bool
+    seconds: float
+    totals: dict[str, int]
+    interval: dict[str, int]
+    latency: dict[str, Latency]
+    interval_latency: dict[str, Latency]
+    stopped_by: StopReason | None = None
+
+    @property
+    def messages_per_second(self) -> float:
+        return self.totals.get("messages", 0) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def anomaly_rate(self) -> float:
+        """Share of final bars that were confirmed as anomalies."""
+        bars = self.totals.get("bars", 0)
+        return self.totals.get("confirmed", 0) / bars if bars else 0.0
+
+    @property
+    def fallback_rate(self) -> float:
+        """Share of scores that rest on a substitute for a missing input."""
+        scores = self.totals.get("scores", 0)
+        return self.totals.get("fallback", 0) / scores if scores else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Which outbox rows went out, and when."""
+
+    ids: frozenset[str]
+    at: int
+
+
+class Meter:
+    """Collects counts and durations; knows no clock."""
+
+    def __init__(self) -> None:
+        self._totals: Counter[str] = Counter()
+        self._reported: Counter[str] = Counter()
+        self._samples: dict[str, deque[float]] = {}
+        self._interval_samples: dict[str, deque[float]] = {}
+
+    def took(self, name: str, seconds: float) -> None:
+        """Record how long something took."""
+        for samples in (self._samples, self._interval_samples):
+            samples.setdefault(name, deque(maxlen=KEPT_SAMPLES)).append(seconds * 1_000.0)
+
+    def published(self, count: int) -> None:
+        self._totals["published"] += count
+
+    def delivered(self, batch: Sequence[Received], effects: Effects, published: Published | None) -> None:
+        """Count a micro-batch that is through, and how long its messages took if they caused a publication."""
+        self._totals["messages"] += len(batch)
+        self._totals["redelivered"] += len(effects.redelivered)
+        self._totals.update(row.outcome for row in effects.outcomes)
+        self._count_outputs(effects)
+        if published is not None:
+            sent = {message.message_id: message.sent_at for message in batch}
+            causes = {row.correlation_id for row in effects.outputs if row.id in published.ids}
+            for message_id in causes & sent.keys():
+                self.took(QUEUE_TO_QUEUE, (published.at - sent[message_id]) / MICROSECONDS)
+
+    def clock_closed(self, effects: Effects) -> None:
+        """Count what a clock reading closed."""
+        self._totals["clock_rows"] += len(effects.clock_rows)
+        self._count_outputs(effects)
+
+    def report(
+        self,
+        *,
+        queue_url: str,
+        run_id: str | None,
+        bundle_hash: str,
+        warmup: bool,
+        seconds: float,
+        stopped_by: StopReason | None = None,
+    ) -> DrainReport:
+        """Return where the run stands, and begin the next interval."""
+        interval = self._totals - self._reported
+        self._reported = self._totals.copy()
+        interval_samples, self._interval_samples = self._interval_samples, {}
+        return DrainReport(
+            queue_url=queue_url,
+            run_id=run_id,
+            bundle_hash=bundle_hash,
+            warmup=warmup,
+            seconds=seconds,
+            totals=dict(self._totals),
+            interval=dict(interval),
+            latency={name: _latency(samples) for name, samples in self._samples.items()},
+            interval_latency={name: _latency(samples) for name, samples in interval_samples.items()},
+            stopped_by=stopped_by,
+        )
+
+    def _count_outputs(self, effects: Effects) -> None:
+        totals = self._totals
+        totals["bars"] += sum(bar.revision == 0 for bar in effects.bars)
+        totals["revisions"] += sum(bar.revision > 0 for bar in effects.bars)
+        totals.update(row.alert_status for row in effects.anomalies)
+        totals["signals"] += len(effects.signals)
+        totals["scores"] += len(effects.scores)
+        totals["fallback"] += sum(row.fallback_used for row in effects.scores)
+
+
+def _latency(samples: Sequence[float]) -> Latency:
+    p50, p95, p99 = np.percentile(np.fromiter(samples, dtype=np.float64), (50, 95, 99))
+    return Latency(float(p50), float(p95), float(p99), max(samples), len(samples))

@@ -1,0 +1,44 @@
+"""Which models a drain run serves with: the promoted bundle, or the warm-up rules until there is one."""
+
+from pathlib import Path
+
+import psycopg
+
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage.model_store import active_bundle
+from surveillance_pipelines.strategies.warmup import WarmupScorer
+from surveillance_pipelines.telemetry import get_logger
+
+
+class NoModelError(RuntimeError):
+    """Nothing may score: no bundle is promoted, and warm-up is switched off."""
+
+
+def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalyScorer:
+    """Return the scorer of the promoted bundle, warmed up, or the warm-up rules.
+
+    Raises:
+        NoModelError: if there is no promoted bundle and ``WARMUP_MODE_ENABLED`` is false.
+        BundleError: if the promoted bundle is damaged or not the one on record.
+    """
+    active = active_bundle(connection)
+    if active is not None:
+        _, path, bundle_hash = active
+        scorer = Scorer(load_bundle(Path(path), expected_hash=bundle_hash))
+        _warm_up(scorer)
+        return scorer
+    if not settings.warmup_mode_enabled:
+        raise NoModelError(
+            "expected a promoted model bundle, found none: train and promote one, or set WARMUP_MODE_ENABLED=true"
+        )
+    return WarmupScorer()
+
+
+def _warm_up(scorer: Scorer) -> None:
+    """Score a made-up bar; a failure is a warning, because the first real bar says more about it (INF-05)."""
+    try:
+        scorer.warm_up()
+    except Exception as error:  # noqa: BLE001 (whatever ONNX Runtime raises; recorded, and raised again by real bars)
+        get_logger("serving").warning("warm-up of the models failed", error=repr(error))

@@ -1,0 +1,132 @@
+"""The tables that the live lane writes: columns, types, and the row of each effect.
+
+Rows of one table go in with one statement over arrays, so a micro-batch costs one statement a table.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.contracts.market import Bar
+from surveillance_pipelines.contracts.outputs import (
+    INSTANT_FIELDS,
+    Anomaly,
+    OutputRow,
+    Score,
+    Signal,
+    column_names,
+)
+from surveillance_pipelines.hashing import canonical_json
+
+_TYPES: Final = {
+    "date": "date", "event_clock": "timestamptz", "receive_count": "int", "fencing": "bigint", "state": "bytea",
+    "explanation": "jsonb", "fallback_used": "bool", "warmup": "bool", "day": "date",
+    **dict.fromkeys(("revision", "horizon_minutes", "market_peers"), "int"),
+    "trades": "bigint",
+    **dict.fromkeys(
+        ("open", "high", "low", "close", "volume", "price", "score", "threshold", "confidence", "risk_score",
+         "reconstruction_error", "anomaly_score", "buy_probability", "hold_probability", "sell_probability",
+         "market_return"),
+        "float8",
+    ),
+    **dict.fromkeys(
+        (*INSTANT_FIELDS, "sent_at", "received_at", "committed_at", "updated_at", "created_at", "recorded_at",
+         "first_event_time", "as_of_bar_start", "added_at"),
+        "timestamptz",
+    ),
+}  # fmt: skip
+"""PostgreSQL type of a column by its name; text where it is not listed."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, the columns written, and what happens to a row that is there already."""
+
+    name: str
+    columns: tuple[str, ...]
+    conflict: str | None = "DO NOTHING"  # None: such a row is an error
+
+    @cached_property
+    def insert(self) -> str:
+        """The statement over one array per column; rows keep the order of the arrays."""
+        names = ", ".join(self.columns)
+        arrays = ", ".join(f"%s::{_TYPES.get(column, 'text')}[]" for column in self.columns)
+        return (
+            f"INSERT INTO {self.name} ({names}) SELECT {names} "  # noqa: S608 (constant names)
+            f"FROM unnest({arrays}) WITH ORDINALITY AS rows ({names}, ordinal) ORDER BY ordinal"
+            + ("" if self.conflict is None else f" ON CONFLICT {self.conflict}")
+        )
+
+    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """Return rows as one list per column."""
+        return [list(column) for column in zip(*rows, strict=True)]
+
+
+INBOX: Final = Table(
+    "ops.inbox",
+    ("message_id", "queue_url", "group_id", "dedup_id", "sequence_number", "body", "sent_at", "received_at",
+     "receive_count", "event_time", "symbol", "run_id"),
+    conflict=None,
+)  # fmt: skip
+LEDGER: Final = Table(
+    "ops.ledger",
+    ("message_id", "dedup_id", "queue_url", "outcome", "reason", "committed_at", "run_id", "fencing"),
+    conflict=None,
+)
+DEAD_LETTERS: Final = Table(
+    "ops.dead_letters", ("message_id", "queue_url", "body", "code", "reason", "received_at", "source")
+)
+FEATURE_STATE: Final = Table(
+    "ops.feature_state",
+    ("queue_url", "symbol", "feature_view", "as_of_bar_start", "day", "state", "updated_at"),
+    "(queue_url, symbol, feature_view) DO UPDATE SET as_of_bar_start = EXCLUDED.as_of_bar_start, "
+    "day = EXCLUDED.day, state = EXCLUDED.state, updated_at = EXCLUDED.updated_at",
+)
+BAR_COLUMNS: Final = (
+    "symbol", "bar_start", "open", "high", "low", "close", "volume", "trades", "first_event_time", "event_time",
+    "revision", "bar_status", "knowledge_time", "source_message_id", "market_return", "market_peers", "source",
+)  # fmt: skip
+LIVE_BARS: Final = Table("ops.live_bars", (*BAR_COLUMNS, "queue_url", "run_id", "committed_at"))
+OUTBOX: Final = Table("ops.outbox", ("id", "queue_url", "body", "group_id", "created_at", "run_id"))
+INSTRUMENTS: Final = Table("surveillance.instruments", ("symbol", "calendar", "added_at", "source"))
+CLOCK_ROW: Final = """
+    INSERT INTO ops.clock_rows (queue_url, event_clock, recorded_at, run_id, after_position)
+    SELECT %s, %s, %s, %s, coalesce(max(position), 0) FROM ops.inbox
+"""
+"""Stands after every message taken so far, so that a replay closes the same bars between the same messages."""
+ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))
+SIGNALS: Final = Table("surveillance.signals", column_names(Signal))
+PREDICTIONS: Final = Table(
+    "surveillance.predictions",
+    ("id", "symbol", "timeframe", "bar_start", "revision", "price", "reconstruction_error", "anomaly_score",
+     "buy_probability", "hold_probability", "sell_probability", "horizon_minutes", "bundle_hash", "feature_view",
+     "warmup", "t_received", "t_computed", "t_committed", "event_time", "knowledge_time", "run_id", "source"),
+)  # fmt: skip
+
+
+def output_values(row: OutputRow, columns: Sequence[str]) -> list[Any]:
+    """Return an output row's values for PostgreSQL."""
+    return [_output_value(row, "score" if name == "anomaly_score" else name) for name in columns]
+
+
+def bar_values(bar: Bar) -> list[Any]:
+    """Return a bar's values for ``BAR_COLUMNS``."""
+    return [_instant(name, getattr(bar, name)) for name in BAR_COLUMNS]
+
+
+def storable(text: str) -> str:
+    """Return text as PostgreSQL can hold it: NUL and lone surrogates become visible escapes."""
+    if "\x00" not in text and text.isascii():
+        return text
+    return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
+
+
+def _output_value(row: OutputRow | Score, name: str) -> Any:
+    value = getattr(row, name)
+    return canonical_json(value) if name == "explanation" else _instant(name, value)
+
+
+def _instant(name: str, value: Any) -> Any:
+    return to_datetime(value) if _TYPES.get(name) == "timestamptz" and value is not None else value
