@@ -1,5 +1,6 @@
 import ast
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.inputs import kernel_inputs, market_context
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines_tests.features.bars import always_open, market_bars, same_bits
+from surveillance_pipelines_tests.features.bars import always_open, market_bars, same_bits, symbol_bars
 
 COUNT = 900
 
@@ -258,3 +259,15 @@ def test_model_columns_do_not_depend_on_the_price_level(inputs: np.ndarray, feat
     model = list(CORE_V1.model_columns)
     np.testing.assert_allclose(compute(scaled).select(model), features.select(model), rtol=1e-6, atol=1e-9)
     assert not np.allclose(compute(scaled)["sma_20"][100:], features["sma_20"][100:])
+
+
+def test_first_value_of_each_feature_is_where_the_documentation_says(repository: Path) -> None:
+    count = 120
+    bars = market_context(pl.concat([symbol_bars(name, i, count, quiet=0, gaps=0) for i, name in enumerate("ABC")]))
+    features = compute(kernel_inputs(bars[:count], always_open()))
+    rows = (repository / "docs" / "features.md").read_text().splitlines()
+    documented = {
+        match[1]: int(match[2]) for row in rows if (match := re.match(r"\| `(\w+)`.*\| (\d+)(?![\d]| pairs)[^|]*\|$", row))
+    }
+    assert len(documented) >= kernel.N_FEATURES - 4
+    assert {name: int(features[name].is_not_nan().arg_max()) + 1 for name in documented} == documented  # type: ignore[arg-type]

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -41,3 +44,10 @@ def test_model_columns_are_columns_without_prices() -> None:
     assert {name for name in CORE_V1.columns if "[price]" in CORE_V1.descriptions[name]} == set(CORE_V1.columns) - set(
         CORE_V1.model_columns
     )
+
+
+def test_every_column_has_a_formula_in_the_documentation(repository: Path) -> None:
+    page = (repository / "docs" / "features.md").read_text()
+    documented = re.findall(r"^\| `(\w+)`(?: (\*\*P\*\*))? \|", page, flags=re.MULTILINE)
+    assert tuple(name for name, _ in documented) == CORE_V1.columns
+    assert tuple(name for name, price in documented if not price) == CORE_V1.model_columns
