@@ -267,7 +267,16 @@ def test_first_value_of_each_feature_is_where_the_documentation_says(repository:
     features = compute(kernel_inputs(bars[:count], always_open()))
     rows = (repository / "docs" / "features.md").read_text().splitlines()
     documented = {
-        match[1]: int(match[2]) for row in rows if (match := re.match(r"\| `(\w+)`.*\| (\d+)(?![\d]| pairs)[^|]*\|$", row))
+        match[1]: int(match[2])
+        for row in rows
+        if (match := re.match(r"\| `(\w+)`.*\| (\d+)(?![\d]| pairs)[^|]*\|$", row))
     }
     assert len(documented) >= kernel.N_FEATURES - 4
     assert {name: int(features[name].is_not_nan().arg_max()) + 1 for name in documented} == documented  # type: ignore[arg-type]
+
+
+def test_missing_values_have_one_bit_pattern(inputs: np.ndarray) -> None:
+    odd = inputs.copy()
+    odd[:, kernel.PEERS_RETURN] = -math.nan  # the sign of a NaN is noise that must not reach a hash
+    out = compute(odd).to_numpy()
+    assert set(np.ascontiguousarray(out).view(np.uint64)[np.isnan(out)].tolist()) == {0x7FF8000000000000}
