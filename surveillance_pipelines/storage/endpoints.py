@@ -1,0 +1,189 @@
+"""Where everything is: what the user configured, else the embedded services, as one value that child processes inherit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from surveillance_pipelines.contracts.queue import AwsCredentials
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage.database import (
+    ensure_database,
+    is_migrated,
+    migrate,
+    normalise_url,
+    with_database,
+)
+
+# The embedded server answers for any host name in a queue's URL, so the name stays the same when its port changes:
+# leases, states and outboxes are kept by it.
+_LOCAL_QUEUES: Final = "https://sqs.us-east-1.amazonaws.com/000000000000"
+LOCAL_QUEUE_URL: Final = f"{_LOCAL_QUEUES}/market_queue.fifo"
+LOCAL_OUTPUT_QUEUE_URL: Final = f"{_LOCAL_QUEUES}/surveillance_output.fifo"
+MAX_RECEIVE_COUNT: Final = 5
+"""A message received this often without being deleted moves to the queue's own dead-letter queue."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Addresses of every store and queue. Secrets are inside: it is not printed.
+
+    Attributes:
+        database_url: the platform's database, ``postgresql://``.
+        dagster_database_url: Dagster's, for SQLAlchemy with psycopg2.
+        sqs_endpoint_url: None for AWS itself.
+        queue_urls: input queues; a symbol belongs to one of them.
+        embedded: whether this process found or started embedded services.
+    """
+
+    database_url: str = field(repr=False)
+    dagster_database_url: str = field(repr=False)
+    mlflow_tracking_uri: str = field(repr=False)
+    lake_url: str
+    lake_storage_options: Mapping[str, str] = field(repr=False)
+    models_path: Path
+    sqs_endpoint_url: str | None
+    queue_urls: tuple[str, ...]
+    output_queue_url: str
+    aws: AwsCredentials = field(repr=False)
+    home: Path
+    embedded: bool
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which a child process finds the same services, dbt's connection among them."""
+        variables = {
+            "DATABASE_URL": self.database_url,
+            "DAGSTER_DATABASE_URL": self.dagster_database_url,
+            "MLFLOW_TRACKING_URI": self.mlflow_tracking_uri,
+            "LAKE_URL": self.lake_url,
+            "MODEL_STORAGE_PATH": str(self.models_path),
+            "SURVEILLANCE_HOME": str(self.home),
+            "SQS_QUEUE_URL": ",".join(self.queue_urls),
+            "OUTPUT_QUEUE_URL": self.output_queue_url,
+            **postgres_variables(self.database_url),
+        }
+        if self.sqs_endpoint_url is not None:
+            variables["SQS_ENDPOINT_URL"] = self.sqs_endpoint_url
+        if self.aws.access_key_id is not None and self.aws.secret_access_key is not None:
+            variables["AWS_ACCESS_KEY_ID"] = self.aws.access_key_id
+            variables["AWS_SECRET_ACCESS_KEY"] = self.aws.secret_access_key
+        return variables
+
+
+def resolve_endpoints(settings: Settings) -> Endpoints:
+    """Return the addresses of everything, ready to use: databases exist and are migrated, embedded queues exist.
+
+    Embedded services are started only for what the settings leave open: PostgreSQL without ``DATABASE_URL``, the
+    queues without ``SQS_QUEUE_URL``.
+    """
+    from surveillance_pipelines.storage.embedded import ensure_services
+
+    needs_database, needs_queue = settings.database_url is None, not settings.sqs_queue_url
+    services = ensure_services(settings) if needs_database or needs_queue else None
+    database_url = _database_url(settings, services.server_url if services else "")
+    found = Endpoints(
+        database_url=database_url,
+        dagster_database_url=_dagster_url(settings, database_url),
+        mlflow_tracking_uri=settings.mlflow_tracking_uri
+        or normalise_url(with_database(database_url, "mlflow"), "psycopg2"),
+        lake_url=settings.lake_url or str(settings.surveillance_home / "lake"),
+        lake_storage_options=_lake_options(settings),
+        models_path=settings.models_path,
+        sqs_endpoint_url=services.queue_endpoint if services and needs_queue else settings.sqs_endpoint_url,
+        queue_urls=settings.sqs_queue_url or (LOCAL_QUEUE_URL,),
+        output_queue_url=settings.output_queue_url
+        or (LOCAL_OUTPUT_QUEUE_URL if needs_queue else _output_beside(settings)),
+        aws=_credentials(settings, embedded=needs_queue),
+        home=settings.surveillance_home,
+        embedded=services is not None,
+    )
+    _prepare_databases(found, settings)
+    if needs_queue:
+        _prepare_queues(found, settings)
+    return found
+
+
+def postgres_variables(database_url: str) -> dict[str, str]:
+    """Return a database URL as libpq's environment variables, which dbt's profile reads."""
+    parts = urlsplit(database_url)
+    host = parts.hostname or parse_qs(parts.query).get("host", ["localhost"])[0]
+    return {
+        "PGHOST": host,
+        "PGPORT": str(parts.port or 5432),
+        "PGUSER": unquote(parts.username or "postgres"),
+        "PGPASSWORD": unquote(parts.password or ""),
+        "PGDATABASE": parts.path.lstrip("/"),
+    }
+
+
+def _database_url(settings: Settings, server_url: str) -> str:
+    if settings.database_url is not None:
+        return normalise_url(settings.database_url.get_secret_value(), "libpq")
+    return with_database(server_url, "surveillance")
+
+
+def _dagster_url(settings: Settings, database_url: str) -> str:
+    if settings.dagster_database_url is not None:
+        return settings.dagster_database_url.get_secret_value()
+    return normalise_url(with_database(database_url, "dagster"), "psycopg2")
+
+
+def _output_beside(settings: Settings) -> str:
+    """Return the output queue's default: in the account and region of the first input queue."""
+    return settings.sqs_queue_url[0].rsplit("/", 1)[0] + "/surveillance_output.fifo"
+
+
+def _credentials(settings: Settings, *, embedded: bool) -> AwsCredentials:
+    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    if key is not None and secret is not None:
+        return AwsCredentials(key.get_secret_value(), secret.get_secret_value())
+    # The local server wants some credentials and checks none; for AWS, none means boto3's own chain (role, profile).
+    return AwsCredentials("local", "local") if embedded else AwsCredentials(None, None)
+
+
+def _lake_options(settings: Settings) -> dict[str, str]:
+    if not (settings.lake_url or "").startswith("s3://"):
+        return {}
+    options = {"AWS_REGION": settings.aws_region}
+    if settings.lake_endpoint_url is not None:
+        options |= {"AWS_ENDPOINT_URL": settings.lake_endpoint_url}
+        if settings.lake_endpoint_url.startswith("http://"):
+            options["AWS_ALLOW_HTTP"] = "true"
+    if settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None:
+        options["AWS_ACCESS_KEY_ID"] = settings.aws_access_key_id.get_secret_value()
+        options["AWS_SECRET_ACCESS_KEY"] = settings.aws_secret_access_key.get_secret_value()
+    return options
+
+
+def _prepare_databases(found: Endpoints, settings: Settings) -> None:
+    if settings.database_url is None:
+        server = with_database(found.database_url, "postgres")
+        for name in ("surveillance", "dagster", "mlflow"):
+            ensure_database(server, name)
+    if not is_migrated(found.database_url):
+        migrate(found.database_url)
+
+
+def _prepare_queues(found: Endpoints, settings: Settings) -> None:
+    import boto3
+
+    make_client: Any = partial(boto3.client, "sqs", region_name=settings.aws_region)
+    client = make_client(
+        endpoint_url=found.sqs_endpoint_url,
+        aws_access_key_id=found.aws.access_key_id,
+        aws_secret_access_key=found.aws.secret_access_key,
+    )
+    for url in (*found.queue_urls, found.output_queue_url):
+        _ensure_fifo_queue(client, url.rsplit("/", 1)[1])
+
+
+def _ensure_fifo_queue(client: Any, name: str) -> None:
+    """Create a FIFO queue with a dead-letter queue behind it, unless it exists."""
+    if name in {url.rsplit("/", 1)[1] for url in client.list_queues().get("QueueUrls", [])}:
+        return
+    dead = client.create_queue(QueueName=name.replace(".fifo", "_dead.fifo"), Attributes={"FifoQueue": "true"})
+    arn = client.get_queue_attributes(QueueUrl=dead["QueueUrl"], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": "{MAX_RECEIVE_COUNT}"}}'
+    client.create_queue(QueueName=name, Attributes={"FifoQueue": "true", "RedrivePolicy": policy})
