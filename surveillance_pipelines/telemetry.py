@@ -6,7 +6,7 @@ The correlation id of the live lane is the source message's id; ``bind_correlati
 import logging
 import re
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TextIO
 
@@ -47,8 +47,10 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            _Redactor(values),
+            lambda _logger, _method, event: redact(dict(event), secrets=values),
             structlog.processors.JSONRenderer() if chosen == "json" else structlog.dev.ConsoleRenderer(colors=False),
+            # Once more on the finished line: an object shows what it holds only when it is rendered.
+            lambda _logger, _method, line: _redact_text(line, values),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
         logger_factory=structlog.WriteLoggerFactory(file=out),
@@ -82,14 +84,6 @@ def redact(value: Any, *, secrets: tuple[str, ...] = ()) -> Any:
     if isinstance(value, (list, tuple)):
         return [redact(part, secrets=secrets) for part in value]
     return value
-
-
-class _Redactor:
-    def __init__(self, secrets: tuple[str, ...]) -> None:
-        self._secrets = secrets
-
-    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return redact(dict(event), secrets=self._secrets)
 
 
 def _redact_text(text: str, secrets: tuple[str, ...]) -> str:

@@ -161,9 +161,11 @@ def build_engine(
 
 def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:
     """Return every session on record, of the default calendar and of those that instruments trade on."""
-    calendars = sorted({settings.default_calendar, *calendar_of.values()})
+    others = sorted(set(calendar_of.values()) - {settings.default_calendar})
     last = now().date() + timedelta(days=730)
-    return load_sessions(connection, calendars, _FIRST_SESSION, last).with_calendars(calendar_of)
+    return load_sessions(connection, [settings.default_calendar, *others], _FIRST_SESSION, last).with_calendars(
+        calendar_of
+    )
 
 
 def _loop(

@@ -35,14 +35,12 @@ from surveillance_pipelines.serving.event_clock import EventClock
 from surveillance_pipelines.serving.scoring_rows import (
     Candidate,
     RowConfig,
-    action_of,
     anomaly_kind,
     anomaly_row,
+    paced_signal,
     row_config,
     score_row,
-    signal_row,
 )
-from surveillance_pipelines.serving.signal_gate import SignalPace
 from surveillance_pipelines.serving.symbol_lane import Seed, SymbolLane
 from surveillance_pipelines.settings import Settings
 
@@ -53,7 +51,6 @@ class EngineConfig:
 
     Attributes:
         rows: what all output rows share.
-        pace: how often a symbol may signal.
         bar_close_grace: how long after its minute a bar waits for ticks before the event clock closes it.
         volume_is_cumulative: the feed sends running totals of the day.
         unknown_symbols: refuse them, or register them under ``default_calendar``.
@@ -61,7 +58,6 @@ class EngineConfig:
     """
 
     rows: RowConfig
-    pace: SignalPace
     bar_close_grace: int
     volume_is_cumulative: bool = False
     unknown_symbols: Literal["refuse", "register"] = "refuse"
@@ -75,20 +71,11 @@ def engine_config(
     """Return the core's knobs from the platform's settings."""
     return EngineConfig(
         rows=row_config(settings, scorer, run_id=run_id),
-        pace=signal_pace(settings),
         bar_close_grace=round(settings.bar_close_grace_seconds * MICROSECONDS),
         volume_is_cumulative=settings.sqs_volume_is_cumulative,
         unknown_symbols=settings.unknown_symbols,
         default_calendar=settings.default_calendar,
         content_based_dedup=content_based_dedup,
-    )
-
-
-def signal_pace(settings: Settings) -> SignalPace:
-    """Return the pace of signals, for live and batch alike."""
-    return SignalPace(
-        cooldown=round(settings.signal_cooldown_seconds * MICROSECONDS),
-        warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
     )
 
 
@@ -218,11 +205,8 @@ class Engine:
         events = lane.alerts.on_final(kind) if final else lane.alerts.on_provisional(kind)
         outputs: list[OutputRow] = [score_row(rows, bar, scores, i)]
         outputs += [anomaly_row(rows, bar, scores, i, kind=event.kind, status=event.status) for event in events]
-        if final and action_of(scores, i) != "HOLD":
-            signal = signal_row(rows, bar, scores, i)
-            if lane.gate.passes(bar.bar_start, self._config.pace.gap(warmup=signal.warmup)):
-                outputs.append(signal)
-        return outputs
+        signal = paced_signal(rows, bar, scores, i, lane.gate) if final else None
+        return outputs if signal is None else [*outputs, signal]
 
     def _read(self, message: Received) -> Tick | Refusal:
         tick = decode_tick(message.body, received_at=message.received_at)

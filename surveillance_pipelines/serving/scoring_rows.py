@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.market import BarStatus, Source
 from surveillance_pipelines.contracts.outputs import (
     Action,
@@ -24,7 +25,10 @@ from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.models.runtime import runtime_hash
 from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores, explanation
 from surveillance_pipelines.serving.code_version import scoring_code_version
+from surveillance_pipelines.serving.signal_gate import SignalGate, SignalPace
 from surveillance_pipelines.settings import Settings
+
+RowType = Literal["anomaly", "signal", "score"]
 
 TIMEFRAME: Final = "1m"
 SIGNAL_THRESHOLD: Final = 1.0 / len(DIRECTIONS)
@@ -43,6 +47,7 @@ class RowConfig:
     runtime_hash: str
     warmup: bool
     horizon_minutes: int
+    pace: SignalPace
     run_id: str | None = None
     strategy: str = "surveillance"
 
@@ -58,6 +63,10 @@ def row_config(settings: Settings, scorer: AnomalyScorer, *, run_id: str | None 
         runtime_hash=runtime_hash(),
         warmup=scorer.warmup,
         horizon_minutes=scorer.horizon_minutes,
+        pace=SignalPace(
+            cooldown=round(settings.signal_cooldown_seconds * MICROSECONDS),
+            warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
+        ),
         run_id=run_id,
     )
 
@@ -68,6 +77,7 @@ class Candidate:
 
     Attributes:
         features: float64[F], the columns of the feature view.
+        fallback_used: the features rest on a substitute, because the trading session is not on record.
         trigger_message_id: the message that asks for a provisional score; None on a final bar.
         correlation_id: the message or bar that caused the scoring, carried through every row and log line.
         t_received: when that message was received; None in batch.
@@ -83,6 +93,7 @@ class Candidate:
     price: float
     volume: float
     features: npt.NDArray[np.float64]
+    fallback_used: bool = False
     trigger_message_id: str | None = None
     correlation_id: str | None = None
     t_received: int | None = None
@@ -153,6 +164,14 @@ def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Sig
     )
 
 
+def paced_signal(config: RowConfig, bar: Candidate, scores: Scores, i: int, gate: SignalGate) -> Signal | None:
+    """Return the signal of a final bar if there is one and the symbol may signal again."""
+    if action_of(scores, i) == "HOLD":
+        return None
+    signal = signal_row(config, bar, scores, i)
+    return signal if gate.passes(bar.bar_start, config.pace.gap(warmup=signal.warmup)) else None
+
+
 def score_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Score:
     """Return what the models say of a bar, alert or not."""
     score, confidence = float(scores.anomaly_score[i]), float(scores.confidence[i])
@@ -187,18 +206,44 @@ def _confidence(scores: Scores, i: int, kind: str) -> float:
     return 0.0  # "unclassified" has no probability of its own
 
 
-def _id(row_type: Literal["anomaly", "signal", "score"], config: RowConfig, bar: Candidate, kind: str) -> str:
+def score_id(config: RowConfig, symbol: str, bar_start: int) -> str:
+    """Return the id of a final bar's score row."""
+    return _row_id("score", config, kind="score", symbol=symbol, bar_start=bar_start)
+
+
+def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
+    return _row_id(
+        row_type,
+        config,
+        kind=kind,
+        symbol=bar.symbol,
+        bar_start=bar.bar_start,
+        bar_status=bar.bar_status,
+        trigger_message_id=bar.trigger_message_id,
+    )
+
+
+def _row_id(
+    row_type: RowType,
+    config: RowConfig,
+    *,
+    kind: str,
+    symbol: str,
+    bar_start: int,
+    bar_status: BarStatus = "final",
+    trigger_message_id: str | None = None,
+) -> str:
     return row_id(
         row_type,
         kind=kind,
         tenant=config.tenant,
         strategy=config.strategy,
-        symbol=bar.symbol,
+        symbol=symbol,
         timeframe=TIMEFRAME,
-        bar_start=bar.bar_start,
+        bar_start=bar_start,
         revision=0,
-        bar_status=bar.bar_status,
-        trigger_message_id=bar.trigger_message_id,
+        bar_status=bar_status,
+        trigger_message_id=trigger_message_id,
         feature_view=config.feature_view,
         bundle_hash=config.bundle_hash,
         config_hash=config.config_hash,
@@ -222,6 +267,7 @@ def _common(config: RowConfig, bar: Candidate) -> dict[str, Any]:
         "code_version": config.code_version,
         "config_hash": config.config_hash,
         "runtime_hash": config.runtime_hash,
+        "fallback_used": bar.fallback_used,
         "tenant": config.tenant,
         "strategy": config.strategy,
         "correlation_id": bar.correlation_id,

@@ -121,7 +121,7 @@ class SymbolLane:
         """Return the bar in progress as it would be scored now; nothing changes."""
         bar = self._bar("provisional", market)
         features = self._features.peek(bar.bar_start, self._inputs(bar))
-        return _candidate(bar, features, cause=print_.message_id, t_received=print_.received_at, provisional=True)
+        return self._candidate(bar, features, cause=print_.message_id, t_received=print_.received_at)
 
     def close(self, market: MarketContext, *, cause: str | None, t_received: int) -> tuple[Bar, Candidate]:
         """Close the bar in progress and advance the features by it.
@@ -139,7 +139,7 @@ class SymbolLane:
         self._closed += 1
         if self._closed % SNAPSHOT_BARS == 0:
             self._take_snapshot()
-        candidate = _candidate(bar, features, cause=cause or bar.source_message_id, t_received=t_received)
+        candidate = self._candidate(bar, features, cause=cause or bar.source_message_id, t_received=t_received)
         return bar, candidate
 
     def revise(self, late: Print) -> Bar | None:
@@ -210,22 +210,20 @@ class SymbolLane:
         last = self.last_closed
         return StateRow(self.symbol, name, last, utc_date(last or 0), state)
 
-
-def _candidate(
-    bar: Bar, features: npt.NDArray[np.float64], *, cause: str, t_received: int, provisional: bool = False
-) -> Candidate:
-    return Candidate(
-        symbol=bar.symbol,
-        bar_start=bar.bar_start,
-        bar_status=bar.bar_status,
-        event_time=bar.event_time,
-        knowledge_time=bar.knowledge_time,
-        source=bar.source,
-        source_message_id=bar.source_message_id,
-        price=bar.close,
-        volume=bar.volume,
-        features=features,
-        trigger_message_id=cause if provisional else None,
-        correlation_id=cause,
-        t_received=t_received,
-    )
+    def _candidate(self, bar: Bar, features: npt.NDArray[np.float64], *, cause: str, t_received: int) -> Candidate:
+        return Candidate(
+            symbol=bar.symbol,
+            bar_start=bar.bar_start,
+            bar_status=bar.bar_status,
+            event_time=bar.event_time,
+            knowledge_time=bar.knowledge_time,
+            source=bar.source,
+            source_message_id=bar.source_message_id,
+            price=bar.close,
+            volume=bar.volume,
+            features=features,
+            fallback_used=not self._sessions.covers(bar.bar_start),
+            trigger_message_id=cause if bar.bar_status == "provisional" else None,
+            correlation_id=cause,
+            t_received=t_received,
+        )

@@ -14,6 +14,7 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.serving.effects import Effects, Known, merged
 from surveillance_pipelines.serving.engine import Engine, EngineConfig, engine_config
+from surveillance_pipelines.serving.signal_gate import SignalPace
 from surveillance_pipelines.serving.symbol_lane import Seed
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.strategies.warmup import WarmupScorer
@@ -125,7 +126,7 @@ def test_alert_is_opened_once_then_confirmed_or_retracted():
 
 
 def test_signals_keep_the_cooldown_in_event_time():
-    effects = feed(make_engine(pace=replace(make_config().pace, cooldown=5 * MINUTE)), [stream(120)])
+    effects = feed(make_engine(rows=replace(make_config().rows, pace=SignalPace(5 * MINUTE, MINUTE))), [stream(120)])
     starts = [row.bar_start for row in effects.signals if row.symbol == "AAPL"]
     assert len(starts) > 1
     assert min(b - a for a, b in pairwise(starts)) >= 5 * MINUTE
