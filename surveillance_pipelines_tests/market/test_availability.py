@@ -1,0 +1,108 @@
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+
+from surveillance_pipelines.clock import MICROSECONDS, to_us
+from surveillance_pipelines.market.availability import (
+    days_of,
+    decide_source,
+    fetch_window,
+    gaps_to_fill,
+    queue_is_silent,
+)
+from surveillance_pipelines_tests.market.markets import FIRST, LAST, market_bars, minute, session_table
+
+OPENED = to_us(minute(14, 30))
+NIGHT_BEFORE = OPENED - 17 * 3600 * MICROSECONDS
+
+
+@pytest.mark.requirement("ING-02")
+@pytest.mark.parametrize(
+    ("last", "after_opening", "is_open", "silent"),
+    [
+        (NIGHT_BEFORE, 3600, False, False),
+        (NIGHT_BEFORE, 60, True, False),
+        (NIGHT_BEFORE, 301, True, True),
+        (OPENED + 200 * MICROSECONDS, 500, True, False),
+        (OPENED + 200 * MICROSECONDS, 501, True, True),
+        (None, 299, True, False),
+        (None, 301, True, True),
+    ],
+    ids=[
+        "market closed",
+        "just opened",
+        "no word since",
+        "at the limit",
+        "past it",
+        "never heard, early",
+        "never heard",
+    ],
+)
+def test_queue_is_silent_counts_only_open_hours(
+    last: int | None, after_opening: int, is_open: bool, silent: bool
+) -> None:
+    now = OPENED + after_opening * MICROSECONDS
+    assert queue_is_silent(last, now, 300.0, is_open, opened_at=OPENED) is silent
+
+
+def test_queue_is_silent_never_heard_and_opening_unknown() -> None:
+    assert queue_is_silent(None, OPENED, 300.0, session_open=True)
+
+
+@pytest.mark.requirement("ING-02", "ING-03")
+@pytest.mark.parametrize(
+    ("use_queue", "fall_back", "reachable", "silent", "source"),
+    [
+        (True, True, True, False, "queue"),
+        (True, False, True, False, "queue"),
+        (True, True, True, True, "yahoo"),
+        (True, True, False, False, "yahoo"),
+        (False, True, True, False, "yahoo"),
+        (True, False, True, True, "none"),
+        (True, False, False, False, "none"),
+        (False, False, True, False, "none"),
+    ],
+)
+def test_decide_source_follows_the_toggles(
+    use_queue: bool, fall_back: bool, reachable: bool, silent: bool, source: str
+) -> None:
+    decision = decide_source(use_queue=use_queue, fall_back=fall_back, reachable=reachable, silent=silent)
+    assert decision.source == source
+    assert decision.is_fallback == (source == "yahoo")
+    assert ("FALLBACK_TO_YFINANCE" in decision.reason) == (source == "none")
+
+
+def plan(bars: pl.DataFrame, now: datetime):
+    return gaps_to_fill(bars, session_table(), ["AAPL", "TSLA"], first=FIRST, last=LAST, now=to_us(now))
+
+
+@pytest.mark.requirement("ING-02")
+def test_gaps_to_fill_names_sessions_with_too_few_bars() -> None:
+    thinned = market_bars().filter(
+        (pl.col("symbol") == "AAPL") & ((pl.col("date") != date(2024, 3, 8)) | (pl.col("bar_start").dt.hour() < 17))
+    )
+    found = plan(thinned, datetime(2024, 3, 14, tzinfo=UTC))
+    apple = [gap for gap in found.fill if gap.symbol == "AAPL"]
+    assert [(gap.session_date, gap.bars_known, gap.bars_expected) for gap in apple] == [(date(2024, 3, 8), 150, 390)]
+    assert sum(gap.symbol == "TSLA" for gap in found.fill) == 6  # no bar at all
+    assert found.too_old == ()
+
+
+def test_gaps_to_fill_running_session_is_measured_up_to_now() -> None:
+    until_ten = market_bars().filter(pl.col("bar_start") < minute(15, 0))
+    found = plan(until_ten, minute(15, 0, 20))
+    assert [(gap.symbol, gap.bars_expected) for gap in found.fill] == [("TSLA", 30)]
+
+
+def test_gaps_to_fill_past_yahoos_memory_is_listed_apart() -> None:
+    found = plan(market_bars().clear(), datetime(2024, 4, 9, tzinfo=UTC))
+    assert {gap.session_date for gap in found.fill} == {date(2024, 3, 11), date(2024, 3, 12), date(2024, 3, 13)}
+    assert len(found.too_old) == 6
+    assert days_of(found.fill) == (date(2024, 3, 11), date(2024, 3, 12), date(2024, 3, 13))
+    assert fetch_window(found.fill) == (date(2024, 3, 11), date(2024, 3, 14))
+
+
+def test_fetch_window_of_nothing_raises() -> None:
+    with pytest.raises(ValueError, match="expected at least one gap"):
+        fetch_window([])

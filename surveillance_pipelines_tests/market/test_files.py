@@ -1,0 +1,207 @@
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from surveillance_pipelines.clock import ManualClock
+from surveillance_pipelines.contracts.market import BAR_SCHEMA, TICK_SCHEMA
+from surveillance_pipelines.market.aggregation import bars_from_ticks
+from surveillance_pipelines.market.file_columns import FileError
+from surveillance_pipelines.market.files import FileResult, read_bars, read_ticks
+
+READ_AT = datetime(2024, 5, 1, tzinfo=UTC)
+HEADER = "Timestamp,Ticker,Open,High,Low,Close,Adj Close,Volume\n"
+
+
+def read_csv(folder: Path, lines: str, header: str = HEADER, **options: object) -> FileResult:
+    path = folder / "bars.csv"
+    path.write_text(header + lines)
+    return read_bars(path, clock=ManualClock(READ_AT), **options)  # type: ignore[arg-type]
+
+
+def test_read_bars_csv_with_other_names_and_a_zone_lands(tmp_path: Path) -> None:
+    lines = "2024-01-02 09:30,aapl,10,11,9,10.5,10.4,100\n2024-01-02 09:31,aapl,10.5,11,9,10.6,10.4,0\n"
+    result = read_csv(tmp_path, lines, timezone="America/New_York", adjustment="split")
+    assert result.frame.schema == BAR_SCHEMA
+    first = result.frame.row(0, named=True)
+    assert (first["symbol"], first["timeframe"], first["source"], first["adjustment"]) == (
+        "AAPL",
+        "1m",
+        "file",
+        "split",
+    )
+    assert first["bar_start"] == datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
+    assert (first["close"], first["volume"], first["knowledge_time"]) == (10.5, 100.0, READ_AT)
+    assert result.refusals == ()
+
+
+BAD_ROWS = [
+    ("2024-01-02T14:31:00Z,AAPL,10,x,9,10.5,10.5,100", "wrong_type"),
+    ("2024-01-02T14:32:00Z,AAPL,10,,9,10.5,10.5,100", "missing_value"),
+    ("2024-01-02T14:33:00Z,,10,11,9,10.5,10.5,100", "missing_value"),
+    (",AAPL,10,11,9,10.5,10.5,100", "missing_value"),
+    ("2024-01-02T14:33:00Z,AAPL,10,11,9,10.5,10.5,", "missing_value"),
+    ("2024-01-02T14:33:00Z,AAPL,10,9,11,10.5,10.5,100", "inconsistent_bar"),
+    ("2024-01-02T14:33:00Z,AAPL,12,11,9,10.5,10.5,100", "inconsistent_bar"),
+    ("yesterday,AAPL,10,11,9,10.5,10.5,100", "bad_timestamp"),
+    ("2024-01-02T14:34:00Z,AAPL,-1,11,-2,10.5,10.5,100", "out_of_bounds"),
+    ("2024-01-02T14:34:00Z,AAPL,0,11,0,10.5,10.5,100", "out_of_bounds"),
+    ("2024-01-02T14:34:00Z,AAPL,10,11,9,10.5,10.5,-100", "out_of_bounds"),
+    ("2024-01-02T14:35:00Z,AAPL,10,inf,9,10.5,10.5,100", "non_finite"),
+    ("2024-01-02T14:35:00Z,AAPL,NaN,11,9,10.5,10.5,100", "non_finite"),
+    ("2024-01-02T14:35:07Z,AAPL,10,11,9,10.5,10.5,100", "misaligned"),
+    ("2024-01-02T14:35:00Z,A B,10,11,9,10.5,10.5,100", "bad_symbol"),
+    ("2024-01-02T14:30:00Z,AAPL,10,11,9,10.6,10.5,100", "conflicting_duplicate"),
+]
+
+
+@pytest.mark.parametrize(("row", "code"), BAD_ROWS)
+def test_read_bars_bad_row_is_kept_with_its_reason_and_the_rest_lands(tmp_path: Path, row: str, code: str) -> None:
+    good = "2024-01-02T14:30:00Z,AAPL,10,11,9,10.5,10.5,100\n"
+    result = read_csv(tmp_path, f"{good}{row}\n{good}", timeframe="1m")
+    assert [refusal.code for refusal in result.refusals] == [code]
+    assert result.refusals[0].row == 1
+    assert result.refusals[0].reason.startswith("expected ")
+    assert [value or "" for value in json.loads(result.refusals[0].body).values()] == [
+        value
+        for _, value in sorted(zip(HEADER.strip().lower().replace(" ", "_").split(","), row.split(","), strict=True))
+    ]
+    assert (result.frame.height, result.duplicates, result.rows_in) == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "unit"),
+    [(1704205800, "s"), (1704205800_000, "ms"), (1704205800_000_000, "us"), (1704205800_000_000_000, "ns")],
+)
+def test_read_bars_epoch_times_are_told_apart_by_their_size(tmp_path: Path, stamp: int, unit: str) -> None:
+    columns = {"ts": [stamp], "symbol": ["A"], **{name: [1.0] for name in ("open", "high", "low", "close", "volume")}}
+    path = tmp_path / f"{unit}.parquet"
+    pl.DataFrame(columns).write_parquet(path)
+    assert read_bars(path, timeframe="1m").frame["bar_start"][0] == datetime(2024, 1, 2, 14, 30, tzinfo=UTC)
+
+
+def test_read_bars_dates_are_daily_bars_from_midnight_utc(tmp_path: Path) -> None:
+    lines = "2024-01-02,AAPL,10,11,9,10.5,10.4,100\n2024-01-03,AAPL,10,11,9,10.5,10.4,100\n"
+    frame = read_csv(tmp_path, lines).frame
+    assert set(frame["timeframe"]) == {"1d"}
+    assert frame["bar_start"].to_list() == [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3)]
+
+
+def test_read_bars_symbol_at_several_exchanges_becomes_several_symbols(tmp_path: Path) -> None:
+    header = "ts,symbol,exchange,open,high,low,close,volume\n"
+    lines = "".join(f"2024-01-02T14:3{n}:00Z,{s},{e},1,1,1,1,5\n" for n in (0, 1) for s, e in PLACES)
+    result = read_csv(tmp_path, lines, header)
+    assert set(result.frame["symbol"]) == {"BTCUSD.BITFINEX", "BTCUSD.COINBASE", "ETHUSD"}
+    assert "BTCUSD" in result.notes[0]
+
+
+PLACES = [("BTCUSD", "coinbase"), ("BTCUSD", "bitfinex"), ("ETHUSD", "coinbase")]
+
+
+def test_read_bars_without_symbol_and_volume_takes_what_it_is_told(tmp_path: Path) -> None:
+    header = "ts,open,high,low,close\n"
+    result = read_csv(tmp_path, "2024-01-02T14:30:00Z,1,1,1,1\n", header, symbol="spy")
+    assert result.frame.select("symbol", "volume").row(0) == ("SPY", 0.0)
+    assert any("volume" in note for note in result.notes)
+    assert any("timeframe" in note for note in result.notes)
+
+
+def test_read_bars_same_content_has_the_same_batch_id(tmp_path: Path) -> None:
+    line = "2024-01-02T14:30:00Z,AAPL,10,11,9,10.5,10.5,100\n"
+    first, again, other = (read_csv(tmp_path, lines) for lines in (line, line, line.replace("100", "101")))
+    assert first.batch_id == again.batch_id != other.batch_id
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "options", "message"),
+    [
+        ("2024-01-02 09:30:00,A,1,1,1,1,1,1\n", HEADER, {}, "time zone"),
+        ("2024-01-02 09:30:00,A,1,1,1,1,1,1\n", HEADER, {"timezone": "Mars/Olympus"}, "Mars/Olympus"),
+        ("2024-01-02T14:30:00Z,1\n", "ts,close\n", {}, "lacks"),
+        ("1,2\n", "ts,TS\n", {}, "each column once"),
+        ("", "", {}, "could not be read"),
+        (
+            "".join(f"2024-01-02T14:30:0{n}Z,A,1,1,1,1,1,1\n" for n in range(5)),
+            HEADER,
+            {},
+            "read bars of seconds as ticks",
+        ),
+    ],
+)
+def test_read_bars_file_that_cannot_be_read_says_what_to_do(
+    tmp_path: Path, lines: str, header: str, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(FileError, match=message):
+        read_csv(tmp_path, lines, header, **options)
+
+
+@pytest.mark.parametrize("name", ["absent.parquet", "bars.xlsx", "broken.parquet"])
+def test_read_bars_no_such_file_or_format_raises(tmp_path: Path, name: str) -> None:
+    if not name.startswith("absent"):
+        (tmp_path / name).write_bytes(b"PK junk")
+    with pytest.raises(FileError, match="expected"):
+        read_bars(tmp_path / name)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "rows", "timeframe"),
+    [
+        ("equity_minute/yahoo_1m_2019_2022", 139_356, "1m"),
+        ("equity_minute/lean_minute_trade", 10_044, "1m"),
+        ("equity_minute/eqker_1m_201902", 22_027, "1m"),
+        ("equity_hour/lean_hour", 100_136, "1h"),
+        ("equity_daily/yahoo_daily", 223_915, "1d"),
+        ("crypto/freqtrade_5m", 34_517, "5m"),
+        ("crypto/lean_crypto_minute", 14_871, "1m"),
+        ("crypto/nautilus_btcperp_1m", 30_299, "1m"),
+    ],
+)
+def test_read_bars_recorded_file_lands_whole(shared_data: Path, name: str, rows: int, timeframe: str) -> None:
+    result = read_bars(shared_data / f"{name}.parquet")
+    assert (result.rows_in, result.frame.height, result.refusals, result.duplicates) == (rows, rows, (), 0)
+    assert set(result.frame["timeframe"]) == {timeframe}
+
+
+@pytest.mark.shared_data
+def test_read_bars_dirty_recording_refuses_the_empty_rows_and_keeps_them(shared_data: Path) -> None:
+    result = read_bars(shared_data / "dirty" / "yahoo_1m_duplicates_and_null_rows.parquet")
+    assert (result.rows_in, result.frame.height, len(result.refusals), result.duplicates) == (8, 3, 5, 0)
+    assert {refusal.code for refusal in result.refusals} == {"missing_value"}
+    assert json.loads(result.refusals[0].body)["symbol"] == "EWA"
+
+
+@pytest.mark.shared_data
+def test_read_ticks_second_bars_become_ticks_that_fill_their_minutes(shared_data: Path) -> None:
+    result = read_ticks(shared_data / "equity_second" / "lean_second_trade.parquet")
+    assert result.frame.schema == TICK_SCHEMA
+    assert result.rows_in == result.frame.height == 120_731
+    assert result.frame["event_time"].is_sorted()
+    seconds = pl.read_parquet(shared_data / "equity_second" / "lean_second_trade.parquet")
+    bars = bars_from_ticks(result.frame)
+    assert bars["volume"].sum() == seconds["volume"].sum()
+    assert set(bars["symbol"]) == {"AIG", "BAC", "SPY"}
+
+
+@pytest.mark.shared_data
+def test_read_ticks_trades_keep_their_order_within_an_instant(shared_data: Path) -> None:
+    path = shared_data / "equity_tick" / "lean_tick_trade.parquet"
+    result = read_ticks(path)
+    assert result.rows_in == result.frame.height == 909_122
+    trades = pl.read_parquet(path).filter(pl.col("symbol") == "AIG").sort("ts", "seq")
+    ours = result.frame.filter(pl.col("symbol") == "AIG")
+    assert ours["price"].to_list() == trades["price"].to_list()
+
+
+def test_read_ticks_flagged_and_malformed_trades_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trades.csv"
+    path.write_text(
+        "ts,symbol,price,size,suspicious\n2024-01-02T14:30:00.5Z,A,10,5,0\n2024-01-02T14:30:00.5Z,A,10,5,0\n"
+        "2024-01-02T14:30:01Z,A,99,5,1\n2024-01-02T14:30:02Z,A,-1,5,0\n2024-01-02T14:30:03Z,A,ten,5,0\n"
+    )
+    result = read_ticks(path)
+    assert [refusal.code for refusal in result.refusals] == ["flagged", "out_of_bounds", "wrong_type"]
+    assert result.frame["price"].to_list() == [10.0, 10.0]  # two equal trades are two trades
+    assert set(result.frame["date"]) == {date(2024, 1, 2)}
