@@ -1,4 +1,4 @@
-"""Where everything is: what the user configured, else the embedded services, as one value that child processes inherit."""
+"""Where everything is: what the user configured, else embedded; one value that child processes inherit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

