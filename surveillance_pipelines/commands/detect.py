@@ -32,7 +32,7 @@ def detect(
     """Score every bar of a file and list the anomalies. Nothing is stored but the files you name."""
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.files import read_bars_file
-    from surveillance_pipelines.commands.scoring import choose_scorer, score_bars
+    from surveillance_pipelines.commands.scoring import choose_scorer, find_anomalies
 
     if out is not None and out.suffix not in _WRITERS:
         raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
@@ -43,13 +43,13 @@ def detect(
     say(f"{found.frame.height:,} bars of {found.frame['symbol'].n_unique()} symbols, scored by {said}")
     if found.refusals or found.duplicates:
         say(f"left out: {len(found.refusals):,} rows that are not valid, {found.duplicates:,} repeats", style="yellow")
-    scored = score_bars(platform.settings, found.frame, scorer, calendar=calendar, first=first or None)
-    show(scored.anomalies)
+    anomalies = find_anomalies(platform.settings, found.frame, scorer, calendar=calendar, first=first or None)
+    show(anomalies)
     if out is not None:
-        getattr(scored.anomalies, _WRITERS[out.suffix])(out)
-        say(f"wrote {scored.anomalies.height:,} anomalies to {out}")
+        getattr(anomalies, _WRITERS[out.suffix])(out)
+        say(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
-        _plot(plot, found.frame, scored.anomalies)
+        _plot(plot, found.frame, anomalies)
 
 
 def show(anomalies: "pl.DataFrame") -> None:

@@ -6,8 +6,15 @@ from typing import Final
 
 from surveillance_pipelines.settings import Settings
 
-MARKERS: Final = ("services.json", "embedded", "dagster", "lake", "models")
-"""A home holds at least one of these."""
+DEMO_MARKER: Final = "demo.json"
+"""Says that a home holds nothing but a demo."""
+MARKERS: Final = ("services.lock", "dagster/dagster.yaml", DEMO_MARKER)
+"""Every home that a command or a service has worked in holds at least one of these files."""
+
+
+def is_ours(home: Path) -> bool:
+    """Return whether a folder is a SURVEILLANCE_HOME, and not one that merely bears its name."""
+    return any((home / marker).is_file() for marker in MARKERS)
 
 
 def uses_embedded_services(settings: Settings) -> bool:

@@ -1,6 +1,7 @@
 """Which models answer a command, and what they say about a frame of bars."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +14,9 @@ from surveillance_pipelines.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
+    from surveillance_pipelines.contracts.outputs import Anomaly
     from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.models.scoring import AnomalyScorer
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What the models say: anomalies and signals with the columns of their tables, and the scores of every bar."""
-
-    anomalies: "pl.DataFrame"
-    signals: "pl.DataFrame"
-    scores: "pl.DataFrame"
 
 
 def choose_scorer(platform: Platform, *, bundle: Path | None, warmup: bool) -> "tuple[AnomalyScorer, str]":
@@ -54,10 +47,13 @@ def _champion(platform: Platform) -> tuple[int, str, str] | None:
         return active_bundle(connection)
 
 
-def score_bars(
+def find_anomalies(
     settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, calendar: str | None, first: str | None
-) -> Scored:
-    """Compute features and score every bar from ``first`` on; the bars before are history only."""
+) -> "pl.DataFrame":
+    """Compute features, score every bar from ``first`` on, and return the anomalies, columns as in their table.
+
+    The bars before ``first`` are history only. ``explanation`` is JSON text.
+    """
     from surveillance_pipelines.features.batch import features_of_days
     from surveillance_pipelines.features.views import VIEWS
     from surveillance_pipelines.serving.batch import score_day
@@ -68,10 +64,24 @@ def score_bars(
         raise CommandError(
             f"expected bars on or after {first}, the last is of {bars['date'].max()}", code=ExitCode.USAGE
         )
-    features = features_of_days(
-        bars, days, sessions_of(bars, calendar, settings.default_calendar), VIEWS[scorer.feature_view]
+    sessions = sessions_of(bars, calendar, settings.default_calendar)
+    features = features_of_days(bars, days, sessions, VIEWS[scorer.feature_view])
+    scored = score_day(features, scorer, row_config(settings, scorer), sessions=sessions)
+    return _frame(scored.anomalies)
+
+
+def _frame(rows: "Sequence[Anomaly]") -> "pl.DataFrame":
+    import polars as pl
+
+    from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+    from surveillance_pipelines.contracts.outputs import INSTANT_FIELDS, Anomaly, column_names, to_record
+
+    records = [to_record(row) | {"explanation": json.dumps(row.explanation)} for row in rows]
+    columns = column_names(Anomaly)
+    frame = pl.DataFrame(records, schema=list(columns), infer_schema_length=None)
+    return frame.with_columns(
+        pl.col(name).cast(pl.Int64).cast(UTC_MICROSECONDS) for name in columns if name in INSTANT_FIELDS
     )
-    return Scored(*score_day(features, scorer, row_config(settings, scorer)))
 
 
 def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "SessionTable":

@@ -1,0 +1,74 @@
+"""The demo's market: a history that is quiet, and one more day with an anomaly of every kind planted in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Final
+
+from surveillance_pipelines.clock import Clock
+from surveillance_pipelines.commands.failures import CommandError
+from surveillance_pipelines.commands.simulation import last_sessions, simulated_bars
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+HISTORY_SESSIONS: Final = 12
+"""Enough minutes to train on, few enough that the whole demo takes minutes."""
+
+_PER_SYMBOL: Final = 2.0
+_MOST_TRIES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class DemoMarket:
+    """A simulated market in two parts.
+
+    Attributes:
+        history: ``BAR_SCHEMA``, the sessions before the served day.
+        served: ``BAR_SCHEMA``, the served day with anomalies in it.
+        planted: ``PLAN_SCHEMA``, what was planted.
+        day: the served day, UTC.
+    """
+
+    history: "pl.DataFrame"
+    served: "pl.DataFrame"
+    planted: "pl.DataFrame"
+    day: date
+
+    @property
+    def first(self) -> date:
+        return self.history["date"].min()  # pyright: ignore[reportReturnType]
+
+    @property
+    def last(self) -> date:
+        """The last day of the history."""
+        return self.history["date"].max()  # pyright: ignore[reportReturnType]
+
+
+def build_market(symbols: Sequence[str], seed: int, clock: Clock) -> DemoMarket:
+    """Return the market that a seed gives, its served day the last session before today."""
+    import polars as pl
+
+    from surveillance_pipelines.market.injection import plant
+
+    sessions = last_sessions(HISTORY_SESSIONS + 1, clock=clock)
+    day: date = sessions["session_date"][-1]
+    bars = simulated_bars(symbols, sessions, seed)
+    served = bars.filter(pl.col("date") == day)
+    plan = _plan(served, seed)
+    return DemoMarket(bars.filter(pl.col("date") < day), plant(served, plan, seed).bars, plan, day)
+
+
+def _plan(served: "pl.DataFrame", seed: int) -> "pl.DataFrame":
+    """Return the first plan, counting seeds up, in which every kind has found a place."""
+    from surveillance_pipelines.market.injection_plan import plan_injections
+
+    for attempt in range(_MOST_TRIES):
+        plan = plan_injections(served, per_symbol_day=_PER_SYMBOL, seed=seed + attempt)
+        if set(plan["kind"]) == set(ANOMALY_KINDS):
+            return plan
+    raise CommandError(
+        f"expected a plan with every kind of anomaly, found none in {_MOST_TRIES} tries from seed {seed}",
+        remedy="choose another --seed",
+    )

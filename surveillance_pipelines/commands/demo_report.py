@@ -1,0 +1,91 @@
+"""What the demo prints and saves at its end."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.commands.console import heading, mark, say, table
+from surveillance_pipelines.commands.demo_market import DemoMarket
+from surveillance_pipelines.commands.demo_matching import SLACK_BARS, Alert, Comparison
+from surveillance_pipelines.commands.demo_serving import Latencies, Served
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print planted anomalies beside what the output queue said about them."""
+    rows = [
+        (
+            f"{to_datetime(match.bar_start):%H:%M}",
+            match.symbol,
+            match.kind,
+            match.bars,
+            mark("yes" if match.found else "missed"),
+            match.delay_bars,
+            match.called,
+            match.score,
+        )
+        for match in comparison.matches
+    ]
+    columns = ("UTC", "symbol", "planted", "bars", "found", "after bars", "called", "score")
+    table("planted against detected", columns, rows, right=("bars", "after bars", "score"))
+    planted = len(comparison.matches)
+    right_name = sum(match.called == match.kind for match in comparison.matches)
+    say(f"found {comparison.found} of {planted} planted anomalies, {right_name} by their own name")
+    say(f"(an alert counts when it stands on a planted bar of its symbol or within {SLACK_BARS} bars after)")
+    kinds = Counter(alert.kind for alert in comparison.false_alerts)
+    said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    say(f"alerts on bars where nothing was planted: {len(comparison.false_alerts)}{f' ({said})' if said else ''}")
+
+
+def show_service(served: Served, sent: int, latencies: Latencies) -> None:
+    """Print how the inputs ended and how long they took."""
+    outcomes = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
+    say(f"{sent:,} ticks sent = {outcomes}; served by {len(served.run_ids)} drain run(s)")
+    alerts = sum(message["type"] == "anomaly" for message in served.messages)
+    signals = sum(message["type"] == "signal" for message in served.messages)
+    say(f"read from the output queue: {alerts:,} alert messages (opened, confirmed or retracted), {signals:,} signals")
+    rows = [(name, *(values.get(key) for key in ("p50", "p95", "p99"))) for name, values in latencies.items()]
+    if rows:
+        table("latency, ms", ("from … to", "p50", "p95", "p99"), rows, right=("p50", "p95", "p99"))
+
+
+def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> list[Path]:
+    """Save one picture per symbol of the served day: price, what was planted, what was found."""
+    import polars as pl
+
+    from surveillance_pipelines.commands.pictures import price_picture
+
+    folder.mkdir(parents=True, exist_ok=True)
+    marks = _frame(alerts)
+    paths = []
+    for symbol in market.served["symbol"].unique().sort().to_list():
+        own = market.served.filter(pl.col("symbol") == symbol)
+        path = folder / f"{symbol}.png"
+        path.write_bytes(price_picture(own, marks.filter(pl.col("symbol") == symbol), market.planted))
+        paths.append(path)
+    return paths
+
+
+def show_what_next(home: Path, pictures: Sequence[Path]) -> None:
+    """Print where things are, and what to try."""
+    heading("what next")
+    if pictures:
+        say(f"  pictures        {pictures[0].parent}/*.png")
+    say("  the Dagster UI  `make dev` (or `surveillance up`): these very runs, the lineage, models and their plots")
+    say("  your own bars   `surveillance detect bars.parquet --out anomalies.parquet`, `surveillance ingest PATH`")
+    say("  the live queue  `surveillance up`, then `surveillance feed simulated --speed 60` and `surveillance tail`")
+    say(f"  start again     `surveillance reset` deletes {home}")
+
+
+def _frame(alerts: Sequence[Alert]) -> "pl.DataFrame":
+    import polars as pl
+
+    from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+
+    rows = [(alert.symbol, alert.bar_start, alert.kind) for alert in alerts]
+    schema = {"symbol": pl.String, "bar_start": pl.Int64, "kind": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS))

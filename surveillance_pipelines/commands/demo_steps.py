@@ -1,0 +1,153 @@
+"""The demo's steps over one platform; whatever they start is ended when the demo is."""
+
+import json
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from surveillance_pipelines.commands import demo_report, landing
+from surveillance_pipelines.commands.children import Child
+from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.context import Platform, open_platform
+from surveillance_pipelines.commands.dagster_home import open_instance, prepare, start_daemon
+from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
+from surveillance_pipelines.commands.demo_market import DemoMarket, build_market
+from surveillance_pipelines.commands.demo_matching import alerts_of, compare
+from surveillance_pipelines.commands.demo_serving import Served, latencies, serve
+from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.feeding import send_ticks
+from surveillance_pipelines.commands.homes import DEMO_MARKER
+from surveillance_pipelines.commands.registration import register
+from surveillance_pipelines.commands.train import show_decision, show_metrics
+from surveillance_pipelines.commands.training import Training, train_range
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+TICKS_PER_BAR: Final = 4
+
+
+def fresh_home() -> Platform:
+    """Return a platform over an empty home.
+
+    Raises:
+        CommandError: if stores of the user are configured, or the home holds something that is not a demo's.
+    """
+    import shutil
+
+    from surveillance_pipelines.storage.embedded import stop_services
+
+    platform = open_platform()
+    settings = platform.settings
+    own = {
+        "DATABASE_URL": settings.database_url,
+        "SQS_QUEUE_URL": settings.sqs_queue_url,
+        "LAKE_URL": settings.lake_url,
+        "OUTPUT_QUEUE_URL": settings.output_queue_url,
+    }
+    if named := [name for name, value in own.items() if value]:
+        raise CommandError(
+            f"expected no store of yours, {', '.join(named)} is set: the demo fills its stores with a synthetic market",
+            remedy=f"unset {', '.join(named)} (or move .env away) and repeat",
+            code=ExitCode.USAGE,
+        )
+    home = platform.home
+    if home.exists() and any(home.iterdir()):
+        if not (home / DEMO_MARKER).is_file():
+            raise CommandError(
+                f"expected an empty {home} or one of an earlier demo, it holds something else",
+                remedy="give the demo a home of its own: `surveillance --home .demo demo`; or `surveillance reset`",
+                code=ExitCode.USAGE,
+            )
+        say(f"deleting the earlier demo in {home}")
+        stop_services(settings)
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / DEMO_MARKER).write_text(json.dumps({"made_by": "surveillance demo"}))
+    return platform
+
+
+class Demo:
+    """One run of the demo. Use in a ``with`` block: leaving it ends the daemon, however the steps went."""
+
+    def __init__(self, platform: Platform, *, seed: int, speed: float | None) -> None:
+        self._platform, self._seed, self._speed = platform, seed, speed
+        self._stack = ExitStack()
+        self._served = Served()
+        self._sent = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        say("ending the daemon and the services …")
+        self._stack.close()
+
+    def start(self) -> None:
+        """Start services and daemon; the daemon loads its code while the market is made."""
+        environment = prepare(self._platform)
+        self._instance: dg.DagsterInstance = self._stack.enter_context(open_instance(self._platform))
+        self._daemon: Child = start_daemon(self._platform, environment)
+        self._stack.callback(self._daemon.stop)
+        say(f"everything lies in {self._platform.home}")
+
+    def land_history(self) -> None:
+        """Make the market; land its history as a user's bars would land."""
+        settings = self._platform.settings
+        self._market: DemoMarket = build_market(settings.symbols, self._seed, self._platform.clock)
+        arrival = landing.Arrival("simulated", self._market.history, (), 0, self._market.history.height)
+        landing.show(landing.land(self._platform, arrival, detail={"seed": self._seed, "demo": True}))
+        register(self._platform, settings.symbols, source="demo", first=self._market.first, last=self._market.day)
+        say(f"{self._market.planted.height} anomalies of {self._market.planted['kind'].n_unique()} kinds are planted "
+            f"in the bars of {self._market.day}, which the models never see before it is served")  # fmt: skip
+
+    def compute_features(self) -> None:
+        """Resolve, resample and compute features over the history, as one run."""
+        tags = day_range_tags(self._market.first, self._market.last)
+        outcome = run_job(self._platform, "market_data_job", tags=tags).require_success("market_data_job")
+        rows = [(key, made.get("dagster/row_count")) for key, made in outcome.materialized.items()]
+        table(f"run {outcome.run_id[:8]}, {outcome.seconds:.1f} s", ("table", "rows"), rows, right=("rows",))
+
+    def train(self) -> None:
+        """Train on the history; the gate decides."""
+        self._training: Training = train_range(self._platform, self._market.first, self._market.last, seed=self._seed)
+        show_metrics(self._training.metrics)
+        show_decision(promoted=self._training.promoted, reasons=self._training.reasons, version=self._training.version)
+        if not self._training.promoted:
+            say("going on with the warm-up rules", style="yellow")
+
+    def serve(self) -> None:
+        """Feed the last day as ticks and read what the platform says about it."""
+        from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+
+        platform = self._platform
+        ticks = ticks_from_bars(self._market.served, TICKS_PER_BAR, self._seed)
+        queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
+        self._sent = send_ticks(ticks, queues, speed=self._speed, clock=platform.clock)
+        self._served = serve(platform, self._instance, self._daemon, self._sent)
+
+    def build_tables(self, *, marts: bool) -> None:
+        """Bring the served day to the lake, then build the dbt marts."""
+        day = self._market.day
+        run_job(self._platform, "market_data_job", tags=day_range_tags(day, day)).require_success("market_data_job")
+        if marts:
+            run_job(self._platform, "marts_job", tags={}, location="marts").require_success("marts_job")
+
+    def report(self) -> list[str]:
+        """Print the comparison and what to try next; return what did not work as it should."""
+        alerts = alerts_of(self._served.messages)
+        comparison = compare(self._market.planted, alerts)
+        demo_report.show_comparison(comparison)
+        demo_report.show_service(self._served, self._sent, latencies(self._platform))
+        pictures = demo_report.save_pictures(self._platform.home / "demo", self._market, alerts)
+        demo_report.show_what_next(self._platform.home, pictures)
+        problems = []
+        if not self._training.promoted:
+            problems.append(f"the gate refused the models: {'; '.join(self._training.reasons)}")
+        if not comparison.found:
+            problems.append("no planted anomaly was found in what the output queue said")
+        if self._served.outcomes.get("scored", 0) != self._sent:
+            problems.append(f"{self._sent:,} ticks were sent and {self._served.outcomes} came of them, not all scored")
+        return problems

@@ -1,0 +1,40 @@
+"""Yahoo Finance as a command asks it: a range of days, an outcome per symbol."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.failures import ExitCode, failing_as
+from surveillance_pipelines.commands.landing import Arrival
+
+
+def fetch(platform: Platform, symbols: Sequence[str], first: date, last: date, interval: Any) -> Arrival:
+    """Return the bars that Yahoo has of two days and all between, and print how each symbol went that has none."""
+    from surveillance_pipelines.market.yahoo import fetch_bars
+
+    settings = platform.settings
+    say(f"asking Yahoo Finance for {interval} bars of {len(symbols)} symbols …")
+    install = "pip install 'surveillance-pipelines[yahoo]'"
+    with failing_as(ExitCode.USAGE, ModuleNotFoundError, remedy=install), failing_as(ExitCode.USAGE, ValueError):
+        result = fetch_bars(
+            symbols,
+            start=first,
+            end=last + timedelta(days=1),
+            interval=interval,
+            adjustment=settings.yfinance_adjustment,
+            cache_folder=platform.home / "cache" / "yfinance",
+            batch_size=settings.yfinance_batch_size,
+            max_attempts=settings.yfinance_max_attempts,
+            clock=platform.clock,
+        )
+    for symbol in result.missing:
+        ended = result.outcomes[symbol]
+        say(f"  {symbol}: {ended.outcome} after {ended.attempts} attempt(s): {ended.reason}", style="yellow")
+    notes = result.notes
+    if result.unfinished:
+        notes = (*notes, f"{result.unfinished:,} bars were left out because their interval is not over")
+    return Arrival(
+        "yfinance", result.frame, result.refusals, result.duplicates, result.rows_in - result.unfinished, notes
+    )
