@@ -68,6 +68,15 @@ TICK_SCHEMA: Final = pl.Schema(
 """Columns of the lake table ``ticks``."""
 
 
+def conform(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """Return exactly the columns of a schema, in its order and types.
+
+    Raises:
+        polars.exceptions.PolarsError: if a column is absent or holds a value that its type cannot.
+    """
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """One market message (SCH-01), decoded and within bounds. Instants are microseconds since the epoch, UTC."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import UTC_MICROSECONDS, conform
 
 SESSION_SCHEMA: Final = pl.Schema(
     {"calendar": pl.String, "session_date": pl.Date, "opens_at": UTC_MICROSECONDS, "closes_at": UTC_MICROSECONDS}
@@ -141,7 +141,7 @@ class SessionTable:
 def session_rows(rows: Iterable[tuple[str, date, int, int]]) -> pl.DataFrame:
     """Return ``(calendar, session date, opens µs, closes µs)`` rows as a frame of ``SESSION_SCHEMA``."""
     schema = {"calendar": pl.String, "session_date": pl.Date, "opens_at": pl.Int64, "closes_at": pl.Int64}
-    return pl.DataFrame(list(rows), schema=schema, orient="row").cast(dict(SESSION_SCHEMA))
+    return conform(pl.DataFrame(list(rows), schema=schema, orient="row"), SESSION_SCHEMA)
 
 
 def _single(name: str, frame: pl.DataFrame) -> SessionTable:

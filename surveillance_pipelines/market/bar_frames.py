@@ -11,6 +11,7 @@ from surveillance_pipelines.contracts.market import (
     Adjustment,
     Source,
     Timeframe,
+    conform,
 )
 
 BAR_KEY: Final = ("symbol", "timeframe", "bar_start")
@@ -60,7 +61,7 @@ def complete_bars(
 
 def to_bar_schema(frame: pl.DataFrame) -> pl.DataFrame:
     """Return exactly the columns of ``BAR_SCHEMA`` in its order and types."""
-    return frame.select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
+    return conform(frame, BAR_SCHEMA)
 
 
 def empty_bars() -> pl.DataFrame:

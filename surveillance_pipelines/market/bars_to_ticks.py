@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.market import TICK_SCHEMA, TIMEFRAME_MINUTES, UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import TICK_SCHEMA, TIMEFRAME_MINUTES, UTC_MICROSECONDS, conform
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def to_tick_schema(ticks: pl.DataFrame) -> pl.DataFrame:
         derived["knowledge_time"] = pl.col("event_time")
     absent = {name: pl.lit(None) for name in TICK_SCHEMA.names() if name not in {*ticks.columns, *derived}}
     whole = ticks.with_columns(**derived, **absent)
-    return whole.select(pl.col(name).cast(dtype) for name, dtype in TICK_SCHEMA.items())
+    return conform(whole, TICK_SCHEMA)
 
 
 def _instants(

@@ -55,12 +55,12 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
     names = exchange_calendars.get_calendar_names(include_aliases=True)
     if calendar not in names:
         raise ValueError(f"expected a calendar such as XNYS, XHKG or {ALWAYS_OPEN}, got {calendar!r}")
-    wide = {"start": str(first - _LONGEST_CLOSURE), "end": str(last + _LONGEST_CLOSURE)}
+    start, end = str(first - _LONGEST_CLOSURE), str(last + _LONGEST_CLOSURE)
     with warnings.catch_warnings():
         # The library uses pandas calls that pandas 4 will drop; nothing here can change that.
         warnings.simplefilter("ignore", pd.errors.PandasDeprecationWarning)
         try:
-            return exchange_calendars.get_calendar(calendar, **wide)
+            return exchange_calendars.get_calendar(calendar, start=start, end=end)
         except ValueError as error:
             raise ValueError(f"expected dates that {calendar} knows, got {first} to {last}: {error}") from error
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from surveillance_pipelines.clock import to_datetime
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import UTC_MICROSECONDS, conform
 from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.anomaly_shapes import KIND_BARS, SHAPES, Floats, Rewrite, Stretch
 
@@ -87,7 +87,7 @@ def inject(bars: pl.DataFrame, kind: str, at: tuple[str, int], severity: float, 
     name = anomaly_id(symbol, start, kind)
     rows = [(name, symbol, start, kind, severity, length)]
     raw = {**PLAN_SCHEMA, "bar_start": pl.Int64}
-    return plant(bars, pl.DataFrame(rows, schema=raw, orient="row").cast(dict(PLAN_SCHEMA)), seed)
+    return plant(bars, conform(pl.DataFrame(rows, schema=raw, orient="row"), PLAN_SCHEMA), seed)
 
 
 def plant(bars: pl.DataFrame, plan: pl.DataFrame, seed: int) -> Injected:
@@ -222,4 +222,4 @@ def _with_columns(bars: pl.DataFrame, columns: Mapping[str, Floats]) -> pl.DataF
 
 def _label_frame(labels: list[tuple[str, int, str, float, str]]) -> pl.DataFrame:
     raw = {**LABEL_SCHEMA, "bar_start": pl.Int64}
-    return pl.DataFrame(labels, schema=raw, orient="row").cast(dict(LABEL_SCHEMA)).sort("symbol", "bar_start")
+    return conform(pl.DataFrame(labels, schema=raw, orient="row"), LABEL_SCHEMA).sort("symbol", "bar_start")

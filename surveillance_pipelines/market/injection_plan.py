@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from surveillance_pipelines.contracts.market import conform
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.anomaly_shapes import KIND_BARS, SHAPES
@@ -73,7 +74,7 @@ def plan_injections(
                     drawn = float(random.uniform(*severity))
                     rows.append((anomaly_id(str(symbol), start, kind), str(symbol), start, kind, drawn, length))
     raw = {**PLAN_SCHEMA, "bar_start": pl.Int64}
-    return pl.DataFrame(rows, schema=raw, orient="row").cast(dict(PLAN_SCHEMA)).sort("symbol", "bar_start")
+    return conform(pl.DataFrame(rows, schema=raw, orient="row"), PLAN_SCHEMA).sort("symbol", "bar_start")
 
 
 def _rounds(kinds: Sequence[str], random: np.random.Generator) -> Iterator[str]:

@@ -5,7 +5,7 @@ from functools import cache
 
 import polars as pl
 
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, TICK_SCHEMA, Source
+from surveillance_pipelines.contracts.market import BAR_SCHEMA, Source, conform
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.market.bars_to_ticks import to_tick_schema
@@ -42,7 +42,7 @@ def bar(start: datetime, close: float, *, source: Source = "file", known: dateti
     row = {"symbol": "AAPL", "bar_start": start, "open": close, "high": close + 1, "low": close - 1, "close": close}
     frame = pl.DataFrame([{**row, "volume": 10.0}])
     whole = complete_bars(frame, source=source, adjustment="none", timeframe="1m", batch_id="test")
-    return whole if known is None else whole.with_columns(knowledge_time=pl.lit(known)).cast(dict(BAR_SCHEMA))
+    return whole if known is None else conform(whole.with_columns(knowledge_time=pl.lit(known)), BAR_SCHEMA)
 
 
 def ticks(*rows: tuple[datetime, float, float, str]) -> pl.DataFrame:
@@ -50,4 +50,4 @@ def ticks(*rows: tuple[datetime, float, float, str]) -> pl.DataFrame:
     columns = ("event_time", "price", "volume", "outcome")
     frame = pl.DataFrame([dict(zip(columns, row, strict=True)) for row in rows])
     numbered = frame.with_row_index("source_message_id").with_columns(symbol=pl.lit("AAPL"), source=pl.lit("sqs"))
-    return to_tick_schema(numbered).cast(dict(TICK_SCHEMA))
+    return to_tick_schema(numbered)

@@ -88,7 +88,7 @@ def rate_limit(_attempt: int) -> Exception:
 
 
 def fetch(folder: Path, symbols: list[str], clock: ManualClock | None = None, **options: Any) -> YahooResult:
-    days = {"start": date(2024, 10, 2), "end": date(2024, 10, 3)} | options
+    days: dict[str, Any] = {"start": date(2024, 10, 2), "end": date(2024, 10, 3)} | options
     return fetch_bars(symbols, cache_folder=folder, clock=clock or ManualClock(NOW), **days)
 
 
@@ -165,7 +165,7 @@ def test_fetch_bars_rate_limit_that_stays_gives_up_after_the_attempts(serve, cac
 @pytest.mark.shared_data
 def test_fetch_bars_each_adjustment_is_stated_and_different(recorded, serve, cache_folder) -> None:
     serve(AAPL=recorded(DAYS_WITH_SPLIT))
-    days = {"start": date(2020, 8, 31), "end": date(2020, 11, 7), "interval": "1d"}
+    days: dict[str, Any] = {"start": date(2020, 8, 31), "end": date(2020, 11, 7), "interval": "1d"}
     none, split, dividend = (
         fetch(cache_folder, ["AAPL"], adjustment=how, **days).frame for how in ("none", "split", "split+dividend")
     )
