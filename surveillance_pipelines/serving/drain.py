@@ -114,9 +114,12 @@ def _serve(
     stop: threading.Event,
 ) -> DrainReport:
     scorer = load_scorer(connection, settings)
-    inputs = _queue(endpoints, plan.queue_url, clock)
-    outputs = _queue(endpoints, endpoints.output_queue_url, clock)
+    inputs, outputs = (
+        QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
+        for url in (plan.queue_url, endpoints.output_queue_url)
+    )
     engine = build_engine(connection, settings, scorer, plan, content_based_dedup=inputs.content_based_dedup)
+    _warm_up(engine)
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
     meter = Meter()
     shell = Shell(
@@ -142,6 +145,14 @@ def _serve(
         _LOG.warning("lease lost", error=str(error))
         stopped_by = "lease_lost"
     return report(stopped_by)
+
+
+def _warm_up(engine: Engine) -> None:
+    """Warm the engine up; a failure is a warning only, because the first real bar says more about it (INF-05)."""
+    try:
+        engine.warm_up()
+    except Exception as error:  # noqa: BLE001 (whatever the models raise; on record, and raised again by real bars)
+        _LOG.warning("warm-up failed", error=repr(error))
 
 
 def build_engine(
@@ -220,12 +231,6 @@ def _wait_for_lease(connection: psycopg.Connection, settings: Settings, plan: Dr
         if lease is not None or clock.now_us() >= until:
             return lease
         clock.sleep(0.1)
-
-
-def _queue(endpoints: Endpoints, queue_url: str, clock: Clock) -> QueueClient:
-    return QueueClient(
-        endpoints.sqs_endpoint_url, endpoints.aws.region, endpoints.aws.credentials, queue_url, clock=clock
-    )
 
 
 def _report(

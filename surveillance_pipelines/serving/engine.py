@@ -18,6 +18,8 @@ from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.market import MarketContext
+from surveillance_pipelines.features.state import SymbolState
+from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scores
 from surveillance_pipelines.serving.bar_builder import MINUTE_US, Print
@@ -92,6 +94,13 @@ class Engine:
         self._lanes: dict[str, SymbolLane] = {}
         self._market = MarketContext()
         self._clock = EventClock()
+
+    def warm_up(self) -> None:
+        """Run the compiled feature code and the models once, so that no message waits for their loading."""
+        state = SymbolState(VIEWS[self._scorer.feature_view])
+        state.advance(0, np.ones(len(state.view.inputs)))
+        state.peek(MINUTE_US, np.ones(len(state.view.inputs)))
+        self._scorer.warm_up()
 
     def symbols_to_seed(self, batch: Sequence[Received]) -> dict[str, int]:
         """Return the symbols of a batch that have no lane yet, each with the event time of its first tick."""

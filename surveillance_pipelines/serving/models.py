@@ -9,7 +9,6 @@ from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.model_store import active_bundle
 from surveillance_pipelines.strategies.warmup import WarmupScorer
-from surveillance_pipelines.telemetry import get_logger
 
 
 class NoModelError(RuntimeError):
@@ -17,7 +16,7 @@ class NoModelError(RuntimeError):
 
 
 def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalyScorer:
-    """Return the scorer of the promoted bundle, warmed up, or the warm-up rules.
+    """Return the scorer of the promoted bundle, or the warm-up rules.
 
     Raises:
         NoModelError: if there is no promoted bundle and ``WARMUP_MODE_ENABLED`` is false.
@@ -26,19 +25,9 @@ def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalySc
     active = active_bundle(connection)
     if active is not None:
         _, path, bundle_hash = active
-        scorer = Scorer(load_bundle(Path(path), expected_hash=bundle_hash))
-        _warm_up(scorer)
-        return scorer
+        return Scorer(load_bundle(Path(path), expected_hash=bundle_hash))
     if not settings.warmup_mode_enabled:
         raise NoModelError(
             "expected a promoted model bundle, found none: train and promote one, or set WARMUP_MODE_ENABLED=true"
         )
     return WarmupScorer()
-
-
-def _warm_up(scorer: Scorer) -> None:
-    """Score a made-up bar; a failure is a warning, because the first real bar says more about it (INF-05)."""
-    try:
-        scorer.warm_up()
-    except Exception as error:  # noqa: BLE001 (whatever ONNX Runtime raises; recorded, and raised again by real bars)
-        get_logger("serving").warning("warm-up of the models failed", error=repr(error))

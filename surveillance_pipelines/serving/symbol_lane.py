@@ -21,6 +21,7 @@ from surveillance_pipelines.serving.alerts import OpenAlerts
 from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
 from surveillance_pipelines.serving.effects import StateRow
 from surveillance_pipelines.serving.event_clock import Anchor
+from surveillance_pipelines.serving.partial_bars import without_unfinished_volume
 from surveillance_pipelines.serving.scoring_rows import Candidate
 from surveillance_pipelines.serving.signal_gate import SignalGate
 from surveillance_pipelines.serving.snapshots import SERVING_STATE, ServingState, dump_serving_state, load_serving_state
@@ -120,7 +121,7 @@ class SymbolLane:
     def peek(self, market: MarketContext, print_: Print) -> Candidate:
         """Return the bar in progress as it would be scored now; nothing changes."""
         bar = self._bar("provisional", market)
-        features = self._features.peek(bar.bar_start, self._inputs(bar))
+        features = without_unfinished_volume(self._features.peek(bar.bar_start, self._inputs(bar)))
         return self._candidate(bar, features, cause=print_.message_id, t_received=print_.received_at)
 
     def close(self, market: MarketContext, *, cause: str | None, t_received: int) -> tuple[Bar, Candidate]:
