@@ -60,13 +60,10 @@ def ensure_services(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Embedded
     home.prepare()
     home.register(os.getpid())
     deadline = clock.now_us() + round(_START_SECONDS * MICROSECONDS)
-    supervisor: subprocess.Popen[bytes] | None = None
     while clock.now_us() < deadline:
         if (services := read_services(home.home)) is not None:
             return services
-        if supervisor is None or supervisor.poll() == ALREADY_SUPERVISED:
-            supervisor = _spawn_supervisor(home)
-        elif supervisor.poll() is not None:
+        if _start_supervisor(home) not in (0, ALREADY_SUPERVISED):
             break
         clock.sleep(0.05)
     raise EmbeddedServicesError(
@@ -120,10 +117,10 @@ def _recorded(home: ServiceHome) -> EmbeddedServices | None:
     return EmbeddedServices(**processes, **found)
 
 
-def _spawn_supervisor(home: ServiceHome) -> subprocess.Popen[bytes]:
+def _start_supervisor(home: ServiceHome) -> int:
     # A session of its own: a ctrl-C in the terminal of one holder must not end the services of the others.
     with (home.logs / "supervisor.log").open("ab") as log:
-        return subprocess.Popen(
+        return subprocess.run(
             [sys.executable, "-m", "surveillance_pipelines.storage.supervisor", str(home.home)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, check=False,
+        ).returncode  # fmt: skip

@@ -19,9 +19,9 @@ from surveillance_pipelines.storage.database import (
 
 # The embedded server answers for any host name in a queue's URL, so the name stays the same when its port changes:
 # leases, states and outboxes are kept by it.
-_LOCAL_QUEUES: Final = "https://sqs.us-east-1.amazonaws.com/000000000000"
-LOCAL_QUEUE_URL: Final = f"{_LOCAL_QUEUES}/market_queue.fifo"
-LOCAL_OUTPUT_QUEUE_URL: Final = f"{_LOCAL_QUEUES}/surveillance_output.fifo"
+LOCAL_QUEUES: Final = "https://sqs.us-east-1.amazonaws.com/000000000000"
+LOCAL_QUEUE_URL: Final = f"{LOCAL_QUEUES}/market_queue.fifo"
+LOCAL_OUTPUT_QUEUE_URL: Final = f"{LOCAL_QUEUES}/surveillance_output.fifo"
 MAX_RECEIVE_COUNT: Final = 5
 """A message received this often without being deleted moves to the queue's own dead-letter queue."""
 

@@ -1,13 +1,16 @@
 """The process that owns the embedded services of one home: ``python -m …storage.supervisor HOME``.
 
-One per home: it holds a lock that the kernel releases however it dies. It takes over services that an earlier
+The command returns when the services are up, and leaves a process of its own behind, which no caller has to reap. One
+per home: it holds a lock that the kernel releases however it dies. It takes over services that an earlier
 supervisor left behind, starts what is missing, starts again what has died, publishes the addresses, and stops
 everything when no holder has been alive for a few seconds or when it is told to (SIGTERM).
 """
 
 import fcntl
+import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -28,19 +31,20 @@ _POLL_SECONDS: Final = 0.25
 class Supervisor:
     """Keeps the services of one home for as long as somebody needs them."""
 
-    def __init__(self, home: ServiceHome, pid: int, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, home: ServiceHome, clock: Clock = SYSTEM_CLOCK) -> None:
         self._home = home
-        self._self = ProcessId.of(pid)
+        self._self = ProcessId.of(os.getpid())
         self._clock = clock
         self._postgres = PostgresServer(home)
         self._queue = QueueServer(home)
         self._stopping = False
 
-    def run(self) -> None:
-        """Serve until nobody needs the services; return when both have stopped."""
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Serve until nobody needs the services, and return when both have stopped; ``on_ready`` is called once."""
         signal.signal(signal.SIGTERM, self._stop_soon)
         try:
             self._publish()
+            on_ready()
             while not self._stopping and not self._nobody_left():
                 self._wait_for_loneliness()
         finally:
@@ -86,8 +90,8 @@ class Supervisor:
         return False
 
 
-def main(home: Path, pid: int) -> int:
-    """Run the supervisor of a home; return 75 at once if it has one already."""
+def main(home: Path) -> int:
+    """Start the supervisor of a home and return 0 when its services are up, 75 at once if there is one already."""
     files = ServiceHome(home)
     files.prepare()
     with files.lock.open("w") as lock:
@@ -95,13 +99,26 @@ def main(home: Path, pid: int) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return ALREADY_SUPERVISED
-        Supervisor(files, pid).run()
+        return _run_detached(files)
+
+
+def _run_detached(home: ServiceHome) -> int:
+    """Fork: the child supervises and keeps the lock, the parent waits for its word that the services are up."""
+    reader, writer = os.pipe()
+    if os.fork() > 0:
+        os.close(writer)
+        return 0 if os.read(reader, 1) else 1
+
+    def tell_parent() -> None:
+        os.write(writer, b"1")
+        os.close(writer)
+
+    os.close(reader)
+    Supervisor(home).run(tell_parent)
     return 0
 
 
 if __name__ == "__main__":
-    import os
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    sys.exit(main(Path(sys.argv[1]), os.getpid()))
+    sys.exit(main(Path(sys.argv[1])))
