@@ -101,19 +101,29 @@ class RequirementsReport:
     def _table(self, requirements: Mapping[str, Requirement], statuses: Mapping[str, Status]) -> Table:
         table = Table(title="Requirements")
         table.add_column("id", overflow="fold", max_width=28)
-        table.add_column("item", overflow="fold", min_width=48)
-        table.add_column("tests", overflow="fold")
-        table.add_column("status", no_wrap=True)
+        table.add_column("item", overflow="fold", ratio=3)
+        table.add_column("tests", overflow="fold", ratio=2)
+        table.add_column("status", no_wrap=True, min_width=7)
         for name, requirement in requirements.items():
-            tests = "\n".join(sorted(short_name(nodeid) for nodeid in self._tests.get(name, ())))
+            tests = summary(self._tests.get(name, ()))
             table.add_row(name, requirement.item, tests, statuses[name], style=_STYLES[statuses[name]])
         return table
 
 
-def short_name(nodeid: str) -> str:
-    """Return ``folder/file.py::test`` as ``file::test``, without parameters."""
-    path, _, test = nodeid.partition("::")
-    return f"{Path(path).stem.removeprefix('test_')}::{test.partition('[')[0].removeprefix('test_')}"
+def summary(nodeids: Iterable[str]) -> str:
+    """Return the test files of some tests with how many tests of each: ``market/yahoo 2, settings 4``.
+
+    The cases of one parametrised test count once.
+    """
+    tests = {nodeid.partition("[")[0] for nodeid in nodeids}
+    files = Counter(_file_name(Path(test.partition("::")[0])) for test in tests)
+    return ", ".join(f"{name} {count}" for name, count in sorted(files.items()))
+
+
+def _file_name(path: Path) -> str:
+    package = Path(__file__).parent.name
+    folders = path.parent.parts[1:] if path.parts[0] == package else path.parent.parts
+    return "/".join((*folders, path.stem.removeprefix("test_")))
 
 
 def count_line(statuses: Sequence[Status]) -> str:

@@ -4,8 +4,8 @@ from surveillance_pipelines_tests.requirements_report import (
     REQUIREMENTS_CSV,
     count_line,
     load_requirements,
-    short_name,
     status_of,
+    summary,
 )
 
 pytest_plugins = ["pytester"]
@@ -55,8 +55,11 @@ def test_status_of_mixed_outcomes_takes_the_strongest(outcomes, status):
     assert status_of(outcomes) == status
 
 
-def test_short_name_drops_folder_prefix_and_parameters():
-    assert short_name("a/b/test_yahoo.py::test_empty_frame[1d]") == "yahoo::empty_frame"
+def test_summary_counts_tests_by_file_and_parametrised_cases_once():
+    folder = "surveillance_pipelines_tests"
+    tests = [f"{folder}/market/test_yahoo.py::test_empty[1d]", f"{folder}/market/test_yahoo.py::test_empty[1m]",
+             f"{folder}/market/test_yahoo.py::test_429", f"{folder}/test_settings.py::test_knob"]  # fmt: skip
+    assert summary(tests) == "market/yahoo 2, settings 1"
 
 
 def test_count_line_names_every_status():

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource, dbt_assets
 
+from surveillance_pipelines.defs.marts.dbt import with_row_counts
 from surveillance_pipelines.defs.marts.project import postgres_environment, require_manifest
 from surveillance_pipelines.defs.marts.translator import MartsTranslator
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -22,5 +23,4 @@ def marts(
         postgres_environment(platform.endpoints.environment()),
         TemporaryDirectory(prefix="dbt-") as target,
     ):
-        invocation = dbt.cli(["build"], context=context, target_path=Path(target))
-        yield from invocation.stream().fetch_row_counts()
+        yield from with_row_counts(dbt.cli(["build"], context=context, target_path=Path(target)))

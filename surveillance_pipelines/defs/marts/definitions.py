@@ -1,9 +1,9 @@
 """The code location ``marts``, apart from the main one: dbt costs seconds of import that no drain run should pay."""
 
 import dagster as dg
-from dagster_dbt import DbtCliResource
 
 from surveillance_pipelines.defs.marts.assets import marts
+from surveillance_pipelines.defs.marts.dbt import InstalledDbt
 from surveillance_pipelines.defs.marts.jobs import marts_job, marts_sensor
 from surveillance_pipelines.defs.marts.project import DBT, PROJECT_DIR
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -13,7 +13,7 @@ defs = dg.Definitions(
     jobs=[marts_job],
     sensors=[marts_sensor],
     resources={
-        "dbt": DbtCliResource(project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT)),
+        "dbt": InstalledDbt(project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT)),
         "platform": PlatformResource(),
     },
 )

@@ -51,4 +51,6 @@ class MartsTranslator(DagsterDbtTranslator):
             owners=OWNERS,
             tags={**spec.tags, **tags("warehouse", "postgresql"), **layer},
             automation_condition=rebuild_when_news(),
+            # The manifest also names the database that it was prepared with, which need not be the one in use.
+            metadata={**spec.metadata, "dagster/table_name": f"{props['schema']}.{props['alias']}"},
         )

@@ -1,0 +1,111 @@
+import json
+import os
+
+import dagster as dg
+import pytest
+
+from surveillance_pipelines.defs.marts.project import MANIFEST, postgres_environment, require_manifest
+
+MARTS = dg.AssetSelection.groups("marts")
+PLATFORM_KEYS = {
+    "anomalies", "signals", "prediction_outcomes", "champion", "model_evaluation", "instruments", "bars_landed",
+    "market_queue",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return json.loads(require_manifest().read_text())
+
+
+@pytest.fixture(scope="module")
+def specs(marts_definitions):
+    return {spec.key: spec for spec in marts_definitions.resolve_all_asset_specs() if spec.group_name == "marts"}
+
+
+def test_manifest_every_model_and_column_is_described(manifest):
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    assert len(models) >= 19
+    for model in models:
+        assert model["description"], model["name"]
+        assert model["columns"], model["name"]
+        for column in model["columns"].values():
+            assert column["description"], f"{model['name']}.{column['name']}"
+            assert column["data_type"], f"{model['name']}.{column['name']}"
+
+
+def test_manifest_every_mart_has_a_contract_and_a_test_of_its_grain(manifest):
+    marts = [node for node in manifest["nodes"].values() if node["fqn"][1] == "marts" and "columns" in node]
+    tested = {node.get("attached_node") for node in manifest["nodes"].values() if "unique" in node["name"]} | {
+        node["attached_node"] for node in manifest["nodes"].values() if "one_row_per_group" in node["name"]
+    }
+    for mart in (node for node in marts if node["resource_type"] == "model"):
+        assert mart["config"]["contract"]["enforced"], mart["name"]
+        assert mart["unique_id"] in tested, mart["name"]
+
+
+def test_lineage_sources_are_the_platform_assets(marts_definitions):
+    graph = marts_definitions.resolve_asset_graph()
+    sources = {key.to_user_string() for key in graph.get_all_asset_keys() if key.path[0] != "marts"}
+    assert sources == PLATFORM_KEYS
+
+
+def test_lineage_source_keys_exist_in_the_main_location(marts_definitions):
+    from surveillance_pipelines.definitions import defs as platform
+
+    known = {key.to_user_string() for key in platform.resolve_asset_graph().get_all_asset_keys()}
+    assert known >= PLATFORM_KEYS
+
+
+def test_specs_every_model_has_owner_kinds_description_code_version_and_columns(specs):
+    assert len(specs) >= 19
+    for spec in specs.values():
+        assert spec.owners, spec.key
+        assert {"dbt", "postgres"} <= spec.kinds, spec.key
+        assert spec.description, spec.key
+        assert spec.code_version, spec.key
+        assert spec.tags["surveillance/lane"] == "warehouse"
+        columns = spec.metadata["dagster/column_schema"].columns
+        assert all(column.description and column.type != "?" for column in columns), spec.key
+
+
+def test_automation_news_of_one_table_rebuilds_what_reads_it(marts_definitions):
+    instance = dg.DagsterInstance.ephemeral()
+    started = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS)
+    assert started.total_requested == 0
+    instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation"))
+    result = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS, cursor=started.cursor)
+    requested = {r.key.path[-1] for r in result.results if r.true_subset.size}
+    assert requested == {"stg_model_metrics", "model_metrics_series"}
+
+
+def test_automation_anomalies_of_a_day_rebuild_everything_once(marts_definitions, specs):
+    instance = dg.DagsterInstance.ephemeral()
+    cursor = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS).cursor
+    instance.report_runless_asset_event(dg.AssetMaterialization("anomalies", partition="2024-01-15"))
+    first = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS, cursor=cursor)
+    second = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS, cursor=first.cursor)
+    assert (first.total_requested, second.total_requested) == (len(specs), 0)
+
+
+def test_require_manifest_missing_file_names_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"make install.*dbt parse --project-dir dbt_project"):
+        require_manifest(tmp_path / "manifest.json")
+
+
+def test_manifest_is_newer_than_its_sources():
+    sources = [path for path in MANIFEST.parents[1].rglob("*") if path.suffix in {".sql", ".yml", ".md"}]
+    project = [path for path in sources if "target" not in path.parts and "logs" not in path.parts]
+    stale = [path.name for path in project if path.stat().st_mtime > MANIFEST.stat().st_mtime]
+    assert not stale, "run `make install`: the dbt manifest is older than its sources"
+
+
+def test_postgres_environment_only_postgres_variables_for_the_block_only(monkeypatch):
+    monkeypatch.setenv("PGHOST", "before")
+    monkeypatch.delenv("PGPORT", raising=False)
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    with postgres_environment({"PGHOST": "/run/pg", "PGPORT": "5433", "AWS_REGION": "us-east-1"}):
+        assert (os.environ["PGHOST"], os.environ["PGPORT"]) == ("/run/pg", "5433")
+        assert "AWS_REGION" not in os.environ
+    assert os.environ["PGHOST"] == "before"
+    assert "PGPORT" not in os.environ
