@@ -173,6 +173,8 @@ def _template(services: EmbeddedServices, run_folder: Path, name: str, fill: Cal
             for database in (name, "dagster", "mlflow"):
                 ensure_database(services.server_url, database)
             fill(with_database(services.server_url, name))
+            with connect(services.server_url, autocommit=True) as server:  # a pool may still be open; a copy wants none
+                server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
             done.touch()
     return name
 

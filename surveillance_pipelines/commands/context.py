@@ -41,7 +41,7 @@ class Platform:
     def registry(self) -> "ModelRegistry":
         from surveillance_pipelines.storage.registry import ModelRegistry
 
-        return ModelRegistry(self.endpoints.mlflow_tracking_uri)
+        return ModelRegistry(self.endpoints.mlflow_tracking_uri, self.endpoints.mlflow_artifact_root)
 
     @property
     def home(self) -> Path:

@@ -10,6 +10,7 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
 from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
+    import polars as pl
     import psycopg
 
     from surveillance_pipelines.contracts.sessions import SessionTable
@@ -51,7 +52,7 @@ class PlatformResource(dg.ConfigurableResource):
     def registry(self) -> "ModelRegistry":
         from surveillance_pipelines.storage.registry import ModelRegistry
 
-        return ModelRegistry(self.endpoints.mlflow_tracking_uri)
+        return ModelRegistry(self.endpoints.mlflow_tracking_uri, self.endpoints.mlflow_artifact_root)
 
     def today(self) -> date:
         return now(self.clock).date()
@@ -63,9 +64,16 @@ class PlatformResource(dg.ConfigurableResource):
 
         with self.connect() as connection:
             calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
-            calendars = sorted({self.settings.default_calendar, *calendar_of.values()})
+            default = self.settings.default_calendar
+            calendars = [default, *sorted(set(calendar_of.values()) - {default})]
             table = load_sessions(connection, calendars, first - _AROUND, last + _AROUND)
         return table.with_calendars(calendar_of)
+
+    def replace_days(self, table: str, frame: "pl.DataFrame", first: date, last: date) -> int:
+        """Make a lake table hold exactly ``frame`` on the days of a range, and return the table's new version."""
+        lake = self.lake
+        held = {day for day in lake.days(table) if first <= day <= last}
+        return lake.write_days(table, frame, days=sorted(held | set(frame["date"].unique())))
 
     def connect(self) -> "psycopg.Connection":
         """Open a connection for a ``with`` block, which commits at its end, or rolls back on an error, and closes."""

@@ -33,6 +33,7 @@ class Endpoints:
     Attributes:
         database_url: the platform's database, ``postgresql://``.
         dagster_database_url: Dagster's, for SQLAlchemy with psycopg2.
+        mlflow_artifact_root: where the files of MLflow runs go; None where an MLflow server decides.
         sqs_endpoint_url: None for AWS itself.
         queue_urls: input queues; a symbol belongs to one of them.
         embedded: whether this process found or started embedded services.
@@ -41,6 +42,7 @@ class Endpoints:
     database_url: str = field(repr=False)
     dagster_database_url: str = field(repr=False)
     mlflow_tracking_uri: str = field(repr=False)
+    mlflow_artifact_root: str | None
     lake_url: str
     lake_storage_options: Mapping[str, str] = field(repr=False)
     models_path: Path
@@ -88,6 +90,7 @@ def resolve_endpoints(settings: Settings) -> Endpoints:
         dagster_database_url=_dagster_url(settings, database_url),
         mlflow_tracking_uri=settings.mlflow_tracking_uri
         or normalise_url(with_database(database_url, "mlflow"), "psycopg2"),
+        mlflow_artifact_root=_artifact_root(settings),
         lake_url=settings.lake_url or str(settings.surveillance_home / "lake"),
         lake_storage_options=_lake_options(settings),
         models_path=settings.models_path,
@@ -128,6 +131,11 @@ def _dagster_url(settings: Settings, database_url: str) -> str:
     if settings.dagster_database_url is not None:
         return settings.dagster_database_url.get_secret_value()
     return normalise_url(with_database(database_url, "dagster"), "psycopg2")
+
+
+def _artifact_root(settings: Settings) -> str | None:
+    by_server = (settings.mlflow_tracking_uri or "").startswith(("http://", "https://"))
+    return None if by_server else str(settings.surveillance_home / "mlartifacts")
 
 
 def _output_beside(settings: Settings) -> str:

@@ -1,0 +1,189 @@
+"""The model registry: MLflow runs, versions and aliases. Training and promotion use it; serving never does.
+
+MLflow is imported when a registry is first asked something: the import and the first look at its database take about
+two seconds each.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.hashing import canonical_json
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+MODEL_NAME: Final = "market_surveillance"
+EXPERIMENT: Final = "market_surveillance"
+BUNDLE_FOLDER: Final = "bundle"
+_PARAM_LIMIT: Final = 100
+"""Parameters per call, a limit of MLflow's."""
+_VALUE_LIMIT: Final = 6000
+"""Characters of a parameter's value, another one."""
+
+Alias = Literal["champion", "challenger", "shadow"]
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One MLflow run while it is open."""
+
+    client: "MlflowClient"
+    run_id: str
+    clock: Clock = SYSTEM_CLOCK
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Keep parameters; a value that is not text is written as JSON."""
+        from mlflow.entities import Param
+
+        listed = [Param(name, _as_text(value)) for name, value in params.items()]
+        for start in range(0, len(listed), _PARAM_LIMIT):
+            self.client.log_batch(self.run_id, params=listed[start : start + _PARAM_LIMIT])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Keep figures; ``step`` is the epoch of a training curve."""
+        from mlflow.entities import Metric
+
+        at = self.clock.now_us() // 1000
+        self.client.log_batch(
+            self.run_id, metrics=[Metric(name, float(value), at, step) for name, value in metrics.items()]
+        )
+
+    def log_figure(self, name: str, png: bytes) -> None:
+        """Keep a picture under ``figures/<name>.png``."""
+        self._log_bytes(f"{name.removesuffix('.png')}.png", png, "figures")
+
+    def log_json(self, name: str, value: Any) -> None:
+        """Keep a JSON document under ``<name>.json``."""
+        self._log_bytes(f"{name.removesuffix('.json')}.json", canonical_json(value).encode(), None)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file, or a folder with everything in it."""
+        if path.is_dir():
+            self.client.log_artifacts(self.run_id, str(path), folder or path.name)
+        else:
+            self.client.log_artifact(self.run_id, str(path), folder)
+
+    def _log_bytes(self, name: str, content: bytes, folder: str | None) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / name
+            file.write_bytes(content)
+            self.client.log_artifact(self.run_id, str(file), folder)
+
+
+@dataclass(frozen=True)
+class ModelRegistry:
+    """Runs, and the versions of the registered model ``market_surveillance``.
+
+    Attributes:
+        tracking_uri: a database URL, or the ``http(s)://`` address of an MLflow server.
+        artifact_root: folder or bucket for the files of runs; None where an MLflow server decides.
+    """
+
+    tracking_uri: str = field(repr=False)
+    artifact_root: str | None = None
+
+    @contextmanager
+    def start_run(
+        self,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> Iterator[TrackedRun]:
+        """Open a run for a ``with`` block; it ends as FINISHED, or as FAILED on an error, which goes on."""
+        run = self._client.create_run(self._experiment_id, clock.now_us() // 1000, dict(tags or {}), name)
+        tracked = TrackedRun(self._client, run.info.run_id, clock)
+        status = "FAILED"
+        try:
+            tracked.log_params(params or {})
+            yield tracked
+            status = "FINISHED"
+        finally:
+            self._client.set_terminated(tracked.run_id, status, clock.now_us() // 1000)
+
+    def register_bundle(self, bundle: Path, run_id: str, tags: Mapping[str, str] | None = None) -> int:
+        """Keep a bundle's files with its run, make it the next model version, and return the version's number.
+
+        A run has one version: registering it again returns the same number.
+        """
+        found = self._client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run_id}'")
+        if found:
+            return int(found[0].version)
+        self._ensure_model()
+        self._client.log_artifacts(run_id, str(bundle), BUNDLE_FOLDER)
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/{BUNDLE_FOLDER}"
+        version = self._client.create_model_version(MODEL_NAME, source, run_id, tags=dict(tags or {}))
+        return int(version.version)
+
+    def set_alias(self, alias: Alias, version: int) -> None:
+        """Point an alias at a version.
+
+        Raises:
+            mlflow.exceptions.MlflowException: if there is no such version.
+        """
+        self._client.set_registered_model_alias(MODEL_NAME, alias, str(version))
+
+    def get_alias(self, alias: Alias) -> int | None:
+        """Return the version an alias points at, or None."""
+        if MODEL_NAME not in self._model_names():
+            return None
+        version = self._client.get_registered_model(MODEL_NAME).aliases.get(alias)
+        return None if version is None else int(version)
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        # MLflow reports its use over the network unless told not to, and it reads this when it is imported.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    @cached_property
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        if found := self._client.get_experiment_by_name(EXPERIMENT):
+            return found.experiment_id
+        try:
+            return self._client.create_experiment(EXPERIMENT, self._artifact_location())
+        except MlflowException:
+            # Another process was quicker.
+            if (found := self._client.get_experiment_by_name(EXPERIMENT)) is None:
+                raise
+            return found.experiment_id
+
+    def _artifact_location(self) -> str | None:
+        if self.tracking_uri.startswith(("http://", "https://")):
+            return self.artifact_root
+        if self.artifact_root is None:
+            raise ValueError(
+                "expected a folder or bucket for the files of runs with an MLflow database, got none: "
+                "pass artifact_root (Endpoints.mlflow_artifact_root)"
+            )
+        return self.artifact_root
+
+    def _ensure_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if MODEL_NAME in self._model_names():
+            return
+        try:
+            self._client.create_registered_model(MODEL_NAME)
+        except MlflowException:
+            if MODEL_NAME not in self._model_names():
+                raise
+
+    def _model_names(self) -> list[str]:
+        return [model.name for model in self._client.search_registered_models(f"name = '{MODEL_NAME}'")]
+
+
+def _as_text(value: Any) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text if len(text) <= _VALUE_LIMIT else f"{text[: _VALUE_LIMIT - 1]}…"
