@@ -12,6 +12,7 @@ defs = dg.Definitions(
     assets=[marts],
     jobs=[marts_job],
     sensors=[marts_sensor],
+    executor=dg.in_process_executor,  # one step a run: a process of its own would only import everything twice
     resources={
         "dbt": InstalledDbt(project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT)),
         "platform": PlatformResource(),

@@ -17,7 +17,7 @@ marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
     target=dg.AssetSelection.groups(GROUP),
     # A build costs seconds of processor time and reads whole tables: news of the live lane is gathered first.
-    minimum_interval_seconds=180,
+    minimum_interval_seconds=300,
     default_status=SENSORS_START,
     description="Rebuilds the marts when anomalies, signals, metrics or ingestion runs are new.",
 )
