@@ -26,7 +26,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*_TIED, *arguments],
+                [*_TIED, str(os.getpid()), *arguments],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

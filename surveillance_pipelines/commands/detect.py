@@ -1,5 +1,6 @@
 """``surveillance detect``: score a file of bars."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,45 +12,55 @@ from surveillance_pipelines.commands.failures import CommandError, ExitCode
 if TYPE_CHECKING:
     import polars as pl
 
+    from surveillance_pipelines.commands.context import Platform
+
+_DAY = ["%Y-%m-%d"]
 _SHOWN: Final = 40
+_OWN_BARS: Final = "bars_1m"
+_HISTORY: Final = timedelta(days=14)
 _WRITERS: Final = {".parquet": "write_parquet", ".csv": "write_csv", ".json": "write_ndjson", ".ndjson": "write_ndjson"}
 
 
 def detect(
-    bars: Annotated[Path, typer.Argument(help="Parquet or CSV of 1-minute bars.")],
+    bars: Annotated[
+        Path | None, typer.Argument(help="Parquet or CSV of 1-minute bars; the platform's own when absent.")
+    ] = None,
     *,
+    symbols: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    lookback: Annotated[int | None, typer.Option(min=1, help="Only the newest bars of each symbol, so many.")] = None,
+    first: Annotated[datetime | None, typer.Option(formats=_DAY, help="Only bars from this UTC day on.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the anomalies go: .parquet, .csv or .ndjson.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Save a picture of prices with the anomalies marked.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of a model bundle; the champion when absent.")] = None,
     warmup: Annotated[bool, typer.Option("--warmup", help="Use the rules of thumb instead of a model.")] = False,
-    first: Annotated[str, typer.Option(help="Report from this UTC day on; earlier bars are history.")] = "",
     tz: Annotated[str | None, typer.Option(help="Time zone of naive timestamps, such as America/New_York.")] = None,
     symbol: Annotated[str | None, typer.Option(help="For a file without a symbol column.")] = None,
     calendar: Annotated[
         str | None, typer.Option(help="Trading calendar; by the symbols' spelling when absent.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Save a picture of prices with the anomalies marked.")] = None,
 ) -> None:
-    """Score every bar of a file and list the anomalies. Nothing is stored but the files you name."""
+    """Score bars and list the anomalies: a file's, or the platform's own (`--symbols AAPL --lookback 60`).
+
+    Bars that are left out of the report are history for the others. Nothing is stored but the files you name.
+    """
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.files import read_bars_file
-    from surveillance_pipelines.commands.scoring import choose_scorer, find_anomalies
+    from surveillance_pipelines.commands.scoring import Scope, choose_scorer, find_anomalies
 
     if out is not None and out.suffix not in _WRITERS:
         raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
     platform = open_platform()
-    found = read_bars_file(bars, tz=tz, symbol=symbol)
-    _require_minutes(found.frame, bars)
+    wanted = tuple(part.strip() for part in symbols.split(",") if part.strip())
+    found = _bars_of_file(bars, tz, symbol) if bars else _bars_of_lake(platform, first)
     scorer, said = choose_scorer(platform, bundle=bundle, warmup=warmup)
-    say(f"{found.frame.height:,} bars of {found.frame['symbol'].n_unique()} symbols, scored by {said}")
-    if found.refusals or found.duplicates:
-        say(f"left out: {len(found.refusals):,} rows that are not valid, {found.duplicates:,} repeats", style="yellow")
-    anomalies = find_anomalies(platform.settings, found.frame, scorer, calendar=calendar, first=first or None)
+    say(f"{found.height:,} bars of {found['symbol'].n_unique()} symbols, scored by {said}")
+    scope = Scope(wanted, lookback, None if first is None else first.date())
+    anomalies = find_anomalies(platform.settings, found, scorer, scope=scope, calendar=calendar)
     show(anomalies)
     if out is not None:
         getattr(anomalies, _WRITERS[out.suffix])(out)
         say(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
-        _plot(plot, found.frame, anomalies)
+        _plot(plot, found, anomalies)
 
 
 def show(anomalies: "pl.DataFrame") -> None:
@@ -74,20 +85,34 @@ def show(anomalies: "pl.DataFrame") -> None:
     table(f"the {len(rows)} strongest, by time", columns, rows, right=("score", "confidence", "price", "volume"))
 
 
-def _require_minutes(frame: "pl.DataFrame", path: Path) -> None:
-    if frame.is_empty():
-        raise CommandError(
-            f"no row of {path} could be used",
-            remedy=f"`surveillance ingest {path}` keeps the reasons",
-            code=ExitCode.USAGE,
-        )
-    timeframe = frame["timeframe"][0]
+def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFrame":
+    from surveillance_pipelines.commands.files import read_bars_file
+
+    found = read_bars_file(path, tz=tz, symbol=symbol)
+    if found.refusals or found.duplicates:
+        say(f"left out: {len(found.refusals):,} rows that are not valid, {found.duplicates:,} repeats", style="yellow")
+    if found.frame.is_empty():
+        remedy = f"`surveillance ingest {path}` keeps the reasons"
+        raise CommandError(f"no row of {path} could be used", remedy=remedy, code=ExitCode.USAGE)
+    timeframe = found.frame["timeframe"][0]
     if timeframe != "1m":
+        remedy = "the models know 1-minute bars only; give a finer file"
+        raise CommandError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy, code=ExitCode.USAGE)
+    return found.frame
+
+
+def _bars_of_lake(platform: "Platform", first: datetime | None) -> "pl.DataFrame":
+    """Return the platform's own bars: the last two weeks, or from two weeks before ``first`` on."""
+    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+
+    days = platform.lake.days(_OWN_BARS)
+    if not days:
+        remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
         raise CommandError(
-            f"expected 1-minute bars, {path} holds {timeframe}",
-            code=ExitCode.USAGE,
-            remedy="the models know 1-minute bars only; give a finer file",
+            f"expected bars in the lake table {_OWN_BARS}, found none", remedy=remedy, code=ExitCode.USAGE
         )
+    begin = (days[-1] if first is None else first.date()) - _HISTORY
+    return platform.lake.read(_OWN_BARS, days=(begin, days[-1]), schema=BAR_SCHEMA)
 
 
 def _plot(path: Path, bars: "pl.DataFrame", anomalies: "pl.DataFrame") -> None:

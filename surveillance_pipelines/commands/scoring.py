@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,27 +48,57 @@ def _champion(platform: Platform) -> tuple[int, str, str] | None:
         return active_bundle(connection)
 
 
-def find_anomalies(
-    settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, calendar: str | None, first: str | None
-) -> "pl.DataFrame":
-    """Compute features, score every bar from ``first`` on, and return the anomalies, columns as in their table.
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which bars to report on; the others are history. Empty or None takes all."""
 
-    The bars before ``first`` are history only. ``explanation`` is JSON text.
+    symbols: tuple[str, ...] = ()
+    lookback: int | None = None
+    first: date | None = None
+
+
+def find_anomalies(
+    settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, scope: Scope, calendar: str | None
+) -> "pl.DataFrame":
+    """Compute features, score every bar in scope, and return the anomalies, columns as in their table.
+
+    ``explanation`` is JSON text.
     """
-    from surveillance_pipelines.features.batch import features_of_days
-    from surveillance_pipelines.features.views import VIEWS
     from surveillance_pipelines.serving.batch import score_day
     from surveillance_pipelines.serving.scoring_rows import row_config
 
-    days = [day for day in bars["date"].unique().sort().to_list() if first is None or day >= date.fromisoformat(first)]
-    if not days:
-        raise CommandError(
-            f"expected bars on or after {first}, the last is of {bars['date'].max()}", code=ExitCode.USAGE
-        )
     sessions = sessions_of(bars, calendar, settings.default_calendar)
-    features = features_of_days(bars, days, sessions, VIEWS[scorer.feature_view])
+    features = _features(bars, sessions, scorer, scope)
     scored = score_day(features, scorer, row_config(settings, scorer), sessions=sessions)
     return _frame(scored.anomalies)
+
+
+def _features(bars: "pl.DataFrame", sessions: "SessionTable", scorer: "AnomalyScorer", scope: Scope) -> "pl.DataFrame":
+    """Return the features of the bars in scope; all symbols' bars take part, as each is the others' market."""
+    import polars as pl
+
+    from surveillance_pipelines.features.batch import features_of_days, latest_features
+    from surveillance_pipelines.features.views import VIEWS
+
+    view = VIEWS[scorer.feature_view]
+    if scope.lookback is not None:
+        features = latest_features(bars, sessions, scope.lookback, view)
+    else:
+        days = [day for day in bars["date"].unique().sort() if scope.first is None or day >= scope.first]
+        features = features_of_days(bars, days, sessions, view)
+    if scope.first is not None:
+        features = features.filter(pl.col("date") >= scope.first)
+    if scope.symbols:
+        features = features.filter(pl.col("symbol").is_in(scope.symbols))
+    if features.is_empty():
+        held = f"{', '.join(bars['symbol'].unique().sort())} up to {bars['date'].max()}"
+        raise CommandError(
+            f"expected bars of {', '.join(scope.symbols) or 'any symbol'} from {scope.first or 'any day'} "
+            f"on, there are {held}",
+            code=ExitCode.USAGE,
+            remedy="choose other symbols or days",
+        )
+    return features
 
 
 def _frame(rows: "Sequence[Anomaly]") -> "pl.DataFrame":

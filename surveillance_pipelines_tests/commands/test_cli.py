@@ -1,0 +1,63 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from surveillance_pipelines.commands.failures import CommandError, ExitCode, explain
+
+HEAVY = ("dagster", "polars", "numpy", "boto3", "psycopg", "torch", "pandas", "matplotlib", "mlflow")
+
+
+def test_import_of_the_command_line_loads_nothing_heavy() -> None:
+    code = f"import sys, surveillance_pipelines.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_help_answers_within_a_second() -> None:
+    # The best of three: other tests share the cores.
+    spent = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "from surveillance_pipelines.cli import main; main()", "--help"],
+                       check=True, capture_output=True)  # fmt: skip
+        spent.append(time.perf_counter() - began)
+    assert min(spent) < 1.0
+
+
+def test_setting_out_of_bounds_names_the_knob_and_exits_with_usage(bare, monkeypatch) -> None:
+    monkeypatch.setenv("SQS_MAX_MESSAGES", "99")
+    answer = bare("status")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "sqs_max_messages" in answer.output
+    assert "what to do" in answer.output
+
+
+def test_database_that_does_not_answer_exits_with_unreachable(bare, monkeypatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:secret@127.0.0.1:1/none")
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/x.fifo")
+    answer = bare("status")
+    assert answer.exit_code == ExitCode.UNREACHABLE
+    assert "secret" not in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_debug_shows_the_traceback(bare, monkeypatch) -> None:
+    monkeypatch.setenv("SQS_MAX_MESSAGES", "99")
+    answer = bare("--debug", "status")
+    assert type(answer.exception).__name__ == "ValidationError"
+
+
+def test_home_option_wins_over_the_environment(bare, tmp_path) -> None:
+    answer = bare("--home", tmp_path / "other", "status")
+    assert answer.exit_code == 0
+    assert str(tmp_path / "other") in answer.output.replace("\n", "")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyError("boom")])
+def test_explain_unknown_error_keeps_its_words_and_points_to_debug(error: Exception) -> None:
+    failure = explain(error)
+    assert isinstance(failure, CommandError)
+    assert "boom" in str(failure)
+    assert "--debug" in failure.remedy

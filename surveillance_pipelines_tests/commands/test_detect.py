@@ -1,0 +1,71 @@
+import json
+
+import polars as pl
+import pytest
+
+from surveillance_pipelines.clock import to_us
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.contracts.outputs import Anomaly, column_names
+from surveillance_pipelines.market.injection import inject
+from surveillance_pipelines_tests.market.markets import market_bars, minute
+
+COLUMNS = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
+
+
+@pytest.fixture
+def spiked(tmp_path):
+    """A file of bars with one volume spike that nobody misses."""
+    start = minute(18, 0).replace(day=8)
+    planted = inject(market_bars(), "volume_spike", ("AAPL", to_us(start)), 60.0, seed=1)
+    path = tmp_path / "bars.parquet"
+    planted.bars.select(COLUMNS).write_parquet(path)
+    return path, start
+
+
+@pytest.mark.requirement("SCH-05")
+def test_detect_file_finds_the_planted_spike_and_writes_the_row_contract(bare, spiked, tmp_path) -> None:
+    path, start = spiked
+    answer = bare("detect", path, "--out", tmp_path / "found.parquet", "--plot", tmp_path / "found.png", "--warmup")
+    assert answer.exit_code == 0, answer.output
+    found = pl.read_parquet(tmp_path / "found.parquet")
+    assert tuple(found.columns) == column_names(Anomaly)
+    hit = found.filter(pl.col("symbol") == "AAPL", pl.col("bar_start") == start)
+    assert hit["kind"].to_list() == ["volume_spike"]
+    assert hit["warmup"].all()
+    assert json.loads(hit["explanation"][0])
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.requirement("INF-01", "FE-03")
+def test_detect_named_symbols_and_lookback_reports_only_those_bars(bare, spiked, tmp_path) -> None:
+    path, _ = spiked
+    newest = market_bars().filter(pl.col("symbol") == "AAPL").sort("bar_start")["bar_start"].tail(30)
+    bare("detect", path, "--warmup", "--symbols", "AAPL", "--lookback", "30", "--out", tmp_path / "few.parquet")
+    assert pl.read_parquet(tmp_path / "few.parquet").filter(pl.col("bar_start") < newest[0]).is_empty()
+    bare("detect", path, "--warmup", "--symbols", "MSFT", "--out", tmp_path / "other.parquet")
+    assert set(pl.read_parquet(tmp_path / "other.parquet")["symbol"]) <= {"MSFT"}
+
+
+@pytest.mark.requirement("INF-01")
+def test_detect_without_a_file_scores_the_bars_of_the_lake(surveillance, platform, tmp_path) -> None:
+    answer = surveillance("detect", "--symbols", "AAPL", "--warmup")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "surveillance ingest" in answer.output
+    platform.lake.write_days("bars_1m", market_bars(), days=market_bars()["date"].unique().to_list())
+    answer = surveillance("detect", "--symbols", "AAPL", "--lookback", "60", "--warmup")
+    assert answer.exit_code == 0, answer.output
+
+
+def test_detect_bars_of_hours_are_refused_with_the_reason(bare, tmp_path) -> None:
+    hours = market_bars().filter(pl.col("bar_start").dt.minute() == 0).select(COLUMNS)
+    hours.write_parquet(tmp_path / "hours.parquet")
+    answer = bare("detect", tmp_path / "hours.parquet")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "1-minute" in answer.output
+
+
+def test_detect_bundle_that_is_none_exits_with_usage(bare, spiked, tmp_path) -> None:
+    answer = bare("detect", spiked[0], "--bundle", tmp_path)
+    assert answer.exit_code == ExitCode.USAGE
+    assert "Traceback" not in answer.output

@@ -1,0 +1,107 @@
+import json
+
+import polars as pl
+import pytest
+
+from surveillance_pipelines.clock import ManualClock, to_datetime, to_us
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.feeding import send_ticks
+from surveillance_pipelines.contracts.market import Tick
+from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+from surveillance_pipelines.market.messages import decode_tick
+from surveillance_pipelines.market.queue import queue_for_symbol
+from surveillance_pipelines_tests.market.markets import market_bars, minute
+
+
+@pytest.fixture
+def ticks() -> pl.DataFrame:
+    bars = market_bars().filter(pl.col("bar_start") < minute(14, 35))
+    return ticks_from_bars(bars, 4, seed=1)
+
+
+def drain(queue) -> list:
+    taken = []
+    while batch := queue.receive(10, wait_seconds=0, visibility_seconds=60):
+        taken += batch
+        queue.delete([received.receipt_handle for received in batch])
+    return taken
+
+
+def test_feed_file_of_bars_puts_its_ticks_on_the_queue(surveillance, platform, tmp_path) -> None:
+    bars = market_bars().filter(pl.col("bar_start") < minute(14, 35))
+    bars.select("symbol", "bar_start", "open", "high", "low", "close", "volume").write_parquet(
+        tmp_path / "bars.parquet"
+    )
+    answer = surveillance("feed", tmp_path / "bars.parquet", "--symbols", "AAPL,SPY")
+    assert answer.exit_code == 0, answer.output
+    taken = drain(platform.queue(platform.endpoints.queue_urls[0]))
+    decoded = [decode_tick(received.body, received_at=received.received_at) for received in taken]
+    assert all(isinstance(tick, Tick) for tick in decoded)
+    assert len(taken) == 4 * bars.filter(pl.col("symbol").is_in(["AAPL", "SPY"])).height
+    assert {received.group_id for received in taken} == {"AAPL", "SPY"}
+
+
+def test_feed_of_no_matching_day_says_what_there_is(surveillance, tmp_path) -> None:
+    market_bars().head(20).select("symbol", "bar_start", "open", "high", "low", "close", "volume").write_csv(
+        tmp_path / "b.csv"
+    )
+    answer = surveillance("feed", tmp_path / "b.csv", "--day", "2020-01-01")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "2024-03-06" in answer.output
+
+
+@pytest.mark.parametrize("speed", ["0", "-3", "fast"])
+def test_feed_speed_that_is_no_speed_is_a_usage_error(surveillance, speed: str) -> None:
+    assert surveillance("feed", "simulated", "--speed", speed).exit_code == ExitCode.USAGE
+
+
+def test_send_ticks_twice_keeps_one_copy_and_another_feed_id_makes_new_ones(platform, ticks) -> None:
+    queue = platform.queue(platform.endpoints.queue_urls[0])
+    for _ in range(2):
+        assert send_ticks(ticks, [queue], speed=None, clock=platform.clock) == ticks.height
+    assert len(drain(queue)) == ticks.height
+    send_ticks(ticks, [queue], speed=None, clock=platform.clock, feed_id="again")
+    assert len(drain(queue)) == ticks.height
+
+
+def test_send_ticks_to_two_queues_keeps_a_symbol_in_its_own_and_in_order(platform, ticks, make_queue) -> None:
+    urls = [make_queue().url, make_queue().url]
+    queues = [platform.queue(url) for url in urls]
+    send_ticks(ticks, queues, speed=None, clock=platform.clock)
+    for queue in queues:
+        taken = drain(queue)
+        assert {queue_for_symbol(received.group_id, urls) for received in taken} <= {queue.queue_url}
+        by_symbol: dict[str, list[str]] = {}
+        for received in taken:
+            by_symbol.setdefault(received.group_id, []).append(json.loads(received.body)["timestamp"])
+        assert all(times == sorted(times) for times in by_symbol.values())
+
+
+def test_send_ticks_at_a_speed_follows_the_event_times(platform, ticks) -> None:
+    clock = ManualClock(to_datetime(0))
+    queue = platform.queue(platform.endpoints.queue_urls[0])
+    send_ticks(ticks, [queue], speed=10.0, clock=clock)
+    span = to_us(ticks["event_time"].max()) - to_us(ticks["event_time"].min())  # pyright: ignore[reportArgumentType]
+    assert clock.now_us() == pytest.approx(span / 10.0, abs=500_000)
+
+
+def put_alerts(platform, count: int) -> None:
+    queue = platform.queue(platform.endpoints.output_queue_url)
+    body = {"type": "anomaly", "symbol": "AAPL", "kind": "price_gap", "bar_start": "2024-03-06T14:30:00Z", "score": 0.9}
+    queue.send([SendEntry(json.dumps({**body, "id": str(place)}), "AAPL", str(place)) for place in range(count)])
+
+
+def test_tail_json_prints_messages_and_takes_them(surveillance, platform) -> None:
+    put_alerts(platform, 3)
+    answer = surveillance("tail", "--json", "--timeout", "2")
+    assert [json.loads(line)["id"] for line in answer.stdout.splitlines()] == ["0", "1", "2"]
+    assert "no other consumer sees them" in answer.stderr
+    assert platform.queue(platform.endpoints.output_queue_url).depth().total == 0
+
+
+def test_tail_peek_leaves_messages_for_their_consumer(surveillance, platform) -> None:
+    put_alerts(platform, 3)
+    answer = surveillance("tail", "--peek", "--count", "3")
+    assert answer.stdout.count("price_gap") == 3
+    assert len(drain(platform.queue(platform.endpoints.output_queue_url))) == 3

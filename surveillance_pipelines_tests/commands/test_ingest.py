@@ -1,0 +1,90 @@
+from datetime import date
+
+import polars as pl
+import pytest
+
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines_tests.market.markets import SYMBOLS, market_bars
+
+COLUMNS = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
+
+
+@pytest.fixture
+def bars_file(tmp_path):
+    path = tmp_path / "bars.parquet"
+    market_bars().select(COLUMNS).write_parquet(path)
+    return path
+
+
+def test_ingest_path_without_a_subcommand_lands_the_file(surveillance, platform, bars_file) -> None:
+    answer = surveillance("ingest", bars_file)
+    assert answer.exit_code == 0, answer.output
+    landed = platform.lake.read("bars_landed")
+    assert landed.height == market_bars().height
+    assert landed["source"].unique().to_list() == ["file"]
+    assert landed["batch_id"].n_unique() == 1
+
+
+def test_ingest_of_the_same_file_again_lands_nothing(surveillance, platform, bars_file) -> None:
+    surveillance("ingest", bars_file)
+    answer = surveillance("ingest", bars_file)
+    assert answer.exit_code == 0
+    assert f"0 landed + 0 refused + {market_bars().height:,} duplicates" in answer.output
+    assert platform.lake.read("bars_landed").height == market_bars().height
+
+
+def test_ingest_of_an_overlapping_file_lands_only_what_is_new(surveillance, platform, tmp_path) -> None:
+    days = market_bars()["date"].unique().sort().to_list()
+    for name, last in (("a", days[1]), ("b", days[2])):
+        market_bars().filter(pl.col("date") <= last).select(COLUMNS).write_csv(tmp_path / f"{name}.csv")
+        assert surveillance("ingest", "file", tmp_path / f"{name}.csv").exit_code == 0
+    landed = platform.lake.read("bars_landed")
+    assert landed.height == market_bars().filter(pl.col("date") <= days[2]).height
+    assert not landed.select("symbol", "bar_start").is_duplicated().any()
+
+
+def test_ingest_registers_instruments_and_sessions(surveillance, platform, bars_file) -> None:
+    surveillance("ingest", bars_file)
+    with platform.connect() as connection:
+        symbols = [row[0] for row in connection.execute("SELECT symbol FROM surveillance.instruments ORDER BY 1")]
+        known = connection.execute(
+            "SELECT count(*) FROM surveillance.sessions WHERE calendar = 'XNYS' AND session_date = %s",
+            (date(2024, 3, 6),),
+        ).fetchone()
+    assert symbols == sorted(SYMBOLS)
+    assert known == (1,)
+
+
+def test_ingest_refused_rows_become_dead_letters_and_are_counted(surveillance, platform, tmp_path) -> None:
+    good = market_bars().select(COLUMNS).head(50)
+    bad = good.head(3).with_columns(bar_start=pl.col("bar_start").dt.offset_by("1d"), close=pl.lit(-1.0))
+    pl.concat([good, bad]).write_parquet(tmp_path / "mixed.parquet")
+    answer = surveillance("ingest", tmp_path / "mixed.parquet")
+    assert "53 rows in = 50 landed + 3 refused + 0 duplicates" in answer.output
+    with platform.connect() as connection:
+        letters = connection.execute("SELECT source, code FROM ops.dead_letters").fetchall()
+        visit = connection.execute(
+            "SELECT rows_in, rows_landed, rows_dead, rows_duplicate FROM surveillance.ingestion_runs"
+        ).fetchall()
+    assert letters == [("file", "out_of_bounds")] * 3
+    assert visit == [(53, 50, 3, 0)]
+    listed = surveillance("dead-letters", "list", "--code", "out_of_bounds")
+    assert "out_of_bounds" in listed.output
+    assert surveillance("dead-letters", "list", "--code", "out_of_bounds").exit_code == 0
+
+
+def test_ingest_file_that_is_no_table_exits_with_usage(surveillance, tmp_path) -> None:
+    (tmp_path / "bars.parquet").write_text("not parquet")
+    answer = surveillance("ingest", tmp_path / "bars.parquet")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "bars.parquet" in answer.output
+
+
+@pytest.mark.requirement("ING-10")
+def test_ingest_simulate_lands_the_same_market_for_the_same_seed(surveillance, platform) -> None:
+    asked = ("ingest", "simulate", "--symbols", "AAPL,SPY", "--days", "2", "--last", "2024-03-08", "--seed", "3")
+    assert surveillance(*asked).exit_code == 0
+    first = platform.lake.read("bars_landed")
+    assert first["source"].unique().to_list() == ["simulated"]
+    assert "0 landed" in surveillance(*asked).output
+    assert first.height == 2 * 2 * 390

@@ -1,0 +1,96 @@
+"""status, doctor, reset and instruments."""
+
+import pytest
+
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.homes import is_ours, without_password
+from surveillance_pipelines.contracts.queue import SendEntry
+
+
+def test_status_of_nothing_says_how_to_begin_and_starts_nothing(bare, tmp_path) -> None:
+    answer = bare("status")
+    assert answer.exit_code == 0
+    assert "surveillance demo" in answer.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_status_counts_waiting_messages_and_names_what_is_degraded(surveillance, platform) -> None:
+    platform.queue(platform.endpoints.queue_urls[0]).send([SendEntry("{}", "AAPL", str(place)) for place in range(4)])
+    answer = surveillance("status")
+    assert answer.exit_code == 0, answer.output
+    assert "4 waiting" in answer.output
+    assert "degraded: champion" in answer.output
+
+
+def test_doctor_on_working_stores_finds_nothing_broken(surveillance) -> None:
+    answer = surveillance("doctor")
+    assert answer.exit_code == 0, answer.output
+    assert "nothing is broken" in answer.output
+
+
+def test_doctor_names_each_broken_part_and_what_to_do(surveillance, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/absent.fifo,"
+                                        "https://sqs.us-east-1.amazonaws.com/000000000000/plain")  # fmt: skip
+    (tmp_path / "lake").write_text("a file where the lake should be")
+    monkeypatch.setenv("LAKE_URL", str(tmp_path / "lake"))
+    answer = surveillance("doctor")
+    assert answer.exit_code == ExitCode.FAILED
+    failed = answer.output.splitlines()[-1]
+    assert all(name in failed for name in ("queue absent.fifo", "queue plain", "lake"))
+    assert "database" not in failed
+
+
+def test_doctor_with_settings_out_of_bounds_reports_instead_of_breaking(bare, monkeypatch) -> None:
+    monkeypatch.setenv("SQS_WAIT_TIME", "500")
+    answer = bare("doctor")
+    assert answer.exit_code == ExitCode.FAILED
+    assert "sqs_wait_time" in answer.output.replace("\n", "")
+
+
+def test_reset_of_a_folder_that_is_not_ours_refuses(bare, tmp_path) -> None:
+    (tmp_path / "home" / "models").mkdir(parents=True)
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    answer = bare("reset", "--yes")
+    assert answer.exit_code == ExitCode.USAGE
+    assert (tmp_path / "home" / "thesis.txt").exists()
+
+
+def test_reset_asks_and_keeps_on_no(surveillance, platform, tmp_path) -> None:
+    (tmp_path / "home" / "dagster").mkdir(parents=True)
+    (tmp_path / "home" / "dagster" / "dagster.yaml").write_text("")
+    assert surveillance("reset", text="n\n").exit_code == ExitCode.FAILED
+    assert is_ours(tmp_path / "home")
+    answer = surveillance("reset", text="y\n")
+    assert answer.exit_code == 0, answer.output
+    assert not (tmp_path / "home").exists()
+    assert "the database and the queues that you configured" in answer.output
+    with platform.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM ops.ledger").fetchone() == (0,)
+
+
+def test_reset_of_nothing_is_no_error(bare) -> None:
+    assert bare("reset").exit_code == 0
+
+
+def test_instruments_add_puts_each_symbol_on_its_calendar(surveillance) -> None:
+    answer = surveillance("instruments", "add", "aapl", "BTCUSDT", "9988.HK")
+    assert answer.exit_code == 0, answer.output
+    listed = surveillance("instruments", "list").output
+    for symbol, calendar in (("AAPL", "XNYS"), ("BTCUSDT", "24/7"), ("9988.HK", "XHKG")):
+        assert any(symbol in line and calendar in line for line in listed.splitlines())
+
+
+def test_instruments_add_of_no_symbol_is_a_usage_error(surveillance) -> None:
+    assert surveillance("instruments", "add", "not a symbol").exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://a:b@host:1/x", "postgresql://a:***@host:1/x"),
+        ("postgresql+psycopg2://a:p%40b@host/x", "postgresql+psycopg2://a:***@host/x"),
+        ("postgresql:///x?host=/tmp", "postgresql:///x?host=/tmp"),
+    ],
+)
+def test_without_password_hides_only_the_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
