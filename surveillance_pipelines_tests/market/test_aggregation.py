@@ -2,12 +2,16 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, Timeframe
+from surveillance_pipelines.clock import to_us
+from surveillance_pipelines.contracts.market import BAR_SCHEMA, Bar, Tick, Timeframe
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.aggregation import bars_from_ticks, resample
 from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
 from surveillance_pipelines.market.calendars import build_sessions
+from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
 from surveillance_pipelines_tests.market.markets import bar, market_bars, minute, session_table, sessions, ticks
 
 VALUES = ("open", "high", "low", "close", "volume", "trades")
@@ -124,3 +128,33 @@ def test_resample_revisions_are_left_out_and_the_weakest_source_is_named() -> No
 def test_resample_to_one_minute_raises() -> None:
     with pytest.raises(ValueError, match="longer than 1m"):
         resample(market_bars(), "1m", session_table())
+
+
+EVENTS = st.lists(st.tuples(st.integers(0, 179), st.integers(1, 50), st.integers(0, 9)), min_size=1, max_size=25)
+
+
+@given(EVENTS)
+def test_bars_from_ticks_rebuilds_the_bars_and_revisions_of_the_live_lane(events: list[tuple[int, int, int]]) -> None:
+    opened: dict[int, OpenBar] = {}
+    live: list[Bar] = []
+    rows: list[tuple[datetime, float, float, str]] = []
+    for number, (second, price, size) in enumerate(events):
+        moment = minute(15, 0) + timedelta(seconds=second)
+        start = bar_start_of(to_us(moment))
+        print_ = Print(Tick("AAPL", float(price), float(size), to_us(moment)), float(size), str(number), to_us(moment))
+        late = bool(opened) and start < max(opened)
+        rows.append((moment, float(price), float(size), "late" if late else "scored"))
+        if late:
+            known = [bar for bar in live if bar.bar_start == start]
+            live += [revise(known[-1], print_)] if known else []
+        elif start in opened:
+            opened[start].add(print_)
+        else:
+            live += [bar.to_bar("final", market_return=0.0, market_peers=0) for bar in opened.values() if
+                     bar.bar_start not in {known.bar_start for known in live}]  # fmt: skip
+            opened[start] = OpenBar.start(print_)
+    rebuilt = bars_from_ticks(ticks(*rows)).with_columns(pl.col("bar_start", "event_time").dt.timestamp("us"))
+    names = ("bar_start", "revision", "bar_status", *VALUES, "event_time", "source_message_id")
+    known_to_us = {row[:2]: row for row in rebuilt.select(names).rows()}
+    for served in live:
+        assert known_to_us[served.bar_start, served.revision] == tuple(getattr(served, name) for name in names)
