@@ -16,13 +16,15 @@ MINUTE = 60 * MICROSECONDS
 SYMBOLS = ("AAPL", "MSFT", "SPY")
 
 
+SESSION_ROWS = [
+    ("XNYS", date(2024, 3, day), OPEN + (day - 5) * 1440 * MINUTE, OPEN + ((day - 5) * 1440 + 390) * MINUTE)
+    for day in (4, 5, 6)
+]
+"""Three regular New York sessions around the made-up day."""
+
+
 def sessions() -> SessionTable:
-    """Two regular New York sessions around the made-up day."""
-    rows = [
-        ("XNYS", date(2024, 3, day), OPEN + (day - 5) * 1440 * MINUTE, OPEN + ((day - 5) * 1440 + 390) * MINUTE)
-        for day in (4, 5, 6)
-    ]
-    return SessionTable.from_frame(session_rows(rows))
+    return SessionTable.from_frame(session_rows(SESSION_ROWS))
 
 
 def received(tick: Tick | str, number: int, *, dedup_id: str | None = None, lag_seconds: float = 0.2) -> Received:
@@ -50,7 +52,9 @@ def ticks(minutes: int, *, symbols: tuple[str, ...] = SYMBOLS, seed: int = 7, sp
     for minute in range(minutes):
         for symbol in symbols:
             odd = spikes and minute > 60 and minute % 17 == 0 and symbol == symbols[0]
-            for second in sorted(rng.uniform(0, 59.9, 3)):
+            # The very last tick ends its minute, so that the event clock closes the last bar at once.
+            seconds = [*rng.uniform(0, 59.8, 2), 59.9 if minute == minutes - 1 else rng.uniform(0, 59.8)]
+            for second in sorted(seconds):
                 prices[symbol] *= math.exp(rng.normal(0, 3e-4) + (0.01 if odd else 0.0))
                 size = float(rng.integers(100, 400)) * (40 if odd else 1)
                 event_time = OPEN + minute * MINUTE + round(second * MICROSECONDS)
