@@ -32,16 +32,22 @@ def reference_histograms(values: Floats, columns: Sequence[str]) -> dict[str, di
     return {name: _histogram(values[:, k]) for k, name in enumerate(columns)}
 
 
-def population_stability(reference: Mapping[str, Mapping[str, Any]], values: Floats) -> dict[str, float]:
+def population_stability(
+    reference: Mapping[str, Mapping[str, Any]], values: Floats, columns: Sequence[str]
+) -> dict[str, float]:
     """Return the population stability index of each column: ``Σ (now − then) · ln(now / then)``.
 
     Missing values are a bin of their own.
 
     Args:
-        reference: as ``reference_histograms`` made it; its order is the order of the columns.
+        reference: as ``reference_histograms`` made it; a bundle has it at ``features["columns"]``.
         values: float64[n, d] of recent bars; without rows every index is NaN.
+        columns: names of the d columns.
+
+    Raises:
+        KeyError: if the reference lacks a column.
     """
-    return {name: _psi(histogram, values[:, k]) for k, (name, histogram) in enumerate(reference.items())}
+    return {name: _psi(reference[name], values[:, k]) for k, name in enumerate(columns)}
 
 
 def drifted(indices: Mapping[str, float], limit: float = PSI_ALERT) -> list[str]:

@@ -10,6 +10,9 @@ from surveillance_pipelines.evaluation.metrics import balanced_accuracy, block_b
 
 CONFIDENCE: Final = 0.95
 
+MIN_DIRECTION_DAYS: Final = 5
+"""Test days below which the interval of a direction model means nothing: days are what varies, not minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class GateRule:
@@ -35,7 +38,7 @@ class GateRule:
     def __str__(self) -> str:
         verdict = "holds" if self.passed else "fails"
         needs = "more than" if self.strict else "at least"
-        return f"{self.name} {verdict}: {self.value:.4g}, needs {needs} {self.limit:.4g}"
+        return f"{self.name} {verdict}: {_readable(self.value)}, needs {needs} {_readable(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ class GateDecision:
         return tuple(str(rule) for rule in sorted(self.rules, key=lambda rule: rule.passed))
 
 
+def _readable(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() and abs(value) > 1 else f"{value:.3f}"
+
+
 def anomaly_gate(
     *,
     rows: int,
@@ -62,12 +69,15 @@ def anomaly_gate(
     balanced: float,
     min_accuracy: float,
     majority_accuracy: float,
-    rival_balanced: float,
+    warmup_balanced: float,
+    pr_auc: float,
+    robust_z_pr_auc: float,
 ) -> GateDecision:
     """Judge an anomaly classifier on its test days.
 
     Accuracy alone would let a model pass that calls every bar ordinary, so the class-balanced accuracy has to reach
-    the same mark, and to beat the robust z-score rule.
+    the same mark. The naive rivals are the most frequent class, the warm-up rules that the model would replace, and
+    the largest robust z-score of the bar.
 
     Args:
         rows: training rows.
@@ -76,7 +86,9 @@ def anomaly_gate(
         balanced: mean recall of the classes.
         min_accuracy: ``MODEL_QUALITY_THRESHOLD_ACCURACY``.
         majority_accuracy: of always naming the most frequent class.
-        rival_balanced: balanced accuracy of the robust z-score rule.
+        warmup_balanced: balanced accuracy of the warm-up rules.
+        pr_auc: average precision of the anomaly score.
+        robust_z_pr_auc: average precision of the largest robust z-score.
     """
     return GateDecision(
         (
@@ -84,7 +96,8 @@ def anomaly_gate(
             GateRule("accuracy", accuracy, min_accuracy),
             GateRule("accuracy_over_majority", accuracy, majority_accuracy, strict=True),
             GateRule("balanced_accuracy", balanced, min_accuracy),
-            GateRule("balanced_accuracy_over_robust_z", balanced, rival_balanced, strict=True),
+            GateRule("balanced_accuracy_over_warmup_rules", balanced, warmup_balanced, strict=True),
+            GateRule("pr_auc_over_robust_z", pr_auc, robust_z_pr_auc, strict=True),
         )
     )
 
@@ -118,6 +131,7 @@ def direction_gate(
     )
     return GateDecision(
         (
+            GateRule("test_days", float(len(np.unique(blocks))), float(MIN_DIRECTION_DAYS)),
             GateRule("balanced_accuracy_lower_bound", low, 1.0 / classes, strict=True),
             GateRule("side_accuracy_lower_bound", side, 0.5, strict=True),
         )

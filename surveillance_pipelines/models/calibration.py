@@ -10,26 +10,29 @@ from surveillance_pipelines.models.scoring import THRESHOLD
 
 Floats = npt.NDArray[np.float64]
 
-ALERTS_PER_SYMBOL_DAY: Final = 1.0
+ALERTS_PER_SYMBOL_DAY: Final = 1.5
 """Alerts that a person accepts for one symbol on one ordinary day, both detectors together."""
 
 BARS_PER_DAY: Final = 390
 """Minutes of a regular session: the day of the budget, whatever the hours of the instrument."""
 
-DETECTOR_RATE: Final = ALERTS_PER_SYMBOL_DAY / 2 / BARS_PER_DAY
-"""Part of ordinary bars on which each of the two detectors may alert."""
+CLASSIFIER_RATE: Final = 0.6 * ALERTS_PER_SYMBOL_DAY / BARS_PER_DAY
+AUTOENCODER_RATE: Final = 0.4 * ALERTS_PER_SYMBOL_DAY / BARS_PER_DAY
+"""Part of ordinary bars on which each detector may alert: more of the budget goes to the one that can name a kind."""
 
 _TAIL: Final = 0.02
 """Part of the errors that shows how fast the tail falls."""
 
-_DECADES: Final = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
+_COUNTED: Final = (0.5, 0.3, 0.2, 0.1, 0.05)
+_EXTRAPOLATED: Final = (_TAIL, 0.01, 0.005, 0.002, *(AUTOENCODER_RATE ** (k / 8) for k in range(8, 17)))
+"""Probabilities of being beyond, at the knots of the map: read off the errors, or off the tail fitted to them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorCalibration:
     """Knots of the map from reconstruction error to a score of 0..1, straight lines between; both strictly ascending.
 
-    0.5 is where an ordinary bar is beyond with probability ``DETECTOR_RATE``, 1 where with its square.
+    0.5 is where an ordinary bar is beyond with probability ``AUTOENCODER_RATE``, 1 where with its square.
     """
 
     error: Floats
@@ -54,15 +57,13 @@ def calibrate_error(errors: Floats) -> ErrorCalibration:
     logs = np.log(np.maximum(errors, 1e-12))
     start = float(np.quantile(logs, 1.0 - _TAIL))
     tail = max(float(np.mean(np.maximum(logs[logs >= start] - start, 0.0))), 1e-3)
-    body = [p for p in _DECADES if p > _TAIL]
-    beyond = [p for p in _DECADES if p <= _TAIL] + [DETECTOR_RATE ** (k / 8) for k in range(8, 17)]
-    beyond = [p for p in beyond if p <= _TAIL]
-    knots = [float(np.quantile(logs, 1.0 - p)) for p in body] + [start + tail * np.log(_TAIL / p) for p in beyond]
-    score = [THRESHOLD * np.log(p) / np.log(DETECTOR_RATE) for p in (*body, *beyond)]
+    knots = [float(np.quantile(logs, 1.0 - p)) for p in _COUNTED]
+    knots += [start + tail * float(np.log(_TAIL / p)) for p in _EXTRAPOLATED]
+    score = [THRESHOLD * np.log(p) / np.log(AUTOENCODER_RATE) for p in (*_COUNTED, *_EXTRAPOLATED)]
     return _strictly_ascending(np.exp([-np.inf, *knots]), np.array([0.0, *score]))
 
 
-def budget_threshold(scores: Floats, rate: float = DETECTOR_RATE) -> float:
+def budget_threshold(scores: Floats, rate: float = CLASSIFIER_RATE) -> float:
     """Return the score that a part ``rate`` of ordinary bars exceeds, kept off 0 and 1.
 
     Args:

@@ -165,11 +165,15 @@ class Scorer:
             direction_ready=self._direction_ready,
         )
 
-    def _directions(self, features: Floats) -> Floats:
-        if not self._direction_ready:
-            return momentum_probabilities(features, self._view_columns)
+    def model_directions(self, features: Floats) -> Floats:
+        """Return the direction model's own probabilities, float64[n, 3], whether or not it has passed its gate."""
         inputs = pad_rows(features, MIN_BATCH_ROWS)[:, self._columns]
         return run_model(self._direction, inputs.astype(np.float32))[: len(features)]
+
+    def _directions(self, features: Floats) -> Floats:
+        if self._direction_ready:
+            return self.model_directions(features)
+        return momentum_probabilities(features, self._view_columns)
 
 
 def explanation(scores: Scores, i: int) -> dict[str, Any]:

@@ -18,14 +18,10 @@ from surveillance_pipelines.evaluation.splits import FRACTIONS, PURGE_BARS, assi
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.hashing import sha256_bytes, sha256_json
-from surveillance_pipelines.market.injection import plant
-from surveillance_pipelines.market.injection_plan import plan_injections
 from surveillance_pipelines.models.direction import HORIZON_MINUTES, forward_returns
+from surveillance_pipelines.models.planted_bars import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
 from surveillance_pipelines.models.scoring import NORMAL
 from surveillance_pipelines.models.training_data import ROW_COLUMNS, TrainingSet
-
-ECHO_BARS: Final = 60
-"""Bars after a planted anomaly whose windows still hold it: neither ordinary nor anomalous, so they get no label."""
 
 MIN_HISTORY_BARS: Final = 60
 """Bars of a symbol before the first that is judged: earlier, the volatility that most features are scaled by is
@@ -48,7 +44,7 @@ def build_training_set(
     first: date,
     last: date,
     seed: int,
-    per_symbol_day: float = 6.0,
+    per_symbol_day: float = 12.0,
     view: FeatureView = CORE_V1,
 ) -> TrainingSet:
     """Return feature rows of the days ``first`` to ``last`` with labels, splits and forward returns.
@@ -70,11 +66,11 @@ def build_training_set(
     splits = assign_splits(bars.filter(pl.col("date") >= first).select("symbol", "date", "bar_start"))
     copies = max(1, int(np.ceil(per_symbol_day / MAX_PER_COPY)))
     parts = [_original_rows(bars, sessions, splits, view)]
-    for copy in range(1, copies + 1):
-        rows = _planted_rows(
-            bars, sessions, splits, view, per_symbol_day=per_symbol_day / copies, seed=seed * 1_000 + copy
-        )
-        parts.append(_thinned(rows, seed * 1_000 + copy).with_columns(replica=pl.lit(copy, pl.Int32)))
+    plans = plan_copies(bars, sessions, copies=copies, per_symbol_day=per_symbol_day / copies, seed=seed)
+    for copy, plan in enumerate(plans, start=1):
+        features = planted_features(bars, plan, sessions, seed=seed * SEED_STRIDE + copy, view=view)
+        rows = features.with_columns(replica=pl.lit(copy), forward_return=pl.lit(None, pl.Float64))
+        parts.append(_thinned(_placed(rows, bars, splits), seed * SEED_STRIDE + copy))
     params = {
         "first": first.isoformat(),
         "last": last.isoformat(),
@@ -87,27 +83,6 @@ def build_training_set(
     return TrainingSet(frame=frame, view=view.name, params=params, fingerprint=_fingerprint(bars, params))
 
 
-def planted_features(
-    bars: pl.DataFrame, plan: pl.DataFrame, sessions: SessionTable, *, seed: int, view: FeatureView = CORE_V1
-) -> pl.DataFrame:
-    """Return feature rows of bars with the anomalies of a plan in them, and each bar's label.
-
-    Returns:
-        the features of every day of ``bars``, with ``label`` (a kind, ``normal``, or null within ``ECHO_BARS`` after
-        an anomaly), ``anomaly_id`` and ``severity``.
-    """
-    injected = plant(bars, plan, seed)
-    # What a bar was served with belongs to the bars as they were; the planted market has another mean return.
-    cleared = injected.bars.with_columns(market_return=pl.lit(None, pl.Float64), market_peers=pl.lit(None, pl.Int32))
-    features = features_of_days(cleared, cleared["date"].unique().to_list(), sessions, view)
-    labelled = features.join(injected.labels, on=["symbol", "bar_start"], how="left", maintain_order="left")
-    since = pl.int_range(pl.len()) - pl.when(pl.col("kind").is_not_null()).then(pl.int_range(pl.len())).forward_fill()
-    echo = (since.over("symbol") <= ECHO_BARS).fill_null(value=False)
-    return labelled.with_columns(
-        label=pl.when(pl.col("kind").is_not_null()).then("kind").when(~echo).then(pl.lit(NORMAL))
-    )
-
-
 def _original_rows(bars: pl.DataFrame, sessions: SessionTable, splits: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
     features = features_of_days(bars, splits["date"].unique().to_list(), sessions, view)
     returns = features.with_columns(forward_return=forward_returns(features, HORIZON_MINUTES))
@@ -118,20 +93,6 @@ def _original_rows(bars: pl.DataFrame, sessions: SessionTable, splits: pl.DataFr
         replica=pl.lit(0, pl.Int32),
     )
     return _placed(rows, bars, splits)
-
-
-def _planted_rows(
-    bars: pl.DataFrame,
-    sessions: SessionTable,
-    splits: pl.DataFrame,
-    view: FeatureView,
-    *,
-    per_symbol_day: float,
-    seed: int,
-) -> pl.DataFrame:
-    plan = plan_injections(bars, per_symbol_day=per_symbol_day, seed=seed, sessions=sessions)
-    rows = planted_features(bars, plan, sessions, seed=seed, view=view)
-    return _placed(rows.with_columns(forward_return=pl.lit(None, pl.Float64)), bars, splits)
 
 
 def _placed(rows: pl.DataFrame, bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:

@@ -47,7 +47,7 @@ RULES: Final = (
     Rule("pump_and_dump", (("round_trip_30", 3.0), ("return_z_15", 2.0))),
     Rule("marking_the_close", (("return_z", 5.0), ("volume_z", 3.0)), last_minutes=10.0),
     Rule("momentum_ignition", (("return_z_5", 6.0), ("volume_z_5", 2.0))),
-    Rule("cross_symbol_divergence", (("divergence_z_15", 6.0),)),
+    Rule("cross_symbol_divergence", (("divergence_z_15", 9.0), ("return_z_15", 4.0))),
 )
 
 
@@ -88,7 +88,7 @@ class WarmupScorer:
             autoencoder_score=np.zeros(len(score)),
             classifier_score=score,
             labels=(NORMAL, *ANOMALY_KINDS),
-            probabilities=_probabilities(points, score),
+            probabilities=_probabilities(best, score),
             feature_names=CORE_V1.columns,
             top_features=top,
             top_shares=shares,
@@ -123,9 +123,10 @@ def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
     return evidence
 
 
-def _probabilities(points: Floats, score: Floats) -> Floats:
-    """Return a distribution over normal and the kinds: the strongest rule's points, split by the rules' points."""
-    total = np.add.accumulate(points, axis=1)[:, -1:]
-    shares = np.divide(points, total, out=np.zeros_like(points), where=total > 0)
-    ordered = shares[:, [[rule.kind for rule in RULES].index(kind) for kind in ANOMALY_KINDS]]
-    return np.column_stack([1.0 - score, ordered * score[:, None]])
+def _probabilities(best: npt.NDArray[np.intp], score: Floats) -> Floats:
+    """Return a distribution over normal and the kinds that knows two of them: the strongest rule's kind, and normal."""
+    columns = np.array([1 + ANOMALY_KINDS.index(rule.kind) for rule in RULES])
+    probabilities = np.zeros((len(score), 1 + len(ANOMALY_KINDS)))
+    probabilities[np.arange(len(score)), columns[best]] = score
+    probabilities[:, 0] = 1.0 - score
+    return probabilities

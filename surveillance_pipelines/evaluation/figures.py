@@ -1,0 +1,36 @@
+"""The common ground of all pictures: matplotlib without global state, PNG bytes out, one palette."""
+
+import io
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+BLUE: Final = "#2b6ca3"
+ORANGE: Final = "#d9722b"
+GREEN: Final = "#3a8f5c"
+GREY: Final = "#8a8f98"
+PALE: Final = "#c9d3de"
+KIND_COLOURS: Final = (
+    "#d9722b", "#3a8f5c", "#8e5ea2", "#c0392b", "#b8860b", "#16a0a0", "#d45087", "#5d6d7e", "#7a9a01", "#111111",
+)  # fmt: skip
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure (inches) and its axes, in reading order, with light grids."""
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(rows, columns, n + 1) for n in range(rows * columns)]
+    for one in axes:
+        one.grid(visible=True, color="#e6e9ee", linewidth=0.8)
+        one.set_axisbelow(True)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as PNG bytes, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
