@@ -1,0 +1,217 @@
+"""Embedded services as processes: started once, shared, restarted, and gone when nobody needs them."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage.database import connect
+from surveillance_pipelines.storage.embedded import (
+    EmbeddedServices,
+    EmbeddedServicesError,
+    ensure_services,
+    hold,
+    read_services,
+    release,
+    stop_services,
+)
+from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome
+from surveillance_pipelines.storage.supervisor import LINGER_SECONDS
+from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from surveillance_pipelines.storage.embedded import ensure_services
+from surveillance_pipelines_tests.storage_fixtures import service_settings
+found = ensure_services(service_settings(Path(sys.argv[1])))
+print(found.supervisor.pid, found.postgres.pid, found.queue.pid, flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.fixture
+def home_settings(tmp_path: Path) -> Iterator[Settings]:
+    """A home of its own; its path is longer than a socket's may be, below pytest's private folder (mode 700)."""
+    settings = service_settings(tmp_path / ("a_long_name_" * 10) / "home")
+    yield settings
+    stop_services(settings)
+    release(settings)
+
+
+def test_ensure_services_two_concurrent_starters_share_one_server(home_settings: Settings) -> None:
+    holders = [_start_holder(home_settings) for _ in range(2)]
+    try:
+        lines = [_first_line(holder) for holder in holders]
+    finally:
+        for holder in holders:
+            _kill(holder)
+    assert lines[0] == lines[1]
+    assert len(lines[0].split()) == 3
+
+
+def test_services_killed_holder_leaves_no_process(home_settings: Settings) -> None:
+    holder = _start_holder(home_settings)
+    pids = [int(pid) for pid in _first_line(holder).split()]
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    _kill(holder)
+    assert _becomes_true(lambda: not any(psutil.pid_exists(pid) for pid in pids), LINGER_SECONDS + 15)
+    assert read_services(home_settings.surveillance_home) is None
+    assert _postgres_processes(home_settings.surveillance_home) == []
+
+
+def test_services_restarted_find_rows_and_messages_at_the_same_addresses(home_settings: Settings) -> None:
+    first = ensure_services(home_settings)
+    with connect(first.server_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE kept")
+    queue = sqs_client(first.queue_endpoint)
+    queue.create_queue(QueueName="kept.fifo", Attributes={"FifoQueue": "true"})
+    url = queue.get_queue_url(QueueName="kept.fifo")["QueueUrl"]
+    queue.send_message(QueueUrl=url, MessageBody="tick", MessageGroupId="A", MessageDeduplicationId="1")
+    assert stop_services(home_settings)
+    assert not stop_services(home_settings)
+
+    second = ensure_services(home_settings)
+    assert second.supervisor != first.supervisor
+    assert (second.server_url, second.queue_endpoint) == (first.server_url, first.queue_endpoint)
+    with connect(second.server_url) as connection:
+        assert connection.execute("SELECT 1 FROM pg_database WHERE datname = 'kept'").fetchone() == (1,)
+    assert [message["Body"] for message in queue.receive_message(QueueUrl=url)["Messages"]] == ["tick"]
+
+
+def test_ensure_services_after_killed_supervisor_takes_its_services_over(home_settings: Settings) -> None:
+    first = ensure_services(home_settings)
+    os.kill(first.supervisor.pid, signal.SIGKILL)
+    assert _becomes_true(lambda: not first.supervisor.is_alive(), 5)
+    assert read_services(home_settings.surveillance_home) is None
+    second = ensure_services(home_settings)
+    assert second == replace(first, supervisor=second.supervisor)
+    assert second.supervisor != first.supervisor
+
+
+def test_stop_services_after_killed_supervisor_stops_what_it_left(home_settings: Settings) -> None:
+    services = ensure_services(home_settings)
+    os.kill(services.supervisor.pid, signal.SIGKILL)
+    assert stop_services(home_settings)
+    assert not any(process.is_alive() for process in (services.supervisor, services.postgres, services.queue))
+
+
+@pytest.mark.parametrize("service", ["postgres", "queue"])
+def test_services_killed_one_is_started_again_at_its_address(home_settings: Settings, service: str) -> None:
+    first = ensure_services(home_settings)
+    victim: ProcessId = getattr(first, service)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert _becomes_true(lambda: _is_whole(home_settings, victim), 20)
+    second = read_services(home_settings.surveillance_home)
+    assert second is not None
+    assert second.supervisor == first.supervisor
+    assert (second.server_url, second.queue_endpoint) == (first.server_url, first.queue_endpoint)
+    connect(second.server_url).close()
+    sqs_client(second.queue_endpoint).list_queues()
+
+
+@pytest.mark.requirement("SEC-09")
+def test_services_listen_on_loopback_only_and_ask_for_the_password(home_settings: Settings) -> None:
+    services = ensure_services(home_settings)
+    listening = [
+        connection.laddr.ip
+        for process in (services.postgres, services.queue)
+        for connection in psutil.Process(process.pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening == ["127.0.0.1", "127.0.0.1"]
+    password = services.server_url.split(":")[2].split("@")[0]
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        connect(services.server_url.replace(password, "guess"))
+    with pytest.raises(psycopg.OperationalError, match=r"no pg_hba\.conf entry"):
+        connect(services.server_url.replace("surveillance:", "postgres:"))
+    with connect(services.server_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("COPY (SELECT 1) TO PROGRAM 'cat'")
+
+
+def test_services_json_and_data_are_the_owners_alone(home_settings: Settings) -> None:
+    ensure_services(home_settings)
+    home = ServiceHome(home_settings.surveillance_home)
+    assert stat.S_IMODE(home.record.stat().st_mode) == 0o600
+    assert stat.S_IMODE((home.embedded / "postgres.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.postgres.stat().st_mode) == 0o700
+    assert stat.S_IMODE(home.queue.stat().st_mode) == 0o700
+
+
+def test_ensure_services_leaves_permissions_of_parent_folders_alone(home_settings: Settings) -> None:
+    before = {parent: parent.stat().st_mode for parent in home_settings.surveillance_home.parents if parent.exists()}
+    ensure_services(home_settings)
+    assert {parent: parent.stat().st_mode for parent in before} == before
+
+
+def test_ensure_services_broken_data_folder_says_what_the_log_says(home_settings: Settings) -> None:
+    home = ServiceHome(home_settings.surveillance_home)
+    home.prepare()
+    home.postgres.mkdir(mode=0o700)
+    (home.postgres / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(EmbeddedServicesError, match=r"DATABASE_URL") as refused:
+        ensure_services(home_settings)
+    assert "postgres" in str(refused.value)
+
+
+def test_hold_end_of_the_block_lets_go(home_settings: Settings) -> None:
+    home = ServiceHome(home_settings.surveillance_home)
+    with hold(home_settings):
+        assert home.live_holders() == [os.getpid()]
+    assert home.live_holders() == []
+
+
+def test_live_holders_later_process_with_the_same_number_does_not_count(tmp_path: Path) -> None:
+    home = ServiceHome(tmp_path)
+    home.prepare()
+    home.register(os.getpid())
+    file = home.holders / str(os.getpid())
+    file.write_text(f'{{"pid": {os.getpid()}, "started": 1.0}}')
+    assert home.live_holders() == []
+    assert not file.exists()
+
+
+def _start_holder(settings: Settings) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _HOLDER, str(settings.surveillance_home)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _first_line(holder: subprocess.Popen[str]) -> str:
+    assert holder.stdout is not None
+    return holder.stdout.readline()
+
+
+def _kill(holder: subprocess.Popen[str]) -> None:
+    holder.kill()
+    holder.communicate()
+
+
+def _is_whole(settings: Settings, without: ProcessId) -> bool:
+    found: EmbeddedServices | None = read_services(settings.surveillance_home)
+    return found is not None and without not in (found.postgres, found.queue)
+
+
+def _becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
+    waited = 0.0
+    while waited < seconds and not condition():
+        SYSTEM_CLOCK.sleep(0.05)
+        waited += 0.05
+    return condition()
+
+
+def _postgres_processes(home: Path) -> list[int]:
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(home) in part for part in process.info["cmdline"] or ())
+    ]
