@@ -51,7 +51,10 @@ def heading(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
     """Print a table; cells that are not text are shown by ``cell``."""
-    shown = Table(title=escape(title) if title else None, title_justify="left", title_style="bold", header_style="bold")
+    if title:
+        # Above the table and not in it: a narrow table would break its title into pieces.
+        console().print(f"[bold]{escape(title)}[/bold]")
+    shown = Table(header_style="bold")
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:

@@ -11,13 +11,13 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one asset check."""
+    """The result of one asset check; ``said`` is its own description of it."""
 
     asset: str
     name: str
     passed: bool
     blocking: bool
-    metadata: dict[str, Any]
+    said: str
 
 
 @dataclass
@@ -65,24 +65,19 @@ class RunWatch:
             self.done.append(str(event.step_key))
         if event.is_step_failure:
             self.errors.append(f"{event.step_key}: {_root_cause(event.step_failure_data.error)}")
-        elif event.is_run_failure and event.job_failure_data.error:
+        elif event.is_run_failure and event.job_failure_data.error and not self.errors:
+            # After a failed step the run only repeats what the step said.
             self.errors.append(_root_cause(event.job_failure_data.error))
         elif event.is_step_materialization:
             made = event.step_materialization_data.materialization
             self.materialized[made.asset_key.to_user_string()] = plain(made.metadata)
-        elif event.is_asset_check_evaluation:
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             self._take_check(event.asset_check_evaluation_data)
 
-    def _take_check(self, result: Any) -> None:
-        severity = getattr(result.severity, "value", str(result.severity))
+    def _take_check(self, result: "dg.AssetCheckEvaluation") -> None:
+        asset = result.asset_key.to_user_string()
         self.checks.append(
-            Check(
-                asset=result.asset_key.to_user_string(),
-                name=result.check_name,
-                passed=result.passed,
-                blocking=bool(getattr(result, "blocking", None)) or severity == "ERROR",
-                metadata=plain(result.metadata),
-            )
+            Check(asset, result.check_name, result.passed, bool(result.blocking), result.description or "")
         )
 
 

@@ -2,23 +2,55 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Final
 
 from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.dagster_runs import run_job
+
+_GATE: Final = "model_evaluation"
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a training ended; ``version`` is None when no bundle was registered."""
+    """How a training ended.
+
+    Attributes:
+        run_id: of the Dagster run.
+        promoted: whether its bundle is champion now.
+        reasons: every rule of the gates in words, those that fail first.
+        version: number of the bundle.
+        metrics: name → value on the held-out days.
+        seconds: the run took.
+    """
 
     run_id: str
     promoted: bool
     reasons: list[str]
     version: int | None
-    metrics: dict[str, Any]
+    metrics: dict[str, float]
     seconds: float
 
 
 def train_range(platform: Platform, first: date, last: date, *, seed: int) -> Training:
-    """Train, evaluate and, if the gate agrees, promote, in one run over the days between two dates."""
-    raise NotImplementedError
+    """Train, evaluate and, if the gate agrees, promote, in one run over the days between two dates.
+
+    A gate that refuses is an answer and no error; what keeps the run from being judged at all is one.
+
+    Raises:
+        CommandError: if the run failed before the gate could decide, or after it had agreed.
+    """
+    config = {"first_day": first.isoformat(), "last_day": last.isoformat(), "seed": seed}
+    outcome = run_job(platform, "training_job", tags={}, run_config={"ops": {"training_set": {"config": config}}})
+    gate = sorted((check for check in outcome.checks if check.asset == _GATE), key=lambda check: check.passed)
+    refused = any(not check.passed and check.blocking for check in gate)
+    if not refused:
+        outcome.require_success("training_job")
+    measured = outcome.materialized.get(_GATE, {})
+    return Training(
+        run_id=outcome.run_id,
+        promoted="champion" in outcome.materialized,
+        reasons=[f"{check.name}: {check.said}" for check in gate],
+        version=measured.get("version"),
+        metrics={name: value for name, value in measured.items() if isinstance(value, float)},
+        seconds=outcome.seconds,
+    )
