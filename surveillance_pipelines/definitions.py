@@ -9,13 +9,13 @@ import dagster as dg
 from surveillance_pipelines.defs import operations
 from surveillance_pipelines.defs.anomalies import assets as anomaly_assets
 from surveillance_pipelines.defs.anomalies.jobs import scoring_job
+from surveillance_pipelines.defs.anomalies.schedules import daily_scoring_schedule
 from surveillance_pipelines.defs.bars import assets as bar_assets
 from surveillance_pipelines.defs.bars import checks as bar_checks
-from surveillance_pipelines.defs.bars import reference, sources
+from surveillance_pipelines.defs.bars import reference, sources, yahoo
 from surveillance_pipelines.defs.bars.jobs import market_data_job
 from surveillance_pipelines.defs.bars.schedules import daily_bars_schedule
 from surveillance_pipelines.defs.features import assets as feature_assets
-from surveillance_pipelines.defs.features import checks as feature_checks
 from surveillance_pipelines.defs.models import assets as model_assets
 from surveillance_pipelines.defs.models import checks as model_checks
 from surveillance_pipelines.defs.models.jobs import training_job
@@ -25,9 +25,11 @@ from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
 from surveillance_pipelines.defs.serving.jobs import drain_job
-from surveillance_pipelines.defs.serving.sensors import market_queue_sensor
+from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.defs.signals import assets as signal_assets
 from surveillance_pipelines.settings import Settings
+
+_settings = Settings()
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
@@ -35,6 +37,7 @@ defs = dg.Definitions(
             sources,
             reference,
             bar_assets,
+            yahoo,
             feature_assets,
             model_assets,
             anomaly_assets,
@@ -42,10 +45,15 @@ defs = dg.Definitions(
             serving_assets,
         ]
     ),
-    asset_checks=dg.load_asset_checks_from_modules([bar_checks, feature_checks, model_checks, serving_checks]),
+    asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks]),
     jobs=[market_data_job, scoring_job, training_job, drain_job],
-    sensors=[market_queue_sensor, model_drift_sensor, operations.run_failure_sensor],
-    schedules=[daily_bars_schedule, *retraining_schedules(Settings().model_retraining_schedule)],
+    sensors=[
+        queue_sensor(_settings.sqs_polling_interval),
+        yahoo_fallback_sensor,
+        model_drift_sensor,
+        operations.run_failure_sensor,
+    ],
+    schedules=[daily_bars_schedule, daily_scoring_schedule, *retraining_schedules(_settings.model_retraining_schedule)],
     resources={"platform": PlatformResource()},
     # One process per run: the assets are small, and a process per step would import everything again each time.
     executor=dg.in_process_executor,

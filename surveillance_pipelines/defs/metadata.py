@@ -1,7 +1,8 @@
 """Metadata of materializations: row counts, table schemas, date ranges and pictures."""
 
 import base64
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -46,12 +47,14 @@ def counts_table(rows: list[dict[str, str | int | float | bool]]) -> dg.TableMet
     return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
 
 
-def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """Return a PNG as an inline picture.
+def value_counts(name: str, values: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
+    """Return one metadata entry that counts values, most frequent first; none if there are no values."""
+    rows = [{"value": value, "count": count} for value, count in Counter(values).most_common()]
+    return {name: counts_table(rows)} if rows else {}
 
-    Raises:
-        ValueError: if it is too large to be kept in the event log.
-    """
+
+def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """Return a PNG as an inline picture; in place of one too large for the event log, a line that says so."""
     if len(png) > MAX_PLOT_BYTES:
-        raise ValueError(f"expected a plot of at most {MAX_PLOT_BYTES} bytes, was {len(png)}: {title}")
+        return dg.MetadataValue.md(f"{title}: left out, {len(png):,} bytes are too many for the event log")
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")

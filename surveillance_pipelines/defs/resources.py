@@ -5,6 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
+from pydantic import Field
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
 from surveillance_pipelines.settings import Settings
@@ -30,9 +31,11 @@ class PlatformResource(dg.ConfigurableResource):
     process. Definitions therefore load with no credentials, no database and no network.
     """
 
+    env_file: str = Field(default=".env", description="File of settings beside the environment; empty for none.")
+
     @property
     def settings(self) -> Settings:
-        return Settings()
+        return Settings(_env_file=self.env_file or None)  # pyright: ignore[reportCallIssue]
 
     @property
     def clock(self) -> Clock:

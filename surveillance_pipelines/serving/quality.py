@@ -7,12 +7,28 @@ from typing import Any, Final
 import polars as pl
 import psycopg
 
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+
 _BALANCE: Final = """
     SELECT (SELECT count(*) FROM ops.inbox),
            (SELECT count(*) FROM ops.inbox LEFT JOIN ops.ledger USING (message_id) WHERE ledger.message_id IS NULL),
            (SELECT count(*) FROM ops.ledger LEFT JOIN ops.inbox USING (message_id) WHERE inbox.message_id IS NULL),
            (SELECT coalesce(jsonb_object_agg(outcome, messages), '{}')
             FROM (SELECT outcome, count(*) AS messages FROM ops.ledger GROUP BY outcome) AS counted)
+"""
+
+_UNPUBLISHED: Final = "SELECT count(*), min(created_at) FROM ops.outbox WHERE published_at IS NULL"
+
+_REFUSED: Final = """
+    SELECT coalesce(sum(rows_in), 0)::bigint, coalesce(sum(rows_dead), 0)::bigint
+    FROM surveillance.ingestion_runs WHERE source = %s
+"""
+
+_REPEATED: Final = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM surveillance.anomalies GROUP BY alert_id, alert_status, bundle_hash, config_hash, feature_view
+        HAVING count(*) > 1
+    ) AS repeated
 """
 
 
@@ -46,6 +62,33 @@ def balance(connection: psycopg.Connection[Any]) -> Balance:
     row = connection.execute(_BALANCE).fetchone()
     assert row is not None
     return Balance(*row)
+
+
+def dead_letter_codes(connection: psycopg.Connection[Any], *, source: str) -> dict[str, int]:
+    """Return code → refused inputs of a source, most frequent first."""
+    rows = connection.execute(
+        "SELECT code, count(*) FROM ops.dead_letters WHERE source = %s GROUP BY code ORDER BY 2 DESC", (source,)
+    )
+    return dict(rows.fetchall())
+
+
+def unpublished_since(connection: psycopg.Connection[Any], clock: Clock = SYSTEM_CLOCK) -> tuple[int, float]:
+    """Return how many output messages wait, and for how many seconds the oldest has waited; 0 for none."""
+    count, oldest = connection.execute(_UNPUBLISHED).fetchone() or (0, None)
+    return count, 0.0 if oldest is None else (now(clock) - oldest).total_seconds()
+
+
+def refused_share(connection: psycopg.Connection[Any], source: str) -> tuple[int, float]:
+    """Return how many rows a source of bars has given over all visits, and which part was refused."""
+    rows, refused = connection.execute(_REFUSED, (source,)).fetchone() or (0, 0)
+    return rows, refused / rows if rows else 0.0
+
+
+def repeated_alerts(connection: psycopg.Connection[Any]) -> int:
+    """Return how many alerts were opened, confirmed or retracted more than once by one model and configuration."""
+    row = connection.execute(_REPEATED).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def outside_unit_interval(scores: pl.DataFrame, columns: Sequence[str]) -> dict[str, int]:

@@ -108,6 +108,10 @@ class ModelRegistry:
         finally:
             self._client.set_terminated(tracked.run_id, status, clock.now_us() // 1000)
 
+    def run(self, run_id: str) -> TrackedRun:
+        """Return a run that has ended, to add an evaluation's figures and pictures to it."""
+        return TrackedRun(self._client, run_id)
+
     def register_bundle(self, bundle: Path, run_id: str, tags: Mapping[str, str] | None = None) -> int:
         """Keep a bundle's files with its run, make it the next model version, and return the version's number.
 

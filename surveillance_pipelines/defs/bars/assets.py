@@ -7,7 +7,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
 from surveillance_pipelines.defs.bars.checks import silence_result, uniqueness_result
-from surveillance_pipelines.defs.bars.partitions import DAYS, ONE_RUN, days_of_run, days_within
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, in_one_run
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -22,11 +22,11 @@ _COMMON: Final[dict[str, Any]] = {
     "kinds": {"polars", "deltalake"},
     "owners": OWNERS,
     "partitions_def": DAYS,
-    "backfill_policy": ONE_RUN,
     "tags": tags("warehouse", "lake"),
 }
 
 
+@in_one_run
 @dg.asset(
     **_COMMON,
     deps=["market_queue", "instruments"],
@@ -54,6 +54,7 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     )
 
 
+@in_one_run
 @dg.asset(
     **_COMMON,
     deps=["bars_landed", "yahoo_bars", "ticks", "trading_sessions"],
@@ -84,8 +85,7 @@ def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
     with platform.connect() as connection:
         live = read_live_bars(connection, first, last)
     resolved = resolve_bars(landed, live)
-    days = resolved.bars["date"].unique().sort().to_list()
-    version = platform.lake.write_days("bars_1m", resolved.bars, days=days)
+    version = platform.replace_days("bars_1m", resolved.bars, first, last)
     counts = {"duplicates": resolved.duplicates, "overruled": resolved.overruled}
     return dg.MaterializeResult(
         metadata=frame_metadata(resolved.bars, version=version) | counts,
@@ -101,6 +101,7 @@ def _resample_asset(timeframe: "Timeframe") -> dg.AssetsDefinition:
     check_name = f"{name}_are_unique"
     kept = "one bar per exchange session" if timeframe == "1d" else "bars are anchored to the session's opening"
 
+    @in_one_run
     @dg.asset(
         **_COMMON,
         name=name,
@@ -123,9 +124,8 @@ def _resample_asset(timeframe: "Timeframe") -> dg.AssetsDefinition:
         margin = timedelta(days=1)
         minutes = platform.lake.read("bars_1m", days=(first - margin, last + margin), schema=BAR_SCHEMA)
         longer = resample(minutes, timeframe, platform.session_table(first - margin, last + margin))
-        days = days_within(longer["date"].unique().to_list(), first, last)
-        frame = longer.filter(longer["date"].is_in(days))
-        version = platform.lake.write_days(name, frame, days=days)
+        frame = longer.filter(longer["date"].is_between(first, last))
+        version = platform.replace_days(name, frame, first, last)
         return dg.MaterializeResult(
             metadata=frame_metadata(frame, version=version), check_results=[uniqueness_result(check_name, frame)]
         )

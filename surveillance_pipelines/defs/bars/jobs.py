@@ -2,9 +2,7 @@
 
 import dagster as dg
 
-from surveillance_pipelines.defs.automation import OWNERS
 from surveillance_pipelines.defs.bars.assets import RESAMPLES
-from surveillance_pipelines.defs.bars.partitions import DAYS
 
 market_data_job = dg.define_asset_job(
     "market_data_job",
@@ -17,8 +15,6 @@ market_data_job = dg.define_asset_job(
         *(f"bars_{timeframe}" for timeframe in RESAMPLES),
         "features_core_v1",
     ),
-    partitions_def=DAYS,
     description="Ticks, the Yahoo fallback, 1-minute bars, resamples and features of a range of days, as one run.",
     tags={"surveillance/lane": "warehouse"},
-    owners=OWNERS,
 )

@@ -12,12 +12,14 @@ FIRST_DAY: Final = date(2008, 1, 1)
 DAYS: Final = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), end_offset=1)
 """UTC date of the bar's start. ``end_offset`` puts today in: a day is filled while it trades."""
 
-ONE_RUN: Final = dg.BackfillPolicy.single_run()
-"""A range of days is one run, which touches only the days that hold data."""
-
-
 _RANGE_START: Final = "dagster/asset_partition_range_start"
 _RANGE_END: Final = "dagster/asset_partition_range_end"
+
+
+def in_one_run(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """Make a range of days one run of the asset, whose body touches only the days that hold data."""
+    # As a parameter of the asset decorator the policy warns on every load.
+    return asset.with_attributes(backfill_policy=dg.BackfillPolicy.single_run())
 
 
 def days_of_run(context: dg.AssetExecutionContext) -> tuple[date, date]:

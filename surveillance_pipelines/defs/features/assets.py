@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
-from surveillance_pipelines.defs.bars.partitions import DAYS, ONE_RUN, days_of_run, days_within
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, days_within, in_one_run
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.features.checks import finiteness_result
 from surveillance_pipelines.defs.metadata import frame_metadata
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 TABLE: Final = "features_core_v1"
 
 
+@in_one_run
 @dg.asset(
     name=TABLE,
     group_name="features",
     kinds={"polars", "numba", "deltalake"},
     owners=OWNERS,
     partitions_def=DAYS,
-    backfill_policy=ONE_RUN,
     deps=["bars_1m", "trading_sessions"],
     freshness_policy=DAILY,
     tags=tags("warehouse", "lake") | {"surveillance/feature-view": "core_v1"},
@@ -58,6 +58,6 @@ def features_core_v1(context: dg.AssetExecutionContext, platform: PlatformResour
     days = days_within(bars["date"].unique().to_list(), first, last)
     sessions = platform.session_table(min(bars["date"].to_list(), default=first), last)
     frame = features_of_days(bars, days, sessions)
-    version = lake.write_days(TABLE, frame, days=days)
+    version = platform.replace_days(TABLE, frame, first, last)
     metadata = frame_metadata(frame, version=version, meanings=CORE_V1.descriptions)
     return dg.MaterializeResult(metadata=metadata, check_results=[finiteness_result(frame)])

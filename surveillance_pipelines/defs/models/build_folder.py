@@ -1,8 +1,10 @@
 """The folder through which the assets of one training run hand their files on: no pickle, nothing in memory."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -11,17 +13,19 @@ from surveillance_pipelines.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A bundle's place in the registry and on disk."""
+    """A bundle's place in the registry, in the database and on disk."""
 
-    version: int
+    version: int  # of the frozen folder v{version}
+    mlflow_version: int
     mlflow_run_id: str
     bundle_hash: str
     path: str
+    model_version_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class BuildFolder:
-    """``<models>/build/<run>/``: the training set, the bundle before it is frozen, and where it was registered."""
+    """``<models>/build/<run>/``: training set, bundle before it is frozen, pictures, and facts as small JSON files."""
 
     path: Path
 
@@ -37,17 +41,24 @@ class BuildFolder:
     def figures(self) -> Path:
         return self.path / "figures"
 
-    def save_figure(self, name: str, png: bytes) -> bytes:
-        """Keep a picture for the registry, and return it."""
+    def save_figures(self, pngs: Mapping[str, bytes]) -> None:
+        """Keep pictures for the registry."""
         self.figures.mkdir(parents=True, exist_ok=True)
-        (self.figures / f"{name}.png").write_bytes(png)
-        return png
+        for name, png in pngs.items():
+            (self.figures / f"{name}.png").write_bytes(png)
+
+    def save_facts(self, name: str, facts: dict[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / f"{name}.json").write_text(json.dumps(facts, indent=2))
+
+    def facts(self, name: str) -> dict[str, Any]:
+        return json.loads(self.require(self.path / f"{name}.json").read_text())
 
     def save_registration(self, registration: Registration) -> None:
-        (self.path / "registration.json").write_text(json.dumps(asdict(registration)))
+        self.save_facts("registration", asdict(registration))
 
     def registration(self) -> Registration:
-        return Registration(**json.loads(self.require(self.path / "registration.json").read_text()))
+        return Registration(**self.facts("registration"))
 
     def require(self, path: Path) -> Path:
         """Return a path that an earlier asset of the run has filled.

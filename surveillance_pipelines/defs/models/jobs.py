@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from surveillance_pipelines.defs.automation import OWNERS
-
 training_job = dg.define_asset_job(
     "training_job",
     selection=dg.AssetSelection.assets(
@@ -17,5 +15,4 @@ training_job = dg.define_asset_job(
     ),
     description="Build a training set, train the three models, freeze and judge the bundle, promote it if it passes.",
     tags={"surveillance/lane": "training"},
-    owners=OWNERS,
 )

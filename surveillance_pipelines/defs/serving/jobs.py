@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from surveillance_pipelines.defs.automation import OWNERS
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.reports import log_report
 
@@ -50,7 +49,6 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     # The sensor starts the next run by itself; a retry of Dagster's beside it would only wait for the lease.
     tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
     description="Serve one market queue: messages in, scored bars, anomalies and signals out, in milliseconds.",
-    owners=OWNERS,
 )
 def drain_job() -> None:
     drain_queue()

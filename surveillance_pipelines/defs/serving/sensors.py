@@ -16,6 +16,7 @@ from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, qu
 
 if TYPE_CHECKING:
     from surveillance_pipelines.contracts.queue import AwsCredentials
+    from surveillance_pipelines.market.availability import SourceDecision
     from surveillance_pipelines.market.queue import QueueClient
     from surveillance_pipelines.serving.queue_watch import QueueView
     from surveillance_pipelines.settings import Settings
@@ -39,7 +40,7 @@ class Market:
 
 
 def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
-    """Return the sensor over all queues.
+    """Return the sensor that starts drain runs.
 
     Args:
         interval_seconds: `SQS_POLLING_INTERVAL`, between two looks; Dagster's daemon looks every 5 s at most.
@@ -47,31 +48,65 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="market_queue_sensor",
-        jobs=[drain_job, market_data_job],
+        job_name=drain_job.name,
         minimum_interval_seconds=max(1, round(interval_seconds)),
         default_status=SENSORS_START,
-        description=(
-            "Starts a drain run for a queue that has messages and no run. Where a queue is silent or out of reach "
-            "while the market is open, asks Yahoo for the day instead."
-        ),
+        description="Starts a drain run for each queue that has messages, or unsent alerts, and no run.",
     )
     def market_queue_sensor(
         context: dg.SensorEvaluationContext, platform: PlatformResource
     ) -> dg.SensorResult | dg.SkipReason:
-        settings = platform.settings
-        now_us = platform.clock.now_us()
-        market = _market(platform, now_us)
-        views = _views(platform) if settings.use_sqs_data_source else []
-        requests = [_drain_request(view) for view in views if view.has_work and not _is_served(context, view)]
-        requests += _yahoo_requests(settings, views, market, platform, now_us)
-        sentences = [_sentence(view, settings, now_us, served=_is_served(context, view)) for view in views]
+        settings, now_us = platform.settings, platform.clock.now_us()
         if not settings.use_sqs_data_source:
-            sentences = ["the queue is not read: USE_SQS_DATA_SOURCE is false"]
-        text = "; ".join(part for part in (*sentences, market.note) if part)
+            return dg.SkipReason("the queue is not read: USE_SQS_DATA_SOURCE is false")
+        looks = [(view, _is_served(context, view)) for view in _views(platform)]
+        requests = [_drain_request(view) for view, served in looks if view.has_work and not served]
+        text = "; ".join(_sentence(view, settings, now_us, served=served) for view, served in looks)
         context.log.info(text)
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(text)
 
     return market_queue_sensor
+
+
+@dg.sensor(
+    job_name=market_data_job.name,
+    minimum_interval_seconds=60,
+    default_status=SENSORS_START,
+    description=(
+        "Asks Yahoo for the day, once per SQS_SILENCE_SECONDS, while the market is open and the queue is silent, out "
+        "of reach or switched off."
+    ),
+)
+def yahoo_fallback_sensor(
+    context: dg.SensorEvaluationContext, platform: PlatformResource
+) -> dg.SensorResult | dg.SkipReason:
+    settings, now_us = platform.settings, platform.clock.now_us()
+    market = _market(platform, now_us)
+    if not market.is_open:
+        return dg.SkipReason(market.note or "no market that is watched is open")
+    views = _views(platform) if settings.use_sqs_data_source else []
+    decision = _decide(settings, views, market, now_us)
+    context.log.info(decision.reason)
+    if not decision.is_fallback:
+        return dg.SkipReason(decision.reason)
+    span = int(now_us // (settings.sqs_silence_seconds * MICROSECONDS))
+    tags = {**range_tags(platform.today(), platform.today()), "surveillance/reason": decision.reason}
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"yahoo:{span}", tags=tags)])
+
+
+def _decide(settings: "Settings", views: list["QueueView"], market: Market, now_us: int) -> "SourceDecision":
+    from surveillance_pipelines.market.availability import decide_source, queue_is_silent
+
+    heard = [view.last_message_at for view in views if view.last_message_at is not None]
+    silent = queue_is_silent(
+        max(heard, default=None), now_us, settings.sqs_silence_seconds, market.is_open, opened_at=market.opened_at
+    )
+    return decide_source(
+        use_queue=settings.use_sqs_data_source,
+        fall_back=settings.fallback_to_yfinance,
+        reachable=any(view.unreachable is None for view in views),
+        silent=silent and not any(view.has_work for view in views),
+    )
 
 
 def _views(platform: PlatformResource) -> list["QueueView"]:
@@ -112,43 +147,9 @@ def _is_served(context: dg.SensorEvaluationContext, view: "QueueView") -> bool:
 def _drain_request(view: "QueueView") -> dg.RunRequest:
     # No run_key: Dagster would never start a second run for the same one, not even after a failure.
     return dg.RunRequest(
-        job_name=drain_job.name,
         run_config=dg.RunConfig(ops={"drain_queue": {"config": {"queue_url": view.queue_url}}}),
         tags={QUEUE_TAG: queue_tag(view.queue_url)},
     )
-
-
-def _yahoo_requests(
-    settings: "Settings", views: list["QueueView"], market: Market, platform: PlatformResource, now_us: int
-) -> list[dg.RunRequest]:
-    """Ask Yahoo for today, once per span of `SQS_SILENCE_SECONDS`, if no queue speaks while the market is open."""
-    from surveillance_pipelines.market.availability import decide_source, queue_is_silent
-
-    heard = [view.last_message_at for view in views if view.last_message_at is not None]
-    decision = decide_source(
-        use_queue=settings.use_sqs_data_source,
-        fall_back=settings.fallback_to_yfinance,
-        reachable=any(view.unreachable is None for view in views),
-        silent=not any(view.has_work for view in views)
-        and queue_is_silent(
-            max(heard, default=None),
-            now_us,
-            settings.sqs_silence_seconds,
-            market.is_open,
-            opened_at=market.opened_at,
-        ),
-    )
-    if not (decision.is_fallback and market.is_open):
-        return []
-    span = int(now_us // (settings.sqs_silence_seconds * MICROSECONDS))
-    today = platform.today()
-    return [
-        dg.RunRequest(
-            job_name=market_data_job.name,
-            run_key=f"yahoo:{span}",
-            tags={**range_tags(today, today), "surveillance/reason": decision.reason},
-        )
-    ]
 
 
 def _sentence(view: "QueueView", settings: "Settings", now_us: int, *, served: bool) -> str:

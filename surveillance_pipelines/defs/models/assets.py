@@ -1,0 +1,312 @@
+"""From bars to a champion: training set, three models, one frozen bundle, a verdict, a promotion."""
+
+import math
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+from pydantic import Field
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.defs.automation import OWNERS, WEEKLY, tags
+from surveillance_pipelines.defs.code_versions import code_version
+from surveillance_pipelines.defs.metadata import frame_metadata, picture, value_counts
+from surveillance_pipelines.defs.models.build_folder import build_folder
+from surveillance_pipelines.defs.models.checks import (
+    GATE_CHECKS,
+    TRAINING_CHECKS,
+    gate_results,
+    training_results,
+    training_set_result,
+)
+from surveillance_pipelines.defs.models.registration import freeze_and_register, record_verdict
+from surveillance_pipelines.defs.resources import PlatformResource
+
+if TYPE_CHECKING:
+    import polars as pl
+
+POOL: Final = "training"
+"""One training at a time; dagster.yaml sets the limit of pools."""
+
+_TRAINING_SOURCES: Final = (
+    "models/training.py", "models/autoencoder.py", "models/classifier.py", "models/direction.py", "models/boosting.py",
+    "models/export.py",
+)  # fmt: skip
+_COMMON: Final[dict[str, Any]] = {"group_name": "models", "owners": OWNERS}
+
+
+class TrainingSetConfig(dg.Config):
+    """Which days, and how they are disturbed."""
+
+    first_day: str = Field(default="", description="First UTC day, YYYY-MM-DD; empty for the first there is.")
+    last_day: str = Field(default="", description="Last UTC day, YYYY-MM-DD; empty for the newest there is.")
+    seed: int = Field(default=7, description="Of the planted anomalies and of every random choice of the training.")
+    anomalies_per_symbol_day: float = Field(
+        default=6.0, gt=0, description="Anomalies planted per symbol and day, over all copies of the bars."
+    )
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"polars", "parquet"},
+    deps=["bars_1m", "trading_sessions"],
+    pool=POOL,
+    tags=tags("training", "models"),
+    code_version=code_version("models/training_set.py", "market/injection.py", "features/kernel.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "training_rows_are_enough",
+            asset="training_set",
+            blocking=True,
+            description="The training split has at least MODEL_TRAINING_MIN_DATASET_SIZE labelled rows.",
+        )
+    ],
+)
+def training_set(
+    context: dg.AssetExecutionContext, config: TrainingSetConfig, platform: PlatformResource
+) -> dg.MaterializeResult:
+    """Feature rows of real bars and of copies with planted anomalies, split in time with a purge between."""
+    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.features.batch import with_history
+    from surveillance_pipelines.models.training_set import build_training_set
+
+    lake, version = platform.lake, platform.lake.version("bars_1m")
+    first, last = _days_to_train(config, lake.days("bars_1m"))
+
+    def read(since: date, until: date) -> "pl.DataFrame":
+        return lake.read("bars_1m", days=(since, until), schema=BAR_SCHEMA, version=version)
+
+    bars = with_history(read, first, last)
+    built = build_training_set(
+        bars,
+        platform.session_table(min(bars["date"].to_list(), default=first), last),
+        first=first,
+        last=last,
+        seed=config.seed,
+        per_symbol_day=config.anomalies_per_symbol_day,
+    )
+    folder = build_folder(context, platform.settings)
+    built.save(folder.training_set)
+    folder.save_facts("data", {"bars_1m_delta_version": version, "fingerprint": built.fingerprint})
+    return dg.MaterializeResult(
+        metadata={
+            **frame_metadata(built.frame),
+            **value_counts("labels", built.frame["label"].drop_nulls().to_list()),
+            **value_counts("splits", built.frame["split"].to_list()),
+            "bars_1m_delta_version": version,
+            "params": built.params,
+        },
+        check_results=[training_set_result(built, platform.settings)],
+        data_version=dg.DataVersion(built.fingerprint[:16]),
+    )
+
+
+def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, date]:
+    if not days:
+        raise dg.Failure("expected bars_1m to hold days to train on, found none: ingest bars and run market_data_job")
+    first = date.fromisoformat(config.first_day) if config.first_day else days[0]
+    last = date.fromisoformat(config.last_day) if config.last_day else days[-1]
+    return first, last
+
+
+@dg.multi_asset(
+    name="train_models",
+    specs=[
+        dg.AssetSpec(
+            "market_autoencoder",
+            deps=["training_set"],
+            description="Learns what ordinary bars look like; its reconstruction error is high where a bar is strange.",
+            kinds={"pytorch", "onnx"},
+            code_version=code_version(*_TRAINING_SOURCES),
+            tags=tags("training", "models"),
+            **_COMMON,
+        ),
+        dg.AssetSpec(
+            "market_classifier",
+            deps=["training_set", "market_autoencoder"],
+            description="Names the kind of an anomaly from the features and the autoencoder's error.",
+            kinds={"xgboost", "onnx"},
+            code_version=code_version(*_TRAINING_SOURCES),
+            tags=tags("training", "models"),
+            **_COMMON,
+        ),
+        dg.AssetSpec(
+            "market_direction",
+            deps=["training_set"],
+            description="SELL, HOLD or BUY for the next minutes; stays in warm-up until it beats a constant call.",
+            kinds={"xgboost", "onnx"},
+            code_version=code_version(*_TRAINING_SOURCES),
+            tags=tags("training", "models"),
+            **_COMMON,
+        ),
+    ],
+    check_specs=TRAINING_CHECKS,
+    pool=POOL,
+)
+def train_models(
+    context: dg.AssetExecutionContext, platform: PlatformResource
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Train scaler, autoencoder, classifier and direction model on one training set, and write their bundle."""
+    from surveillance_pipelines.evaluation.plots import training_figures
+    from surveillance_pipelines.models import training
+    from surveillance_pipelines.models.deadline import Deadline
+    from surveillance_pipelines.models.training_data import TrainingSet
+
+    folder, clock = build_folder(context, platform.settings), platform.clock
+    rows = TrainingSet.load(folder.require(folder.training_set))
+    began = clock.now_us()
+    trained = training.train_models(
+        rows,
+        seed=int(rows.params["seed"]),
+        deadline=Deadline.after(platform.settings.model_training_max_duration_seconds, clock),
+        progress=lambda stage, part: context.log.debug("%s: %.0f%%", stage, 100 * part),
+    )
+    bundle_hash = training.save_bundle(trained, folder.bundle)
+    seconds = (clock.now_us() - began) / MICROSECONDS
+    parameters = training.training_parameters(trained)
+    folder.save_facts("training", {"seconds": seconds, "parameters": parameters})
+    figures = training_figures(trained)
+    folder.save_figures(figures)
+    pictures = {
+        "market_autoencoder": ("losses", {"epochs": len(trained.autoencoder.validation_loss)}),
+        "market_classifier": ("classifier_importance", {"rounds": trained.classifier.model.rounds}),
+        "market_direction": ("direction_importance", {"rounds": trained.direction.rounds}),
+    }
+    for asset, (figure, facts) in pictures.items():
+        shared = {"bundle_hash": bundle_hash, "training_seconds": seconds, **facts}
+        yield dg.MaterializeResult(asset_key=asset, metadata={**shared, figure: picture(figures[figure], figure)})
+    yield from training_results(trained)
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"mlflow", "onnx"},
+    deps=["market_autoencoder", "market_classifier", "market_direction"],
+    pool=POOL,
+    tags=tags("training", "models"),
+    code_version=code_version("models/bundle.py", "storage/registry.py", "storage/model_store.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "bundle_is_intact",
+            asset="model_bundle",
+            blocking=True,
+            description="The frozen folder holds exactly the manifest's files with their hashes.",
+        )
+    ],
+)
+def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """One version: models, scaler, features and config as ONNX and JSON with a manifest, frozen and registered."""
+    from surveillance_pipelines.models.bundle import load_bundle
+
+    folder = build_folder(context, platform.settings)
+    registered = freeze_and_register(folder, platform, dagster_run_id=context.run_id)
+    bundle = load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)
+    files = [{"file": name, **facts} for name, facts in bundle.manifest["files"].items()]
+    return dg.MaterializeResult(
+        metadata={
+            "version": registered.version,
+            "bundle_hash": registered.bundle_hash,
+            "path": dg.MetadataValue.path(registered.path),
+            "mlflow_run_id": registered.mlflow_run_id,
+            "files": dg.MetadataValue.json(files),
+        },
+        check_results=[dg.AssetCheckResult(check_name="bundle_is_intact", passed=True)],
+        data_version=dg.DataVersion(registered.bundle_hash[:16]),
+    )
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"scikitlearn", "mlflow"},
+    deps=["model_bundle", "training_set"],
+    pool=POOL,
+    tags=tags("training", "postgresql"),
+    code_version=code_version("evaluation/report.py", "evaluation/gate.py", "evaluation/metrics.py"),
+    check_specs=GATE_CHECKS,
+)
+def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """The bundle judged on days that its training never saw, through the code that serves it, beside naive rivals."""
+    from surveillance_pipelines.evaluation.plots import evaluation_figures
+    from surveillance_pipelines.evaluation.report import evaluate
+    from surveillance_pipelines.models.bundle import load_bundle
+    from surveillance_pipelines.models.scoring import Scorer
+    from surveillance_pipelines.models.training_data import TrainingSet
+
+    settings = platform.settings
+    folder = build_folder(context, settings)
+    rows = TrainingSet.load(folder.require(folder.training_set))
+    registered = folder.registration()
+    verdict = evaluate(
+        rows,
+        Scorer(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
+        min_rows=settings.model_training_min_dataset_size,
+        min_accuracy=settings.model_quality_threshold_accuracy,
+        seed=int(rows.params["seed"]),
+    )
+    figures = evaluation_figures(verdict)
+    folder.save_figures(figures)
+    record_verdict(folder, platform, verdict)
+    return dg.MaterializeResult(
+        metadata={
+            "version": registered.version,
+            **{name: value for name, value in verdict.metrics.items() if math.isfinite(value)},
+            **{name: picture(png, name) for name, png in figures.items()},
+        },
+        check_results=gate_results(verdict),
+    )
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"mlflow", "postgresql"},
+    deps=["model_evaluation"],
+    pool=POOL,
+    freshness_policy=WEEKLY,
+    tags=tags("training", "postgresql"),
+    code_version=code_version("storage/model_store.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "champion_is_the_registered_one",
+            asset="champion",
+            description="The database, the alias in the registry and the frozen folder name the same version.",
+        )
+    ],
+)
+def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """The version that scores from now on: only a bundle that passed the gate gets here.
+
+    Drain runs in progress go on with theirs until their window ends.
+    """
+    from surveillance_pipelines.features.views import CORE_V1
+    from surveillance_pipelines.storage.model_store import active_bundle, promote
+
+    registered = build_folder(context, platform.settings).registration()
+    with platform.connect() as connection:
+        before = active_bundle(connection)
+        promote(
+            connection,
+            registered.version,
+            feature_view=CORE_V1.name,
+            reason=f"passed the gate in run {context.run_id}",
+            clock=platform.clock,
+        )
+        active = active_bundle(connection)
+    platform.registry.set_alias("champion", registered.mlflow_version)
+    alias = platform.registry.get_alias("champion")
+    return dg.MaterializeResult(
+        metadata={
+            "version": registered.version,
+            "bundle_hash": registered.bundle_hash,
+            "replaces": "warm-up rules" if before is None else f"v{before.version}",
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="champion_is_the_registered_one",
+                passed=active is not None
+                and (active.version, alias) == (registered.version, registered.mlflow_version),
+                metadata={"alias": alias},
+            )
+        ],
+    )

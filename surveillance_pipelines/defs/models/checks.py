@@ -1,0 +1,141 @@
+"""Promises about models: those that stop a run before it promotes, and those that warn."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+
+from surveillance_pipelines.defs.metadata import picture
+from surveillance_pipelines.defs.resources import PlatformResource
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.evaluation.gate import GateRule
+    from surveillance_pipelines.evaluation.report import Evaluation
+    from surveillance_pipelines.models.training import TrainedModels
+    from surveillance_pipelines.models.training_data import TrainingSet
+    from surveillance_pipelines.settings import Settings
+
+_ACCURACY_RULES: Final = frozenset({"accuracy", "balanced_accuracy"})
+_ROW_RULES: Final = frozenset({"training_rows"})
+
+GATE_CHECKS: Final = [
+    dg.AssetCheckSpec(
+        "trained_on_enough_rows",
+        asset="model_evaluation",
+        blocking=True,
+        description="The bundle was trained on at least MODEL_TRAINING_MIN_DATASET_SIZE rows.",
+    ),
+    dg.AssetCheckSpec(
+        "accuracy_reaches_the_threshold",
+        asset="model_evaluation",
+        blocking=True,
+        description="Accuracy and class-balanced accuracy reach MODEL_QUALITY_THRESHOLD_ACCURACY on unseen days.",
+    ),
+    dg.AssetCheckSpec(
+        "bundle_beats_naive_rivals",
+        asset="model_evaluation",
+        blocking=True,
+        description="The bundle is better than what needs no training: majority class, warm-up rules, robust z-score.",
+    ),
+    dg.AssetCheckSpec(
+        "direction_beats_a_constant_call",
+        asset="model_evaluation",
+        description="The direction model earns its word; otherwise signals stay momentum's, marked as warm-up.",
+    ),
+]
+
+TRAINING_CHECKS: Final = [
+    dg.AssetCheckSpec(
+        "autoencoder_has_learned",
+        asset="market_autoencoder",
+        blocking=True,
+        description="Training lowered the reconstruction error on the validation days.",
+    ),
+    *(
+        dg.AssetCheckSpec(
+            f"{name}_export_is_exact",
+            asset=f"market_{name}",
+            blocking=True,
+            description="The exported model computes what the trained one does.",
+        )
+        for name in ("classifier", "direction")
+    ),
+]
+
+
+def training_set_result(built: "TrainingSet", settings: "Settings") -> dg.AssetCheckResult:
+    """Say whether there are enough labelled rows to train on, before any time is spent on it."""
+    rows, needed = built.rows("train", labelled=True).height, settings.model_training_min_dataset_size
+    return dg.AssetCheckResult(
+        check_name="training_rows_are_enough",
+        passed=rows >= needed,
+        description=f"{rows} rows, MODEL_TRAINING_MIN_DATASET_SIZE is {needed}",
+        metadata={"rows": rows, "needed": needed},
+    )
+
+
+def training_results(trained: "TrainedModels") -> Iterator[dg.AssetCheckResult]:
+    """Say whether the models learned and were exported as they are."""
+    losses = trained.autoencoder.validation_loss
+    yield dg.AssetCheckResult(
+        asset_key="market_autoencoder",
+        check_name="autoencoder_has_learned",
+        passed=min(losses) < losses[0],
+        metadata={"first_epoch": losses[0], "best_epoch": min(losses)},
+    )
+    for name in ("classifier", "direction"):
+        # The export itself refuses a difference above its limit: a result is there only when it held.
+        yield dg.AssetCheckResult(
+            asset_key=f"market_{name}",
+            check_name=f"{name}_export_is_exact",
+            passed=name in trained.parity,
+            metadata={"largest_difference": trained.parity.get(name, float("inf"))},
+        )
+
+
+def gate_results(verdict: "Evaluation") -> list[dg.AssetCheckResult]:
+    """Return the gate's rules as checks: a failed one stops the run before the champion changes."""
+    rules = verdict.anomaly_gate.rules
+    rows = [rule for rule in rules if rule.name in _ROW_RULES]
+    accuracy = [rule for rule in rules if rule.name in _ACCURACY_RULES]
+    rivals = [rule for rule in rules if rule.name not in _ROW_RULES | _ACCURACY_RULES]
+    return [
+        _rules_result("trained_on_enough_rows", rows),
+        _rules_result("accuracy_reaches_the_threshold", accuracy),
+        _rules_result("bundle_beats_naive_rivals", rivals),
+        _rules_result("direction_beats_a_constant_call", verdict.direction_gate.rules, dg.AssetCheckSeverity.WARN),
+    ]
+
+
+def _rules_result(
+    name: str,
+    rules: "tuple[GateRule, ...] | list[GateRule]",
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=bool(rules) and all(rule.passed for rule in rules),
+        severity=severity,
+        description="; ".join(str(rule) for rule in rules),
+        metadata={rule.name: f"{rule.value:.4g}, limit {rule.limit:.4g}" for rule in rules},
+    )
+
+
+@dg.asset_check(
+    asset="features_core_v1",
+    description="The features of the last days look like those that the champion was trained on.",
+)
+def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.defs.models.drift import champion_drift
+    from surveillance_pipelines.evaluation.plots import drift
+
+    report = champion_drift(platform)
+    if report is None:
+        return dg.AssetCheckResult(passed=True, description="no champion yet: there is nothing to drift from")
+    pictured = {"drift": picture(drift(report.indices), "drift")} if report.is_judged else {}
+    return dg.AssetCheckResult(
+        passed=not report.is_alert,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=report.sentence,
+        metadata={"rows": report.rows, "moved": ", ".join(report.moved), **pictured},
+    )

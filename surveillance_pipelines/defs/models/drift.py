@@ -1,0 +1,33 @@
+"""The champion's drift, read from the stores; shared by a check and a sensor."""
+
+from typing import TYPE_CHECKING
+
+from surveillance_pipelines.defs.resources import PlatformResource
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.evaluation.drift_report import DriftReport
+
+
+def champion_drift(platform: PlatformResource) -> "DriftReport | None":
+    """Return how far the newest whole days have moved from the champion's training data; None without a champion.
+
+    The newest days are those before the last day that has features, so a history at rest is judged by its own end.
+    """
+    from datetime import timedelta
+    from pathlib import Path
+
+    from surveillance_pipelines.evaluation.drift_report import drift_report, window_before
+    from surveillance_pipelines.features.batch import feature_schema
+    from surveillance_pipelines.models.bundle import load_bundle
+    from surveillance_pipelines.storage.model_store import active_bundle
+
+    with platform.connect() as connection:
+        active = active_bundle(connection)
+    if active is None:
+        return None
+    bundle = load_bundle(Path(active.path), expected_hash=active.bundle_hash)
+    days = [day for day in platform.lake.days("features_core_v1") if day < platform.today()]
+    first, last = window_before((days[-1] if days else platform.today()) + timedelta(days=1))
+    table = f"features_{bundle.view.name}"
+    features = platform.lake.read(table, days=(first, last), schema=feature_schema(bundle.view))
+    return drift_report(features, bundle, first, last)

@@ -1,0 +1,90 @@
+"""Promises of the live lane, read from its books."""
+
+from typing import Final
+
+import dagster as dg
+
+from surveillance_pipelines.defs.resources import PlatformResource
+
+_DEAD_SHARE: Final = 0.01
+"""More than one refused message in a hundred is a producer's fault to look at, not noise."""
+
+_STUCK_SECONDS: Final = 60.0
+"""A drain run publishes within milliseconds, and the next one publishes first what the one before left."""
+
+
+@dg.asset_check(
+    asset="market_queue",
+    description="Every message taken has exactly one outcome: taken = scored + late + dead + duplicate.",
+)
+def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.quality import balance
+
+    with platform.connect() as connection:
+        books = balance(connection)
+    return dg.AssetCheckResult(
+        passed=books.holds,
+        metadata={
+            "taken": books.taken,
+            "outcomes": books.outcomes,
+            "without_outcome": books.without_outcome,
+            "without_message": books.without_message,
+        },
+    )
+
+
+@dg.asset_check(asset="market_queue", description="At most one message in a hundred is refused.")
+def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.quality import balance, dead_letter_codes
+
+    with platform.connect() as connection:
+        books, codes = balance(connection), dead_letter_codes(connection, source="sqs")
+    return dg.AssetCheckResult(
+        passed=books.dead_share <= _DEAD_SHARE,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{books.dead_share:.2%} of {books.taken} messages are in ops.dead_letters",
+        metadata={"codes": codes},
+    )
+
+
+@dg.asset_check(asset="bar_files", description="At most one row in a hundred of the files is refused.")
+def file_rows_are_accepted(platform: PlatformResource) -> dg.AssetCheckResult:
+    return _ingestion_result(platform, "file")
+
+
+@dg.asset_check(asset="yahoo_finance", description="At most one row in a hundred from Yahoo is refused.")
+def yahoo_rows_are_accepted(platform: PlatformResource) -> dg.AssetCheckResult:
+    return _ingestion_result(platform, "yfinance")
+
+
+@dg.asset_check(asset="output_queue", description="No alert waits for its publication longer than a minute.")
+def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.quality import unpublished_since
+
+    with platform.connect() as connection:
+        waiting, seconds = unpublished_since(connection, platform.clock)
+    return dg.AssetCheckResult(
+        passed=seconds <= _STUCK_SECONDS, metadata={"waiting": waiting, "oldest_seconds": seconds}
+    )
+
+
+@dg.asset_check(asset="anomalies", description="One model and configuration opens, confirms or retracts an alert once.")
+def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.quality import repeated_alerts
+
+    with platform.connect() as connection:
+        repeated = repeated_alerts(connection)
+    return dg.AssetCheckResult(passed=repeated == 0, metadata={"repeated": repeated})
+
+
+def _ingestion_result(platform: PlatformResource, source: str) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.quality import refused_share
+
+    with platform.connect() as connection:
+        rows, share = refused_share(connection, source)
+    return dg.AssetCheckResult(
+        passed=share <= _DEAD_SHARE,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{share:.2%} of {rows} rows were refused",
+        metadata={"rows": rows, "refused_share": share},
+    )

@@ -1,0 +1,62 @@
+"""What became of the calls."""
+
+from datetime import timedelta
+from typing import Final
+
+import dagster as dg
+
+from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, in_one_run
+from surveillance_pipelines.defs.code_versions import code_version
+from surveillance_pipelines.defs.metadata import value_counts
+from surveillance_pipelines.defs.resources import PlatformResource
+
+_UNSETTLED_SHARE: Final = 0.2
+"""The last minutes of a session have no later bar; thin symbols have such minutes all day."""
+
+
+@in_one_run
+@dg.asset(
+    group_name="signals",
+    kinds={"polars", "postgresql"},
+    owners=OWNERS,
+    partitions_def=DAYS,
+    deps=["signals", "features_core_v1"],
+    freshness_policy=DAILY,
+    tags=tags("warehouse", "postgresql"),
+    code_version=code_version("evaluation/outcomes.py", "models/direction.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "most_predictions_are_settled",
+            asset="prediction_outcomes",
+            description="At most a fifth of the predictions of past days lack an outcome for want of a later bar.",
+        )
+    ],
+)
+def prediction_outcomes(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """The move that followed each prediction, written onto its row once its horizon is over."""
+    from surveillance_pipelines.evaluation.outcomes import open_predictions, outcomes, settle
+    from surveillance_pipelines.features.batch import feature_schema
+
+    first, last = days_of_run(context)
+    columns = ["symbol", "date", "bar_start", "close", "realised_volatility"]
+    features = platform.lake.read("features_core_v1", days=(first, last), columns=columns, schema=feature_schema())
+    known = outcomes(features)
+    with platform.connect() as connection:
+        settled = settle(connection, known)
+        waiting, total = open_predictions(connection, first, min(last, platform.today() - timedelta(days=1)))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": settled,
+            "bars_with_outcome": known.height,
+            **value_counts("directions", known["outcome_direction"].to_list()),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="most_predictions_are_settled",
+                passed=waiting <= _UNSETTLED_SHARE * total,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"waiting": waiting, "predictions": total},
+            )
+        ],
+    )
