@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 Driver = Literal["psycopg", "psycopg2", "libpq"]
 
@@ -44,9 +45,9 @@ def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connectio
     Raises:
         psycopg.OperationalError: if the server cannot be reached.
     """
-    return psycopg.connect(
-        normalise_url(database_url, "libpq"), autocommit=autocommit, options="-c timezone=UTC", connect_timeout=10
-    )
+    parameters: dict[str, Any] = {"connect_timeout": 10, **conninfo_to_dict(normalise_url(database_url, "libpq"))}
+    parameters["options"] = f"{parameters.get('options', '')} -c timezone=UTC"
+    return psycopg.connect(autocommit=autocommit, **parameters)
 
 
 def upsert_rows(

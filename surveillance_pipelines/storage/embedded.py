@@ -11,15 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage.database import newest_revision
 from surveillance_pipelines.storage.postgres_server import PostgresServer, end, tail
 from surveillance_pipelines.storage.queue_server import QueueServer
-from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome, read_json
+from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome, read_json, write_json
 from surveillance_pipelines.storage.supervisor import ALREADY_SUPERVISED
 
 _START_SECONDS: Final = 90.0
@@ -107,6 +108,25 @@ def read_services(home: Path) -> EmbeddedServices | None:
     """Return the services of a home if they run under a living supervisor."""
     services = _recorded(ServiceHome(home))
     return services if services is not None and services.are_alive else None
+
+
+def is_prepared(home: Path, services: EmbeddedServices) -> bool:
+    """Say whether these very services have the databases, tables and queues that this code wants."""
+    return read_json(_preparation(home)) == _fingerprint(services)
+
+
+def remember_prepared(home: Path, services: EmbeddedServices) -> None:
+    """Note that they have, so that the next process need not look again."""
+    write_json(_preparation(home), _fingerprint(services))
+
+
+def _preparation(home: Path) -> Path:
+    return ServiceHome(home).embedded / "prepared.json"
+
+
+def _fingerprint(services: EmbeddedServices) -> dict[str, Any]:
+    servers = {"postgres": asdict(services.postgres), "queue": asdict(services.queue)}
+    return {**servers, "migration": newest_revision()}
 
 
 def _recorded(home: ServiceHome) -> EmbeddedServices | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import psycopg
+
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.database import (
@@ -50,6 +52,7 @@ class Endpoints:
     queue_urls: tuple[str, ...]
     output_queue_url: str
     aws: AwsCredentials = field(repr=False)
+    aws_region: str
     home: Path
     embedded: bool
 
@@ -64,10 +67,13 @@ class Endpoints:
             "SURVEILLANCE_HOME": str(self.home),
             "SQS_QUEUE_URL": ",".join(self.queue_urls),
             "OUTPUT_QUEUE_URL": self.output_queue_url,
+            "AWS_REGION": self.aws_region,
             **postgres_variables(self.database_url),
         }
         if self.sqs_endpoint_url is not None:
             variables["SQS_ENDPOINT_URL"] = self.sqs_endpoint_url
+        if "AWS_ENDPOINT_URL" in self.lake_storage_options:
+            variables["LAKE_ENDPOINT_URL"] = self.lake_storage_options["AWS_ENDPOINT_URL"]
         if self.aws.access_key_id is not None and self.aws.secret_access_key is not None:
             variables["AWS_ACCESS_KEY_ID"] = self.aws.access_key_id
             variables["AWS_SECRET_ACCESS_KEY"] = self.aws.secret_access_key
@@ -80,7 +86,7 @@ def resolve_endpoints(settings: Settings) -> Endpoints:
     Embedded services are started only for what the settings leave open: PostgreSQL without ``DATABASE_URL``, the
     queues without ``SQS_QUEUE_URL``.
     """
-    from surveillance_pipelines.storage.embedded import ensure_services
+    from surveillance_pipelines.storage.embedded import ensure_services, is_prepared, remember_prepared
 
     needs_database, needs_queue = settings.database_url is None, not settings.sqs_queue_url
     services = ensure_services(settings) if needs_database or needs_queue else None
@@ -91,7 +97,7 @@ def resolve_endpoints(settings: Settings) -> Endpoints:
         mlflow_tracking_uri=settings.mlflow_tracking_uri
         or normalise_url(with_database(database_url, "mlflow"), "psycopg2"),
         mlflow_artifact_root=_artifact_root(settings),
-        lake_url=settings.lake_url or str(settings.surveillance_home / "lake"),
+        lake_url=_lake_url(settings),
         lake_storage_options=_lake_options(settings),
         models_path=settings.models_path,
         sqs_endpoint_url=services.queue_endpoint if services and needs_queue else settings.sqs_endpoint_url,
@@ -99,12 +105,17 @@ def resolve_endpoints(settings: Settings) -> Endpoints:
         output_queue_url=settings.output_queue_url
         or (LOCAL_OUTPUT_QUEUE_URL if needs_queue else _output_beside(settings)),
         aws=_credentials(settings, embedded=needs_queue),
+        aws_region=settings.aws_region,
         home=settings.surveillance_home,
         embedded=services is not None,
     )
-    _prepare_databases(found, settings)
-    if needs_queue:
-        _prepare_queues(found, settings)
+    if services is None:
+        _prepare_databases(found, settings)
+    elif not is_prepared(settings.surveillance_home, services):
+        _prepare_databases(found, settings)
+        if needs_queue:
+            _prepare_queues(found)
+        remember_prepared(settings.surveillance_home, services)
     return found
 
 
@@ -165,19 +176,45 @@ def _lake_options(settings: Settings) -> dict[str, str]:
     return options
 
 
+def _lake_url(settings: Settings) -> str:
+    if settings.lake_url is None:
+        return str(settings.surveillance_home / "lake")
+    # A folder must mean the same one to a child process, which starts elsewhere.
+    is_folder = "://" not in settings.lake_url
+    return str(Path(settings.lake_url).expanduser().absolute()) if is_folder else settings.lake_url
+
+
 def _prepare_databases(found: Endpoints, settings: Settings) -> None:
-    if settings.database_url is None:
-        server = with_database(found.database_url, "postgres")
-        for name in ("surveillance", "dagster", "mlflow"):
-            ensure_database(server, name)
+    """Create the databases that the settings leave to us, and migrate the platform's own."""
+    wanted = {
+        "surveillance": settings.database_url,
+        "dagster": settings.dagster_database_url,
+        "mlflow": settings.mlflow_tracking_uri,
+    }
+    for name, configured in wanted.items():
+        if configured is None:
+            _ensure_database(found, settings, name)
     if not is_migrated(found.database_url):
         migrate(found.database_url)
 
 
-def _prepare_queues(found: Endpoints, settings: Settings) -> None:
+def _ensure_database(found: Endpoints, settings: Settings, name: str) -> None:
+    # Any database of the server will do to ask from; a configured one is known to exist.
+    asked = found.database_url if settings.database_url else with_database(found.database_url, "postgres")
+    try:
+        ensure_database(asked, name)
+    except psycopg.errors.InsufficientPrivilege as error:
+        variable = {"dagster": "DAGSTER_DATABASE_URL", "mlflow": "MLFLOW_TRACKING_URI"}[name]
+        raise RuntimeError(
+            f"expected a database {name!r} on the server of DATABASE_URL, found none, and the role may not create it: "
+            f"create it, or set {variable}"
+        ) from error
+
+
+def _prepare_queues(found: Endpoints) -> None:
     import boto3
 
-    make_client: Any = partial(boto3.client, "sqs", region_name=settings.aws_region)
+    make_client: Any = partial(boto3.client, "sqs", region_name=found.aws_region)
     client = make_client(
         endpoint_url=found.sqs_endpoint_url,
         aws_access_key_id=found.aws.access_key_id,

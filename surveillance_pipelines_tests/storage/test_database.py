@@ -42,6 +42,12 @@ def test_connect_session_is_in_utc(connection: psycopg.Connection[Any]) -> None:
     assert row[0].utcoffset() == timedelta(0)
 
 
+def test_connect_options_of_the_url_are_kept(database_url: str) -> None:
+    with connect(f"{database_url}?options=-c%20search_path%3Dops") as connection:
+        row = connection.execute("SELECT current_setting('search_path'), current_setting('timezone')").fetchone()
+    assert row == ("ops", "UTC")
+
+
 def test_upsert_rows_known_keys_are_left_alone_and_not_counted(connection: psycopg.Connection[Any]) -> None:
     columns = ("symbol", "calendar", "added_at", "source")
     at = datetime(2026, 1, 2, tzinfo=UTC)

@@ -1,0 +1,129 @@
+"""Where everything is: configured, embedded, or a mixture; and that a child process finds the same."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage import endpoints
+from surveillance_pipelines.storage.database import connect, is_migrated, with_database
+from surveillance_pipelines.storage.embedded import read_services, stop_services
+from surveillance_pipelines.storage.endpoints import (
+    LOCAL_OUTPUT_QUEUE_URL,
+    LOCAL_QUEUE_URL,
+    MAX_RECEIVE_COUNT,
+    postgres_variables,
+    resolve_endpoints,
+)
+from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
+
+_CHILD = """
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage.endpoints import resolve_endpoints
+import sys
+found = resolve_endpoints(Settings())
+print(found.embedded, found.queue_urls[0], found.database_url, "boto3" in sys.modules, "alembic" in sys.modules)
+"""
+
+
+@pytest.fixture
+def bare_settings(tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a user who has configured nothing."""
+    settings = service_settings(tmp_path / "home")
+    yield settings
+    stop_services(settings)
+
+
+@pytest.mark.requirement("ING-01")
+def test_resolve_endpoints_nothing_configured_gives_ready_databases_and_queues(bare_settings: Settings) -> None:
+    found = resolve_endpoints(bare_settings)
+    assert found.embedded
+    assert (found.queue_urls, found.output_queue_url) == ((LOCAL_QUEUE_URL,), LOCAL_OUTPUT_QUEUE_URL)
+    assert found.lake_url == str(bare_settings.surveillance_home / "lake")
+    assert is_migrated(found.database_url)
+    for name in ("dagster", "mlflow"):
+        connect(with_database(found.database_url, name)).close()
+    assert found.sqs_endpoint_url is not None
+    client = sqs_client(found.sqs_endpoint_url)
+    asked = client.get_queue_attributes(QueueUrl=LOCAL_QUEUE_URL, AttributeNames=["All"])["Attributes"]
+    assert asked["FifoQueue"] == "true"
+    assert f'"maxReceiveCount": "{MAX_RECEIVE_COUNT}"' in asked["RedrivePolicy"]
+    assert resolve_endpoints(bare_settings) == found
+    _check_child_finds_the_same(found.environment(), bare_settings)
+
+
+def _check_child_finds_the_same(variables: dict[str, str], settings: Settings) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", _CHILD], env=variables, cwd="/", check=True, capture_output=True, text=True
+    )
+    url = variables["DATABASE_URL"]
+    assert child.stdout.split() == ["False", LOCAL_QUEUE_URL, url, "False", "False"]
+    assert read_services(settings.surveillance_home) is not None
+
+
+def test_resolve_endpoints_all_configured_starts_nothing(settings: Settings) -> None:
+    found = resolve_endpoints(settings)
+    assert not found.embedded
+    assert not settings.surveillance_home.exists()
+    assert found.database_url == (settings.database_url or SecretStr("")).get_secret_value()
+    assert found.queue_urls == settings.sqs_queue_url
+
+
+def test_resolve_endpoints_configured_database_is_migrated(settings: Settings, empty_database_url: str) -> None:
+    fresh = settings.model_copy(update={"database_url": SecretStr(empty_database_url)})
+    resolve_endpoints(fresh)
+    assert is_migrated(empty_database_url)
+
+
+def test_resolve_endpoints_role_that_may_not_create_a_database_says_what_to_set(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: str) -> bool:
+        raise psycopg.errors.InsufficientPrivilege("permission denied to create database")
+
+    # The embedded role may create databases and no roles, so a role that may not cannot be made for real here.
+    monkeypatch.setattr(endpoints, "ensure_database", refuse)
+    with pytest.raises(RuntimeError, match="MLFLOW_TRACKING_URI"):
+        resolve_endpoints(settings.model_copy(update={"mlflow_tracking_uri": None}))
+
+
+def test_resolve_endpoints_queue_of_the_user_gets_an_output_beside_it(settings: Settings) -> None:
+    incoming = "https://sqs.eu-west-1.amazonaws.com/111122223333/ticks.fifo"
+    found = resolve_endpoints(settings.model_copy(update={"sqs_queue_url": (incoming,), "output_queue_url": None}))
+    assert found.output_queue_url == "https://sqs.eu-west-1.amazonaws.com/111122223333/surveillance_output.fifo"
+
+
+def test_resolve_endpoints_lake_folder_is_absolute_and_bucket_keeps_its_url(settings: Settings) -> None:
+    folder = resolve_endpoints(settings.model_copy(update={"lake_url": "somewhere/lake"}))
+    assert folder.lake_url == str(Path("somewhere/lake").absolute())
+    update = {"lake_url": "s3://bucket/lake", "lake_endpoint_url": "http://127.0.0.1:9000"}
+    bucket = resolve_endpoints(settings.model_copy(update=update))
+    assert bucket.lake_url == "s3://bucket/lake"
+    assert bucket.lake_storage_options["AWS_ALLOW_HTTP"] == "true"
+    assert bucket.environment()["LAKE_ENDPOINT_URL"] == "http://127.0.0.1:9000"
+
+
+@pytest.mark.requirement("SEC-09")
+def test_endpoints_repr_holds_no_secret(settings: Settings) -> None:
+    found = resolve_endpoints(settings)
+    password = found.database_url.split(":")[2].split("@")[0]
+    assert len(password) > 20
+    assert password not in repr(found)
+    assert repr(found.aws.secret_access_key) not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://me:a%40b@db:5433/name", ("db", "5433", "me", "a@b", "name")),
+        ("postgresql://me@/name?host=/run/pg", ("/run/pg", "5432", "me", "", "name")),
+    ],
+)
+def test_postgres_variables_are_libpqs(url: str, expected: tuple[str, ...]) -> None:
+    found = postgres_variables(url)
+    assert tuple(found[f"PG{name}"] for name in ("HOST", "PORT", "USER", "PASSWORD", "DATABASE")) == expected
