@@ -1,7 +1,9 @@
-from dataclasses import dataclass
+import fcntl
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -12,6 +14,8 @@ from surveillance_pipelines.storage.embedded import EmbeddedServices
 from surveillance_pipelines.storage.endpoints import postgres_variables
 from surveillance_pipelines_tests.marts.rows import insert_everything
 
+DATABASE = "marts_of_this_run"
+
 
 @pytest.fixture(scope="session")
 def marts_definitions() -> dg.Definitions:
@@ -21,7 +25,7 @@ def marts_definitions() -> dg.Definitions:
 
 
 class ScratchPlatform(PlatformResource):
-    """The platform on a database of this test's own."""
+    """The platform on a database of the tests' own."""
 
     environment: dict[str, str]
 
@@ -35,26 +39,45 @@ class BuiltMarts:
     """A database whose marts Dagster has built, and what the run reported."""
 
     database_url: str
-    result: dg.ExecuteInProcessResult
+    row_counts: dict[str, int | None]  # by model; None for views
+    checks: dict[str, bool]  # whether it passed, by name
 
 
 @pytest.fixture(scope="session")
-def built_marts(services: EmbeddedServices, marts_definitions: dg.Definitions) -> BuiltMarts:
-    """Build the marts over the rows of ``rows.py``, once for all tests of a worker: dbt takes seconds to start."""
-    from surveillance_pipelines.defs.marts.assets import marts
-
-    database_url = _database_with_rows(services)
-    # A session time zone that must not matter.
-    environment = {**postgres_variables(database_url), "PGTZ": "America/New_York"}
-    resources = {**(marts_definitions.resources or {}), "platform": ScratchPlatform(environment=environment)}
-    return BuiltMarts(database_url, dg.materialize([marts], resources=resources))
+def built_marts(services: EmbeddedServices, run_folder: Path, marts_definitions: dg.Definitions) -> BuiltMarts:
+    """The marts over the rows of ``rows.py``, built once for all workers: dbt takes seconds to start."""
+    record = run_folder / "built_marts.json"
+    with (run_folder / "built_marts.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not record.exists():
+            record.write_text(json.dumps(asdict(_build(_database_with_rows(services), marts_definitions))))
+    return BuiltMarts(**json.loads(record.read_text()))
 
 
 def _database_with_rows(services: EmbeddedServices) -> str:
-    name = f"marts_{uuid4().hex[:16]}"
-    ensure_database(services.server_url, name)
-    database_url = with_database(services.server_url, name)
+    ensure_database(services.server_url, DATABASE)
+    database_url = with_database(services.server_url, DATABASE)
     migrate(database_url)
     with connect(database_url) as connection:
         insert_everything(connection)
     return database_url
+
+
+def _build(database_url: str, definitions: dg.Definitions) -> BuiltMarts:
+    from surveillance_pipelines.defs.marts.assets import marts
+
+    # A session time zone that must not matter.
+    environment = {**postgres_variables(database_url), "PGTZ": "America/New_York"}
+    resources = {**(definitions.resources or {}), "platform": ScratchPlatform(environment=environment)}
+    result = dg.materialize([marts], resources=resources)
+    return BuiltMarts(
+        database_url,
+        dict(_row_count(event) for event in result.get_asset_materialization_events()),
+        {check.check_name: check.passed for check in result.get_asset_check_evaluations()},
+    )
+
+
+def _row_count(event: dg.DagsterEvent) -> tuple[str, int | None]:
+    materialization = event.step_materialization_data.materialization
+    count = materialization.metadata.get("dagster/row_count")
+    return materialization.asset_key.path[-1], None if count is None else int(str(count.value))

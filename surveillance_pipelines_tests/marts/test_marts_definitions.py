@@ -1,5 +1,6 @@
 import json
 import os
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -69,23 +70,49 @@ def test_specs_every_model_has_owner_kinds_description_code_version_and_columns(
         assert all(column.description and column.type != "?" for column in columns), spec.key
 
 
-def test_automation_news_of_one_table_rebuilds_what_reads_it(marts_definitions):
-    instance = dg.DagsterInstance.ephemeral()
-    started = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS)
-    assert started.total_requested == 0
-    instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation"))
-    result = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS, cursor=started.cursor)
-    requested = {r.key.path[-1] for r in result.results if r.true_subset.size}
-    assert requested == {"stg_model_metrics", "model_metrics_series"}
+class Evaluations:
+    """Looks of the daemon at the conditions, each some seconds after the one before."""
+
+    def __init__(self, definitions: dg.Definitions) -> None:
+        self.instance = dg.DagsterInstance.ephemeral()
+        self._definitions = definitions
+        self._now = datetime(2024, 1, 15, 12, 10, tzinfo=UTC)
+        self._cursor = None
+
+    def requested(self, after_seconds: int = 300) -> set[str]:
+        self._now += timedelta(seconds=after_seconds)
+        result = dg.evaluate_automation_conditions(
+            self._definitions, self.instance, MARTS, evaluation_time=self._now, cursor=self._cursor
+        )
+        self._cursor = result.cursor
+        return {found.key.path[-1] for found in result.results if found.true_subset.size}
 
 
-def test_automation_anomalies_of_a_day_rebuild_everything_once(marts_definitions, specs):
-    instance = dg.DagsterInstance.ephemeral()
-    cursor = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS).cursor
-    instance.report_runless_asset_event(dg.AssetMaterialization("anomalies", partition="2024-01-15"))
-    first = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS, cursor=cursor)
-    second = dg.evaluate_automation_conditions(marts_definitions, instance, MARTS, cursor=first.cursor)
-    assert (first.total_requested, second.total_requested) == (len(specs), 0)
+@pytest.fixture
+def evaluations(marts_definitions) -> Evaluations:
+    started = Evaluations(marts_definitions)
+    assert started.requested() == set()
+    return started
+
+
+def test_automation_news_of_one_table_rebuilds_what_reads_it(evaluations):
+    evaluations.instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation"))
+    assert evaluations.requested() == {"stg_model_metrics", "model_metrics_series"}
+
+
+@pytest.mark.parametrize(
+    "event", [dg.AssetMaterialization("anomalies", partition="2024-01-15"), dg.AssetMaterialization("signals")]
+)
+def test_automation_report_of_the_live_lane_rebuilds_everything_once(evaluations, specs, event):
+    evaluations.instance.report_runless_asset_event(event)
+    assert len(evaluations.requested()) == len(specs)
+    assert evaluations.requested() == set()
+
+
+def test_automation_silent_upstream_rebuilds_everything_once_an_hour(evaluations, specs):
+    assert evaluations.requested(after_seconds=40 * 60) == set()
+    assert len(evaluations.requested(after_seconds=20 * 60)) == len(specs)
+    assert evaluations.requested(after_seconds=30 * 60) == set()
 
 
 def test_require_manifest_missing_file_names_the_command(tmp_path):

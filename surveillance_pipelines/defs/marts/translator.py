@@ -1,6 +1,8 @@
 """How dbt models appear in Dagster: keys, group, owners, tags and when they are rebuilt."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from typing import Any, Final
 
 import dagster as dg
@@ -11,10 +13,7 @@ from surveillance_pipelines.defs.automation import OWNERS, tags
 GROUP: Final = "marts"
 
 
-def _live_lane_reported() -> dg.AutomationCondition:
-    # The ledger and the dead letters hang below the queue, which is no asset of ours and never materializes; their
-    # news comes with the anomalies of the same drain run.
-    return dg.AutomationCondition.asset_matches(dg.AssetKey("anomalies"), dg.AutomationCondition.newly_updated())
+HOURLY: Final = "7 * * * *"
 
 
 def rebuild_when_news() -> dg.AutomationCondition:
@@ -23,10 +22,21 @@ def rebuild_when_news() -> dg.AutomationCondition:
     ``eager()`` would also wait until every upstream table exists and none is being written: with a live lane that
     writes all day, and a champion that may not exist yet, that is never.
     """
-    upstream = dg.AutomationCondition.any_deps_updated().since_last_handled()
-    news = upstream | _live_lane_reported().since_last_handled()
-    condition = news & ~dg.AutomationCondition.in_progress()
-    return condition.with_label("something upstream is new")
+    upstream = dg.AutomationCondition.any_deps_updated()
+    conditions = [upstream, _reported("anomalies"), _reported("signals"), _hourly()]
+    news = [condition.since_last_handled() for condition in conditions]
+    return (reduce(or_, news) & ~dg.AutomationCondition.in_progress()).with_label("something is new, or an hour old")
+
+
+def _reported(asset: str) -> dg.AutomationCondition:
+    # The ledger and the dead letters hang below the queue, which is no asset of ours and never materializes; their
+    # news comes with what the same drain run reports.
+    return dg.AutomationCondition.asset_matches(dg.AssetKey(asset), dg.AutomationCondition.newly_updated())
+
+
+def _hourly() -> dg.AutomationCondition:
+    # A feed of which every message is refused or ordinary reports nothing, and its books should show all the same.
+    return dg.AutomationCondition.cron_tick_passed(HOURLY)
 
 
 class MartsTranslator(DagsterDbtTranslator):
