@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Final, Literal
 
 import numpy as np
@@ -169,11 +169,3 @@ def _gaps_of(
         known = int(np.searchsorted(starts, end) - np.searchsorted(starts, opens))
         gaps.append(Gap(symbol, date.fromordinal(session_id), opens, end, known, (end - opens) // _MINUTE_US))
     return gaps
-
-
-def fetch_window(gaps: Sequence[Gap]) -> tuple[date, date]:
-    """Return the dates, first included and last excluded, that hold all the gaps."""
-    days = days_of(gaps)
-    if not days:
-        raise ValueError("expected at least one gap, got none")
-    return days[0], days[-1] + timedelta(days=1)

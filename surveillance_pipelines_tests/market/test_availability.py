@@ -7,7 +7,6 @@ from surveillance_pipelines.clock import MICROSECONDS, to_us
 from surveillance_pipelines.market.availability import (
     days_of,
     decide_source,
-    fetch_window,
     gaps_to_fill,
     queue_is_silent,
 )
@@ -100,9 +99,3 @@ def test_gaps_to_fill_past_yahoos_memory_is_listed_apart() -> None:
     assert {gap.session_date for gap in found.fill} == {date(2024, 3, 11), date(2024, 3, 12), date(2024, 3, 13)}
     assert len(found.too_old) == 6
     assert days_of(found.fill) == (date(2024, 3, 11), date(2024, 3, 12), date(2024, 3, 13))
-    assert fetch_window(found.fill) == (date(2024, 3, 11), date(2024, 3, 14))
-
-
-def test_fetch_window_of_nothing_raises() -> None:
-    with pytest.raises(ValueError, match="expected at least one gap"):
-        fetch_window([])

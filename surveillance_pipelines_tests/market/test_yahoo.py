@@ -11,7 +11,8 @@ import pytest
 
 from surveillance_pipelines.clock import ManualClock, to_datetime
 from surveillance_pipelines.contracts.market import BAR_SCHEMA
-from surveillance_pipelines.market.yahoo import FIRST_WAIT_SECONDS, YahooResult, fetch_bars, undo_splits
+from surveillance_pipelines.market.client import FIRST_WAIT_SECONDS, FetchResult
+from surveillance_pipelines.market.yahoo import fetch_bars, undo_splits
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 MINUTES = "chart-AAPL-2024-10-02-to-2024-10-03-includePrePost-false-interval-1m.json.gz"
@@ -87,7 +88,7 @@ def rate_limit(_attempt: int) -> Exception:
     return YFRateLimitError()
 
 
-def fetch(folder: Path, symbols: list[str], clock: ManualClock | None = None, **options: Any) -> YahooResult:
+def fetch(folder: Path, symbols: list[str], clock: ManualClock | None = None, **options: Any) -> FetchResult:
     days: dict[str, Any] = {"start": date(2024, 10, 2), "end": date(2024, 10, 3)} | options
     return fetch_bars(symbols, cache_folder=folder, clock=clock or ManualClock(NOW), **days)
 

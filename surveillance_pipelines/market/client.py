@@ -1,0 +1,240 @@
+"""Vendors of bars: what every one of them needs, and the three things that a new one adds.
+
+A new provider extends ``MarketDataClient``: its ``source``, how it asks for one symbol, and what its errors mean. Its
+name joins ``Source`` and ``SOURCE_PRECEDENCE`` in ``contracts/market.py``. Batches, attempts, pauses, the judgement of
+rows and the counts are here.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import ClassVar, Final, Literal
+
+import polars as pl
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, to_datetime, to_iso
+from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES, Adjustment, Source, Timeframe
+from surveillance_pipelines.market.bar_frames import complete_bars, empty_bars
+from surveillance_pipelines.market.row_checks import RowRefusal, judge_bars
+
+Outcome = Literal["ok", "empty", "rate_limited", "malformed", "unknown_symbol", "unreachable"]
+
+RETRIED: Final[frozenset[Outcome]] = frozenset({"rate_limited", "unreachable"})
+"""Outcomes that waiting can change."""
+FIRST_WAIT_SECONDS: Final = 2.0
+"""Before the second attempt; doubled for each further one, with up to half of it added at random."""
+THREADS: Final = 4
+"""Requests at a time: vendors limit by rate, so more would only be refused sooner."""
+
+_SEVERITY: Final[dict[Outcome, int]] = {
+    "empty": 0, "ok": 1, "unknown_symbol": 2, "malformed": 3, "unreachable": 4, "rate_limited": 5,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolOutcome:
+    """How one symbol ended."""
+
+    outcome: Outcome
+    reason: str
+    rows: int = 0
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """What a vendor gave.
+
+    Attributes:
+        frame: ``BAR_SCHEMA``; each row states its source and adjustment.
+        outcomes: one for every symbol asked for.
+        refusals: rows that did not land, each with its reason.
+        duplicates: rows that repeat another one exactly.
+        unfinished: bars left out because their interval was not over.
+        rows_in: rows received = landed + refused + duplicates + unfinished.
+        batch_id: of this fetch.
+        notes: what a reader of the rows should know.
+    """
+
+    frame: pl.DataFrame
+    outcomes: dict[str, SymbolOutcome]
+    refusals: tuple[RowRefusal, ...]
+    duplicates: int
+    unfinished: int
+    rows_in: int
+    batch_id: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Symbols that did not end ``ok``."""
+        return tuple(sorted(symbol for symbol, ended in self.outcomes.items() if ended.outcome != "ok"))
+
+
+@dataclass(frozen=True, slots=True)
+class BarRequest:
+    """One question to a vendor: a symbol's bars from ``start`` (included) to ``end`` (excluded), both UTC."""
+
+    symbol: str
+    start: datetime
+    end: datetime
+    interval: Timeframe
+    adjustment: Adjustment
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    request: BarRequest
+    ended: SymbolOutcome
+    rows: pl.DataFrame | None = None
+
+
+class MarketDataClient(ABC):
+    """A vendor of bars. Every symbol ends with an outcome; one symbol's failure never touches another's."""
+
+    source: ClassVar[Source]
+    """Written into every row."""
+    longest_window: ClassVar[Mapping[Timeframe, timedelta]] = {}
+    """How much of an interval one request may cover; an interval that is absent has no limit."""
+
+    def __init__(
+        self,
+        *,
+        adjustment: Adjustment = "split",
+        batch_size: int = 20,
+        max_attempts: int = 4,
+        seed: int = 0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Keep what all fetches share.
+
+        Args:
+            adjustment: what prices should be adjusted for.
+            batch_size: symbols that are asked for, and asked again, together.
+            max_attempts: per request.
+            seed: of the jitter in waiting.
+            clock: for waiting and for the knowledge time.
+        """
+        self.adjustment: Adjustment = adjustment
+        self._batch_size = batch_size
+        self._max_attempts = max_attempts
+        self._jitter = random.Random(seed)  # noqa: S311  spreads retries, guards nothing
+        self._clock = clock
+
+    @abstractmethod
+    def history(self, request: BarRequest) -> pl.DataFrame:
+        """Return one symbol's bars: ``symbol``, ``bar_start`` (UTC), OHLC, ``volume``; null where there is no value.
+
+        Raises:
+            Exception: any; ``failure`` says what it means.
+        """
+
+    @abstractmethod
+    def failure(self, symbol: str, error: Exception) -> SymbolOutcome:
+        """Return what an error of ``history`` means for its symbol."""
+
+    def stated_adjustment(self, interval: Timeframe) -> Adjustment:
+        """Return the adjustment that the bars of an interval really have."""
+        del interval
+        return self.adjustment
+
+    def around_requests(self) -> AbstractContextManager[object]:
+        """Return a context to ask within, such as one that silences a library's warnings."""
+        return nullcontext()
+
+    def fetch_bars(self, symbols: Sequence[str], *, start: date, end: date, interval: Timeframe = "1m") -> FetchResult:
+        """Return the bars of many symbols, and for each symbol how it went. Never raises for a symbol.
+
+        Args:
+            symbols: by the vendor's names.
+            start: first UTC date, included.
+            end: UTC date, excluded.
+            interval: of the bars.
+
+        Raises:
+            ValueError: if the dates are out of order.
+        """
+        if end <= start:
+            raise ValueError(f"expected start < end, got {start} and {end}")
+        names, answers = sorted(set(symbols)), list[_Answer]()
+        windows = _windows(start, end, self.longest_window.get(interval))
+        adjustment = self.stated_adjustment(interval)
+        for first in range(0, len(names), self._batch_size):
+            batch = names[first : first + self._batch_size]
+            answers += self._answer_all(
+                [BarRequest(symbol, *window, interval, adjustment) for symbol in batch for window in windows]
+            )
+        return self._collect(answers, interval, adjustment)
+
+    def _answer_all(self, requests: Iterable[BarRequest]) -> list[_Answer]:
+        """Ask for every request, and again after a pause for those that waiting can help."""
+        pending, done = list(requests), list[_Answer]()
+        for attempt in range(1, self._max_attempts + 1):
+            with self.around_requests(), ThreadPoolExecutor(max_workers=THREADS) as pool:
+                answers = list(pool.map(self._ask, pending))
+            counted = [replace(answer, ended=replace(answer.ended, attempts=attempt)) for answer in answers]
+            is_last = attempt == self._max_attempts
+            done += [answer for answer in counted if is_last or answer.ended.outcome not in RETRIED]
+            pending = [answer.request for answer in counted if not is_last and answer.ended.outcome in RETRIED]
+            if not pending:
+                break
+            self._clock.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1) * (1.0 + 0.5 * self._jitter.random()))
+        return done
+
+    def _ask(self, request: BarRequest) -> _Answer:
+        """Return the rows of one request, or its failure as an outcome."""
+        try:
+            rows = self.history(request)
+        except Exception as error:  # noqa: BLE001  the boundary to a vendor: every failure becomes an outcome
+            return _Answer(request, self.failure(request.symbol, error))
+        if rows.is_empty():
+            return _Answer(request, SymbolOutcome("empty", f"there are no bars of {request.symbol} in this range"))
+        return _Answer(request, SymbolOutcome("ok", "bars received", rows.height), rows)
+
+    def _collect(self, answers: Sequence[_Answer], interval: Timeframe, adjustment: Adjustment) -> FetchResult:
+        known_at = self._clock.now_us()
+        batch_id = f"{self.source}-{to_iso(known_at)}"
+        notes = () if adjustment == self.adjustment else (f"{interval} prices have no other adjustment: {adjustment}",)
+        outcomes = _outcomes(answers)
+        received = [answer.rows for answer in answers if answer.rows is not None]
+        if not received:
+            return FetchResult(empty_bars(), outcomes, (), 0, 0, 0, batch_id, notes)
+        rows = pl.concat(received)
+        # The last bar of a running session is still being traded.
+        over = pl.col("bar_start") + pl.duration(minutes=TIMEFRAME_MINUTES[interval]) <= to_datetime(known_at)
+        finished = rows.filter(over)
+        judged = judge_bars(finished)
+        frame = complete_bars(
+            judged.good, source=self.source, adjustment=adjustment, timeframe=interval, batch_id=batch_id,
+            knowledge_time=known_at,
+        )  # fmt: skip
+        unfinished = rows.height - finished.height
+        return FetchResult(
+            frame, outcomes, judged.refusals, judged.duplicates, unfinished, rows.height, batch_id, notes
+        )  # fmt: skip
+
+
+def _windows(start: date, end: date, longest: timedelta | None) -> list[tuple[datetime, datetime]]:
+    edges = [datetime(start.year, start.month, start.day, tzinfo=UTC)]
+    last = datetime(end.year, end.month, end.day, tzinfo=UTC)
+    while edges[-1] < last:
+        edges.append(last if longest is None else min(edges[-1] + longest, last))
+    return list(pairwise(edges))
+
+
+def _outcomes(answers: Sequence[_Answer]) -> dict[str, SymbolOutcome]:
+    """Return one outcome per symbol: a failure in any of its windows, else ok if any window had bars, else empty."""
+    merged: dict[str, SymbolOutcome] = {}
+    for answer in answers:
+        ended, before = answer.ended, merged.get(answer.request.symbol)
+        if before is not None:
+            worse = max(before, ended, key=lambda one: _SEVERITY[one.outcome])
+            attempts = max(before.attempts, ended.attempts)
+            ended = replace(worse, rows=before.rows + ended.rows, attempts=attempts)
+        merged[answer.request.symbol] = ended
+    return merged
