@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from surveillance_pipelines.market.availability import Gap
-    from surveillance_pipelines.market.yahoo import YahooResult
+    from surveillance_pipelines.market.client import FetchResult
 
 
 @in_one_run
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     partitions_def=DAYS,
     deps=["yahoo_finance", "bars_landed", "ticks", "trading_sessions"],
     tags=tags("warehouse", "lake"),
-    code_version=code_version("market/yahoo.py", "market/availability.py"),
+    code_version=code_version("market/yahoo.py", "market/client.py", "market/availability.py"),
     check_specs=[
         dg.AssetCheckSpec(
             "yahoo_answers_for_every_gap",
@@ -94,7 +94,7 @@ def _gaps(platform: PlatformResource, first: "date", last: "date") -> "tuple[tup
     return plan.fill, len(plan.too_old)
 
 
-def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "YahooResult":
+def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "FetchResult":
     """Ask Yahoo for the days of the gaps, land what it gives, and record the visit."""
     from surveillance_pipelines.market.availability import days_of
     from surveillance_pipelines.market.yahoo import fetch_bars
