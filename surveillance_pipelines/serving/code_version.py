@@ -17,9 +17,10 @@ _SCORING_SOURCES: Final = (
     "market/volume.py",
     "models/bundle.py",
     "models/scoring.py",
-    "serving/*.py",
+    *(f"serving/{name}.py" for name in ("alerts", "bar_builder", "batch", "engine", "partial_bars", "scoring_rows",
+                                        "signal_gate", "symbol_lane")),
     "strategies/*.py",
-)
+)  # fmt: skip
 
 
 @cache

@@ -1,0 +1,50 @@
+"""Drain runs that die by SIGKILL right after a named step, one after the other, and a last one that lives.
+
+``python -m surveillance_pipelines_tests.serving.killed_drain STEP …`` prints, per step, the signal that ended its run.
+Each run is a process of its own, forked before any library has started a thread.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from surveillance_pipelines.serving.drain import drain
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage.endpoints import resolve_endpoints
+
+DIES_AT_OCCURRENCE = 2
+
+
+def main(steps: list[str]) -> int:
+    for step in steps:
+        _, status = os.waitpid(_start(_killer(step)), 0)
+        sys.stdout.write(f"{step} {os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}\n")
+    _, status = os.waitpid(_start(lambda _: None), 0)
+    return os.WEXITSTATUS(status)
+
+
+def _start(after_step: Callable[[str], None]) -> int:
+    child = os.fork()
+    if child == 0:
+        # The settings' own limit is longer than a test wants to wait for messages of a dead run.
+        settings = Settings().model_copy(update={"sqs_visibility_timeout": 1})
+        endpoints = resolve_endpoints(settings)
+        drain(endpoints, settings, endpoints.queue_urls[0], run_id="run-1", window_seconds=60, after_step=after_step)
+        os._exit(0)
+    return child
+
+
+def _killer(step: str) -> Callable[[str], None]:
+    seen: list[str] = []
+
+    def kill(done: str) -> None:
+        seen.append(done)
+        if seen.count(step) == DIES_AT_OCCURRENCE:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""The live lane with a real model bundle."""
+
+import pytest
+
+from surveillance_pipelines.features.batch import features_of_days
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.serving import drain as drain_module
+from surveillance_pipelines.serving.batch import score_day
+from surveillance_pipelines.serving.engine import Engine, engine_config
+from surveillance_pipelines.serving.models import load_scorer
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
+from surveillance_pipelines_tests.serving.market import SYMBOLS, sessions, stream
+from surveillance_pipelines_tests.serving.test_batch import bars_frame, identity
+from surveillance_pipelines_tests.serving.test_engine import feed
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "v1"
+    build_tiny_bundle(folder)
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle):
+    return Scorer(bundle)
+
+
+def make_engine(scorer) -> Engine:
+    return Engine(engine_config(Settings(_env_file=None), scorer), scorer, sessions(), SYMBOLS)
+
+
+@pytest.fixture(scope="module")
+def whole(scorer):
+    return feed(make_engine(scorer), [stream(120)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 10])
+def test_micro_batches_of_any_size_give_the_same_scores_bit_for_bit(scorer, whole, size):
+    messages = stream(120)
+    batches = [messages[start : start + size] for start in range(0, len(messages), size)]
+    assert feed(make_engine(scorer), batches) == whole
+
+
+def test_batch_rows_equal_those_of_the_live_lane(scorer, whole):
+    bars = bars_frame(whole.bars)
+    features = features_of_days(bars, bars["date"].unique().to_list(), sessions())
+    config = engine_config(Settings(_env_file=None), scorer).rows
+    batch = score_day(features, scorer, config, sessions=sessions())
+    assert len(batch.anomalies) > 0
+    assert identity(batch.anomalies) == identity([a for a in whole.anomalies if a.alert_status == "confirmed"])
+    assert identity(batch.signals) == identity(whole.signals)
+    assert set(batch.scores["id"]) == {row.id for row in whole.predictions}
+
+
+@pytest.mark.requirement("INF-05")
+def test_drain_loads_the_promoted_bundle_once_and_marks_rows_with_it(live_lane, bundle, monkeypatch):
+    loads = []
+    monkeypatch.setattr(drain_module, "load_scorer", lambda *args: loads.append(args) or load_scorer(*args))
+    model = ModelVersion(
+        version=1, bundle_hash=bundle.bundle_hash, path=bundle.path, training_duration_seconds=1.0,
+        training_dataset_size=1000,
+    )  # fmt: skip
+    with live_lane.connect() as connection:
+        record_version(connection, model)
+        promote(connection, 1, feature_view=bundle.view.name, reason="test")
+    live_lane.send(stream(30))
+    report = live_lane.drain(window_seconds=30)
+    assert (report.bundle_hash, report.warmup, len(loads)) == (bundle.bundle_hash, False, 1)
+    served = live_lane.query("SELECT DISTINCT bundle_hash, warmup FROM surveillance.predictions")
+    assert served == [(bundle.bundle_hash, False)]
+
+
+@pytest.mark.requirement("INF-05")
+def test_failing_warm_up_is_only_a_warning(live_lane, monkeypatch, capsys):
+    def fail(_):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(Engine, "warm_up", fail)
+    live_lane.send(stream(2))
+    assert live_lane.drain(window_seconds=30).totals["scored"] == 18
+    assert "warm-up failed" in capsys.readouterr().out

@@ -1,0 +1,171 @@
+"""The shell over a real database: what is known, what is seeded, what survives a crash between two steps."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from surveillance_pipelines.clock import ManualClock, to_datetime
+from surveillance_pipelines.contracts.queue import Received, SendEntry
+from surveillance_pipelines.features.batch import features_of_days
+from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.serving.engine import Engine, engine_config
+from surveillance_pipelines.serving.lease import acquire
+from surveillance_pipelines.serving.meter import Meter
+from surveillance_pipelines.serving.scoring_rows import input_hash, row_config
+from surveillance_pipelines.serving.shell import Shell, ShellOptions, Step
+from surveillance_pipelines.serving.store import PostgresStore
+from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines.storage.live_rows import read_live_bars
+from surveillance_pipelines.strategies.warmup import WarmupScorer
+from surveillance_pipelines_tests.serving.conftest import without_stamps
+from surveillance_pipelines_tests.serving.market import OPEN, SYMBOLS, received, sessions, stream
+from surveillance_pipelines_tests.serving.test_batch import bars_frame
+from surveillance_pipelines_tests.serving.test_engine import dirty_stream, feed, make_engine
+
+
+class ListQueue:
+    """An input queue that hands over again what was not deleted, from the front, like one FIFO group."""
+
+    def __init__(self, messages: Sequence[Received]) -> None:
+        self.messages = list(messages)
+
+    def receive(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> list[Received]:
+        return self.messages[:max_messages]
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        self.messages = [message for message in self.messages if message.receipt_handle not in receipts]
+
+
+class Wire:
+    """An output queue that remembers."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        self.sent += [str(entry.dedup_id) for entry in entries]
+        return self.sent
+
+
+class CrashError(Exception):
+    """The process is gone."""
+
+
+@pytest.fixture
+def make_shell(live_lane):
+    """Return a function that starts a fresh shell, as a new process would, on the lane's database."""
+    connections = []
+
+    def make(inputs, outputs, after_step=lambda _: None, queue_url="q") -> Shell:
+        connections.append(live_lane.connect())
+        connections[-1].execute("UPDATE ops.leases SET expires_at = clock_timestamp()")
+        lease = acquire(connections[-1], queue_url, holder="test", seconds=60)
+        config = engine_config(live_lane.settings, WarmupScorer(), run_id="run-1")
+        shell = Shell(
+            inputs=inputs,
+            outputs=outputs,
+            store=PostgresStore(connections[-1], Lake(live_lane.endpoints.lake_url), lease, feature_view="core_v1"),
+            engine=Engine(config, WarmupScorer(), sessions(), SYMBOLS),
+            meter=Meter(),
+            clock=ManualClock(to_datetime(OPEN)),  # before every message: the event clock closes nothing
+            options=ShellOptions(10, 1, "all"),
+            after_step=after_step,
+        )
+        shell.start()
+        return shell
+
+    yield make
+    for connection in connections:
+        connection.close()
+
+
+def drive(shell: Shell, inputs: ListQueue) -> None:
+    while inputs.messages:
+        shell.turn(0)
+
+
+def crash_at(step: Step, occurrence: int):
+    seen: list[Step] = []
+
+    def crash(done: Step) -> None:
+        seen.append(done)
+        if seen.count(step) == occurrence:
+            raise CrashError
+
+    return crash
+
+
+def test_crashes_at_every_step_leave_the_effects_of_a_run_without_any(live_lane, make_shell):
+    messages = dirty_stream()
+    inputs, wire = ListQueue(messages), Wire()
+    for i, step in enumerate(("receive", "load", "process", "commit", "publish", "mark", "delete") * 3):
+        with pytest.raises(CrashError):
+            drive(make_shell(inputs, wire, crash_at(step, 2 + i % 3)), inputs)
+    drive(make_shell(inputs, wire), inputs)
+
+    rows = row_config(live_lane.settings, WarmupScorer())
+    expected = without_stamps(feed(make_engine(rows=rows), [messages]))
+    assert set(wire.sent) == {row.id for row in expected.outputs}
+    outcomes = {name: expected.count(name) for name in ("scored", "late", "dead", "duplicate")}
+    assert live_lane.outcomes() == outcomes
+    anomalies = live_lane.query("SELECT id, input_hash, alert_status, score FROM surveillance.anomalies")
+    assert sorted(anomalies) == sorted((a.id, a.input_hash, a.alert_status, a.score) for a in expected.anomalies)
+    bars = live_lane.query("SELECT symbol, revision, close, volume, trades FROM ops.live_bars")
+    assert sorted(bars) == sorted((b.symbol, b.revision, b.close, b.volume, b.trades) for b in expected.bars)
+
+
+def test_repeated_dedup_id_of_an_earlier_batch_is_a_duplicate(live_lane, make_shell):
+    first, second = stream(10)[:15], received(stream(10)[0].body, 900, dedup_id="d000003")
+    inputs = ListQueue([*first, second])
+    drive(make_shell(inputs, Wire()), inputs)
+    assert live_lane.outcomes() == {"scored": 15, "duplicate": 1}
+
+
+def test_text_that_postgresql_cannot_hold_is_kept_in_escapes(live_lane, make_shell):
+    inputs = ListQueue([received("a\x00b\ud800", 0)])
+    drive(make_shell(inputs, Wire()), inputs)
+    assert live_lane.query("SELECT body, code FROM ops.dead_letters") == [("a\\u0000b\\ud800", "not_json")]
+
+
+def test_symbol_new_to_the_queue_starts_from_the_lakes_history(live_lane, make_shell):
+    history = bars_frame(feed(make_engine(), [stream(100, seed=3)]).bars)
+    earlier = history.with_columns(
+        *((history[name].dt.offset_by("-1d")).alias(name) for name in ("date", "bar_start", "event_time")),
+        market_return=None,
+        market_peers=None,
+    ).cast(dict(history.schema))
+    lake = Lake(live_lane.endpoints.lake_url)
+    lake.write_days("bars_1m", earlier, days=earlier["date"].unique().to_list())
+    inputs = ListQueue(stream(5, seed=4))
+    drive(make_shell(inputs, Wire()), inputs)
+
+    with live_lane.connect() as connection:
+        live = read_live_bars(connection, earlier["date"][0], history["date"][0])
+    features = features_of_days(earlier.vstack(live), [history["date"][0]], sessions())
+    batch = {input_hash(values) for values in features.select(CORE_V1.columns).to_numpy()}
+    served = "SELECT body::jsonb->>'input_hash' FROM ops.outbox WHERE body::jsonb->>'bar_status' = 'final'"
+    assert len(batch) == 3 * 4
+    assert set(live_lane.column(served)) == batch
+
+
+def test_leftover_messages_are_published_first(live_lane, make_shell):
+    inputs, wire = ListQueue(stream(5)), Wire()
+    with pytest.raises(CrashError):
+        drive(make_shell(inputs, wire, crash_at("commit", 1)), inputs)
+    assert wire.sent == []
+    make_shell(inputs, wire)
+    assert wire.sent == live_lane.column("SELECT id FROM ops.outbox ORDER BY position")
+    assert live_lane.column("SELECT count(*) FROM ops.outbox WHERE published_at IS NULL") == [0]
+
+
+def test_feature_snapshot_of_other_code_is_rebuilt_from_bars(live_lane, make_shell):
+    messages = stream(90)
+    inputs = ListQueue(messages[:500])
+    drive(make_shell(inputs, Wire()), inputs)
+    live_lane.query("UPDATE ops.feature_state SET state = 'SPFS0' WHERE feature_view = 'core_v1' RETURNING 1")
+    inputs.messages = messages[500:]
+    drive(make_shell(inputs, Wire()), inputs)
+    expected = feed(make_engine(), [messages])
+    assert sorted(live_lane.column("SELECT input_hash FROM surveillance.anomalies")) == sorted(
+        row.input_hash for row in expected.anomalies
+    )
