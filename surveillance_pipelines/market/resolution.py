@@ -44,7 +44,9 @@ def resolve_bars(landed: pl.DataFrame, live: pl.DataFrame, *, as_of: int | None 
     known = rows if as_of is None else rows.filter(pl.col("knowledge_time") <= pl.lit(as_of).cast(UTC_MICROSECONDS))
     ranks = {name: place for place, name in enumerate(SOURCE_PRECEDENCE)}
     ranked = known.with_columns(rank=pl.col("source").replace_strict(ranks, return_dtype=pl.Int8))
-    winners = ranked.filter(pl.col("rank") == pl.col("rank").min().over(BAR_KEY))
+    ordered = _with_bar_marks(ranked.sort(*BAR_KEY, "rank", "knowledge_time", "row"))
+    # The first row of a bar has its best rank.
+    winners = ordered.filter(pl.col("rank") == pl.when("is_new_bar").then("rank").forward_fill())
     kept = pl.concat([_numbered_by_the_live_lane(winners), _numbered_by_landing(winners)])
     return Resolved(
         bars=to_bar_schema(_with_status(kept)).sort(*BAR_KEY, "revision"),
@@ -54,17 +56,23 @@ def resolve_bars(landed: pl.DataFrame, live: pl.DataFrame, *, as_of: int | None 
     )
 
 
+def _with_bar_marks(ordered: pl.DataFrame) -> pl.DataFrame:
+    """Mark the first row of each bar in rows sorted by bar: several times faster than a window per bar."""
+    is_same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in BAR_KEY)
+    return ordered.with_columns(is_new_bar=~is_same.fill_null(value=False))
+
+
 def _numbered_by_the_live_lane(winners: pl.DataFrame) -> pl.DataFrame:
-    served = winners.filter(pl.col("source") == "sqs").sort("knowledge_time", "row")
+    served = winners.filter(pl.col("source") == "sqs")
     return served.unique([*BAR_KEY, "revision"], keep="first", maintain_order=True)
 
 
 def _numbered_by_landing(winners: pl.DataFrame) -> pl.DataFrame:
-    landings = winners.filter(pl.col("source") != "sqs").sort(*BAR_KEY, "knowledge_time", "row")
-    repeats = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1).over(BAR_KEY)) for name in _VALUES)
-    is_first = pl.int_range(pl.len()).over(BAR_KEY) == 0
-    distinct = landings.filter(is_first | ~repeats)
-    return distinct.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).over(BAR_KEY).alias("revision"))
+    landings = winners.filter(pl.col("source") != "sqs")
+    repeats = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in _VALUES)
+    distinct = landings.filter(pl.col("is_new_bar") | ~repeats)
+    place = pl.int_range(pl.len(), dtype=pl.Int32)
+    return distinct.with_columns((place - pl.when("is_new_bar").then(place).forward_fill()).alias("revision"))
 
 
 def _with_status(bars: pl.DataFrame) -> pl.DataFrame:
