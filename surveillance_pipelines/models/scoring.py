@@ -31,6 +31,8 @@ DIRECTIONS: Final = ("SELL", "HOLD", "BUY")
 
 TOP_FEATURES: Final = 3
 
+FLOAT32_END: Final = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Scores:
@@ -168,7 +170,7 @@ class Scorer:
     def model_directions(self, features: Floats) -> Floats:
         """Return the direction model's own probabilities, float64[n, 3], whether or not it has passed its gate."""
         inputs = pad_rows(features, MIN_BATCH_ROWS)[:, self._columns]
-        return run_model(self._direction, inputs.astype(np.float32))[: len(features)]
+        return run_model(self._direction, as_float32(inputs))[: len(features)]
 
     def _directions(self, features: Floats) -> Floats:
         if self._direction_ready:
@@ -237,7 +239,12 @@ def reconstruct(session: Any, scaled: npt.NDArray[np.float32], missing: npt.NDAr
 
 def classifier_inputs(inputs: Floats, error: Floats) -> npt.NDArray[np.float32]:
     """Return the classifier's inputs, float32[n, d + 1]: raw features, NaN as missing, then the error."""
-    return np.column_stack([inputs, error]).astype(np.float32)
+    return as_float32(np.column_stack([inputs, error]))
+
+
+def as_float32(values: Floats) -> npt.NDArray[np.float32]:
+    """Return ``values`` as float32, infinities and what float32 cannot hold at its ends; NaN stays."""
+    return np.clip(values, -FLOAT32_END, FLOAT32_END).astype(np.float32)
 
 
 def run_model(session: Any, inputs: npt.NDArray[np.float32]) -> Floats:

@@ -32,7 +32,7 @@ from surveillance_pipelines.models.deadline import Deadline, Progress, no_progre
 from surveillance_pipelines.models.export import autoencoder_to_onnx, booster_to_onnx, require_parity
 from surveillance_pipelines.models.runtime import inference_session
 from surveillance_pipelines.models.scaler import fit_scaling, scaling_to_json
-from surveillance_pipelines.models.scoring import DIRECTIONS, classifier_inputs, reconstruct, scale
+from surveillance_pipelines.models.scoring import DIRECTIONS, as_float32, classifier_inputs, reconstruct, scale
 from surveillance_pipelines.models.training_data import LABELS, TrainingSet, feature_matrix
 
 Inputs = npt.NDArray[np.float32]
@@ -221,7 +221,7 @@ def direction_rows(training_set: TrainingSet, split: Any) -> tuple[Inputs, npt.N
         direction=direction.direction_labels(pl.col("forward_return"), pl.col("realised_volatility"))
     )
     rows = rows.filter(pl.col("direction").is_not_null())
-    inputs = feature_matrix(rows, training_set.feature_view.model_columns).astype(np.float32)
+    inputs = as_float32(feature_matrix(rows, training_set.feature_view.model_columns))
     return inputs, rows["direction"].to_numpy(), rows
 
 

@@ -25,11 +25,11 @@ WARMUP_HORIZON_MINUTES: Final = 15
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of anomaly and the features that must all reach their limits, in size.
+    """One kind of anomaly and the features that must all reach their limits.
 
     Attributes:
         kind: the anomaly's name.
-        limits: (feature, limit) pairs; a negative feature counts by its size.
+        limits: (feature, limit) pairs; a feature of ``TWO_SIDED`` counts by its size.
         last_minutes: the rule looks only at this many minutes before the close; None means always.
     """
 
@@ -37,6 +37,9 @@ class Rule:
     limits: tuple[tuple[str, float], ...]
     last_minutes: float | None = None
 
+
+TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", "sign_balance_10", "divergence_z_15"})
+"""Features that are as strange far below zero as far above."""
 
 RULES: Final = (
     Rule("volume_spike", (("volume_z", 5.0),)),
@@ -100,12 +103,17 @@ class WarmupScorer:
 
 def _strength(features: Floats, rule: Rule) -> Floats:
     """Return how far the weakest of the rule's features is past its limit, as a ratio; a missing one is at zero."""
-    ratios = [np.abs(_column(features, name)) / limit for name, limit in rule.limits]
-    strength = np.nan_to_num(np.minimum.reduce(ratios), nan=0.0)
+    strength = np.minimum.reduce([_ratio(features, name, limit) for name, limit in rule.limits])
     if rule.last_minutes is None:
         return strength
     minutes = _column(features, "minutes_to_close")
     return np.where((minutes > 0.0) & (minutes <= rule.last_minutes), strength, 0.0)
+
+
+def _ratio(features: Floats, name: str, limit: float) -> Floats:
+    values = _column(features, name)
+    sizes = np.abs(values) if name in TWO_SIDED else np.maximum(values, 0.0)
+    return np.nan_to_num(sizes / limit, nan=0.0)
 
 
 def _column(features: Floats, name: str) -> Floats:
@@ -119,7 +127,7 @@ def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
         rows = best == k
         for name, limit in rule.limits:
             column = CORE_V1.columns.index(name)
-            evidence[rows, column] = np.nan_to_num(np.abs(features[rows, column]) / limit, nan=0.0)
+            evidence[rows, column] = _ratio(features, name, limit)[rows]
     return evidence
 
 

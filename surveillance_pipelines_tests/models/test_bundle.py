@@ -1,0 +1,157 @@
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.models.bundle import (
+    BUNDLE_FILES,
+    CLASSIFIER_FILE,
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    BundleError,
+    load_bundle,
+    write_bundle,
+)
+from surveillance_pipelines.models.deadline import Deadline
+from surveillance_pipelines.models.training import save_bundle, train_models
+from surveillance_pipelines_tests.models.tiny_bundle import TINY_CONFIG, tiny_training_set
+
+CONTENTS = dict.fromkeys(BUNDLE_FILES, b"{}")
+
+
+@pytest.fixture
+def copied(bundle_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_path, tmp_path / "copy"))
+
+
+def edit_manifest(path: Path, change) -> None:
+    manifest = json.loads((path / MANIFEST_FILE).read_text())
+    change(manifest)
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
+@pytest.mark.requirement("FE-02", "TRN-07")
+def test_load_bundle_of_a_written_folder_returns_its_content(bundle_path):
+    bundle = load_bundle(bundle_path)
+    assert bundle.view is CORE_V1
+    assert bundle.model_columns == CORE_V1.model_columns
+    assert len(bundle.scaling.center) == len(bundle.model_columns)
+    assert load_bundle(bundle_path, expected_hash=bundle.bundle_hash).bundle_hash == bundle.bundle_hash
+
+
+def test_load_bundle_with_one_changed_byte_is_refused(copied):
+    path = copied / CLASSIFIER_FILE
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"sha256 .* damaged"):
+        load_bundle(copied)
+
+
+def test_load_bundle_with_a_changed_size_is_refused(copied):
+    with (copied / CONFIG_FILE).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(BundleError, match="bytes in"):
+        load_bundle(copied)
+
+
+def test_load_bundle_with_an_extra_file_is_refused(copied):
+    (copied / "model.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(BundleError, match=r"extra \['model.pkl'\]"):
+        load_bundle(copied)
+
+
+def test_load_bundle_with_a_missing_file_is_refused(copied):
+    (copied / CONFIG_FILE).unlink()
+    with pytest.raises(BundleError, match=r"missing \['market_surveillance_config.json'\]"):
+        load_bundle(copied)
+
+
+def test_load_bundle_with_a_symlinked_file_is_refused(copied, bundle_path):
+    (copied / CONFIG_FILE).unlink()
+    (copied / CONFIG_FILE).symlink_to(bundle_path / CONFIG_FILE)
+    with pytest.raises(BundleError, match="links or folders"):
+        load_bundle(copied)
+
+
+def test_load_bundle_through_a_symlinked_folder_is_refused(bundle_path, tmp_path):
+    (tmp_path / "link").symlink_to(bundle_path)
+    with pytest.raises(BundleError, match="expected a bundle folder"):
+        load_bundle(tmp_path / "link")
+
+
+def test_load_bundle_whose_manifest_names_a_path_outside_is_refused(copied):
+    edit_manifest(copied, lambda manifest: manifest["files"].update({"../../secret": {"sha256": "", "size": 0}}))
+    with pytest.raises(BundleError, match="manifest"):
+        load_bundle(copied)
+
+
+def test_load_bundle_of_another_format_is_refused(copied):
+    edit_manifest(copied, lambda manifest: manifest.update(format=2))
+    with pytest.raises(BundleError, match="format 1"):
+        load_bundle(copied)
+
+
+def test_load_bundle_with_an_edited_manifest_has_another_hash(copied, bundle):
+    edit_manifest(copied, lambda manifest: manifest["training"].update(seed=99))
+    with pytest.raises(BundleError, match="expected bundle"):
+        load_bundle(copied, expected_hash=bundle.bundle_hash)
+
+
+@pytest.mark.requirement("MOD-02")
+def test_load_bundle_trained_on_other_feature_code_is_refused(tmp_path):
+    other = tmp_path / "kernel.py"
+    other.write_text("# another kernel")
+    write_bundle(tmp_path / "v1", CONTENTS, view=replace(CORE_V1, source=other), training={})
+    with pytest.raises(BundleError, match=r"feature view core_v1 .* retrain"):
+        load_bundle(tmp_path / "v1")
+
+
+def test_write_bundle_to_an_existing_folder_is_refused(tmp_path):
+    with pytest.raises(FileExistsError, match="next version"):
+        write_bundle(tmp_path, CONTENTS, view=CORE_V1, training={})
+
+
+def test_write_bundle_with_a_file_too_few_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected the files"):
+        write_bundle(tmp_path / "v1", {CONFIG_FILE: b"{}"}, view=CORE_V1, training={})
+
+
+def test_write_bundle_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    calls = iter(range(9))
+
+    def full_at_the_third(_descriptor: int) -> None:
+        if next(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("surveillance_pipelines.models.bundle.os.fsync", full_at_the_third)
+    with pytest.raises(OSError, match="No space left"):
+        write_bundle(tmp_path / "v1", CONTENTS, view=CORE_V1, training={})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.requirement("TRN-12")
+def test_save_bundle_of_a_repeated_training_has_the_same_hash(bundle, tmp_path):
+    again = train_models(tiny_training_set(), seed=7, deadline=Deadline.after(120.0), config=TINY_CONFIG)
+    assert save_bundle(again, tmp_path / "v2") == bundle.bundle_hash
+
+
+def test_load_and_score_import_no_training_library(bundle_path):
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.strategies.warmup import WarmupScorer
+scorer = Scorer(load_bundle(Path({str(bundle_path)!r})))
+scorer.warm_up()
+heavy = {{"torch", "mlflow", "pandas", "sklearn", "xgboost", "matplotlib", "dagster", "onnx"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
