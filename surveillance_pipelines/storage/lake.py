@@ -1,20 +1,24 @@
 """The lake: Delta tables partitioned by UTC ``date``, on a local folder or on S3, one writer per table."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeVar
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK
 
 PARTITION: Final = "date"
-COMMIT_ATTEMPTS: Final = 20
-"""Writers of other days commit beside us; delta-rs rebases each attempt on the newest version."""
+COMMIT_ATTEMPTS: Final = 50
+"""Writers of other days commit beside us; in each round at least one of them gets through."""
+_ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
 DayRange = tuple[date, date]
+_T = TypeVar("_T")
 
 
 class SchemaMismatchError(ValueError):
@@ -100,12 +104,16 @@ class Lake:
         """
         if stray := sorted(set(frame[PARTITION].unique()) - set(days)):
             raise ValueError(f"expected only rows of the days to replace in {table!r}, got rows of {stray}")
-        if not self.exists(table):
-            self._write(table, frame, mode="append")
-        elif days:
-            self._check_schema(table, frame)
-            listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
-            self._write(table, frame, mode="overwrite", predicate=f"{PARTITION} IN ({listed})")
+
+        def replace(current: DeltaTable | None) -> None:
+            if current is None:
+                self._create(table, frame)
+            elif days:
+                rows = _fitting(table, current, frame)
+                listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
+                _commit(current, rows, mode="overwrite", predicate=f"{PARTITION} IN ({listed})")
+
+        self._optimistically(table, replace)
         version = self.version(table)
         assert version is not None
         return version
@@ -114,61 +122,57 @@ class Lake:
         """Add rows to a table once per ``batch_id``; return whether they were added now.
 
         The id is committed together with the rows (a Delta application transaction), so a writer that dies before its
-        commit has added nothing, and one that dies after it is recognised.
-        """
-        if self.exists(table):
-            self._check_schema(table, frame)
-            if self._open(table).transaction_version(batch_id) is not None:
-                return False
-        self._write(table, frame, mode="append", transaction=Transaction(batch_id, 1))
-        return True
+        commit has added nothing, and one that dies after it is recognised. Two writers of one batch at the same time
+        add it once.
 
-    def _write(
-        self,
-        table: str,
-        frame: pl.DataFrame,
-        *,
-        mode: str,
-        predicate: str | None = None,
-        transaction: Transaction | None = None,
-    ) -> None:
-        if "://" not in self.url:
-            Path(self.url).mkdir(parents=True, exist_ok=True)
-        properties = CommitProperties(
-            max_commit_retries=COMMIT_ATTEMPTS, app_transactions=[transaction] if transaction else None
-        )
+        Raises:
+            SchemaMismatchError: if the columns are not the table's.
+        """
+        transaction = Transaction(batch_id, 1)
+
+        def add(current: DeltaTable | None) -> bool:
+            if current is None:
+                self._create(table, frame, transaction)
+                return True
+            if current.transaction_version(batch_id) is not None:
+                return False
+            _commit(current, _fitting(table, current, frame), mode="append", transaction=transaction)
+            return True
+
+        return self._optimistically(table, add)
+
+    def _optimistically(self, table: str, change: Callable[[DeltaTable | None], _T]) -> _T:
+        """Apply a change to the newest version, again whenever another writer has committed in between.
+
+        delta-rs would rebase a commit by itself, yet it does not see that the other writer has added the same batch, or
+        has filled a day that was empty when we looked. So each attempt commits to the very version that it has read.
+        """
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                write_deltalake(
-                    self._uri(table),
-                    frame,
-                    mode=mode,  # pyright: ignore[reportArgumentType]
-                    predicate=predicate,
-                    partition_by=PARTITION,
-                    storage_options=self._options(),
-                    commit_properties=properties,
-                )
-            except CommitFailedError:
-                # Another writer changed the table between our read and our commit; nothing of ours is visible yet.
-                if attempt == COMMIT_ATTEMPTS - 1:
-                    raise
-            else:
-                return
-
-    def _check_schema(self, table: str, frame: pl.DataFrame) -> None:
-        expected = dict(self.scan(table).collect_schema())
-        got = dict(frame.schema)
-        if expected == got:
-            return
-        differences = [
-            f"{name}: expected {expected.get(name, 'no such column')}, got {got.get(name, 'no such column')}"
-            for name in sorted(expected.keys() | got.keys())
-            if expected.get(name) != got.get(name)
-        ]
-        raise SchemaMismatchError(
-            f"table {table!r}: {'; '.join(differences) or 'the columns are in another order'}. "
-            "A changed table needs a new name or a migration."
+                return change(self._open(table) if self.exists(table) else None)
+            except (CommitFailedError, _AlreadyCreatedError):
+                SYSTEM_CLOCK.sleep(0.005 * attempt)
+        raise CommitFailedError(
+            f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers were quicker each "
+            "time: write it from fewer processes at once"
         )
+
+    def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
+        if "://" not in self.url:
+            Path(self.url).mkdir(parents=True, exist_ok=True)
+        try:
+            write_deltalake(
+                self._uri(table),
+                _in_order(frame),
+                mode="error",
+                partition_by=PARTITION,
+                storage_options=self._options(),
+                commit_properties=_properties(transaction),
+            )
+        except DeltaError as error:
+            if self.exists(table):
+                raise _AlreadyCreatedError(table) from error
+            raise
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         return DeltaTable(self._uri(table), version=version, storage_options=self._options())
@@ -178,6 +182,49 @@ class Lake:
 
     def _options(self) -> dict[str, str] | None:
         return dict(self.storage_options) or None
+
+
+class _AlreadyCreatedError(Exception):
+    """Another writer has created the table that we were about to create."""
+
+
+def _commit(
+    current: DeltaTable,
+    frame: pl.DataFrame,
+    *,
+    mode: Literal["append", "overwrite"],
+    predicate: str | None = None,
+    transaction: Transaction | None = None,
+) -> None:
+    write_deltalake(
+        current, _in_order(frame), mode=mode, predicate=predicate, commit_properties=_properties(transaction)
+    )
+
+
+def _properties(transaction: Transaction | None) -> CommitProperties:
+    return CommitProperties(max_commit_retries=0, app_transactions=None if transaction is None else [transaction])
+
+
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sort rows by the keys they have: what is read together lies together, and equal input gives equal files."""
+    keys = [name for name in _ORDER if name in frame.columns]
+    return frame.sort(keys, maintain_order=True)
+
+
+def _fitting(table: str, current: DeltaTable, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with its columns in the table's order, or raise if they are others."""
+    expected = dict(pl.scan_delta(current).collect_schema())
+    got = dict(frame.schema)
+    if expected == got:
+        return frame.select(expected.keys())
+    differences = [
+        f"{name}: expected {expected.get(name, 'no such column')}, got {got.get(name, 'no such column')}"
+        for name in sorted(expected.keys() | got.keys())
+        if expected.get(name) != got.get(name)
+    ]
+    raise SchemaMismatchError(
+        f"table {table!r}: {'; '.join(differences)}. A changed table needs a new name or a migration."
+    )
 
 
 def _on(days: Collection[date] | DayRange) -> pl.Expr:
