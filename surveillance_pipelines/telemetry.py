@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 from pydantic import SecretStr
@@ -50,7 +50,7 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
             lambda _logger, _method, event: redact(dict(event), secrets=values),
             structlog.processors.JSONRenderer() if chosen == "json" else structlog.dev.ConsoleRenderer(colors=False),
             # Once more on the finished line: an object shows what it holds only when it is rendered.
-            lambda _logger, _method, line: _redact_text(line, values),
+            lambda _logger, _method, line: _redact_text(cast("str", line), values),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
         logger_factory=structlog.WriteLoggerFactory(file=out),

@@ -6,8 +6,8 @@ import json
 import pytest
 import structlog
 
-from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.telemetry import REDACTED, bind_correlation, configure_logging, get_logger, redact
+from surveillance_pipelines_tests.serving.market import plain_settings
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def lines(stream: io.StringIO) -> list[dict]:
 
 @pytest.mark.requirement("MON-11")
 def test_line_is_json_with_level_time_and_correlation_id(stream):
-    configure_logging(Settings(_env_file=None), log_format="json", stream=stream)
+    configure_logging(plain_settings(), log_format="json", stream=stream)
     with bind_correlation("message-1", symbol="SPY"):
         get_logger("test").info("scored", bars=3)
     get_logger("test").info("outside")
@@ -35,7 +35,7 @@ def test_line_is_json_with_level_time_and_correlation_id(stream):
 
 @pytest.mark.requirement("MON-11")
 def test_level_below_the_configured_one_is_not_written(stream):
-    configure_logging(Settings(_env_file=None, log_level="WARNING"), log_format="json", stream=stream)
+    configure_logging(plain_settings(log_level="WARNING"), log_format="json", stream=stream)
     get_logger("test").info("quiet")
     get_logger("test").warning("loud")
     assert [line["event"] for line in lines(stream)] == ["loud"]
@@ -43,8 +43,7 @@ def test_level_below_the_configured_one_is_not_written(stream):
 
 @pytest.mark.requirement("MON-11")
 def test_secrets_never_reach_the_stream(stream):
-    settings = Settings(
-        _env_file=None,
+    settings = plain_settings(
         database_url="postgresql://user:dragonfly9@host/db",
         aws_secret_access_key="wJalrXUtnFEMIexample",
     )

@@ -102,7 +102,7 @@ class AnomalyScorer(Protocol):
 class Scorer:
     """Scores feature vectors with the models of one bundle."""
 
-    warmup: Final = False
+    warmup: bool = False
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle_hash = bundle.bundle_hash
@@ -283,7 +283,9 @@ def name_kinds(
     strange = ~known & (autoencoder_score >= THRESHOLD)
     best = np.where(known, 1 + np.argmax(probabilities[:, 1:], axis=1), 0)
     confidence = np.where(strange, autoencoder_score, probabilities[np.arange(len(best)), best])
-    kind = [UNCLASSIFIED if odd else labels[k] for k, odd in zip(best.tolist(), strange.tolist(), strict=True)]
+    kind: list[str] = []
+    for k, odd in zip(best.tolist(), strange.tolist(), strict=True):
+        kind.append(UNCLASSIFIED if odd else labels[k])
     return kind, confidence
 
 

@@ -167,4 +167,4 @@ def _scores_frame(bars: pl.DataFrame, values: Floats, scores: Scores, config: Ro
         warmup=pl.lit(config.warmup),
         run_id=pl.lit(config.run_id, pl.String),
     )  # fmt: skip
-    return frame.select(SCORES_SCHEMA.names()).cast(dict(SCORES_SCHEMA))
+    return frame.select(SCORES_SCHEMA.names()).cast(SCORES_SCHEMA)

@@ -108,8 +108,9 @@ class Meter:
         if published is not None:
             sent = {message.message_id: message.sent_at for message in batch}
             causes = {row.correlation_id for row in effects.outputs if row.id in published.ids}
-            for message_id in causes & sent.keys():
-                self.took(QUEUE_TO_QUEUE, (published.at - sent[message_id]) / MICROSECONDS)
+            for message_id, sent_at in sent.items():
+                if message_id in causes:
+                    self.took(QUEUE_TO_QUEUE, (published.at - sent_at) / MICROSECONDS)
 
     def clock_closed(self, effects: Effects) -> None:
         """Count what a clock reading closed."""

@@ -153,7 +153,9 @@ def _bars(connection: psycopg.Connection, query: str, *parameters: Any) -> tuple
 
 
 def _bar(record: dict[str, Any]) -> Bar:
-    values = {name: to_us(value) if isinstance(value, datetime) else value for name, value in record.items()}
+    values: dict[str, Any] = {
+        name: to_us(value) if isinstance(value, datetime) else value for name, value in record.items()
+    }
     return Bar(**values)
 
 

@@ -49,15 +49,16 @@ class Table:
     conflict: str | None = "DO NOTHING"  # None: such a row is an error
 
     @cached_property
-    def insert(self) -> str:
-        """The statement over one array per column; rows keep the order of the arrays."""
+    def insert(self) -> bytes:
+        """The insert over one array per column; rows keep the order of the arrays."""
         names = ", ".join(self.columns)
         arrays = ", ".join(f"%s::{_TYPES.get(column, 'text')}[]" for column in self.columns)
-        return (
+        statement = (
             f"INSERT INTO {self.name} ({names}) SELECT {names} "  # noqa: S608 (constant names)
             f"FROM unnest({arrays}) WITH ORDINALITY AS rows ({names}, ordinal) ORDER BY ordinal"
-            + ("" if self.conflict is None else f" ON CONFLICT {self.conflict}")
         )
+        conflict = "" if self.conflict is None else f" ON CONFLICT {self.conflict}"
+        return f"{statement}{conflict}".encode()  # psycopg takes bytes, or text that no variable is part of
 
     def parameters(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
         """Return rows as one list per column."""

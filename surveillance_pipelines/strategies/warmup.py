@@ -57,10 +57,10 @@ RULES: Final = (
 class WarmupScorer:
     """Scores feature vectors of ``core_v1`` by rules, with the same output as a bundle's models."""
 
-    bundle_hash: Final = WARMUP_BUNDLE
-    feature_view: Final = CORE_V1.name
-    warmup: Final = True
-    horizon_minutes: Final = WARMUP_HORIZON_MINUTES
+    bundle_hash: str = WARMUP_BUNDLE
+    feature_view: str = CORE_V1.name
+    warmup: bool = True
+    horizon_minutes: int = WARMUP_HORIZON_MINUTES
 
     def warm_up(self) -> None:
         """Do nothing: rules need no loading."""

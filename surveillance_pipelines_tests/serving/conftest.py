@@ -50,7 +50,7 @@ class LiveLane:
 
     def query(self, statement: str, *parameters: Any) -> list[tuple]:
         with self.connect() as connection:
-            return connection.execute(statement, parameters).fetchall()
+            return connection.execute(statement.encode(), parameters).fetchall()
 
     def column(self, statement: str, *parameters: Any) -> list[Any]:
         return [row[0] for row in self.query(statement, *parameters)]
@@ -81,7 +81,7 @@ class LiveLane:
                 parts.append(engine.apply_clock(ClockRow(to_us(event_clock), to_us(recorded_at))))
             if rest:
                 *texts, sent_at, received_at = rest
-                message = Received(*texts, to_us(sent_at), to_us(received_at), 1, "")
+                message = Received(*texts, to_us(sent_at), to_us(received_at), 1, "")  # pyright: ignore[reportCallIssue]
                 for symbol in engine.symbols_to_seed([message]):
                     engine.seed(symbol, Seed())
                 parts.append(engine.process([message], Known()))
@@ -93,7 +93,7 @@ def live_lane(settings: Settings) -> LiveLane:
     """Return a live lane whose lease and visibility time out within a second, as a test can wait for."""
     quick = settings.model_copy(
         update={
-            "symbols": SYMBOLS, "lease_seconds": 0.5, "sqs_visibility_timeout": 1, "drain_idle_seconds": 1.0,
+            "symbols": SYMBOLS, "lease_seconds": 0.5, "sqs_visibility_timeout": 1, "drain_idle_seconds": 0.3,
             "bar_close_grace_seconds": 0.0, "publish_scores": "all",
         }
     )  # fmt: skip

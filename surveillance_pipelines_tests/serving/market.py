@@ -10,6 +10,7 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
 from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.settings import Settings
 
 OPEN = to_us(datetime(2024, 3, 5, 14, 30, tzinfo=UTC))
 MINUTE = 60 * MICROSECONDS
@@ -25,6 +26,11 @@ SESSION_ROWS = [
 
 def sessions() -> SessionTable:
     return SessionTable.from_frame(session_rows(SESSION_ROWS))
+
+
+def plain_settings(**values) -> Settings:
+    """Return settings that no ``.env`` file reaches."""
+    return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]
 
 
 def received(tick: Tick | str, number: int, *, dedup_id: str | None = None, lag_seconds: float = 0.2) -> Received:

@@ -1,5 +1,6 @@
 """Batch scoring writes what the live lane wrote."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import polars as pl
@@ -22,10 +23,10 @@ def bars_frame(bars: list[Bar]) -> pl.DataFrame:
         adjustment=pl.lit("none"),
         batch_id=pl.lit("live"),
     )
-    return frame.with_columns(date=pl.col("bar_start").dt.date()).select(BAR_SCHEMA.names()).cast(dict(BAR_SCHEMA))
+    return frame.with_columns(date=pl.col("bar_start").dt.date()).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA)
 
 
-def identity(rows: list[OutputRow]) -> list[dict]:
+def identity(rows: Sequence[OutputRow]) -> list[dict]:
     records = [{name: value for name, value in to_record(row).items() if name not in IDENTITY_FREE} for row in rows]
     return sorted(records, key=lambda record: record["id"])
 

@@ -9,10 +9,9 @@ from surveillance_pipelines.serving import drain as drain_module
 from surveillance_pipelines.serving.batch import score_day
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.models import load_scorer
-from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
 from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
-from surveillance_pipelines_tests.serving.market import SYMBOLS, sessions, stream
+from surveillance_pipelines_tests.serving.market import SYMBOLS, plain_settings, sessions, stream
 from surveillance_pipelines_tests.serving.test_batch import bars_frame, identity
 from surveillance_pipelines_tests.serving.test_engine import feed
 
@@ -30,7 +29,7 @@ def scorer(bundle):
 
 
 def make_engine(scorer) -> Engine:
-    return Engine(engine_config(Settings(_env_file=None), scorer), scorer, sessions(), SYMBOLS)
+    return Engine(engine_config(plain_settings(), scorer), scorer, sessions(), SYMBOLS)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_micro_batches_of_any_size_give_the_same_scores_bit_for_bit(scorer, whol
 def test_batch_rows_equal_those_of_the_live_lane(scorer, whole):
     bars = bars_frame(whole.bars)
     features = features_of_days(bars, bars["date"].unique().to_list(), sessions())
-    config = engine_config(Settings(_env_file=None), scorer).rows
+    config = engine_config(plain_settings(), scorer).rows
     batch = score_day(features, scorer, config, sessions=sessions())
     assert len(batch.anomalies) > 0
     assert identity(batch.anomalies) == identity([a for a in whole.anomalies if a.alert_status == "confirmed"])

@@ -16,13 +16,20 @@ from surveillance_pipelines.serving.effects import Effects, Known, merged
 from surveillance_pipelines.serving.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.serving.signal_gate import SignalPace
 from surveillance_pipelines.serving.symbol_lane import Seed
-from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.strategies.warmup import WarmupScorer
-from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, SYMBOLS, received, sessions, stream
+from surveillance_pipelines_tests.serving.market import (
+    MINUTE,
+    OPEN,
+    SYMBOLS,
+    plain_settings,
+    received,
+    sessions,
+    stream,
+)
 
 
 def make_config(**overrides) -> EngineConfig:
-    config = engine_config(Settings(_env_file=None), WarmupScorer(), run_id="run-1")
+    config = engine_config(plain_settings(), WarmupScorer(), run_id="run-1")
     return replace(config, **overrides)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
-from surveillance_pipelines.serving.lease import LeaseLostError, acquire, release, renew
+from surveillance_pipelines.serving.lease import Lease, LeaseLostError, acquire, release, renew
 from surveillance_pipelines.storage.database import connect
 
 
@@ -13,6 +13,12 @@ def database(database_url):
         yield connection
 
 
+def taken(database, queue_url: str, holder: str, seconds: float) -> Lease:
+    lease = acquire(database, queue_url, holder=holder, seconds=seconds)
+    assert lease is not None
+    return lease
+
+
 def test_lease_is_refused_while_another_holds_it(database):
     assert acquire(database, "q", holder="a", seconds=60) is not None
     assert acquire(database, "q", holder="b", seconds=60) is None
@@ -20,30 +26,30 @@ def test_lease_is_refused_while_another_holds_it(database):
 
 
 def test_released_lease_is_free_at_once_with_a_higher_fencing_number(database):
-    first = acquire(database, "q", holder="a", seconds=60)
+    first = taken(database, "q", "a", 60)
     release(database, first)
-    second = acquire(database, "q", holder="b", seconds=60)
+    second = taken(database, "q", "b", 60)
     assert second.fencing == first.fencing + 1
 
 
 def test_expired_lease_goes_to_the_next_and_the_old_holder_is_told(database):
-    old = acquire(database, "q", holder="a", seconds=0.05)
+    old = taken(database, "q", "a", 0.05)
     SYSTEM_CLOCK.sleep(0.1)
-    new = acquire(database, "q", holder="b", seconds=60)
+    new = taken(database, "q", "b", 60)
     with pytest.raises(LeaseLostError, match="another run"):
         renew(database, old)
     renew(database, new)
 
 
 def test_expired_lease_that_nobody_took_is_still_held(database):
-    lease = acquire(database, "q", holder="a", seconds=0.2)
+    lease = taken(database, "q", "a", 0.2)
     SYSTEM_CLOCK.sleep(0.25)
     renew(database, lease)
     assert acquire(database, "q", holder="b", seconds=60) is None
 
 
 def test_release_of_a_lost_lease_leaves_the_new_holder_alone(database):
-    old = acquire(database, "q", holder="a", seconds=0.05)
+    old = taken(database, "q", "a", 0.05)
     SYSTEM_CLOCK.sleep(0.1)
     acquire(database, "q", holder="b", seconds=60)
     release(database, old)

@@ -60,6 +60,7 @@ def make_shell(live_lane):
         connections.append(live_lane.connect())
         connections[-1].execute("UPDATE ops.leases SET expires_at = clock_timestamp()")
         lease = acquire(connections[-1], queue_url, holder="test", seconds=60)
+        assert lease is not None
         config = engine_config(live_lane.settings, WarmupScorer(), run_id="run-1")
         shell = Shell(
             inputs=inputs,
@@ -133,7 +134,7 @@ def test_symbol_new_to_the_queue_starts_from_the_lakes_history(live_lane, make_s
         *((history[name].dt.offset_by("-1d")).alias(name) for name in ("date", "bar_start", "event_time")),
         market_return=None,
         market_peers=None,
-    ).cast(dict(history.schema))
+    ).cast(history.schema)
     lake = Lake(live_lane.endpoints.lake_url)
     lake.write_days("bars_1m", earlier, days=earlier["date"].unique().to_list())
     inputs = ListQueue(stream(5, seed=4))
