@@ -70,5 +70,5 @@ def drift_report(features: pl.DataFrame, bundle: Bundle, first: date, last: date
         last: last day.
     """
     reference = {name: bins for name, bins in bundle.features["columns"].items() if name not in ALWAYS_DEFINED}
-    indices = population_stability(reference, feature_matrix(features, tuple(reference)))
+    indices = population_stability(reference, feature_matrix(features, tuple(reference)), tuple(reference))
     return DriftReport(indices, drifted(indices), features.height, first, last)

@@ -1,6 +1,7 @@
 """The common ground of all pictures: matplotlib without global state, PNG bytes out, one palette."""
 
 import io
+from collections.abc import Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -17,11 +18,14 @@ KIND_COLOURS: Final = (
 )  # fmt: skip
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, height_ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
     """Return an empty figure (inches) and its axes, in reading order, with light grids."""
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(rows, columns, n + 1) for n in range(rows * columns)]
+    grid = figure.add_gridspec(rows, columns, height_ratios=height_ratios)
+    axes = [figure.add_subplot(grid[n // columns, n % columns]) for n in range(rows * columns)]
     for one in axes:
         one.grid(visible=True, color="#e6e9ee", linewidth=0.8)
         one.set_axisbelow(True)

@@ -116,8 +116,8 @@ def roc_and_pr(judged: JudgedRows, split: str) -> bytes:
     right.axhline(float(judged.planted.mean()), color=PALE, label="chance")
     left.set(title=f"ROC, {split} days", xlabel="ordinary bars that alert (rate)", ylabel="planted bars found (rate)")
     right.set(title=f"Precision and recall, {split} days", xlabel="recall (rate)", ylabel="precision (rate)")
-    for axes, place in ((left, "lower right"), (right, "center left")):
-        axes.legend(frameon=False, loc=place)
+    left.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="center left")
     return to_png(figure)
 
 

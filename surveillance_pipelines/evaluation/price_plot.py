@@ -33,9 +33,7 @@ def price_with_anomalies(
         raise ValueError("expected bars to draw, got none: choose a symbol and days that have some")
     placed = bars.sort("bar_start").with_row_index("place")
     marks = anomalies.select("bar_start", "kind").join(placed, on="bar_start", how="inner")
-    figure, (price, volume) = new_figure(12, 6, rows=2)
-    grid = figure.axes[0].get_gridspec()
-    grid.set_height_ratios([3, 1])
+    figure, (price, volume) = new_figure(12, 6, rows=2, height_ratios=(3, 1))
     price.plot(placed["place"], placed["close"], color=BLUE, linewidth=1, label="close")
     volume.vlines(placed["place"], 0, placed["volume"] / 1e3, colors=GREY, linewidth=0.8)
     if planted is not None:

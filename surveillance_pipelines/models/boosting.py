@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import xgboost
+from xgboost.callback import TrainingCallback
 
 from surveillance_pipelines.models.deadline import Deadline, Progress
 
@@ -163,7 +164,7 @@ def _importance(booster: xgboost.Booster, columns: int) -> npt.NDArray[np.float6
     return values / max(values.sum(), 1e-300)
 
 
-class _Watch(xgboost.callback.TrainingCallback):
+class _Watch(TrainingCallback):
     """Stops at the deadline and reports progress."""
 
     def __init__(self, deadline: Deadline, progress: Progress, stage: str, rounds: int) -> None:

@@ -32,8 +32,8 @@ def fit_scaling(values: npt.NDArray[np.float64]) -> Scaling:
     # A column that no bar of the training has (a market without peers) would have no median: zero stands for it.
     empty = np.isnan(values).all(axis=0)
     fitted = RobustScaler().fit(np.where(empty, 0.0, values))
-    scale = np.where(fitted.scale_ > MIN_SCALE, fitted.scale_, 1.0)
-    return Scaling(center=np.asarray(fitted.center_), scale=scale, clip=CLIP)
+    center, spread = (np.asarray(values, dtype=np.float64) for values in (fitted.center_, fitted.scale_))
+    return Scaling(center=center, scale=np.where(spread > MIN_SCALE, spread, 1.0), clip=CLIP)
 
 
 def scaling_to_json(scaling: Scaling, columns: Sequence[str]) -> dict[str, Any]:

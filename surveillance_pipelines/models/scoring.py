@@ -283,9 +283,7 @@ def name_kinds(
     strange = ~known & (autoencoder_score >= THRESHOLD)
     best = np.where(known, 1 + np.argmax(probabilities[:, 1:], axis=1), 0)
     confidence = np.where(strange, autoencoder_score, probabilities[np.arange(len(best)), best])
-    kind: list[str] = []
-    for k, odd in zip(best.tolist(), strange.tolist(), strict=True):
-        kind.append(UNCLASSIFIED if odd else labels[k])
+    kind = [UNCLASSIFIED if odd else labels[int(k)] for k, odd in zip(best, strange, strict=True)]
     return kind, confidence
 
 

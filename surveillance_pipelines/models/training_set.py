@@ -79,7 +79,7 @@ def build_training_set(
         "copies": copies,
         **_fixed_parameters(view),
     }
-    frame = pl.concat([part.select(*ROW_COLUMNS, *view.columns).cast(dict(ROW_COLUMNS)) for part in parts])
+    frame = pl.concat([part.select(*ROW_COLUMNS, *view.columns).cast(pl.Schema(ROW_COLUMNS)) for part in parts])
     return TrainingSet(frame=frame, view=view.name, params=params, fingerprint=_fingerprint(bars, params))
 
 

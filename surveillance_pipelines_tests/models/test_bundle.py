@@ -21,7 +21,7 @@ from surveillance_pipelines.models.deadline import Deadline
 from surveillance_pipelines.models.training import save_bundle, train_models
 from surveillance_pipelines_tests.models.tiny_bundle import TINY_CONFIG, tiny_training_set
 
-CONTENTS = dict.fromkeys(BUNDLE_FILES, b"{}")
+CONTENTS: dict[str, bytes] = dict.fromkeys(BUNDLE_FILES, b"{}")
 
 
 @pytest.fixture
