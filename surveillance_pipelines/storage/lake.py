@@ -197,7 +197,11 @@ def _commit(
     transaction: Transaction | None = None,
 ) -> None:
     write_deltalake(
-        current, _in_order(frame), mode=mode, predicate=predicate, commit_properties=_properties(transaction)
+        current,
+        _in_order(frame),
+        mode=mode,  # pyright: ignore[reportArgumentType] (the overloads know one mode each)
+        predicate=predicate,
+        commit_properties=_properties(transaction),
     )
 
 

@@ -38,7 +38,7 @@ def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> 
     """
     rows = [_tick_row(*row) for row in connection.execute(_TICKS, _bounds(first, last))]
     raw = {name: pl.Int64 if dtype == UTC_MICROSECONDS else dtype for name, dtype in TICK_SCHEMA.items()}
-    return pl.DataFrame(rows, schema={**raw, "date": pl.Int32}, orient="row").cast(dict(TICK_SCHEMA))
+    return pl.DataFrame(rows, schema={**raw, "date": pl.Int32}, orient="row").cast(TICK_SCHEMA)
 
 
 def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date) -> pl.DataFrame:
@@ -52,7 +52,7 @@ def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date)
     constants = {"timeframe": "1m", "adjustment": "none", "batch_id": "live"}
     derived = {name: pl.lit(value) for name, value in constants.items()}
     dated = frame.with_columns(pl.col("bar_start").dt.date().alias("date"), **derived)
-    return dated.select(BAR_SCHEMA.names()).cast(dict(BAR_SCHEMA))
+    return dated.select(BAR_SCHEMA.names()).cast(BAR_SCHEMA)
 
 
 def _tick_row(message_id: str, body: str, received_at: Any, outcome: str) -> tuple[Any, ...]:

@@ -124,7 +124,7 @@ class PostgresServer:
         (fresh / "pg_hba.conf").write_text(_ACCESS_RULES)
         password = secrets.token_hex(24)
         role = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}'\n"
-        self._must(account.run([binaries / "postgres", "--single", "-D", fresh, "postgres"], input=role))
+        self._must(account.run([binaries / "postgres", "--single", "-D", fresh, "postgres"], role))
         write_json(self._record_file, {"password": password})
         fresh.rename(self._data)
 
@@ -140,11 +140,8 @@ class PostgresServer:
 
     def _launch(self, binaries: Path, account: Account, port: int) -> PostgresAddress | None:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        with self._log.open("ab") as log:
-            self._child = account.popen(
-                [binaries / "postgres", "-D", self._data, "-p", str(port), *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        command = [binaries / "postgres", "-D", self._data, "-p", str(port), *options]
+        self._child = account.start(command, self._log)
         deadline = SYSTEM_CLOCK.now_us() + round(_START_SECONDS * MICROSECONDS)
         while self._child.poll() is None and SYSTEM_CLOCK.now_us() < deadline:
             if found := self.running():

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 _ACCOUNTS: Final = ("postgres", "nobody")
 _KEEP_FILE_ACCESS: Final = (
@@ -28,10 +28,18 @@ class UnreachableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs a program: a command prefix, and keywords for ``subprocess``. Both are empty for an ordinary user."""
+    """Who runs a program. For an ordinary user nothing is set.
+
+    Attributes:
+        prefix: a command that changes the account and starts the program that follows it.
+        user: user id that the new process takes by itself, where no prefix does that.
+        group: its group id.
+        owner: user and group id that the program's data must belong to.
+    """
 
     prefix: tuple[str, ...] = ()
-    switch: tuple[int, int] | None = None
+    user: int | None = None
+    group: int | None = None
     owner: tuple[int, int] | None = None
 
     @classmethod
@@ -45,7 +53,7 @@ class Account:
             return cls()
         entry = _system_account()
         ids = (entry.pw_uid, entry.pw_gid)
-        candidates = [cls(switch=ids, owner=ids)]
+        candidates = [cls(user=ids[0], group=ids[1], owner=ids)]
         if setpriv := shutil.which("setpriv"):
             switch = (f"--reuid={ids[0]}", f"--regid={ids[1]}", "--clear-groups")
             candidates.append(cls(prefix=(setpriv, *switch, *_KEEP_FILE_ACCESS, "--"), owner=ids))
@@ -62,20 +70,25 @@ class Account:
         if self.owner is not None:
             os.chown(folder, *self.owner)
 
-    def popen(self, command: Sequence[str | Path], **keywords: Any) -> subprocess.Popen[bytes]:
-        """Start a command; it may not depend on the current folder, which the account may not be able to enter."""
-        return subprocess.Popen([*self.prefix, *map(str, command)], cwd="/", **self._switching(), **keywords)
+    def start(self, command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
+        """Start a command in a session of its own; its output goes to the end of ``log``.
 
-    def run(self, command: Sequence[str | Path], **keywords: Any) -> subprocess.CompletedProcess[str]:
+        It starts in ``/``: the account may not be able to enter the current folder.
+        """
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [*self.prefix, *map(str, command)],
+                cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                user=self.user, group=self.group, extra_groups=None if self.user is None else [],
+            )  # fmt: skip
+
+    def run(self, command: Sequence[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end and keep what it says."""
         return subprocess.run(
             [*self.prefix, *map(str, command)],
-            cwd="/", check=False, capture_output=True, text=True, **self._switching(), **keywords,
+            cwd="/", check=False, capture_output=True, text=True, input=stdin,
+            user=self.user, group=self.group, extra_groups=None if self.user is None else [],
         )  # fmt: skip
-
-    def _switching(self) -> dict[str, Any]:
-        if self.switch is None:
-            return {}
-        return {"user": self.switch[0], "group": self.switch[1], "extra_groups": []}
 
     def reaches(self, program: Path, folder: Path) -> bool:
         """Say whether the account can run the program and enter the folder."""

@@ -36,6 +36,7 @@ def test_start_run_keeps_parameters_metrics_tags_and_files(registry: ModelRegist
     assert len(kept.data.params) == 252
     assert kept.data.tags["data"] == "v3"
     assert [point.value for point in registry._client.get_metric_history(run.run_id, "loss")] == [0.5, 0.25]
+    assert kept.info.artifact_uri is not None
     artifacts = Path(kept.info.artifact_uri.removeprefix("file://"))
     assert artifacts.is_relative_to(tmp_path / "artifacts")
     assert (artifacts / "figures" / "confusion.png").read_bytes() == b"png"
