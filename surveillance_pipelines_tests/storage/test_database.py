@@ -90,7 +90,6 @@ def test_migrate_migrated_database_changes_nothing(database_url: str) -> None:
 
 
 @pytest.mark.parametrize(("table", "row_type"), [("anomalies", Anomaly), ("signals", Signal)])
-@pytest.mark.requirement("SCH-05")
 def test_output_table_columns_equal_the_row_contract(
     connection: psycopg.Connection[Any], table: str, row_type: type[OutputRow]
 ) -> None:

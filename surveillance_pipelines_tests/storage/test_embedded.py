@@ -120,7 +120,6 @@ def test_services_killed_one_is_started_again_at_its_address(home_settings: Sett
     sqs_client(second.queue_endpoint).list_queues()
 
 
-@pytest.mark.requirement("SEC-09")
 def test_services_listen_on_loopback_only_and_ask_for_the_password(home_settings: Settings) -> None:
     services = ensure_services(home_settings)
     listening = [

@@ -171,6 +171,7 @@ def test_write_days_concurrent_writers_leave_each_day_whole(lake: Lake) -> None:
     assert all(len(closes(lake, date.fromisoformat(day))) == 1 for day in days)
 
 
+@pytest.mark.requirement("ING-15")
 def test_lake_in_a_bucket_writes_replaces_and_appends_once(services: EmbeddedServices) -> None:
     bucket = f"lake-{uuid.uuid4().hex[:8]}"
     _make_bucket(services, bucket)

@@ -21,7 +21,6 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.requirement("TRN-05", "MOD-10")
 def test_start_run_keeps_parameters_metrics_tags_and_files(registry: ModelRegistry, tmp_path: Path) -> None:
     many = {f"p{number}": number for number in range(250)}
     with registry.start_run("train", params={"seed": 7, "days": ["2022-03-21"], **many}, tags={"data": "v3"}) as run:
