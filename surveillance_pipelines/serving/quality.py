@@ -31,6 +31,11 @@ _REPEATED: Final = """
     ) AS repeated
 """
 
+_UNEVEN: Final = """
+    SELECT count(*) FROM surveillance.signals
+    WHERE abs(buy_probability + hold_probability + sell_probability - 1) > 1e-6 OR action <> kind
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -87,6 +92,13 @@ def refused_share(connection: psycopg.Connection[Any], source: str) -> tuple[int
 def repeated_alerts(connection: psycopg.Connection[Any]) -> int:
     """Return how many alerts were opened, confirmed or retracted more than once by one model and configuration."""
     row = connection.execute(_REPEATED).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def uneven_signals(connection: psycopg.Connection[Any]) -> int:
+    """Return how many signals have probabilities that do not sum to 1, or name another action than their kind."""
+    row = connection.execute(_UNEVEN).fetchone()
     assert row is not None
     return row[0]
 

@@ -40,7 +40,17 @@ class ServingState:
 
 def dump_serving_state(state: ServingState) -> bytes:
     """Return a serving state as canonical JSON, UTF-8."""
-    return canonical_json({"format": SERVING_STATE, **asdict(state)}).encode()
+    bar, total = state.open_bar, state.volume_total
+    record = {
+        "format": SERVING_STATE,
+        "open_bar": None if bar is None else {name: getattr(bar, name) for name in OpenBar.__slots__},
+        "alerts": state.alerts,
+        "last_signal": state.last_signal,
+        "volume_total": None if total is None else asdict(total),
+        "anchor": state.anchor,
+        "closed": state.closed,
+    }
+    return canonical_json(record).encode()
 
 
 def load_serving_state(data: bytes) -> ServingState:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import structlog
 
 from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_names, to_record
-from surveillance_pipelines.serving.drain import poll_seconds
+from surveillance_pipelines.serving.drain import main, poll_seconds
 from surveillance_pipelines.serving.lease import acquire
 from surveillance_pipelines.serving.models import NoModelError
 from surveillance_pipelines_tests.serving.market import received, stream
@@ -173,3 +174,16 @@ def test_process_loads_no_training_library_and_no_dagster():
     code = f"import sys, surveillance_pipelines.serving.drain; print([m for m in {banned!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_command_line_serves_a_queue_and_prints_the_report(live_lane, monkeypatch, capsys):
+    for name, value in live_lane.endpoints.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SYMBOLS", ",".join(live_lane.settings.symbols))
+    live_lane.send(stream(2))
+    try:
+        assert main(["--queue-url", live_lane.queue_url, "--run-id", "cli", "--window-seconds", "1"]) == 0
+    finally:
+        structlog.reset_defaults()
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["run_id"], report["totals"]["scored"], report["stopped_by"]) == ("cli", 18, "window")

@@ -1,5 +1,7 @@
 """The pure core: what it makes of messages and clock readings."""
 
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -217,3 +219,10 @@ def test_effects_conserve_their_inputs():
     counts = {name: effects.count(name) for name in ("scored", "late", "dead", "duplicate")}
     assert sum(counts.values()) == len(dirty_stream()) - len(effects.redelivered)
     assert min(counts.values()) > 0
+
+
+def test_core_imports_neither_database_nor_queue():
+    banned = ("psycopg", "boto3", "deltalake", "dagster")
+    code = f"import sys, surveillance_pipelines.serving.engine; print([m for m in {banned!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
