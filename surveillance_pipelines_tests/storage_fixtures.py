@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from surveillance_pipelines.storage.database import connect, ensure_database, mi
 from surveillance_pipelines.storage.embedded import EmbeddedServices, hold
 from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines.storage.service_home import ServiceHome
 
 MakeQueue = Callable[..., "LocalQueue"]
 
@@ -43,7 +45,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def services(run_folder: Path) -> Iterator[EmbeddedServices]:
     """The embedded services of this run. They end a few seconds after its last worker."""
-    with hold(service_settings(run_folder / "services")) as found:
+    settings = service_settings(run_folder / "services")
+    with hold(settings) as found:
+        _need_no_disk(settings, found)
         yield found
 
 
@@ -162,6 +166,13 @@ def sqs_client(endpoint_url: str) -> Any:
         aws_access_key_id="local",
         aws_secret_access_key="local",
     )
+
+
+def _need_no_disk(settings: Settings, services: EmbeddedServices) -> None:
+    """Let PostgreSQL leave its files to the operating system: a test run need not survive a power cut."""
+    with (ServiceHome(settings.surveillance_home).postgres / "postgresql.conf").open("a") as file:
+        file.write("fsync = off\nfull_page_writes = off\n")
+    os.kill(services.postgres.pid, signal.SIGHUP)
 
 
 def _template(services: EmbeddedServices, run_folder: Path, name: str, fill: Callable[[str], None]) -> str:

@@ -5,7 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def test_services_restarted_find_rows_and_messages_at_the_same_addresses(home_se
     assert [message["Body"] for message in queue.receive_message(QueueUrl=url)["Messages"]] == ["tick"]
 
 
-def test_ensure_services_after_killed_supervisor_takes_its_services_over(home_settings: Settings) -> None:
+def test_services_of_a_killed_supervisor_are_taken_over_and_can_be_stopped(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
     os.kill(first.supervisor.pid, signal.SIGKILL)
     assert _becomes_true(lambda: not first.supervisor.is_alive(), 5)
@@ -98,20 +98,17 @@ def test_ensure_services_after_killed_supervisor_takes_its_services_over(home_se
     assert second == replace(first, supervisor=second.supervisor)
     assert second.supervisor != first.supervisor
 
-
-def test_stop_services_after_killed_supervisor_stops_what_it_left(home_settings: Settings) -> None:
-    services = ensure_services(home_settings)
-    os.kill(services.supervisor.pid, signal.SIGKILL)
+    os.kill(second.supervisor.pid, signal.SIGKILL)
     assert stop_services(home_settings)
-    assert not any(process.is_alive() for process in (services.supervisor, services.postgres, services.queue))
+    assert not any(process.is_alive() for process in (second.supervisor, second.postgres, second.queue))
 
 
-@pytest.mark.parametrize("service", ["postgres", "queue"])
-def test_services_killed_one_is_started_again_at_its_address(home_settings: Settings, service: str) -> None:
+def test_services_killed_ones_are_started_again_at_their_addresses(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
-    victim: ProcessId = getattr(first, service)
-    os.kill(victim.pid, signal.SIGKILL)
-    assert _becomes_true(lambda: _is_whole(home_settings, victim), 20)
+    victims = (first.postgres, first.queue)
+    for victim in victims:
+        os.kill(victim.pid, signal.SIGKILL)
+    assert _becomes_true(lambda: _is_whole(home_settings, victims), 30)
     second = read_services(home_settings.surveillance_home)
     assert second is not None
     assert second.supervisor == first.supervisor
@@ -120,8 +117,7 @@ def test_services_killed_one_is_started_again_at_its_address(home_settings: Sett
     sqs_client(second.queue_endpoint).list_queues()
 
 
-def test_services_listen_on_loopback_only_and_ask_for_the_password(home_settings: Settings) -> None:
-    services = ensure_services(home_settings)
+def test_services_listen_on_loopback_only_and_ask_for_the_password(services: EmbeddedServices) -> None:
     listening = [
         connection.laddr.ip
         for process in (services.postgres, services.queue)
@@ -138,18 +134,20 @@ def test_services_listen_on_loopback_only_and_ask_for_the_password(home_settings
         connection.execute("COPY (SELECT 1) TO PROGRAM 'cat'")
 
 
-def test_services_json_and_data_are_the_owners_alone(home_settings: Settings) -> None:
-    ensure_services(home_settings)
-    home = ServiceHome(home_settings.surveillance_home)
+def test_services_json_and_data_are_the_owners_alone(services: EmbeddedServices, run_folder: Path) -> None:
+    home = ServiceHome(run_folder / "services")
     assert stat.S_IMODE(home.record.stat().st_mode) == 0o600
     assert stat.S_IMODE((home.embedded / "postgres.json").stat().st_mode) == 0o600
     assert stat.S_IMODE(home.postgres.stat().st_mode) == 0o700
     assert stat.S_IMODE(home.queue.stat().st_mode) == 0o700
 
 
-def test_ensure_services_leaves_permissions_of_parent_folders_alone(home_settings: Settings) -> None:
-    before = {parent: parent.stat().st_mode for parent in home_settings.surveillance_home.parents if parent.exists()}
-    ensure_services(home_settings)
+def test_hold_leaves_parent_folders_as_they_are_and_lets_go_at_the_end(home_settings: Settings) -> None:
+    home = ServiceHome(home_settings.surveillance_home)
+    before = {parent: parent.stat().st_mode for parent in home.home.parents if parent.exists()}
+    with hold(home_settings):
+        assert home.live_holders() == [os.getpid()]
+    assert home.live_holders() == []
     assert {parent: parent.stat().st_mode for parent in before} == before
 
 
@@ -161,13 +159,6 @@ def test_ensure_services_broken_data_folder_says_what_the_log_says(home_settings
     with pytest.raises(EmbeddedServicesError, match=r"DATABASE_URL") as refused:
         ensure_services(home_settings)
     assert "postgres" in str(refused.value)
-
-
-def test_hold_end_of_the_block_lets_go(home_settings: Settings) -> None:
-    home = ServiceHome(home_settings.surveillance_home)
-    with hold(home_settings):
-        assert home.live_holders() == [os.getpid()]
-    assert home.live_holders() == []
 
 
 def test_live_holders_later_process_with_the_same_number_does_not_count(tmp_path: Path) -> None:
@@ -195,9 +186,9 @@ def _kill(holder: subprocess.Popen[str]) -> None:
     holder.communicate()
 
 
-def _is_whole(settings: Settings, without: ProcessId) -> bool:
-    found: EmbeddedServices | None = read_services(settings.surveillance_home)
-    return found is not None and without not in (found.postgres, found.queue)
+def _is_whole(settings: Settings, without: Sequence[ProcessId]) -> bool:
+    found = read_services(settings.surveillance_home)
+    return found is not None and not {found.postgres, found.queue} & set(without)
 
 
 def _becomes_true(condition: Callable[[], bool], seconds: float) -> bool:
