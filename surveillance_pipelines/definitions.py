@@ -43,7 +43,10 @@ defs = dg.Definitions(
             anomaly_assets,
             signal_assets,
             serving_assets,
-        ]
+        ],
+        include_specs=True,
+        # A range of days is one run, whose bodies touch only the days that hold data.
+        backfill_policy=dg.BackfillPolicy.single_run(),
     ),
     asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks]),
     jobs=[market_data_job, scoring_job, training_job, drain_job],

@@ -73,7 +73,7 @@ def test_check_names_are_promises_and_described():
 
 def test_graph_equals_the_committed_snapshot():
     committed, current = SNAPSHOT.read_text(), graph_text()
-    difference = "".join(difflib.unified_diff(committed.splitlines(True), current.splitlines(True), "committed", "now"))
+    difference = "\n".join(difflib.unified_diff(committed.splitlines(), current.splitlines(), "committed", "now"))
     assert not difference, f"the asset graph changed; if that is meant, run: {UPDATE}\n{difference}"
 
 

@@ -9,9 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "surveillance_pipelines"
 DAGSTER_SIDE = {"defs", "commands", "definitions.py", "cli.py"}
 """Where Dagster may be imported: the definitions, and the commands that start its processes."""
 
-PURE_FILES = sorted(
-    path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in DAGSTER_SIDE
-)
+PURE_FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in DAGSTER_SIDE)
 
 
 def imported_packages(source: str) -> set[str]:

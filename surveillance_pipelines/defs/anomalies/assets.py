@@ -8,7 +8,7 @@ import dagster as dg
 from surveillance_pipelines.defs.anomalies.checks import scores_result
 from surveillance_pipelines.defs.anomalies.pictures import worst_bar
 from surveillance_pipelines.defs.automation import OWNERS, tags
-from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, in_one_run
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import frame_metadata, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -19,7 +19,6 @@ _VERSION: Final = code_version(
 _COMMON: Final[dict[str, Any]] = {"owners": OWNERS, "code_version": _VERSION}
 
 
-@in_one_run
 @dg.multi_asset(
     name="batch_scoring",
     specs=[
@@ -81,7 +80,7 @@ def batch_scoring(
         scored = score_day(
             features.sort("symbol", "bar_start"),
             scorer,
-            row_config(platform.settings, scorer, run_id=context.run_id),
+            row_config(platform.settings, scorer, run_id=context.run.run_id),
             last_signals=last_signals(connection, first, scorer.bundle_hash),
             sessions=platform.session_table(first, last),
         )

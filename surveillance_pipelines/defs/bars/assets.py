@@ -7,7 +7,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
 from surveillance_pipelines.defs.bars.checks import silence_result, uniqueness_result
-from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, in_one_run
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -26,7 +26,6 @@ _COMMON: Final[dict[str, Any]] = {
 }
 
 
-@in_one_run
 @dg.asset(
     **_COMMON,
     deps=["market_queue", "instruments"],
@@ -54,7 +53,6 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     )
 
 
-@in_one_run
 @dg.asset(
     **_COMMON,
     deps=["bars_landed", "yahoo_bars", "ticks", "trading_sessions"],
@@ -101,7 +99,6 @@ def _resample_asset(timeframe: "Timeframe") -> dg.AssetsDefinition:
     check_name = f"{name}_are_unique"
     kept = "one bar per exchange session" if timeframe == "1d" else "bars are anchored to the session's opening"
 
-    @in_one_run
     @dg.asset(
         **_COMMON,
         name=name,

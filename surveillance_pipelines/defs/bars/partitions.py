@@ -16,12 +16,6 @@ _RANGE_START: Final = "dagster/asset_partition_range_start"
 _RANGE_END: Final = "dagster/asset_partition_range_end"
 
 
-def in_one_run(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """Make a range of days one run of the asset, whose body touches only the days that hold data."""
-    # As a parameter of the asset decorator the policy warns on every load.
-    return asset.with_attributes(backfill_policy=dg.BackfillPolicy.single_run())
-
-
 def days_of_run(context: dg.AssetExecutionContext) -> tuple[date, date]:
     """Return the first and the last day, both inclusive, that this run was asked for."""
     keys = context.partition_key_range

@@ -7,7 +7,7 @@ import dagster as dg
 
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.defs.automation import OWNERS, tags
-from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, in_one_run
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import counts_table, frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from surveillance_pipelines.market.client import FetchResult
 
 
-@in_one_run
 @dg.asset(
     group_name="bars",
     kinds={"api", "polars", "deltalake"},

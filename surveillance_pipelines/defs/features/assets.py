@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
-from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, days_within, in_one_run
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, days_within
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.features.checks import finiteness_result
 from surveillance_pipelines.defs.metadata import frame_metadata
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 TABLE: Final = "features_core_v1"
 
 
-@in_one_run
 @dg.asset(
     name=TABLE,
     group_name="features",

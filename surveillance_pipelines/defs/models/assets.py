@@ -201,7 +201,7 @@ def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) 
     from surveillance_pipelines.models.bundle import load_bundle
 
     folder = build_folder(context, platform.settings)
-    registered = freeze_and_register(folder, platform, dagster_run_id=context.run_id)
+    registered = freeze_and_register(folder, platform, dagster_run_id=context.run.run_id)
     bundle = load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)
     files = [{"file": name, **facts} for name, facts in bundle.manifest["files"].items()]
     return dg.MaterializeResult(
@@ -289,7 +289,7 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> d
             connection,
             registered.version,
             feature_view=CORE_V1.name,
-            reason=f"passed the gate in run {context.run_id}",
+            reason=f"passed the gate in run {context.run.run_id}",
             clock=platform.clock,
         )
         active = active_bundle(connection)

@@ -76,4 +76,4 @@ class BuildFolder:
 
 def build_folder(context: dg.AssetExecutionContext, settings: Settings) -> BuildFolder:
     """Return the folder of this run; a run started again from a failure goes on in the first one's."""
-    return BuildFolder(settings.models_path / "build" / (context.run.root_run_id or context.run_id))
+    return BuildFolder(settings.models_path / "build" / (context.run.root_run_id or context.run.run_id))

@@ -77,6 +77,15 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=repeated == 0, metadata={"repeated": repeated})
 
 
+@dg.asset_check(asset="signals", description="Probabilities of a signal sum to one, and its kind is its action.")
+def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.quality import uneven_signals
+
+    with platform.connect() as connection:
+        uneven = uneven_signals(connection)
+    return dg.AssetCheckResult(passed=uneven == 0, metadata={"uneven": uneven})
+
+
 def _ingestion_result(platform: PlatformResource, source: str) -> dg.AssetCheckResult:
     from surveillance_pipelines.serving.quality import refused_share
 

@@ -19,8 +19,10 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 
 
 def log_report(context: dg.OpExecutionContext, report: "DrainReport") -> None:
-    """Log one materialization for each asset that gained rows since the report before."""
+    """Log an observation of the queue, and a materialization of each asset that gained rows since the last report."""
     context.log.info(_sentence(report))
+    if report.interval.get("messages", 0):
+        context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(report, report.interval["messages"])))
     for asset, names in COUNTED.items():
         gained = sum(report.interval.get(name, 0) for name in names)
         if gained:

@@ -6,7 +6,7 @@ from typing import Final
 import dagster as dg
 
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
-from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, in_one_run
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -15,7 +15,6 @@ _UNSETTLED_SHARE: Final = 0.2
 """The last minutes of a session have no later bar; thin symbols have such minutes all day."""
 
 
-@in_one_run
 @dg.asset(
     group_name="signals",
     kinds={"polars", "postgresql"},

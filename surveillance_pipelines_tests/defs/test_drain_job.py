@@ -1,0 +1,160 @@
+"""The queue sensor and the drain run over a real queue and a real database."""
+
+import dagster as dg
+import pytest
+
+from surveillance_pipelines.contracts.market import Tick
+from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_tag
+from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
+from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.market.queue import QueueClient
+from surveillance_pipelines.serving import lease
+from surveillance_pipelines.storage.database import connect
+from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines_tests.defs.runs import metadata_of, run_job
+from surveillance_pipelines_tests.serving.market import ticks
+
+LOCAL = AwsCredentials("local", "local")
+
+
+def client_of(platform: PlatformResource, queue_url: str) -> QueueClient:
+    return QueueClient(platform.endpoints.sqs_endpoint_url, "us-east-1", LOCAL, queue_url)
+
+
+def feed(platform: PlatformResource, messages: list[Tick | str]) -> None:
+    bodies = [(text, "SPY") if isinstance(text, str) else (encode_tick(text), text.symbol) for text in messages]
+    entries = [SendEntry(body, group, f"d{number}") for number, (body, group) in enumerate(bodies)]
+    client_of(platform, platform.endpoints.queue_urls[0]).send(entries)
+
+
+def look(platform: PlatformResource, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
+    return queue_sensor(10.0)(context)
+
+
+def reason(outcome: dg.SensorResult | dg.SkipReason) -> str:
+    assert isinstance(outcome, dg.SkipReason), outcome
+    return str(outcome.skip_message)
+
+
+@pytest.fixture
+def impatient(platform: PlatformResource, monkeypatch: pytest.MonkeyPatch) -> PlatformResource:
+    """The platform with a drain run that ends as soon as the queue is empty."""
+    monkeypatch.setenv("DRAIN_IDLE_SECONDS", "0.5")
+    monkeypatch.setenv("BAR_CLOSE_GRACE_SECONDS", "0")
+    return platform
+
+
+@pytest.mark.requirement("ING-01", "ING-07")
+def test_drain_job_scores_a_queue_and_logs_batched_materializations(
+    impatient: PlatformResource, landed: Lake, instance: dg.DagsterInstance
+):
+    sent = ticks(75, symbols=("AAPL", "MSFT"))
+    feed(impatient, [*sent, "not json"])
+    result = run_job("drain_job", impatient, instance)
+    figures = metadata_of(result, "anomalies")
+    (observed, *_) = result.get_asset_observation_events()
+    assert observed.asset_observation_data.asset_observation.asset_key == dg.AssetKey("market_queue")
+    assert figures["since_start"]["scored"] + figures["since_start"].get("late", 0) == len(sent)
+    assert figures["since_start"]["dead"] == 1
+    assert {record.data["step"] for record in figures["latency"].records} >= {"process", "queue_to_queue"}
+    published = client_of(impatient, impatient.endpoints.output_queue_url).depth()
+    assert published.visible == metadata_of(result, "output_queue")["since_start"]["published"]
+    assert client_of(impatient, impatient.endpoints.queue_urls[0]).depth().total == 0
+
+
+@pytest.mark.requirement("ING-04")
+def test_market_queue_sensor_with_messages_asks_for_a_drain_run(
+    platform: PlatformResource, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    outcome = look(platform, instance)
+    assert isinstance(outcome, dg.SensorResult)
+    (request,) = outcome.run_requests or []
+    url = platform.endpoints.queue_urls[0]
+    assert request.run_config["ops"]["drain_queue"]["config"]["queue_url"] == url
+    assert request.tags[QUEUE_TAG] == queue_tag(url)
+    assert request.run_key is None, "a run key would keep a failed run from being started again"
+
+
+def test_market_queue_sensor_with_a_run_in_progress_asks_for_none(
+    platform: PlatformResource, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    tags = {QUEUE_TAG: queue_tag(platform.endpoints.queue_urls[0])}
+    instance.add_run(dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.STARTED))
+    assert "is served by a run that is starting" in reason(look(platform, instance))
+
+
+def test_market_queue_sensor_with_a_held_lease_asks_for_none(platform: PlatformResource, instance: dg.DagsterInstance):
+    feed(platform, ticks(1))
+    with connect(platform.endpoints.database_url, autocommit=True) as connection:
+        lease.acquire(connection, platform.endpoints.queue_urls[0], holder="other-host:1", seconds=60)
+    assert "is served by other-host:1" in reason(look(platform, instance))
+
+
+def test_market_queue_sensor_on_an_empty_queue_says_since_when(
+    impatient: PlatformResource, landed: Lake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    assert "is empty; no message yet; no fallback (FALLBACK_TO_YFINANCE is false)" in reason(look(impatient, instance))
+    feed(impatient, ticks(1))
+    run_job("drain_job", impatient, instance)
+    monkeypatch.setenv("FALLBACK_TO_YFINANCE", "true")
+    text = reason(look(impatient, instance))
+    assert "last message " in text
+    assert "Yahoo fallback after 300 s" in text
+
+
+@pytest.mark.requirement("ING-03", "ENV-USE_SQS_DATA_SOURCE")
+def test_market_queue_sensor_switched_off_says_so(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("USE_SQS_DATA_SOURCE", "false")
+    assert reason(look(platform, instance)) == "the queue is not read: USE_SQS_DATA_SOURCE is false"
+
+
+def test_market_queue_sensor_out_of_reach_names_the_settings(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/no_such_queue.fifo")
+    text = reason(look(platform, instance))
+    assert text.startswith("no_such_queue.fifo does not answer")
+    assert text.endswith("check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION")
+
+
+@pytest.mark.requirement("ING-02")
+def test_yahoo_fallback_sensor_with_a_closed_market_asks_for_nothing(
+    platform: PlatformResource, landed: Lake, instance: dg.DagsterInstance
+):
+    context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
+    assert "is unknown: expected sessions" in reason(yahoo_fallback_sensor(context))
+
+
+@pytest.mark.requirement("ING-02", "ING-03", "ENV-FALLBACK_TO_YFINANCE")
+@pytest.mark.parametrize(
+    ("use_queue", "fall_back", "expected"),
+    [("true", "true", "silent"), ("false", "true", "switched off"), ("true", "false", "FALLBACK_TO_YFINANCE is off")],
+)
+def test_yahoo_fallback_sensor_in_an_open_market_follows_the_switches(
+    platform: PlatformResource,
+    always_open: None,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    use_queue: str,
+    fall_back: str,
+    expected: str,
+):
+    monkeypatch.setenv("USE_SQS_DATA_SOURCE", use_queue)
+    monkeypatch.setenv("FALLBACK_TO_YFINANCE", fall_back)
+    monkeypatch.setenv("SQS_SILENCE_SECONDS", "0.001")
+    context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
+    outcome = yahoo_fallback_sensor(context)
+    if fall_back == "false":
+        assert expected in reason(outcome)
+        return
+    assert isinstance(outcome, dg.SensorResult)
+    (request,) = outcome.run_requests or []
+    assert expected in request.tags["surveillance/reason"]
+    assert request.tags["dagster/asset_partition_range_start"] == platform.today().isoformat()

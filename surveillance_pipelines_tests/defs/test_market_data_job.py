@@ -1,0 +1,26 @@
+"""From landed bars to features, as one run over a range of days."""
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from surveillance_pipelines.defs.bars.partitions import range_tags
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines_tests.defs.conftest import FIRST, LAST, SYMBOLS
+from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
+
+
+@pytest.mark.requirement("ING-07", "ING-10", "ING-11")
+def test_market_data_job_over_a_range_fills_every_table(
+    platform: PlatformResource, landed: Lake, simulated_bars: pl.DataFrame, instance: dg.DagsterInstance
+):
+    result = run_job("market_data_job", platform, instance, tags=range_tags(FIRST, LAST))
+    assert landed.read("bars_1m").height == simulated_bars.height
+    assert landed.read("bars_1d").height == 3 * len(SYMBOLS)
+    assert landed.read("features_core_v1").height == simulated_bars.height
+    assert landed.days("features_core_v1") == [FIRST, *landed.days("bars_1m")[1:-1], LAST]
+    assert metadata_of(result, "bars_1m")["dagster/row_count"] == simulated_bars.height
+    assert check_of(result, "bars_are_unique").passed
+    assert check_of(result, "features_are_finite").passed
+    assert not check_of(result, "bars_are_fresh").passed

@@ -1,0 +1,105 @@
+"""Train, judge, promote; and what happens when the gate says no."""
+
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from surveillance_pipelines.defs.bars.partitions import range_tags
+from surveillance_pipelines.defs.models.schedules import retraining_schedules
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines.storage.model_store import active_bundle
+from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
+from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
+
+VERSIONS = "SELECT version, is_active FROM surveillance.model_versions"
+
+
+@pytest.mark.requirement("TRN-02", "TRN-04", "TRN-07", "TRN-08", "TRN-12")
+def test_training_job_promotes_a_bundle_that_scores_the_days(
+    with_registry: PlatformResource, landed: Lake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MODEL_QUALITY_THRESHOLD_ACCURACY", "0.3")
+    days = range_tags(FIRST, LAST)
+    run_job("market_data_job", with_registry, instance, tags=days)
+
+    trained = run_job("training_job", with_registry, instance)
+    with with_registry.connect() as connection:
+        active = active_bundle(connection)
+    assert active is not None
+    assert load_bundle(Path(active.path)).bundle_hash == active.bundle_hash
+    assert with_registry.registry.get_alias("champion") == 1
+    assert "![roc_pr](data:image/png;base64," in metadata_of(trained, "model_evaluation")["roc_pr"]
+    assert check_of(trained, "champion_is_the_registered_one").passed
+
+    scored = run_job("scoring_job", with_registry, instance, tags=days)
+    assert metadata_of(scored, "scores")["bundle_hash"] == active.bundle_hash
+    assert metadata_of(scored, "anomalies")["new_rows"] > 0
+    again = run_job("scoring_job", with_registry, instance, tags=days)
+    assert metadata_of(again, "anomalies")["new_rows"] == 0, "expected the same rows to have the same ids"
+
+
+@pytest.mark.requirement("TRN-04")
+def test_training_job_below_the_threshold_leaves_the_champion_alone(
+    with_registry: PlatformResource,
+    landed: Lake,
+    simulated_bars: pl.DataFrame,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("MODEL_QUALITY_THRESHOLD_ACCURACY", "1.0")
+    landed.write_days("bars_1m", simulated_bars, days=landed.days("bars_landed"))
+    result = run_job("training_job", with_registry, instance, raise_on_error=False)
+    assert not result.success
+    assert not check_of(result, "accuracy_reaches_the_threshold").passed
+    assert dg.AssetKey("champion") not in {event.asset_key for event in result.get_asset_materialization_events()}
+    with with_registry.connect() as connection:
+        assert connection.execute(VERSIONS).fetchall() == [("v1", False)]
+    assert with_registry.registry.get_alias("champion") is None
+
+
+@pytest.mark.requirement("TRN-02")
+def test_training_job_with_too_few_rows_trains_nothing(
+    with_registry: PlatformResource,
+    landed: Lake,
+    simulated_bars: pl.DataFrame,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("MODEL_TRAINING_MIN_DATASET_SIZE", "1000000")
+    landed.write_days("bars_1m", simulated_bars, days=landed.days("bars_landed"))
+    result = run_job("training_job", with_registry, instance, raise_on_error=False)
+    materialized = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+    assert materialized == {"training_set"}
+
+
+@pytest.mark.requirement("TRN-03")
+def test_training_job_past_its_time_limit_keeps_no_model(
+    with_registry: PlatformResource,
+    landed: Lake,
+    simulated_bars: pl.DataFrame,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("MODEL_TRAINING_MAX_DURATION_SECONDS", "0.001")
+    landed.write_days("bars_1m", simulated_bars, days=landed.days("bars_landed"))
+    result = run_job("training_job", with_registry, instance, raise_on_error=False)
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert "MODEL_TRAINING_MAX_DURATION_SECONDS" in str(failure.event_specific_data)
+    assert list(with_registry.settings.models_path.glob("v*")) == []
+
+
+@pytest.mark.requirement("TRN-05", "ENV-MODEL_RETRAINING_SCHEDULE")
+def test_retraining_schedules_follow_the_setting():
+    assert retraining_schedules("") == []
+    (schedule,) = retraining_schedules("0 3 * * 6")
+    assert schedule.cron_schedule == "0 3 * * 6"
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def test_retraining_schedules_with_a_broken_cron_line_refuse_to_load():
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="cron"):
+        retraining_schedules("every saturday")
