@@ -1,6 +1,8 @@
 """The Dagster instance of a SURVEILLANCE_HOME: a folder with the project's own ``dagster.yaml``."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,12 +38,19 @@ def prepare(platform: Platform) -> dict[str, str]:
     return {**platform.environment(), "PATH": path_with_scripts()}
 
 
-def open_instance(platform: Platform) -> "dg.DagsterInstance":
-    """Return the persistent instance, for a ``with`` block; its variables are set in this process too."""
+@contextmanager
+def open_instance(platform: Platform) -> "Iterator[dg.DagsterInstance]":
+    """Open the persistent instance; its variables are this process's too while it is open."""
+    before = dict(os.environ)
     os.environ.update(prepare(platform))
-    import dagster as dg
+    try:
+        import dagster as dg
 
-    return dg.DagsterInstance.get()
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def start_daemon(platform: Platform, environment: dict[str, str]) -> Child:

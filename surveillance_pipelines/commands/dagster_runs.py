@@ -38,7 +38,8 @@ class RunOutcome:
         """Return itself, or raise a ``CommandError`` with what the failed steps said."""
         if self.succeeded:
             return self
-        said = "\n".join(f"  {line}" for line in self.errors) or "  nothing; its process ended early"
+        refused = [f"{check.asset}: {check.said}" for check in self.checks if check.blocking and not check.passed]
+        said = "\n".join(f"  {line}" for line in refused or self.errors) or "  nothing; its process ended early"
         raise CommandError(
             f"{what} failed; run {self.run_id} said:\n{said}",
             remedy=f"open the run in the Dagster UI (`surveillance up`), under Runs, id {self.run_id[:8]}",

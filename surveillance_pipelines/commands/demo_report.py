@@ -41,7 +41,7 @@ def show_comparison(comparison: Comparison) -> None:
     say(f"alerts on bars where nothing was planted: {len(comparison.false_alerts)}{f' ({said})' if said else ''}")
 
 
-def show_service(served: Served, sent: int, latencies: Latencies) -> None:
+def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bool) -> None:
     """Print how the inputs ended and how long they took."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
     say(f"{sent:,} ticks sent = {outcomes}; served by {len(served.run_ids)} drain run(s)")
@@ -51,6 +51,8 @@ def show_service(served: Served, sent: int, latencies: Latencies) -> None:
     rows = [(name, *(values.get(key) for key in ("p50", "p95", "p99"))) for name, values in latencies.items()]
     if rows:
         table("latency, ms", ("from … to", "p50", "p95", "p99"), rows, right=("p50", "p95", "p99"))
+        if at_once:
+            say("(the whole day was sent at once, so the wait is the backlog; `--speed 300` sends it at a steady pace)")
 
 
 def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> list[Path]:

@@ -18,7 +18,7 @@ from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.feeding import send_ticks
 from surveillance_pipelines.commands.homes import DEMO_MARKER
 from surveillance_pipelines.commands.registration import register
-from surveillance_pipelines.commands.train import show_decision, show_metrics
+from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ class Demo:
     def train(self) -> None:
         """Train on the history; the gate decides."""
         self._training: Training = train_range(self._platform, self._market.first, self._market.last, seed=self._seed)
-        show_metrics(self._training.metrics)
-        show_decision(promoted=self._training.promoted, reasons=self._training.reasons, version=self._training.version)
+        show_training(self._training)
         if not self._training.promoted:
             say("going on with the warm-up rules", style="yellow")
 
@@ -140,12 +139,12 @@ class Demo:
         alerts = alerts_of(self._served.messages)
         comparison = compare(self._market.planted, alerts)
         demo_report.show_comparison(comparison)
-        demo_report.show_service(self._served, self._sent, latencies(self._platform))
+        demo_report.show_service(self._served, self._sent, latencies(self._platform), at_once=self._speed is None)
         pictures = demo_report.save_pictures(self._platform.home / "demo", self._market, alerts)
         demo_report.show_what_next(self._platform.home, pictures)
         problems = []
         if not self._training.promoted:
-            problems.append(f"the gate refused the models: {'; '.join(self._training.reasons)}")
+            problems.append(f"the gate refused the models: {'; '.join(self._training.refusals)}")
         if not comparison.found:
             problems.append("no planted anomaly was found in what the output queue said")
         if self._served.outcomes.get("scored", 0) != self._sent:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
+from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import heading, mark, say, table
 from surveillance_pipelines.commands.context import Platform, open_platform
 
@@ -28,7 +29,7 @@ def status() -> None:
         return
     lines = [*_services(platform), *_queues(platform)]
     with platform.connect() as connection:
-        lines += [*_champion(connection), *_leases(connection), *_dead_letters(connection)]
+        lines += [*_champion(connection), *_training(platform), *_leases(connection), *_dead_letters(connection)]
         table("state", ("part", "", "found"), [(line.name, mark(line.verdict), line.found) for line in lines])
         _tables(connection)
     _lake(platform)
@@ -109,9 +110,20 @@ def _tables(connection: Any) -> None:
 def _lake(platform: Platform) -> None:
     rows = []
     for name in ("bars_landed", "bars_1m", "features_core_v1", "scores"):
-        days = platform.lake.days(name) if platform.lake.exists(name) else []
-        rows.append((name, len(days), days[0] if days else None, days[-1] if days else None))
-    table("lake", ("table", "days", "first", "last"), rows, right=("days",))
+        days = platform.lake.days(name)
+        last = platform.lake.read(name, days=days[-1:], columns=["bar_start"])["bar_start"].max() if days else None
+        rows.append((name, len(days), days[0] if days else None, last))
+    table("lake", ("table", "days", "first day", "last bar"), rows, right=("days",))
+
+
+def _training(platform: Platform) -> list[Line]:
+    cron = platform.settings.model_retraining_schedule.strip()
+    if not cron:
+        return [Line("next training", "ok", "none scheduled (MODEL_RETRAINING_SCHEDULE is not set)")]
+    from dagster._utils.schedules import cron_string_iterator
+
+    upcoming = cron_string_iterator(now(platform.clock).timestamp(), cron, "UTC")
+    return [Line("next training", "ok", f"{_instant(next(upcoming))} by {cron!r}, while the daemon runs")]
 
 
 def _rows(connection: Any, query: LiteralString) -> list[tuple[Any, ...]]:

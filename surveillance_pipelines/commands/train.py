@@ -1,15 +1,27 @@
 """``surveillance train``: train, evaluate, pass the gate or not, promote."""
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from surveillance_pipelines.commands.backfill import as_days
-from surveillance_pipelines.commands.console import cell, say, table
+from surveillance_pipelines.commands.console import mark, say, table
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.commands.training import Training
 
 _DAY = ["%Y-%m-%d"]
+_OF_KINDS: Final = {
+    "recall of bars": "classifier_recall_",
+    "events found": "anomaly_events_found_",
+    "events named": "anomaly_events_named_",
+}
+"""Column → prefix of the metrics that exist once per kind of anomaly."""
 
 
 def train(
@@ -26,23 +38,37 @@ def train(
     from surveillance_pipelines.commands.training import train_range
 
     result = train_range(open_platform(), *as_days(first, last), seed=seed)
-    show_metrics(result.metrics)
-    show_decision(promoted=result.promoted, reasons=result.reasons, version=result.version)
+    show_training(result)
     if not result.promoted:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
-def show_metrics(metrics: dict[str, Any]) -> None:
-    """Print the numbers of an evaluation."""
+def show_training(training: "Training") -> None:
+    """Print the numbers of an evaluation and what the gate made of them."""
+    _show_metrics(training.metrics)
     rows = [
-        (name, value) for name, value in metrics.items() if isinstance(value, (int, float)) and math.isfinite(value)
+        (
+            mark("ok" if check.passed else "fail" if check.blocking else "warn"),
+            check.name,
+            check.said.replace("; ", "\n"),
+        )
+        for check in training.gate
     ]
-    table("evaluation on the held-out days", ("metric", "value"), rows, right=("value",))
+    table("the gate", ("", "check", "rules"), rows)
+    if training.promoted:
+        say(f"promoted: v{training.version} is champion", style="green")
+    else:
+        say(f"refused: v{training.version} is kept, the champion stays as it was", style="red")
 
 
-def show_decision(*, promoted: bool, reasons: list[str], version: int | None) -> None:
-    """Print what the gate decided, and why."""
-    word = f"promoted: v{cell(version)} is champion" if promoted else "refused: the champion stays as it was"
-    say(f"gate: {word}", style="green" if promoted else "red")
-    for reason in reasons:
-        say(f"  - {reason}")
+def _show_metrics(metrics: Mapping[str, float]) -> None:
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    by_kind = [
+        (kind, *(finite.get(f"{prefix}{kind}") for prefix in _OF_KINDS.values()))
+        for kind in ANOMALY_KINDS
+        if f"{_OF_KINDS['recall of bars']}{kind}" in finite
+    ]
+    overall = [(name, value) for name, value in finite.items() if not name.startswith(tuple(_OF_KINDS.values()))]
+    table("evaluation on days that the training never saw", ("metric", "value"), overall, right=("value",))
+    if by_kind:
+        table("by kind of anomaly", ("kind", *_OF_KINDS), by_kind, right=tuple(_OF_KINDS))

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Final
 
 from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.dagster_events import Check
 from surveillance_pipelines.commands.dagster_runs import run_job
 
 _GATE: Final = "model_evaluation"
@@ -17,7 +18,7 @@ class Training:
     Attributes:
         run_id: of the Dagster run.
         promoted: whether its bundle is champion now.
-        reasons: every rule of the gates in words, those that fail first.
+        gate: the checks of the evaluation, those that failed first.
         version: number of the bundle.
         metrics: name → value on the held-out days.
         seconds: the run took.
@@ -25,10 +26,15 @@ class Training:
 
     run_id: str
     promoted: bool
-    reasons: list[str]
+    gate: tuple[Check, ...]
     version: int | None
     metrics: dict[str, float]
     seconds: float
+
+    @property
+    def refusals(self) -> list[str]:
+        """What kept the bundle from being promoted, in words."""
+        return [f"{check.name}: {check.said}" for check in self.gate if check.blocking and not check.passed]
 
 
 def train_range(platform: Platform, first: date, last: date, *, seed: int) -> Training:
@@ -49,7 +55,7 @@ def train_range(platform: Platform, first: date, last: date, *, seed: int) -> Tr
     return Training(
         run_id=outcome.run_id,
         promoted="champion" in outcome.materialized,
-        reasons=[f"{check.name}: {check.said}" for check in gate],
+        gate=tuple(gate),
         version=measured.get("version"),
         metrics={name: value for name, value in measured.items() if isinstance(value, float)},
         seconds=outcome.seconds,

@@ -1,0 +1,64 @@
+"""Commands that start Dagster runs, on a real instance in the test's own database."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from surveillance_pipelines.commands.dagster_home import open_instance
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines_tests.market.markets import FIRST, LAST, market_bars
+
+DAYS = (FIRST.isoformat(), LAST.isoformat())
+
+
+@pytest.fixture
+def landed(surveillance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``surveillance`` with bars landed, and no network."""
+    monkeypatch.setenv("FALLBACK_TO_YFINANCE", "false")
+    monkeypatch.setenv("SYMBOLS", "AAPL,MSFT")
+    columns = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
+    market_bars().select(columns).write_parquet(tmp_path / "bars.parquet")
+    assert surveillance("ingest", tmp_path / "bars.parquet").exit_code == 0
+    return surveillance
+
+
+def test_backfill_is_one_run_that_the_ui_finds_under_its_job(landed, platform) -> None:
+    answer = landed("backfill", DAYS[0], DAYS[0])
+    assert answer.exit_code == 0, answer.output
+    first_day = market_bars().filter(pl.col("date") == FIRST)
+    assert platform.lake.read("features_core_v1").height == first_day.height
+    with open_instance(platform) as instance:
+        runs = instance.get_runs()
+    assert [(run.job_name, run.is_success) for run in runs] == [("market_data_job", True)]
+    assert runs[0].remote_job_origin is not None
+    assert runs[0].remote_job_origin.location_name == "surveillance_pipelines"
+
+
+def test_backfill_the_wrong_way_round_is_a_usage_error(surveillance) -> None:
+    assert surveillance("backfill", LAST.isoformat(), FIRST.isoformat()).exit_code == ExitCode.USAGE
+
+
+@pytest.mark.requirement("TRN-02")
+def test_train_on_too_few_rows_says_so_and_fails(landed, platform, monkeypatch) -> None:
+    platform.lake.write_days("bars_1m", market_bars(), days=market_bars()["date"].unique().to_list())
+    monkeypatch.setenv("MODEL_TRAINING_MIN_DATASET_SIZE", "1000000")
+    answer = landed("train", "--first", DAYS[0], "--last", DAYS[1])
+    assert answer.exit_code == ExitCode.FAILED
+    assert "MODEL_TRAINING_MIN_DATASET_SIZE is 1000000" in answer.output.replace("\n", " ")
+    assert "Traceback" not in answer.output
+    with platform.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM surveillance.model_versions").fetchone() == (0,)
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("TRN-04")
+def test_train_refused_by_the_gate_keeps_the_version_and_exits_with_failed(landed, platform, monkeypatch) -> None:
+    platform.lake.write_days("bars_1m", market_bars(), days=market_bars()["date"].unique().to_list())
+    monkeypatch.setenv("MODEL_QUALITY_THRESHOLD_ACCURACY", "1.0")
+    answer = landed("train", "--first", DAYS[0], "--last", DAYS[1])
+    assert answer.exit_code == ExitCode.FAILED, answer.output
+    assert "refused: v1 is kept" in answer.output
+    assert "accuracy fails" in answer.output
+    with platform.connect() as connection:
+        assert connection.execute("SELECT is_active FROM surveillance.model_versions").fetchall() == [(False,)]
