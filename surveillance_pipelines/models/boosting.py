@@ -14,8 +14,9 @@ from surveillance_pipelines.models.deadline import Deadline, Progress
 Inputs = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-THREADS: Final = 2
-"""Fixed, because the split of rows among threads decides the order in which gradients are added."""
+THREADS: Final = 1
+"""Fixed, because the split of rows among threads decides the order in which gradients are added. One, because OpenMP
+threads spin while they wait: two of them beside other work on a two-core machine took ten times as long as one."""
 
 
 MAX_BIN: Final = 128
