@@ -1,11 +1,12 @@
 """``surveillance backfill``: bars and features of a range of days, as one run."""
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.days import as_days
 
 _DAY = ["%Y-%m-%d"]
 
@@ -26,14 +27,3 @@ def backfill(
     table(f"{job} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
     failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
     say(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")
-
-
-def as_days(first: datetime, last: datetime) -> tuple[date, date]:
-    """Return the two days of a range, first ≤ last.
-
-    Raises:
-        typer.BadParameter: if they are the wrong way round.
-    """
-    if last < first:
-        raise typer.BadParameter(f"expected FIRST ≤ LAST, got {first:%Y-%m-%d} and {last:%Y-%m-%d}")
-    return first.date(), last.date()

@@ -6,6 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.clock import Clock
+from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError
 from surveillance_pipelines.commands.simulation import last_sessions, simulated_bars
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
@@ -38,12 +39,12 @@ class DemoMarket:
 
     @property
     def first(self) -> date:
-        return self.history["date"].min()  # pyright: ignore[reportReturnType]
+        return span(self.history["date"])[0]
 
     @property
     def last(self) -> date:
         """The last day of the history."""
-        return self.history["date"].max()  # pyright: ignore[reportReturnType]
+        return span(self.history["date"])[1]
 
 
 def build_market(symbols: Sequence[str], seed: int, clock: Clock) -> DemoMarket:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def feed(
     else:
         ticks = ticks_of_file(Path(source), per_bar=ticks_per_bar, seed=seed, tz=tz)
     ticks = _narrow(ticks, wanted, only)
-    days = ticks["event_time"].dt.date()
-    register(platform, ticks["symbol"].unique(), source="feed", first=days.min(), last=days.max())  # pyright: ignore[reportArgumentType]
+    first, last = span(ticks["event_time"].dt.date())
+    register(platform, ticks["symbol"].unique(), source="feed", first=first, last=last)
     queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
     sent = send_ticks(ticks, queues, speed=pace, clock=platform.clock, feed_id=feed_id)
     say(f"sent {sent:,} ticks of {ticks['symbol'].n_unique()} symbols to {len(queues)} queue(s)")

@@ -1,6 +1,6 @@
 """``surveillance ingest``: bars from files, from Yahoo Finance, or from the simulated market, into the lake."""
 
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
 
 _DAY = ["%Y-%m-%d"]
@@ -122,9 +123,5 @@ def _say_what_next(arrival: Any) -> None:
         raise CommandError(
             "no row could be used", remedy="`surveillance dead-letters list` says why", code=ExitCode.USAGE
         )
-    first, last = _reach(arrival.bars)
+    first, last = span(arrival.bars["date"])
     say(f"next: `surveillance backfill {first} {last}`, then `surveillance train --first {first} --last DAY`")
-
-
-def _reach(bars: Any) -> tuple[date, date]:
-    return bars["date"].min(), bars["date"].max()

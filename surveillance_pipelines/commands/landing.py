@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import say, table
 from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.registration import register
 from surveillance_pipelines.contracts.market import BAR_SCHEMA
 from surveillance_pipelines.hashing import sha256_bytes, sha256_text
@@ -80,15 +81,9 @@ def land(platform: Platform, arrival: Arrival, *, calendar: str | None = None, d
     started = now(platform.clock)
     fresh = without_known(platform, arrival.bars)
     if not arrival.bars.is_empty():
-        days = arrival.bars["date"]
-        register(
-            platform,
-            arrival.bars["symbol"].unique(),
-            source=arrival.source,
-            calendar=calendar,
-            first=days.min(),
-            last=days.max(),
-        )  # pyright: ignore[reportArgumentType]
+        first, last = span(arrival.bars["date"])
+        symbols = arrival.bars["symbol"].unique()
+        register(platform, symbols, source=arrival.source, calendar=calendar, first=first, last=last)
     if not fresh.is_empty():
         batch_id = f"{arrival.source}-{content_hash(fresh)[:24]}"
         platform.lake.append(LANDED_TABLE, fresh.with_columns(batch_id=_literal(batch_id)), batch_id=batch_id)
@@ -101,14 +96,13 @@ def without_known(platform: Platform, bars: "pl.DataFrame") -> "pl.DataFrame":
     """Return the bars that ``bars_landed`` does not hold yet."""
     if bars.is_empty() or not platform.lake.exists(LANDED_TABLE):
         return bars
-    days = bars["date"]
     known = platform.lake.read(
         LANDED_TABLE,
-        days=(days.min(), days.max()),
+        days=span(bars["date"]),
         symbols=bars["symbol"].unique().to_list(),
         columns=[*_WHAT_MAKES_A_REPEAT],
         schema=BAR_SCHEMA,
-    )  # pyright: ignore[reportArgumentType]
+    )
     return bars.join(known, on=list(_WHAT_MAKES_A_REPEAT), how="anti", nulls_equal=True, maintain_order="left")
 
 

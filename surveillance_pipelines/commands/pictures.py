@@ -78,7 +78,7 @@ def _draw(
     volume.fill_between(
         range(own.height), own["volume"].to_list(), step="mid", color="#9db4c8", alpha=0.45, linewidth=0
     )
-    volume.set_ylim(0, max(float(own["volume"].max() or 0.0), 1.0) * 4)  # pyright: ignore[reportArgumentType]
+    volume.set_ylim(0, max([1.0, *own["volume"].to_list()]) * 4)
     volume.set_yticks([])
     axis.set_zorder(volume.get_zorder() + 1)
     axis.patch.set_visible(False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError, ExitCode, failing_as
 from surveillance_pipelines.commands.homes import is_untouched
 from surveillance_pipelines.settings import Settings
@@ -126,8 +127,8 @@ def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "Se
     from surveillance_pipelines.market.calendars import build_sessions
 
     grouped = by_calendar(bars["symbol"].unique().sort(), calendar, default)
-    first, last = bars["date"].min(), bars["date"].max()
+    first, last = span(bars["date"])
     margin = timedelta(days=10)
-    rows = pl.concat([build_sessions(name, first - margin, last + margin) for name in grouped])  # pyright: ignore[reportOperatorIssue, reportArgumentType]
+    rows = pl.concat([build_sessions(name, first - margin, last + margin) for name in grouped])
     calendar_of = {symbol: name for name, symbols in grouped.items() for symbol in symbols}
     return SessionTable.from_frame(rows, calendar=min(grouped), calendar_of=calendar_of)

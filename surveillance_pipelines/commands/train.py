@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from surveillance_pipelines.commands.backfill import as_days
 from surveillance_pipelines.commands.console import mark, say, table
+from surveillance_pipelines.commands.days import as_days
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 

@@ -1,0 +1,26 @@
+"""Ranges of UTC days, as commands get and give them."""
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def as_days(first: datetime, last: datetime) -> tuple[date, date]:
+    """Return the two days of a range, first ≤ last.
+
+    Raises:
+        typer.BadParameter: if they are the wrong way round.
+    """
+    if last < first:
+        raise typer.BadParameter(f"expected the first day before the last, got {first:%Y-%m-%d} and {last:%Y-%m-%d}")
+    return first.date(), last.date()
+
+
+def span(days: "pl.Series") -> tuple[date, date]:
+    """Return the first and the last of some dates; there must be one."""
+    known = days.drop_nulls().unique().sort().to_list()
+    return known[0], known[-1]
