@@ -10,7 +10,6 @@ import typer
 from surveillance_pipelines.commands.console import mark, say, table
 from surveillance_pipelines.commands.days import as_days
 from surveillance_pipelines.commands.failures import ExitCode
-from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 
 if TYPE_CHECKING:
     from surveillance_pipelines.commands.training import Training
@@ -62,6 +61,8 @@ def show_training(training: "Training") -> None:
 
 
 def _show_metrics(metrics: Mapping[str, float]) -> None:
+    from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     by_kind = [
         (kind, *(finite.get(f"{prefix}{kind}") for prefix in _OF_KINDS.values()))
