@@ -44,3 +44,9 @@ def load_sessions(
             "materialize the asset trading_sessions"
         )
     return SessionTable.from_frame(frame, calendar=calendars[0])
+
+
+def last_sessions(connection: psycopg.Connection[Any]) -> dict[str, date]:
+    """Return calendar → date of its last session on record."""
+    rows = connection.execute("SELECT calendar, max(session_date) FROM surveillance.sessions GROUP BY calendar")
+    return dict(rows.fetchall())

@@ -7,6 +7,7 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_tag
+from surveillance_pipelines.defs.serving.runs import FIRST_PAUSE_SECONDS, pause_left
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.market.queue import QueueClient
@@ -39,6 +40,14 @@ def reason(outcome: dg.SensorResult | dg.SkipReason) -> str:
     return str(outcome.skip_message)
 
 
+def failed_run(instance: dg.DagsterInstance, platform: PlatformResource) -> None:
+    """Put a drain run that has just failed on record."""
+    tags = {QUEUE_TAG: queue_tag(platform.endpoints.queue_urls[0])}
+    run = dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    instance.report_run_failed(run)
+
+
 @pytest.fixture
 def impatient(platform: PlatformResource, monkeypatch: pytest.MonkeyPatch) -> PlatformResource:
     """The platform with a drain run that ends as soon as the queue is empty."""
@@ -67,7 +76,7 @@ def test_drain_job_scores_a_queue_and_logs_batched_materializations(
 
 @pytest.mark.requirement("ING-04")
 def test_market_queue_sensor_with_messages_asks_for_a_drain_run(
-    platform: PlatformResource, instance: dg.DagsterInstance
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
 ):
     feed(platform, ticks(1))
     outcome = look(platform, instance)
@@ -80,7 +89,7 @@ def test_market_queue_sensor_with_messages_asks_for_a_drain_run(
 
 
 def test_market_queue_sensor_with_a_run_in_progress_asks_for_none(
-    platform: PlatformResource, instance: dg.DagsterInstance
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
 ):
     feed(platform, ticks(1))
     tags = {QUEUE_TAG: queue_tag(platform.endpoints.queue_urls[0])}
@@ -88,7 +97,9 @@ def test_market_queue_sensor_with_a_run_in_progress_asks_for_none(
     assert "is served by a run that is starting" in reason(look(platform, instance))
 
 
-def test_market_queue_sensor_with_a_held_lease_asks_for_none(platform: PlatformResource, instance: dg.DagsterInstance):
+def test_market_queue_sensor_with_a_held_lease_asks_for_none(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+):
     feed(platform, ticks(1))
     with connect(platform.endpoints.database_url, autocommit=True) as connection:
         lease.acquire(connection, platform.endpoints.queue_urls[0], holder="other-host:1", seconds=60)
@@ -96,7 +107,11 @@ def test_market_queue_sensor_with_a_held_lease_asks_for_none(platform: PlatformR
 
 
 def test_market_queue_sensor_on_an_empty_queue_says_since_when(
-    impatient: PlatformResource, landed: Lake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    impatient: PlatformResource,
+    always_open: None,
+    landed: Lake,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     assert "is empty; no message yet; no fallback (FALLBACK_TO_YFINANCE is false)" in reason(look(impatient, instance))
     feed(impatient, ticks(1))
@@ -105,6 +120,25 @@ def test_market_queue_sensor_on_an_empty_queue_says_since_when(
     text = reason(look(impatient, instance))
     assert "last message " in text
     assert "Yahoo fallback after 300 s" in text
+
+
+def test_market_queue_sensor_after_failures_waits_longer_each_time(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    failed_run(instance, platform)
+    first = pause_left(instance, platform.endpoints.queue_urls[0], platform.clock.now_us())
+    assert "its last drain run failed, the next try is in" in reason(look(platform, instance))
+    failed_run(instance, platform)
+    second = pause_left(instance, platform.endpoints.queue_urls[0], platform.clock.now_us())
+    assert 0 < first <= FIRST_PAUSE_SECONDS < second <= 2 * FIRST_PAUSE_SECONDS
+
+
+def test_market_queue_sensor_without_sessions_waits_for_reference_job(
+    platform: PlatformResource, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    assert reason(look(platform, instance)).startswith("no trading sessions yet, reference_job makes them")
 
 
 @pytest.mark.requirement("ING-03", "ENV-USE_SQS_DATA_SOURCE")
@@ -116,7 +150,7 @@ def test_market_queue_sensor_switched_off_says_so(
 
 
 def test_market_queue_sensor_out_of_reach_names_the_settings(
-    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/no_such_queue.fifo")
     text = reason(look(platform, instance))
@@ -125,11 +159,11 @@ def test_market_queue_sensor_out_of_reach_names_the_settings(
 
 
 @pytest.mark.requirement("ING-02")
-def test_yahoo_fallback_sensor_with_a_closed_market_asks_for_nothing(
+def test_yahoo_fallback_sensor_without_sessions_asks_for_nothing(
     platform: PlatformResource, landed: Lake, instance: dg.DagsterInstance
 ):
     context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
-    assert "is unknown: expected sessions" in reason(yahoo_fallback_sensor(context))
+    assert "no trading sessions yet" in reason(yahoo_fallback_sensor(context))
 
 
 @pytest.mark.requirement("ING-02", "ING-03", "ENV-FALLBACK_TO_YFINANCE")

@@ -18,3 +18,10 @@ market_data_job = dg.define_asset_job(
     description="Ticks, the Yahoo fallback, 1-minute bars, resamples and features of a range of days, as one run.",
     tags={"surveillance/lane": "warehouse"},
 )
+
+reference_job = dg.define_asset_job(
+    "reference_job",
+    selection=dg.AssetSelection.assets("instruments", "trading_sessions"),
+    description="Instruments and the sessions of their calendars: what a drain run needs before its first message.",
+    tags={"surveillance/lane": "warehouse"},
+)

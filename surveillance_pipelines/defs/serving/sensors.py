@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -13,6 +13,7 @@ from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.jobs import drain_job
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
+from surveillance_pipelines.defs.serving.runs import has_run, pause_left
 
 if TYPE_CHECKING:
     from surveillance_pipelines.contracts.queue import AwsCredentials
@@ -21,18 +22,16 @@ if TYPE_CHECKING:
     from surveillance_pipelines.serving.queue_watch import QueueView
     from surveillance_pipelines.settings import Settings
 
-_ACTIVE: Final = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What the instruments' markets are doing now. ``opened_at`` is of the session that opened last."""
+    """What the instruments' markets are doing now.
+
+    Attributes:
+        is_open: whether any of them trades.
+        opened_at: when the session that opened last did, microseconds since the epoch.
+        note: why that is not known.
+    """
 
     is_open: bool
     opened_at: int | None
@@ -59,10 +58,13 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
         settings, now_us = platform.settings, platform.clock.now_us()
         if not settings.use_sqs_data_source:
             return dg.SkipReason("the queue is not read: USE_SQS_DATA_SOURCE is false")
-        looks = [(view, _is_served(context, view)) for view in _views(platform)]
-        requests = [_drain_request(view) for view, served in looks if view.has_work and not served]
-        text = "; ".join(_sentence(view, settings, now_us, served=served) for view, served in looks)
+        market = _market(platform, now_us)
+        if market.note:
+            return dg.SkipReason(market.note)
+        verdicts = [_judge(context, settings, view, now_us) for view in _views(platform)]
+        text = "; ".join(sentence for sentence, _ in verdicts)
         context.log.info(text)
+        requests = [request for _, request in verdicts if request is not None]
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(text)
 
     return market_queue_sensor
@@ -131,17 +133,30 @@ def _market(platform: PlatformResource, now_us: int) -> Market:
     try:
         sessions = platform.session_table(today, today)
     except ValueError as error:
-        return Market(is_open=False, opened_at=None, note=f"whether the market is open is unknown: {error}")
+        return Market(is_open=False, opened_at=None, note=f"no trading sessions yet, reference_job makes them: {error}")
     tables = [sessions, *(sessions.for_symbol(symbol) for symbol in sessions.calendar_of)]
     minutes = [table.position(now_us)[1] for table in tables if table.is_open(now_us)]
     opened_at = None if not minutes else now_us - round(min(minutes) * 60 * MICROSECONDS)
     return Market(is_open=bool(minutes), opened_at=opened_at)
 
 
-def _is_served(context: dg.SensorEvaluationContext, view: "QueueView") -> bool:
-    """Say whether a run is on the queue, or on its way; a holder that is no run of ours counts too."""
-    filters = dg.RunsFilter(tags={QUEUE_TAG: queue_tag(view.queue_url)}, statuses=_ACTIVE)
-    return view.holder is not None or context.instance.get_runs_count(filters) > 0
+def _judge(
+    context: dg.SensorEvaluationContext, settings: "Settings", view: "QueueView", now_us: int
+) -> tuple[str, dg.RunRequest | None]:
+    """Return what there is to say about a queue, and the drain run that it needs, if any."""
+    name = queue_name(view.queue_url)
+    if view.unreachable is not None:
+        problem = f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
+        return problem, None
+    if view.holder is not None or has_run(context.instance, view.queue_url):
+        return f"{name} is served by {view.holder or 'a run that is starting'}; {view.waiting} messages wait", None
+    if not view.has_work:
+        return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}", None
+    waiting = f"{name} has {view.waiting} messages and {view.unsent} unsent alerts"
+    pause = pause_left(context.instance, view.queue_url, now_us)
+    if pause > 0:
+        return f"{waiting}; its last drain run failed, the next try is in {pause:.0f} s", None
+    return f"{waiting}: a drain run is asked for", _drain_request(view)
 
 
 def _drain_request(view: "QueueView") -> dg.RunRequest:
@@ -150,17 +165,6 @@ def _drain_request(view: "QueueView") -> dg.RunRequest:
         run_config=dg.RunConfig(ops={"drain_queue": {"config": {"queue_url": view.queue_url}}}),
         tags={QUEUE_TAG: queue_tag(view.queue_url)},
     )
-
-
-def _sentence(view: "QueueView", settings: "Settings", now_us: int, *, served: bool) -> str:
-    name = queue_name(view.queue_url)
-    if view.unreachable is not None:
-        return f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
-    if served:
-        return f"{name} is served by {view.holder or 'a run that is starting'}; {view.waiting} messages wait"
-    if view.has_work:
-        return f"{name} has {view.waiting} messages and {view.unsent} unsent alerts: a drain run is asked for"
-    return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}"
 
 
 def _news(view: "QueueView", now_us: int) -> str:
