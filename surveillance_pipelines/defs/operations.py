@@ -5,6 +5,7 @@ import dagster as dg
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.defs.automation import SENSORS_START
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 
 
 @dg.run_failure_sensor(
@@ -17,14 +18,24 @@ def run_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformRe
     from surveillance_pipelines.telemetry import get_logger, redact
 
     run = context.dagster_run
-    event = context.failure_event
     failure = RunFailure(
         run_id=run.run_id,
         job=run.job_name,
-        error=redact(event.message or "no message"),
+        error=redact(_cause(context)),
         failed_at=to_datetime(platform.clock.now_us()),
-        queue=run.tags.get("surveillance/queue"),
+        queue=run.tags.get(QUEUE_TAG),
     )
     with platform.connect() as connection:
         record_failure(connection, failure)
     get_logger("dagster").error("run_failed", run_id=failure.run_id, job=failure.job, error=failure.error)
+
+
+def _cause(context: dg.RunFailureSensorContext) -> str:
+    """Return the errors of the steps that failed, innermost cause last; the run's own message if none did."""
+    lines: list[str] = []
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None:
+            lines.append(f"{event.step_key}: {error.message.strip()}")
+            error = error.cause
+    return "\n".join(lines) or context.failure_event.message or "no message"

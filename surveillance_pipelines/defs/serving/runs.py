@@ -16,7 +16,7 @@ _ACTIVE: Final = [
 ]
 
 FIRST_PAUSE_SECONDS: Final = 10.0
-LONGEST_PAUSE_SECONDS: Final = 300.0
+LONGEST_PAUSE_SECONDS: Final = 120.0
 """After a failure the next try waits, twice as long each time: what fails at once would otherwise fail all day."""
 
 

@@ -1,0 +1,53 @@
+"""What became of predictions."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import psycopg
+
+from surveillance_pipelines.evaluation.outcomes import open_predictions, outcomes, settle
+from surveillance_pipelines.models.direction import HORIZON_MINUTES
+
+OPEN = datetime(2024, 3, 5, 14, 30, tzinfo=UTC)
+
+
+def features(closes: list[float]) -> pl.DataFrame:
+    starts = [OPEN + timedelta(minutes=minute) for minute in range(len(closes))]
+    return pl.DataFrame({"symbol": "SPY", "date": date(2024, 3, 5), "bar_start": starts, "close": closes}).with_columns(
+        pl.col("bar_start").cast(pl.Datetime("us", "UTC")), realised_volatility=pl.lit(float("nan"))
+    )
+
+
+def predict(connection: psycopg.Connection, minute: int) -> None:
+    connection.execute(
+        "INSERT INTO surveillance.predictions (id, symbol, timeframe, bar_start, revision, source, event_time,"
+        " knowledge_time, price, anomaly_score, buy_probability, hold_probability, sell_probability, horizon_minutes,"
+        " bundle_hash, feature_view, warmup) VALUES (%s, 'SPY', '1m', %s, 0, 'sqs', %s, %s, 100, 0, 1, 0, 0, %s, 'b',"
+        " 'core_v1', false)",
+        (f"p{minute}", OPEN + timedelta(minutes=minute), OPEN, OPEN, HORIZON_MINUTES),
+    )
+
+
+def test_outcomes_name_the_move_over_the_horizon():
+    found = outcomes(features([100.0] * 10 + [101.0] * 20))
+    first = found.row(0, named=True)
+    assert first["outcome_direction"] == "BUY"
+    assert first["outcome_at"] == OPEN + timedelta(minutes=HORIZON_MINUTES)
+    assert found.filter(pl.col("bar_start") == OPEN + timedelta(minutes=12))["outcome_direction"].to_list() == ["HOLD"]
+
+
+def test_outcomes_of_bars_without_a_future_are_absent():
+    assert outcomes(features([100.0] * 5)).is_empty()
+
+
+def test_settle_writes_each_outcome_once(connection: psycopg.Connection):
+    predict(connection, 0)
+    predict(connection, 29)
+    day = date(2024, 3, 5)
+    known = outcomes(features([100.0] * 10 + [99.0] * 20))
+    assert open_predictions(connection, day, day) == (2, 2)
+    assert settle(connection, known) == 1
+    assert settle(connection, known) == 0
+    assert open_predictions(connection, day, day) == (1, 2)
+    row = connection.execute("SELECT outcome_direction FROM surveillance.predictions WHERE id = 'p0'").fetchone()
+    assert row == ("SELL",)
