@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def show_comparison(comparison: Comparison) -> None:
-    """Print planted anomalies beside what the output queue said about them."""
+def show_comparison(comparison: Comparison, bars: int) -> None:
+    """Print planted anomalies beside what the output queue said about them; ``bars`` were served in all."""
     rows = [
         (
             f"{to_datetime(match.bar_start):%H:%M}",
@@ -38,7 +38,8 @@ def show_comparison(comparison: Comparison) -> None:
     say(f"(an alert counts when it stands on a planted bar of its symbol or within {SLACK_BARS} bars after)")
     kinds = Counter(alert.kind for alert in comparison.false_alerts)
     said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    say(f"alerts on bars where nothing was planted: {len(comparison.false_alerts)}{f' ({said})' if said else ''}")
+    beside = {(alert.symbol, alert.bar_start) for alert in comparison.false_alerts}
+    say(f"alerts where nothing was planted: on {len(beside)} of {bars:,} bars{f' ({said})' if said else ''}")
 
 
 def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bool) -> None:

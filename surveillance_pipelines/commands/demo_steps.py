@@ -16,7 +16,7 @@ from surveillance_pipelines.commands.demo_matching import alerts_of, compare
 from surveillance_pipelines.commands.demo_serving import Served, latencies, serve
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.feeding import send_ticks
-from surveillance_pipelines.commands.homes import DEMO_MARKER
+from surveillance_pipelines.commands.homes import DEMO_MARKER, require_unused
 from surveillance_pipelines.commands.registration import register
 from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
@@ -59,6 +59,7 @@ def fresh_home() -> Platform:
                 remedy="give the demo a home of its own: `surveillance --home .demo demo`; or `surveillance reset`",
                 code=ExitCode.USAGE,
             )
+        require_unused(home)
         say(f"deleting the earlier demo in {home}")
         stop_services(settings)
         shutil.rmtree(home)
@@ -138,7 +139,7 @@ class Demo:
         """Print the comparison and what to try next; return what did not work as it should."""
         alerts = alerts_of(self._served.messages)
         comparison = compare(self._market.planted, alerts)
-        demo_report.show_comparison(comparison)
+        demo_report.show_comparison(comparison, self._market.served.height)
         demo_report.show_service(self._served, self._sent, latencies(self._platform), at_once=self._speed is None)
         pictures = demo_report.save_pictures(self._platform.home / "demo", self._market, alerts)
         demo_report.show_what_next(self._platform.home, pictures)

@@ -1,20 +1,37 @@
 """SURVEILLANCE_HOME as a folder on disk: is there one, is it ours, and how its parts are named to a person."""
 
+import os
 import re
 from pathlib import Path
 from typing import Final
 
+from surveillance_pipelines.commands.failures import CommandError
 from surveillance_pipelines.settings import Settings
 
 DEMO_MARKER: Final = "demo.json"
 """Says that a home holds nothing but a demo."""
-MARKERS: Final = ("services.lock", "dagster/dagster.yaml", DEMO_MARKER)
+MARKERS: Final = ("embedded/lock", "dagster/dagster.yaml", DEMO_MARKER)
 """Every home that a command or a service has worked in holds at least one of these files."""
 
 
 def is_ours(home: Path) -> bool:
     """Return whether a folder is a SURVEILLANCE_HOME, and not one that merely bears its name."""
     return any((home / marker).is_file() for marker in MARKERS)
+
+
+def require_unused(home: Path) -> None:
+    """Refuse to take a home away from processes that work in it.
+
+    Raises:
+        CommandError: naming them.
+    """
+    from surveillance_pipelines.storage.service_home import ServiceHome
+
+    if pids := [pid for pid in ServiceHome(home).live_holders() if pid != os.getpid()]:
+        raise CommandError(
+            f"expected nobody to use {home}, the processes {', '.join(map(str, pids))} do",
+            remedy="end them (ctrl-C of `surveillance up`) and repeat",
+        )
 
 
 def uses_embedded_services(settings: Settings) -> bool:

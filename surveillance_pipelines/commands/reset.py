@@ -14,7 +14,13 @@ def reset(
     """Stop the embedded services and delete SURVEILLANCE_HOME. Never touches a database, queue or bucket of yours."""
     import shutil
 
-    from surveillance_pipelines.commands.homes import MARKERS, folder_size, is_ours, uses_embedded_services
+    from surveillance_pipelines.commands.homes import (
+        MARKERS,
+        folder_size,
+        is_ours,
+        require_unused,
+        uses_embedded_services,
+    )
     from surveillance_pipelines.settings import Settings
 
     settings = Settings()
@@ -33,6 +39,7 @@ def reset(
     ):
         say("kept")
         raise typer.Exit(ExitCode.FAILED)
+    require_unused(home)
     if uses_embedded_services(settings):
         from surveillance_pipelines.storage.embedded import stop_services
 

@@ -1,10 +1,13 @@
 """status, doctor, reset and instruments."""
 
+import os
+
 import pytest
 
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.commands.homes import is_ours, without_password
 from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.storage.service_home import ServiceHome
 
 
 def test_status_of_nothing_says_how_to_begin_and_starts_nothing(bare, tmp_path) -> None:
@@ -66,6 +69,17 @@ def test_reset_asks_and_keeps_on_no(surveillance, platform, tmp_path) -> None:
     assert "the database and the queues that you configured" in answer.output
     with platform.connect() as connection:
         assert connection.execute("SELECT count(*) FROM ops.ledger").fetchone() == (0,)
+
+
+def test_reset_of_a_home_in_use_refuses_and_names_the_process(bare, tmp_path) -> None:
+    home = ServiceHome(tmp_path / "home")
+    home.prepare()
+    home.lock.touch()
+    home.register(os.getppid())
+    answer = bare("reset", "--yes")
+    assert answer.exit_code == ExitCode.FAILED
+    assert str(os.getppid()) in answer.output
+    assert (tmp_path / "home").exists()
 
 
 def test_reset_of_nothing_is_no_error(bare) -> None:
