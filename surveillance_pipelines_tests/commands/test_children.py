@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -10,16 +9,10 @@ import pytest
 
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.failures import CommandError
+from surveillance_pipelines_tests.commands.waiting import wait_for
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 PARENT = f"import subprocess, time; subprocess.Popen({SLEEP!r}); time.sleep(60)"
-
-
-def wait_for(condition, seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.05)
 
 
 def test_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:

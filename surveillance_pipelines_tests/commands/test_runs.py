@@ -1,12 +1,19 @@
 """Commands that start Dagster runs, on a real instance in the test's own database."""
 
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 from surveillance_pipelines.commands.dagster_home import open_instance
 from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines_tests.commands.waiting import wait_for
 from surveillance_pipelines_tests.market.markets import FIRST, LAST, market_bars
 
 DAYS = (FIRST.isoformat(), LAST.isoformat())
@@ -62,3 +69,27 @@ def test_train_refused_by_the_gate_keeps_the_version_and_exits_with_failed(lande
     assert "accuracy fails" in answer.output
     with platform.connect() as connection:
         assert connection.execute("SELECT is_active FROM surveillance.model_versions").fetchall() == [(False,)]
+
+
+@pytest.mark.slow
+def test_up_serves_the_ui_and_ends_all_its_children_on_sigterm(tmp_path: Path) -> None:
+    port = 3900 + os.getpid() % 90
+    log = (tmp_path / "up.log").open("w")
+    command = [sys.executable, "-c", "from surveillance_pipelines.cli import main; main()", "up", "--port", str(port)]
+    with log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        address = f"http://127.0.0.1:{port}/server_info"
+        wait_for(lambda: answers(address), seconds=120)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert any("dagster-daemon" in " ".join(member.cmdline()) for member in family if member.is_running())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == ExitCode.OK
+    # The services stay a few seconds longer, for whoever comes next.
+    wait_for(lambda: not any(member.is_running() for member in family), seconds=30)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
