@@ -43,7 +43,7 @@ class PlatformResource(dg.ConfigurableResource):
 
     @property
     def endpoints(self) -> "Endpoints":
-        return _resolve_once(self.settings)
+        return _resolve_once(self.settings)  # pyright: ignore[reportArgumentType] (frozen, so hashable)
 
     @property
     def lake(self) -> "Lake":

@@ -1,5 +1,8 @@
 """The queue sensor and the drain run over a real queue and a real database."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import dagster as dg
 import pytest
 
@@ -24,18 +27,18 @@ def client_of(platform: PlatformResource, queue_url: str) -> QueueClient:
     return QueueClient(platform.endpoints.sqs_endpoint_url, "us-east-1", LOCAL, queue_url)
 
 
-def feed(platform: PlatformResource, messages: list[Tick | str]) -> None:
+def feed(platform: PlatformResource, messages: Sequence[Tick | str]) -> None:
     bodies = [(text, "SPY") if isinstance(text, str) else (encode_tick(text), text.symbol) for text in messages]
     entries = [SendEntry(body, group, f"d{number}") for number, (body, group) in enumerate(bodies)]
     client_of(platform, platform.endpoints.queue_urls[0]).send(entries)
 
 
-def look(platform: PlatformResource, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+def look(platform: PlatformResource, instance: dg.DagsterInstance) -> Any:
     context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
     return queue_sensor(10.0)(context)
 
 
-def reason(outcome: dg.SensorResult | dg.SkipReason) -> str:
+def reason(outcome: Any) -> str:
     assert isinstance(outcome, dg.SkipReason), outcome
     return str(outcome.skip_message)
 

@@ -1,6 +1,7 @@
 """Instruments and sessions are there before the first message."""
 
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,7 +13,7 @@ from surveillance_pipelines_tests.defs.conftest import SYMBOLS
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 
 
-def look(platform: PlatformResource, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+def look(platform: PlatformResource, instance: dg.DagsterInstance) -> Any:
     return reference_data_sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}))
 
 
@@ -42,3 +43,13 @@ def test_reference_data_sensor_asks_once_a_day_for_the_same_lack(
         request.run_key for request in second.run_requests or []
     ]
     assert timedelta(days=28) < AHEAD
+
+
+def test_reference_job_gives_a_crypto_pair_the_calendar_that_never_closes(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SYMBOLS", "SPY,BTC-USD")
+    run_job("reference_job", platform, instance)
+    table = platform.session_table(platform.today(), platform.today())
+    assert table.for_symbol("BTC-USD").is_open(platform.clock.now_us())
+    assert table.for_symbol("SPY").calendar == "XNYS"

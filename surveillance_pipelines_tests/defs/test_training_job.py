@@ -72,8 +72,8 @@ def test_training_job_with_too_few_rows_trains_nothing(
     monkeypatch.setenv("MODEL_TRAINING_MIN_DATASET_SIZE", "1000000")
     landed.write_days("bars_1m", simulated_bars, days=landed.days("bars_landed"))
     result = run_job("training_job", with_registry, instance, raise_on_error=False)
-    materialized = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
-    assert materialized == {"training_set"}
+    materialized = {event.asset_key for event in result.get_asset_materialization_events()}
+    assert materialized == {dg.AssetKey("training_set")}
 
 
 @pytest.mark.requirement("TRN-03")

@@ -94,7 +94,7 @@ def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
     )
 
 
-def _resample_asset(timeframe: "Timeframe") -> dg.AssetsDefinition:
+def _resample_asset(timeframe: "Timeframe") -> Any:
     name = f"bars_{timeframe}"
     check_name = f"{name}_are_unique"
     kept = "one bar per exchange session" if timeframe == "1d" else "bars are anchored to the session's opening"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from surveillance_pipelines.clock import to_iso
+from surveillance_pipelines.clock import to_iso, to_us
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -48,10 +48,9 @@ def bars_are_fresh(platform: PlatformResource) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description="there are no bars")
     newest = platform.lake.read("bars_1m", days=(days[-1], days[-1]), columns=["symbol", "bar_start"])
     last = newest.sort("bar_start").row(-1, named=True)
-    last_us = int(newest["bar_start"].dt.timestamp("us").max() or 0)
-    now_us = platform.clock.now_us()
+    last_us = to_us(last["bar_start"])
     sessions = platform.session_table(days[-1], platform.today())
-    behind = sessions_behind(last_us, sessions.for_symbol(last["symbol"]), now_us)
+    behind = sessions_behind(last_us, sessions.for_symbol(last["symbol"]), platform.clock.now_us())
     return dg.AssetCheckResult(
         passed=behind == 0,
         severity=dg.AssetCheckSeverity.WARN,

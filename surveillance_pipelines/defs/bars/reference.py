@@ -32,11 +32,14 @@ _AHEAD: Final = timedelta(days=200)
 )
 def instruments(platform: PlatformResource) -> dg.MaterializeResult:
     """Symbols the platform watches, each with the calendar it trades on: `SYMBOLS`, and what was ingested."""
+    from surveillance_pipelines.market.calendars import guess_calendar
     from surveillance_pipelines.storage.instruments import load_instruments, register_instruments
 
     settings = platform.settings
     with platform.connect() as connection:
-        register_instruments(connection, settings.symbols, settings.default_calendar, "settings")
+        for symbol in settings.symbols:
+            calendar = guess_calendar(symbol, settings.default_calendar)
+            register_instruments(connection, [symbol], calendar, "settings", platform.clock)
         known = load_instruments(connection)
     missing = sorted(set(settings.symbols) - {instrument.symbol for instrument in known})
     return dg.MaterializeResult(
@@ -70,14 +73,15 @@ def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
 
     from surveillance_pipelines.market.calendars import build_sessions
     from surveillance_pipelines.storage.instruments import load_instruments
-    from surveillance_pipelines.storage.sessions import save_sessions
+    from surveillance_pipelines.storage.sessions import last_sessions, save_sessions
 
     last = now(platform.clock).date() + _AHEAD
     with platform.connect() as connection:
-        calendars = sorted({row.calendar for row in load_instruments(connection)})
+        used = {row.calendar for row in load_instruments(connection)}
+        calendars = sorted(used | {platform.settings.default_calendar})
         rows = pl.concat([build_sessions(calendar, FIRST_DAY, last) for calendar in calendars])
         save_sessions(connection, rows)
-    reach = rows.group_by("calendar").agg(pl.col("session_date").max())["session_date"].min()
+        reach = min(last_sessions(connection).values())
     return dg.MaterializeResult(
         metadata={"dagster/row_count": rows.height, "calendars": ", ".join(calendars), "last_session": str(reach)},
         check_results=[
