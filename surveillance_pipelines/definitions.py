@@ -19,6 +19,7 @@ from surveillance_pipelines.defs.bars.sensors import reference_data_sensor
 from surveillance_pipelines.defs.features import assets as feature_assets
 from surveillance_pipelines.defs.models import assets as model_assets
 from surveillance_pipelines.defs.models import checks as model_checks
+from surveillance_pipelines.defs.models import promotion
 from surveillance_pipelines.defs.models.jobs import training_job
 from surveillance_pipelines.defs.models.schedules import retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
@@ -41,6 +42,7 @@ defs = dg.Definitions(
             yahoo,
             feature_assets,
             model_assets,
+            promotion,
             anomaly_assets,
             signal_assets,
             serving_assets,

@@ -1,6 +1,7 @@
 """Train, judge, promote; and what happens when the gate says no."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.models.schedules import retraining_schedules
+from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.storage.lake import Lake
@@ -40,6 +42,20 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
     assert metadata_of(scored, "anomalies")["new_rows"] > 0
     again = run_job("scoring_job", with_registry, instance, tags=days)
     assert metadata_of(again, "anomalies")["new_rows"] == 0, "expected the same rows to have the same ids"
+    assert_drift_sensor_looks_once(with_registry, instance)
+
+
+def assert_drift_sensor_looks_once(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    first: Any = model_drift_sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}))
+    assert "features moved from" in str(first.skip_reason.skip_message) or first.run_requests
+    context = dg.build_sensor_context(instance=instance, cursor=first.cursor, resources={"platform": platform})
+    second: Any = model_drift_sensor(context)
+    assert second.skip_message == "no new features since champion v1 was last compared with them"
+
+
+def test_model_drift_sensor_without_a_champion_says_so(platform: PlatformResource, instance: dg.DagsterInstance):
+    outcome: Any = model_drift_sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}))
+    assert outcome.skip_message == "no champion yet: run training_job"
 
 
 @pytest.mark.requirement("TRN-04")

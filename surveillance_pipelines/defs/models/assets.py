@@ -1,27 +1,22 @@
-"""From bars to a champion: training set, three models, one frozen bundle, a verdict, a promotion."""
+"""From bars to trained models; what becomes of them is in promotion.py."""
 
-import math
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.defs.automation import OWNERS, WEEKLY, tags
+from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import frame_metadata, picture, value_counts
 from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import (
-    GATE_CHECKS,
     TRAINING_CHECKS,
-    gate_results,
     training_results,
     training_set_result,
 )
-from surveillance_pipelines.defs.models.registration import freeze_and_register, record_verdict
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
@@ -34,7 +29,7 @@ _TRAINING_SOURCES: Final = (
     "models/training.py", "models/autoencoder.py", "models/classifier.py", "models/direction.py", "models/boosting.py",
     "models/export.py",
 )  # fmt: skip
-_COMMON: Final[dict[str, Any]] = {"group_name": "models", "owners": OWNERS}
+COMMON: Final[dict[str, Any]] = {"group_name": "models", "owners": OWNERS}
 
 
 class TrainingSetConfig(dg.Config):
@@ -49,7 +44,7 @@ class TrainingSetConfig(dg.Config):
 
 
 @dg.asset(
-    **_COMMON,
+    **COMMON,
     kinds={"polars", "parquet"},
     deps=["bars_1m", "trading_sessions"],
     pool=POOL,
@@ -121,7 +116,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
             kinds={"pytorch", "onnx"},
             code_version=code_version(*_TRAINING_SOURCES),
             tags=tags("training", "models"),
-            **_COMMON,
+            **COMMON,
         ),
         dg.AssetSpec(
             "market_classifier",
@@ -130,7 +125,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
             kinds={"xgboost", "onnx"},
             code_version=code_version(*_TRAINING_SOURCES),
             tags=tags("training", "models"),
-            **_COMMON,
+            **COMMON,
         ),
         dg.AssetSpec(
             "market_direction",
@@ -139,7 +134,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
             kinds={"xgboost", "onnx"},
             code_version=code_version(*_TRAINING_SOURCES),
             tags=tags("training", "models"),
-            **_COMMON,
+            **COMMON,
         ),
     ],
     check_specs=TRAINING_CHECKS,
@@ -178,135 +173,3 @@ def train_models(
         shared = {"bundle_hash": bundle_hash, "training_seconds": seconds, **facts}
         yield dg.MaterializeResult(asset_key=asset, metadata={**shared, figure: picture(figures[figure], figure)})
     yield from training_results(trained)
-
-
-@dg.asset(
-    **_COMMON,
-    kinds={"mlflow", "onnx"},
-    deps=["market_autoencoder", "market_classifier", "market_direction"],
-    pool=POOL,
-    tags=tags("training", "models"),
-    code_version=code_version("models/bundle.py", "storage/registry.py", "storage/model_store.py"),
-    check_specs=[
-        dg.AssetCheckSpec(
-            "bundle_is_intact",
-            asset="model_bundle",
-            blocking=True,
-            description="The frozen folder holds exactly the manifest's files with their hashes.",
-        )
-    ],
-)
-def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """One version: models, scaler, features and config as ONNX and JSON with a manifest, frozen and registered."""
-    from surveillance_pipelines.models.bundle import load_bundle
-
-    folder = build_folder(context, platform.settings)
-    registered = freeze_and_register(folder, platform, dagster_run_id=context.run.run_id)
-    bundle = load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)
-    files = [{"file": name, **facts} for name, facts in bundle.manifest["files"].items()]
-    return dg.MaterializeResult(
-        metadata={
-            "version": registered.version,
-            "bundle_hash": registered.bundle_hash,
-            "path": dg.MetadataValue.path(registered.path),
-            "mlflow_run_id": registered.mlflow_run_id,
-            "files": dg.MetadataValue.json(files),
-        },
-        check_results=[dg.AssetCheckResult(check_name="bundle_is_intact", passed=True)],
-        data_version=dg.DataVersion(registered.bundle_hash[:16]),
-    )
-
-
-@dg.asset(
-    **_COMMON,
-    kinds={"scikitlearn", "mlflow"},
-    deps=["model_bundle", "training_set"],
-    pool=POOL,
-    tags=tags("training", "postgresql"),
-    code_version=code_version("evaluation/report.py", "evaluation/gate.py", "evaluation/metrics.py"),
-    check_specs=GATE_CHECKS,
-)
-def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The bundle judged on days that its training never saw, through the code that serves it, beside naive rivals."""
-    from surveillance_pipelines.evaluation.plots import evaluation_figures
-    from surveillance_pipelines.evaluation.report import evaluate
-    from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.models.scoring import Scorer
-    from surveillance_pipelines.models.training_data import TrainingSet
-
-    settings = platform.settings
-    folder = build_folder(context, settings)
-    rows = TrainingSet.load(folder.require(folder.training_set))
-    registered = folder.registration()
-    verdict = evaluate(
-        rows,
-        Scorer(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
-        min_rows=settings.model_training_min_dataset_size,
-        min_accuracy=settings.model_quality_threshold_accuracy,
-        seed=int(rows.params["seed"]),
-    )
-    figures = evaluation_figures(verdict)
-    folder.save_figures(figures)
-    record_verdict(folder, platform, verdict)
-    return dg.MaterializeResult(
-        metadata={
-            "version": registered.version,
-            **{name: value for name, value in verdict.metrics.items() if math.isfinite(value)},
-            **{name: picture(png, name) for name, png in figures.items()},
-        },
-        check_results=gate_results(verdict),
-    )
-
-
-@dg.asset(
-    **_COMMON,
-    kinds={"mlflow", "postgresql"},
-    deps=["model_evaluation"],
-    pool=POOL,
-    freshness_policy=WEEKLY,
-    tags=tags("training", "postgresql"),
-    code_version=code_version("storage/model_store.py"),
-    check_specs=[
-        dg.AssetCheckSpec(
-            "champion_is_the_registered_one",
-            asset="champion",
-            description="The database, the alias in the registry and the frozen folder name the same version.",
-        )
-    ],
-)
-def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The version that scores from now on: only a bundle that passed the gate gets here.
-
-    Drain runs in progress go on with theirs until their window ends.
-    """
-    from surveillance_pipelines.features.views import CORE_V1
-    from surveillance_pipelines.storage.model_store import active_bundle, promote
-
-    registered = build_folder(context, platform.settings).registration()
-    with platform.connect() as connection:
-        before = active_bundle(connection)
-        promote(
-            connection,
-            registered.version,
-            feature_view=CORE_V1.name,
-            reason=f"passed the gate in run {context.run.run_id}",
-            clock=platform.clock,
-        )
-        active = active_bundle(connection)
-    platform.registry.set_alias("champion", registered.mlflow_version)
-    alias = platform.registry.get_alias("champion")
-    return dg.MaterializeResult(
-        metadata={
-            "version": registered.version,
-            "bundle_hash": registered.bundle_hash,
-            "replaces": "warm-up rules" if before is None else f"v{before.version}",
-        },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="champion_is_the_registered_one",
-                passed=active is not None
-                and (active.version, alias) == (registered.version, registered.mlflow_version),
-                metadata={"alias": alias},
-            )
-        ],
-    )

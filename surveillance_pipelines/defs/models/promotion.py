@@ -1,0 +1,147 @@
+"""From a trained bundle to a champion: frozen and registered, judged, promoted."""
+
+import math
+from pathlib import Path
+
+import dagster as dg
+
+from surveillance_pipelines.defs.automation import WEEKLY, tags
+from surveillance_pipelines.defs.code_versions import code_version
+from surveillance_pipelines.defs.metadata import picture
+from surveillance_pipelines.defs.models.assets import COMMON, POOL
+from surveillance_pipelines.defs.models.build_folder import build_folder
+from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results
+from surveillance_pipelines.defs.models.registration import freeze_and_register, record_verdict
+from surveillance_pipelines.defs.resources import PlatformResource
+
+
+@dg.asset(
+    **COMMON,
+    kinds={"mlflow", "onnx"},
+    deps=["market_autoencoder", "market_classifier", "market_direction"],
+    pool=POOL,
+    tags=tags("training", "models"),
+    code_version=code_version("models/bundle.py", "storage/registry.py", "storage/model_store.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "bundle_is_intact",
+            asset="model_bundle",
+            blocking=True,
+            description="The frozen folder holds exactly the manifest's files with their hashes.",
+        )
+    ],
+)
+def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """One version: models, scaler, features and config as ONNX and JSON with a manifest, frozen and registered."""
+    from surveillance_pipelines.models.bundle import load_bundle
+
+    folder = build_folder(context, platform.settings)
+    registered = freeze_and_register(folder, platform, dagster_run_id=context.run.run_id)
+    bundle = load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)
+    files = [{"file": name, **facts} for name, facts in bundle.manifest["files"].items()]
+    return dg.MaterializeResult(
+        metadata={
+            "version": registered.version,
+            "bundle_hash": registered.bundle_hash,
+            "path": dg.MetadataValue.path(registered.path),
+            "mlflow_run_id": registered.mlflow_run_id,
+            "files": dg.MetadataValue.json(files),
+        },
+        check_results=[dg.AssetCheckResult(check_name="bundle_is_intact", passed=True)],
+        data_version=dg.DataVersion(registered.bundle_hash[:16]),
+    )
+
+
+@dg.asset(
+    **COMMON,
+    kinds={"scikitlearn", "mlflow"},
+    deps=["model_bundle", "training_set"],
+    pool=POOL,
+    tags=tags("training", "postgresql"),
+    code_version=code_version("evaluation/report.py", "evaluation/gate.py", "evaluation/metrics.py"),
+    check_specs=GATE_CHECKS,
+)
+def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """The bundle judged on days that its training never saw, through the code that serves it, beside naive rivals."""
+    from surveillance_pipelines.evaluation.plots import evaluation_figures
+    from surveillance_pipelines.evaluation.report import evaluate
+    from surveillance_pipelines.models.bundle import load_bundle
+    from surveillance_pipelines.models.scoring import Scorer
+    from surveillance_pipelines.models.training_data import TrainingSet
+
+    settings = platform.settings
+    folder = build_folder(context, settings)
+    rows = TrainingSet.load(folder.require(folder.training_set))
+    registered = folder.registration()
+    verdict = evaluate(
+        rows,
+        Scorer(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
+        min_rows=settings.model_training_min_dataset_size,
+        min_accuracy=settings.model_quality_threshold_accuracy,
+        seed=int(rows.params["seed"]),
+    )
+    figures = evaluation_figures(verdict)
+    folder.save_figures(figures)
+    record_verdict(folder, platform, verdict)
+    return dg.MaterializeResult(
+        metadata={
+            "version": registered.version,
+            **{name: value for name, value in verdict.metrics.items() if math.isfinite(value)},
+            **{name: picture(png, name) for name, png in figures.items()},
+        },
+        check_results=gate_results(verdict),
+    )
+
+
+@dg.asset(
+    **COMMON,
+    kinds={"mlflow", "postgresql"},
+    deps=["model_evaluation"],
+    pool=POOL,
+    freshness_policy=WEEKLY,
+    tags=tags("training", "postgresql"),
+    code_version=code_version("storage/model_store.py"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "champion_is_the_registered_one",
+            asset="champion",
+            description="The database, the alias in the registry and the frozen folder name the same version.",
+        )
+    ],
+)
+def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """The version that scores from now on: only a bundle that passed the gate gets here.
+
+    Drain runs in progress go on with theirs until their window ends.
+    """
+    from surveillance_pipelines.features.views import CORE_V1
+    from surveillance_pipelines.storage.model_store import active_bundle, promote
+
+    registered = build_folder(context, platform.settings).registration()
+    with platform.connect() as connection:
+        before = active_bundle(connection)
+        promote(
+            connection,
+            registered.version,
+            feature_view=CORE_V1.name,
+            reason=f"passed the gate in run {context.run.run_id}",
+            clock=platform.clock,
+        )
+        active = active_bundle(connection)
+    platform.registry.set_alias("champion", registered.mlflow_version)
+    alias = platform.registry.get_alias("champion")
+    return dg.MaterializeResult(
+        metadata={
+            "version": registered.version,
+            "bundle_hash": registered.bundle_hash,
+            "replaces": "warm-up rules" if before is None else f"v{before.version}",
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="champion_is_the_registered_one",
+                passed=active is not None
+                and (active.version, alias) == (registered.version, registered.mlflow_version),
+                metadata={"alias": alias},
+            )
+        ],
+    )
