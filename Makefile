@@ -49,8 +49,8 @@ check: install  ## Lint, format check, types, Dagster definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --warnings
-	$(BIN)/dg check toml
-	$(BIN)/dg check defs
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check toml
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
 .PHONY: format
 format: install  ## Format and apply the safe fixes

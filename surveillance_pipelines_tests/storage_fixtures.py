@@ -101,6 +101,25 @@ def mlflow_uri(services: EmbeddedServices, mlflow_template: str) -> Iterator[str
         yield normalise_url(url, "psycopg2")
 
 
+@pytest.fixture(scope="session")
+def dagster_template(services: EmbeddedServices, run_folder: Path) -> str:
+    """Name of a database with Dagster's tables, which take a second to make."""
+
+    def fill(url: str) -> None:
+        from dagster_postgres import DagsterPostgresStorage
+
+        DagsterPostgresStorage(postgres_url=normalise_url(url, "psycopg2"))
+
+    return _template(services, run_folder, "dagster_template", fill)
+
+
+@pytest.fixture
+def dagster_url(services: EmbeddedServices, dagster_template: str) -> Iterator[str]:
+    """The database of a Dagster instance of the test's own: no run of another test is in it."""
+    with _copy(services, dagster_template) as url:
+        yield normalise_url(url, "psycopg2")
+
+
 @pytest.fixture
 def make_queue(services: EmbeddedServices) -> MakeQueue:
     """Make fresh FIFO queues; keyword arguments are SQS attributes, such as ``VisibilityTimeout="5"``."""

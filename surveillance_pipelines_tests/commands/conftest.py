@@ -33,6 +33,12 @@ def bare() -> Surveillance:
 
 
 @pytest.fixture
+def settings(settings: Settings, dagster_url: str) -> Settings:
+    """The test's own stores, with a Dagster instance of its own."""
+    return settings.model_copy(update={"dagster_database_url": SecretStr(dagster_url)})
+
+
+@pytest.fixture
 def surveillance(settings: Settings, monkeypatch: pytest.MonkeyPatch, bare: Surveillance) -> Surveillance:
     """Runs ``surveillance`` on the test's own database and queues."""
     values = {

@@ -8,8 +8,6 @@ import yaml
 from dagster._core.instance.ref import InstanceRef
 
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
-from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.storage.endpoints import resolve_endpoints
 
 
 def read_yaml(path: Path) -> dict:
@@ -17,9 +15,9 @@ def read_yaml(path: Path) -> dict:
 
 
 def test_instance_of_dagster_yaml_keeps_runs_in_postgresql(
-    repository: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Path, dagster_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("DAGSTER_DATABASE_URL", resolve_endpoints(settings).dagster_database_url)
+    monkeypatch.setenv("DAGSTER_DATABASE_URL", dagster_url)
     ref = InstanceRef.from_dir(str(tmp_path), config_dir=str(repository))
     with dg.DagsterInstance.from_ref(ref) as instance:
         run = dg.DagsterRun(job_name="drain_job", tags={QUEUE_TAG: str(tmp_path)})

@@ -113,7 +113,7 @@ def _published_anomaly() -> Anomaly:
 
 
 def _insert(connection: psycopg.Connection, table: Table, rows) -> None:
-    connection.execute(table.insert.encode(), table.parameters([output_values(row, table.columns) for row in rows]))
+    connection.execute(table.insert, table.parameters([output_values(row, table.columns) for row in rows]))
 
 
 def insert_outputs(connection: psycopg.Connection) -> None:
