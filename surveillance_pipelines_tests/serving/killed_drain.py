@@ -20,6 +20,7 @@ def main(steps: list[str]) -> int:
     for step in steps:
         _, status = os.waitpid(_start(_killer(step)), 0)
         sys.stdout.write(f"{step} {os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}\n")
+        sys.stdout.flush()  # what is still in the buffer, the next child would have too, and print again
     _, status = os.waitpid(_start(lambda _: None), 0)
     return os.WEXITSTATUS(status)
 

@@ -39,7 +39,7 @@ class TrainingSetConfig(dg.Config):
     last_day: str = Field(default="", description="Last UTC day, YYYY-MM-DD; empty for the newest there is.")
     seed: int = Field(default=7, description="Of the planted anomalies and of every random choice of the training.")
     anomalies_per_symbol_day: float = Field(
-        default=6.0, gt=0, description="Anomalies planted per symbol and day, over all copies of the bars."
+        default=12.0, gt=0, description="Anomalies planted per symbol and day, over all copies of the bars."
     )
 
 
