@@ -60,7 +60,7 @@ def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> 
     """Save one picture per symbol of the served day: price, what was planted, what was found."""
     import polars as pl
 
-    from surveillance_pipelines.commands.pictures import price_picture
+    from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
 
     folder.mkdir(parents=True, exist_ok=True)
     marks = _frame(alerts)
@@ -68,7 +68,8 @@ def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> 
     for symbol in market.served["symbol"].unique().sort().to_list():
         own = market.served.filter(pl.col("symbol") == symbol)
         path = folder / f"{symbol}.png"
-        path.write_bytes(price_picture(own, marks.filter(pl.col("symbol") == symbol), market.planted))
+        title = f"{symbol} on the served day: what was planted, and the alerts that came out of the output queue"
+        path.write_bytes(prices_with_anomalies(own, marks, title=title, planted=market.planted))
         paths.append(path)
     return paths
 

@@ -54,13 +54,17 @@ def detect(
     scorer, said = choose_scorer(platform, bundle=bundle, warmup=warmup)
     say(f"{found.height:,} bars of {found['symbol'].n_unique()} symbols, scored by {said}")
     scope = Scope(wanted, lookback, None if first is None else first.date())
-    anomalies = find_anomalies(platform.settings, found, scorer, scope=scope, calendar=calendar)
+    detection = find_anomalies(platform.settings, found, scorer, scope=scope, calendar=calendar)
+    anomalies = detection.anomalies
     show(anomalies)
     if out is not None:
         getattr(anomalies, _WRITERS[out.suffix])(out)
         say(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
-        _plot(plot, found, anomalies)
+        from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
+
+        plot.write_bytes(prices_with_anomalies(detection.bars, anomalies, title=f"Anomalies found by {said}"))
+        say(f"wrote {plot}")
 
 
 def show(anomalies: "pl.DataFrame") -> None:
@@ -113,10 +117,3 @@ def _bars_of_lake(platform: "Platform", first: datetime | None) -> "pl.DataFrame
         )
     begin = (days[-1] if first is None else first.date()) - _HISTORY
     return platform.lake.read(_OWN_BARS, days=(begin, days[-1]), schema=BAR_SCHEMA)
-
-
-def _plot(path: Path, bars: "pl.DataFrame", anomalies: "pl.DataFrame") -> None:
-    from surveillance_pipelines.commands.pictures import price_picture
-
-    path.write_bytes(price_picture(bars, anomalies))
-    say(f"wrote {path}")

@@ -58,20 +58,31 @@ class Scope:
     first: date | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What was found in which bars.
+
+    Attributes:
+        anomalies: columns as in their table; ``explanation`` is JSON text.
+        bars: symbol, bar_start, close, volume of every bar that was judged.
+    """
+
+    anomalies: "pl.DataFrame"
+    bars: "pl.DataFrame"
+
+
 def find_anomalies(
     settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, scope: Scope, calendar: str | None
-) -> "pl.DataFrame":
-    """Compute features, score every bar in scope, and return the anomalies, columns as in their table.
-
-    ``explanation`` is JSON text.
-    """
+) -> Detection:
+    """Compute features, and judge every bar in scope."""
     from surveillance_pipelines.serving.batch import score_day
     from surveillance_pipelines.serving.scoring_rows import row_config
 
     sessions = sessions_of(bars, calendar, settings.default_calendar)
     features = _features(bars, sessions, scorer, scope)
     scored = score_day(features, scorer, row_config(settings, scorer), sessions=sessions)
-    return _frame(scored.anomalies)
+    judged = scored.scores.select("symbol", "bar_start", "volume", close="price")
+    return Detection(_frame(scored.anomalies), judged)
 
 
 def _features(bars: "pl.DataFrame", sessions: "SessionTable", scorer: "AnomalyScorer", scope: Scope) -> "pl.DataFrame":

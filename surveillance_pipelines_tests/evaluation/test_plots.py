@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.evaluation.plots import drift, evaluation_figures, training_figures
-from surveillance_pipelines.evaluation.price_plot import price_with_anomalies
+from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
 from surveillance_pipelines_tests.models.tiny_bundle import tiny_models
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -13,10 +13,20 @@ START = datetime(2024, 3, 4, 14, 30, tzinfo=UTC)
 
 def bars(count: int) -> pl.DataFrame:
     starts = [START + timedelta(minutes=n) for n in range(count)]
-    schema = {"bar_start": pl.Datetime("us", "UTC"), "close": pl.Float64, "volume": pl.Float64}
+    schema = {"symbol": pl.String, "bar_start": pl.Datetime("us", "UTC"), "close": pl.Float64, "volume": pl.Float64}
     return pl.DataFrame(
-        {"bar_start": starts, "close": [100.0 + n for n in range(count)], "volume": [5.0] * count}, schema
+        {
+            "symbol": ["GME"] * count,
+            "bar_start": starts,
+            "close": [100.0 + n for n in range(count)],
+            "volume": [5.0] * count,
+        },
+        schema,
     )
+
+
+def marked(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("symbol", "bar_start", kind=pl.lit("price_gap"))
 
 
 def test_evaluation_figures_are_pictures(evaluation):
@@ -36,20 +46,20 @@ def test_drift_figure_leaves_unknown_columns_out():
     assert drift({}).startswith(PNG)
 
 
-def test_price_with_anomalies_differs_when_one_is_marked():
-    marks = bars(50).select("bar_start").slice(20, 2).with_columns(kind=pl.lit("price_gap"))
-    plain = price_with_anomalies(bars(50), marks.head(0), title="GME")
-    assert plain == price_with_anomalies(bars(50), marks.head(0), title="GME")
-    assert plain != price_with_anomalies(bars(50), marks, title="GME")
-    assert plain != price_with_anomalies(bars(50), marks.head(0), title="GME", planted=marks)
+def test_prices_with_anomalies_differs_when_one_is_marked():
+    marks = marked(bars(50).slice(20, 2))
+    plain = prices_with_anomalies(bars(50), marks.head(0), title="GME")
+    assert plain == prices_with_anomalies(bars(50), marks.head(0), title="GME")
+    assert plain != prices_with_anomalies(bars(50), marks, title="GME")
+    assert plain != prices_with_anomalies(bars(50), marks.head(0), title="GME", planted=marks.with_columns(bars=2))
 
 
-def test_price_with_anomalies_of_one_bar_is_a_picture():
-    marks = bars(1).select("bar_start").with_columns(kind=pl.lit("price_gap"))
-    assert price_with_anomalies(bars(1), marks, title="GME").startswith(PNG)
+def test_prices_with_anomalies_of_one_bar_is_a_picture():
+    marks = marked(bars(1))
+    assert prices_with_anomalies(bars(1), marks, title="GME").startswith(PNG)
 
 
-def test_price_with_anomalies_without_bars_is_refused():
-    marks = bars(1).select("bar_start").with_columns(kind=pl.lit("price_gap"))
+def test_prices_with_anomalies_without_bars_is_refused():
+    marks = marked(bars(1))
     with pytest.raises(ValueError, match="expected bars to draw"):
-        price_with_anomalies(bars(0), marks, title="GME")
+        prices_with_anomalies(bars(0), marks, title="GME")

@@ -15,15 +15,15 @@ def worst_bar(scored: "DayScores") -> dict[str, Any]:
     import polars as pl
 
     from surveillance_pipelines.clock import to_datetime, utc_date
-    from surveillance_pipelines.evaluation.price_plot import price_with_anomalies
+    from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+    from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
 
     worst = max(scored.anomalies, key=lambda row: (row.score, row.confidence))
     day = utc_date(worst.bar_start)
     bars = scored.scores.filter((pl.col("symbol") == worst.symbol) & (pl.col("date") == day))
     found = [row for row in scored.anomalies if row.symbol == worst.symbol]
-    marks = pl.DataFrame({"bar_start": [to_datetime(row.bar_start) for row in found], "kind": [r.kind for r in found]})
+    columns = {"bar_start": [to_datetime(row.bar_start) for row in found], "kind": [row.kind for row in found]}
+    marks = pl.DataFrame(columns).with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS), symbol=pl.lit(worst.symbol))
     title = f"{worst.symbol} on {day}"
-    png = price_with_anomalies(
-        bars.rename({"price": "close"}), marks.cast({"bar_start": pl.Datetime("us", "UTC")}), title=title
-    )
+    png = prices_with_anomalies(bars.rename({"price": "close"}), marks, title=title)
     return {"strangest": picture(png, title)}
