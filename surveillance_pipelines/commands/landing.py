@@ -1,10 +1,7 @@
 """Bars brought in by a command: landed in the lake once, refused rows kept with their reason, the visit recorded."""
 
-import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +11,7 @@ from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.registration import register
 from surveillance_pipelines.contracts.market import BAR_SCHEMA
-from surveillance_pipelines.hashing import sha256_bytes, sha256_text
+from surveillance_pipelines.hashing import sha256_bytes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,12 +32,6 @@ _WHAT_MAKES_A_REPEAT: Final = (
     "source",
     "adjustment",
 )
-
-
-_LETTER_COLUMNS: Final = ("message_id", "source", "body", "code", "reason", "received_at")
-_VISIT_COLUMNS: Final = (
-    "id", "source", "started_at", "finished_at", "rows_in", "rows_landed", "rows_dead", "rows_duplicate", "detail",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +69,8 @@ def land(platform: Platform, arrival: Arrival, *, calendar: str | None = None, d
         calendar: of new symbols; None to go by their spelling.
         detail: kept with the record of the visit.
     """
+    from surveillance_pipelines.storage.visits import Visit, record_visit
+
     started = now(platform.clock)
     fresh = without_known(platform, arrival.bars)
     if not arrival.bars.is_empty():
@@ -88,7 +81,18 @@ def land(platform: Platform, arrival: Arrival, *, calendar: str | None = None, d
         batch_id = f"{arrival.source}-{content_hash(fresh)[:24]}"
         platform.lake.append(LANDED_TABLE, fresh.with_columns(batch_id=_literal(batch_id)), batch_id=batch_id)
     landed = _count(arrival, fresh)
-    _record(platform, arrival, landed, started, detail)
+    visit = Visit(
+        source=arrival.source,
+        started_at=started,
+        finished_at=now(platform.clock),
+        rows_in=landed.rows_in,
+        landed=landed.landed,
+        refusals=arrival.refusals,
+        duplicates=landed.duplicates,
+        detail=detail,
+    )
+    with platform.connect() as connection:
+        record_visit(connection, visit)
     return landed
 
 
@@ -144,29 +148,6 @@ def _count(arrival: Arrival, fresh: "pl.DataFrame") -> Landed:
     )
     repeats = arrival.duplicates + arrival.bars.height - fresh.height
     return Landed(per_symbol, arrival.rows_in, fresh.height, len(arrival.refusals), repeats)
-
-
-def _record(platform: Platform, arrival: Arrival, landed: Landed, started: Any, detail: dict[str, Any]) -> None:
-    from surveillance_pipelines.storage.database import upsert_rows
-
-    finished = now(platform.clock)
-    # A microsecond apart, so that the newest-first list keeps the order of the file.
-    letters = [
-        (
-            sha256_text(f"{arrival.source}\n{refusal.row}\n{refusal.body}"),
-            arrival.source,
-            refusal.body,
-            refusal.code,
-            f"row {refusal.row}: {refusal.reason}",
-            finished - timedelta(microseconds=place),
-        )
-        for place, refusal in enumerate(arrival.refusals)
-    ]
-    counts = (landed.rows_in, landed.landed, landed.refused, landed.duplicates)
-    visit = (uuid.uuid4().hex, arrival.source, started, finished, *counts, json.dumps(detail))
-    with platform.connect() as connection:
-        upsert_rows(connection, "ops.dead_letters", _LETTER_COLUMNS, letters, ("message_id",))
-        upsert_rows(connection, "surveillance.ingestion_runs", _VISIT_COLUMNS, [visit], ("id",))
 
 
 def _literal(text: str) -> Any:

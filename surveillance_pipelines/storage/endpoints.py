@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import psycopg
 
@@ -120,16 +119,14 @@ def resolve_endpoints(settings: Settings) -> Endpoints:
 
 
 def postgres_variables(database_url: str) -> dict[str, str]:
-    """Return a database URL as libpq's environment variables, which dbt's profile reads."""
-    parts = urlsplit(database_url)
-    host = parts.hostname or parse_qs(parts.query).get("host", ["localhost"])[0]
-    return {
-        "PGHOST": host,
-        "PGPORT": str(parts.port or 5432),
-        "PGUSER": unquote(parts.username or "postgres"),
-        "PGPASSWORD": unquote(parts.password or ""),
-        "PGDATABASE": parts.path.lstrip("/"),
-    }
+    """Return a database URL as libpq's environment variables: dbt's profile reads some, libpq itself the others."""
+    from psycopg import pq
+    from psycopg.conninfo import conninfo_to_dict
+
+    variable_of = {option.keyword.decode(): option.envvar for option in pq.Conninfo.get_defaults()}
+    usual = {"PGHOST": "localhost", "PGPORT": "5432", "PGUSER": "postgres", "PGPASSWORD": ""}
+    given = {variable_of[keyword]: str(value) for keyword, value in conninfo_to_dict(database_url).items()}
+    return usual | {variable.decode(): value for variable, value in given.items() if variable}
 
 
 def _database_url(settings: Settings, server_url: str) -> str:

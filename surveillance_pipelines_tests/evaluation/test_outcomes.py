@@ -5,8 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import psycopg
 
-from surveillance_pipelines.evaluation.outcomes import open_predictions, outcomes, settle
+from surveillance_pipelines.evaluation.outcomes import outcomes
 from surveillance_pipelines.models.direction import HORIZON_MINUTES
+from surveillance_pipelines.storage.predictions import open_predictions, settle
 
 OPEN = datetime(2024, 3, 5, 14, 30, tzinfo=UTC)
 
@@ -46,8 +47,8 @@ def test_settle_writes_each_outcome_once(connection: psycopg.Connection):
     day = date(2024, 3, 5)
     known = outcomes(features([100.0] * 10 + [99.0] * 20))
     assert open_predictions(connection, day, day) == (2, 2)
-    assert settle(connection, known) == 1
-    assert settle(connection, known) == 0
+    assert settle(connection, known, horizon_minutes=HORIZON_MINUTES) == 1
+    assert settle(connection, known, horizon_minutes=HORIZON_MINUTES) == 0
     assert open_predictions(connection, day, day) == (1, 2)
     row = connection.execute("SELECT outcome_direction FROM surveillance.predictions WHERE id = 'p0'").fetchone()
     assert row == ("SELL",)

@@ -122,8 +122,14 @@ def test_endpoints_repr_holds_no_secret(settings: Settings) -> None:
     [
         ("postgresql://me:a%40b@db:5433/name", ("db", "5433", "me", "a@b", "name")),
         ("postgresql://me@/name?host=/run/pg", ("/run/pg", "5432", "me", "", "name")),
+        ("postgresql:///name?host=db&port=6000&user=me", ("db", "6000", "me", "", "name")),
     ],
 )
 def test_postgres_variables_are_libpqs(url: str, expected: tuple[str, ...]) -> None:
     found = postgres_variables(url)
     assert tuple(found[f"PG{name}"] for name in ("HOST", "PORT", "USER", "PASSWORD", "DATABASE")) == expected
+
+
+def test_postgres_variables_keep_how_to_connect() -> None:
+    found = postgres_variables("postgresql://me@db/name?sslmode=verify-full&sslrootcert=/ca.pem")
+    assert (found["PGSSLMODE"], found["PGSSLROOTCERT"]) == ("verify-full", "/ca.pem")

@@ -34,15 +34,17 @@ _UNSETTLED_SHARE: Final = 0.2
 )
 def prediction_outcomes(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """The move that followed each prediction, written onto its row once its horizon is over."""
-    from surveillance_pipelines.evaluation.outcomes import open_predictions, outcomes, settle
+    from surveillance_pipelines.evaluation.outcomes import outcomes
     from surveillance_pipelines.features.batch import feature_schema
+    from surveillance_pipelines.models.direction import HORIZON_MINUTES
+    from surveillance_pipelines.storage.predictions import open_predictions, settle
 
     first, last = days_of_run(context)
     columns = ["symbol", "date", "bar_start", "close", "realised_volatility"]
     features = platform.lake.read("features_core_v1", days=(first, last), columns=columns, schema=feature_schema())
     known = outcomes(features)
     with platform.connect() as connection:
-        settled = settle(connection, known)
+        settled = settle(connection, known, horizon_minutes=HORIZON_MINUTES)
         waiting, total = open_predictions(connection, first, min(last, platform.today() - timedelta(days=1)))
     return dg.MaterializeResult(
         metadata={
