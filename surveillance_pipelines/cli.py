@@ -16,6 +16,7 @@ from surveillance_pipelines.commands import (
     feed,
     ingest,
     instruments,
+    prepare,
     reset,
     status,
     tail,
@@ -81,6 +82,7 @@ app.command("detect")(detect.detect)
 app.command("feed")(feed.feed)
 app.command("tail")(tail.tail)
 app.command("status")(status.status)
+app.command("prepare")(prepare.prepare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(instruments.app, name="instruments")

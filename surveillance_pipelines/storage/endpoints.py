@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
@@ -23,8 +22,6 @@ from surveillance_pipelines.storage.database import (
 LOCAL_QUEUES: Final = "https://sqs.us-east-1.amazonaws.com/000000000000"
 LOCAL_QUEUE_URL: Final = f"{LOCAL_QUEUES}/market_queue.fifo"
 LOCAL_OUTPUT_QUEUE_URL: Final = f"{LOCAL_QUEUES}/surveillance_output.fifo"
-MAX_RECEIVE_COUNT: Final = 5
-"""A message received this often without being deleted moves to the queue's own dead-letter queue."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,7 @@ def resolve_endpoints(settings: Settings) -> Endpoints:
     Embedded services are started only for what the settings leave open: PostgreSQL without ``DATABASE_URL``, the
     queues without ``SQS_QUEUE_URL``.
     """
+    from surveillance_pipelines.storage.cloud_stores import ensure_queues
     from surveillance_pipelines.storage.embedded import ensure_services, is_prepared, remember_prepared
 
     needs_database, needs_queue = settings.database_url is None, not settings.sqs_queue_url
@@ -113,7 +111,7 @@ def resolve_endpoints(settings: Settings) -> Endpoints:
     elif not is_prepared(settings.surveillance_home, services):
         _prepare_databases(found, settings)
         if needs_queue:
-            _prepare_queues(found)
+            ensure_queues(found)
         remember_prepared(settings.surveillance_home, services)
     return found
 
@@ -206,26 +204,3 @@ def _ensure_database(found: Endpoints, settings: Settings, name: str) -> None:
             f"expected a database {name!r} on the server of DATABASE_URL, found none, and the role may not create it: "
             f"create it, or set {variable}"
         ) from error
-
-
-def _prepare_queues(found: Endpoints) -> None:
-    import boto3
-
-    make_client: Any = partial(boto3.client, "sqs", region_name=found.aws_region)
-    client = make_client(
-        endpoint_url=found.sqs_endpoint_url,
-        aws_access_key_id=found.aws.access_key_id,
-        aws_secret_access_key=found.aws.secret_access_key,
-    )
-    for url in (*found.queue_urls, found.output_queue_url):
-        _ensure_fifo_queue(client, url.rsplit("/", 1)[1])
-
-
-def _ensure_fifo_queue(client: Any, name: str) -> None:
-    """Create a FIFO queue with a dead-letter queue behind it, unless it exists."""
-    if name in {url.rsplit("/", 1)[1] for url in client.list_queues().get("QueueUrls", [])}:
-        return
-    dead = client.create_queue(QueueName=name.replace(".fifo", "_dead.fifo"), Attributes={"FifoQueue": "true"})
-    arn = client.get_queue_attributes(QueueUrl=dead["QueueUrl"], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    policy = f'{{"deadLetterTargetArn": "{arn}", "maxReceiveCount": "{MAX_RECEIVE_COUNT}"}}'
-    client.create_queue(QueueName=name, Attributes={"FifoQueue": "true", "RedrivePolicy": policy})

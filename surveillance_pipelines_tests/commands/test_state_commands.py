@@ -1,12 +1,14 @@
-"""status, doctor, reset and instruments."""
+"""status, prepare, doctor, reset and instruments."""
 
 import os
+import uuid
 
 import pytest
 
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.commands.homes import is_ours, without_password
 from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.storage.service_home import ServiceHome
 
 
@@ -23,6 +25,21 @@ def test_status_counts_waiting_messages_and_names_what_is_degraded(surveillance,
     assert answer.exit_code == 0, answer.output
     assert "4 waiting" in answer.output
     assert "degraded: champion" in answer.output
+
+
+def test_prepare_creates_what_is_missing_once(surveillance, settings, monkeypatch) -> None:
+    name = f"prepared_{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("SQS_QUEUE_URL", f"{LOCAL_QUEUES}/{name}.fifo")
+    monkeypatch.setenv("OUTPUT_QUEUE_URL", f"{LOCAL_QUEUES}/{name}_out.fifo")
+    monkeypatch.setenv("LAKE_URL", f"s3://{name.replace('_', '-')}/lake")
+    monkeypatch.setenv("LAKE_ENDPOINT_URL", settings.sqs_endpoint_url)
+    first = surveillance("prepare")
+    assert first.exit_code == 0, first.output
+    assert first.output.count("created") == 3
+    assert surveillance("doctor").exit_code == 0
+    again = surveillance("prepare")
+    assert again.exit_code == 0, again.output
+    assert "created" not in again.output
 
 
 def test_doctor_on_working_stores_finds_nothing_broken(surveillance) -> None:

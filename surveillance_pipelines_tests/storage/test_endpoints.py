@@ -11,12 +11,12 @@ from pydantic import SecretStr
 
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage import endpoints
+from surveillance_pipelines.storage.cloud_stores import MAX_RECEIVE_COUNT
 from surveillance_pipelines.storage.database import connect, is_migrated, with_database
 from surveillance_pipelines.storage.embedded import read_services, stop_services
 from surveillance_pipelines.storage.endpoints import (
     LOCAL_OUTPUT_QUEUE_URL,
     LOCAL_QUEUE_URL,
-    MAX_RECEIVE_COUNT,
     postgres_variables,
     resolve_endpoints,
 )
