@@ -1,6 +1,7 @@
 """The live state of one symbol: advance it by closed bars, peek at the bar in progress, keep it as bytes."""
 
 import json
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS, VIEWS, 
 from surveillance_pipelines.hashing import canonical_json
 
 _MAGIC: Final = b"SPFS1"
+_USUAL_BARS: Final = 20
 
 
 class SnapshotError(ValueError):
@@ -113,6 +115,19 @@ class SymbolState:
         self._bar[:] = inputs
         self.view.peek(self._state_on(bar_start), self._scratch, self._bar, out)
         return out
+
+    def usual_volume(self, bar_start: int) -> float:
+        """Return the mean volume of the 20 bars with volume before a bar, NaN before there are 20: ``volume_ratio`` 1.
+
+        Args:
+            bar_start: microseconds since the epoch, after that of every bar advanced.
+        """
+        state = self._state_on(bar_start)
+        seen = int(state[kernel.VOLUMES_SEEN])
+        if seen < _USUAL_BARS:
+            return math.nan
+        end = kernel.VOLUMES + kernel.CAPACITY + (seen - 1) % kernel.CAPACITY + 1
+        return math.fsum(state[end - _USUAL_BARS : end]) / _USUAL_BARS
 
     def snapshot(self) -> bytes:
         """Return the whole state as bytes; ``restore`` continues from them bit for bit."""

@@ -1,11 +1,11 @@
 """One symbol in the live core: its features, its bar in progress, its recent bars, alerts and pace of signals.
 
-A lane changes only through ``accept`` and ``close``; both are functions of the messages taken so far and of the peers'
-returns that the caller passes in.
+A lane changes only through ``size_of``, ``add``, ``close`` and ``revise``: functions of the messages taken so far and
+of the peers' returns that the caller passes in.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from surveillance_pipelines.serving.alerts import OpenAlerts
 from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
 from surveillance_pipelines.serving.effects import StateRow
 from surveillance_pipelines.serving.event_clock import Anchor
-from surveillance_pipelines.serving.partial_bars import without_unfinished_volume
+from surveillance_pipelines.serving.partial_bars import volume_to_score
 from surveillance_pipelines.serving.scoring_rows import Candidate
 from surveillance_pipelines.serving.signal_gate import SignalGate
 from surveillance_pipelines.serving.snapshots import SERVING_STATE, ServingState, dump_serving_state, load_serving_state
@@ -121,7 +121,8 @@ class SymbolLane:
     def peek(self, market: MarketContext, print_: Print) -> Candidate:
         """Return the bar in progress as it would be scored now; nothing changes."""
         bar = self._bar("provisional", market)
-        features = without_unfinished_volume(self._features.peek(bar.bar_start, self._inputs(bar)))
+        volume = volume_to_score(bar.volume, self._features.usual_volume(bar.bar_start))
+        features = self._features.peek(bar.bar_start, self._inputs(replace(bar, volume=volume)))
         return self._candidate(bar, features, cause=print_.message_id, t_received=print_.received_at)
 
     def close(self, market: MarketContext, *, cause: str | None, t_received: int) -> tuple[Bar, Candidate]:
