@@ -4,7 +4,7 @@ A row that was sent and not marked, because the process died in between, is sent
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +35,24 @@ def outbox_rows(effects: Effects, publish_scores: PublishScores) -> list[OutboxR
         for row in effects.outputs
         if publish_scores == "all" or not isinstance(row, Score)
     ]
+
+
+def ordered_calls(rows: Sequence[OutboxRow]) -> Iterator[list[OutboxRow]]:
+    """Cut messages, in order, into calls that hold each group once.
+
+    SQS may refuse one entry of a call and accept the next. Were both of one group, the later message would be on the
+    queue first, and sending the refused one again could not undo that.
+    """
+    call: list[OutboxRow] = []
+    groups: set[str] = set()
+    for row in rows:
+        if row.group_id in groups:
+            yield call
+            call, groups = [], set()
+        call.append(row)
+        groups.add(row.group_id)
+    if call:
+        yield call
 
 
 def send_entries(rows: Sequence[OutboxRow], *, published_at: int) -> list[SendEntry]:

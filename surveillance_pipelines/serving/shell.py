@@ -14,7 +14,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.serving.effects import Effects, Known
 from surveillance_pipelines.serving.engine import Engine
 from surveillance_pipelines.serving.meter import Meter, Published
-from surveillance_pipelines.serving.outbox import OutboxRow, PublishScores, outbox_rows, send_entries
+from surveillance_pipelines.serving.outbox import OutboxRow, PublishScores, ordered_calls, outbox_rows, send_entries
 from surveillance_pipelines.serving.ports import InputQueue, OutputQueue, Store
 
 Step = Literal["receive", "load", "process", "commit", "publish", "mark", "delete"]
@@ -134,10 +134,11 @@ class Shell:
             return messages
 
     def publish(self, messages: Sequence[OutboxRow]) -> Published:
-        """Send messages, and return which went when."""
+        """Send messages, and return which went when; a call that is not accepted whole ends it, so none overtakes."""
         with self._timed("publish"):
             now = self._clock.now_us()
-            self._outputs.send(send_entries(messages, published_at=now))
+            for call in ordered_calls(messages):
+                self._outputs.send(send_entries(call, published_at=now))
             self._meter.published(len(messages))
             return Published(frozenset(row.id for row in messages), now)
 
