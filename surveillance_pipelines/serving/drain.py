@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Final
 
 import psycopg
 
-from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.models.scoring import AnomalyScorer
@@ -43,7 +43,6 @@ REPORT_SECONDS: Final = 5.0
 
 OnReport = Callable[[DrainReport], None]
 
-_FIRST_SESSION: Final = date(1990, 1, 1)
 _LOG = get_logger("drain")
 
 
@@ -173,10 +172,8 @@ def build_engine(
 def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:
     """Return every session on record, of the default calendar and of those that instruments trade on."""
     others = sorted(set(calendar_of.values()) - {settings.default_calendar})
-    last = now().date() + timedelta(days=730)
-    return load_sessions(connection, [settings.default_calendar, *others], _FIRST_SESSION, last).with_calendars(
-        calendar_of
-    )
+    sessions = load_sessions(connection, [settings.default_calendar, *others], date.min, date.max)
+    return sessions.with_calendars(calendar_of)
 
 
 def _loop(

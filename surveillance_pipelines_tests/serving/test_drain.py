@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import date
 
 import pytest
 import structlog
 
 from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_names, to_record
-from surveillance_pipelines.serving.drain import main, poll_seconds
+from surveillance_pipelines.serving.drain import load_calendars, main, poll_seconds
 from surveillance_pipelines.serving.lease import acquire
 from surveillance_pipelines.serving.models import NoModelError
 from surveillance_pipelines_tests.serving.market import received, stream
@@ -149,6 +150,16 @@ def test_bar_outside_the_sessions_on_record_is_marked_as_fallback(live_lane):
         connection.execute("DELETE FROM surveillance.sessions WHERE session_date <> '2024-03-04'")
     live_lane.send(stream(3))
     assert live_lane.drain(window_seconds=30).fallback_rate == 1.0
+
+
+def test_sessions_are_read_whatever_the_machines_clock_says(live_lane):
+    with live_lane.connect() as connection:
+        connection.execute(
+            "UPDATE surveillance.sessions SET session_date = '2200-01-06', opens_at = '2200-01-06 14:30Z',"
+            " closes_at = '2200-01-06 21:00Z' WHERE session_date = '2024-03-06'"
+        )
+        known = load_calendars(connection, live_lane.settings, {}).session_dates()
+    assert known == [date(2024, 3, 4), date(2024, 3, 5), date(2200, 1, 6)]
 
 
 def test_nothing_is_served_without_a_model_when_warm_up_is_off(live_lane):
