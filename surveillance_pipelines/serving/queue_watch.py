@@ -1,4 +1,4 @@
-"""How an input queue is doing: what waits, who serves it, when it last had news."""
+"""How an input queue is doing: what waits, who serves it, when it last had news, which bars still have to close."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,8 +6,11 @@ from typing import Final
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from surveillance_pipelines.clock import to_us
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, to_us
 from surveillance_pipelines.market.queue import QueueClient
+from surveillance_pipelines.serving.bar_builder import MINUTE_US
+from surveillance_pipelines.serving.event_clock import EventClock
+from surveillance_pipelines.serving.snapshots import SERVING_STATE, load_serving_state
 
 _BOOKS: Final = """
     SELECT (SELECT holder FROM ops.leases WHERE queue_url = %(queue_url)s AND expires_at > clock_timestamp()),
@@ -15,6 +18,8 @@ _BOOKS: Final = """
            (SELECT count(*) FROM (SELECT 1 FROM ops.outbox
                                   WHERE queue_url = %(queue_url)s AND published_at IS NULL LIMIT 1000) AS unsent)
 """
+
+_SERVING_STATES: Final = "SELECT state FROM ops.feature_state WHERE queue_url = %s AND feature_view = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class QueueView:
         holder: who holds its lease; None if nobody does.
         last_message_at: when the newest message was received, microseconds since the epoch; None before the first.
         unsent: output messages that wait to be published, counted up to 1,000.
+        due_bars: bars in progress whose minute the event clock has passed: a run left them, and only a run closes them.
     """
 
     queue_url: str
@@ -38,13 +44,14 @@ class QueueView:
     holder: str | None
     last_message_at: int | None
     unsent: int
+    due_bars: int
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.unsent)
+        return bool(self.waiting or self.unsent or self.due_bars)
 
 
-def look_at(client: QueueClient, connection: psycopg.Connection) -> QueueView:
+def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
     """Return how the queue of a client is doing. A queue that cannot be asked is a finding, not an error."""
     holder, received_at, unsent = connection.execute(_BOOKS, {"queue_url": client.queue_url}).fetchone() or (None,) * 3
     waiting, in_flight, unreachable = _depth(client)
@@ -56,7 +63,21 @@ def look_at(client: QueueClient, connection: psycopg.Connection) -> QueueView:
         holder=holder,
         last_message_at=None if received_at is None else to_us(received_at),
         unsent=unsent or 0,
+        due_bars=_due_bars(connection, client.queue_url, clock.now_us()),
     )
+
+
+def _due_bars(connection: psycopg.Connection, queue_url: str, now_us: int) -> int:
+    """Count the bars that a run would close, now or once their grace has passed."""
+    event_clock, ends = EventClock(), []
+    for (state,) in connection.execute(_SERVING_STATES, (queue_url, SERVING_STATE)):
+        serving = load_serving_state(bytes(state))
+        if serving.anchor is not None:
+            event_clock.see(serving.anchor)
+        if serving.open_bar is not None:
+            ends.append(serving.open_bar.bar_start + MINUTE_US)
+    reading = event_clock.read(now_us)
+    return 0 if reading is None else sum(end <= reading for end in ends)
 
 
 def _depth(client: QueueClient) -> tuple[int | None, int, str | None]:
