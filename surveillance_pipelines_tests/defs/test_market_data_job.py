@@ -24,3 +24,15 @@ def test_market_data_job_over_a_range_fills_every_table(
     assert check_of(result, "bars_are_unique").passed
     assert check_of(result, "features_are_finite").passed
     assert not check_of(result, "bars_are_fresh").passed
+
+
+def test_market_data_job_daily_bars_that_landed_stay_out_of_the_minutes(
+    platform: PlatformResource, landed: Lake, simulated_bars: pl.DataFrame, instance: dg.DagsterInstance
+):
+    midnight = pl.col("bar_start").dt.truncate("1d")
+    daily = simulated_bars.head(1).with_columns(midnight, timeframe=pl.lit("1d"), source=pl.lit("file"))
+    landed.append("bars_landed", daily, batch_id="daily")
+    result = run_job("market_data_job", platform, instance, tags=range_tags(FIRST, FIRST))
+    assert set(landed.read("bars_1m")["timeframe"]) == {"1m"}
+    assert metadata_of(result, "bars_1m")["of_other_timeframes"] == 1
+    assert landed.read("features_core_v1").height == landed.read("bars_1m").height

@@ -57,7 +57,7 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     **_COMMON,
     deps=["bars_landed", "yahoo_bars", "ticks", "trading_sessions"],
     freshness_policy=DAILY,
-    code_version=code_version("market/resolution.py", "storage/live_rows.py"),
+    code_version=code_version("market/resolution.py", "market/bar_frames.py", "storage/live_rows.py"),
     check_specs=[
         dg.AssetCheckSpec(
             "bars_are_unique",
@@ -82,9 +82,14 @@ def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
     landed = platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
     with platform.connect() as connection:
         live = read_live_bars(connection, first, last)
-    resolved = resolve_bars(landed, live)
+    minutes = landed.filter(landed["timeframe"] == "1m")
+    resolved = resolve_bars(minutes, live)
     version = platform.replace_days("bars_1m", resolved.bars, first, last)
-    counts = {"duplicates": resolved.duplicates, "overruled": resolved.overruled}
+    counts = {
+        "duplicates": resolved.duplicates,
+        "overruled": resolved.overruled,
+        "of_other_timeframes": landed.height - minutes.height,
+    }
     return dg.MaterializeResult(
         metadata=frame_metadata(resolved.bars, version=version) | counts,
         check_results=[

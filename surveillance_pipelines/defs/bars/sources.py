@@ -12,7 +12,7 @@ market_queue = dg.AssetSpec(
     "market_queue",
     description=(
         "SQS FIFO queues that producers put market messages on (`SQS_QUEUE_URL`, one or several). A symbol always "
-        "goes to the same queue; the drain run of that queue serves it. Contract: docs/producers.md."
+        "goes to the same queue; the drain run of that queue serves it. Contract: docs/producer-contract.md."
     ),
     group_name=_GROUP,
     kinds={"aws", "sqs"},
@@ -45,8 +45,8 @@ bars_landed = dg.AssetSpec(
     "bars_landed",
     deps=[bar_files],
     description=(
-        "1-minute bars as they came from files, Yahoo and the simulator, every landing kept: `surveillance ingest` and "
-        "`yahoo_bars` append to it, each batch once."
+        "Bars as they came from files, Yahoo and the simulator, every landing kept: `surveillance ingest` and "
+        "`yahoo_bars` append to it, each batch once. Those of 1 minute make `bars_1m`; longer ones stay here."
     ),
     group_name=_GROUP,
     kinds={"deltalake"},
