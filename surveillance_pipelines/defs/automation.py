@@ -19,6 +19,9 @@ SENSORS_START: Final = dg.DefaultSensorStatus.RUNNING
 SCHEDULES_START: Final = dg.DefaultScheduleStatus.RUNNING
 """A schedule exists only where a setting or the trading day asks for it, so it also runs."""
 
+REASON_TAG: Final = "surveillance/reason"
+"""Run tag: why a sensor asked for the run."""
+
 
 def tags(lane: str, store: str) -> dict[str, str]:
     """Return the tags of an asset: the lane that writes it, and where it is stored."""

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 import polars as pl
 
-from surveillance_pipelines.clock import DAY_US, MICROSECONDS, utc_date
+from surveillance_pipelines.clock import DAY_US, MICROSECONDS, day_start_us, utc_date
 from surveillance_pipelines.contracts.sessions import SessionTable
 
 MarketSource = Literal["queue", "yahoo", "none"]
@@ -17,6 +17,10 @@ YAHOO_MINUTE_DAYS: Final = 29
 """Yahoo serves 1-minute bars of the last 30 days; a day of margin covers time zones."""
 LEAST_SHARE: Final = 0.5
 """A symbol with fewer of a session's minutes than this has a gap; thin symbols rightly miss some minutes."""
+EDGE_MINUTES: Final = 15
+"""No bar for longer than this at the beginning or the end of a session is a gap; liquid symbols trade in both."""
+LONGEST_BREAK_MINUTES: Final = 100
+"""No bar for longer than this between two bars is a gap; Shanghai's lunch break, the longest, lasts 90 minutes."""
 
 _MINUTE_US: Final = 60 * MICROSECONDS
 
@@ -43,6 +47,8 @@ class Gap:
     closes_at: int  # µs; the present where the session still runs
     bars_known: int
     bars_expected: int
+    edge_minutes: int  # without a bar at its beginning or its end, whichever is longer
+    break_minutes: int  # the longest stretch without a bar between two bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,9 @@ def queue_is_silent(
     return not heard or now - max(heard) > silence_seconds * MICROSECONDS
 
 
-def decide_source(*, use_queue: bool, fall_back: bool, reachable: bool, silent: bool) -> SourceDecision:
+def decide_source(
+    *, use_queue: bool, fall_back: bool, reachable: bool, silent: bool, queue: str = "the queue"
+) -> SourceDecision:
     """Return where market data comes from.
 
     Args:
@@ -87,14 +95,15 @@ def decide_source(*, use_queue: bool, fall_back: bool, reachable: bool, silent: 
         fall_back: ``FALLBACK_TO_YFINANCE``.
         reachable: whether the queue answered.
         silent: see ``queue_is_silent``.
+        queue: its name, for the sentence.
     """
     if not use_queue:
-        return _yahoo_or_none(fall_back, "the queue is switched off (USE_SQS_DATA_SOURCE)")
+        return _yahoo_or_none(fall_back, f"{queue} is not read (USE_SQS_DATA_SOURCE is false)")
     if not reachable:
-        return _yahoo_or_none(fall_back, "the queue does not answer")
+        return _yahoo_or_none(fall_back, f"{queue} does not answer")
     if silent:
-        return _yahoo_or_none(fall_back, "the queue is silent although the market is open")
-    return SourceDecision("queue", "the queue answers and is not silent")
+        return _yahoo_or_none(fall_back, f"{queue} is silent although the market is open")
+    return SourceDecision("queue", f"{queue} answers and is not silent")
 
 
 def gaps_to_fill(
@@ -105,27 +114,29 @@ def gaps_to_fill(
     first: date,
     last: date,
     now: int,
-    least_share: float = LEAST_SHARE,
+    edge_minutes: int = EDGE_MINUTES,
 ) -> FillPlan:
-    """Return the sessions in which a symbol has too few 1-minute bars.
+    """Return the sessions in which a symbol lacks 1-minute bars.
 
-    Only minutes that are over count as expected: a session that runs is measured up to now, a future one not at all.
+    That is: less than ``LEAST_SHARE`` of the minutes have one, or there is none for more than ``edge_minutes`` at the
+    beginning or the end, or for more than ``LONGEST_BREAK_MINUTES`` in between. Only minutes that are over count as
+    expected: a session that runs ends now, a future one is left out.
 
     Args:
-        bars_1m: ``BAR_SCHEMA``, any sources and revisions.
+        bars_1m: ``BAR_SCHEMA``, any sources and revisions, also of the dates before and after.
         sessions: with the calendar of each symbol.
         symbols: to look at, also those without any bar.
-        first: session date, included.
-        last: session date, included.
+        first: UTC date, included; a session that trades on any of the dates is looked at as a whole.
+        last: UTC date, included.
         now: microseconds since the epoch.
-        least_share: of a session's minutes.
+        edge_minutes: without a bar after the opening or up to the close (or now) that are no gap yet.
     """
     known = _starts_by_symbol(bars_1m)
     found = [
         gap
         for symbol in symbols
         for gap in _gaps_of(symbol, known.get(symbol, np.empty(0, np.int64)), sessions, first, last, now=now)
-        if gap.bars_known < least_share * gap.bars_expected
+        if _lacks_bars(gap, edge_minutes)
     ]
     oldest = utc_date(now - YAHOO_MINUTE_DAYS * DAY_US)
     recent = [gap for gap in found if gap.session_date >= oldest]
@@ -140,8 +151,8 @@ def days_of(gaps: Sequence[Gap]) -> tuple[date, ...]:
 
 def _yahoo_or_none(fall_back: bool, why: str) -> SourceDecision:
     if fall_back:
-        return SourceDecision("yahoo", why)
-    return SourceDecision("none", f"{why}, and FALLBACK_TO_YFINANCE is off: turn one of them on")
+        return SourceDecision("yahoo", f"{why}: Yahoo stands in")
+    return SourceDecision("none", f"{why}, and nothing stands in (FALLBACK_TO_YFINANCE is false)")
 
 
 def _starts_by_symbol(bars_1m: pl.DataFrame) -> Mapping[str, np.ndarray]:
@@ -150,12 +161,20 @@ def _starts_by_symbol(bars_1m: pl.DataFrame) -> Mapping[str, np.ndarray]:
     return {str(name): np.sort(part["bar_start"].dt.timestamp("us").to_numpy()) for (name,), part in parts.items()}
 
 
+def _lacks_bars(gap: Gap, edge_minutes: int) -> bool:
+    return (
+        gap.bars_known < LEAST_SHARE * gap.bars_expected
+        or gap.edge_minutes > edge_minutes
+        or gap.break_minutes > LONGEST_BREAK_MINUTES
+    )
+
+
 def _gaps_of(
     symbol: str, starts: np.ndarray, sessions: SessionTable, first: date, last: date, *, now: int
 ) -> list[Gap]:
-    """Return every session between two dates as if it were a gap, with its counts."""
+    """Return every session that trades between two UTC dates as if it were a gap, with its counts."""
     table, gaps = sessions.for_symbol(symbol), []
-    chosen = (table.session_ids >= first.toordinal()) & (table.session_ids <= last.toordinal())
+    chosen = (table.closes_at > day_start_us(first)) & (table.opens_at < day_start_us(last) + DAY_US)
     rows = zip(
         table.session_ids[chosen].tolist(),
         table.opens_at[chosen].tolist(),
@@ -166,6 +185,21 @@ def _gaps_of(
         end = min(closes, now)
         if end - opens < _MINUTE_US:
             continue
-        known = int(np.searchsorted(starts, end) - np.searchsorted(starts, opens))
-        gaps.append(Gap(symbol, date.fromordinal(session_id), opens, end, known, (end - opens) // _MINUTE_US))
+        expected = (end - opens) // _MINUTE_US
+        known = starts[np.searchsorted(starts, opens) : np.searchsorted(starts, end)]
+        edge, inside = _stretches((known - opens) // _MINUTE_US, expected)
+        gaps.append(Gap(symbol, date.fromordinal(session_id), opens, end, len(known), expected, edge, inside))
     return gaps
+
+
+def _stretches(minutes: np.ndarray, expected: int) -> tuple[int, int]:
+    """Return the longest run of minutes without a bar at either edge of a session, and between two bars.
+
+    Args:
+        minutes: of the session that have a bar, ascending.
+        expected: minutes of the session.
+    """
+    if not len(minutes):
+        return expected, 0
+    edge = max(int(minutes[0]), expected - 1 - int(minutes[-1]))
+    return edge, int(np.diff(minutes).max(initial=1)) - 1

@@ -204,19 +204,26 @@ class MarketDataClient(ABC):
         received = [answer.rows for answer in answers if answer.rows is not None]
         if not received:
             return FetchResult(empty_bars(), outcomes, (), 0, 0, 0, batch_id, notes)
-        rows = pl.concat(received)
         # The last bar of a running session is still being traded.
         over = pl.col("bar_start") + pl.duration(minutes=TIMEFRAME_MINUTES[interval]) <= to_datetime(known_at)
-        finished = rows.filter(over)
-        judged = judge_bars(finished)
+        finished = [rows.filter(over) for rows in received]
+        # Each answer by itself: a refused row is known by its place, which other symbols' rows must not move.
+        judged = [judge_bars(rows) for rows in finished]
         frame = complete_bars(
-            judged.good, source=self.source, adjustment=adjustment, timeframe=interval, batch_id=batch_id,
-            knowledge_time=known_at,
+            pl.concat([part.good for part in judged]), source=self.source, adjustment=adjustment, timeframe=interval,
+            batch_id=batch_id, knowledge_time=known_at,
         )  # fmt: skip
-        unfinished = rows.height - finished.height
+        rows_in = sum(rows.height for rows in received)
         return FetchResult(
-            frame, outcomes, judged.refusals, judged.duplicates, unfinished, rows.height, batch_id, notes
-        )  # fmt: skip
+            frame,
+            outcomes,
+            refusals=tuple(refusal for part in judged for refusal in part.refusals),
+            duplicates=sum(part.duplicates for part in judged),
+            unfinished=rows_in - sum(rows.height for rows in finished),
+            rows_in=rows_in,
+            batch_id=batch_id,
+            notes=notes,
+        )
 
 
 def _windows(start: date, end: date, longest: timedelta | None) -> list[tuple[datetime, datetime]]:

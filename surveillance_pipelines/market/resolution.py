@@ -56,6 +56,18 @@ def resolve_bars(landed: pl.DataFrame, live: pl.DataFrame, *, as_of: int | None 
     )
 
 
+def without_repeats(fetched: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame:
+    """Return the bars of a fetch that say something else than the latest landing of their source, or something new.
+
+    Args:
+        fetched: ``BAR_SCHEMA``, one row per bar.
+        landed: ``BAR_SCHEMA``, any sources, in order of landing where knowledge times are equal.
+    """
+    key = [*BAR_KEY, "source"]
+    latest = landed.sort("knowledge_time", maintain_order=True).unique(key, keep="last")
+    return fetched.join(latest, on=[*key, *_VALUES], how="anti", nulls_equal=True, maintain_order="left")
+
+
 def _with_bar_marks(ordered: pl.DataFrame) -> pl.DataFrame:
     """Mark the first row of each bar in rows sorted by bar: several times faster than a window per bar."""
     is_same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in BAR_KEY)

@@ -4,6 +4,7 @@
 line.
 """
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from surveillance_pipelines.contracts.market import UTC_MICROSECONDS, Adjustment
 from surveillance_pipelines.market.client import BarRequest, FetchResult, MarketDataClient, SymbolOutcome
 
 _PRICES: Final = ("Open", "High", "Low", "Close", "Volume")
+_NOT_FOUND: Final = re.compile(r"\b404\b")
+_TOO_MANY: Final = re.compile(r"\b429\b")
 _UNKNOWN_WORDS: Final = ("no data found", "not found", "delisted", "no timezone")
 
 
@@ -112,17 +115,17 @@ class YahooClient(MarketDataClient):
             return rows
         # Yahoo adjusts prices for every split up to today, so the splits after the range matter too.
         splits = ticker.history(interval="1d", start=request.start.date(), actions=True)["Stock Splits"]
-        return undo_splits(rows, _split_table(splits))
+        return undo_splits(rows, _split_table(splits, request.interval))
 
     def failure(self, symbol: str, error: Exception) -> SymbolOutcome:
         from yfinance.exceptions import YFDataException, YFPricesMissingError, YFRateLimitError, YFTickerMissingError
 
         text = f"{type(error).__name__}: {error}"
-        if isinstance(error, YFRateLimitError) or " 429" in text:
+        if isinstance(error, YFRateLimitError) or _TOO_MANY.search(text):
             return SymbolOutcome("rate_limited", f"Yahoo refused {symbol} for now ({text}): ask less often or later")
         if isinstance(error, YFPricesMissingError):
             return _without_prices(symbol, error.yahoo_reason or "")
-        if isinstance(error, YFTickerMissingError) or "404" in text:
+        if isinstance(error, YFTickerMissingError) or _NOT_FOUND.search(text):
             return SymbolOutcome("unknown_symbol", f"Yahoo does not know {symbol} ({text}): check the spelling")
         if isinstance(error, (YFDataException, OSError)):
             return SymbolOutcome("unreachable", f"Yahoo could not be reached for {symbol} ({text}): check the network")
@@ -134,7 +137,7 @@ def undo_splits(rows: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         rows: ``bar_start`` (UTC), OHLC, ``volume``.
-        splits: ``at`` (00:00 UTC of the first day at the new price) and ``ratio`` (4.0 for four new shares for one).
+        splits: ``at`` (the instant from which the new price holds) and ``ratio`` (4.0 for four new shares for one).
     """
     factor = pl.lit(1.0)
     for at, ratio in splits.select("at", "ratio").iter_rows():
@@ -149,19 +152,27 @@ def _without_prices(symbol: str, reason: str) -> SymbolOutcome:
 
 
 def _rows(symbol: str, history: Any, interval: Timeframe) -> pl.DataFrame:
-    """Return a yfinance frame as ``symbol``, ``bar_start`` and lower-case prices; a daily bar starts at 00:00 UTC."""
-    index = history.index
-    if interval == "1d":
-        starts = [datetime(moment.year, moment.month, moment.day, tzinfo=UTC) for moment in index]
-    else:
-        starts = [moment.to_pydatetime().astimezone(UTC) for moment in index]
+    """Return a yfinance frame as ``symbol``, ``bar_start`` and lower-case prices."""
     prices = {name.lower(): history[name].to_numpy(dtype="float64") for name in _PRICES}
+    starts = _starts(history.index, interval)
     frame = pl.DataFrame({"bar_start": starts, **prices}, schema_overrides={"bar_start": UTC_MICROSECONDS})
     # pandas spells a missing number as NaN.
     return frame.select(pl.lit(symbol).alias("symbol"), "bar_start", pl.col(*prices).fill_nan(None))
 
 
-def _split_table(splits: Any) -> pl.DataFrame:
-    dated = [(datetime(day.year, day.month, day.day, tzinfo=UTC), float(ratio)) for day, ratio in splits.items()]
-    found = [(at, ratio) for at, ratio in dated if ratio]
+def _split_table(splits: Any, interval: Timeframe) -> pl.DataFrame:
+    """Return the splits of a daily yfinance series; a split takes effect at 00:00 of its day on the exchange's clock.
+
+    Sydney's trading day begins on the UTC date before, so for intraday bars the UTC date would be wrong.
+    """
+    found = [
+        (at, float(ratio)) for at, ratio in zip(_starts(splits.index, interval), splits.to_list(), strict=True) if ratio
+    ]
     return pl.DataFrame(found, schema={"at": UTC_MICROSECONDS, "ratio": pl.Float64}, orient="row")
+
+
+def _starts(index: Any, interval: Timeframe) -> list[datetime]:
+    """Return the instants of a pandas index in UTC; those of a daily bar are its date at 00:00 UTC."""
+    if interval == "1d":
+        return [datetime(moment.year, moment.month, moment.day, tzinfo=UTC) for moment in index]
+    return [moment.to_pydatetime().astimezone(UTC) for moment in index]

@@ -11,7 +11,7 @@ from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_tag
 from surveillance_pipelines.defs.serving.runs import FIRST_PAUSE_SECONDS, pause_left
-from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
+from surveillance_pipelines.defs.serving.sensors import queue_sensor
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving import lease
@@ -159,39 +159,3 @@ def test_market_queue_sensor_out_of_reach_names_the_settings(
     text = reason(look(platform, instance))
     assert text.startswith("no_such_queue.fifo does not answer")
     assert text.endswith("check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION")
-
-
-@pytest.mark.requirement("ING-02")
-def test_yahoo_fallback_sensor_without_sessions_asks_for_nothing(
-    platform: PlatformResource, landed: Lake, instance: dg.DagsterInstance
-):
-    context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
-    assert "no trading sessions yet" in reason(yahoo_fallback_sensor(context))
-
-
-@pytest.mark.requirement("ING-02", "ING-03", "ENV-FALLBACK_TO_YFINANCE")
-@pytest.mark.parametrize(
-    ("use_queue", "fall_back", "expected"),
-    [("true", "true", "silent"), ("false", "true", "switched off"), ("true", "false", "FALLBACK_TO_YFINANCE is off")],
-)
-def test_yahoo_fallback_sensor_in_an_open_market_follows_the_switches(
-    platform: PlatformResource,
-    always_open: None,
-    instance: dg.DagsterInstance,
-    monkeypatch: pytest.MonkeyPatch,
-    use_queue: str,
-    fall_back: str,
-    expected: str,
-):
-    monkeypatch.setenv("USE_SQS_DATA_SOURCE", use_queue)
-    monkeypatch.setenv("FALLBACK_TO_YFINANCE", fall_back)
-    monkeypatch.setenv("SQS_SILENCE_SECONDS", "0.001")
-    context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
-    outcome = yahoo_fallback_sensor(context)
-    if fall_back == "false":
-        assert expected in reason(outcome)
-        return
-    assert isinstance(outcome, dg.SensorResult)
-    (request,) = outcome.run_requests or []
-    assert expected in request.tags["surveillance/reason"]
-    assert request.tags["dagster/asset_partition_range_start"] == platform.today().isoformat()

@@ -4,7 +4,9 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import MICROSECONDS, to_us
+from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
 from surveillance_pipelines.market.availability import (
+    FillPlan,
     days_of,
     decide_source,
     gaps_to_fill,
@@ -72,8 +74,12 @@ def test_decide_source_follows_the_toggles(
     assert ("FALLBACK_TO_YFINANCE" in decision.reason) == (source == "none")
 
 
-def plan(bars: pl.DataFrame, now: datetime):
-    return gaps_to_fill(bars, session_table(), ["AAPL", "TSLA"], first=FIRST, last=LAST, now=to_us(now))
+def plan(bars: pl.DataFrame, now: datetime, **options: int):
+    return gaps_to_fill(bars, session_table(), ["AAPL", "TSLA"], first=FIRST, last=LAST, now=to_us(now), **options)
+
+
+def of_apple(found: FillPlan) -> list[date]:
+    return [gap.session_date for gap in found.fill if gap.symbol == "AAPL"]
 
 
 @pytest.mark.requirement("ING-02")
@@ -92,6 +98,36 @@ def test_gaps_to_fill_running_session_is_measured_up_to_now() -> None:
     until_ten = market_bars().filter(pl.col("bar_start") < minute(15, 0))
     found = plan(until_ten, minute(15, 0, 20))
     assert [(gap.symbol, gap.bars_expected) for gap in found.fill] == [("TSLA", 30)]
+
+
+@pytest.mark.requirement("ING-02")
+def test_gaps_to_fill_outage_late_in_a_long_session_is_a_gap_while_it_lasts_and_after() -> None:
+    until_two = market_bars().filter(pl.col("bar_start") < minute(19, 0))  # 270 of 390 minutes: most of the session
+    assert of_apple(plan(until_two, minute(19, 10))) == []
+    assert of_apple(plan(until_two, minute(19, 10), edge_minutes=0)) == [FIRST]
+    assert of_apple(plan(until_two, minute(19, 20))) == [FIRST]
+    assert of_apple(plan(until_two, minute(23, 0))) == [FIRST]
+
+
+def test_gaps_to_fill_late_start_and_long_hole_are_gaps_but_lunch_is_none() -> None:
+    def without(start: datetime, end: datetime) -> list[date]:
+        outside = ~pl.col("bar_start").is_between(start, end, closed="left")
+        return of_apple(plan(market_bars().filter(outside), minute(23, 0)))
+
+    assert without(minute(14, 30), minute(14, 50)) == [FIRST]
+    assert without(minute(16, 0), minute(17, 50)) == [FIRST]
+    assert without(minute(16, 0), minute(17, 30)) == []
+
+
+def test_gaps_to_fill_session_that_begins_on_the_utc_day_before_is_seen_on_both_days() -> None:
+    opens = datetime(2024, 3, 6, 23, 0, tzinfo=UTC)  # Sydney's session of 7 March
+    rows = session_rows([("XASX", date(2024, 3, 7), to_us(opens), to_us(opens) + 6 * 3600 * MICROSECONDS)])
+    for day in (date(2024, 3, 6), date(2024, 3, 7)):
+        found = gaps_to_fill(
+            market_bars().clear(), SessionTable.from_frame(rows), ["BHP.AX"], first=day, last=day,
+            now=to_us(datetime(2024, 3, 7, 2, tzinfo=UTC)),
+        )  # fmt: skip
+        assert [(gap.session_date, gap.bars_expected) for gap in found.fill] == [(date(2024, 3, 7), 180)]
 
 
 def test_gaps_to_fill_past_yahoos_memory_is_listed_apart() -> None:

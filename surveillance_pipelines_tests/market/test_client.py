@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 import pytest
@@ -70,3 +70,15 @@ def test_market_data_client_batches_hold_no_more_symbols_than_asked() -> None:
     assert sorted(result.outcomes) == symbols
     first_batches = [{request.symbol for request in house.asked[place : place + 2]} for place in (0, 2)]
     assert first_batches == [{"S0", "S1"}, {"S2", "S3"}]
+
+
+def test_market_data_client_refused_row_keeps_its_place_whoever_is_asked_beside_it() -> None:
+    class Broken(House):
+        def history(self, request: BarRequest) -> pl.DataFrame:
+            rows = super().history(request)
+            return rows.with_columns(close=pl.lit(-1.0)) if request.symbol == "ZZZ" else rows
+
+    day: dict[str, Any] = {"start": date(2024, 3, 4), "end": date(2024, 3, 6)}
+    alone, beside = (Broken(clock=ManualClock(NOW)).fetch_bars(names, **day) for names in (["ZZZ"], ["AAPL", "ZZZ"]))
+    assert alone.refusals == beside.refusals != ()
+    assert beside.rows_in == beside.frame.height + len(beside.refusals) == 4

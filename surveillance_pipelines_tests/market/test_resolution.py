@@ -4,7 +4,7 @@ import pytest
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE
 from surveillance_pipelines.market.bar_frames import empty_bars
-from surveillance_pipelines.market.resolution import resolve_bars
+from surveillance_pipelines.market.resolution import resolve_bars, without_repeats
 from surveillance_pipelines_tests.market.markets import bar, minute
 
 START = minute(15, 0)
@@ -61,3 +61,21 @@ def test_resolve_bars_as_of_an_instant_later_knowledge_does_not_exist() -> None:
 def test_resolve_bars_neighbouring_bars_with_equal_values_are_no_repeats() -> None:
     landed = pl.concat([bar(minute(15, step), 10.0) for step in range(3)])
     assert resolve_bars(landed, empty_bars()).bars.height == 3
+
+
+def test_without_repeats_only_what_differs_from_the_latest_landing_of_its_source() -> None:
+    landed = pl.concat(
+        [
+            bar(START, 10.0, source="yfinance", known=LATER[0]),
+            bar(START, 11.0, source="yfinance", known=LATER[1]),
+            bar(LATER[0], 10.0, source="simulated", known=LATER[1]),
+        ]
+    )
+    same, back, own = (
+        bar(START, 11.0, source="yfinance", known=LATER[2]),
+        bar(START, 10.0, source="yfinance", known=LATER[2]),
+        bar(LATER[0], 10.0, source="yfinance", known=LATER[2]),
+    )
+    assert without_repeats(same, landed).is_empty()
+    assert without_repeats(pl.concat([back, own]), landed).height == 2
+    assert without_repeats(back, empty_bars()).height == 1

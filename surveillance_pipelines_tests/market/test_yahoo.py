@@ -12,7 +12,7 @@ import pytest
 from surveillance_pipelines.clock import ManualClock, to_datetime
 from surveillance_pipelines.contracts.market import BAR_SCHEMA
 from surveillance_pipelines.market.client import FIRST_WAIT_SECONDS, FetchResult
-from surveillance_pipelines.market.yahoo import fetch_bars, undo_splits
+from surveillance_pipelines.market.yahoo import YahooClient, _split_table, fetch_bars, undo_splits
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 MINUTES = "chart-AAPL-2024-10-02-to-2024-10-03-includePrePost-false-interval-1m.json.gz"
@@ -200,6 +200,29 @@ def test_undo_splits_bar_before_a_split_trades_at_the_old_price() -> None:
     undone = undo_splits(rows, splits)
     assert undone["close"].to_list() == [500.0, 125.0]
     assert undone["volume"].to_list() == [100.0, 400.0]
+
+
+@pytest.mark.parametrize(
+    ("interval", "first_new"),
+    [("1m", datetime(2024, 6, 9, 14, tzinfo=UTC)), ("1d", datetime(2024, 6, 10, tzinfo=UTC))],
+)
+def test_split_table_counts_from_midnight_on_the_exchanges_clock(interval: Any, first_new: datetime) -> None:
+    import pandas as pd
+
+    days = pd.DatetimeIndex(["2024-06-07", "2024-06-10"], tz="Australia/Sydney")
+    assert _split_table(pd.Series([0.0, 4.0], index=days), interval).rows() == [(first_new, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("HTTP Error 404: Not Found", "unknown_symbol"),
+        ("no route to https://yahoo/chart/AAPL?period1=1404914040", "unreachable"),
+        ("HTTP Error 429: Too Many Requests", "rate_limited"),
+    ],
+)
+def test_failure_goes_by_the_status_not_by_digits_somewhere(cache_folder: Path, text: str, outcome: str) -> None:
+    assert YahooClient(cache_folder).failure("AAPL", ConnectionError(text)).outcome == outcome
 
 
 @pytest.mark.parametrize("options", [{"interval": "4h"}, {"end": date(2024, 10, 2)}])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from surveillance_pipelines.clock import now
-from surveillance_pipelines.defs.automation import OWNERS, tags
+from surveillance_pipelines.defs.automation import OWNERS, REASON_TAG, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import counts_table, frame_metadata
@@ -14,6 +14,8 @@ from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
     from datetime import date
+
+    import polars as pl
 
     from surveillance_pipelines.market.availability import Gap
     from surveillance_pipelines.market.client import FetchResult
@@ -26,27 +28,30 @@ if TYPE_CHECKING:
     partitions_def=DAYS,
     deps=["yahoo_finance", "bars_landed", "ticks", "trading_sessions"],
     tags=tags("warehouse", "lake"),
-    code_version=code_version("market/yahoo.py", "market/client.py", "market/availability.py"),
+    code_version=code_version(
+        "market/yahoo.py", "market/client.py", "market/availability.py", "market/row_checks.py", "market/resolution.py"
+    ),
     check_specs=[
         dg.AssetCheckSpec(
             "yahoo_answers_for_every_gap",
             asset="yahoo_bars",
-            description="Every symbol that lacks bars got them; otherwise the day is degraded, and says so.",
+            description="Yahoo had bars of every symbol that lacks some; otherwise the day is degraded, and says so.",
         )
     ],
 )
 def yahoo_bars(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """Bars from Yahoo for sessions in which a watched symbol has too few, appended to `bars_landed`.
+    """Bars from Yahoo for sessions in which a watched symbol lacks some, appended to `bars_landed`.
 
     Without the network, or switched off by `FALLBACK_TO_YFINANCE`, nothing lands and the check warns; the run goes on.
     """
     settings = platform.settings
     if not settings.fallback_to_yfinance:
         return _nothing("switched off: FALLBACK_TO_YFINANCE is false")
-    gaps, too_old = _gaps(platform, *days_of_run(context))
+    # A sensor's run comes because the queue has stopped: then the few minutes since count too.
+    gaps, too_old = _gaps(platform, *days_of_run(context), to_the_minute=REASON_TAG in context.run.tags)
     if not gaps:
         return _nothing(f"no gap that Yahoo could fill; {too_old} are older than it remembers")
-    result = _fetch(platform, gaps)
+    result, news = _fetch(platform, gaps)
     outcomes = [
         {
             "symbol": symbol,
@@ -59,43 +64,53 @@ def yahoo_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
     ]
     return dg.MaterializeResult(
         metadata={
-            **frame_metadata(result.frame),
+            **frame_metadata(news),
             "gaps": len(gaps),
             "gaps_too_old": too_old,
             "refused": len(result.refusals),
+            "known_before": result.frame.height - news.height,
+            "unfinished": result.unfinished,
             "outcomes": counts_table(outcomes),
         },
-        check_results=[
-            _answer(not result.missing, f"no bars for: {', '.join(result.missing)}" if result.missing else "")
-        ],
+        check_results=[_answer(not result.missing, "; ".join(result.outcomes[name].reason for name in result.missing))],
     )
 
 
-def _gaps(platform: PlatformResource, first: "date", last: "date") -> "tuple[tuple[Gap, ...], int]":
+def _gaps(
+    platform: PlatformResource, first: "date", last: "date", *, to_the_minute: bool
+) -> "tuple[tuple[Gap, ...], int]":
     """Return the gaps of a range that Yahoo can fill, and how many it cannot any more."""
     import polars as pl
 
-    from surveillance_pipelines.contracts.market import BAR_SCHEMA
-    from surveillance_pipelines.market.availability import gaps_to_fill
+    from surveillance_pipelines.market.availability import EDGE_MINUTES, gaps_to_fill
     from surveillance_pipelines.storage.live_rows import read_live_bars
 
-    landed = platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
+    # A session may begin or end on a neighbouring UTC day.
+    around = first - timedelta(days=1), last + timedelta(days=1)
     with platform.connect() as connection:
-        live = read_live_bars(connection, first, last)
+        live = read_live_bars(connection, *around)
     plan = gaps_to_fill(
-        pl.concat([landed, live]),
+        pl.concat([_landed(platform, *around), live]),
         platform.session_table(first, last),
         platform.settings.symbols,
         first=first,
         last=last,
         now=platform.clock.now_us(),
+        edge_minutes=0 if to_the_minute else EDGE_MINUTES,
     )
     return plan.fill, len(plan.too_old)
 
 
-def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "FetchResult":
-    """Ask Yahoo for the days of the gaps, land what it gives, and record the visit."""
+def _landed(platform: PlatformResource, first: "date", last: "date") -> "pl.DataFrame":
+    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+
+    return platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
+
+
+def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "tuple[FetchResult, pl.DataFrame]":
+    """Ask Yahoo for the days of the gaps, land what is new in its answer, and record the visit."""
     from surveillance_pipelines.market.availability import days_of
+    from surveillance_pipelines.market.resolution import without_repeats
     from surveillance_pipelines.market.yahoo import fetch_bars
     from surveillance_pipelines.storage.visits import Visit, record_visit
 
@@ -110,21 +125,23 @@ def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "FetchResult"
         max_attempts=settings.yfinance_max_attempts,
         clock=platform.clock,
     )
-    if not result.frame.is_empty():
-        platform.lake.append("bars_landed", result.frame, batch_id=result.batch_id)
+    # While the queue is silent the same day is asked for again and again.
+    news = without_repeats(result.frame, _landed(platform, days[0], days[-1]))
+    if not news.is_empty():
+        platform.lake.append("bars_landed", news, batch_id=result.batch_id)
     visit = Visit(
         source="yfinance",
         started_at=started,
         finished_at=now(platform.clock),
-        rows_in=result.rows_in,
-        landed=result.frame.height,
+        rows_in=result.rows_in - result.unfinished,
+        landed=news.height,
         refusals=result.refusals,
-        duplicates=result.duplicates,
+        duplicates=result.duplicates + result.frame.height - news.height,
         detail={symbol: ended.outcome for symbol, ended in result.outcomes.items()} | {"fallback": True},
     )
     with platform.connect() as connection:
         record_visit(connection, visit)
-    return result
+    return result, news
 
 
 def _nothing(reason: str) -> dg.MaterializeResult:

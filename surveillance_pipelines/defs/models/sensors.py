@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from surveillance_pipelines.defs.automation import SENSORS_START
+from surveillance_pipelines.defs.automation import REASON_TAG, SENSORS_START
 from surveillance_pipelines.defs.models.jobs import training_job
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -33,5 +33,5 @@ def model_drift_sensor(
     if report is None or not report.is_alert:
         reason = "the champion has just been withdrawn" if report is None else report.sentence
         return dg.SensorResult(skip_reason=reason, cursor=position)
-    request = dg.RunRequest(run_key=f"drift:{active.bundle_hash}", tags={"surveillance/reason": report.sentence})
+    request = dg.RunRequest(run_key=f"drift:{active.bundle_hash}", tags={REASON_TAG: report.sentence})
     return dg.SensorResult(run_requests=[request], cursor=position)

@@ -1,13 +1,14 @@
 """Keeps a drain run on every queue that has work, and calls Yahoo where a queue should speak and does not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.defs.automation import SENSORS_START
+from surveillance_pipelines.clock import MICROSECONDS, utc_date
+from surveillance_pipelines.defs.automation import REASON_TAG, SENSORS_START
 from surveillance_pipelines.defs.bars.jobs import market_data_job
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -17,6 +18,7 @@ from surveillance_pipelines.defs.serving.runs import has_run, pause_left
 
 if TYPE_CHECKING:
     from surveillance_pipelines.contracts.queue import AwsCredentials
+    from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.market.availability import SourceDecision
     from surveillance_pipelines.market.queue import QueueClient
     from surveillance_pipelines.serving.queue_watch import QueueView
@@ -25,17 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What the instruments' markets are doing now.
+    """What the markets of some symbols are doing now.
 
     Attributes:
-        is_open: whether any of them trades.
+        is_open: whether any of them trades, or has closed so recently that its last minutes may still be missing.
         opened_at: when the session that opened last did, microseconds since the epoch.
-        note: why that is not known.
     """
 
     is_open: bool
     opened_at: int | None
-    note: str = ""
 
 
 def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
@@ -58,9 +58,8 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
         settings, now_us = platform.settings, platform.clock.now_us()
         if not settings.use_sqs_data_source:
             return dg.SkipReason("the queue is not read: USE_SQS_DATA_SOURCE is false")
-        market = _market(platform, now_us)
-        if market.note:
-            return dg.SkipReason(market.note)
+        if isinstance(sessions := _sessions(platform), str):
+            return dg.SkipReason(sessions)
         verdicts = [_judge(context, settings, view, now_us) for view in _views(platform)]
         text = "; ".join(sentence for sentence, _ in verdicts)
         context.log.info(text)
@@ -75,39 +74,61 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
     minimum_interval_seconds=60,
     default_status=SENSORS_START,
     description=(
-        "Asks Yahoo for the day, once per SQS_SILENCE_SECONDS, while the market is open and the queue is silent, out "
-        "of reach or switched off."
+        "Asks Yahoo for the day, once per SQS_SILENCE_SECONDS, while the market of a watched symbol is open and the "
+        "symbol's queue is silent, out of reach or switched off."
     ),
 )
 def yahoo_fallback_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
     settings, now_us = platform.settings, platform.clock.now_us()
-    market = _market(platform, now_us)
-    if not market.is_open:
-        return dg.SkipReason(market.note or "no market that is watched is open")
-    views = _views(platform) if settings.use_sqs_data_source else []
-    decision = _decide(settings, views, market, now_us)
-    context.log.info(decision.reason)
-    if not decision.is_fallback:
-        return dg.SkipReason(decision.reason)
+    if isinstance(sessions := _sessions(platform), str):
+        return dg.SkipReason(sessions)
+    decisions = _decisions(platform, sessions, now_us)
+    if not decisions:
+        return dg.SkipReason(f"no market of SYMBOLS is open ({', '.join(settings.symbols)})")
+    reason = "; ".join(decision.reason for decision in decisions)
+    context.log.info(reason)
+    if not any(decision.is_fallback for decision in decisions):
+        return dg.SkipReason(reason)
     span = int(now_us // (settings.sqs_silence_seconds * MICROSECONDS))
-    tags = {**range_tags(platform.today(), platform.today()), "surveillance/reason": decision.reason}
+    # Just after midnight the last minutes of the day before may be missing.
+    first = utc_date(now_us - round(settings.sqs_silence_seconds * MICROSECONDS))
+    tags = {**range_tags(first, platform.today()), REASON_TAG: reason}
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"yahoo:{span}", tags=tags)])
 
 
-def _decide(settings: "Settings", views: list["QueueView"], market: Market, now_us: int) -> "SourceDecision":
+def _decisions(platform: PlatformResource, sessions: "SessionTable", now_us: int) -> list["SourceDecision"]:
+    """Return where the data of each queue should come from now; none of a queue whose watched symbols do not trade."""
+    from surveillance_pipelines.market.availability import decide_source
+    from surveillance_pipelines.market.queue import queue_for_symbol
+
+    settings, queue_urls = platform.settings, platform.endpoints.queue_urls
+    if not settings.use_sqs_data_source:
+        if not _market(sessions, settings.symbols, now_us, settings.sqs_silence_seconds).is_open:
+            return []
+        return [decide_source(use_queue=False, fall_back=settings.fallback_to_yfinance, reachable=False, silent=True)]
+    decisions: list[SourceDecision] = []
+    for view in _views(platform):
+        symbols = [name for name in settings.symbols if queue_for_symbol(name, queue_urls) == view.queue_url]
+        market = _market(sessions, symbols, now_us, settings.sqs_silence_seconds)
+        if market.is_open:
+            decisions.append(_decide(settings, view, market, now_us))
+    return decisions
+
+
+def _decide(settings: "Settings", view: "QueueView", market: Market, now_us: int) -> "SourceDecision":
     from surveillance_pipelines.market.availability import decide_source, queue_is_silent
 
-    heard = [view.last_message_at for view in views if view.last_message_at is not None]
     silent = queue_is_silent(
-        max(heard, default=None), now_us, settings.sqs_silence_seconds, market.is_open, opened_at=market.opened_at
+        view.last_message_at, now_us, settings.sqs_silence_seconds, market.is_open, opened_at=market.opened_at
     )
     return decide_source(
-        use_queue=settings.use_sqs_data_source,
+        use_queue=True,
         fall_back=settings.fallback_to_yfinance,
-        reachable=any(view.unreachable is None for view in views),
-        silent=silent and not any(view.has_work for view in views),
+        reachable=view.unreachable is None,
+        silent=silent and not view.has_work,
+        queue=queue_name(view.queue_url),
     )
 
 
@@ -128,14 +149,18 @@ def _client(endpoint_url: str | None, region: str, credentials: "AwsCredentials"
     return QueueClient(endpoint_url, region, credentials, queue_url)
 
 
-def _market(platform: PlatformResource, now_us: int) -> Market:
-    today = platform.today()
+def _sessions(platform: PlatformResource) -> "SessionTable | str":
+    """Return today's trading sessions, or a sentence that says why there are none."""
     try:
-        sessions = platform.session_table(today, today)
+        return platform.session_table(platform.today(), platform.today())
     except ValueError as error:
-        return Market(is_open=False, opened_at=None, note=f"no trading sessions yet, reference_job makes them: {error}")
-    tables = [sessions, *(sessions.for_symbol(symbol) for symbol in sessions.calendar_of)]
-    minutes = [table.position(now_us)[1] for table in tables if table.is_open(now_us)]
+        return f"no trading sessions yet, reference_job makes them: {error}"
+
+
+def _market(sessions: "SessionTable", symbols: Sequence[str], now_us: int, grace_seconds: float) -> Market:
+    grace = round(grace_seconds * MICROSECONDS)
+    tables = [sessions.for_symbol(symbol) for symbol in symbols]
+    minutes = [table.position(now_us)[1] for table in tables if table.is_open(now_us) or table.is_open(now_us - grace)]
     opened_at = None if not minutes else now_us - round(min(minutes) * 60 * MICROSECONDS)
     return Market(is_open=bool(minutes), opened_at=opened_at)
 
