@@ -55,7 +55,12 @@ class Shell:
         self._after_step: Final = after_step
 
     def start(self) -> None:
-        """Publish what a run before left unpublished, and take every symbol up where it stands."""
+        """Publish what a run before left unpublished, and take every symbol up where it stands.
+
+        Raises:
+            LeaseLostError: if loading has taken so long that another run took over.
+        """
+        self._store.renew()
         while leftover := self._store.unpublished():
             self.mark(self.publish(leftover))
         for symbol, seed in self._store.served().items():
@@ -123,8 +128,9 @@ class Shell:
             return effects
 
     def commit(self, effects: Effects) -> list[OutboxRow]:
-        """Make effects durable and return the messages they publish."""
+        """Make effects durable and return the messages they publish; a batch without any keeps the lease alive."""
         if effects.is_empty():
+            self._store.renew()
             return []
         with self._timed("commit"):
             now = self._clock.now_us()

@@ -10,7 +10,7 @@ from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.queue import QueueError
 from surveillance_pipelines.serving.engine import Engine, engine_config
-from surveillance_pipelines.serving.lease import acquire
+from surveillance_pipelines.serving.lease import LeaseLostError, acquire
 from surveillance_pipelines.serving.meter import Meter
 from surveillance_pipelines.serving.scoring_rows import input_hash, row_config
 from surveillance_pipelines.serving.shell import Shell, ShellOptions, Step
@@ -131,6 +131,22 @@ def test_crashes_at_every_step_leave_the_effects_of_a_run_without_any(live_lane,
     assert sorted(anomalies) == sorted((a.id, a.input_hash, a.alert_status, a.score) for a in expected.anomalies)
     bars = live_lane.query("SELECT symbol, revision, close, volume, trades FROM ops.live_bars")
     assert sorted(bars) == sorted((b.symbol, b.revision, b.close, b.volume, b.trades) for b in expected.bars)
+
+
+def test_redelivered_messages_keep_the_lease_alive_and_show_its_loss(live_lane, make_shell):
+    inputs = ListQueue(stream(3)[:5])
+    shell = make_shell(inputs, Wire())
+    batch = inputs.messages
+    drive(shell, inputs)
+    live_lane.query("UPDATE ops.leases SET expires_at = '-infinity' RETURNING 1")
+    inputs.messages = batch
+    drive(shell, inputs)
+    assert live_lane.column("SELECT expires_at > clock_timestamp() FROM ops.leases") == [True]
+    live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")
+    inputs.messages = batch
+    with pytest.raises(LeaseLostError):
+        drive(shell, inputs)
+    assert inputs.messages == batch
 
 
 def test_repeated_dedup_id_of_an_earlier_batch_is_a_duplicate(live_lane, make_shell):
