@@ -18,6 +18,7 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 _SCORING_FIELDS = (
     "tenant",
     "symbols",
+    "default_calendar",
     "warmup_mode_enabled",
     "warmup_signal_frequency",
     "signal_cooldown_seconds",

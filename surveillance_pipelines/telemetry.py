@@ -31,7 +31,7 @@ _SECRET_IN_TEXT: Final = (
 
 
 def configure_logging(settings: Settings, *, log_format: LogFormat | None = None, stream: TextIO | None = None) -> None:
-    """Send structlog and the standard library's log records of the platform to one stream.
+    """Send the platform's structured log to one stream.
 
     Args:
         settings: ``log_level`` decides what is written; its secrets are taken out of every line.

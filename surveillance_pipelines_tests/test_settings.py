@@ -171,12 +171,13 @@ def test_settings_refused_value_error_shows_no_secret(monkeypatch):
     assert "hidden" not in str(caught.value).lower()
 
 
-def test_config_hash_changes_with_what_changes_a_score_and_with_nothing_else(monkeypatch):
+@pytest.mark.parametrize(("name", "value"), [("SIGNAL_COOLDOWN_SECONDS", "61"), ("DEFAULT_CALENDAR", "24/7")])
+def test_config_hash_changes_with_what_changes_a_score_and_with_nothing_else(monkeypatch, name, value):
     before = Settings().config_hash
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
     assert Settings().config_hash == before
-    monkeypatch.setenv("SIGNAL_COOLDOWN_SECONDS", "61")
+    monkeypatch.setenv(name, value)
     assert Settings().config_hash != before
 
 

@@ -17,8 +17,8 @@ _SCORING_SOURCES: Final = (
     "market/volume.py",
     "models/bundle.py",
     "models/scoring.py",
-    *(f"serving/{name}.py" for name in ("alerts", "bar_builder", "batch", "engine", "partial_bars", "scoring_rows",
-                                        "signal_gate", "symbol_lane")),
+    *(f"serving/{name}.py" for name in ("alerts", "bar_builder", "batch", "engine", "event_clock", "partial_bars",
+                                        "scoring_rows", "seeding", "signal_gate", "symbol_lane")),
     "strategies/*.py",
 )  # fmt: skip
 
