@@ -24,8 +24,10 @@ def test_instance_of_dagster_yaml_keeps_runs_in_postgresql(
         instance.add_run(run)
         found = instance.get_runs(dg.RunsFilter(tags={QUEUE_TAG: str(tmp_path)}))
         limits = instance.get_concurrency_config()
+        monitoring = instance.run_monitoring_settings
     assert [one.run_id for one in found] == [run.run_id]
     assert limits.pool_config.default_pool_limit == 1
+    assert monitoring["free_slots_after_run_end_seconds"], "a killed run would keep its place in a pool for ever"
     assert limits.run_queue_config is not None
     assert [limit["key"] for limit in limits.run_queue_config.tag_concurrency_limits] == [QUEUE_TAG]
 
