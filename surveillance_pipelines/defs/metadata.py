@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -58,3 +58,11 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     if len(png) > MAX_PLOT_BYTES:
         return dg.MetadataValue.md(f"{title}: left out, {len(png):,} bytes are too many for the event log")
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def drawn(draw: Callable[[], bytes], title: str) -> dg.MarkdownMetadataValue:
+    """Return a picture as it is drawn; where the drawing libraries are absent, a line that says so."""
+    try:
+        return picture(draw(), title)
+    except ImportError as error:
+        return dg.MetadataValue.md(f"{title}: left out, the extra `train` is not installed ({error})")

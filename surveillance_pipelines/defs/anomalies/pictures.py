@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from surveillance_pipelines.defs.metadata import picture
+from surveillance_pipelines.defs.metadata import drawn
 
 if TYPE_CHECKING:
+    from surveillance_pipelines.contracts.outputs import Anomaly
     from surveillance_pipelines.serving.batch import DayScores
 
 
@@ -12,18 +13,23 @@ def worst_bar(scored: "DayScores") -> dict[str, Any]:
     """Return the picture of the symbol and day with the highest score; nothing if there is no anomaly."""
     if not scored.anomalies:
         return {}
+    from surveillance_pipelines.clock import utc_date
+
+    worst = max(scored.anomalies, key=lambda row: (row.score, row.confidence))
+    title = f"{worst.symbol} on {utc_date(worst.bar_start)}"
+    return {"strangest": drawn(lambda: _draw(scored, worst, title), title)}
+
+
+def _draw(scored: "DayScores", worst: "Anomaly", title: str) -> bytes:
     import polars as pl
 
     from surveillance_pipelines.clock import to_datetime, utc_date
     from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
     from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
 
-    worst = max(scored.anomalies, key=lambda row: (row.score, row.confidence))
     day = utc_date(worst.bar_start)
     bars = scored.scores.filter((pl.col("symbol") == worst.symbol) & (pl.col("date") == day))
-    found = [row for row in scored.anomalies if row.symbol == worst.symbol]
+    found = [row for row in scored.anomalies if row.symbol == worst.symbol and utc_date(row.bar_start) == day]
     columns = {"bar_start": [to_datetime(row.bar_start) for row in found], "kind": [row.kind for row in found]}
     marks = pl.DataFrame(columns).with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS), symbol=pl.lit(worst.symbol))
-    title = f"{worst.symbol} on {day}"
-    png = prices_with_anomalies(bars.rename({"price": "close"}), marks, title=title)
-    return {"strangest": picture(png, title)}
+    return prices_with_anomalies(bars.rename({"price": "close"}), marks, title=title)

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from surveillance_pipelines.defs.metadata import picture
+from surveillance_pipelines.defs.metadata import counts_table, drawn
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
+    from surveillance_pipelines.evaluation.drift_report import DriftReport
     from surveillance_pipelines.evaluation.gate import GateRule
     from surveillance_pipelines.evaluation.report import Evaluation
     from surveillance_pipelines.models.training import TrainedModels
@@ -127,15 +128,26 @@ def _rules_result(
 )
 def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.defs.models.drift import champion_drift
-    from surveillance_pipelines.evaluation.plots import drift
 
     report = champion_drift(platform)
     if report is None:
         return dg.AssetCheckResult(passed=True, description="no champion yet: there is nothing to drift from")
-    pictured = {"drift": picture(drift(report.indices), "drift")} if report.is_judged else {}
+    indices = [{"feature": name, "index": round(index, 4)} for name, index in report.indices.items()]
     return dg.AssetCheckResult(
         passed=not report.is_alert,
         severity=dg.AssetCheckSeverity.WARN,
         description=report.sentence,
-        metadata={"rows": report.rows, "moved": ", ".join(report.moved), **pictured},
+        metadata={
+            "rows": report.rows,
+            "moved": ", ".join(report.moved),
+            **({"indices": counts_table(indices)} if report.is_judged else {}),
+            **({"drift": drawn(lambda: _draw(report), "drift")} if report.is_alert else {}),
+        },
     )
+
+
+def _draw(report: "DriftReport") -> bytes:
+    # This imports the training libraries, which cost seconds: the check belongs to every run of market data.
+    from surveillance_pipelines.evaluation.plots import drift
+
+    return drift(report.indices)
