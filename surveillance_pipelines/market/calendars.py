@@ -25,6 +25,8 @@ _SUFFIX_CALENDARS: Final = {
 def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
     """Return the sessions of a calendar between two dates, both included, in the columns of ``SESSION_SCHEMA``.
 
+    Some exchanges' holidays are recorded to a year only; their sessions end there.
+
     Raises:
         ValueError: if the library does not know the calendar, or not for these dates.
     """
@@ -62,7 +64,20 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
         try:
             return exchange_calendars.get_calendar(calendar, start=start, end=end)
         except ValueError as error:
-            raise ValueError(f"expected dates that {calendar} knows, got {first} to {last}: {error}") from error
+            recorded = _as_far_as_recorded(calendar, start)
+            if recorded is None or recorded.last_session.date() < first:
+                raise ValueError(f"expected dates that {calendar} knows, got {first} to {last}: {error}") from error
+            return recorded
+
+
+def _as_far_as_recorded(calendar: str, start: str) -> Any | None:
+    """Return a calendar from a date to the end that the library gives it; None if it does not know the beginning."""
+    import exchange_calendars
+
+    try:
+        return exchange_calendars.get_calendar(calendar, start=start)
+    except ValueError:
+        return None
 
 
 def _microseconds(instants: Any) -> list[int]:

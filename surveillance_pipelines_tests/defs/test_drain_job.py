@@ -9,8 +9,9 @@ import pytest
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.retries import FIRST_PAUSE_SECONDS
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_tag
-from surveillance_pipelines.defs.serving.runs import FIRST_PAUSE_SECONDS, pause_left
+from surveillance_pipelines.defs.serving.runs import pause_left
 from surveillance_pipelines.defs.serving.sensors import queue_sensor
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.market.queue import QueueClient

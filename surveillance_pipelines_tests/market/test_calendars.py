@@ -29,6 +29,12 @@ def test_build_sessions_range_without_a_session_is_empty() -> None:
     assert build_sessions("XNYS", date(2022, 11, 26), date(2022, 11, 27)).is_empty()
 
 
+def test_build_sessions_past_what_the_library_records_ends_there() -> None:
+    rows = build_sessions("XSES", date(2024, 1, 1), date(2099, 1, 1))
+    assert rows["session_date"].min() == date(2024, 1, 2)
+    assert date(2024, 12, 1) < rows["session_date"].to_list()[-1] < date(2099, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("calendar", "day"), [("NOPE", date(2022, 1, 3)), ("XHKG", date(1930, 1, 1))], ids=["unknown name", "unknown dates"]
 )

@@ -1,7 +1,7 @@
 """Which instruments are watched, and when their markets trade."""
 
-from datetime import timedelta
-from typing import Final
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
@@ -10,6 +10,9 @@ from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import FIRST_DAY
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.resources import PlatformResource
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _AHEAD: Final = timedelta(days=200)
 """Exchanges publish their holidays about a year ahead; the calendar library knows this far with certainty."""
@@ -68,10 +71,10 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:
     ],
 )
 def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
-    """Opening and closing instants of every session of every calendar in use, from exchange_calendars."""
-    import polars as pl
+    """Opening and closing instants of every session of every calendar in use, from exchange_calendars.
 
-    from surveillance_pipelines.market.calendars import build_sessions
+    A calendar that the library cannot give, or not far enough ahead, is a warning: the others are kept.
+    """
     from surveillance_pipelines.storage.instruments import load_instruments
     from surveillance_pipelines.storage.sessions import last_sessions, save_sessions
 
@@ -79,16 +82,43 @@ def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
     with platform.connect() as connection:
         used = {row.calendar for row in load_instruments(connection)}
         calendars = sorted(used | {platform.settings.default_calendar})
-        rows = pl.concat([build_sessions(calendar, FIRST_DAY, last) for calendar in calendars])
+        rows, problems = _build(calendars, last)
         save_sessions(connection, rows)
-        reach = min(last_sessions(connection).values())
+        reach = last_sessions(connection)
+    enough = last - timedelta(days=30)
+    problems |= {
+        name: f"{name} ends on {reach[name]}: the library may know more in a newer release"
+        for name in calendars
+        if name in reach and reach[name] < enough
+    }
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": rows.height, "calendars": ", ".join(calendars), "last_session": str(reach)},
+        metadata={
+            "dagster/row_count": rows.height,
+            "calendars": ", ".join(calendars),
+            "last_session": str(min((reach[name] for name in calendars if name in reach), default="none")),
+        },
         check_results=[
             dg.AssetCheckResult(
                 check_name="sessions_reach_ahead",
-                passed=reach >= last - timedelta(days=30),
+                passed=not problems,
                 severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(problems.values()) or None,
             )
         ],
     )
+
+
+def _build(calendars: list[str], last: date) -> "tuple[pl.DataFrame, dict[str, str]]":
+    """Return the sessions of some calendars up to a date, and what went wrong by calendar."""
+    import polars as pl
+
+    from surveillance_pipelines.contracts.sessions import SESSION_SCHEMA
+    from surveillance_pipelines.market.calendars import build_sessions
+
+    built, problems = [SESSION_SCHEMA.to_frame()], dict[str, str]()
+    for calendar in calendars:
+        try:
+            built.append(build_sessions(calendar, FIRST_DAY, last))
+        except ValueError as error:
+            problems[calendar] = str(error)
+    return pl.concat(built), problems

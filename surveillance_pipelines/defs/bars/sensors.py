@@ -5,12 +5,17 @@ from typing import Final
 
 import dagster as dg
 
-from surveillance_pipelines.defs.automation import SENSORS_START
+from surveillance_pipelines.clock import MICROSECONDS, utc_date
+from surveillance_pipelines.defs import retries
+from surveillance_pipelines.defs.automation import REASON_TAG, SENSORS_START
 from surveillance_pipelines.defs.bars.jobs import reference_job
 from surveillance_pipelines.defs.resources import PlatformResource
 
 AHEAD: Final = timedelta(days=30)
 """A drain run must never meet a day whose session it does not know."""
+
+LONGEST_PAUSE_SECONDS: Final = 1800.0
+"""Between two tries of a reference run that fails: until it succeeds, nothing is served."""
 
 
 @dg.sensor(
@@ -36,7 +41,27 @@ def reference_data_sensor(
         return dg.SkipReason(
             f"{len(calendar_of)} instruments; sessions of {', '.join(sorted(wanted))} reach past {until}"
         )
-    missing = f"symbols {unknown}, calendars {short}"
-    context.log.info("missing: %s", missing)
-    # Once per day and lack: what reference_job cannot fill, it says itself.
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{platform.today()}: {missing}")])
+    missing = f"missing: symbols {unknown}, calendars {short}"
+    if wait := _reason_to_wait(context.instance, platform, missing):
+        return dg.SkipReason(f"{missing}; {wait}")
+    context.log.info(missing)
+    # No run_key: Dagster would never start a second run for the same one, not even after a failure.
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags={REASON_TAG: missing})])
+
+
+def _reason_to_wait(instance: dg.DagsterInstance, platform: PlatformResource, missing: str) -> str:
+    """Say why not to ask now: a run is under way, has failed just now, or could not help today; nothing if none."""
+    filters = dg.RunsFilter(job_name=reference_job.name)
+    records = instance.get_run_records(filters, limit=1)
+    if not records:
+        return ""
+    run, ended = records[0].dagster_run, records[0].end_time
+    if not run.is_finished:
+        return "reference_job is under way"
+    pause = retries.pause_left(instance, filters, platform.clock.now_us(), longest_seconds=LONGEST_PAUSE_SECONDS)
+    if pause > 0:
+        return f"reference_job failed (run {run.run_id[:8]}), the next try is in {pause:.0f} s"
+    was_today = ended is not None and utc_date(round(ended * MICROSECONDS)) == platform.today()
+    if run.is_success and was_today and run.tags.get(REASON_TAG) == missing:
+        return f"reference_job could not fill that today: see the checks of run {run.run_id[:8]}"
+    return ""
