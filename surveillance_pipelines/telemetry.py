@@ -1,6 +1,7 @@
 """Structured logging: one line an event, as JSON or for a console, with a correlation id and without secrets.
 
-The correlation id of the live lane is the source message's id; ``bind_correlation`` puts it on every line below it.
+The correlation id of a drain run is the id of its Dagster run, and ``bind_correlation`` puts it on every line below it.
+Rows and output messages carry the id of the message that caused them.
 """
 
 import logging
@@ -36,10 +37,9 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
     Args:
         settings: ``log_level`` decides what is written; its secrets are taken out of every line.
         log_format: None means "console" for a terminal and "json" otherwise.
-        stream: None means standard error.
+        stream: None means standard error, as it is when a line is written.
     """
-    out = stream or sys.stderr
-    chosen = log_format or ("console" if out.isatty() else "json")
+    chosen = log_format or ("console" if (stream or sys.stderr).isatty() else "json")
     values = tuple(sorted(_secret_values(settings), key=len, reverse=True))
     structlog.configure(
         processors=[
@@ -53,7 +53,7 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
             lambda _logger, _method, line: _redact_text(cast("str", line), values),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
 

@@ -70,6 +70,8 @@ def drain(
 ) -> DrainReport:
     """Serve a queue until the window ends, the queue stays idle, the lease is lost, or a signal asks to stop.
 
+    The process's structured log goes to standard error from here on, at ``LOG_LEVEL`` and without secrets.
+
     Args:
         endpoints: where the stores and queues are.
         settings: the platform's knobs.
@@ -84,6 +86,7 @@ def drain(
         NoModelError: if nothing may score.
         QueueError: if SQS did not accept what was sent or deleted; the next run goes on from what is committed.
     """
+    configure_logging(settings)
     window = settings.drain_window_seconds if window_seconds is None else window_seconds
     plan = DrainPlan(queue_url, run_id, window, on_report, after_step)
     with ExitStack() as stack:
@@ -270,7 +273,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--window-seconds", type=float)
     options = parser.parse_args(arguments)
     settings = Settings()
-    configure_logging(settings)
     endpoints = resolve_endpoints(settings)
     report = drain(
         endpoints,

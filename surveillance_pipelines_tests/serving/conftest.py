@@ -1,11 +1,12 @@
 """A live lane of the test's own: real PostgreSQL, real queues, and ways to look at what it did."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 import pytest
+import structlog
 
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.queue import Received, SendEntry
@@ -89,7 +90,7 @@ class LiveLane:
 
 
 @pytest.fixture
-def live_lane(settings: Settings) -> LiveLane:
+def live_lane(settings: Settings) -> Iterator[LiveLane]:
     """Return a live lane whose lease and visibility time out within a second, as a test can wait for."""
     quick = settings.model_copy(
         update={
@@ -104,7 +105,8 @@ def live_lane(settings: Settings) -> LiveLane:
         QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url)
         for url in (endpoints.queue_urls[0], endpoints.output_queue_url)
     )
-    return LiveLane(quick, endpoints, inputs, outputs)
+    yield LiveLane(quick, endpoints, inputs, outputs)
+    structlog.reset_defaults()
 
 
 def without_stamps(effects: Effects) -> Effects:

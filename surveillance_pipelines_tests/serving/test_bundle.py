@@ -81,4 +81,4 @@ def test_failing_warm_up_is_only_a_warning(live_lane, monkeypatch, capsys):
     monkeypatch.setattr(Engine, "warm_up", fail)
     live_lane.send(stream(2))
     assert live_lane.drain(window_seconds=30).totals["scored"] == 18
-    assert "warm-up failed" in capsys.readouterr().out
+    assert "warm-up failed" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import sys
 from datetime import date
 
 import pytest
-import structlog
 
 from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_names, to_record
 from surveillance_pipelines.serving.drain import load_calendars, main, poll_seconds
@@ -177,6 +176,17 @@ def test_polls_are_long_but_not_past_what_must_not_be_missed(settings):
     assert poll_seconds(settings, 0, 100_000_000) == 3
 
 
+@pytest.mark.requirement("MON-11")
+def test_run_logs_json_lines_with_its_id_at_the_level_that_is_set(live_lane, capsys):
+    live_lane.drain(window_seconds=0.1)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["serving", "drain run ended"]
+    assert {line["correlation_id"] for line in lines} == {"run-1"}
+    object.__setattr__(live_lane, "settings", live_lane.settings.model_copy(update={"log_level": "WARNING"}))
+    live_lane.drain(window_seconds=0.1)
+    assert capsys.readouterr().err == ""
+
+
 def test_process_loads_no_training_library_and_no_dagster():
     banned = (
         "dagster", "torch", "mlflow", "pandas", "sklearn", "xgboost", "matplotlib", "exchange_calendars", "dbt",
@@ -192,9 +202,6 @@ def test_command_line_serves_a_queue_and_prints_the_report(live_lane, monkeypatc
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SYMBOLS", ",".join(live_lane.settings.symbols))
     live_lane.send(stream(2))
-    try:
-        assert main(["--queue-url", live_lane.queue_url, "--run-id", "cli", "--window-seconds", "1"]) == 0
-    finally:
-        structlog.reset_defaults()
+    assert main(["--queue-url", live_lane.queue_url, "--run-id", "cli", "--window-seconds", "1"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (report["run_id"], report["totals"]["scored"], report["stopped_by"]) == ("cli", 18, "window")
