@@ -177,11 +177,14 @@ def insert_books(connection: psycopg.Connection) -> None:
             "VALUES (%s, %s, '{', %s, 'expected JSON', %s, %s)",
             (message, source, code, MONDAY, MONDAY if message == "m-7" else None),
         )
-    for run, source, landed in [("r-1", "yfinance", 40), ("r-2", "file", 60), ("r-3", "file", 100)]:
+    fallback, by_hand = '{"AAPL": "ok", "fallback": true}', '{"interval": "1m"}'
+    for run, source, landed, detail in [
+        ("r-1", "yfinance", 40, fallback), ("r-2", "yfinance", 60, by_hand), ("r-3", "file", 100, "{}"),
+    ]:  # fmt: skip
         connection.execute(
-            "INSERT INTO surveillance.ingestion_runs (id, source, started_at, rows_in, rows_landed) "
-            "VALUES (%s, %s, %s, %s, %s)",
-            (run, source, MONDAY, landed, landed),
+            "INSERT INTO surveillance.ingestion_runs (id, source, started_at, rows_in, rows_landed, detail) "
+            "VALUES (%s, %s, %s, %s, %s, %s)",
+            (run, source, MONDAY, landed, landed, detail),
         )
     connection.execute(
         "INSERT INTO ops.inbox (message_id, queue_url, body, sent_at, received_at, receive_count) "

@@ -89,10 +89,21 @@ class Evaluations:
 
 
 @pytest.fixture
-def evaluations(marts_definitions) -> Evaluations:
+def evaluations(marts_definitions, specs) -> Evaluations:
+    """Looks at marts that have been built."""
     started = Evaluations(marts_definitions)
+    for key in specs:
+        started.instance.report_runless_asset_event(dg.AssetMaterialization(key))
     assert started.requested() == set()
     return started
+
+
+def test_automation_fresh_database_builds_everything_first_and_once(marts_definitions, specs):
+    fresh = Evaluations(marts_definitions)
+    fresh.instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation"))
+    assert len(fresh.requested()) == len(specs), "expected the tables beside it too: a build of one reads the others"
+    assert fresh.requested() == set()
+    assert len(fresh.requested(after_seconds=3600)) == len(specs)
 
 
 def test_automation_news_of_one_table_rebuilds_what_reads_it(evaluations):

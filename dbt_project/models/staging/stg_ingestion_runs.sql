@@ -8,5 +8,6 @@ select
     rows_landed,
     rows_dead,
     rows_duplicate,
-    source = 'yfinance' as is_fallback
+    -- Bars of Yahoo also come by `surveillance ingest`, which stands in for nothing.
+    coalesce((detail ->> 'fallback')::boolean, false) as is_fallback
 from {{ source("surveillance", "ingestion_runs") }}

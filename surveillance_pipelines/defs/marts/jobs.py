@@ -19,5 +19,5 @@ marts_sensor = dg.AutomationConditionSensorDefinition(
     # A build costs seconds of processor time and reads whole tables: news of the live lane is gathered first.
     minimum_interval_seconds=300,
     default_status=SENSORS_START,
-    description="Rebuilds the marts when anomalies, signals, metrics or ingestion runs are new.",
+    description="Builds the marts at first, and again when anomalies, signals, metrics or ingestion runs are new.",
 )

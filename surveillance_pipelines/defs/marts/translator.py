@@ -12,20 +12,26 @@ from surveillance_pipelines.defs.automation import OWNERS, tags
 
 GROUP: Final = "marts"
 
-
 HOURLY: Final = "7 * * * *"
 
 
 def rebuild_when_news() -> dg.AutomationCondition:
-    """Return the condition of every model: something upstream is new since the model was last built.
+    """Return the condition of every model: something upstream is new since the model was last built, or it never was.
 
     ``eager()`` would also wait until every upstream table exists and none is being written: with a live lane that
     writes all day, and a champion that may not exist yet, that is never.
     """
     upstream = dg.AutomationCondition.any_deps_updated()
     conditions = [upstream, _reported("anomalies"), _reported("signals"), _hourly()]
-    news = [condition.since_last_handled() for condition in conditions]
+    news = [_never_built(), *(condition.since_last_handled() for condition in conditions)]
     return (reduce(or_, news) & ~dg.AutomationCondition.in_progress()).with_label("something is new, or an hour old")
+
+
+def _never_built() -> dg.AutomationCondition:
+    # On a fresh database the first news is of one table, and the models that read it read others too: those would be
+    # absent. Asked for once; if that build fails, the hour asks again.
+    handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+    return dg.AutomationCondition.missing().newly_true().since(handled)
 
 
 def _reported(asset: str) -> dg.AutomationCondition:
