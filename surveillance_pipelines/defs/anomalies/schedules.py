@@ -1,5 +1,7 @@
 """When a day is scored without anybody asking."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from surveillance_pipelines.defs.anomalies.jobs import scoring_job
@@ -10,11 +12,11 @@ from surveillance_pipelines.defs.bars.partitions import range_tags
 @dg.schedule(
     job=scoring_job,
     # Half an hour behind the bars. The two are coupled by the tables: without new features there is nothing to score.
-    cron_schedule="0 23 * * 1-5",
+    cron_schedule="40 0 * * *",
     execution_timezone="UTC",
     default_status=SCHEDULES_START,
-    description="Score the day after its features are there, and settle the predictions that have come due.",
+    description="Score the UTC day that is over, and settle its predictions.",
 )
 def daily_scoring_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    day = context.scheduled_execution_time.date()
+    day = context.scheduled_execution_time.date() - timedelta(days=1)
     return dg.RunRequest(run_key=day.isoformat(), tags=range_tags(day, day))
