@@ -59,7 +59,7 @@ def sessions_behind(last_bar_start: int, sessions: SessionTable, now_us: int) ->
 
     Args:
         last_bar_start: microseconds since the epoch, of the newest bar.
-        sessions: of the calendar that the newest bar follows.
+        sessions: of the symbol's calendar, from the bar's day on.
         now_us: the instant to judge at.
     """
     closed = sessions.closes_at[sessions.closes_at <= now_us]

@@ -1,9 +1,14 @@
 """From landed bars to features, as one run over a range of days."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 import dagster as dg
 import polars as pl
 import pytest
 
+from surveillance_pipelines.clock import ManualClock
+from surveillance_pipelines.defs.bars.checks import bars_are_fresh
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.storage.lake import Lake
@@ -36,3 +41,24 @@ def test_market_data_job_daily_bars_that_landed_stay_out_of_the_minutes(
     assert set(landed.read("bars_1m")["timeframe"]) == {"1m"}
     assert metadata_of(result, "bars_1m")["of_other_timeframes"] == 1
     assert landed.read("features_core_v1").height == landed.read("bars_1m").height
+
+
+@pytest.mark.requirement("ING-07")
+def test_bars_are_fresh_names_the_symbol_that_stopped_although_others_go_on(
+    platform: PlatformResource, landed: Lake, simulated_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+):
+    def check(bars: pl.DataFrame) -> dg.AssetCheckResult:
+        landed.write_days("bars_1m", bars, days=[FIRST, *landed.days("bars_landed")])
+        result: Any = bars_are_fresh(platform)
+        return result
+
+    clock = ManualClock(datetime(2024, 3, 6, 22, 30, tzinfo=UTC))
+    monkeypatch.setattr(PlatformResource, "clock", property(lambda _self: clock))
+    assert check(simulated_bars).passed
+    stopped = check(simulated_bars.filter((pl.col("symbol") != "MSFT") | (pl.col("date") == FIRST)))
+    assert not stopped.passed
+    shown: Any = stopped.metadata["behind"]
+    assert [(row.data["symbol"], row.data["sessions_behind"]) for row in shown.records] == [("MSFT", 2)]
+    absent = check(simulated_bars.filter(pl.col("symbol") != "SPY"))
+    shown = absent.metadata["behind"]
+    assert [row.data["newest_bar"] for row in shown.records] == ["none since 2024-02-21"]

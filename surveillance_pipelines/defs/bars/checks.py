@@ -1,10 +1,11 @@
 """Promises about bars: those of one day as results of its asset, those of the whole table as checks of their own."""
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from surveillance_pipelines.clock import to_iso, to_us
+from surveillance_pipelines.clock import day_start_us, to_iso, to_us
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from surveillance_pipelines.contracts.sessions import SessionTable
 
 _SHOWN = 20
+_LOOKED_BACK: Final = timedelta(days=14)
+"""Days in which the newest bar of a symbol is looked for."""
 
 
 def uniqueness_result(name: str, bars: "pl.DataFrame") -> dg.AssetCheckResult:
@@ -39,23 +42,29 @@ def silence_result(name: str, bars: "pl.DataFrame", sessions: "SessionTable") ->
     )
 
 
-@dg.asset_check(asset="bars_1m", description="The newest bar is not older than the last session that closed.")
+@dg.asset_check(asset="bars_1m", description="Every symbol of SYMBOLS has bars of the last session that closed.")
 def bars_are_fresh(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.market.quality import sessions_behind
 
-    days = platform.lake.days("bars_1m")
+    days, today, symbols = platform.lake.days("bars_1m"), platform.today(), sorted(set(platform.settings.symbols))
     if not days:
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description="there are no bars")
-    newest = platform.lake.read("bars_1m", days=(days[-1], days[-1]), columns=["symbol", "bar_start"])
-    last = newest.sort("bar_start").row(-1, named=True)
-    last_us = to_us(last["bar_start"])
-    sessions = platform.session_table(days[-1], platform.today())
-    behind = sessions_behind(last_us, sessions.for_symbol(last["symbol"]), platform.clock.now_us())
+    since = min(days[-1], today - _LOOKED_BACK)
+    bars = platform.lake.read("bars_1m", days=(since, days[-1]), columns=["symbol", "bar_start"])
+    newest = dict(bars.group_by("symbol").max().iter_rows())
+    sessions = platform.session_table(since, today)
+    rows: list[dict[str, str | int | float | bool]] = []
+    for symbol in symbols:
+        last_us = to_us(newest[symbol]) if symbol in newest else day_start_us(since)
+        behind = sessions_behind(last_us, sessions.for_symbol(symbol), platform.clock.now_us())
+        if behind:
+            shown = to_iso(last_us) if symbol in newest else f"none since {since}"
+            rows.append({"symbol": symbol, "newest_bar": shown, "sessions_behind": behind})
     return dg.AssetCheckResult(
-        passed=behind == 0,
+        passed=not rows,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{behind} sessions have closed since the newest bar",
-        metadata={"newest_bar": to_iso(last_us), "symbol": last["symbol"], "sessions_behind": behind},
+        description=f"{len(rows)} of {len(symbols)} watched symbols lack bars of a session that has closed",
+        metadata={"last_day": str(days[-1])} | ({"behind": counts_table(rows[:_SHOWN])} if rows else {}),
     )
 
 
