@@ -26,6 +26,9 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 _EPOCH_UNITS: Final = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
 """Whole-number times: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds."""
 
+_WRITTEN_DATES: Final = (19_000_101, 21_001_231)
+"""Whole numbers in here are dates such as 20240115; as epochs they would be some days of August 1970."""
+
 
 class FileError(ValueError):
     """The file as a whole cannot be read: it says what was expected, what came and what to do."""
@@ -108,7 +111,7 @@ def _unreadable(table: pl.DataFrame, time: str, numbers: Sequence[str]) -> pl.Ex
 def _instants(times: pl.Series, path: Path, timezone: str | None, *, dates: bool) -> pl.Series:
     """Return times as UTC microseconds; null where one cannot be read."""
     if times.dtype.is_integer():
-        return _epochs(times)
+        return _numbers(times.cast(pl.Int64), path, timezone, dates=dates)
     if times.dtype == pl.String:
         return _parsed(times, path, timezone, dates=dates)
     if times.dtype == pl.Date:
@@ -119,8 +122,16 @@ def _instants(times: pl.Series, path: Path, timezone: str | None, *, dates: bool
     raise FileError(f"expected times, dates, ISO 8601 text or epoch numbers in {times.name!r}, got {times.dtype}")
 
 
+def _numbers(times: pl.Series, path: Path, timezone: str | None, *, dates: bool) -> pl.Series:
+    present = times.drop_nulls()
+    if present.is_empty() or not present.is_between(*_WRITTEN_DATES).all():
+        return _epochs(times)
+    days = times.cast(pl.String).str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us"))
+    return _in_zone(days, path, timezone, dates=dates).dt.convert_time_zone("UTC")
+
+
 def _epochs(times: pl.Series) -> pl.Series:
-    value = times.cast(pl.Int64).alias("t").to_frame()
+    value = times.alias("t").to_frame()
     unit = pl.when(pl.col("t").abs() < _EPOCH_UNITS[0][0]).then(pl.col("t") * _EPOCH_UNITS[0][1])
     for limit, factor in _EPOCH_UNITS[1:]:
         unit = unit.when(pl.col("t").abs() < limit).then(pl.col("t") * factor)
@@ -131,7 +142,7 @@ def _parsed(times: pl.Series, path: Path, timezone: str | None, *, dates: bool) 
     text = times.str.strip_chars()
     numeric = text.cast(pl.Int64, strict=False)
     if numeric.null_count() == text.null_count() and len(text) > text.null_count():
-        return _epochs(numeric)
+        return _numbers(numeric, path, timezone, dates=dates)
     has_zone = text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$")
     zoned = text.set(~has_zone.fill_null(value=False), None).str.to_datetime(
         time_unit="us", time_zone="UTC", strict=False

@@ -15,7 +15,7 @@ from surveillance_pipelines.contracts.market import (
 from surveillance_pipelines.hashing import sha256_file
 from surveillance_pipelines.market.bar_frames import OHLC, complete_bars
 from surveillance_pipelines.market.bars_to_ticks import to_tick_schema
-from surveillance_pipelines.market.file_columns import FileError, load_table, pick_columns
+from surveillance_pipelines.market.file_columns import ALIASES, FileError, load_table, pick_columns
 from surveillance_pipelines.market.row_checks import RowRefusal, judge_bars, judge_ticks
 
 
@@ -72,7 +72,7 @@ def read_bars(
     found, assumed = (timeframe, ()) if timeframe is not None else _infer_timeframe(rows, path)
     notes += assumed
     judged = judge_bars(rows.rename({"time": "bar_start"}))
-    if "volume" not in _numbers_of(table):
+    if not set(ALIASES["volume"]) & set(table.columns):
         notes += ("the file has no volume column: every bar says 0, which means no volume reported",)
     batch_id = f"file-{sha256_file(path)[:16]}"
     frame = complete_bars(
@@ -105,10 +105,6 @@ def read_ticks(
     )
     frame = to_tick_schema(ticks.drop("suspicious", strict=False))
     return FileResult(frame, judged.refusals, 0, table.height, batch_id)
-
-
-def _numbers_of(table: pl.DataFrame) -> set[str]:
-    return {"volume"} if {"volume", "vol", "v", "size", "qty", "amount"} & set(table.columns) else set()
 
 
 def _split_venues(rows: pl.DataFrame, table: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:

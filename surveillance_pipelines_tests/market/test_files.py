@@ -89,6 +89,18 @@ def test_read_bars_dates_are_daily_bars_from_midnight_utc(tmp_path: Path) -> Non
     assert frame["bar_start"].to_list() == [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3)]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_read_bars_dates_written_as_numbers_are_dates_and_no_epochs(tmp_path: Path, suffix: str) -> None:
+    prices = {name: [1.0, 1.0, 1.0] for name in ("open", "high", "low", "close", "volume")}
+    table = pl.DataFrame({"date": [20240102, 20240103, 20240230], "symbol": ["A", "A", "A"], **prices})
+    path = tmp_path / f"daily.{suffix}"
+    table.write_csv(path) if suffix == "csv" else table.write_parquet(path)
+    result = read_bars(path)
+    assert result.frame["bar_start"].to_list() == [datetime(2024, 1, day, tzinfo=UTC) for day in (2, 3)]
+    assert set(result.frame["timeframe"]) == {"1d"}
+    assert [(refusal.code, refusal.row) for refusal in result.refusals] == [("bad_timestamp", 2)]
+
+
 def test_read_bars_symbol_at_several_exchanges_becomes_several_symbols(tmp_path: Path) -> None:
     header = "ts,symbol,exchange,open,high,low,close,volume\n"
     lines = "".join(f"2024-01-02T14:3{n}:00Z,{s},{e},1,1,1,1,5\n" for n in (0, 1) for s, e in PLACES)
