@@ -14,7 +14,12 @@ from surveillance_pipelines.defs.metadata import frame_metadata, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
 _VERSION: Final = code_version(
-    "serving/batch.py", "serving/scoring_rows.py", "models/scoring.py", "strategies/warmup.py"
+    "serving/batch.py",
+    "serving/scoring_rows.py",
+    "serving/signal_gate.py",
+    "models/scoring.py",
+    "strategies/warmup.py",
+    "strategies/momentum.py",
 )
 _COMMON: Final[dict[str, Any]] = {"owners": OWNERS, "code_version": _VERSION}
 

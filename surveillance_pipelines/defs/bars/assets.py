@@ -110,7 +110,7 @@ def _resample_asset(timeframe: "Timeframe") -> Any:
         deps=["bars_1m", "trading_sessions"],
         description=f"1-minute bars of revision 0 merged to {timeframe}; {kept}.",
         freshness_policy=DAILY,
-        code_version=code_version("market/aggregation.py"),
+        code_version=code_version("market/aggregation.py", "market/bar_frames.py", "contracts/sessions.py"),
         check_specs=[
             dg.AssetCheckSpec(
                 check_name, asset=name, blocking=True, description="One row per symbol, start and revision."

@@ -28,7 +28,9 @@ TABLE: Final = "features_core_v1"
     deps=["bars_1m", "trading_sessions"],
     freshness_policy=DAILY,
     tags=tags("warehouse", "lake") | {"surveillance/feature-view": "core_v1"},
-    code_version=code_version("features/kernel.py", "features/batch.py", "features/inputs.py", "features/views.py"),
+    code_version=code_version(
+        "features/kernel.py", "features/batch.py", "features/inputs.py", "features/market.py", "features/views.py"
+    ),
     check_specs=[
         dg.AssetCheckSpec(
             "features_are_finite",

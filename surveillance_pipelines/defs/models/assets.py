@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 POOL: Final = "training"
 """One training at a time; dagster.yaml sets the limit of pools."""
 
+_TRAINING_SET_SOURCES: Final = (
+    "models/training_set.py", "models/planted_bars.py", "models/direction.py", "market/injection.py",
+    "market/injection_plan.py", "market/anomaly_shapes.py", "evaluation/splits.py", "features/kernel.py",
+    "features/batch.py", "features/inputs.py", "features/market.py",
+)  # fmt: skip
 _TRAINING_SOURCES: Final = (
     "models/training.py", "models/autoencoder.py", "models/classifier.py", "models/direction.py", "models/boosting.py",
     "models/export.py",
@@ -49,7 +54,7 @@ class TrainingSetConfig(dg.Config):
     deps=["bars_1m", "trading_sessions"],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version("models/training_set.py", "market/injection.py", "features/kernel.py"),
+    code_version=code_version(*_TRAINING_SET_SOURCES),
     check_specs=[
         dg.AssetCheckSpec(
             "training_rows_are_enough",
