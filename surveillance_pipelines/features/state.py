@@ -68,6 +68,11 @@ class SymbolState:
             for back in rows
         ]
 
+    def history(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return starts, int64[n], and inputs, f8[n, 10], of the last 512 bars or all there are, oldest first."""
+        order = self._order()
+        return self._starts[order], self._bars[order]
+
     def seed(self, bar_starts: NDArray[np.int64], inputs: NDArray[np.float64]) -> None:
         """Forget everything and take over a history of revision-0 bars.
 

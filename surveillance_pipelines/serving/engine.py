@@ -103,18 +103,25 @@ class Engine:
         self._scorer.warm_up()
 
     def symbols_to_seed(self, batch: Sequence[Received]) -> dict[str, int]:
-        """Return the symbols of a batch that have no lane yet, each with the event time of its first tick."""
-        wanted: dict[str, int] = {}
+        """Return the symbols of a batch that need history, each with the event time of its first tick.
+
+        Those are the symbols without a lane, and those whose lane has missed a session.
+        """
+        first: dict[str, int] = {}
         for message in batch:
             tick = self._read(message)
-            if isinstance(tick, Tick) and tick.symbol not in self._lanes:
-                wanted.setdefault(tick.symbol, tick.event_time)
-        return wanted
+            if isinstance(tick, Tick):
+                lane = self._lanes.get(tick.symbol)
+                if lane is None or not lane.is_late(tick.event_time):
+                    first.setdefault(tick.symbol, tick.event_time)
+        lanes = self._lanes
+        return {name: at for name, at in first.items() if name not in lanes or lanes[name].has_missed_session(at)}
 
     def seed(self, symbol: str, seed: Seed) -> None:
-        """Give a symbol its lane; each symbol is seeded once, before its first message is processed."""
+        """Give a symbol its lane before its first message is processed, or bring its lane up to date."""
         if symbol in self._lanes:
-            raise ValueError(f"expected a symbol without a lane, {symbol} has one")
+            self._lanes[symbol].catch_up(seed)
+            return
         lane = SymbolLane.from_seed(symbol, self._sessions, seed)
         self._lanes[symbol] = lane
         self._market.seed(symbol, lane.served_returns())

@@ -27,7 +27,7 @@ class ServingState:
         last_signal: start of the bar of the last signal.
         volume_total: the last running total, where the feed sends those.
         anchor: the symbol's newest scored message.
-        closed: how many bars this symbol has closed since it was first seeded.
+        closed: how many bars this symbol has closed since its features were last seeded from history.
     """
 
     open_bar: OpenBar | None = None

@@ -5,6 +5,7 @@ of the peers' returns that the caller passes in.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -63,6 +64,7 @@ class SymbolLane:
         self.anchor: Anchor | None = None
         self.open_bar: OpenBar | None = None
         self._snapshot: StateRow | None = None  # taken, not yet handed over
+        self._missed: tuple[Bar, ...] = ()  # to be taken in when the bar in progress has closed
         self._sessions = sessions.for_symbol(symbol)
         self._features = features
         self._recent: OrderedDict[int, Bar] = OrderedDict()
@@ -74,7 +76,7 @@ class SymbolLane:
         """Return a lane that goes on where the seed ends."""
         if seed.features is None:
             lane = cls(symbol, sessions, SymbolState())
-            lane._load_history(seed.bars)
+            lane._seed_features({bar.bar_start: lane._inputs(bar) for bar in seed.bars})
         else:
             lane = cls(symbol, sessions, SymbolState.restore(seed.features))
             for bar in seed.bars:
@@ -109,6 +111,23 @@ class SymbolLane:
         """Say whether a tick of this event time ends the bar in progress."""
         return self.open_bar is not None and bar_start_of(event_time) > self.open_bar.bar_start
 
+    def has_missed_session(self, event_time: int) -> bool:
+        """Say whether a whole session lies between this lane's newest bar and a tick."""
+        newest = self.last_closed if self.open_bar is None else self.open_bar.bar_start
+        if newest is None:
+            return False
+        before, now = self._sessions.rows_of(np.array([newest, event_time]))
+        return bool(now - before > 1)
+
+    def catch_up(self, seed: Seed) -> None:
+        """Take in what other sources know of the time that this lane has missed, once its bar in progress has closed.
+
+        The bars that it served itself stay as they were served.
+        """
+        self._missed = seed.bars
+        if self.open_bar is None:
+            self._take_in_missed()
+
     def add(self, print_: Print) -> None:
         """Take a tick into the bar in progress, or start one."""
         if self.open_bar is None:
@@ -141,6 +160,8 @@ class SymbolLane:
         self._closed += 1
         if self._closed % SNAPSHOT_BARS == 0:
             self._take_snapshot()
+        if self._missed:
+            self._take_in_missed()
         candidate = self._candidate(bar, features, cause=cause or bar.source_message_id, t_received=t_received)
         return bar, candidate
 
@@ -181,10 +202,20 @@ class SymbolLane:
         self._volume_total = state.volume_total
         self._closed = state.closed
 
-    def _load_history(self, bars: tuple[Bar, ...]) -> None:
-        if bars:
-            starts = np.array([bar.bar_start for bar in bars], dtype=np.int64)
-            self._features.seed(starts, np.array([self._inputs(bar) for bar in bars]))
+    def _take_in_missed(self) -> None:
+        starts, inputs = self._features.history()
+        bars = {bar.bar_start: self._inputs(bar) for bar in self._missed}
+        bars |= dict(zip(starts.tolist(), inputs, strict=True))
+        self._missed = ()
+        if len(bars) > len(starts):
+            self._seed_features(bars)
+            self._closed = 0
+            self._take_snapshot()
+
+    def _seed_features(self, inputs: Mapping[int, Sequence[float] | npt.NDArray[np.float64]]) -> None:
+        starts = sorted(inputs)
+        if starts:
+            self._features.seed(np.array(starts, dtype=np.int64), np.array([inputs[start] for start in starts]))
 
     def _bar(self, status: BarStatus, market: MarketContext) -> Bar:
         bar = self.open_bar

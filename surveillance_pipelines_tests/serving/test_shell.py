@@ -1,14 +1,17 @@
 """The shell over a real database: what is known, what is seeded, what survives a crash between two steps."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import polars as pl
 import pytest
 
-from surveillance_pipelines.clock import ManualClock, to_datetime
+from surveillance_pipelines.clock import DAY_US, ManualClock, to_datetime
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.queue import QueueError
+from surveillance_pipelines.serving.effects import ClockRow
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.lease import LeaseLostError, acquire
 from surveillance_pipelines.serving.meter import Meter
@@ -19,7 +22,7 @@ from surveillance_pipelines.storage.lake import Lake
 from surveillance_pipelines.storage.live_rows import read_live_bars
 from surveillance_pipelines.strategies.warmup import WarmupScorer
 from surveillance_pipelines_tests.serving.conftest import without_stamps
-from surveillance_pipelines_tests.serving.market import OPEN, SYMBOLS, received, sessions, stream
+from surveillance_pipelines_tests.serving.market import OPEN, SYMBOLS, received, sessions, stream, ticks
 from surveillance_pipelines_tests.serving.test_batch import bars_frame
 from surveillance_pipelines_tests.serving.test_engine import dirty_stream, feed, make_engine
 
@@ -181,6 +184,40 @@ def test_symbol_new_to_the_queue_starts_from_the_lakes_history(live_lane, make_s
     served = "SELECT body::jsonb->>'input_hash' FROM ops.outbox WHERE body::jsonb->>'bar_status' = 'final'"
     assert len(batch) == 3 * 4
     assert set(live_lane.column(served)) == batch
+
+
+@pytest.mark.parametrize("closes_by_clock", [False, True])
+@pytest.mark.parametrize("crash", [False, True])
+def test_symbol_that_missed_a_session_goes_on_from_what_other_sources_know(
+    live_lane, make_shell, closes_by_clock, crash
+):
+    days = [
+        [replace(tick, event_time=tick.event_time + day * DAY_US) for tick in ticks(80, seed=5 + day)]
+        for day in (-1, 0, 1)
+    ]
+    first, missed, last = ([received(tick, 10_000 * day + i) for i, tick in enumerate(days[day])] for day in range(3))
+    lake = Lake(live_lane.endpoints.lake_url)
+    vendor = bars_frame(feed(make_engine(), [missed]).bars).with_columns(source=pl.lit("yfinance"))
+    vendor = vendor.with_columns(market_return=None, market_peers=None).cast(vendor.schema)
+    inputs = ListQueue(first)
+    shell = make_shell(inputs, Wire())
+    drive(shell, inputs)
+    if closes_by_clock:
+        shell.carry_out(shell._engine.apply_clock(ClockRow(OPEN, OPEN)))
+    lake.write_days("bars_1m", vendor, days=vendor["date"].unique().to_list())
+    inputs.messages = last
+    if crash:
+        with pytest.raises(CrashError):
+            drive(make_shell(inputs, Wire(), crash_at("delete", 3)), inputs)
+    drive(make_shell(inputs, Wire()), inputs)
+
+    with live_lane.connect() as connection:
+        live = read_live_bars(connection, to_datetime(OPEN - DAY_US).date(), to_datetime(OPEN + DAY_US).date())
+    features = features_of_days(vendor.vstack(live), [to_datetime(OPEN + DAY_US).date()], sessions())
+    batch = {input_hash(values) for values in features.select(CORE_V1.columns).to_numpy()}
+    served = "SELECT body::jsonb->>'input_hash' FROM ops.outbox WHERE body::jsonb->>'bar_status' = 'final'"
+    assert len(batch) == 3 * 79
+    assert set(live_lane.column(f"{served} AND body::jsonb->>'bar_start' > '2024-03-06'")) == batch
 
 
 def test_leftover_messages_are_published_first(live_lane, make_shell):
