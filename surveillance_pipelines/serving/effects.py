@@ -3,10 +3,9 @@
 ``Effects`` is a value: two runs over the same inputs give equal effects, whatever the micro-batches were.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Final, Literal
+from typing import Literal
 
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal
@@ -128,20 +127,3 @@ class Effects:
         computed_at = committed_at if self.computed_at is None else self.computed_at
         outputs = [replace(row, t_computed=computed_at, t_committed=committed_at) for row in self.outputs]
         return replace(self, outputs=outputs)
-
-
-_IN_ORDER: Final = (
-    "inbox", "outcomes", "redelivered", "dead_letters", "instruments", "bars", "clock_rows", "outputs",
-)  # fmt: skip
-
-
-def merged(parts: Iterable[Effects]) -> Effects:
-    """Return one ``Effects`` over several, in order; of a symbol's snapshots only the last of each name is kept."""
-    whole = Effects()
-    states: dict[tuple[str, str], StateRow] = {}
-    for part in parts:
-        for name in _IN_ORDER:
-            getattr(whole, name).extend(getattr(part, name))
-        states.update({(row.symbol, row.name): row for row in part.states})
-    whole.states = [states[key] for key in sorted(states)]
-    return whole

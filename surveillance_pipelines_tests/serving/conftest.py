@@ -13,7 +13,7 @@ from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.contracts.sessions import session_rows
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving.drain import drain
-from surveillance_pipelines.serving.effects import ClockRow, Effects, Known, merged
+from surveillance_pipelines.serving.effects import ClockRow, Effects, Known
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.meter import DrainReport
 from surveillance_pipelines.serving.symbol_lane import Seed
@@ -22,7 +22,7 @@ from surveillance_pipelines.storage.database import connect
 from surveillance_pipelines.storage.endpoints import Endpoints, resolve_endpoints
 from surveillance_pipelines.storage.sessions import save_sessions
 from surveillance_pipelines.strategies.warmup import WarmupScorer
-from surveillance_pipelines_tests.serving.market import SESSION_ROWS, SYMBOLS, sessions
+from surveillance_pipelines_tests.serving.market import SESSION_ROWS, SYMBOLS, merged, sessions
 
 SHELL_STAMPS = frozenset({"t_computed", "t_committed", "t_published", "run_id"})
 

@@ -1,6 +1,7 @@
 """A small made-up market as queue messages, for the tests of the live lane."""
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -10,6 +11,7 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
 from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.serving.effects import Effects, StateRow
 from surveillance_pipelines.settings import Settings
 
 OPEN = to_us(datetime(2024, 3, 5, 14, 30, tzinfo=UTC))
@@ -70,3 +72,18 @@ def ticks(minutes: int, *, symbols: tuple[str, ...] = SYMBOLS, seed: int = 7, sp
 
 def stream(minutes: int, **options) -> list[Received]:
     return [received(tick, i) for i, tick in enumerate(ticks(minutes, **options))]
+
+
+_IN_ORDER = ("inbox", "outcomes", "redelivered", "dead_letters", "instruments", "bars", "clock_rows", "outputs")
+
+
+def merged(parts: Iterable[Effects]) -> Effects:
+    """Return one ``Effects`` over several, in order; of a symbol's snapshots only the last of each name is kept."""
+    whole = Effects()
+    states: dict[tuple[str, str], StateRow] = {}
+    for part in parts:
+        for name in _IN_ORDER:
+            getattr(whole, name).extend(getattr(part, name))
+        states.update({(row.symbol, row.name): row for row in part.states})
+    whole.states = [states[key] for key in sorted(states)]
+    return whole

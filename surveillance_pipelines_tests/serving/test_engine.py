@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
-from surveillance_pipelines.serving.effects import Effects, Known, merged
+from surveillance_pipelines.serving.effects import Effects, Known
 from surveillance_pipelines.serving.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.serving.signal_gate import SignalPace
 from surveillance_pipelines.serving.symbol_lane import Seed
@@ -23,6 +23,7 @@ from surveillance_pipelines_tests.serving.market import (
     MINUTE,
     OPEN,
     SYMBOLS,
+    merged,
     plain_settings,
     received,
     sessions,
