@@ -13,7 +13,7 @@ from surveillance_pipelines.defs.anomalies.schedules import daily_scoring_schedu
 from surveillance_pipelines.defs.bars import assets as bar_assets
 from surveillance_pipelines.defs.bars import checks as bar_checks
 from surveillance_pipelines.defs.bars import reference, sources, yahoo
-from surveillance_pipelines.defs.bars.jobs import market_data_job, reference_job
+from surveillance_pipelines.defs.bars.jobs import market_data_job, reference_job, yahoo_fallback_job
 from surveillance_pipelines.defs.bars.schedules import daily_bars_schedule
 from surveillance_pipelines.defs.bars.sensors import reference_data_sensor
 from surveillance_pipelines.defs.features import assets as feature_assets
@@ -52,7 +52,7 @@ defs = dg.Definitions(
         backfill_policy=dg.BackfillPolicy.single_run(),
     ),
     asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks]),
-    jobs=[reference_job, market_data_job, scoring_job, training_job, drain_job],
+    jobs=[reference_job, market_data_job, yahoo_fallback_job, scoring_job, training_job, drain_job],
     sensors=[
         reference_data_sensor,
         queue_sensor(_settings.sqs_polling_interval),

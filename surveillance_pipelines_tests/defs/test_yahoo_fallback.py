@@ -92,17 +92,18 @@ def test_silent_queue_its_missing_minutes_come_from_yahoo_and_again_while_it_sta
 ):
     request = request_of(look(stopped_feed, instance))
     assert request.tags["surveillance/reason"].endswith("is silent although the market is open: Yahoo stands in")
-    run_job("market_data_job", stopped_feed, instance, tags=request.tags)
+    run_job("yahoo_fallback_job", stopped_feed, instance, tags=request.tags)
     assert sorted(yahoo) == sorted(SYMBOLS)
     after = stopped_feed.lake.read("bars_1m", days=(DAY, DAY)).filter(pl.col("bar_start") >= STOPPED)
     assert set(after["source"]) == {"yfinance"}
     assert after.height == 30 * len(SYMBOLS), "expected every minute that is over"
     assert stopped_feed.lake.read("features_core_v1", days=(DAY, DAY))["bar_start"].max() == after["bar_start"].max()
+    assert stopped_feed.lake.read("scores", days=(DAY, DAY))["bar_start"].max() == after["bar_start"].max()
 
     clock.advance(300)
     later = request_of(look(stopped_feed, instance))
     assert later.run_key != request.run_key
-    again = run_job("market_data_job", stopped_feed, instance, tags=later.tags)
+    again = run_job("yahoo_fallback_job", stopped_feed, instance, tags=later.tags)
     assert metadata_of(again, "yahoo_bars")["dagster/row_count"] == 5 * len(SYMBOLS), (
         "expected only what is new to land"
     )
@@ -146,7 +147,7 @@ def test_yahoo_bars_of_a_symbol_that_fails_says_so_and_lands_the_others(
         return given
 
     monkeypatch.setattr(YahooClient, "history", history)
-    result = run_job("market_data_job", stopped_feed, instance, tags=request_of(look(stopped_feed, instance)).tags)
+    result = run_job("yahoo_fallback_job", stopped_feed, instance, tags=request_of(look(stopped_feed, instance)).tags)
     shown = {record.data["symbol"]: record.data for record in metadata_of(result, "yahoo_bars")["outcomes"].records}
     assert {name: row["outcome"] for name, row in shown.items()} == {"AAPL": "ok", "MSFT": outcome, "SPY": "ok"}
     check = check_of(result, "yahoo_answers_for_every_gap")

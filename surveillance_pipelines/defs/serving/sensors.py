@@ -9,7 +9,7 @@ import dagster as dg
 
 from surveillance_pipelines.clock import MICROSECONDS, utc_date
 from surveillance_pipelines.defs.automation import REASON_TAG, SENSORS_START
-from surveillance_pipelines.defs.bars.jobs import market_data_job
+from surveillance_pipelines.defs.bars.jobs import yahoo_fallback_job
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.jobs import drain_job
@@ -70,12 +70,12 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
 
 
 @dg.sensor(
-    job_name=market_data_job.name,
+    job_name=yahoo_fallback_job.name,
     minimum_interval_seconds=60,
     default_status=SENSORS_START,
     description=(
         "Asks Yahoo for the day, once per SQS_SILENCE_SECONDS, while the market of a watched symbol is open and the "
-        "symbol's queue is silent, out of reach or switched off."
+        "symbol's queue is silent, out of reach or switched off; the new bars are scored at once."
     ),
 )
 def yahoo_fallback_sensor(
