@@ -19,6 +19,7 @@ from surveillance_pipelines.contracts.market import UTC_MICROSECONDS, Adjustment
 from surveillance_pipelines.market.client import BarRequest, FetchResult, MarketDataClient, SymbolOutcome
 
 _PRICES: Final = ("Open", "High", "Low", "Close", "Volume")
+_ROUNDING: Final = 1e-9
 _NOT_FOUND: Final = re.compile(r"\b404\b")
 _TOO_MANY: Final = re.compile(r"\b429\b")
 _UNKNOWN_WORDS: Final = ("no data found", "not found", "delisted", "no timezone")
@@ -111,6 +112,8 @@ class YahooClient(MarketDataClient):
             keepna=True,  # a row without prices is refused with a reason, not dropped
         )
         rows = _rows(request.symbol, history, request.interval)
+        if request.adjustment == "split+dividend":
+            return widen_to_rounding(rows)
         if request.adjustment != "none" or rows.is_empty():
             return rows
         # Yahoo adjusts prices for every split up to today, so the splits after the range matter too.
@@ -143,6 +146,20 @@ def undo_splits(rows: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
     for at, ratio in splits.select("at", "ratio").iter_rows():
         factor = factor * pl.when(pl.col("bar_start") < at).then(ratio).otherwise(1.0)
     return rows.with_columns(pl.col("open", "high", "low", "close") * factor, pl.col("volume") / factor)
+
+
+def widen_to_rounding(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return bars whose low and high include open and close where only rounding keeps them out.
+
+    yfinance adjusts open, high and low by a ratio and takes the close as Yahoo gives it, so a close at the low or the
+    high ends up beside it by the last bit. A larger difference stays, and is refused as inconsistent.
+    """
+    inner = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
+    low, high = pl.col("low"), pl.col("high")
+    return rows.with_columns(
+        low=pl.when((low - inner[0]).is_between(0.0, _ROUNDING * low)).then(inner[0]).otherwise(low),
+        high=pl.when((inner[1] - high).is_between(0.0, _ROUNDING * high)).then(inner[1]).otherwise(high),
+    )
 
 
 def _without_prices(symbol: str, reason: str) -> SymbolOutcome:

@@ -6,13 +6,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock, to_datetime
 from surveillance_pipelines.contracts.market import BAR_SCHEMA
 from surveillance_pipelines.market.client import FIRST_WAIT_SECONDS, FetchResult
-from surveillance_pipelines.market.yahoo import YahooClient, _split_table, fetch_bars, undo_splits
+from surveillance_pipelines.market.yahoo import YahooClient, _split_table, fetch_bars, undo_splits, widen_to_rounding
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 MINUTES = "chart-AAPL-2024-10-02-to-2024-10-03-includePrePost-false-interval-1m.json.gz"
@@ -223,6 +224,12 @@ def test_split_table_counts_from_midnight_on_the_exchanges_clock(interval: Any, 
 )
 def test_failure_goes_by_the_status_not_by_digits_somewhere(cache_folder: Path, text: str, outcome: str) -> None:
     assert YahooClient(cache_folder).failure("AAPL", ConnectionError(text)).outcome == outcome
+
+
+def test_widen_to_rounding_last_bit_is_forgiven_and_a_real_difference_is_not() -> None:
+    above = float(np.nextafter(10.0, 11.0))
+    rows = pl.DataFrame({"open": [10.5, 10.5], "high": [10.5, 10.5], "low": [above, 10.1], "close": [10.0, 10.0]})
+    assert widen_to_rounding(rows)["low"].to_list() == [10.0, 10.1]
 
 
 @pytest.mark.parametrize("options", [{"interval": "4h"}, {"end": date(2024, 10, 2)}])
