@@ -91,7 +91,7 @@ def batch_scoring(
         )
         stored = store_scores(connection, scored)
     version = platform.replace_days("scores", scored.scores, first, last)
-    about = {"bundle_hash": scorer.bundle_hash, "warmup": scorer.warmup}
+    about = {"bundle_hash": scorer.bundle_hash, "warmup": scorer.warmup, "bars_scored": scored.scores.height}
     yield dg.MaterializeResult(asset_key="scores", metadata=frame_metadata(scored.scores, version=version) | about)
     yield scores_result(scored.scores)
     yield dg.MaterializeResult(

@@ -89,6 +89,8 @@ def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
         "duplicates": resolved.duplicates,
         "overruled": resolved.overruled,
         "of_other_timeframes": landed.height - minutes.height,
+        "rows_landed": minutes.height,
+        "rows_live": live.height,
     }
     return dg.MaterializeResult(
         metadata=frame_metadata(resolved.bars, version=version) | counts,

@@ -60,5 +60,5 @@ def features_core_v1(context: dg.AssetExecutionContext, platform: PlatformResour
     sessions = platform.session_table(min(bars["date"].to_list(), default=first), last)
     frame = features_of_days(bars, days, sessions)
     version = platform.replace_days(TABLE, frame, first, last)
-    metadata = frame_metadata(frame, version=version, meanings=CORE_V1.descriptions)
+    metadata = frame_metadata(frame, version=version, meanings=CORE_V1.descriptions) | {"bars_read": bars.height}
     return dg.MaterializeResult(metadata=metadata, check_results=[finiteness_result(frame)])
