@@ -11,7 +11,7 @@ def volume_to_score(so_far: float, usual: float) -> float:
     """Return the volume that a bar in progress is scored with.
 
     Args:
-        so_far: of its ticks; 0 means that the feed has reported none, and stays.
-        usual: ``SymbolState.usual_volume``; NaN while it is unknown.
+        so_far: of its ticks; 0 for none yet, as when a running total has not moved.
+        usual: ``SymbolState.usual_volume``; NaN while it is unknown, as for a feed that reports no volumes.
     """
-    return usual if 0.0 < so_far < usual else so_far
+    return usual if so_far < usual else so_far

@@ -45,7 +45,7 @@ def feature(candidate: Candidate, name: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("so_far", "usual", "scored"), [(1, 50, 50), (50, 50, 50), (80, 50, 80), (0, 50, 0), (3, math.nan, 3)]
+    ("so_far", "usual", "scored"), [(1, 50, 50), (50, 50, 50), (80, 50, 80), (0, 50, 50), (3, math.nan, 3)]
 )
 def test_volume_below_the_usual_counts_as_the_usual(so_far, usual, scored):
     assert volume_to_score(so_far, usual) == scored
@@ -60,7 +60,8 @@ def test_first_tick_of_a_bar_is_scored_with_the_usual_volume_and_says_its_own(la
 
 
 def test_bar_in_progress_lacks_no_feature_that_the_closed_bar_has(lane):
-    partial = scored_after(lane, tick_print(80, 1, 3.0))
+    partial = scored_after(lane, tick_print(80, 1, 0.0))
+    lane.add(tick_print(80, 2, 3.0))
     _, closed = lane.close(MarketContext(), cause=None, t_received=0)
     assert np.isnan(partial.features).tolist() == np.isnan(closed.features).tolist()
 
