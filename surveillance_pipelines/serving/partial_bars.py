@@ -14,4 +14,4 @@ def volume_to_score(so_far: float, usual: float) -> float:
         so_far: of its ticks; 0 for none yet, as when a running total has not moved.
         usual: ``SymbolState.usual_volume``; NaN while it is unknown, as for a feed that reports no volumes.
     """
-    return usual if so_far < usual else so_far
+    return max(so_far, usual)  # of NaN and a number, this order gives the number
