@@ -22,14 +22,12 @@ def check(platform: PlatformResource) -> dg.AssetCheckResult:
     return result
 
 
-@pytest.mark.requirement("MON-11")
 def test_features_do_not_drift_without_a_champion_imports_nothing_heavy(platform: PlatformResource):
     result = check(platform)
     assert result.passed
     assert result.description == "no champion yet: there is nothing to drift from"
 
 
-@pytest.mark.requirement("MON-11")
 @pytest.mark.parametrize(("index", "moved"), [(0.01, []), (0.9, ["rsi_14"])])
 def test_features_do_not_drift_shows_the_index_of_every_feature(
     platform: PlatformResource, monkeypatch: pytest.MonkeyPatch, index: float, moved: list[str]

@@ -43,7 +43,6 @@ def test_market_data_job_daily_bars_that_landed_stay_out_of_the_minutes(
     assert landed.read("features_core_v1").height == landed.read("bars_1m").height
 
 
-@pytest.mark.requirement("ING-07")
 def test_bars_are_fresh_names_the_symbol_that_stopped_although_others_go_on(
     platform: PlatformResource, landed: Lake, simulated_bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ):

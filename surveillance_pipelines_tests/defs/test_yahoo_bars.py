@@ -28,11 +28,13 @@ def test_yahoo_bars_without_a_network_warns_and_lets_the_run_go_on(
 ):
     monkeypatch.setenv("FALLBACK_TO_YFINANCE", "true")
     today = platform.today()
-    result = run_job("market_data_job", platform, instance, tags=range_tags(today - timedelta(days=6), today))
+    result = run_job("yahoo_fallback_job", platform, instance, tags=range_tags(today - timedelta(days=6), today))
     check = check_of(result, "yahoo_answers_for_every_gap")
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
+    assert "check the network" in str(check.description)
     assert metadata_of(result, "yahoo_bars")["gaps"] > 0
+    assert metadata_of(result, "anomalies")["bars_scored"] == 0
     with platform.connect() as connection:
         visits = connection.execute("SELECT source, rows_landed FROM surveillance.ingestion_runs").fetchall()
     assert visits == [("yfinance", 0)]
