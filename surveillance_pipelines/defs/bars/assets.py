@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RESAMPLES: Final[tuple["Timeframe", ...]] = ("5m", "15m", "1h", "4h", "1d")
 
+_REPORTED_VOLUME: Final = "As the producer reports it: size of the trade, or with SQS_VOLUME_IS_CUMULATIVE the total"
+
 _COMMON: Final[dict[str, Any]] = {
     "group_name": "bars",
     "kinds": {"polars", "deltalake"},
@@ -46,7 +48,7 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     version = platform.lake.write_days("ticks", frame, days=frame["date"].unique().sort().to_list())
     repeats = frame.height - frame["source_message_id"].n_unique()
     return dg.MaterializeResult(
-        metadata=frame_metadata(frame, version=version),
+        metadata=frame_metadata(frame, version=version, meanings={"volume": _REPORTED_VOLUME}),
         check_results=[
             dg.AssetCheckResult(check_name="ticks_are_unique", passed=repeats == 0, metadata={"repeats": repeats})
         ],
