@@ -1,5 +1,6 @@
 """Yahoo stands in for a queue that has stopped: asked for by the sensor, fetched and landed by the run."""
 
+import sys
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -157,6 +158,16 @@ def test_yahoo_bars_of_a_symbol_that_fails_says_so_and_lands_the_others(
     assert words in str(shown["MSFT"]["reason"])
     landed = stopped_feed.lake.read("bars_landed").filter(pl.col("source") == "yfinance")
     assert set(landed["symbol"]) == {"AAPL", "SPY"}
+
+
+def test_yahoo_bars_without_the_extra_warns_and_lets_the_run_go_on(
+    stopped_feed: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "yfinance", None)
+    result = run_job("market_data_job", stopped_feed, instance, tags=range_tags(DAY, DAY))
+    check = check_of(result, "yahoo_answers_for_every_gap")
+    assert not check.passed
+    assert "install the extra `yahoo`" in str(check.description)
 
 
 @pytest.mark.requirement("ING-02", "ING-03", "ENV-FALLBACK_TO_YFINANCE", "ENV-USE_SQS_DATA_SOURCE")

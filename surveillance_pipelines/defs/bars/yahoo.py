@@ -1,6 +1,7 @@
 """The fallback: what Yahoo can fill where the queue left sessions empty."""
 
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 def yahoo_bars(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """Bars from Yahoo for sessions in which a watched symbol lacks some, appended to `bars_landed`.
 
-    Without the network, or switched off by `FALLBACK_TO_YFINANCE`, nothing lands and the check warns; the run goes on.
+    Without the network, or without yfinance, nothing lands and the check warns; the run goes on. Switched off by
+    `FALLBACK_TO_YFINANCE`, nobody is asked.
     """
     settings = platform.settings
     if not settings.fallback_to_yfinance:
@@ -51,6 +53,9 @@ def yahoo_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
     gaps, too_old = _gaps(platform, *days_of_run(context), to_the_minute=REASON_TAG in context.run.tags)
     if not gaps:
         return _nothing(f"no gap that Yahoo could fill; {too_old} are older than it remembers")
+    if find_spec("yfinance") is None:
+        remedy = "install the extra `yahoo`, or set FALLBACK_TO_YFINANCE=false"
+        return _nothing(f"yfinance is not installed, {len(gaps)} gaps stay: {remedy}", passed=False)
     result, news = _fetch(platform, gaps)
     outcomes = [
         {
@@ -120,7 +125,7 @@ def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "tuple[FetchR
         start=days[0],
         end=days[-1] + timedelta(days=1),
         adjustment=settings.yfinance_adjustment,
-        cache_folder=settings.surveillance_home / "yfinance",
+        cache_folder=settings.surveillance_home / "cache" / "yfinance",
         batch_size=settings.yfinance_batch_size,
         max_attempts=settings.yfinance_max_attempts,
         clock=platform.clock,
@@ -144,9 +149,9 @@ def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "tuple[FetchR
     return result, news
 
 
-def _nothing(reason: str) -> dg.MaterializeResult:
+def _nothing(reason: str, *, passed: bool = True) -> dg.MaterializeResult:
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": 0, "reason": reason}, check_results=[_answer(passed=True, reason=reason)]
+        metadata={"dagster/row_count": 0, "reason": reason}, check_results=[_answer(passed=passed, reason=reason)]
     )
 
 
