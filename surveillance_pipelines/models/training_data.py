@@ -41,7 +41,7 @@ class TrainingSet:
         frame: ``ROW_COLUMNS``, then the columns of the view as float64, NaN where missing.
         view: the feature view's name.
         params: how it was built, JSON-safe.
-        fingerprint: sha256 of the bars it was built from and of ``params``.
+        fingerprint: sha256 of the bars it was built from, of their places in the trading sessions, and of ``params``.
     """
 
     frame: pl.DataFrame

@@ -34,7 +34,10 @@ ORDINARY_PER_COPY: Final = 0.25
 """Part of a copy's ordinary bars that are kept: they teach that a peer's anomaly is not one's own, and repeat the
 bars as they are otherwise."""
 
-_FINGERPRINTED: Final = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
+_FINGERPRINTED: Final = (
+    "symbol", "bar_start", "open", "high", "low", "close", "volume", "market_return", "market_peers",
+)  # fmt: skip
+"""Columns of a bar that its features are made of; the last two where it was served with them."""
 
 
 def build_training_set(
@@ -80,7 +83,7 @@ def build_training_set(
         **_fixed_parameters(view),
     }
     frame = pl.concat([part.select(*ROW_COLUMNS, *view.columns).cast(pl.Schema(ROW_COLUMNS)) for part in parts])
-    return TrainingSet(frame=frame, view=view.name, params=params, fingerprint=_fingerprint(bars, params))
+    return TrainingSet(frame=frame, view=view.name, params=params, fingerprint=_fingerprint(bars, sessions, params))
 
 
 def _original_rows(bars: pl.DataFrame, sessions: SessionTable, splits: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
@@ -122,8 +125,15 @@ def _fixed_parameters(view: FeatureView) -> dict[str, Any]:
     }
 
 
-def _fingerprint(bars: pl.DataFrame, params: dict[str, Any]) -> str:
+def _fingerprint(bars: pl.DataFrame, sessions: SessionTable, params: dict[str, Any]) -> str:
     columns = [bars[name].to_physical() for name in _FINGERPRINTED[1:]]
     content = sha256_bytes(*(np.ascontiguousarray(column.to_numpy()).tobytes() for column in columns))
-    names = sha256_json(bars["symbol"].to_list())
-    return sha256_json([content, names, params])
+    symbols = bars["symbol"].unique().sort()
+    hours = [_session_hours(sessions, bars.filter(pl.col("symbol") == symbol)) for symbol in symbols]
+    return sha256_json([content, sha256_json(bars["symbol"].to_list()), hours, params])
+
+
+def _session_hours(sessions: SessionTable, bars: pl.DataFrame) -> str:
+    """Return a hash of where the bars of a symbol lie in their sessions: how far the table reaches is no part of it."""
+    starts = bars["bar_start"].dt.timestamp("us").to_numpy()
+    return sha256_bytes(*(part.tobytes() for part in sessions.for_symbol(bars["symbol"][0]).positions(starts)))

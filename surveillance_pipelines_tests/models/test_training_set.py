@@ -1,5 +1,6 @@
 from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -16,7 +17,8 @@ from surveillance_pipelines_tests.models.tiny_bundle import TINY_FIRST, TINY_LAS
 def build(**changes) -> TrainingSet:
     bars, sessions = tiny_market()
     arguments = {"first": TINY_FIRST, "last": TINY_FIRST + timedelta(days=2), "seed": 7, "per_symbol_day": 2.0}
-    return build_training_set(changes.pop("bars", bars), sessions, **{**arguments, **changes})
+    stores = changes.pop("bars", bars), changes.pop("sessions", sessions)
+    return build_training_set(*stores, **{**arguments, **changes})
 
 
 def test_build_training_set_has_every_label_in_every_split():
@@ -55,6 +57,27 @@ def test_build_training_set_of_another_price_has_another_fingerprint():
     changed = bars.with_columns(close=pl.when(pl.int_range(pl.len()) == 5).then(pl.col("high")).otherwise("close"))
     assert not changed["close"].equals(bars["close"])
     assert build(bars=changed).fingerprint != build().fingerprint
+
+
+def test_build_training_set_of_bars_served_with_another_market_has_another_fingerprint():
+    bars, _ = tiny_market()
+    served = bars.with_columns(market_return=pl.lit(0.001), market_peers=pl.lit(1, pl.Int32))
+    assert build(bars=served).fingerprint != build().fingerprint
+
+
+def test_build_training_set_of_other_trading_hours_has_another_fingerprint():
+    _, sessions = tiny_market()
+    closes = sessions.closes_at - 3_600_000_000
+    early = SessionTable(sessions.calendar, sessions.session_ids, sessions.opens_at, closes)
+    assert build(sessions=early).fingerprint != build().fingerprint
+    ids, opens, closes = (np.append(part, part[-1] + more) for part, more in _session_columns(sessions))
+    longer = SessionTable(sessions.calendar, ids, opens, closes)
+    assert build(sessions=longer).fingerprint == build().fingerprint  # a session ahead says nothing about these bars
+
+
+def _session_columns(sessions: SessionTable):
+    day = 86_400_000_000
+    return (sessions.session_ids, 1), (sessions.opens_at, day), (sessions.closes_at, day)
 
 
 def test_build_training_set_ignores_later_bars_and_revisions():
