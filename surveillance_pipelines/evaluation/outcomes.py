@@ -7,21 +7,25 @@ from surveillance_pipelines.models.scoring import DIRECTIONS
 
 
 def outcomes(features: pl.DataFrame) -> pl.DataFrame:
-    """Return the outcome of every bar whose horizon is over.
+    """Return the outcome of every bar with a later one close to the end of its horizon.
 
     Args:
         features: columns symbol, date, bar_start, close, realised_volatility.
 
     Returns:
         symbol, bar_start, outcome_return (log return over the horizon), outcome_direction (SELL, HOLD or BUY, with the
-        band of the training labels), outcome_at (the end of the horizon).
+        band of the training labels), outcome_at (the end of the horizon), is_over (the day has a bar, of any symbol,
+        from that end or later; where it has none, a nearer bar of the symbol may still come).
     """
     moved = features.with_columns(outcome_return=forward_returns(features))
     labelled = moved.with_columns(label=direction_labels(pl.col("outcome_return"), pl.col("realised_volatility")))
-    return labelled.filter(pl.col("label").is_not_null()).select(
+    ends = pl.col("bar_start") + pl.duration(minutes=HORIZON_MINUTES)
+    seen = labelled.with_columns(is_over=ends <= pl.col("bar_start").max().over("date"))
+    return seen.filter(pl.col("label").is_not_null()).select(
         "symbol",
         "bar_start",
         "outcome_return",
         pl.col("label").replace_strict(dict(enumerate(DIRECTIONS)), return_dtype=pl.String).alias("outcome_direction"),
-        (pl.col("bar_start") + pl.duration(minutes=HORIZON_MINUTES)).alias("outcome_at"),
+        ends.alias("outcome_at"),
+        "is_over",
     )

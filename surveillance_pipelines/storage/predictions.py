@@ -6,6 +6,8 @@ from typing import Any, Final
 import polars as pl
 import psycopg
 
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+
 _SETTLE: Final = """
     UPDATE surveillance.predictions AS prediction
     SET outcome_return = known.outcome_return, outcome_direction = known.outcome_direction,
@@ -22,15 +24,24 @@ _OPEN: Final = """
 """
 
 
-def settle(connection: psycopg.Connection[Any], known: pl.DataFrame, *, horizon_minutes: int) -> int:
+_SETTLED_BY: Final = ("symbol", "bar_start", "outcome_return", "outcome_direction", "outcome_at")
+
+
+def settle(
+    connection: psycopg.Connection[Any], known: pl.DataFrame, *, horizon_minutes: int, clock: Clock = SYSTEM_CLOCK
+) -> int:
     """Write outcomes onto the predictions that wait for them, and return how many there were.
+
+    An outcome is written once and for all, so on the day in progress those wait whose horizon is not over.
 
     Args:
         connection: the caller commits.
-        known: symbol, bar_start, outcome_return, outcome_direction, outcome_at.
+        known: symbol, bar_start, outcome_return, outcome_direction, outcome_at, is_over.
         horizon_minutes: predictions over another horizon are left alone.
+        clock: says which UTC day is in progress.
     """
-    columns = [known[name].to_list() for name in known.columns]
+    final = known.filter(pl.col("is_over") | (pl.col("bar_start").dt.date() < now(clock).date()))
+    columns = [final[name].to_list() for name in _SETTLED_BY]
     return connection.execute(_SETTLE, (*columns, horizon_minutes)).rowcount
 
 

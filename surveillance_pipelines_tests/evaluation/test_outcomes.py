@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import psycopg
 
+from surveillance_pipelines.clock import ManualClock
 from surveillance_pipelines.evaluation.outcomes import outcomes
 from surveillance_pipelines.models.direction import HORIZON_MINUTES
 from surveillance_pipelines.storage.predictions import open_predictions, settle
@@ -52,3 +53,22 @@ def test_settle_writes_each_outcome_once(connection: psycopg.Connection):
     assert open_predictions(connection, day, day) == (1, 2)
     row = connection.execute("SELECT outcome_direction FROM surveillance.predictions WHERE id = 'p0'").fetchone()
     assert row == ("SELL",)
+
+
+def test_settle_on_the_day_in_progress_waits_for_the_end_of_the_horizon(connection: psycopg.Connection):
+    predict(connection, 0)
+    half = features([100.0] * 11 + [99.0])  # up to minute 11: close enough for an outcome of minute 0, and too early
+    clock = ManualClock(OPEN + timedelta(minutes=12))
+    assert settle(connection, outcomes(half), horizon_minutes=HORIZON_MINUTES, clock=clock) == 0
+
+    whole = outcomes(features([100.0] * 11 + [99.0] * 4 + [101.0]))
+    assert settle(connection, whole, horizon_minutes=HORIZON_MINUTES, clock=clock) == 1
+    row = connection.execute("SELECT outcome_direction FROM surveillance.predictions WHERE id = 'p0'").fetchone()
+    assert row == ("BUY",)
+
+
+def test_settle_of_a_day_that_is_over_takes_what_there_is(connection: psycopg.Connection):
+    predict(connection, 0)
+    half = features([100.0] * 11 + [99.0])
+    clock = ManualClock(OPEN + timedelta(days=1))
+    assert settle(connection, outcomes(half), horizon_minutes=HORIZON_MINUTES, clock=clock) == 1
