@@ -16,6 +16,16 @@ _SAVE = """
 """
 
 
+_BETWEEN = """
+    SELECT calendar, session_date, opens_at, closes_at FROM surveillance.sessions
+    WHERE calendar = ANY(%s) AND session_date BETWEEN %s AND %s
+"""
+_LAST_BEFORE = """
+    SELECT DISTINCT ON (calendar) calendar, session_date, opens_at, closes_at FROM surveillance.sessions
+    WHERE calendar = ANY(%s) AND session_date < %s ORDER BY calendar, session_date DESC
+"""
+
+
 def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> None:
     """Write sessions of ``SESSION_SCHEMA``; one that an exchange has moved since replaces its old hours."""
     with connection.cursor() as cursor:
@@ -27,21 +37,19 @@ def load_sessions(
 ) -> SessionTable:
     """Return the sessions of some calendars between two dates, both included.
 
-    The first calendar answers for symbols that no mapping names (see ``SessionTable.with_calendars``).
+    The first calendar answers for symbols that no mapping names (see ``SessionTable.with_calendars``). A calendar whose
+    record ends before ``first`` gives its last session, so that it is closed and the others still serve.
 
     Raises:
-        ValueError: if a calendar has no session there: materialize ``trading_sessions``.
+        ValueError: if a calendar has no session up to ``last``: materialize ``trading_sessions``.
     """
-    rows = connection.execute(
-        "SELECT calendar, session_date, opens_at, closes_at FROM surveillance.sessions"
-        " WHERE calendar = ANY(%s) AND session_date BETWEEN %s AND %s",
-        (list(calendars), first, last),
-    ).fetchall()
+    rows = connection.execute(_BETWEEN, (list(calendars), first, last)).fetchall()
+    if ended := sorted(set(calendars) - {row[0] for row in rows}):
+        rows += connection.execute(_LAST_BEFORE, (ended, first)).fetchall()
     frame = pl.DataFrame(rows, schema=SESSION_SCHEMA, orient="row")
     if missing := sorted(set(calendars) - set(frame["calendar"].unique())):
         raise ValueError(
-            f"expected sessions of calendars {missing} from {first} to {last}, found none: "
-            "materialize the asset trading_sessions"
+            f"expected sessions of calendars {missing} up to {last}, found none: materialize the asset trading_sessions"
         )
     return SessionTable.from_frame(frame, calendar=calendars[0])
 

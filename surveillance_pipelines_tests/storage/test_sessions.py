@@ -50,3 +50,13 @@ def test_load_sessions_calendar_without_rows_says_which_and_what_to_do(connectio
     save_sessions(connection, sessions("XNYS", hours(15)))
     with pytest.raises(ValueError, match=r"'XLON'.*trading_sessions"):
         load_sessions(connection, ["XNYS", "XLON"], date(2024, 1, 1), date(2024, 1, 31))
+
+
+def test_load_sessions_calendar_that_ended_is_closed_and_stops_no_other(connection: psycopg.Connection[Any]) -> None:
+    save_sessions(connection, sessions("XNYS", hours(15), hours(16)))
+    save_sessions(connection, sessions("XSES", hours(2), hours(3)))
+    table = load_sessions(connection, ["XNYS", "XSES"], date(2024, 1, 15), date(2024, 1, 16))
+    ended = table.with_calendars({"D05.SI": "XSES"}).for_symbol("D05.SI")
+    assert ended.session_dates() == [date(2024, 1, 3)]
+    assert table.is_open(hours(15)[1])
+    assert not ended.is_open(hours(15)[1])

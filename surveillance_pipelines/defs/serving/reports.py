@@ -20,7 +20,8 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 
 def log_report(context: dg.OpExecutionContext, report: "DrainReport") -> None:
     """Log an observation of the queue, and a materialization of each asset that gained rows since the last report."""
-    context.log.info(_sentence(report))
+    if report.stopped_by or any(report.interval.values()):  # an idle run need not say so every few seconds
+        context.log.info(_sentence(report))
     if report.interval.get("messages", 0):
         context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(report, report.interval["messages"])))
     for asset, names in COUNTED.items():

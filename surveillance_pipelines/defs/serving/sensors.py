@@ -50,7 +50,7 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
         job_name=drain_job.name,
         minimum_interval_seconds=max(1, round(interval_seconds)),
         default_status=SENSORS_START,
-        description="Starts a drain run for each queue that has messages, or unsent alerts, and no run.",
+        description="Starts a drain run for each queue that has messages, unsent alerts or bars to close, and no run.",
     )
     def market_queue_sensor(
         context: dg.SensorEvaluationContext, platform: PlatformResource
@@ -138,7 +138,7 @@ def _views(platform: PlatformResource) -> list["QueueView"]:
     endpoints, region = platform.endpoints, platform.settings.aws_region
     clients = [_client(endpoints.sqs_endpoint_url, region, endpoints.aws, url) for url in endpoints.queue_urls]
     with platform.connect() as connection:
-        return [look_at(client, connection) for client in clients]
+        return [look_at(client, connection, platform.clock) for client in clients]
 
 
 @cache
@@ -177,7 +177,7 @@ def _judge(
         return f"{name} is served by {view.holder or 'a run that is starting'}; {view.waiting} messages wait", None
     if not view.has_work:
         return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}", None
-    waiting = f"{name} has {view.waiting} messages and {view.unsent} unsent alerts"
+    waiting = f"{name} has {view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close"
     pause = pause_left(context.instance, view.queue_url, now_us)
     if pause > 0:
         return f"{waiting}; its last drain run failed, the next try is in {pause:.0f} s", None
