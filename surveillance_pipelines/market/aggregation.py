@@ -51,6 +51,23 @@ def bars_from_ticks(ticks: pl.DataFrame, *, batch_id: str = "ticks") -> pl.DataF
     ).sort("symbol", "bar_start", "source", "revision")
 
 
+def very_late_revisions(ticks: pl.DataFrame, live: pl.DataFrame) -> pl.DataFrame:
+    """Return the revisions that late ticks make of bars which the live lane no longer held when they came.
+
+    The live lane numbers revisions by late tick too, so its own stay as they are, and these go on from them.
+
+    Args:
+        ticks: ``TICK_SCHEMA``, in the order received; volumes are sizes.
+        live: ``BAR_SCHEMA``, bars of the live lane.
+    """
+    late = ticks.filter(pl.col("outcome").eq_missing("late"))
+    minutes = late.select("symbol", pl.col("event_time").dt.truncate("1m").alias("bar_start")).unique()
+    placed = ticks.with_columns(bar_start=pl.col("event_time").dt.truncate("1m"))
+    members = placed.join(minutes, on=["symbol", "bar_start"], how="semi", maintain_order="left")
+    revisions = bars_from_ticks(members.select(ticks.columns)).filter(pl.col("revision") > 0)
+    return revisions.join(live, on=["symbol", "bar_start", "revision"], how="anti", maintain_order="left")
+
+
 def _revised(ranked: pl.DataFrame) -> pl.DataFrame:
     """Return, for each late tick, the ticks of the revision that it makes."""
     revisions = ranked.filter("late").select(*_MINUTE_KEY, revision=pl.col("since"))

@@ -1,13 +1,16 @@
 """The queue sensor and the drain run over a real queue and a real database."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
+from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.retries import FIRST_PAUSE_SECONDS
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_tag
@@ -16,10 +19,11 @@ from surveillance_pipelines.defs.serving.sensors import queue_sensor
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving import lease
+from surveillance_pipelines.serving.symbol_lane import REVISABLE_BARS
 from surveillance_pipelines.storage.database import connect
 from surveillance_pipelines.storage.lake import Lake
 from surveillance_pipelines_tests.defs.runs import metadata_of, run_job
-from surveillance_pipelines_tests.serving.market import ticks
+from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, ticks
 
 LOCAL = AwsCredentials("local", "local")
 
@@ -76,6 +80,21 @@ def test_drain_job_scores_a_queue_and_logs_batched_materializations(
     published = client_of(impatient, impatient.endpoints.output_queue_url).depth()
     assert published.visible == metadata_of(result, "output_queue")["since_start"]["published"]
     assert client_of(impatient, impatient.endpoints.queue_urls[0]).depth().total == 0
+
+
+@pytest.mark.requirement("ING-07")
+def test_tick_too_late_for_the_live_lane_revises_its_bar_when_the_day_is_filled(
+    impatient: PlatformResource, landed: Lake, instance: dg.DagsterInstance
+):
+    day = date(2024, 3, 5)
+    feed(impatient, [*ticks(REVISABLE_BARS + 4, symbols=("AAPL",)), Tick("AAPL", 250.0, 100.0, OPEN + MINUTE // 2)])
+    run_job("drain_job", impatient, instance)
+    run_job("market_data_job", impatient, instance, tags=range_tags(day, day))
+    first_minute = landed.read("bars_1m", days=(day, day), symbols=["AAPL"]).filter(pl.col("source") == "sqs").head(2)
+    assert first_minute["bar_start"].n_unique() == 1
+    assert first_minute["revision"].to_list() == [0, 1]
+    assert first_minute["high"].to_list()[1] == 250.0 > first_minute["high"].to_list()[0]
+    assert first_minute["trades"].to_list() == [3, 4]
 
 
 @pytest.mark.requirement("ING-04")

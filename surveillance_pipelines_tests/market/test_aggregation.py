@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.market import BAR_SCHEMA, Bar, Tick, Timeframe
 from surveillance_pipelines.contracts.sessions import SessionTable
-from surveillance_pipelines.market.aggregation import bars_from_ticks, resample
+from surveillance_pipelines.market.aggregation import bars_from_ticks, resample, very_late_revisions
 from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
 from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
@@ -48,6 +48,21 @@ def test_bars_from_ticks_each_late_tick_makes_a_revision_and_spares_revision_zer
         (2, "revised", 8.0, 12.0, 7.0),
         (1, "revised", 13.0, 13.0, 8.0),  # the minute had no bar when it closed
     ]
+
+
+@pytest.mark.requirement("ING-07")
+def test_very_late_revisions_go_on_from_those_of_the_live_lane() -> None:
+    received = ticks(
+        (minute(15, 0, 10), 10.0, 1, "scored"),
+        (minute(15, 0, 5), 8.0, 2, "late"),
+        (minute(15, 1, 50), 13.0, 8, "scored"),
+        (minute(15, 0, 50), 12.0, 4, "late"),
+    )
+    live = bars_from_ticks(received.head(3))
+    assert very_late_revisions(received.head(3), live).is_empty()
+    added = very_late_revisions(received, live)
+    assert added.select("bar_start", "revision", "close", "volume").rows() == [(minute(15, 0), 2, 12.0, 7.0)]
+    assert added.schema == live.schema
 
 
 def test_bars_from_ticks_nothing_gives_no_bars_with_the_schema() -> None:

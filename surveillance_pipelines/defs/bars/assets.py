@@ -1,6 +1,6 @@
 """Ticks, 1-minute bars and their resamples, in the lake, by day."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -13,6 +13,8 @@ from surveillance_pipelines.defs.metadata import frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from surveillance_pipelines.contracts.market import Timeframe
 
 RESAMPLES: Final[tuple["Timeframe", ...]] = ("5m", "15m", "1h", "4h", "1d")
@@ -59,7 +61,9 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     **_COMMON,
     deps=["bars_landed", "yahoo_bars", "ticks", "trading_sessions"],
     freshness_policy=DAILY,
-    code_version=code_version("market/resolution.py", "market/bar_frames.py", "storage/live_rows.py"),
+    code_version=code_version(
+        "market/resolution.py", "market/aggregation.py", "market/bar_frames.py", "storage/live_rows.py"
+    ),
     check_specs=[
         dg.AssetCheckSpec(
             "bars_are_unique",
@@ -78,12 +82,10 @@ def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
     """One history of 1-minute bars out of every source, with revisions; docs/market-data.md says who wins."""
     from surveillance_pipelines.contracts.market import BAR_SCHEMA
     from surveillance_pipelines.market.resolution import resolve_bars
-    from surveillance_pipelines.storage.live_rows import read_live_bars
 
     first, last = days_of_run(context)
     landed = platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
-    with platform.connect() as connection:
-        live = read_live_bars(connection, first, last)
+    live = _live_bars(platform, first, last)
     minutes = landed.filter(landed["timeframe"] == "1m")
     resolved = resolve_bars(minutes, live)
     version = platform.replace_days("bars_1m", resolved.bars, first, last)
@@ -101,6 +103,22 @@ def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
             silence_result("bars_have_no_gaps", resolved.bars, platform.session_table(first, last)),
         ],
     )
+
+
+def _live_bars(platform: PlatformResource, first: date, last: date) -> "pl.DataFrame":
+    """Return the bars of the live lane, with the revisions of ticks that came too late for it."""
+    import polars as pl
+
+    from surveillance_pipelines.contracts.market import TICK_SCHEMA
+    from surveillance_pipelines.market.aggregation import very_late_revisions
+    from surveillance_pipelines.storage.live_rows import read_live_bars
+
+    with platform.connect() as connection:
+        live = read_live_bars(connection, first, last)
+    if platform.settings.sqs_volume_is_cumulative:
+        return live  # these ticks hold running totals, which make no bar
+    ticks = platform.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA)
+    return pl.concat([live, very_late_revisions(ticks, live)])
 
 
 def _resample_asset(timeframe: "Timeframe") -> Any:
