@@ -18,17 +18,17 @@ from typing import Any, Final
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.database import newest_revision
-from surveillance_pipelines.storage.postgres_server import PostgresServer, end, tail
+from surveillance_pipelines.storage.postgres_server import PostgresServer, end, essence
 from surveillance_pipelines.storage.queue_server import QueueServer
 from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome, read_json, write_json
-from surveillance_pipelines.storage.supervisor import ALREADY_SUPERVISED
+from surveillance_pipelines.storage.supervisor import ALREADY_SUPERVISED, FAILED
 
 _START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 60.0
 
 
 class EmbeddedServicesError(RuntimeError):
-    """The embedded services could not be started; the message says what their logs say."""
+    """The embedded services could not be started; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,17 @@ def ensure_services(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Embedded
     home.prepare()
     home.register(os.getpid())
     deadline = clock.now_us() + round(_START_SECONDS * MICROSECONDS)
+    reason = f"nobody published their addresses within {_START_SECONDS:.0f} s"
     while clock.now_us() < deadline:
         if (services := read_services(home.home)) is not None:
             return services
-        if _start_supervisor(home) not in (0, ALREADY_SUPERVISED):
+        code, said = _start_supervisor(home)
+        if code not in (0, ALREADY_SUPERVISED):
+            reason = _reason(said)
             break
         clock.sleep(0.05)
     raise EmbeddedServicesError(
-        f"expected the embedded services of {home.home} to start, they did not:\n{tail(home.logs / 'supervisor.log')}\n"
-        "Set DATABASE_URL and SQS_QUEUE_URL to use servers of your own."
+        f"expected the embedded services of {home.home} to start, they did not: {reason} (see {home.logs})"
     )
 
 
@@ -137,10 +139,20 @@ def _recorded(home: ServiceHome) -> EmbeddedServices | None:
     return EmbeddedServices(**processes, **found)
 
 
-def _start_supervisor(home: ServiceHome) -> int:
+def _start_supervisor(home: ServiceHome) -> tuple[int, str]:
+    """Return the exit code of the starting command, and what its log says since."""
+    path = home.logs / "supervisor.log"
     # A session of its own: a ctrl-C in the terminal of one holder must not end the services of the others.
-    with (home.logs / "supervisor.log").open("ab") as log:
-        return subprocess.run(
+    with path.open("ab") as log:
+        before = log.tell()
+        code = subprocess.run(
             [sys.executable, "-m", "surveillance_pipelines.storage.supervisor", str(home.home)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, check=False,
         ).returncode  # fmt: skip
+    return code, path.read_bytes()[before:].decode(errors="replace")
+
+
+def _reason(said: str) -> str:
+    lines = said.splitlines()
+    named = [line.removeprefix(FAILED) for line in lines if line.startswith(FAILED)]
+    return named[-1] if named else essence(lines)

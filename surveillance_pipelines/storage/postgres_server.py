@@ -9,11 +9,13 @@ role ``surveillance`` may create databases and is no superuser; the superuser ca
 
 import contextlib
 import importlib.util
+import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -90,7 +92,7 @@ class PostgresServer:
             if found := self._launch(binaries, account, port):
                 write_json(self._record_file, {**self._recorded(), "port": port})
                 return found
-        raise RuntimeError(f"expected PostgreSQL to start, it did not:\n{tail(self._log)}")
+        raise RuntimeError(f"expected PostgreSQL to start, it did not: {essence(tail(self._log))}")
 
     def stop(self) -> None:
         """Stop the server: open transactions are rolled back, everything committed is on disk."""
@@ -111,7 +113,12 @@ class PostgresServer:
         return read_json(self._record_file) or {}
 
     def _password(self) -> str:
-        return str(self._recorded()["password"])
+        if (password := self._recorded().get("password")) is None:
+            raise RuntimeError(
+                f"expected the password of the embedded PostgreSQL in {self._record_file}, found none: restore it, or "
+                "begin anew with `surveillance reset`"
+            )
+        return str(password)
 
     def _create(self, binaries: Path, account: Account) -> None:
         """Create the data folder under another name first, so that a crash on the way leaves none half made."""
@@ -120,23 +127,33 @@ class PostgresServer:
         fresh.mkdir(mode=0o700)
         account.give(fresh)
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
-        self._must(account.run([binaries / "initdb", "-D", fresh, "-U", "postgres", "-A", "reject", "-N", *locale]))
+        initdb = [binaries / "initdb", "-D", fresh, "-U", "postgres", "-A", "reject", "-N", *locale]
+        self._must("initdb", account.run(initdb))
         (fresh / "pg_hba.conf").write_text(_ACCESS_RULES)
         password = secrets.token_hex(24)
         role = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}'\n"
-        self._must(account.run([binaries / "postgres", "--single", "-D", fresh, "postgres"], role))
+        self._must("postgres --single", account.run([binaries / "postgres", "--single", "-D", fresh, "postgres"], role))
         write_json(self._record_file, {"password": password})
         fresh.rename(self._data)
 
-    def _must(self, done: subprocess.CompletedProcess[str]) -> None:
+    def _must(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
         if done.returncode != 0:
-            raise RuntimeError(f"expected {done.args[-1]!r} to succeed, it ended with {done.returncode}: {done.stderr}")
+            raise RuntimeError(
+                f"expected {name} to succeed, it ended with {done.returncode}: {essence(done.stderr.splitlines())}"
+            )
 
     def _end_leftover(self) -> None:
-        """End a server over our data that runs but does not become ready: it would block the new one."""
+        """End a server over our data that runs but does not become ready: it would block the new one.
+
+        So would another program that has the number of a killed server by now, as happens in a container that starts
+        again. The server takes its parent's number for its own leftover, and still looks for processes that share its
+        memory; without the file it would not.
+        """
         lines = _postmaster_lines(self._data)
         if lines and (process := _postmaster(int(lines[0]), self._data)):
             end(process, (signal.SIGINT, signal.SIGKILL), _STOP_SECONDS)
+        if lines := _postmaster_lines(self._data):
+            (self._data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
 
     def _launch(self, binaries: Path, account: Account, port: int) -> PostgresAddress | None:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
@@ -178,11 +195,16 @@ def preferred_port(wanted: object) -> int:
     raise RuntimeError(f"expected a free port on {HOST}, found none")
 
 
-def tail(log: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, or a word that there is none."""
-    if not log.exists():
-        return f"({log} does not exist)"
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def tail(log: Path, lines: int = 15) -> list[str]:
+    """Return the last lines of a log; none if it does not exist."""
+    return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+
+
+def essence(lines: Sequence[str]) -> str:
+    """Return the line of a program's output that says why it gave up: the last fatal one, else the last."""
+    spoken = [line.strip() for line in lines if line.strip()]
+    fatal = [line for line in spoken if "FATAL:" in line or "PANIC:" in line]
+    return (fatal or spoken or ["it said nothing"])[-1]
 
 
 def end(process: ProcessId, signals: tuple[signal.Signals, ...], seconds: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
-from surveillance_pipelines.storage.postgres_server import HOST, end, preferred_port, tail
+from surveillance_pipelines.storage.postgres_server import HOST, end, essence, preferred_port, tail
 from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome, read_json, write_json
 
 _START_SECONDS: Final = 30.0
@@ -83,7 +83,7 @@ class QueueServer:
         for attempt in range(_PORT_ATTEMPTS):
             if found := self._launch(preferred_port(wanted if attempt == 0 else None)):
                 return found
-        raise RuntimeError(f"expected the queue server to start, it did not:\n{tail(self._log)}")
+        raise RuntimeError(f"expected the queue server to start, it did not: {essence(tail(self._log))}")
 
     def stop(self) -> None:
         """Stop the server; it saves its queues first."""

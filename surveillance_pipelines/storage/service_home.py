@@ -112,14 +112,20 @@ class ServiceHome:
 def write_json(path: Path, value: Any) -> None:
     """Write a file that a reader sees whole or not at all, readable by its owner only."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(value, file, indent=1)
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(value, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the name with nothing behind it
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any | None:
-    """Return what ``write_json`` wrote, or None when the file does not exist."""
+    """Return what ``write_json`` wrote, or None when the file does not exist or holds something else."""
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None

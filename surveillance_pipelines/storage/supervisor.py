@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,8 @@ LINGER_SECONDS: Final = 5.0
 """Between two short commands typed one after the other the services stay."""
 ALREADY_SUPERVISED: Final = 75
 """Exit code of a supervisor that finds another at work."""
+FAILED: Final = "failed: "
+"""Before the reason, at the beginning of the log's last line, when a supervisor gives up."""
 _POLL_SECONDS: Final = 0.25
 
 
@@ -114,7 +117,12 @@ def _run_detached(home: ServiceHome) -> int:
         os.close(writer)
 
     os.close(reader)
-    Supervisor(home).run(tell_parent)
+    try:
+        Supervisor(home).run(tell_parent)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the log is where the caller looks
+        traceback.print_exc()
+        print(FAILED + " ".join(str(error).split()), file=sys.stderr, flush=True)
+        return 1
     return 0
 
 

@@ -1,6 +1,7 @@
 """Embedded services as processes: started once, shared, restarted, and gone when nobody needs them."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -27,6 +28,7 @@ from surveillance_pipelines.storage.embedded import (
 )
 from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome
 from surveillance_pipelines.storage.supervisor import LINGER_SECONDS
+from surveillance_pipelines.storage.unprivileged import Account
 from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
 
 _HOLDER = """
@@ -156,9 +158,36 @@ def test_ensure_services_broken_data_folder_says_what_the_log_says(home_settings
     home.prepare()
     home.postgres.mkdir(mode=0o700)
     (home.postgres / "PG_VERSION").write_text("9.6\n")
-    with pytest.raises(EmbeddedServicesError, match=r"DATABASE_URL") as refused:
+    with pytest.raises(EmbeddedServicesError, match="could not access the server configuration file") as refused:
         ensure_services(home_settings)
-    assert "postgres" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert str(home.logs) in str(refused.value)
+    assert "Traceback" in (home.logs / "supervisor.log").read_text()
+
+
+def test_services_start_over_a_stale_pid_that_another_program_has_by_now(home_settings: Settings) -> None:
+    ensure_services(home_settings)
+    home = ServiceHome(home_settings.surveillance_home)
+    pid_file = home.postgres / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    assert stop_services(home_settings)
+    other = Account.choose(Path("/bin/sleep"), Path("/")).start(["sleep", "60"], home.logs / "other.log")
+    try:
+        pid_file.write_text("\n".join([str(other.pid), *lines[1:], ""]))
+        shutil.chown(pid_file, home.postgres.stat().st_uid, home.postgres.stat().st_gid)
+        connect(ensure_services(home_settings).server_url).close()
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_services_record_that_a_power_cut_left_empty_counts_as_none(home_settings: Settings) -> None:
+    first = ensure_services(home_settings)
+    os.kill(first.supervisor.pid, signal.SIGKILL)
+    assert _becomes_true(lambda: not first.supervisor.is_alive(), 5)
+    ServiceHome(home_settings.surveillance_home).record.write_text("")
+    assert ensure_services(home_settings).postgres == first.postgres
 
 
 def test_live_holders_later_process_with_the_same_number_does_not_count(tmp_path: Path) -> None:
