@@ -1,9 +1,33 @@
 """What a command tells a user who can do something about it, and the exit codes of ``surveillance``."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Final
+
+_NO_SPACE: Final = "No space left on device"
+_DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
+_CHECK_QUEUE: Final = "check SQS_QUEUE_URL, SQS_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`"
+_CHECK_LAKE: Final = "check LAKE_URL, LAKE_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`"
+_UNREACHABLE: Final = (
+    (
+        "surveillance_pipelines.storage.embedded",
+        "EmbeddedServicesError",
+        "",
+        "read the logs named above, or set DATABASE_URL and SQS_QUEUE_URL to servers of your own",
+    ),
+    (
+        "psycopg",
+        "OperationalError",
+        "PostgreSQL does not answer: ",
+        "check DATABASE_URL, or run `surveillance doctor`",
+    ),
+    ("botocore.exceptions", "BotoCoreError", "the queue or S3 refused: ", _CHECK_QUEUE),
+    ("botocore.exceptions", "ClientError", "the queue or S3 refused: ", _CHECK_QUEUE),
+)
+"""Module, exception, what its words are introduced by, and what to do."""
 
 
 class ExitCode(IntEnum):
@@ -38,26 +62,54 @@ def explain(error: Exception) -> CommandError:
     """Return the failure that describes an exception from below; only imported libraries are looked at."""
     if isinstance(error, CommandError):
         return error
+    said = _in_one_line(str(error))
+    for describe in (_full_disk, _setting, _unreachable, _path, _own_words):
+        if (failure := describe(error, said)) is not None:
+            return failure
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    if _is_a(error, "pydantic", "ValidationError"):
-        return CommandError(
-            f"a setting is not valid: {error}",
-            remedy="see .env.example for every knob and its bounds",
-            code=ExitCode.USAGE,
-        )
-    if _is_a(error, "psycopg", "OperationalError"):
-        return CommandError(
-            f"PostgreSQL does not answer: {error}",
-            remedy="check DATABASE_URL, or run `surveillance doctor`",
-            code=ExitCode.UNREACHABLE,
-        )
-    if _is_a(error, "botocore.exceptions", "BotoCoreError") or _is_a(error, "botocore.exceptions", "ClientError"):
-        return CommandError(
-            f"the queue or S3 refused: {error}",
-            remedy="check SQS_QUEUE_URL, SQS_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`",
-            code=ExitCode.UNREACHABLE,
-        )
-    return CommandError(f"{name}: {error}", remedy="repeat as `surveillance --debug …` to see where it came from")
+    return CommandError(f"{name}: {said}", remedy="repeat as `surveillance --debug …` to see where it came from")
+
+
+def _full_disk(_error: Exception, said: str) -> CommandError | None:
+    if _NO_SPACE not in said:
+        return None
+    return CommandError(f"the disk is full: {said}", remedy="free space, or work elsewhere (SURVEILLANCE_HOME)")
+
+
+def _setting(error: Exception, _said: str) -> CommandError | None:
+    if not _is_a(error, "pydantic", "ValidationError"):
+        return None
+    remedy = "see .env.example for every knob and its bounds"
+    return CommandError(f"a setting is not valid: {error}", remedy=remedy, code=ExitCode.USAGE)
+
+
+def _unreachable(error: Exception, said: str) -> CommandError | None:
+    for module, name, what, remedy in _UNREACHABLE:
+        if _is_a(error, module, name):
+            return CommandError(f"{what}{said}", remedy=remedy, code=ExitCode.UNREACHABLE)
+    if isinstance(error, OSError) and said.startswith("Generic S3 error"):
+        return CommandError(f"the lake does not answer: {said}", remedy=_CHECK_LAKE, code=ExitCode.UNREACHABLE)
+    return None
+
+
+def _path(error: Exception, said: str) -> CommandError | None:
+    if not isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
+        return None
+    remedy = "check the path and its permissions; --home or SURVEILLANCE_HOME says where the platform works"
+    return CommandError(said, remedy=remedy, code=ExitCode.USAGE)
+
+
+def _own_words(error: Exception, said: str) -> CommandError | None:
+    """Return what a layer of ours said that knows no exit codes; its errors begin like this."""
+    if not (isinstance(error, ValueError | RuntimeError) and said.startswith("expected ")):
+        return None
+    code = ExitCode.USAGE if isinstance(error, ValueError) else ExitCode.FAILED
+    return CommandError(said, remedy="correct it, or repeat as `surveillance --debug …` to see where", code=code)
+
+
+def _in_one_line(text: str) -> str:
+    """Return text without line breaks, the colours and arrows of delta-rs's nested errors."""
+    return " ".join(_DECORATION.sub(" ", text).split())
 
 
 def _is_a(error: Exception, module: str, name: str) -> bool:

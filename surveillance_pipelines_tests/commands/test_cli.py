@@ -5,6 +5,7 @@ import time
 import pytest
 
 from surveillance_pipelines.commands.failures import CommandError, ExitCode, explain
+from surveillance_pipelines.storage.embedded import EmbeddedServicesError
 
 HEAVY = ("dagster", "polars", "numpy", "boto3", "psycopg", "torch", "pandas", "matplotlib", "mlflow")
 
@@ -61,3 +62,31 @@ def test_explain_unknown_error_keeps_its_words_and_points_to_debug(error: Except
     assert isinstance(failure, CommandError)
     assert "boom" in str(failure)
     assert "--debug" in failure.remedy
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ValueError("expected a calendar, got 'X'"), ExitCode.USAGE, "expected a calendar, got 'X'"),
+        (RuntimeError("expected a server, found none"), ExitCode.FAILED, "expected a server, found none"),
+        (PermissionError(13, "Permission denied", "/x"), ExitCode.USAGE, "[Errno 13] Permission denied: '/x'"),
+        (OSError(28, "No space left on device"), ExitCode.FAILED, "the disk is full"),
+        (OSError("Generic S3 error\n  \x1b[31m↳\x1b[0m refused"), ExitCode.UNREACHABLE, "Generic S3 error refused"),
+        (EmbeddedServicesError("expected services: no space"), ExitCode.UNREACHABLE, "expected services: no space"),
+    ],
+)
+def test_explain_known_error_is_one_line_with_its_code_and_a_remedy(error: Exception, code: int, words: str) -> None:
+    failure = explain(error)
+    assert (failure.code, words in str(failure)) == (code, True)
+    assert "\n" not in str(failure)
+    assert "builtins" not in str(failure)
+    assert failure.remedy
+
+
+def test_database_url_of_another_kind_exits_with_usage_and_hides_the_password(bare, monkeypatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://nobody:secret@127.0.0.1:1/none")
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/x.fifo")
+    answer = bare("status")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "got the scheme 'mysql'" in answer.output
+    assert "secret" not in answer.output
