@@ -1,6 +1,7 @@
 """``surveillance backfill``: bars and features of a range of days, as one run."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,10 +12,17 @@ from surveillance_pipelines.commands.days import as_days
 _DAY = ["%Y-%m-%d"]
 
 
+class Job(StrEnum):
+    """Jobs over days."""
+
+    MARKET_DATA = "market_data_job"
+    SCORING = "scoring_job"
+
+
 def backfill(
     first: Annotated[datetime, typer.Argument(formats=_DAY, help="First day, UTC.")],
     last: Annotated[datetime, typer.Argument(formats=_DAY, help="Last day, UTC, included.")],
-    job: Annotated[str, typer.Option(help="market_data_job (bars and features) or scoring_job.")] = "market_data_job",
+    job: Annotated[Job, typer.Option(help="What to compute: bars and features, or scores.")] = Job.MARKET_DATA,
 ) -> None:
     """Materialize bars and features of every day between FIRST and LAST, in one Dagster run."""
     from surveillance_pipelines.commands.context import open_platform
@@ -22,8 +30,8 @@ def backfill(
 
     platform = open_platform()
     tags = day_range_tags(*as_days(first, last))
-    outcome = run_job(platform, job, tags=tags).require_success(job)
+    outcome = run_job(platform, job.value, tags=tags).require_success(job.value)
     rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
-    table(f"{job} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
+    table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
     failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
     say(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")

@@ -45,11 +45,15 @@ def detect(
     """
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.scoring import Scope, choose_scorer, find_anomalies
+    from surveillance_pipelines.commands.symbols import parse_symbols
 
     if out is not None and out.suffix not in _WRITERS:
         raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
+    for option, path in (("--out", out), ("--plot", plot)):
+        if path is not None and not path.absolute().parent.is_dir():  # said before the work, not after it
+            raise typer.BadParameter(f"expected a folder {path.absolute().parent}, found none", param_hint=option)
     platform = open_platform()
-    wanted = tuple(part.strip() for part in symbols.split(",") if part.strip())
+    wanted = parse_symbols(symbols)
     found = _bars_of_file(bars, tz, symbol) if bars else _bars_of_lake(platform, first)
     scorer, said = choose_scorer(platform, bundle=bundle, warmup=warmup)
     say(f"{found.height:,} bars of {found['symbol'].n_unique()} symbols, scored by {said}")

@@ -35,4 +35,5 @@ def doctor(
     if failed:
         say(f"{len(failed)} failed: {', '.join(failed)}", style="red")
         raise typer.Exit(ExitCode.FAILED)
-    say(f"nothing is broken{f'; worth a look: {chr(44).join(warned)}' if warned else ''}", style="green")
+    look = f"; worth a look: {', '.join(warned)}" if warned else ""
+    say(f"nothing is broken{look}", style="green")

@@ -45,10 +45,11 @@ def feed(
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.feeding import send_ticks
     from surveillance_pipelines.commands.registration import register
+    from surveillance_pipelines.commands.symbols import parse_symbols
 
     pace = parse_speed(speed)
     platform = open_platform()
-    wanted = tuple(part.strip() for part in symbols.split(",") if part.strip())
+    wanted = parse_symbols(symbols)
     only = None if day is None else day.date()
     if source == _SIMULATED:
         ticks = simulated_ticks(wanted or platform.settings.symbols, only, per_bar=ticks_per_bar, seed=seed)

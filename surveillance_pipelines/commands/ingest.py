@@ -1,16 +1,19 @@
 """``surveillance ingest``: bars from files, from Yahoo Finance, or from the simulated market, into the lake."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.commands.landing import Landed
 
 _DAY = ["%Y-%m-%d"]
 
@@ -59,13 +62,23 @@ def ingest_files(
     from surveillance_pipelines.commands.files import read_bars_file
 
     platform = open_platform()
+    visits, useless = [], []
     for path in paths:
         say(f"reading {path} …")
         found = read_bars_file(path, tz=tz, symbol=symbol, timeframe=timeframe, adjustment=adjustment.value)
         arrival = landing.Arrival("file", found.frame, found.refusals, found.duplicates, found.rows_in, found.notes)
         landed = landing.land(platform, arrival, calendar=calendar, detail={"path": str(path), "file": found.batch_id})
         landing.show(landed, found.notes)
-        _say_what_next(arrival)
+        visits.append(landed)
+        if found.frame.is_empty():
+            useless.append(f"{path} ({found.rows_in:,} rows)")
+    _say_what_next(visits)
+    if useless:
+        raise CommandError(
+            f"expected bars, no row could be used of {', '.join(useless)}",
+            remedy="`surveillance dead-letters list` says why rows were refused",
+            code=ExitCode.USAGE,
+        )
 
 
 @app.command("yahoo")
@@ -79,10 +92,11 @@ def ingest_yahoo(
     """Land bars of Yahoo Finance."""
     from surveillance_pipelines.commands import landing
     from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.commands.symbols import parse_symbols
     from surveillance_pipelines.commands.yahoo import fetch
 
     platform = open_platform()
-    wanted = _split(symbols) or platform.settings.symbols
+    wanted = parse_symbols(symbols) or platform.settings.symbols
     arrival = fetch(platform, wanted, start.date(), end.date(), interval)
     landed = landing.land(platform, arrival, calendar=calendar, detail={"symbols": list(wanted), "interval": interval})
     landing.show(landed, arrival.notes)
@@ -91,7 +105,7 @@ def ingest_yahoo(
             f"expected bars of {', '.join(wanted)} from Yahoo, got none",
             remedy="check the symbols, the days (1m goes back 30 days) and the network",
         )
-    _say_what_next(arrival)
+    _say_what_next([landed])
 
 
 @app.command("simulate")
@@ -105,23 +119,20 @@ def ingest_simulated(
     from surveillance_pipelines.commands import landing
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.simulation import CALENDAR, last_sessions, simulated_bars
+    from surveillance_pipelines.commands.symbols import parse_symbols
 
     platform = open_platform()
-    wanted = _split(symbols) or platform.settings.symbols
+    wanted = parse_symbols(symbols) or platform.settings.symbols
     bars = simulated_bars(wanted, last_sessions(days, last.date() if last else None, platform.clock), seed)
     arrival = landing.Arrival("simulated", bars, (), 0, bars.height)
-    landing.show(landing.land(platform, arrival, calendar=CALENDAR, detail={"seed": seed, "symbols": list(wanted)}))
-    _say_what_next(arrival)
+    landed = landing.land(platform, arrival, calendar=CALENDAR, detail={"seed": seed, "symbols": list(wanted)})
+    landing.show(landed)
+    _say_what_next([landed])
 
 
-def _split(symbols: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in symbols.split(",") if part.strip())
-
-
-def _say_what_next(arrival: Any) -> None:
-    if arrival.bars.is_empty():
-        raise CommandError(
-            "no row could be used", remedy="`surveillance dead-letters list` says why", code=ExitCode.USAGE
-        )
-    first, last = span(arrival.bars["date"])
-    say(f"next: `surveillance backfill {first} {last}`, then `surveillance train --first {first} --last DAY`")
+def _say_what_next(visits: Sequence["Landed"]) -> None:
+    days = [day for landed in visits if landed.days for day in landed.days]
+    if days:
+        say(f"next: `surveillance backfill {min(days)} {max(days)}`, then `surveillance train`")
+    elif any(landed.duplicates for landed in visits):
+        say("nothing new: every bar was there before")

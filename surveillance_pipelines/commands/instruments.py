@@ -35,12 +35,9 @@ def add_instruments(
     """Register symbols, so that the queue's messages for them are accepted."""
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.registration import register
-    from surveillance_pipelines.market.messages import SYMBOL_PATTERN
+    from surveillance_pipelines.commands.symbols import valid_symbols
 
-    platform = open_platform()
-    wanted = [symbol.strip().upper() for symbol in symbols]
-    if wrong := [symbol for symbol in wanted if not SYMBOL_PATTERN.fullmatch(symbol)]:
-        raise typer.BadParameter(f"expected 1 to 32 of A-Z 0-9 . ^ = / _ -, got {', '.join(wrong)}")
-    added = register(platform, wanted, calendar=calendar, source="command line")
+    wanted = valid_symbols(symbols)
+    added = register(open_platform(), wanted, calendar=calendar, source="command line")
     for name, names in sorted(added.items()):
         say(f"on calendar {name}: {', '.join(names)}")

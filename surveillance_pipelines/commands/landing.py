@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +52,7 @@ class Landed:
     """Rows in = landed + refused + duplicates, in sum and per symbol."""
 
     per_symbol: "pl.DataFrame"  # symbol, landed, duplicates, first, last
+    days: tuple[date, date] | None  # first and last day of what landed
     rows_in: int
     landed: int
     refused: int
@@ -79,7 +81,8 @@ def land(platform: Platform, arrival: Arrival, *, calendar: str | None = None, d
         register(platform, symbols, source=arrival.source, calendar=calendar, first=first, last=last)
     if not fresh.is_empty():
         batch_id = f"{arrival.source}-{content_hash(fresh)[:24]}"
-        platform.lake.append(LANDED_TABLE, fresh.with_columns(batch_id=_literal(batch_id)), batch_id=batch_id)
+        if not platform.lake.append(LANDED_TABLE, fresh.with_columns(batch_id=_literal(batch_id)), batch_id=batch_id):
+            fresh = fresh.clear()  # another process has landed the very same bars since we looked
     landed = _count(arrival, fresh)
     visit = Visit(
         source=arrival.source,
@@ -147,7 +150,8 @@ def _count(arrival: Arrival, fresh: "pl.DataFrame") -> Landed:
         .sort("symbol")
     )
     repeats = arrival.duplicates + arrival.bars.height - fresh.height
-    return Landed(per_symbol, arrival.rows_in, fresh.height, len(arrival.refusals), repeats)
+    days = None if fresh.is_empty() else span(fresh["date"])
+    return Landed(per_symbol, days, arrival.rows_in, fresh.height, len(arrival.refusals), repeats)
 
 
 def _literal(text: str) -> Any:

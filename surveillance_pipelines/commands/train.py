@@ -25,18 +25,24 @@ _OF_KINDS: Final = {
 
 def train(
     *,
-    first: Annotated[datetime, typer.Option(formats=_DAY, help="First day of the training bars, UTC.")],
-    last: Annotated[datetime, typer.Option(formats=_DAY, help="Last day of the training bars, UTC, included.")],
+    first: Annotated[
+        datetime | None, typer.Option(formats=_DAY, help="First day of the training bars, UTC; the first there is.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option(formats=_DAY, help="Last day, UTC, included; the newest there is.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random: equal seed and data give equal models.")] = 7,
 ) -> None:
-    """Train all models on a range of days in one Dagster run; promote them if the gate agrees.
+    """Train all models on the days of bars that there are, or a range of them; promote them if the gate agrees.
 
     Exits with 1 when the gate refuses: the models are kept as a version, the old champion stays.
     """
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.training import train_range
 
-    result = train_range(open_platform(), *as_days(first, last), seed=seed)
+    if first is not None and last is not None:
+        as_days(first, last)
+    result = train_range(open_platform(), first and first.date(), last and last.date(), seed=seed)
     show_training(result)
     if not result.promoted:
         raise typer.Exit(ExitCode.FAILED)
@@ -44,6 +50,8 @@ def train(
 
 def show_training(training: "Training") -> None:
     """Print the numbers of an evaluation and what the gate made of them."""
+    if training.days:
+        say(f"bars from {training.days[0]} to {training.days[1]}")
     _show_metrics(training.metrics)
     rows = [
         (

@@ -22,6 +22,7 @@ class Training:
         version: number of the bundle.
         metrics: name → value on the held-out days.
         seconds: the run took.
+        days: the first and the last day that it trained on; None if it did not come that far.
     """
 
     run_id: str
@@ -30,6 +31,7 @@ class Training:
     version: int | None
     metrics: dict[str, float]
     seconds: float
+    days: tuple[str, str] | None
 
     @property
     def refusals(self) -> list[str]:
@@ -37,20 +39,23 @@ class Training:
         return [f"{check.name}: {check.said}" for check in self.gate if check.blocking and not check.passed]
 
 
-def train_range(platform: Platform, first: date, last: date, *, seed: int) -> Training:
+def train_range(platform: Platform, first: date | None, last: date | None, *, seed: int) -> Training:
     """Train, evaluate and, if the gate agrees, promote, in one run over the days between two dates.
 
+    None stands for the first, or the newest, day that there are bars of.
     A gate that refuses is an answer and no error; what keeps the run from being judged at all is one.
 
     Raises:
         CommandError: if the run failed before the gate could decide, or after it had agreed.
     """
-    config = {"first_day": first.isoformat(), "last_day": last.isoformat(), "seed": seed}
+    days = {name: day.isoformat() for name, day in (("first_day", first), ("last_day", last)) if day is not None}
+    config = {**days, "seed": seed}
     outcome = run_job(platform, "training_job", tags={}, run_config={"ops": {"training_set": {"config": config}}})
     gate = sorted((check for check in outcome.checks if check.asset == _GATE), key=lambda check: check.passed)
     refused = any(not check.passed and check.blocking for check in gate)
     if not refused:
         outcome.require_success("training_job")
+    params = outcome.materialized.get("training_set", {}).get("params")
     measured = outcome.materialized.get(_GATE, {})
     return Training(
         run_id=outcome.run_id,
@@ -59,4 +64,5 @@ def train_range(platform: Platform, first: date, last: date, *, seed: int) -> Tr
         version=measured.get("version"),
         metrics={name: value for name, value in measured.items() if isinstance(value, float)},
         seconds=outcome.seconds,
+        days=(params["first"], params["last"]) if params else None,
     )

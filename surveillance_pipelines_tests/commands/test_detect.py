@@ -69,3 +69,12 @@ def test_detect_bundle_that_is_none_exits_with_usage(bare, spiked, tmp_path) -> 
     answer = bare("detect", spiked[0], "--bundle", tmp_path)
     assert answer.exit_code == ExitCode.USAGE
     assert "Traceback" not in answer.output
+
+
+@pytest.mark.parametrize("option", ["--out", "--plot"])
+def test_detect_into_a_folder_that_is_not_there_is_said_before_the_work(bare, spiked, tmp_path, option) -> None:
+    path, _ = spiked
+    answer = bare("detect", path, "--warmup", option, tmp_path / "nowhere" / "x.csv")
+    assert answer.exit_code == ExitCode.USAGE
+    assert option in answer.output
+    assert "scored by" not in answer.output

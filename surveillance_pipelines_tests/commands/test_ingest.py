@@ -3,6 +3,7 @@ from datetime import date
 import polars as pl
 import pytest
 
+from surveillance_pipelines.commands import landing
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines_tests.market.markets import SYMBOLS, market_bars
 
@@ -30,6 +31,8 @@ def test_ingest_of_the_same_file_again_lands_nothing(surveillance, platform, bar
     answer = surveillance("ingest", bars_file)
     assert answer.exit_code == 0
     assert f"0 landed + 0 refused + {market_bars().height:,} duplicates" in answer.output
+    assert "nothing new" in answer.output
+    assert "next:" not in answer.output
     assert platform.lake.read("bars_landed").height == market_bars().height
 
 
@@ -88,3 +91,34 @@ def test_ingest_simulate_lands_the_same_market_for_the_same_seed(surveillance, p
     assert first["source"].unique().to_list() == ["simulated"]
     assert "0 landed" in surveillance(*asked).output
     assert first.height == 2 * 2 * 390
+
+
+def test_ingest_of_several_files_takes_every_one_and_says_once_what_is_next(surveillance, platform, tmp_path) -> None:
+    days = market_bars()["date"].unique().sort().to_list()[:2]
+    for name, day in zip(("a", "c"), days, strict=True):
+        market_bars().filter(pl.col("date") == day).select(COLUMNS).write_csv(tmp_path / f"{name}.csv")
+    (tmp_path / "b.csv").write_text(",".join(COLUMNS) + "\n")
+    answer = surveillance("ingest", *(tmp_path / f"{name}.csv" for name in "abc"))
+    assert answer.exit_code == ExitCode.USAGE
+    assert "b.csv (0 rows)" in answer.output.replace("\n", "")
+    assert platform.lake.days("bars_landed") == days
+    assert answer.output.count("next:") == 1
+    assert f"`surveillance backfill {days[0]} {days[1]}`, then `surveillance train`" in answer.output
+
+
+def test_land_of_bars_that_another_process_landed_meanwhile_counts_them_as_duplicates(platform, monkeypatch) -> None:
+    bars = market_bars().head(20)
+    arrival = landing.Arrival("file", bars, (), 0, bars.height)
+    assert landing.land(platform, arrival, detail={}).landed == bars.height
+    monkeypatch.setattr(landing, "without_known", lambda _platform, bars: bars)  # looked before the other's commit
+    again = landing.land(platform, arrival, detail={})
+    assert (again.landed, again.duplicates, again.days) == (0, bars.height, None)
+    assert platform.lake.read("bars_landed").height == bars.height
+
+
+@pytest.mark.parametrize("command", [("ingest", "simulate", "--days", "1"), ("feed", "simulated")])
+def test_symbols_that_no_queue_would_take_are_a_usage_error(surveillance, platform, command) -> None:
+    answer = surveillance(*command, "--symbols", "AAPL,../x")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "../X" in answer.output
+    assert not platform.lake.exists("bars_landed")

@@ -11,7 +11,9 @@ import polars as pl
 import psutil
 import pytest
 
+from surveillance_pipelines.commands import training
 from surveillance_pipelines.commands.dagster_home import open_instance
+from surveillance_pipelines.commands.dagster_runs import RunOutcome
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines_tests.commands.waiting import wait_for
 from surveillance_pipelines_tests.market.markets import FIRST, LAST, market_bars
@@ -46,6 +48,33 @@ def test_backfill_the_wrong_way_round_is_a_usage_error(surveillance) -> None:
     assert surveillance("backfill", LAST.isoformat(), FIRST.isoformat()).exit_code == ExitCode.USAGE
 
 
+def test_backfill_of_an_unknown_job_is_a_usage_error(bare, tmp_path) -> None:
+    answer = bare("backfill", *DAYS, "--job", "nope")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "scoring_job" in answer.output
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "days"),
+    [
+        ((), {}),
+        (("--last", DAYS[1]), {"last_day": DAYS[1]}),
+        (("--first", DAYS[0], "--last", DAYS[1]), {"first_day": DAYS[0], "last_day": DAYS[1]}),
+    ],
+)
+def test_train_without_a_first_or_last_day_leaves_it_to_the_bars_there_are(bare, monkeypatch, options, days) -> None:
+    asked = []
+
+    def run(_platform, job, **given):
+        asked.append((job, given["run_config"]["ops"]["training_set"]["config"]))
+        return RunOutcome("run", succeeded=True, materialized={}, checks=(), errors=(), seconds=1.0)
+
+    monkeypatch.setattr(training, "run_job", run)
+    bare("train", *options)
+    assert asked == [("training_job", {**days, "seed": 7})]
+
+
 @pytest.mark.requirement("TRN-02")
 def test_train_on_too_few_rows_says_so_and_fails(landed, platform, monkeypatch) -> None:
     platform.lake.write_days("bars_1m", market_bars(), days=market_bars()["date"].unique().to_list())
@@ -63,8 +92,9 @@ def test_train_on_too_few_rows_says_so_and_fails(landed, platform, monkeypatch) 
 def test_train_refused_by_the_gate_keeps_the_version_and_exits_with_failed(landed, platform, monkeypatch) -> None:
     platform.lake.write_days("bars_1m", market_bars(), days=market_bars()["date"].unique().to_list())
     monkeypatch.setenv("MODEL_QUALITY_THRESHOLD_ACCURACY", "1.0")
-    answer = landed("train", "--first", DAYS[0], "--last", DAYS[1])
+    answer = landed("train")
     assert answer.exit_code == ExitCode.FAILED, answer.output
+    assert f"bars from {DAYS[0]} to {DAYS[1]}" in answer.output
     assert "refused: v1 is kept" in answer.output
     assert "accuracy fails" in answer.output
     with platform.connect() as connection:
