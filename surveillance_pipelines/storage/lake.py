@@ -15,6 +15,9 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK
 PARTITION: Final = "date"
 COMMIT_ATTEMPTS: Final = 50
 """Writers of other days commit beside us; in each round at least one of them gets through."""
+KEPT_VERSIONS: Final = "interval 3650 days"
+"""How long an older version can be read: a training names the version that it saw. Delta's own default, 30 days, would
+forget it with the first checkpoint after that. Replaced files stay for it, as nothing here vacuums a table."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
 DayRange = tuple[date, date]
@@ -42,7 +45,7 @@ class Lake:
         return DeltaTable.is_deltatable(self._uri(table), storage_options=self._options())
 
     def version(self, table: str) -> int | None:
-        """Return the table's version, which names its content for ever; None before the first write."""
+        """Return the table's version, which names its content (see ``KEPT_VERSIONS``); None before the first write."""
         return self._open(table).version() if self.exists(table) else None
 
     def days(self, table: str) -> list[date]:
@@ -105,18 +108,19 @@ class Lake:
         if stray := sorted(set(frame[PARTITION].unique()) - set(days)):
             raise ValueError(f"expected only rows of the days to replace in {table!r}, got rows of {stray}")
 
-        def replace(current: DeltaTable | None) -> None:
+        def replace(current: DeltaTable | None) -> int:
             if current is None:
                 self._create(table, frame)
-            elif days:
-                rows = _fitting(table, current, frame)
-                listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
-                _commit(current, rows, mode="overwrite", predicate=f"{PARTITION} IN ({listed})")
+                return 0
+            before = current.version()
+            if not days:
+                return before
+            rows = _fitting(table, current, frame)
+            listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
+            _commit(current, rows, mode="overwrite", predicate=f"{PARTITION} IN ({listed})")
+            return before + 1
 
-        self._optimistically(table, replace)
-        version = self.version(table)
-        assert version is not None
-        return version
+        return self._optimistically(table, replace)
 
     def append(self, table: str, frame: pl.DataFrame, *, batch_id: str) -> bool:
         """Add rows to a table once per ``batch_id``; return whether they were added now.
@@ -167,6 +171,7 @@ class Lake:
                 mode="error",
                 partition_by=PARTITION,
                 storage_options=self._options(),
+                configuration={"delta.logRetentionDuration": KEPT_VERSIONS},
                 commit_properties=_properties(transaction),
             )
         except DeltaError as error:

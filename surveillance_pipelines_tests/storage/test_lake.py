@@ -1,5 +1,6 @@
 """The lake: real Delta tables in a folder, and in the bucket of the local S3."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
+from surveillance_pipelines.clock import now
 from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
 from surveillance_pipelines.storage.embedded import EmbeddedServices
 from surveillance_pipelines.storage.lake import Lake, SchemaMismatchError
@@ -92,6 +95,25 @@ def test_write_days_no_rows_and_no_days_leave_the_table_as_it_is(lake: Lake) -> 
     lake.write_days("bars", bars([MONDAY]), days=[MONDAY])
     assert lake.write_days("bars", bars([]), days=[]) == 0
     assert lake.read("bars").height == 4
+
+
+def test_write_days_returns_the_version_that_it_wrote(lake: Lake) -> None:
+    versions = [lake.write_days("bars", bars([MONDAY]), days=[MONDAY])]
+    assert versions == [lake.version("bars")] == [0]
+    for frame, days in ((bars([TUESDAY]), [TUESDAY]), (bars([]), [WEDNESDAY]), (bars([]), [MONDAY]), (bars([]), [])):
+        assert lake.write_days("bars", frame, days=days) == lake.version("bars")
+
+
+def test_read_version_of_last_year_is_there_after_the_log_was_tidied(lake: Lake) -> None:
+    lake.write_days("bars", bars([MONDAY], close=1.0), days=[MONDAY])
+    lake.write_days("bars", bars([MONDAY], close=2.0), days=[MONDAY])
+    for entry in (Path(lake.url) / "bars" / "_delta_log").iterdir():
+        os.utime(entry, (0, now().timestamp() - 365 * 86_400))
+    lake.write_days("bars", bars([MONDAY], close=3.0), days=[MONDAY])
+    table = DeltaTable(f"{lake.url}/bars")
+    table.create_checkpoint()
+    table.cleanup_metadata()  # delta-rs does both by itself every hundred commits
+    assert lake.read("bars", version=0)["close"].unique().to_list() == [1.0]
 
 
 def test_write_days_row_of_another_day_is_refused_and_nothing_written(lake: Lake) -> None:
