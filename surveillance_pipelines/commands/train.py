@@ -1,7 +1,5 @@
 """``surveillance train``: train, evaluate, pass the gate or not, promote."""
 
-import math
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,12 +13,8 @@ if TYPE_CHECKING:
     from surveillance_pipelines.commands.training import Training
 
 _DAY = ["%Y-%m-%d"]
-_OF_KINDS: Final = {
-    "recall of bars": "classifier_recall_",
-    "events found": "anomaly_events_found_",
-    "events named": "anomaly_events_named_",
-}
-"""Column → prefix of the metrics that exist once per kind of anomaly."""
+_OF_LABELS: Final = {"recall": "recall of bars", "events_found": "events found", "events_named": "events named"}
+"""Figure → column of the table per kind."""
 
 
 def train(
@@ -52,7 +46,7 @@ def show_training(training: "Training") -> None:
     """Print the numbers of an evaluation and what the gate made of them."""
     if training.days:
         say(f"bars from {training.days[0]} to {training.days[1]}")
-    _show_metrics(training.metrics)
+    _show_metrics(training)
     rows = [
         (
             mark("ok" if check.passed else "fail" if check.blocking else "warn"),
@@ -68,16 +62,10 @@ def show_training(training: "Training") -> None:
         say(f"refused: v{training.version} is kept, the champion stays as it was", style="red")
 
 
-def _show_metrics(metrics: Mapping[str, float]) -> None:
-    from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
-
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    by_kind = [
-        (kind, *(finite.get(f"{prefix}{kind}") for prefix in _OF_KINDS.values()))
-        for kind in ANOMALY_KINDS
-        if f"{_OF_KINDS['recall of bars']}{kind}" in finite
-    ]
-    overall = [(name, value) for name, value in finite.items() if not name.startswith(tuple(_OF_KINDS.values()))]
+def _show_metrics(training: "Training") -> None:
+    overall = training.metrics.items()
     table("evaluation on days that the training never saw", ("metric", "value"), overall, right=("value",))
-    if by_kind:
-        table("by kind of anomaly", ("kind", *_OF_KINDS), by_kind, right=tuple(_OF_KINDS))
+    if training.by_label:
+        rows = [(row["label"], *(row.get(name) for name in _OF_LABELS)) for row in training.by_label]
+        columns = tuple(_OF_LABELS.values())
+        table("by kind of anomaly", ("kind", *columns), rows, right=columns)

@@ -1,5 +1,6 @@
 """One training run as a command sees it: what the evaluation measured and what the gate said."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -21,6 +22,7 @@ class Training:
         gate: the checks of the evaluation, those that failed first.
         version: number of the bundle.
         metrics: name → value on the held-out days.
+        by_label: a row of figures per kind of anomaly, and for ordinary bars.
         seconds: the run took.
         days: the first and the last day that it trained on; None if it did not come that far.
     """
@@ -30,6 +32,7 @@ class Training:
     gate: tuple[Check, ...]
     version: int | None
     metrics: dict[str, float]
+    by_label: tuple[Mapping[str, str | float | None], ...]
     seconds: float
     days: tuple[str, str] | None
 
@@ -63,6 +66,7 @@ def train_range(platform: Platform, first: date | None, last: date | None, *, se
         gate=tuple(gate),
         version=measured.get("version"),
         metrics={name: value for name, value in measured.items() if isinstance(value, float)},
+        by_label=tuple(record.data for record in getattr(measured.get("by_label"), "records", ())),
         seconds=outcome.seconds,
         days=(params["first"], params["last"]) if params else None,
     )

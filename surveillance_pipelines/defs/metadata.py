@@ -42,7 +42,7 @@ def column_schema(schema: "pl.Schema", meanings: Mapping[str, str] = MEANINGS) -
     return dg.TableSchema(columns=columns)
 
 
-def counts_table(rows: list[dict[str, str | int | float | bool]]) -> dg.TableMetadataValue:
+def counts_table(rows: Sequence[Mapping[str, str | int | float | bool | None]]) -> dg.TableMetadataValue:
     """Return a small table of counts for the UI."""
     return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
 

@@ -32,12 +32,22 @@ ROBUST_Z_COLUMNS: Final = ("return_z", "gap_z", "volume_z", "range_ratio", "retu
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure: which model, what, how much, over how many rows."""
+    """One figure: which model, what, how much, over how many rows; ``label`` if it is about one class only."""
 
     model: Model
     name: str
     value: float
     rows: int
+    label: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Name it apart from the other figures of its model."""
+        return self.name if self.label is None else f"{self.name}_{self.label}"
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.model}_{self.key}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +97,21 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Return the figures by ``<model>_<name>``."""
-        return {f"{measure.model}_{measure.name}": measure.value for measure in self.measures}
+        """Return the figures by ``<model>_<name>``, those of one class by ``<model>_<name>_<label>``."""
+        return {measure.full_name: measure.value for measure in self.measures}
+
+    @property
+    def overall(self) -> dict[str, float]:
+        """Return the figures that are not about one class."""
+        return {measure.full_name: measure.value for measure in self.measures if measure.label is None}
+
+    @property
+    def by_label(self) -> list[dict[str, str | float | None]]:
+        """Return a row per class: ``label``, then its figures by the measure's name, None where it has none."""
+        found = {(measure.label, measure.name): measure.value for measure in self.measures if measure.label}
+        known, names = {label for label, _ in found}, sorted({name for _, name in found})
+        labels = [label for label in LABELS if label in known]
+        return [{"label": label, **{name: found.get((label, name)) for name in names}} for label in labels]
 
 
 def evaluate(
@@ -123,7 +146,7 @@ def evaluate(
     judged = _judge(rows, features, known, scorer)
     rivals = _rivals(judged, features, training_set)
     measures = [*_anomaly_measures(judged), *_model_measures(judged), *rivals, *_direction_measures(judged)]
-    figures = {f"{measure.model}_{measure.name}": measure.value for measure in measures}
+    figures = {measure.full_name: measure.value for measure in measures}
     return Evaluation(
         split=split,
         measures=tuple(measure for measure in measures if math.isfinite(measure.value)),
@@ -185,7 +208,7 @@ def _anomaly_measures(judged: JudgedRows) -> list[Measure]:
         whole = float((events[name] * events["planted"]).sum()) / max(planted, 1)
         measures.append(Measure("anomaly", f"events_{name}", whole, planted))
         measures += [
-            Measure("anomaly", f"events_{name}_{row['label']}", row[name], row["planted"])
+            Measure("anomaly", f"events_{name}", row[name], row["planted"], row["label"])
             for row in events.iter_rows(named=True)
         ]
     return measures
@@ -202,9 +225,12 @@ def _model_measures(judged: JudgedRows) -> list[Measure]:
         "accuracy": accuracy(actual, called),
         "balanced_accuracy": balanced_accuracy(actual, called),
         "macro_f1": macro_f1(actual, called, len(LABELS)),
-        **{f"recall_{k}": float(v) for k, v in zip(LABELS, recalls(actual, called, len(LABELS)), strict=True)},
     }
-    return found + _named("classifier", figures, rows)
+    found_of, count_of = recalls(actual, called, len(LABELS)), np.bincount(actual, minlength=len(LABELS))
+    by_class = [
+        Measure("classifier", "recall", float(found_of[n]), int(count_of[n]), label) for n, label in enumerate(LABELS)
+    ]
+    return found + _named("classifier", figures, rows) + by_class
 
 
 def _rivals(judged: JudgedRows, features: Floats, training_set: TrainingSet) -> list[Measure]:

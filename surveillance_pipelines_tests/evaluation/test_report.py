@@ -14,6 +14,7 @@ from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.deadline import Deadline
 from surveillance_pipelines.models.scoring import Scorer
 from surveillance_pipelines.models.training import save_bundle, train_models
+from surveillance_pipelines.models.training_data import LABELS
 from surveillance_pipelines.models.training_set import build_training_set
 from surveillance_pipelines_tests.models.tiny_bundle import tiny_training_set
 
@@ -26,7 +27,7 @@ def test_evaluate_judges_only_labelled_test_bars(evaluation):
 
 
 def test_evaluate_measures_are_finite_and_named_once(evaluation):
-    names = [(measure.model, measure.name) for measure in evaluation.measures]
+    names = [(measure.model, measure.key) for measure in evaluation.measures]
     assert len(set(names)) == len(names)
     assert all(math.isfinite(measure.value) for measure in evaluation.measures)
     wanted = {
@@ -75,3 +76,12 @@ def test_evaluate_models_of_real_bars_pass_the_gate_on_later_days(shared_data, t
     assert judged.anomaly_gate.passed, judged.anomaly_gate.reasons
     assert judged.metrics["anomaly_events_found"] > 0.8
     assert np.isfinite(judged.judged.scores.anomaly_score).all()
+
+
+def test_figures_of_one_class_stand_in_a_table_of_their_own(evaluation):
+    rows = {row["label"]: row for row in evaluation.by_label}
+    assert set(rows) <= set(LABELS)
+    assert {tuple(row) for row in evaluation.by_label} == {("label", "events_found", "events_named", "recall")}
+    assert rows["normal"]["events_found"] is None
+    assert rows["volume_spike"]["recall"] == evaluation.metrics["classifier_recall_volume_spike"]
+    assert not any(name.endswith(LABELS) for name in evaluation.overall)

@@ -1,13 +1,13 @@
 """From a trained bundle to a champion: frozen and registered, judged, promoted."""
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
 
 from surveillance_pipelines.defs.automation import WEEKLY, tags
 from surveillance_pipelines.defs.code_versions import code_version
-from surveillance_pipelines.defs.metadata import picture
+from surveillance_pipelines.defs.metadata import counts_table, picture
 from surveillance_pipelines.defs.models.assets import COMMON, POOL
 from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results
@@ -86,7 +86,8 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     return dg.MaterializeResult(
         metadata={
             "version": registered.version,
-            **{name: value for name, value in verdict.metrics.items() if math.isfinite(value)},
+            **{name: round(value, 4) for name, value in verdict.overall.items()},
+            "by_label": counts_table([_rounded(row) for row in verdict.by_label]),
             **{name: picture(png, name) for name, png in figures.items()},
         },
         check_results=gate_results(verdict),
@@ -145,3 +146,7 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> d
             )
         ],
     )
+
+
+def _rounded(row: Mapping[str, str | float | None]) -> dict[str, str | int | float | bool | None]:
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}

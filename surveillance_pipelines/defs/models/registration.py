@@ -51,7 +51,7 @@ def record_verdict(folder: BuildFolder, platform: PlatformResource, verdict: "Ev
     measures = [measure for measure in verdict.measures if math.isfinite(measure.value)]
     metrics = [
         QualityMetric(
-            name=measure.name, value=measure.value, model=measure.model, split=verdict.split, dataset_size=measure.rows
+            name=measure.key, value=measure.value, model=measure.model, split=verdict.split, dataset_size=measure.rows
         )
         for measure in measures
     ]
