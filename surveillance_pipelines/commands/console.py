@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 _PLAIN_WIDTH: Final = 140
 """Columns where no terminal says how many: wide enough that a log keeps a table's rows on one line."""
@@ -50,7 +51,7 @@ def heading(text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; cells that are not text are shown by ``cell``."""
+    """Print a table; cells are shown by ``cell``, those of ``mark`` as they are."""
     if title:
         # Above the table and not in it: a narrow table would break its title into pieces.
         console().print(f"[bold]{escape(title)}[/bold]")
@@ -58,20 +59,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(
-            *(value if isinstance(value, str) and _is_markup(value) else escape(cell(value)) for value in row)
-        )
+        shown.add_row(*(value if isinstance(value, Text) else Text(cell(value)) for value in row))
     console().print(shown)
 
 
-def mark(word: str) -> str:
-    """Return a verdict as coloured markup for a table cell: ok, warn, fail, yes, no and the like."""
+def mark(word: str) -> Text:
+    """Return a verdict in its colour for a table cell: ok, warn, fail, yes, no and the like."""
     colour = {"ok": "green", "yes": "green", "warn": "yellow", "missed": "yellow", "fail": "red", "no": "red"}.get(word)
-    return f"[{colour}]{word}[/{colour}]" if colour else escape(word)
+    return Text(word, style=colour or "")
 
 
 def cell(value: Any) -> str:
-    """Return a value as a person reads it: ``–`` for nothing, thousands apart, four digits of a fraction."""
+    """Return a value as a person reads it: ``–`` for nothing, thousands apart, four digits of a fraction.
+
+    What a terminal would obey, such as colours and moves of the cursor, is replaced: a refused input may hold anything.
+    """
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -82,11 +84,9 @@ def cell(value: Any) -> str:
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    return str(value)
-
-
-def _is_markup(value: str) -> bool:
-    return value.startswith("[") and value.endswith("]") and "[/" in value
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in str(value)
+    )
 
 
 class Bar(Protocol):

@@ -1,0 +1,24 @@
+"""What is printed of inputs that may hold anything."""
+
+import pytest
+
+from surveillance_pipelines.commands.console import mark, table
+
+
+@pytest.mark.parametrize("body", ['[{"a": "[/b]"}]', "[red]no colour[/red]", "[/]", "plain"])
+def test_table_shows_brackets_of_a_cell_as_they_are(capsys, body) -> None:
+    table("", ("body",), [(body,)])
+    assert body in capsys.readouterr().out
+
+
+def test_table_replaces_what_a_terminal_would_obey(capsys) -> None:
+    table("", ("body",), [("\x1b[2Jgone\x07",)])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert "[2Jgone" in printed
+
+
+def test_table_shows_a_verdict_without_markup(capsys) -> None:
+    table("", ("part", ""), [("queue", mark("ok"))])
+    assert "[green]" not in capsys.readouterr().out
