@@ -58,8 +58,9 @@ format: install  ## Format and apply the safe fixes
 	$(BIN)/ruff check --fix .
 
 .PHONY: proof
-proof: install  ## Run the slow tests
+proof: install  ## Run the slow tests, then the benches beside their anchors, and write docs/proof.md
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(BIN)/python -m surveillance_pipelines_tests.proof
 
 .PHONY: clean
 clean:  ## Remove what builds and tests leave; .surveillance/ stays (see `surveillance reset`)
