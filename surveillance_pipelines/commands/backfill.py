@@ -33,5 +33,7 @@ def backfill(
     outcome = run_job(platform, job.value, tags=tags).require_success(job.value)
     rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
     table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
+    if outcome.materialized.get("bars_1m", {}).get("dagster/row_count") == 0:
+        say("no bars of these days have landed: `surveillance ingest` brings them in", style="yellow")
     failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
     say(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")

@@ -1,5 +1,6 @@
 """What a Dagster run has said so far: steps, materializations, checks and errors, read from its event log."""
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _PAGE = 500
+_OWN_WORDS = re.compile(r"\A[\w.]*\b(?:Failure|ValueError|RuntimeError): (?=expected )")
+"""The class in front of an error of ours, which says what it expected by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +92,4 @@ def plain(metadata: Any) -> dict[str, Any]:
 def _root_cause(error: Any) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
-    return "unknown error" if error is None else error.message.strip()
+    return "unknown error" if error is None else _OWN_WORDS.sub("", error.message.strip())

@@ -119,5 +119,11 @@ def _bars_of_lake(platform: "Platform", first: datetime | None) -> "pl.DataFrame
         raise CommandError(
             f"expected bars in the lake table {_OWN_BARS}, found none", remedy=remedy, code=ExitCode.USAGE
         )
+    if first is not None and first.date() > days[-1]:
+        raise CommandError(
+            f"expected bars from {first:%Y-%m-%d} on, the last in the lake are of {days[-1]}",
+            remedy="choose an earlier --first, or bring newer bars in (`surveillance ingest`, `surveillance backfill`)",
+            code=ExitCode.USAGE,
+        )
     begin = (days[-1] if first is None else first.date()) - _HISTORY
     return platform.lake.read(_OWN_BARS, days=(begin, days[-1]), schema=BAR_SCHEMA)

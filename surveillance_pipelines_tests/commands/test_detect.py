@@ -78,3 +78,11 @@ def test_detect_into_a_folder_that_is_not_there_is_said_before_the_work(bare, sp
     assert answer.exit_code == ExitCode.USAGE
     assert option in answer.output
     assert "scored by" not in answer.output
+
+
+def test_detect_from_a_day_after_the_last_bar_says_which_is_the_last(surveillance, platform) -> None:
+    bars = market_bars()
+    platform.lake.write_days("bars_1m", bars, days=bars["date"].unique().to_list())
+    answer = surveillance("detect", "--first", "2030-01-01", "--warmup")
+    assert answer.exit_code == ExitCode.USAGE
+    assert str(bars["date"].max()) in answer.output

@@ -35,6 +35,7 @@ def landed(surveillance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_backfill_is_one_run_that_the_ui_finds_under_its_job(landed, platform) -> None:
     answer = landed("backfill", DAYS[0], DAYS[0])
     assert answer.exit_code == 0, answer.output
+    assert "no bars" not in answer.output
     first_day = market_bars().filter(pl.col("date") == FIRST)
     assert platform.lake.read("features_core_v1").height == first_day.height
     with open_instance(platform) as instance:
@@ -42,6 +43,18 @@ def test_backfill_is_one_run_that_the_ui_finds_under_its_job(landed, platform) -
     assert [(run.job_name, run.is_success) for run in runs] == [("market_data_job", True)]
     assert runs[0].remote_job_origin is not None
     assert runs[0].remote_job_origin.location_name == "surveillance_pipelines"
+
+
+def test_backfill_of_days_without_bars_says_how_to_get_them(landed) -> None:
+    answer = landed("backfill", "2024-06-03", "2024-06-03")
+    assert answer.exit_code == 0, answer.output
+    assert "`surveillance ingest`" in answer.output
+
+
+def test_train_without_bars_says_what_was_expected_in_one_line(surveillance) -> None:
+    answer = surveillance("train")
+    assert answer.exit_code == ExitCode.FAILED
+    assert "training_set: expected bars_1m to hold days to train on" in answer.output
 
 
 def test_backfill_the_wrong_way_round_is_a_usage_error(surveillance) -> None:
