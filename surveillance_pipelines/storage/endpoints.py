@@ -1,5 +1,6 @@
 """Where everything is: what the user configured, else embedded; one value that child processes inherit."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,9 @@ def _output_beside(settings: Settings) -> str:
 def _credentials(settings: Settings, *, embedded: bool) -> AwsCredentials:
     key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if key is not None and secret is not None:
+        if os.environ.get("AWS_SESSION_TOKEN") and os.environ.get("AWS_ACCESS_KEY_ID") == key.get_secret_value():
+            # Temporary credentials: named one by one they would lose their token, boto3's own chain takes all three.
+            return AwsCredentials(None, None)
         return AwsCredentials(key.get_secret_value(), secret.get_secret_value())
     # The local server wants some credentials and checks none; for AWS, none means boto3's own chain (role, profile).
     return AwsCredentials("local", "local") if embedded else AwsCredentials(None, None)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -133,3 +134,20 @@ def test_postgres_variables_are_libpqs(url: str, expected: tuple[str, ...]) -> N
 def test_postgres_variables_keep_how_to_connect() -> None:
     found = postgres_variables("postgresql://me@db/name?sslmode=verify-full&sslrootcert=/ca.pem")
     assert (found["PGSSLMODE"], found["PGSSLROOTCERT"]) == ("verify-full", "/ca.pem")
+
+
+def test_temporary_credentials_of_the_environment_keep_their_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, f"temporary {name}")
+    aws = endpoints._credentials(Settings(), embedded=False)
+    client = boto3.client(
+        "sqs",
+        region_name="us-east-1",
+        aws_access_key_id=aws.access_key_id,
+        aws_secret_access_key=aws.secret_access_key,
+    )
+    found = client._request_signer._credentials
+    assert (found.access_key, found.token) == ("temporary AWS_ACCESS_KEY_ID", "temporary AWS_SESSION_TOKEN")
+
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    assert endpoints._credentials(Settings(), embedded=False).access_key_id == "temporary AWS_ACCESS_KEY_ID"
