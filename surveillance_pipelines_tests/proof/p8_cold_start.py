@@ -1,0 +1,145 @@
+"""P8: a fresh process until its first scored message, beside one that loads the same models with MLflow's pyfunc."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.contracts.market import Tick
+from surveillance_pipelines.features.state import SymbolState
+from surveillance_pipelines.models import scoring
+from surveillance_pipelines_tests.proof.harness import REPOSITORY, Comparison, Goal, Parity, prove
+from surveillance_pipelines_tests.proof.indicators import market
+from surveillance_pipelines_tests.proof.models import ProofModels, anomaly_scores, native_network, proof_models
+from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, received
+
+HISTORY: Final = 600
+TOLERANCE: Final = 1e-5
+
+_WORK: Final = "Start of a Python process to its first score, files in the page cache"
+_OURS: Final = (
+    "bundle with every hash checked, models, compiled kernel from numba's cache, warm-up of both, one symbol's "
+    "snapshot, one queue message decoded and scored by the engine"
+)
+
+
+def main() -> None:
+    models = proof_models()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _write_inputs(models, folder)
+        first = _run("engine", folder)[1]
+        _write_models(models, folder, np.array([first["features"]]))
+        flavours = {
+            "native": (
+                "mlflow.pyfunc.load_model of a torch and two XGBoost models, one row each",
+                ("torch", "xgboost"),
+            ),
+            "onnx": ("mlflow.pyfunc.load_model of the bundle's three ONNX models, one row each", ("onnxruntime",)),
+        }
+        for flavour, (anchor, libraries) in flavours.items():
+            _against(models, folder, flavour, Comparison(
+                name=f"p8_mlflow_{flavour}",
+                work=_WORK,
+                ours=_OURS,
+                anchor=anchor,
+                distributions=("mlflow", *libraries),
+                unit="s",
+                goal=Goal(ratio=5.0, limits={"longest_start_s": 2.0}),
+                notes=("the anchor gets ready inputs: it computes no features, no score and no explanation",),
+            ))  # fmt: skip
+
+
+def _against(models: ProofModels, folder: Path, flavour: str, comparison: Comparison) -> None:
+    starts: list[float] = []
+
+    def ours() -> float:
+        starts.append(_run("engine", folder)[0])
+        return starts[-1]
+
+    prove(
+        comparison,
+        parity=lambda: _parity(models, folder, flavour),
+        ours=ours,
+        anchor=lambda: _run(flavour, folder)[0],
+        figures=lambda: {"longest_start_s": max(starts[1:])},
+    )
+
+
+def _parity(models: ProofModels, folder: Path, flavour: str) -> Parity:
+    ours, theirs = _run("engine", folder)[1], _run(flavour, folder)[1]
+    outputs = {name: np.array(value) for name, value in theirs.items()}
+    features = np.array([ours["features"]])
+    score = anomaly_scores(models.bundle, features, lambda _: outputs["autoencoder"], lambda _: outputs["classifier"])
+    difference = abs(float(score[0]) - ours["score"])
+    return Parity(
+        passed=difference <= TOLERANCE,
+        statement=f"the message's score {ours['score']:.6f} from the anchor's outputs within {difference:.1e}",
+    )
+
+
+def _run(kind: str, folder: Path) -> tuple[float, dict[str, Any]]:
+    """Start a process, wait for its first line, and return the seconds until then and the line."""
+    command = [sys.executable, "-m", "surveillance_pipelines_tests.proof.cold_start", kind, str(folder)]
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONWARNINGS": "ignore"}
+    begin = time.perf_counter()
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - begin
+    if process.returncode != 0:
+        raise RuntimeError(f"expected {kind} to score, it ended with {process.returncode}: run {command[1:4]} by hand")
+    return seconds, json.loads(line)
+
+
+def _write_inputs(models: ProofModels, folder: Path) -> None:
+    """Write what the engine starts from: bundle, snapshot of one symbol, message."""
+    shutil.copytree(models.bundle.path, folder / "bundle")
+    (rows,) = market(1, HISTORY)
+    state = SymbolState()
+    for i in range(HISTORY):
+        state.advance(OPEN - (HISTORY - i) * MINUTE, rows[i])
+    (folder / "state.bin").write_bytes(state.snapshot())
+    tick = Tick("SPY", round(float(rows[-1, 3]), 2), 300.0, OPEN + 5 * MICROSECONDS)
+    (folder / "message.json").write_text(json.dumps(asdict(received(tick, 0))))
+
+
+def _write_models(models: ProofModels, folder: Path, features: Any) -> None:
+    """Write each model in both flavours of MLflow, and a row of inputs for each."""
+    import onnx
+    import xgboost
+    from mlflow.onnx import save_model as save_onnx
+    from mlflow.pytorch import save_model as save_torch
+    from mlflow.xgboost import save_model as save_xgboost
+
+    network, reconstructed = native_network(models)
+    save_torch(network, str(folder / "native" / "autoencoder"), pip_requirements=[], serialization_format="pickle")
+    for name, path in (("classifier", models.classifier), ("direction", models.direction)):
+        booster = xgboost.Booster({"nthread": 1}, model_file=path)
+        save_xgboost(booster, str(folder / "native" / name), pip_requirements=[])
+    for name, content in models.bundle.models.items():
+        place = folder / "onnx" / name.removeprefix("market_").removesuffix(".onnx")
+        save_onnx(onnx.load_from_string(content), str(place), pip_requirements=[])
+    inputs = features[:, list(models.bundle.view.model_indices)]
+    scaled = scoring.scale(inputs, models.bundle.scaling)
+    squares = (scaled.astype(np.float64) - reconstructed(scaled)) ** 2
+    missing = np.isnan(inputs)
+    error = np.where(missing, 0.0, squares).sum(axis=1) / (~missing).sum(axis=1)
+    np.save(folder / "autoencoder.npy", scaled)
+    np.save(folder / "classifier.npy", scoring.classifier_inputs(inputs, error))
+    np.save(folder / "direction.npy", scoring.as_float32(inputs))
+
+
+if __name__ == "__main__":
+    main()
