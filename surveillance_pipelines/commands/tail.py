@@ -1,6 +1,7 @@
 """``surveillance tail``: watch what the platform says on the output queue."""
 
 import json
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
@@ -15,7 +16,9 @@ from surveillance_pipelines.commands.console import cell, console, error_console
 from surveillance_pipelines.commands.context import Platform, open_platform
 
 _SHOWN_ROWS: Final = 25
-_PEEK_SECONDS: Final = 30
+_HIDDEN_SECONDS: Final = 30
+_PEEK_SECONDS: Final = 25.0
+"""Ends before the first message shows up again: SQS counts receives, and sets a message aside after a few."""
 _WAIT_SECONDS: Final = 2
 _COLUMNS: Final = ("bar", "symbol", "type", "kind", "status", "score", "confidence", "price", "by")
 
@@ -24,18 +27,23 @@ def tail(
     count: Annotated[int | None, typer.Option(min=1, help="Stop after this many messages.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as on the queue.")] = False,
-    peek: Annotated[bool, typer.Option("--peek", help="Leave the messages on the queue for their consumer.")] = False,
+    peek: Annotated[
+        bool, typer.Option("--peek", help="Look for up to 25 seconds, and leave the messages for their consumer.")
+    ] = False,
 ) -> None:
     """Watch the output queue.
 
-    Consumers of one SQS queue compete: what `tail` takes, no other consumer sees. `--peek` gives the messages back when
-    it ends; until then they are hidden from others for up to 30 seconds.
+    Consumers of one SQS queue compete: what `tail` takes, no other consumer sees. `--peek` looks for up to 25
+    seconds and gives the messages back; until then they are hidden from others. A look counts as a receive: after as
+    many as the queue's redrive policy allows (five, where `surveillance prepare` made it) SQS sets a message aside.
     """
     platform = open_platform()
     if not peek:
         error_console().print(
             "taking messages off the queue: no other consumer sees them (--peek leaves them)", style="dim"
         )
+    if peek:
+        timeout = _PEEK_SECONDS if timeout is None else min(timeout, _PEEK_SECONDS)
     messages = _messages(platform, count=count, timeout=timeout, peek=peek)
     if as_json:
         for message in messages:
@@ -58,7 +66,9 @@ def _messages(platform: Platform, *, count: int | None, timeout: float | None, p
             if left <= 0:
                 return
             wanted = 10 if count is None else min(10, count - taken)
-            batch = queue.receive(wanted, wait_seconds=int(min(_WAIT_SECONDS, left)), visibility_seconds=_PEEK_SECONDS)
+            batch = queue.receive(
+                wanted, wait_seconds=math.ceil(min(_WAIT_SECONDS, left)), visibility_seconds=_HIDDEN_SECONDS
+            )
             for received in batch:
                 yield json.loads(received.body)
             taken += len(batch)

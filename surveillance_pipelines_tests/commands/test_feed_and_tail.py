@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock, to_datetime, to_us
+from surveillance_pipelines.commands import tail
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.commands.feeding import send_ticks
 from surveillance_pipelines.contracts.market import Tick
@@ -105,3 +106,14 @@ def test_tail_peek_leaves_messages_for_their_consumer(surveillance, platform) ->
     answer = surveillance("tail", "--peek", "--count", "3")
     assert answer.stdout.count("price_gap") == 3
     assert len(drain(platform.queue(platform.endpoints.output_queue_url))) == 3
+
+
+def test_tail_peek_ends_before_a_message_comes_again(surveillance, platform, monkeypatch) -> None:
+    monkeypatch.setattr(tail, "_PEEK_SECONDS", 2.5)
+    monkeypatch.setattr(tail, "_HIDDEN_SECONDS", 5)
+    put_alerts(platform, 1)
+    answer = surveillance("tail", "--peek", "--timeout", "8")
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.count("price_gap") == 1
+    (left,) = drain(platform.queue(platform.endpoints.output_queue_url))
+    assert left.receive_count == 2
