@@ -44,6 +44,9 @@ def fresh_home() -> Platform:
         "SQS_QUEUE_URL": settings.sqs_queue_url,
         "LAKE_URL": settings.lake_url,
         "OUTPUT_QUEUE_URL": settings.output_queue_url,
+        "MODEL_STORAGE_PATH": settings.model_storage_path,
+        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,  # its champion would be the demo's
+        "DAGSTER_DATABASE_URL": settings.dagster_database_url,
     }
     if named := [name for name, value in own.items() if value]:
         raise CommandError(

@@ -153,7 +153,7 @@ def _check_queue(platform: Platform, url: str) -> list[Finding]:
 
 
 def check_lake(platform: Platform) -> list[Finding]:
-    """Write a small table to the lake and read it back."""
+    """Ask whether a bucket answers, or whether a folder can be written."""
 
     def look() -> list[Finding]:
         url = platform.endpoints.lake_url

@@ -46,7 +46,7 @@ def is_untouched(settings: Settings) -> bool:
 
 def without_password(url: str) -> str:
     """Return a database URL in a form that may be printed."""
-    return re.sub(r"://([^:/@]+):[^@/]*@", r"://\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", url))
 
 
 def folder_size(path: Path) -> int:

@@ -22,6 +22,15 @@ def test_demo_beside_a_configured_store_refuses(surveillance) -> None:
     assert "DATABASE_URL" in answer.output
 
 
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "MODEL_STORAGE_PATH", "DAGSTER_DATABASE_URL"])
+def test_demo_beside_a_registry_or_models_of_the_user_refuses(bare, monkeypatch, tmp_path, name) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    answer = bare("demo")
+    assert answer.exit_code == ExitCode.USAGE
+    assert name in answer.output
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.mark.usefixtures("own_folder")
 def test_demo_in_a_home_of_something_else_refuses(bare, tmp_path) -> None:
     (tmp_path / "home").mkdir()

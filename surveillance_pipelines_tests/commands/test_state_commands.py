@@ -121,6 +121,8 @@ def test_instruments_add_of_no_symbol_is_a_usage_error(surveillance) -> None:
         ("postgresql://a:b@host:1/x", "postgresql://a:***@host:1/x"),
         ("postgresql+psycopg2://a:p%40b@host/x", "postgresql+psycopg2://a:***@host/x"),
         ("postgresql:///x?host=/tmp", "postgresql:///x?host=/tmp"),
+        ("postgresql://:b@host/x", "postgresql://:***@host/x"),
+        ("postgresql:///x?host=h&password=b&port=1", "postgresql:///x?host=h&password=***&port=1"),
     ],
 )
 def test_without_password_hides_only_the_password(url: str, shown: str) -> None:
