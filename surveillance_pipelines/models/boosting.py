@@ -63,12 +63,14 @@ class TrainedBooster:
 
     Attributes:
         booster: the native model, kept for the parity check.
+        classes: how many it tells apart.
         rounds: number of rounds kept.
         validation_loss: log loss per round that was run.
         importance: total gain per input column, float64[d], sums to 1.
     """
 
     booster: xgboost.Booster
+    classes: int
     rounds: int
     validation_loss: tuple[float, ...]
     importance: npt.NDArray[np.float64]
@@ -109,6 +111,7 @@ def train_booster(
     best = booster[:rounds]
     return TrainedBooster(
         booster=best,
+        classes=classes,
         rounds=rounds,
         validation_loss=tuple(results["validation"]["mlogloss"]),
         importance=_importance(best, training.inputs.shape[1]),
@@ -117,6 +120,8 @@ def train_booster(
 
 def predict(trained: TrainedBooster, inputs: Inputs) -> npt.NDArray[np.float64]:
     """Return the native model's probabilities, float64[n, classes]."""
+    if len(inputs) == 0:
+        return np.empty((0, trained.classes))  # XGBoost warns, and answers in one dimension
     return trained.booster.predict(xgboost.DMatrix(inputs, nthread=THREADS)).astype(np.float64)
 
 

@@ -1,6 +1,8 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
@@ -94,6 +96,15 @@ def test_train_booster_without_rows_of_a_class_is_refused():
             rows, rows, classes=3, config=BoostingConfig(), seed=1, deadline=Deadline.after(9.0),
             progress=no_progress, stage="demo",
         )  # fmt: skip
+
+
+def test_train_models_without_a_known_move_on_the_test_days_refuse_the_direction_model_only():
+    rows = tiny_training_set()
+    unknown = pl.when(pl.col("split") != "test").then("forward_return")
+    thin = replace(rows, frame=rows.frame.with_columns(forward_return=unknown))
+    trained = train_models(thin, seed=7, deadline=Deadline.after(120.0), config=TINY_CONFIG)
+    assert not trained.direction_gate.passed
+    assert "test_days fails: 0" in trained.direction_gate.reasons[0]
 
 
 def test_balanced_weights_give_every_class_the_same_total():
