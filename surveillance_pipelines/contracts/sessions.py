@@ -99,7 +99,7 @@ class SessionTable:
 
     def position(self, instant: int) -> tuple[int, float, float]:
         """Return ``(session_id, minute_of_session, session_minutes)`` of an instant in microseconds."""
-        session_id, opens, closes = self._rows[bisect_right(self._border_list, instant)]
+        session_id, opens, closes = self._rows[self.row_of(instant)]
         return session_id, (instant - opens) / _MINUTE_US, (closes - opens) / _MINUTE_US
 
     def positions(
@@ -109,6 +109,10 @@ class SessionTable:
         row = self.rows_of(instants)
         opens = self.opens_at[row]
         return self.session_ids[row], (instants - opens) / _MINUTE_US, (self.closes_at[row] - opens) / _MINUTE_US
+
+    def row_of(self, instant: int) -> int:
+        """Return the row of the session that an instant belongs to."""
+        return bisect_right(self._border_list, instant)
 
     def rows_of(self, instants: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Return the row of the session that each instant belongs to."""

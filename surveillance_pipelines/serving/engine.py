@@ -22,7 +22,7 @@ from surveillance_pipelines.features.state import SymbolState
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scores
-from surveillance_pipelines.serving.bar_builder import MINUTE_US, Print
+from surveillance_pipelines.serving.bar_builder import MINUTE_US, Print, bar_start_of
 from surveillance_pipelines.serving.effects import (
     ClockRow,
     DeadLetter,
@@ -103,22 +103,29 @@ class Engine:
         self._scorer.warm_up()
 
     def symbols_to_seed(self, batch: Sequence[Received]) -> dict[str, int]:
-        """Return the symbols of a batch that need history, each with the event time of its first tick.
+        """Return the symbols of a batch that need history, each with the event time up to which.
 
-        Those are the symbols without a lane, and those whose lane has missed a session.
+        Those are the symbols without a lane, up to their first tick, and those whose lane misses a session somewhere in
+        the batch, up to the last tick that follows one. A symbol may be both: seed the one, then ask again.
         """
-        first: dict[str, int] = {}
+        wanted: dict[str, int] = {}
+        newest: dict[str, int | None] = {}
         for message in batch:
             tick = self._read(message)
-            if isinstance(tick, Tick):
-                lane = self._lanes.get(tick.symbol)
-                if lane is None or not lane.is_late(tick.event_time):
-                    first.setdefault(tick.symbol, tick.event_time)
-        lanes = self._lanes
-        return {name: at for name, at in first.items() if name not in lanes or lanes[name].has_missed_session(at)}
+            if not isinstance(tick, Tick):
+                continue
+            lane = self._lanes.get(tick.symbol)
+            if lane is None:
+                wanted.setdefault(tick.symbol, tick.event_time)
+                continue
+            before = newest.setdefault(tick.symbol, lane.newest)
+            if lane.is_session_missed(before, tick.event_time):
+                wanted[tick.symbol] = tick.event_time
+            newest[tick.symbol] = max(before or 0, bar_start_of(tick.event_time))
+        return wanted
 
     def seed(self, symbol: str, seed: Seed) -> None:
-        """Give a symbol its lane before its first message is processed, or bring its lane up to date."""
+        """Give a symbol its lane before its first message is processed, or what its lane is about to miss."""
         if symbol in self._lanes:
             self._lanes[symbol].catch_up(seed)
             return

@@ -112,11 +112,13 @@ class Shell:
         return batch
 
     def load(self, batch: Sequence[Received]) -> Known:
-        """Look up which ids are done, and seed the symbols that the engine does not hold."""
+        """Look up which ids are done, and seed the symbols that the engine does not hold, or that miss a session."""
         with self._timed("load"):
             known = self._store.known(batch)
-            wanted = self._engine.symbols_to_seed(batch)
-            if wanted:
+            for _ in range(2):  # a symbol that is new may miss a session later in the batch
+                wanted = self._engine.symbols_to_seed(batch)
+                if not wanted:
+                    break
                 for symbol, seed in self._store.history(wanted).items():
                     self._engine.seed(symbol, seed)
             return known

@@ -28,6 +28,7 @@ class ServingState:
         volume_total: the last running total, where the feed sends those.
         anchor: the symbol's newest scored message.
         closed: how many bars this symbol has closed since its features were last seeded from history.
+        returns_before: ``(bar start, log return)`` of the bars it closed before that, which peers may still ask for.
     """
 
     open_bar: OpenBar | None = None
@@ -36,6 +37,7 @@ class ServingState:
     volume_total: VolumeTotal | None = None
     anchor: Anchor | None = None
     closed: int = 0
+    returns_before: tuple[tuple[int, float], ...] = ()
 
 
 def dump_serving_state(state: ServingState) -> bytes:
@@ -49,6 +51,7 @@ def dump_serving_state(state: ServingState) -> bytes:
         "volume_total": None if total is None else asdict(total),
         "anchor": state.anchor,
         "closed": state.closed,
+        "returns_before": state.returns_before,
     }
     return canonical_json(record).encode()
 
@@ -70,4 +73,5 @@ def load_serving_state(data: bytes) -> ServingState:
         volume_total=None if total is None else VolumeTotal(**total),
         anchor=None if anchor is None else Anchor(*anchor),
         closed=record["closed"],
+        returns_before=tuple((start, step) for start, step in record.get("returns_before", ())),
     )

@@ -4,6 +4,7 @@ A lane changes only through ``size_of``, ``add``, ``close`` and ``revise``: func
 of the peers' returns that the caller passes in.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +65,8 @@ class SymbolLane:
         self.anchor: Anchor | None = None
         self.open_bar: OpenBar | None = None
         self._snapshot: StateRow | None = None  # taken, not yet handed over
-        self._missed: tuple[Bar, ...] = ()  # to be taken in when the bar in progress has closed
+        self._missed: tuple[Bar, ...] = ()  # to be taken in before the tick that comes after them
+        self._returns_before: list[tuple[int, float]] = []  # of bars closed here before features were last seeded
         self._sessions = sessions.for_symbol(symbol)
         self._features = features
         self._recent: OrderedDict[int, Bar] = OrderedDict()
@@ -111,26 +113,27 @@ class SymbolLane:
         """Say whether a tick of this event time ends the bar in progress."""
         return self.open_bar is not None and bar_start_of(event_time) > self.open_bar.bar_start
 
-    def has_missed_session(self, event_time: int) -> bool:
-        """Say whether a whole session lies between this lane's newest bar and a tick."""
-        newest = self.last_closed if self.open_bar is None else self.open_bar.bar_start
-        if newest is None:
-            return False
-        before, now = self._sessions.rows_of(np.array([newest, event_time]))
-        return bool(now - before > 1)
+    @property
+    def newest(self) -> int | None:
+        """Start of the bar in progress, or of the last closed one where there is none."""
+        return self.last_closed if self.open_bar is None else self.open_bar.bar_start
+
+    def is_session_missed(self, newest: int | None, event_time: int) -> bool:
+        """Say whether a whole session lies between a bar, this lane's newest then, and a tick."""
+        return newest is not None and self._sessions.row_of(event_time) - self._sessions.row_of(newest) > 1
 
     def catch_up(self, seed: Seed) -> None:
-        """Take in what other sources know of the time that this lane has missed, once its bar in progress has closed.
+        """Keep what other sources know of the time that this lane is about to miss, until its tick comes.
 
         The bars that it served itself stay as they were served.
         """
         self._missed = seed.bars
-        if self.open_bar is None:
-            self._take_in_missed()
 
     def add(self, print_: Print) -> None:
-        """Take a tick into the bar in progress, or start one."""
+        """Take a tick into the bar in progress, or start one; after a missed session, with what is known of that."""
         if self.open_bar is None:
+            if self._missed and self.is_session_missed(self.last_closed, print_.tick.event_time):
+                self._take_in_missed(before=bar_start_of(print_.tick.event_time))
             self.open_bar = OpenBar.start(print_)
         else:
             self.open_bar.add(print_)
@@ -160,8 +163,8 @@ class SymbolLane:
         self._closed += 1
         if self._closed % SNAPSHOT_BARS == 0:
             self._take_snapshot()
-        if self._missed:
-            self._take_in_missed()
+        if self._closed >= MARKET_MINUTES:
+            self._returns_before.clear()
         candidate = self._candidate(bar, features, cause=cause or bar.source_message_id, t_received=t_received)
         return bar, candidate
 
@@ -176,7 +179,8 @@ class SymbolLane:
 
     def served_returns(self) -> list[tuple[int, float]]:
         """Return ``(bar start, log return)`` of the newest bars closed here; seeded history is not among them."""
-        return self._features.recent_returns(min(self._closed, MARKET_MINUTES))
+        since = self._features.recent_returns(min(self._closed, MARKET_MINUTES))
+        return [*self._returns_before, *since][-MARKET_MINUTES:]
 
     def take_state_rows(self) -> list[StateRow]:
         """Return the snapshots to store now: the serving state, and that of the features if one was taken."""
@@ -191,6 +195,7 @@ class SymbolLane:
             volume_total=self._volume_total,
             anchor=self.anchor,
             closed=self._closed,
+            returns_before=tuple(self._returns_before),
         )
         return self._state_row(SERVING_STATE, dump_serving_state(state))
 
@@ -201,13 +206,14 @@ class SymbolLane:
         self.anchor = state.anchor
         self._volume_total = state.volume_total
         self._closed = state.closed
+        self._returns_before = list(state.returns_before)
 
-    def _take_in_missed(self) -> None:
+    def _take_in_missed(self, *, before: int) -> None:
         starts, inputs = self._features.history()
-        bars = {bar.bar_start: self._inputs(bar) for bar in self._missed}
+        bars = {bar.bar_start: self._inputs(bar) for bar in self._missed if bar.bar_start < before}
         bars |= dict(zip(starts.tolist(), inputs, strict=True))
-        self._missed = ()
         if len(bars) > len(starts):
+            self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
             self._seed_features(bars)
             self._closed = 0
             self._take_snapshot()
