@@ -1,10 +1,8 @@
 """A bundle's way into the registry, the database and its frozen folder, and its verdict after it."""
 
 import math
-import shutil
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surveillance_pipelines.defs.models.build_folder import BuildFolder, Registration
@@ -18,13 +16,15 @@ def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dags
     """Keep the bundle of a build with its MLflow run as a model version, freeze it as ``v{n}``, and record both."""
     from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.models.training_data import TrainingSet
-    from surveillance_pipelines.storage.model_store import ModelVersion, next_version, record_version
+    from surveillance_pipelines.storage.model_store import ModelVersion, freeze, next_version, record_version
 
     bundle = load_bundle(folder.require(folder.bundle))
     seconds = folder.facts("training")["seconds"]
     mlflow_run_id, mlflow_version = _register(folder, platform, bundle.bundle_hash, dagster_run_id)
-    version = next_version(platform.settings.models_path)
-    frozen = Path(shutil.copytree(folder.bundle, platform.settings.models_path / f"v{version}"))
+    models_path = platform.settings.models_path
+    with platform.connect() as connection:
+        version = next_version(connection, models_path)
+    frozen = freeze(folder.bundle, models_path, version)
     model = ModelVersion(
         version=version,
         bundle_hash=bundle.bundle_hash,
