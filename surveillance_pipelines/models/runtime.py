@@ -1,5 +1,6 @@
 """What the numbers of a score depend on besides its inputs: the inference settings and the machine they run on."""
 
+import os
 import platform
 from functools import cache
 from importlib.metadata import version
@@ -50,6 +51,8 @@ def inference_session(model: bytes) -> "onnxruntime.InferenceSession":
     Args:
         model: the file's bytes; a model that keeps weights in other files does not load this way.
     """
+    # The library reads this when it is loaded; without it, it queues usage events for its vendor in the home folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -155,3 +156,15 @@ heavy = {{"torch", "mlflow", "pandas", "sklearn", "xgboost", "matplotlib", "dags
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_scoring_leaves_nothing_in_the_home_folder(bundle_path, tmp_path):
+    code = f"""
+from pathlib import Path
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.scoring import Scorer
+Scorer(load_bundle(Path({str(bundle_path)!r}))).warm_up()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**environment, "HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
