@@ -1,0 +1,175 @@
+"""Bugs planted between the shell and its ports, one at a time; nothing but a test can reach them.
+
+Each is a mistake that a live lane of this shape has been known to make, and each leaves the rest as it is.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from surveillance_pipelines.contracts.queue import Received, SendEntry
+from surveillance_pipelines.market.queue import QueueError
+from surveillance_pipelines.serving.effects import Effects, Known
+from surveillance_pipelines.serving.outbox import OutboxRow, ordered_calls, send_entries
+from surveillance_pipelines.serving.ports import OutputQueue, Store
+from surveillance_pipelines.serving.snapshots import SERVING_STATE
+from surveillance_pipelines_tests.simulation.world import Ports, World
+
+Wrap = Callable[[World, Ports], Ports]
+
+
+@dataclass
+class _Store:
+    """A store that passes everything on; a bug overrides what it breaks. ``batch`` is what was received last."""
+
+    ports: Ports
+    batch: Sequence[Received] = field(default=(), init=False)
+
+    def known(self, batch: Sequence[Received]) -> Known:
+        self.batch = batch
+        return self.ports.store.known(batch)
+
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        self.ports.store.commit(effects, messages, committed_at=committed_at)
+
+    def acknowledge(self) -> None:
+        """Delete the batch in hand from the input queue."""
+        receipts, self.batch = [message.receipt_handle for message in self.batch], ()
+        if receipts:
+            self.ports.inputs.delete(receipts)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ports.store, name)
+
+
+class _PublishBeforeCommit(_Store):
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        for call in ordered_calls(messages):
+            self.ports.outputs.send(send_entries(call, published_at=committed_at))
+        super().commit(effects, messages, committed_at=committed_at)
+
+
+class _DeleteBeforeCommit(_Store):
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        self.acknowledge()
+        super().commit(effects, messages, committed_at=committed_at)
+
+
+class _AcknowledgeOnException(_Store):
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        try:
+            super().commit(effects, messages, committed_at=committed_at)
+        except Exception:
+            self.acknowledge()
+            raise
+
+
+class _StateNotPersisted(_Store):
+    """Keeps the first state of each symbol: the snapshots are written once, never again."""
+
+    def __init__(self, world: World, ports: Ports) -> None:
+        super().__init__(ports)
+        self._states = world.database.feature_state
+
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        new = [row for row in effects.states if (row.symbol, SERVING_STATE) not in self._states]
+        super().commit(replace(effects, states=new), messages, committed_at=committed_at)
+
+
+class _OutboxNotFlushed(_Store):
+    def unpublished(self) -> Sequence[OutboxRow]:
+        return []
+
+
+class _OutboxUnordered(_Store):
+    def unpublished(self) -> Sequence[OutboxRow]:
+        return sorted(self.ports.store.unpublished(), key=lambda row: row.id)
+
+
+class _MarkBeforeSend(_Store):
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        super().commit(effects, messages, committed_at=committed_at)
+        self.ports.store.mark_published([row.id for row in messages], published_at=committed_at)
+
+
+class _OutboxInItsOwnTransaction(_Store):
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        super().commit(effects, [], committed_at=committed_at)
+        super().commit(Effects(), messages, committed_at=committed_at)
+
+
+class _LedgerNotConsulted(_Store):
+    def known(self, batch: Sequence[Received]) -> Known:
+        super().known(batch)
+        return Known()
+
+
+@dataclass
+class _RandomIds:
+    """Gives every sending an id of its own; drawn from process and count, so that a seed stays a seed."""
+
+    outputs: OutputQueue
+    process: int
+    sent: int = 0
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        self.sent += 1
+        names = [f"{entry.dedup_id} {self.process} {self.sent}" for entry in entries]
+        return self.outputs.send(
+            [replace(e, dedup_id=str(uuid.uuid5(uuid.NAMESPACE_OID, n))) for e, n in zip(entries, names, strict=True)]
+        )
+
+
+@dataclass
+class _RetriesLater:
+    """Swallows a partial failure, and sends what was refused along with the next call, behind it."""
+
+    outputs: OutputQueue
+    refused: list[SendEntry] = field(default_factory=list)
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        waiting, self.refused = self.refused, []
+        call = [*entries, *waiting]
+        try:
+            return self.outputs.send(call)
+        except QueueError as error:
+            self.refused = [call[i] for i in error.failures]
+            return []
+
+
+def _no_fencing(world: World, ports: Ports) -> Ports:
+    """The lease is renewed whoever holds it: `UPDATE ops.leases … WHERE queue_url = …` and nothing more."""
+    world.database.checks_fencing = False
+    return ports
+
+
+def _ledger_not_consulted(world: World, ports: Ports) -> Ports:
+    """… and the insert that would notice says ON CONFLICT DO NOTHING."""
+    world.database.checks_keys = False
+    return replace(ports, store=_as_store(_LedgerNotConsulted(ports)))
+
+
+def _as_store(store: Any) -> Store:
+    return store
+
+
+def _store_bug(bug: Callable[[Ports], _Store]) -> Wrap:
+    return lambda _, ports: replace(ports, store=_as_store(bug(ports)))
+
+
+BUGS: Final[dict[str, Wrap]] = {
+    "publish before commit": _store_bug(_PublishBeforeCommit),
+    "delete before commit": _store_bug(_DeleteBeforeCommit),
+    "no fencing check": _no_fencing,
+    "ledger not consulted": _ledger_not_consulted,
+    "random deduplication id": lambda world, ports: replace(ports, outputs=_RandomIds(ports.outputs, world.processes)),
+    "state not persisted": lambda world, ports: replace(ports, store=_as_store(_StateNotPersisted(world, ports))),
+    "outbox not flushed on start": _store_bug(_OutboxNotFlushed),
+    "mark before send": _store_bug(_MarkBeforeSend),
+    "acknowledge on exception": _store_bug(_AcknowledgeOnException),
+    "refused entries sent later": lambda _, ports: replace(ports, outputs=_RetriesLater(ports.outputs)),
+    "outbox in another transaction": _store_bug(_OutboxInItsOwnTransaction),
+    "outbox read in another order": _store_bug(_OutboxUnordered),
+}
+"""Name → how it is planted."""

@@ -1,0 +1,178 @@
+"""The database of a schedule: the live lane's tables in memory, their uniqueness, row lock and transactions.
+
+What ``serving/lease.py``, ``ledger.py``, ``outbox.py`` and ``seeding.py`` ask of PostgreSQL, and nothing else;
+``test_store.py`` runs the same script against both and compares.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from surveillance_pipelines.clock import MICROSECONDS, day_start_us, to_datetime, to_us, utc_date
+from surveillance_pipelines.contracts.market import Bar
+from surveillance_pipelines.contracts.outputs import OutputRow
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.features.views import HISTORY_BARS
+from surveillance_pipelines.serving.bar_builder import bar_start_of
+from surveillance_pipelines.serving.effects import ClockRow, DeadLetter, Effects, Outcome, StateRow
+from surveillance_pipelines.serving.lease import Lease, LeaseLostError
+from surveillance_pipelines.serving.outbox import OutboxRow
+from surveillance_pipelines.serving.symbol_lane import REVISABLE_BARS
+from surveillance_pipelines_tests.simulation.timeline import Timeline
+
+HISTORY_DAYS: Final = 10
+
+
+class UniqueViolationError(RuntimeError):
+    """A primary key or unique index says no; the transaction wrote nothing."""
+
+
+@dataclass(slots=True)
+class LeaseRow:
+    holder: str
+    fencing: int
+    expires_at: int
+
+
+@dataclass(slots=True)
+class Posted:
+    """One row of the outbox."""
+
+    row: OutboxRow
+    published_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction took in, in order: messages, or one reading of the event clock."""
+
+    messages: tuple[Received, ...]
+    clock: ClockRow | None
+    fencing: int
+
+
+@dataclass
+class Database:
+    """Tables. Dictionaries keep the order of insertion, which stands for the identity columns.
+
+    Attributes:
+        lake: symbol → bars that other sources have landed, ascending; never written to.
+        commits: every transaction in order, from which an oracle replays.
+    """
+
+    timeline: Timeline
+    lake: Mapping[str, Sequence[Bar]] = field(default_factory=dict)
+    lease: LeaseRow | None = None
+    inbox: dict[str, Received] = field(default_factory=dict)
+    ledger: dict[str, Outcome] = field(default_factory=dict)
+    dedup_ids: set[str] = field(default_factory=set)
+    dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
+    instruments: dict[str, str] = field(default_factory=dict)
+    live_bars: dict[tuple[str, int, int], Bar] = field(default_factory=dict)
+    feature_state: dict[tuple[str, str], StateRow] = field(default_factory=dict)
+    outputs: dict[str, OutputRow] = field(default_factory=dict)
+    outbox: dict[str, Posted] = field(default_factory=dict)
+    commits: list[Commit] = field(default_factory=list)
+    locked: bool = False  # a transaction is open that has written the lease's row
+    checks_fencing: bool = True  # a planted bug turns it off
+    checks_keys: bool = True  # likewise
+
+    def acquire(self, holder: str, seconds: float) -> Lease | None:
+        """Take the lease if it has run out and no open transaction holds its row."""
+        row, now = self.lease, self.timeline.now
+        if self.locked or (row is not None and row.expires_at > now):
+            return None
+        fencing = 1 if row is None else row.fencing + 1
+        self.lease = LeaseRow(holder, fencing, now + round(seconds * MICROSECONDS))
+        return Lease("q", holder, fencing, seconds)
+
+    def renew(self, lease: Lease) -> None:
+        row = self.lease
+        if row is None or (self.checks_fencing and (row.holder, row.fencing) != (lease.holder, lease.fencing)):
+            raise LeaseLostError(f"expected to hold the queue with fencing number {lease.fencing}")
+        row.expires_at = self.timeline.now + round(lease.seconds * MICROSECONDS)
+
+    def release(self, lease: Lease) -> None:
+        row = self.lease
+        if row is not None and (row.holder, row.fencing) == (lease.holder, lease.fencing):
+            row.expires_at = self.timeline.now
+
+    @contextmanager
+    def transaction(self, lease: Lease) -> Iterator[None]:
+        """Renew the lease and keep its row locked, so that nobody takes over before the block has ended."""
+        self.renew(lease)
+        self.locked = True
+        try:
+            yield
+        finally:
+            self.locked = False
+
+    def write(self, effects: Effects, messages: Sequence[OutboxRow], fencing: int) -> None:
+        """Write all rows or, where one breaks a uniqueness that is an error, none."""
+        if self.checks_keys:
+            self._check(effects)
+        for row in effects.inbox:
+            self.inbox[row.message.message_id] = row.message
+        for outcome in effects.outcomes:
+            self.ledger[outcome.message_id] = outcome
+            if outcome.dedup_id is not None and outcome.outcome != "duplicate":
+                self.dedup_ids.add(outcome.dedup_id)
+        for letter in effects.dead_letters:
+            self.dead_letters.setdefault(letter.message_id, letter)
+        for instrument in effects.instruments:
+            self.instruments.setdefault(instrument.symbol, instrument.calendar)
+        for bar in effects.bars:
+            self.live_bars.setdefault((bar.symbol, bar.bar_start, bar.revision), bar)
+        for state in effects.states:
+            self.feature_state[state.symbol, state.name] = state
+        for output in (*effects.anomalies, *effects.signals, *effects.predictions):
+            self.outputs.setdefault(output.id, output)
+        self.post(messages)
+        clock = effects.clock_rows[0] if effects.clock_rows else None
+        self.commits.append(Commit(tuple(row.message for row in effects.inbox), clock, fencing))
+
+    def post(self, messages: Sequence[OutboxRow]) -> None:
+        for message in messages:
+            self.outbox.setdefault(message.id, Posted(message))
+
+    def unpublished(self, limit: int) -> list[OutboxRow]:
+        return [posted.row for posted in self.outbox.values() if posted.published_at is None][:limit]
+
+    def mark_published(self, ids: Sequence[str], published_at: int) -> None:
+        for id_ in ids:
+            if id_ in self.outbox:
+                self.outbox[id_].published_at = published_at
+
+    def revisable(self, symbol: str, last: int | None) -> tuple[Bar, ...]:
+        """Return the latest revisions of the last bars up to ``last``, ascending."""
+        if last is None:
+            return ()
+        latest: dict[int, Bar] = {}
+        for (name, start, revision), bar in self.live_bars.items():
+            if name == symbol and start <= last and (start not in latest or latest[start].revision < revision):
+                latest[start] = bar
+        return tuple(latest[start] for start in sorted(latest)[-REVISABLE_BARS:])
+
+    def served_bars(self, symbol: str, after: int, last: int) -> tuple[Bar, ...]:
+        """Return the revision-0 bars with ``after < start <= last``, ascending."""
+        bars = [bar for (name, _, revision), bar in self.live_bars.items() if name == symbol and revision == 0]
+        return tuple(sorted((b for b in bars if after < b.bar_start <= last), key=lambda bar: bar.bar_start))
+
+    def history(self, symbol: str, event_time: int) -> tuple[Bar, ...]:
+        """Return the bars before a tick's minute: 512 before its UTC day and the day's own, served ones first."""
+        before = bar_start_of(event_time)
+        by_start = {bar.bar_start: bar for bar in self.lake.get(symbol, ()) if bar.bar_start < before}
+        day = day_start_us(utc_date(before))
+        since = to_us(to_datetime(day) - timedelta(days=HISTORY_DAYS))
+        by_start |= {bar.bar_start: bar for bar in self.served_bars(symbol, since, before - 1)}
+        earlier = sorted(start for start in by_start if start < day)[-HISTORY_BARS:]
+        return tuple(by_start[start] for start in (*earlier, *sorted(start for start in by_start if start >= day)))
+
+    def _check(self, effects: Effects) -> None:
+        taken = [row.message.message_id for row in effects.inbox if row.message.message_id in self.inbox]
+        dedup_ids = [row.dedup_id for row in effects.outcomes if row.dedup_id and row.outcome != "duplicate"]
+        repeated = [id_ for i, id_ in enumerate(dedup_ids) if id_ in self.dedup_ids or id_ in dedup_ids[:i]]
+        if taken or repeated:
+            raise UniqueViolationError(f"expected new message ids and dedup ids, were taken: {taken} {repeated}")

@@ -1,0 +1,107 @@
+"""Which fault strikes where: drawn by seed at every call that a process makes to a queue or the database."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Kind = Literal["crash", "error", "stall", "clock"]
+Moment = Literal["before", "after"]
+
+STALL_SECONDS: Final = (1.5, 12.0, 45.0, 361.0)
+"""Shorter than the lease; longer than it; longer than the visibility; longer than SQS remembers a deduplication id."""
+
+DEDUP_STALL: Final = STALL_SECONDS[-1]
+
+_KINDS: Final[dict[Kind, float]] = {"crash": 0.4, "error": 0.2, "stall": 0.32, "clock": 0.08}
+
+
+class OutageError(ConnectionError):
+    """The other side did not answer; whether it did what was asked is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to one call. ``seconds`` is how long a stall lasts or how far a clock steps."""
+
+    kind: Kind
+    moment: Moment
+    seconds: float = 0.0
+
+
+@dataclass
+class FaultPlan:
+    """The faults of one schedule.
+
+    Attributes:
+        seed: decides all of them.
+        enabled: without, nothing ever goes wrong.
+        seen: how often each kind struck at each site, for the report of what a proof has covered.
+        trace: the same in order, for a person who looks at one seed.
+    """
+
+    seed: int
+    enabled: bool = True
+    seen: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(f"faults {self.seed}")
+        self._rate = self._random.choice((0.01, 0.03, 0.08, 0.2))
+        self._left = self._random.randint(1, 10) if self.enabled else 0
+
+    def at(self, site: str) -> Fault | None:
+        """Return what goes wrong with a call, None for nothing."""
+        if not self._strikes():
+            return None
+        kind = self._random.choices(list(_KINDS), list(_KINDS.values()))[0]
+        seconds = self._seconds(kind)
+        fault = Fault(kind, self._random.choice(("before", "after")), seconds)
+        self.note(f"{site}: {kind} {fault.moment}" + (f" {seconds:g} s" if seconds else ""), f"{kind} at {site}")
+        if kind == "stall" and seconds == DEDUP_STALL and site == "send":
+            self.seen["publication stalled for 6 minutes"] += 1
+        return fault
+
+    def refused(self, site: str, count: int) -> frozenset[int]:
+        """Return which entries of a batch call the queue does not accept."""
+        if not self._strikes():
+            return frozenset()
+        chosen = self._random.sample(range(count), self._random.randint(1, count))
+        self.note(f"{site}: refuses entries {sorted(chosen)} of {count}", f"partial failure of {site}")
+        return frozenset(chosen)
+
+    def forgets(self, what: str) -> bool:
+        """Say whether the queue forgets something that it has promised: a visibility timeout, a deletion."""
+        forgets = self._strikes() and self._random.random() < 0.5
+        if forgets:
+            self.note(f"queue forgets {what}", f"forgotten {what}")
+        return forgets
+
+    def slow_commit(self) -> float:
+        """Return how many seconds a transaction stays open before it commits."""
+        if not self._strikes():
+            return 0.0
+        seconds = self._random.choice(STALL_SECONDS[:3])
+        self.note(f"commit takes {seconds:g} s", "slow commit")
+        return seconds
+
+    def restart_delay(self) -> float:
+        """Return after how many seconds the next contender for the lease is there."""
+        if not self.enabled:
+            return 0.1
+        return self._random.choices((0.2, 2.0, 15.0, DEDUP_STALL), (6, 3, 2, 1))[0]
+
+    def note(self, line: str, seen: str) -> None:
+        self.trace.append(line)
+        self.seen[seen] += 1
+
+    def _seconds(self, kind: Kind) -> float:
+        if kind == "stall":
+            return self._random.choices(STALL_SECONDS, (2, 4, 2, 2))[0]
+        return self._random.uniform(-90.0, 90.0) if kind == "clock" else 0.0
+
+    def _strikes(self) -> bool:
+        if self._left == 0 or self._random.random() >= self._rate:
+            return False
+        self._left -= 1
+        return True

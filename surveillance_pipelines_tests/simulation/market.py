@@ -1,0 +1,154 @@
+"""What the producers of a schedule send, and what the lake knows: a small, dirty market, by number.
+
+Markets with even numbers keep a closing grace of ten years, so the event clock closes no bar and a fault-free run of
+the same inputs must give the same rows. In odd ones the clock closes bars as in production; which bar a reading closes
+depends on when it is read, so there the readings count as recorded inputs.
+"""
+
+import math
+import random
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import Final, Literal
+
+from surveillance_pipelines.clock import DAY_US, MICROSECONDS
+from surveillance_pipelines.contracts.market import Bar, Tick
+from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.serving.engine import Engine, EngineConfig, engine_config
+from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, plain_settings, sessions
+from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+
+MARKETS: Final = 256
+START: Final = OPEN + 2 * DAY_US
+"""When the schedule begins: two days after the market it replays."""
+
+SYMBOLS: Final = ("AAPL", "MSFT", "NVDA", "SPY")
+NEVER_US: Final = 3650 * DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Inputs of a schedule.
+
+    Attributes:
+        number: decides all the rest.
+        sends: instant of sending and message, ascending.
+        lake: symbol → bars of other sources.
+        config: the engine's knobs.
+        publish: which rows go to the output queue.
+    """
+
+    number: int
+    sends: tuple[tuple[int, SendEntry], ...]
+    lake: dict[str, tuple[Bar, ...]]
+    config: EngineConfig
+    publish: Literal["all", "alerts"]
+
+    @property
+    def clock_closes(self) -> bool:
+        """Whether the event clock closes bars."""
+        return self.config.bar_close_grace < NEVER_US
+
+    def engine(self, instruments: dict[str, str]) -> Engine:
+        """Return a fresh engine, as a process starts with."""
+        return Engine(self.config, TinyScorer(), session_table(), {*SYMBOLS, *instruments})
+
+
+@cache
+def session_table() -> SessionTable:
+    return sessions()
+
+
+@cache
+def base_config() -> EngineConfig:
+    return engine_config(plain_settings(), TinyScorer(), run_id="run-1")
+
+
+@lru_cache(maxsize=MARKETS)
+def market(number: int) -> Market:
+    """Return the market of a number."""
+    rng = random.Random(f"market {number}")
+    symbols = rng.sample(list[str](SYMBOLS), rng.randint(2, len(SYMBOLS)))
+    misses_session = rng.random() < 0.25
+    cumulative = rng.random() < 0.2
+    ticks = _ticks(rng, symbols, rng.randint(20, 45), misses_session=misses_session, cumulative=cumulative)
+    config = replace(
+        base_config(),
+        bar_close_grace=2 * MICROSECONDS if number % 2 else NEVER_US,
+        volume_is_cumulative=cumulative,
+        unknown_symbols=rng.choice(("refuse", "register")),
+    )
+    return Market(
+        number,
+        tuple(sorted(_sends(rng, ticks), key=lambda send: send[0])),
+        _lake(rng, symbols, misses_session=misses_session),
+        config,
+        "all" if rng.random() < 0.2 else "alerts",
+    )
+
+
+def _ticks(
+    rng: random.Random, symbols: list[str], count: int, *, misses_session: bool, cumulative: bool
+) -> list[tuple[float, Tick]]:
+    """Return ticks with the second at which each is sent, counted from the start."""
+    prices = {symbol: 50.0 * (1 + i) for i, symbol in enumerate(symbols)}
+    totals = dict.fromkeys(symbols, 0.0)
+    pace = rng.choice((0.3, 2.0, 8.0))  # seconds between sends: a backlog, a replay at speed, a live feed
+    begin = OPEN - DAY_US if misses_session else OPEN
+    jump_at = rng.randint(count // 3, 2 * count // 3) if misses_session else count
+    out: list[tuple[float, Tick]] = []
+    event, second = begin, 0.0
+    for i in range(count):
+        if i == jump_at:
+            event += 2 * DAY_US
+        event += round(rng.expovariate(1 / 12.0) * MICROSECONDS)
+        second += rng.expovariate(1 / pace)
+        symbol = rng.choice(symbols)
+        prices[symbol] *= math.exp(rng.gauss(0.0, 0.002) + (0.01 if rng.random() < 0.1 else 0.0))
+        size = float(rng.randint(1, 400))
+        totals[symbol] += size
+        late = round(rng.uniform(20, 240) * MICROSECONDS) if rng.random() < 0.07 else 0
+        volume = totals[symbol] if cumulative else size
+        out.append((second, Tick(symbol, round(prices[symbol], 4), volume, event - late)))
+    return out
+
+
+def _sends(rng: random.Random, ticks: list[tuple[float, Tick]]) -> list[tuple[int, SendEntry]]:
+    sends: list[tuple[int, SendEntry]] = []
+
+    def send(second: float, body: str, group: str, dedup_id: str) -> None:
+        sends.append((START + round(second * MICROSECONDS), SendEntry(body, group, dedup_id)))
+
+    for i, (second, tick) in enumerate(ticks):
+        body, dedup_id = encode_tick(tick), f"trade-{i:04d}"
+        send(second, body, tick.symbol, dedup_id)
+        luck = rng.random()
+        if luck < 0.04:  # the producer is unsure and sends again, SQS remembers
+            send(second + 60.0, body, tick.symbol, dedup_id)
+        elif luck < 0.08:  # … and SQS has forgotten
+            send(second + 400.0, body, tick.symbol, dedup_id)
+        elif luck < 0.11:
+            send(second, rng.choice(("{", "[]", "", body[:-1] + ',"price":0}')), tick.symbol, f"broken-{i:04d}")
+        elif luck < 0.13:
+            send(second, encode_tick(replace(tick, symbol="NEWCO")), "NEWCO", f"new-{i:04d}")
+    return sends
+
+
+def _lake(rng: random.Random, symbols: list[str], *, misses_session: bool) -> dict[str, tuple[Bar, ...]]:
+    """Return history before the first tick for some symbols, and the session that the queue misses."""
+    lake: dict[str, tuple[Bar, ...]] = {}
+    for symbol in symbols:
+        starts = range(OPEN - DAY_US - 40 * MINUTE, OPEN - DAY_US, MINUTE) if rng.random() < 0.4 else range(0)
+        missed = range(OPEN, OPEN + rng.randint(3, 25) * MINUTE, MINUTE) if misses_session else range(0)
+        lake[symbol] = tuple(_bar(rng, symbol, start) for start in (*starts, *missed))
+    return lake
+
+
+def _bar(rng: random.Random, symbol: str, start: int) -> Bar:
+    price = 60.0 * math.exp(rng.gauss(0.0, 0.002))
+    return Bar(
+        symbol, start, price, price * 1.001, price * 0.999, price, float(rng.randint(10, 900)), 5, start,
+        start + MINUTE - 1, 0, "final", start + MINUTE, "", math.nan, 0, "yfinance",
+    )  # fmt: skip

@@ -1,0 +1,141 @@
+"""What a schedule should have come to, by two oracles that know nothing of its faults.
+
+*Replay*: an engine that never stops takes the recorded inputs (messages in the order they were taken in, readings of
+the event clock between them) and says which rows they cause. Every table and the outbox must equal it, row for row, and
+so must the state that a further takeover would restore.
+
+*Fault-free run*: the same producers, no fault. Which group the queue hands out first, and when the clock is read, may
+differ from it, so what rests on those is left aside: all of a market whose clock closes bars, groups that the
+dead-letter queue has reordered, and everywhere the peers' returns and the instants of receiving.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, Final
+
+from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow, to_record
+from surveillance_pipelines.serving.engine import Engine
+from surveillance_pipelines.serving.lease import Lease
+from surveillance_pipelines.serving.outbox import outbox_rows
+from surveillance_pipelines.serving.snapshots import ServingState, load_serving_state
+from surveillance_pipelines.serving.symbol_lane import SymbolLane
+from surveillance_pipelines_tests.simulation.database import Database
+from surveillance_pipelines_tests.simulation.market import Market, session_table
+from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.store import MemoryStore
+from surveillance_pipelines_tests.simulation.timeline import Timeline
+
+SHELL_STAMPS: Final = ("t_computed", "t_committed", "t_published")
+_STAMPS: Final = re.compile('"(' + "|".join(SHELL_STAMPS) + ')":("[^"]*"|null),?')
+_LEASE_SECONDS: Final = 1e9
+
+Rows = dict[str, dict[Any, Any]]
+
+
+def replay(market: Market, recorded: Database) -> tuple[Database, Engine]:
+    """Return the tables and the engine of a run that takes the recorded inputs without ever stopping.
+
+    What came between two readings of the clock is taken in at once: how inputs are cut must not matter.
+    """
+    database = Database(Timeline(0, limit_seconds=_LEASE_SECONDS), market.lake)
+    lease = database.acquire("replay", _LEASE_SECONDS)
+    assert lease is not None
+    store, engine = MemoryStore(database, lease, TinyScorer.feature_view), market.engine({})
+    for clock, commits in groupby(recorded.commits, key=lambda commit: commit.clock):
+        if clock is not None:
+            effects = engine.apply_clock(clock)
+        else:
+            messages = [message for commit in commits for message in commit.messages]
+            for _ in range(2):  # as in `Shell.load`
+                for symbol, seed in store.history(engine.symbols_to_seed(messages)).items():
+                    engine.seed(symbol, seed)
+            effects = engine.process(messages, store.known(messages))
+        store.commit(effects, outbox_rows(effects, market.publish), committed_at=0)
+    return database, engine
+
+
+def replay_differences(market: Market, recorded: Database) -> list[str]:
+    """Return how a schedule's rows differ from those that its recorded inputs cause; only stamps are left aside."""
+    expected, engine = replay(market, recorded)
+    differences = _differences("replay", _exact_rows(expected), _exact_rows(recorded))
+    caused, posted = list(expected.outbox), list(recorded.outbox)
+    if caused != posted and sorted(caused) == sorted(posted):
+        differences.append("replay: the outbox is in another order than its causes")
+    return differences or _restore_differences(engine, recorded)
+
+
+def fault_free_differences(clean: Database, recorded: Database, overtaken: Iterable[str]) -> list[str]:
+    """Return how a schedule's rows differ from those of a run without faults, where both must agree."""
+    aside = frozenset(overtaken)
+    return _differences("fault-free run", _timeless_rows(clean, aside), _timeless_rows(recorded, aside))
+
+
+def _restore_differences(engine: Engine, recorded: Database) -> list[str]:
+    """Return the symbols whose lane, restored from the tables, is not the lane of an engine that never stopped."""
+    store = MemoryStore(recorded, Lease("q", "nobody", 0, 0.0), TinyScorer.feature_view)
+    wrong: list[str] = []
+    for symbol, seed in store.served().items():
+        restored = SymbolLane.from_seed(symbol, session_table(), seed)
+        lasting = engine._lanes[symbol]
+        if _lane_state(restored) != _lane_state(lasting):
+            wrong.append(f"restore: {symbol} does not go on where it stood")
+    return wrong
+
+
+def _lane_state(lane: SymbolLane) -> tuple[bytes, list[Any]]:
+    return lane._features.snapshot(), [repr(bar) for bar in lane._recent.values()]
+
+
+def _differences(oracle: str, expected: Rows, actual: Rows) -> list[str]:
+    found: list[str] = []
+    for table, rows in expected.items():
+        lost, extra = rows.keys() - actual[table].keys(), actual[table].keys() - rows.keys()
+        wrong = [key for key in rows.keys() & actual[table].keys() if rows[key] != actual[table][key]]
+        if lost or extra or wrong:
+            example = next((f": {rows[key]} became {actual[table][key]}" for key in sorted(wrong, key=repr)), "")
+            found.append(f"{oracle}: {table}: {len(lost)} lost, {len(extra)} extra, {len(wrong)} wrong{example}")
+    return found
+
+
+def _exact_rows(database: Database) -> Rows:
+    return {
+        "ledger": database.ledger,
+        "dead letters": database.dead_letters,
+        "instruments": database.instruments,
+        "bars": {key: repr(bar) for key, bar in database.live_bars.items()},  # NaN equals NaN
+        "outputs": {id_: replace(row, **dict.fromkeys(SHELL_STAMPS)) for id_, row in database.outputs.items()},
+        "outbox": {id_: _STAMPS.sub("", posted.row.body) for id_, posted in database.outbox.items()},
+        "state": {key: (row.as_of_bar_start, row.state) for key, row in database.feature_state.items()},
+    }
+
+
+def _timeless_rows(database: Database, aside: frozenset[str]) -> Rows:
+    groups = {message_id: message.group_id for message_id, message in database.inbox.items()}
+    return {
+        "ledger": {id_: (r.outcome, r.reason) for id_, r in database.ledger.items() if groups[id_] not in aside},
+        "instruments": {symbol: row for symbol, row in database.instruments.items() if symbol not in aside},
+        "bars": {
+            key: repr(replace(bar, market_return=0.0, market_peers=0, knowledge_time=0))
+            for key, bar in database.live_bars.items()
+            if bar.symbol not in aside
+        },
+        "outputs": {id_: _timeless(r) for id_, r in database.outputs.items() if r.symbol not in aside},
+        "outbox": {id_: p.row.group_id for id_, p in database.outbox.items() if p.row.group_id not in aside},
+        "state": {
+            key: _timeless_state(load_serving_state(row.state))
+            for key, row in database.feature_state.items()
+            if row.symbol not in aside and row.name != TinyScorer.feature_view
+        },
+    }
+
+
+def _timeless(row: OutputRow) -> dict[str, Any]:
+    record = to_record(row)
+    return {name: value for name, value in record.items() if name not in IDENTITY_FREE and name != "input_hash"}
+
+
+def _timeless_state(state: ServingState) -> str:
+    bar = None if state.open_bar is None else replace(state.open_bar, knowledge_time=0)
+    return repr(replace(state, open_bar=bar, anchor=None))

@@ -1,0 +1,60 @@
+"""A scorer of a few lines: fast, a pure function of the features, and with opinions on many bars.
+
+It looks at a symbol's own returns only. A peer's return depends on which group the queue happened to hand out first, so
+two runs over equal inputs may differ in it, and their alerts must be comparable all the same.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.models.scoring import NORMAL, THRESHOLD, Scores
+
+LABELS: Final = (NORMAL, "price_gap", "volatility_burst")
+_RETURN: Final = CORE_V1.columns.index("log_return")
+_GAP: Final = CORE_V1.columns.index("gap")
+_LIMIT: Final = 0.004
+"""Of an absolute log return: about one bar in three of the simulated market is beyond it."""
+
+
+class TinyScorer:
+    """Implements ``AnomalyScorer``."""
+
+    bundle_hash: str = "simulated"
+    feature_view: str = CORE_V1.name
+    warmup: bool = False
+    horizon_minutes: int = 15
+
+    def warm_up(self) -> None:
+        """Do nothing."""
+
+    def score(self, features: npt.NDArray[np.float64]) -> Scores:
+        """Score bars, float64[n, F] in the columns of ``core_v1``; a missing return counts as none."""
+        returns = np.where(np.isnan(features[:, _RETURN]), 0.0, features[:, _RETURN])
+        gaps = np.where(np.isnan(features[:, _GAP]), 0.0, features[:, _GAP])
+        sizes = np.abs(np.stack([gaps, returns]))
+        best = np.argmax(sizes, axis=0)
+        strength = sizes[best, np.arange(len(best))] / _LIMIT
+        score = strength / (1.0 + strength)
+        odd = score >= THRESHOLD
+        up, rows = returns > 0.0, len(score)
+        return Scores(
+            anomaly_score=score,
+            threshold=THRESHOLD,
+            is_anomaly=odd,
+            kind=[LABELS[1 + k] if is_odd else NORMAL for k, is_odd in zip(best.tolist(), odd.tolist(), strict=True)],
+            confidence=np.where(odd, score, 1.0 - score),
+            reconstruction_error=np.full(rows, np.nan),
+            autoencoder_score=np.zeros(rows),
+            classifier_score=score,
+            labels=LABELS,
+            probabilities=np.full((rows, len(LABELS)), 1.0 / len(LABELS)),
+            feature_names=CORE_V1.columns,
+            top_features=np.zeros((rows, 3), dtype=np.int64),
+            top_shares=np.zeros((rows, 3)),
+            top_values=np.zeros((rows, 3)),
+            direction_probabilities=np.where(up[:, None], (0.2, 0.3, 0.5), (0.25, 0.4, 0.35)),
+            direction_ready=True,
+        )

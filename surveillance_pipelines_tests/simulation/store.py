@@ -1,0 +1,81 @@
+"""``ports.Store`` over the simulated database, under one lease."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.features.state import SymbolState
+from surveillance_pipelines.serving.effects import Effects, Known
+from surveillance_pipelines.serving.lease import Lease
+from surveillance_pipelines.serving.outbox import OutboxRow
+from surveillance_pipelines.serving.snapshots import SERVING_STATE
+from surveillance_pipelines.serving.symbol_lane import Seed
+from surveillance_pipelines_tests.simulation.database import Database
+
+UNPUBLISHED_LIMIT: Final = 7
+"""Small, so that a restart needs several rounds to publish what is left; PostgreSQL is asked for 1,000 at a time."""
+
+
+class MemoryStore:
+    """Implements ``ports.Store``; ``in_transaction`` is called while a commit's transaction is open."""
+
+    def __init__(
+        self, database: Database, lease: Lease, feature_view: str, in_transaction: Callable[[], None] = lambda: None
+    ) -> None:
+        self.database: Final = database
+        self.lease: Final = lease
+        self._feature_view: Final = feature_view
+        self._in_transaction: Final = in_transaction
+
+    def known(self, batch: Sequence[Received]) -> Known:
+        ledger, taken = self.database.ledger, self.database.dedup_ids
+        return Known(
+            frozenset(message.message_id for message in batch if message.message_id in ledger),
+            frozenset(message.dedup_id for message in batch if message.dedup_id in taken and message.dedup_id),
+        )
+
+    def served(self) -> Mapping[str, Seed]:
+        states = self.database.feature_state
+        return {symbol: self._seed(symbol) for symbol, name in sorted(states) if name == SERVING_STATE}
+
+    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
+        database = self.database
+        return {
+            symbol: Seed(
+                bars=database.history(symbol, at),
+                revisable=database.revisable(symbol, at - at % 60_000_000 - 1),
+            )
+            for symbol, at in symbols.items()
+        }
+
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        with self.database.transaction(self.lease):
+            self._in_transaction()
+            self.database.write(effects, messages, self.lease.fencing)
+
+    def unpublished(self) -> Sequence[OutboxRow]:
+        return self.database.unpublished(UNPUBLISHED_LIMIT)
+
+    def mark_published(self, ids: Sequence[str], *, published_at: int) -> None:
+        self.database.mark_published(ids, published_at)
+
+    def renew(self) -> None:
+        self.database.renew(self.lease)
+
+    def _seed(self, symbol: str) -> Seed:
+        database = self.database
+        serving = database.feature_state[symbol, SERVING_STATE]
+        last = serving.as_of_bar_start
+        features = database.feature_state.get((symbol, self._feature_view))
+        if features is None:  # `seeding._rebuilt`: never here, a lane's first commit holds a snapshot
+            if last is None:
+                return Seed(serving=serving.state)
+            bars = database.history(symbol, last + 60_000_000)
+            return Seed(serving=serving.state, bars=bars, revisable=database.revisable(symbol, last))
+        SymbolState.restore(features.state)  # raises for bytes that no run could go on from
+        return Seed(
+            features=features.state,
+            serving=serving.state,
+            bars=database.served_bars(symbol, features.as_of_bar_start or 0, last or 0),
+            revisable=database.revisable(symbol, last),
+        )

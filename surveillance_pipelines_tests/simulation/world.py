@@ -1,0 +1,258 @@
+"""One schedule's world: queues, database, producers, and the drain runs that serve it, holder and standby."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.contracts.queue import Received, SendEntry
+from surveillance_pipelines.market.queue import QueueError
+from surveillance_pipelines.serving.effects import Effects, Known
+from surveillance_pipelines.serving.engine import Engine
+from surveillance_pipelines.serving.lease import Lease, LeaseLostError
+from surveillance_pipelines.serving.meter import Meter
+from surveillance_pipelines.serving.outbox import OutboxRow
+from surveillance_pipelines.serving.ports import InputQueue, OutputQueue, Store
+from surveillance_pipelines.serving.shell import Shell, ShellOptions, Step
+from surveillance_pipelines.serving.symbol_lane import Seed
+from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
+from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
+from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
+from surveillance_pipelines_tests.simulation.market import START, Market
+from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.store import MemoryStore
+from surveillance_pipelines_tests.simulation.timeline import KilledError, ProcessClock, Timeline
+
+LEASE_SECONDS: Final = 10.0
+VISIBILITY_SECONDS: Final = 30
+POLL_SECONDS: Final = 3
+LIMIT_SECONDS: Final = 6 * 3600.0
+CALL_SECONDS: Final = 0.004
+REDRIVE_SECONDS: Final = 90.0
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a process sees of the world."""
+
+    inputs: InputQueue
+    outputs: OutputQueue
+    store: Store
+
+
+class Worker(Protocol):
+    """What a process does while it lives; returns when there is nothing left to do."""
+
+    def __call__(self, world: "World", process: "Process", lease: Lease) -> None: ...
+
+
+@dataclass
+class World:
+    """Everything a schedule consists of.
+
+    Attributes:
+        at_rest: a process has found nothing left to do; no further one starts.
+        wrap: puts a planted bug between the shell and its ports.
+    """
+
+    market: Market
+    faults: FaultPlan
+    worker: Worker
+    wrap: Callable[["World", Ports], Ports] = lambda _, ports: ports
+    at_rest: bool = False
+    processes: int = 0
+    timeline: Timeline = field(default_factory=lambda: Timeline(START, limit_seconds=LIMIT_SECONDS))
+
+    def __post_init__(self) -> None:
+        seed, timeline, faults = self.faults.seed, self.timeline, self.faults
+        receives = random.Random(f"queue {seed}").choice((2, 3, 1_000))
+        self.inputs = SimulatedFifo("in", timeline, faults, seed=seed, max_receive_count=receives)
+        self.outputs = SimulatedFifo("out", timeline, faults, seed=seed)
+        self.database = Database(timeline, self.market.lake)
+        self._unsent = len(self.market.sends)
+
+    def run(self) -> None:
+        """Let the schedule happen; raises what a process died of, if it is not of the world's making."""
+        for at, entry in self.market.sends:
+            self.timeline.at(at, lambda entry=entry: self._produce(entry))
+        self.timeline.at(START, self._contend)
+        self.timeline.after(REDRIVE_SECONDS, self._redrive)
+        self.timeline.run()
+
+    def is_served(self) -> bool:
+        """Say whether every message sent is through, and every row published."""
+        return self._unsent == 0 and self.inputs.is_empty and not self.database.unpublished(1)
+
+    def next_send_at(self) -> int | None:
+        """Return when a producer sends next, None after the last message."""
+        sends = self.market.sends
+        return sends[-self._unsent][0] if self._unsent else None
+
+    def _produce(self, entry: SendEntry) -> None:
+        self._unsent -= 1
+        self.inputs.accept(entry)
+
+    def _contend(self) -> None:
+        """Stand by for the lease; whoever gets it starts a process, and the next contender follows after a while."""
+        if self.at_rest:
+            return
+        lease = self.database.acquire(f"run-{self.processes}", LEASE_SECONDS)
+        if lease is None:
+            row = self.database.lease
+            soon = self.timeline.now + MICROSECONDS // 2
+            self.timeline.at(soon if row is None else max(soon, row.expires_at), self._contend)
+            return
+        self.processes += 1
+        process = Process(self)
+        self.timeline.spawn(lambda: process.live(lease))
+        self.timeline.after(self.faults.restart_delay(), self._contend)
+
+    def _redrive(self) -> None:
+        """Do what an operator does about dead letters of the queue: bring them back."""
+        if not self.at_rest:
+            self.inputs.redrive()
+            self.timeline.after(REDRIVE_SECONDS, self._redrive)
+
+
+class Process:
+    """One drain run: its clock, and its calls to the world, each of which a fault may strike."""
+
+    def __init__(self, world: World) -> None:
+        self.world: Final = world
+        self.clock: Final = ProcessClock(world.timeline)
+
+    def live(self, lease: Lease) -> None:
+        """Serve until there is nothing left, the lease is lost, or a fault ends it, as ``drain`` does."""
+        world = self.world
+        try:
+            world.worker(world, self, lease)
+            world.at_rest = True
+        except LeaseLostError:
+            world.faults.note("a process finds its lease lost", "write refused by the fencing number")
+        except (QueueError, OutageError, UniqueViolationError) as error:
+            world.faults.note(f"a process ends with {type(error).__name__}: {error}", "process ended by an exception")
+        except KilledError:
+            world.faults.note("a process is killed", "process killed")
+            raise
+        world.database.release(lease)
+
+    def call(self, site: str, operation: Callable[[], _Result]) -> _Result:
+        """Do something that takes time and may go wrong, before it is done or after."""
+        fault = self.world.faults.at(site)
+        self.world.timeline.sleep(CALL_SECONDS)
+        if fault is not None and fault.moment == "before":
+            self._strike(fault)
+        result = operation()
+        if fault is not None and fault.moment == "after":
+            self._strike(fault)
+        return result
+
+    def ports(self, lease: Lease) -> Ports:
+        """Return the world behind faults, and the planted bug in front of it if there is one."""
+        store = MemoryStore(self.world.database, lease, TinyScorer.feature_view, self._in_transaction)
+        return self.world.wrap(self.world, Ports(_Inputs(self), _Outputs(self), _FaultyStore(self, store)))
+
+    def receive(self, max_messages: int, wait_seconds: int, visibility_seconds: int) -> list[Received]:
+        """Long-poll the input queue."""
+        timeline, inputs = self.world.timeline, self.world.inputs
+        deadline = timeline.now + wait_seconds * MICROSECONDS
+        while True:
+            received_at = self.clock.now_us()
+            batch = inputs.receive(max_messages, visibility_seconds=visibility_seconds, received_at=received_at)
+            if batch or timeline.now >= deadline:
+                return batch
+            due = (inputs.next_visible_at() or deadline, self.world.next_send_at() or deadline, deadline)
+            timeline.sleep_until(min(at for at in due if at > timeline.now))
+
+    def _in_transaction(self) -> None:
+        seconds = self.world.faults.slow_commit()
+        if seconds:
+            self.world.timeline.sleep(seconds)
+
+    def _strike(self, fault: Fault) -> None:
+        if fault.kind == "crash":
+            raise KilledError
+        if fault.kind == "error":
+            raise OutageError("simulated")
+        if fault.kind == "stall":
+            self.world.timeline.sleep(fault.seconds)
+        else:
+            self.clock.step(fault.seconds)
+
+
+def drain_worker(world: World, process: Process, lease: Lease) -> None:
+    """Serve with the real shell and engine."""
+    engine, ports = world.market.engine(world.database.instruments), process.ports(lease)
+
+    def after_step(step: Step) -> None:
+        if step == "process":  # the only one without a call to the world
+            process.call("process", lambda: None)
+
+    shell = Shell(
+        inputs=ports.inputs,
+        outputs=ports.outputs,
+        store=ports.store,
+        engine=engine,
+        meter=Meter(),
+        clock=process.clock,
+        options=ShellOptions(10, VISIBILITY_SECONDS, world.market.publish),
+        after_step=after_step,
+    )
+    shell.start()
+    while not (world.is_served() and has_closed_all(world, engine, process)):
+        shell.turn(POLL_SECONDS)
+
+
+def has_closed_all(world: World, engine: Engine, process: Process) -> bool:
+    """Say whether no bar waits for the clock, in a market where the clock closes bars."""
+    return not world.market.clock_closes or engine.next_close_us(process.clock.now_us()) is None
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    process: Process
+
+    def receive(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> list[Received]:
+        process = self.process
+        return process.call("receive", lambda: process.receive(max_messages, wait_seconds, visibility_seconds))
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        self.process.call("delete", lambda: self.process.world.inputs.delete(receipts))
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    process: Process
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        return self.process.call("send", lambda: self.process.world.outputs.send(entries))
+
+
+@dataclass(frozen=True)
+class _FaultyStore:
+    process: Process
+    store: MemoryStore
+
+    def known(self, batch: Sequence[Received]) -> Known:
+        return self.process.call("known", lambda: self.store.known(batch))
+
+    def served(self) -> Mapping[str, Seed]:
+        return self.process.call("served", self.store.served)
+
+    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
+        return self.process.call("history", lambda: self.store.history(symbols))
+
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        self.process.call("commit", lambda: self.store.commit(effects, messages, committed_at=committed_at))
+
+    def unpublished(self) -> Sequence[OutboxRow]:
+        return self.process.call("unpublished", self.store.unpublished)
+
+    def mark_published(self, ids: Sequence[str], *, published_at: int) -> None:
+        self.process.call("mark", lambda: self.store.mark_published(ids, published_at=published_at))
+
+    def renew(self) -> None:
+        self.process.call("renew", self.store.renew)
