@@ -18,7 +18,7 @@ from surveillance_pipelines.serving.effects import Effects
 StopReason = Literal["window", "idle", "signal", "lease_held", "lease_lost"]
 
 KEPT_SAMPLES: Final = 20_000
-"""Per latency: enough for a steady 99th percentile, 160 kB at most."""
+"""Per latency, the newest: enough for a steady 99th percentile, 160 kB at most."""
 
 COMPUTE: Final = "process"
 QUEUE_TO_QUEUE: Final = "queue_to_queue"

@@ -25,7 +25,8 @@ class DrainConfig(dg.Config):
 def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: PlatformResource) -> None:
     """Take the queue's lease, load the champion once, then score messages and publish alerts until the window ends.
 
-    Logs materializations of `anomalies`, `signals` and `output_queue` every few seconds, with counts and latencies.
+    Logs materializations of `anomalies`, `signals` and `output_queue` every few seconds, with counts and latencies, and
+    at the end one of each that covers the whole run.
     """
     from surveillance_pipelines.serving.drain import drain
 

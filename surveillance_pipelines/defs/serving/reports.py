@@ -19,37 +19,60 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 
 
 def log_report(context: dg.OpExecutionContext, report: "DrainReport") -> None:
-    """Log an observation of the queue, and a materialization of each asset that gained rows since the last report."""
+    """Log an observation of the queue, and a materialization of each asset that gained rows since the last report.
+
+    The last report of a run covers the whole of it: what the UI shows as the latest figures of an asset are then the
+    run's, not those of its last seconds.
+    """
     if report.stopped_by or any(report.interval.values()):  # an idle run need not say so every few seconds
         context.log.info(_sentence(report))
-    if report.interval.get("messages", 0):
-        context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(report, report.interval["messages"])))
+    counts = report.totals if report.stopped_by else report.interval
+    if counts.get("messages", 0):
+        context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(report, counts["messages"])))
     for asset, names in COUNTED.items():
-        gained = sum(report.interval.get(name, 0) for name in names)
+        gained = sum(counts.get(name, 0) for name in names)
         if gained:
             context.log_event(dg.AssetMaterialization(asset, metadata=_metadata(report, gained)))
 
 
 def _metadata(report: "DrainReport", gained: int) -> dict[str, Any]:
+    steps = report.latency if report.stopped_by else report.interval_latency
     latencies = [
-        {"step": step, "p50_ms": row.p50, "p95_ms": row.p95, "p99_ms": row.p99, "max_ms": row.maximum, "n": row.samples}
-        for step, row in sorted(report.interval_latency.items())
+        {
+            "step": step,
+            "p50_ms": round(row.p50, 3),
+            "p95_ms": round(row.p95, 3),
+            "p99_ms": round(row.p99, 3),
+            "max_ms": round(row.maximum, 3),
+            "n": row.samples,
+        }
+        for step, row in sorted(steps.items())
     ]
     return {
         "new_rows": gained,
+        "covers": f"the whole run, {report.seconds:.1f} s" if report.stopped_by else "since the report before",
         "queue": queue_name(report.queue_url),
         "bundle_hash": report.bundle_hash,
         "warmup": report.warmup,
         "messages_per_second": round(report.messages_per_second, 1),
-        "anomaly_rate": round(report.anomaly_rate, 5),
-        "fallback_rate": round(report.fallback_rate, 5),
-        "since_last_report": report.interval,
+        "anomaly_rate": round(report.anomaly_rate, 4),
+        "fallback_rate": round(report.fallback_rate, 4),
         "since_start": report.totals,
+        **({} if report.stopped_by else {"since_last_report": report.interval}),
         **({"latency": counts_table(latencies)} if latencies else {}),
     }
 
 
 def _sentence(report: "DrainReport") -> str:
+    from surveillance_pipelines.serving.meter import COMPUTE, QUEUE_TO_QUEUE
+
     counts = ", ".join(f"{name} {count}" for name, count in sorted(report.totals.items()) if count)
-    ended = f"; stopped by {report.stopped_by}" if report.stopped_by else ""
-    return f"{queue_name(report.queue_url)} after {report.seconds:.0f} s: {counts or 'no messages'}{ended}"
+    said = f"{queue_name(report.queue_url)} after {report.seconds:.0f} s: {counts or 'no messages'}"
+    if report.stopped_by is None:
+        return said
+    percentiles = [
+        f"; {words} p50 {row.p50:.3f}, p95 {row.p95:.3f}, p99 {row.p99:.3f} ms"
+        for step, words in ((COMPUTE, "compute"), (QUEUE_TO_QUEUE, "queue to queue"))
+        if (row := report.latency.get(step)) is not None
+    ]
+    return f"{said}{''.join(percentiles)}; stopped by {report.stopped_by}"

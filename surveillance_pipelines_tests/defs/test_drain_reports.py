@@ -1,0 +1,80 @@
+"""What a drain run's reports leave in the event log."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+import pytest
+
+from surveillance_pipelines.defs.serving.reports import log_report
+from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
+
+
+def taken(meter: Meter, *, anomalies: int, seconds: float) -> None:
+    """Have the meter count micro-batches that opened an alert each."""
+    for _ in range(anomalies):
+        meter._totals.update({"messages": 2, "scored": 2, "opened": 1})
+        meter.took("process", seconds)
+        meter.took("queue_to_queue", 2 * seconds)
+    meter.published(anomalies)
+
+
+def report(meter: Meter, seconds: float, stopped_by: StopReason | None = None) -> DrainReport:
+    url = "http://localhost/000000000000/market_queue.fifo"
+    return meter.report(
+        queue_url=url, run_id="r", bundle_hash="b", warmup=False, seconds=seconds, stopped_by=stopped_by
+    )
+
+
+def logged(reports: Sequence[DrainReport], capfd: pytest.CaptureFixture[str]) -> tuple[dict[str, list[dict]], str]:
+    """Return the metadata of the materializations of each asset, and the last line of the run's log about the queue."""
+
+    @dg.op
+    def serve(context: dg.OpExecutionContext) -> None:
+        for one in reports:
+            log_report(context, one)
+
+    @dg.job
+    def serving_job() -> None:
+        serve()
+
+    result = serving_job.execute_in_process()
+    found: dict[str, list[dict]] = {}
+    for event in result.get_asset_materialization_events():
+        row = event.materialization
+        entry = {name: value.value for name, value in row.metadata.items()}
+        found.setdefault(row.asset_key.to_user_string(), []).append(entry)
+    return found, [line for line in capfd.readouterr().err.splitlines() if "market_queue.fifo after" in line][-1]
+
+
+@pytest.mark.requirement("MON-08")
+def test_last_report_of_a_run_covers_the_whole_of_it(capfd: pytest.CaptureFixture[str]):
+    meter = Meter()
+    taken(meter, anomalies=3, seconds=0.0012345678)
+    first = report(meter, 5.0)
+    taken(meter, anomalies=1, seconds=0.1)
+    found, line = logged([first, report(meter, 9.97, "window")], capfd)
+    part, whole = found["anomalies"]
+    assert (part["new_rows"], part["covers"], part["since_last_report"]["opened"]) == (3, "since the report before", 3)
+    assert (whole["new_rows"], whole["covers"], whole["since_start"]["opened"]) == (4, "the whole run, 10.0 s", 4)
+    (row,) = [record.data for record in whole["latency"].records if record.data["step"] == "process"]
+    assert (row["n"], row["p50_ms"], row["max_ms"]) == (4, 1.235, 100.0)
+    assert [entry["new_rows"] for entry in found["output_queue"]] == [3, 4]
+    assert "signals" not in found
+    assert "opened 4" in line
+    assert "; compute p50 1.235, p95 85.185, p99 97.037 ms; queue to queue p50 2.469, p95 " in line
+    assert line.endswith("; stopped by window")
+
+
+def test_assets_without_news_in_the_last_seconds_are_materialized_once_more_at_the_end(
+    capfd: pytest.CaptureFixture[str],
+):
+    meter = Meter()
+    taken(meter, anomalies=2, seconds=0.001)
+    found, _ = logged([report(meter, 5.0), report(meter, 10.0), report(meter, 15.0, "idle")], capfd)
+    assert [entry["new_rows"] for entry in found["anomalies"]] == [2, 2]
+
+
+def test_run_without_messages_materializes_nothing(capfd: pytest.CaptureFixture[str]):
+    found, line = logged([report(Meter(), 4.0, "idle")], capfd)
+    assert found == {}
+    assert line.endswith("market_queue.fifo after 4 s: no messages; stopped by idle")
