@@ -8,7 +8,7 @@ from typing import Final, Literal
 Kind = Literal["crash", "error", "stall", "clock"]
 Moment = Literal["before", "after"]
 
-STALL_SECONDS: Final = (1.5, 12.0, 45.0, 361.0)
+STALL_SECONDS: Final = (1.5, 30.0, 75.0, 361.0)
 """Shorter than the lease; longer than it; longer than the visibility; longer than SQS remembers a deduplication id."""
 
 DEDUP_STALL: Final = STALL_SECONDS[-1]

@@ -20,7 +20,7 @@ from surveillance_pipelines.serving.engine import Engine, EngineConfig, engine_c
 from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, plain_settings, sessions
 from surveillance_pipelines_tests.simulation.scorer import TinyScorer
 
-MARKETS: Final = 256
+MARKETS: Final = 128
 START: Final = OPEN + 2 * DAY_US
 """When the schedule begins: two days after the market it replays."""
 

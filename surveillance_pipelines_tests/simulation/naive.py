@@ -1,7 +1,7 @@
 """The anchor: a worker as one writes it first. Receive, infer, send, delete; no ledger, no lease, state in memory.
 
-It has the same engine, market, queues and faults. Without faults it is right; a restart forgets its bars and alerts, and
-a message that it sees twice counts twice.
+It has the same engine, market, queues and faults. Without faults it is right; a restart forgets its bars and alerts,
+and a message that it sees twice counts twice.
 """
 
 from functools import lru_cache

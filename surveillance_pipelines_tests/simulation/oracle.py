@@ -10,12 +10,15 @@ dead-letter queue has reordered, and everywhere the peers' returns and the insta
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from functools import cache
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
-from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow, to_record
+from surveillance_pipelines.contracts.market import Bar
+from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow
 from surveillance_pipelines.serving.engine import Engine
 from surveillance_pipelines.serving.lease import Lease
 from surveillance_pipelines.serving.outbox import outbox_rows
@@ -27,8 +30,10 @@ from surveillance_pipelines_tests.simulation.scorer import TinyScorer
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import Timeline
 
-SHELL_STAMPS: Final = ("t_computed", "t_committed", "t_published")
-_STAMPS: Final = re.compile('"(' + "|".join(SHELL_STAMPS) + ')":("[^"]*"|null),?')
+SHELL_STAMPS: Final = frozenset({"t_computed", "t_committed", "t_published"})
+_ROW_TIMING: Final = IDENTITY_FREE | {"input_hash"}
+_BAR_TIMING: Final = frozenset({"market_return", "market_peers", "knowledge_time"})
+_STAMPS: Final = re.compile('"(' + "|".join(sorted(SHELL_STAMPS)) + ')":("[^"]*"|null),?')
 _LEASE_SECONDS: Final = 1e9
 
 Rows = dict[str, dict[Any, Any]]
@@ -104,8 +109,8 @@ def _exact_rows(database: Database) -> Rows:
         "ledger": database.ledger,
         "dead letters": database.dead_letters,
         "instruments": database.instruments,
-        "bars": {key: repr(bar) for key, bar in database.live_bars.items()},  # NaN equals NaN
-        "outputs": {id_: replace(row, **dict.fromkeys(SHELL_STAMPS)) for id_, row in database.outputs.items()},
+        "bars": {key: _values(bar, frozenset()) for key, bar in database.live_bars.items()},
+        "outputs": {id_: _values(row, SHELL_STAMPS) for id_, row in database.outputs.items()},
         "outbox": {id_: _STAMPS.sub("", posted.row.body) for id_, posted in database.outbox.items()},
         "state": {key: (row.as_of_bar_start, row.state) for key, row in database.feature_state.items()},
     }
@@ -116,12 +121,8 @@ def _timeless_rows(database: Database, aside: frozenset[str]) -> Rows:
     return {
         "ledger": {id_: (r.outcome, r.reason) for id_, r in database.ledger.items() if groups[id_] not in aside},
         "instruments": {symbol: row for symbol, row in database.instruments.items() if symbol not in aside},
-        "bars": {
-            key: repr(replace(bar, market_return=0.0, market_peers=0, knowledge_time=0))
-            for key, bar in database.live_bars.items()
-            if bar.symbol not in aside
-        },
-        "outputs": {id_: _timeless(r) for id_, r in database.outputs.items() if r.symbol not in aside},
+        "bars": {key: _values(bar, _BAR_TIMING) for key, bar in database.live_bars.items() if bar.symbol not in aside},
+        "outputs": {id_: _values(r, _ROW_TIMING) for id_, r in database.outputs.items() if r.symbol not in aside},
         "outbox": {id_: p.row.group_id for id_, p in database.outbox.items() if p.row.group_id not in aside},
         "state": {
             key: _timeless_state(load_serving_state(row.state))
@@ -131,9 +132,14 @@ def _timeless_rows(database: Database, aside: frozenset[str]) -> Rows:
     }
 
 
-def _timeless(row: OutputRow) -> dict[str, Any]:
-    record = to_record(row)
-    return {name: value for name, value in record.items() if name not in IDENTITY_FREE and name != "input_hash"}
+def _values(row: OutputRow | Bar, aside: frozenset[str]) -> tuple[Any, ...]:
+    """Return the fields of a row without those left aside; NaN becomes None, so that it equals itself."""
+    return tuple(None if value != value else value for value in _getter(type(row), aside)(row))
+
+
+@cache
+def _getter(row_type: type, aside: frozenset[str]) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(field.name for field in fields(row_type) if field.name not in aside))
 
 
 def _timeless_state(state: ServingState) -> str:

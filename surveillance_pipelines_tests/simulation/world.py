@@ -24,9 +24,9 @@ from surveillance_pipelines_tests.simulation.scorer import TinyScorer
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import KilledError, ProcessClock, Timeline
 
-LEASE_SECONDS: Final = 10.0
-VISIBILITY_SECONDS: Final = 30
-POLL_SECONDS: Final = 3
+LEASE_SECONDS: Final = 24.0
+VISIBILITY_SECONDS: Final = 60
+POLL_SECONDS: Final = 8  # a third of the lease, as `drain.poll_seconds`
 LIMIT_SECONDS: Final = 6 * 3600.0
 CALL_SECONDS: Final = 0.004
 REDRIVE_SECONDS: Final = 90.0

@@ -1,0 +1,5 @@
+"""The live lane of the serving tests, for the comparison with a real database."""
+
+from surveillance_pipelines_tests.serving.conftest import live_lane
+
+__all__ = ["live_lane"]

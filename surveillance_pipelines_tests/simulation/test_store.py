@@ -1,0 +1,118 @@
+"""The simulated database answers as PostgreSQL does: one script against both, with restarts, answers compared."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from surveillance_pipelines.serving.effects import ClockRow, Known
+from surveillance_pipelines.serving.engine import Engine, engine_config
+from surveillance_pipelines.serving.lease import Lease, LeaseLostError, acquire
+from surveillance_pipelines.serving.outbox import outbox_rows
+from surveillance_pipelines.serving.ports import Store
+from surveillance_pipelines.serving.store import PostgresStore
+from surveillance_pipelines.serving.symbol_lane import Seed
+from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, SYMBOLS, sessions
+from surveillance_pipelines_tests.serving.test_engine import dirty_stream
+from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
+from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.store import MemoryStore
+from surveillance_pipelines_tests.simulation.timeline import Timeline
+
+QUEUE = "q"
+
+
+@pytest.fixture
+def stores(live_lane):
+    """PostgreSQL and the simulated database, each under its first lease."""
+    with live_lane.connect() as connection:
+        held = acquire(connection, QUEUE, holder="test", seconds=600)
+        database = Database(Timeline(0, limit_seconds=1.0))
+        lease = database.acquire("test", 600)
+        assert held is not None
+        assert lease is not None
+        lake = Lake(live_lane.endpoints.lake_url)
+        yield (
+            PostgresStore(connection, lake, held, feature_view="core_v1", run_id=None),
+            MemoryStore(database, lease, "core_v1"),
+        )
+
+
+def comparable(seeds: Mapping[str, Seed]) -> dict[str, str]:
+    return {symbol: repr(seed) for symbol, seed in seeds.items()}
+
+
+def fresh_engine(live_lane, store: Store) -> Engine:
+    engine = Engine(engine_config(live_lane.settings, TinyScorer()), TinyScorer(), sessions(), SYMBOLS)
+    for symbol, seed in store.served().items():
+        engine.seed(symbol, seed)
+    return engine
+
+
+def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, stores):
+    messages = dirty_stream()
+    batches = [messages[start : start + 90] for start in range(0, len(messages), 90)]
+    engines = [fresh_engine(live_lane, store) for store in stores]
+    for number, batch in enumerate(batches):
+        if number % 4 == 3:
+            engines = [fresh_engine(live_lane, store) for store in stores]
+        answers = []
+        for store, engine in zip(stores, engines, strict=True):
+            known = store.known(batch)
+            history = store.history(engine.symbols_to_seed(batch))
+            for symbol, seed in history.items():
+                engine.seed(symbol, seed)
+            effects = engine.process(batch, known)
+            posted = outbox_rows(effects, "all")
+            store.commit(effects, posted, committed_at=OPEN + number)
+            store.mark_published([row.id for row in store.unpublished()[:7]], published_at=OPEN)
+            left = sorted(row.id for row in posted if row.id in {r.id for r in store.unpublished()[:100]})
+            answers.append((known, comparable(history), comparable(store.served()), left[:5]))
+        assert answers[0][:3] == answers[1][:3]
+    last = batches[-1][-1]
+    after = dict.fromkeys(SYMBOLS, OPEN + 200 * MINUTE)
+    assert comparable(stores[0].history(after)) == comparable(stores[1].history(after))
+    assert stores[0].known([last]) == stores[1].known([last]) != Known()
+
+
+def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, stores):
+    batch = dirty_stream()[:30]
+    for store, violation in zip(stores, ("UniqueViolation", UniqueViolationError.__name__), strict=True):
+        engine = fresh_engine(live_lane, store)
+        for symbol, seed in store.history(engine.symbols_to_seed(batch)).items():
+            engine.seed(symbol, seed)
+        effects = engine.process(batch, Known())
+        store.commit(effects, [], committed_at=OPEN)
+        before = comparable(store.served())
+        with pytest.raises(Exception) as refused:  # noqa: PT011 (of either database)
+            store.commit(effects, outbox_rows(effects, "all"), committed_at=OPEN)
+        assert type(refused.value).__name__ == violation
+        assert (comparable(store.served()), list(store.unpublished())) == (before, [])
+    live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")
+    row = stores[1].database.lease
+    assert row is not None
+    row.fencing += 1
+    for store in stores:
+        with pytest.raises(LeaseLostError):
+            store.renew()
+        with pytest.raises(LeaseLostError):
+            store.commit(
+                fresh_engine(live_lane, store).apply_clock(ClockRow(OPEN + 9 * MINUTE, OPEN)), [], committed_at=1
+            )
+
+
+def test_lease_is_taken_over_when_it_has_run_out_and_not_during_a_transaction():
+    timeline = Timeline(0, limit_seconds=1.0)
+    database = Database(timeline)
+    first = database.acquire("one", 10)
+    assert first == Lease(QUEUE, "one", 1, 10)
+    timeline.now = 9_999_999
+    assert database.acquire("two", 10) is None
+    timeline.now = 10_000_000
+    assert first is not None
+    with database.transaction(first):  # run out, but nobody took it: still held, and locked
+        timeline.now = 30_000_000
+        assert database.acquire("two", 10) is None
+    assert database.acquire("two", 10) == Lease(QUEUE, "two", 2, 10)
+    with pytest.raises(LeaseLostError):
+        database.renew(first)
