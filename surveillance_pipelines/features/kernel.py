@@ -40,7 +40,7 @@ N_FEATURES = 48
 ) = range(16)  # fmt: skip
 
 # Rings: each value is written twice, CAPACITY apart, so that the newest values always lie side by side.
-CAPACITY = 64
+CAPACITY = 64  # a power of two: positions are masked, which is cheaper than a division
 (
     CLOSES, HIGHS, LOWS, RETURNS, RANGES, OWN_RETURNS, MARKET_RETURNS, VOLUMES, LOG_VOLUMES, SIGNED_VOLUMES,
     ILLIQUIDITIES, VOLUME_ZS,
@@ -88,7 +88,7 @@ def peek(state: Array, scratch: Array, bar: Array, out: Array) -> None:
 
 @_compiled
 def _push(state: Array, ring: int, seen: int, value: float) -> None:
-    position = ring + seen % CAPACITY
+    position = ring + (seen & (CAPACITY - 1))
     state[position] = value
     state[position + CAPACITY] = value
 
@@ -96,26 +96,43 @@ def _push(state: Array, ring: int, seen: int, value: float) -> None:
 @_compiled
 def _begin(ring: int, seen: int, count: int) -> int:
     """Return where the newest ``count`` of ``seen`` values of a ring begin."""
-    return ring + CAPACITY + (seen - 1) % CAPACITY + 1 - count
+    return ring + CAPACITY + ((seen - 1) & (CAPACITY - 1)) + 1 - count
+
+
+# Windows are summed in four lanes, because an addition waits for the one before it and four chains run side by side.
+# Which value goes to which lane is fixed, and so are the bits.
 
 
 @_compiled
 def _mean(state: Array, begin: int, count: int) -> float:
     # Sums of differences to one of the values: equal values give their mean exactly, so a flat window has no spread.
-    pivot = state[begin]
-    total = 0.0
-    for i in range(begin, begin + count):
-        total += state[i] - pivot
-    return pivot + total / count
+    window = state[begin : begin + count]
+    pivot = window[0]
+    a = b = c = d = 0.0
+    for k in range(count >> 2):
+        i = k << 2
+        a += window[i] - pivot
+        b += window[i + 1] - pivot
+        c += window[i + 2] - pivot
+        d += window[i + 3] - pivot
+    for i in range(count & ~3, count):
+        a += window[i] - pivot
+    return pivot + ((a + b) + (c + d)) / count
 
 
 @_compiled
 def _deviation(state: Array, begin: int, count: int, mean: float) -> float:
-    total = 0.0
-    for i in range(begin, begin + count):
-        difference = state[i] - mean
-        total += difference * difference
-    return math.sqrt(total / count)
+    window = state[begin : begin + count]
+    a = b = c = d = 0.0
+    for k in range(count >> 2):
+        i = k << 2
+        a += (window[i] - mean) * (window[i] - mean)
+        b += (window[i + 1] - mean) * (window[i + 1] - mean)
+        c += (window[i + 2] - mean) * (window[i + 2] - mean)
+        d += (window[i + 3] - mean) * (window[i + 3] - mean)
+    for i in range(count & ~3, count):
+        a += (window[i] - mean) * (window[i] - mean)
+    return math.sqrt(((a + b) + (c + d)) / count)
 
 
 @_compiled
@@ -162,13 +179,20 @@ def _market(state: Array, bar: Array, out: Array, sigma: float) -> None:
 def _correlation(state: Array, begin: int, count: int) -> float:
     own_mean = _mean(state, OWN_RETURNS + begin, count)
     market_mean = _mean(state, MARKET_RETURNS + begin, count)
+    owns = state[OWN_RETURNS + begin : OWN_RETURNS + begin + count]
+    markets = state[MARKET_RETURNS + begin : MARKET_RETURNS + begin + count]
     both = own_square = market_square = 0.0
-    for i in range(begin, begin + count):
-        own = state[OWN_RETURNS + i] - own_mean
-        market = state[MARKET_RETURNS + i] - market_mean
+    both_2 = own_square_2 = market_square_2 = 0.0
+    for i in range(0, count - 1, 2):
+        own, market = owns[i] - own_mean, markets[i] - market_mean
+        own_2, market_2 = owns[i + 1] - own_mean, markets[i + 1] - market_mean
         both += own * market
+        both_2 += own_2 * market_2
         own_square += own * own
+        own_square_2 += own_2 * own_2
         market_square += market * market
+        market_square_2 += market_2 * market_2
+    both, own_square, market_square = both + both_2, own_square + own_square_2, market_square + market_square_2
     if own_square <= 0.0 or market_square <= 0.0:
         return math.nan
     return max(-1.0, min(1.0, both / (math.sqrt(own_square) * math.sqrt(market_square))))

@@ -34,6 +34,7 @@ class SymbolState:
         self._bars = np.zeros((HISTORY_BARS, width))  # ring, the next bar goes to self._seen % HISTORY_BARS
         self._starts = np.zeros(HISTORY_BARS, dtype=np.int64)
         self._seen = 0
+        self._last: int | None = None  # start of the newest bar
         self._day = -1  # days since the epoch of the last bar
         self._state = np.zeros(view.state_size)
         self._rebuilt: NDArray[np.float64] | None = None
@@ -43,7 +44,7 @@ class SymbolState:
     @property
     def last_bar_start(self) -> int | None:
         """Start of the last bar advanced, microseconds since the epoch; None before the first."""
-        return int(self._starts[(self._seen - 1) % HISTORY_BARS]) if self._seen else None
+        return self._last
 
     @property
     def last_log_return(self) -> float:
@@ -85,7 +86,7 @@ class SymbolState:
         """
         if np.any(np.diff(bar_starts) <= 0):
             raise ValueError("expected bar starts in strictly ascending order; sort and deduplicate the history")
-        self._seen, self._day, self._rebuilt = 0, -1, None
+        self._seen, self._last, self._day, self._rebuilt = 0, None, -1, None
         self._state[:] = 0.0
         if len(bar_starts) == 0:
             return
@@ -109,9 +110,13 @@ class SymbolState:
         self._day = bar_start // DAY_US
         self._rebuilt = None
         out = np.empty(self._features)
-        self._bar[:] = inputs
-        self.view.step(self._state, self._bar, out)
-        self._remember(bar_start, self._bar)
+        slot = self._seen % HISTORY_BARS
+        bar = self._bars[slot]
+        bar[:] = inputs
+        self.view.step(self._state, bar, out)
+        self._starts[slot] = bar_start
+        self._last = bar_start
+        self._seen += 1
         return out
 
     def peek(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
@@ -174,11 +179,12 @@ class SymbolState:
         self._bars[:bars] = np.frombuffer(body, np.float64, bars * width, 8 * bars).reshape(bars, width)
         self._state[:] = np.frombuffer(body, np.float64, self.view.state_size, 8 * bars * (1 + width))
         self._seen, self._day = bars, header["day"]
+        self._last = int(self._starts[bars - 1]) if bars else None
         return self
 
     def _state_on(self, bar_start: int) -> NDArray[np.float64]:
         """Return the kernel's state for a bar: that of its day, or rebuilt from the ring when the day is a new one."""
-        last = self.last_bar_start
+        last = self._last
         if last is not None and bar_start <= last:
             raise ValueError(f"expected a bar that starts after {last}, was {bar_start}")
         if bar_start // DAY_US == self._day:
@@ -193,6 +199,7 @@ class SymbolState:
         row = self._seen % HISTORY_BARS
         self._bars[row] = inputs
         self._starts[row] = bar_start
+        self._last = bar_start
         self._seen += 1
 
     def _order(self) -> NDArray[np.int64]:
