@@ -34,7 +34,13 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
     assert active is not None
     assert load_bundle(Path(active.path)).bundle_hash == active.bundle_hash
     assert with_registry.registry.get_alias("champion") == 1
-    assert "![roc_pr](data:image/png;base64," in metadata_of(trained, "model_evaluation")["roc_pr"]
+    figures = metadata_of(trained, "model_evaluation")
+    assert "![roc_pr](data:image/png;base64," in figures["roc_pr"]
+    kinds = ["picture" if "data:image" in str(value) else "figure" for value in figures.values()]
+    pictures = kinds.count("picture")
+    assert kinds == ["figure", *["picture"] * pictures, *["figure"] * (len(kinds) - 1 - pictures)], "pictures first"
+    seconds = metadata_of(trained, "market_autoencoder")["seconds_for_all_models"]
+    assert seconds == round(seconds, 1) > 0
     assert check_of(trained, "champion_is_the_registered_one").passed
 
     scored = run_job("scoring_job", with_registry, instance, tags=days)

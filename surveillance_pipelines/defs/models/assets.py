@@ -175,6 +175,6 @@ def train_models(
         "market_direction": ("direction_importance", {"rounds": trained.direction.rounds}),
     }
     for asset, (figure, facts) in pictures.items():
-        shared = {"bundle_hash": bundle_hash, "training_seconds": seconds, **facts}
+        shared = {"bundle_hash": bundle_hash, "seconds_for_all_models": round(seconds, 1), **facts}
         yield dg.MaterializeResult(asset_key=asset, metadata={**shared, figure: picture(figures[figure], figure)})
     yield from training_results(trained)

@@ -1,5 +1,6 @@
 """Promises about models: those that stop a run before it promotes, and those that warn."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -82,7 +83,7 @@ def training_results(trained: "TrainedModels") -> Iterator[dg.AssetCheckResult]:
         asset_key="market_autoencoder",
         check_name="autoencoder_has_learned",
         passed=min(losses) < losses[0],
-        metadata={"first_epoch": losses[0], "best_epoch": min(losses)},
+        metadata={"first_epoch": round(losses[0], 4), "best_epoch": round(min(losses), 4)},
     )
     for name in ("classifier", "direction"):
         # The export itself refuses a difference above its limit: a result is there only when it held.
@@ -90,7 +91,8 @@ def training_results(trained: "TrainedModels") -> Iterator[dg.AssetCheckResult]:
             asset_key=f"market_{name}",
             check_name=f"{name}_export_is_exact",
             passed=name in trained.parity,
-            metadata={"largest_difference": trained.parity.get(name, float("inf"))},
+            # Differences are far below the fourth decimal.
+            metadata={"largest_difference": float(f"{trained.parity.get(name, math.inf):.3g}")},
         )
 
 

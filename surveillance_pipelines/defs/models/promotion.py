@@ -86,9 +86,10 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     return dg.MaterializeResult(
         metadata={
             "version": registered.version,
-            **{name: round(value, 4) for name, value in verdict.overall.items()},
-            "by_label": counts_table([_rounded(row) for row in verdict.by_label]),
+            # Pictures first: the UI keeps this order, and there are some forty figures.
             **{name: picture(png, name) for name, png in figures.items()},
+            "by_label": counts_table([_rounded(row) for row in verdict.by_label]),
+            **{name: round(value, 4) for name, value in verdict.overall.items()},
         },
         check_results=gate_results(verdict),
     )

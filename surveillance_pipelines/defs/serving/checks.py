@@ -64,7 +64,7 @@ def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
     with platform.connect() as connection:
         waiting, seconds = unpublished_since(connection, platform.clock)
     return dg.AssetCheckResult(
-        passed=seconds <= _STUCK_SECONDS, metadata={"waiting": waiting, "oldest_seconds": seconds}
+        passed=seconds <= _STUCK_SECONDS, metadata={"waiting": waiting, "oldest_seconds": round(seconds, 1)}
     )
 
 
@@ -95,5 +95,5 @@ def _ingestion_result(platform: PlatformResource, source: str) -> dg.AssetCheckR
         passed=share <= _DEAD_SHARE,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{share:.2%} of {rows} rows were refused",
-        metadata={"rows": rows, "refused_share": share},
+        metadata={"rows": rows, "refused_share": round(share, 4)},
     )
