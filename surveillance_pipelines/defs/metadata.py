@@ -11,6 +11,7 @@ from surveillance_pipelines.defs.columns import MEANINGS
 
 if TYPE_CHECKING:
     import polars as pl
+    import psycopg
 
 MAX_PLOT_BYTES = 150_000
 """Plots live in the event log: a page of the UI loads all of them."""
@@ -39,6 +40,20 @@ def column_schema(schema: "pl.Schema", meanings: Mapping[str, str] = MEANINGS) -
     """Return a frame's schema as the UI shows it, with what each column means where that is recorded."""
     words = {**MEANINGS, **meanings}
     columns = [dg.TableColumn(name, str(dtype), description=words.get(name, "")) for name, dtype in schema.items()]
+    return dg.TableSchema(columns=columns)
+
+
+def stored_schema(
+    connection: "psycopg.Connection[Any]", table: str, meanings: Mapping[str, str] = MEANINGS
+) -> dg.TableSchema:
+    """Return the schema of a table in PostgreSQL's schema ``surveillance``, as ``column_schema`` does of a frame."""
+    words = {**MEANINGS, **meanings}
+    found = connection.execute(
+        "SELECT column_name, data_type FROM information_schema.columns"
+        " WHERE table_schema = 'surveillance' AND table_name = %s ORDER BY ordinal_position",
+        (table,),
+    )
+    columns = [dg.TableColumn(name, kind, description=words.get(name, "")) for name, kind in found]
     return dg.TableSchema(columns=columns)
 
 

@@ -10,7 +10,7 @@ from surveillance_pipelines.defs.anomalies.pictures import worst_bar
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
-from surveillance_pipelines.defs.metadata import frame_metadata, value_counts
+from surveillance_pipelines.defs.metadata import frame_metadata, stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
 _VERSION: Final = code_version(
@@ -90,6 +90,7 @@ def batch_scoring(
             sessions=platform.session_table(first, last),
         )
         stored = store_scores(connection, scored)
+        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
     version = platform.replace_days("scores", scored.scores, first, last)
     about = {"bundle_hash": scorer.bundle_hash, "warmup": scorer.warmup, "bars_scored": scored.scores.height}
     yield dg.MaterializeResult(asset_key="scores", metadata=frame_metadata(scored.scores, version=version) | about)
@@ -98,6 +99,7 @@ def batch_scoring(
         asset_key="anomalies",
         metadata={
             "dagster/partition_row_count": len(scored.anomalies),
+            "dagster/column_schema": schemas["anomalies"],
             "new_rows": stored.anomalies,
             **about,
             **value_counts("kinds", [row.kind for row in scored.anomalies]),
@@ -108,6 +110,7 @@ def batch_scoring(
         asset_key="signals",
         metadata={
             "dagster/partition_row_count": len(scored.signals),
+            "dagster/column_schema": schemas["signals"],
             "new_rows": stored.signals,
             "new_predictions": stored.predictions,
             **about,

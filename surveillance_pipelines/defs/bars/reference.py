@@ -9,6 +9,7 @@ from surveillance_pipelines.clock import now
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import FIRST_DAY
 from surveillance_pipelines.defs.code_versions import code_version
+from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
@@ -44,9 +45,14 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:
             calendar = guess_calendar(symbol, settings.default_calendar)
             register_instruments(connection, [symbol], calendar, "settings", platform.clock)
         known = load_instruments(connection)
+        schema = stored_schema(connection, "instruments", {"source": "What registered it: settings or an ingestion"})
     missing = sorted(set(settings.symbols) - {instrument.symbol for instrument in known})
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": len(known), "symbols": ", ".join(sorted(row.symbol for row in known))},
+        metadata={
+            "dagster/row_count": len(known),
+            "dagster/column_schema": schema,
+            "symbols": ", ".join(sorted(row.symbol for row in known)),
+        },
         check_results=[
             dg.AssetCheckResult(
                 check_name="instruments_are_registered", passed=not missing, metadata={"missing": ", ".join(missing)}
@@ -85,6 +91,7 @@ def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
         rows, problems = _build(calendars, last)
         save_sessions(connection, rows)
         reach = last_sessions(connection)
+        schema = stored_schema(connection, "sessions")
     enough = last - timedelta(days=30)
     problems |= {
         name: f"{name} ends on {reach[name]}: the library may know more in a newer release"
@@ -94,6 +101,7 @@ def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": rows.height,
+            "dagster/column_schema": schema,
             "calendars": ", ".join(calendars),
             "last_session": str(min((reach[name] for name in calendars if name in reach), default="none")),
         },

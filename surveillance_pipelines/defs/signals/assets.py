@@ -8,7 +8,7 @@ import dagster as dg
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
-from surveillance_pipelines.defs.metadata import value_counts
+from surveillance_pipelines.defs.metadata import stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
 _UNSETTLED_SHARE: Final = 0.2
@@ -46,9 +46,11 @@ def prediction_outcomes(context: dg.AssetExecutionContext, platform: PlatformRes
     with platform.connect() as connection:
         settled = settle(connection, known, horizon_minutes=HORIZON_MINUTES)
         waiting, total = open_predictions(connection, first, min(last, platform.today() - timedelta(days=1)))
+        schema = stored_schema(connection, "predictions")
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": settled,
+            "dagster/column_schema": schema,
             "bars_with_outcome": known.height,
             **value_counts("directions", known["outcome_direction"].to_list()),
         },
