@@ -70,6 +70,20 @@ def test_specs_every_model_has_owner_kinds_description_code_version_and_columns(
         assert all(column.description and column.type != "?" for column in columns), spec.key
 
 
+def test_checks_every_one_says_what_it_promises(marts_definitions):
+    graph = marts_definitions.resolve_asset_graph()
+    said = {key.name: graph.get_check_spec(key).description for key in graph.asset_check_keys}
+    assert len(said) >= 60
+    assert [name for name, description in said.items() if not description] == []
+    assert said["not_null_int_alerts_alert_id"] == "alert_id is never null."
+    assert said["unique_int_alerts_alert_id"] == "No two rows have the same alert_id."
+    assert said["dead_letters_by_day_has_one_row_per_group"] == "One row per day, source, code."
+    assert said["stg_anomalies_symbol_is_known"] == "Every symbol is a symbol of stg_instruments."
+    assert said["stg_anomalies_score_is_between_0_and_1"] == "score lies between 0 and 1, or is null."
+    assert said["stg_anomalies_alert_status_is_known"] == "alert_status is one of opened, confirmed, retracted."
+    assert said["message_outcomes_add_up"] == "Messages of a day equal scored + late + dead + duplicate."
+
+
 class Evaluations:
     """Looks of the daemon at the conditions, each some seconds after the one before."""
 

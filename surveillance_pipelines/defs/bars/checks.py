@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.market.quality import Silence
 
 _SHOWN = 20
+_NAMED = 3
 _LOOKED_BACK: Final = timedelta(days=14)
 """Days in which the newest bar of a symbol is looked for."""
 
@@ -37,8 +39,22 @@ def silence_result(name: str, bars: "pl.DataFrame", sessions: "SessionTable") ->
         check_name=name,
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(found)} silences longer than {LONGEST_SILENCE_MINUTES} minutes",
+        description=_silence_sentence(found, LONGEST_SILENCE_MINUTES),
         metadata={"silences": len(found)} | ({"longest": counts_table(rows)} if rows else {}),
+    )
+
+
+def _silence_sentence(longest_first: "list[Silence]", limit: int) -> str:
+    if not longest_first:
+        return f"no symbol is silent for more than {limit} minutes inside a session"
+    worst: dict[str, int] = {}
+    for silence in longest_first:
+        worst.setdefault(silence.symbol, silence.minutes)
+    named = ", ".join(f"{symbol} {minutes} minutes" for symbol, minutes in list(worst.items())[:_NAMED])
+    return (
+        f"{len(longest_first)} silences of more than {limit} minutes, in {len(worst)} symbols; longest: {named}. "
+        "Ordinary for a halt or a symbol that trades seldom. If bars are lost: `surveillance ingest` them, then "
+        "`surveillance backfill` those days"
     )
 
 
