@@ -11,7 +11,10 @@ from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 @dg.run_failure_sensor(
     default_status=SENSORS_START,
     monitor_all_code_locations=True,
-    description="Records every failed run with its error in `ops.run_failures` and in the log.",
+    description=(
+        "Records every failed run with its error in `ops.run_failures` and in the log. While no run fails, each tick "
+        'says "Sensor function returned an empty result": Dagster\'s words for no news, which is good news here.'
+    ),
 )
 def run_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
     from surveillance_pipelines.storage.run_failures import RunFailure, record_failure
