@@ -45,6 +45,11 @@ def say(text: str, *, style: str = "") -> None:
     console().print(escape(text), style=style or None)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless there is one."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def heading(text: str) -> None:
     """Print a line that starts a part of a longer command."""
     console().print(f"\n[bold]{escape(text)}[/bold]")
@@ -151,3 +156,11 @@ class _PlainBar:
         took = f"{self._printed - self._started:.1f} s"
         note = f"  {self._note}" if self._note else ""
         say(f"  {self._title}: {self._done:,.0f} of {self._total:,.0f}  {took}{note}")
+
+
+def price_cell(value: float | None) -> str:
+    """Return a price as it was given, up to four decimals; ``–`` for none."""
+    if value is None:
+        return cell(value)
+    whole, _, decimals = f"{value:,.4f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 HISTORY_SESSIONS: Final = 12
 """Enough minutes to train on, few enough that the whole demo takes minutes."""
 
+_SPARE_SESSIONS: Final = 3
+"""Ended sessions after the served one: what `surveillance feed simulated` goes on with."""
 _PER_SYMBOL: Final = 2.0
 _MOST_TRIES: Final = 50
 
@@ -48,12 +50,12 @@ class DemoMarket:
 
 
 def build_market(symbols: Sequence[str], seed: int, clock: Clock) -> DemoMarket:
-    """Return the market that a seed gives, its served day the last session before today."""
+    """Return the market that a seed gives; its served day leaves a few ended sessions before today to go on with."""
     import polars as pl
 
     from surveillance_pipelines.market.injection import plant
 
-    sessions = last_sessions(HISTORY_SESSIONS + 1, clock=clock)
+    sessions = last_sessions(HISTORY_SESSIONS + 1 + _SPARE_SESSIONS, clock=clock).head(HISTORY_SESSIONS + 1)
     day: date = sessions["session_date"][-1]
     bars = simulated_bars(symbols, sessions, seed)
     served = bars.filter(pl.col("date") == day)

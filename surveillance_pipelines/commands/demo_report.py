@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surveillance_pipelines.clock import to_datetime
-from surveillance_pipelines.commands.console import heading, mark, say, table
+from surveillance_pipelines.commands.console import counted, heading, mark, say, table
 from surveillance_pipelines.commands.demo_market import DemoMarket
 from surveillance_pipelines.commands.demo_matching import SLACK_BARS, Alert, Comparison
 from surveillance_pipelines.commands.demo_serving import Latencies, Served
@@ -45,7 +45,7 @@ def show_comparison(comparison: Comparison, bars: int) -> None:
 def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bool) -> None:
     """Print how the inputs ended and how long they took."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
-    say(f"{sent:,} ticks sent = {outcomes}; served by {len(served.run_ids)} drain run(s)")
+    say(f"{sent:,} ticks sent = {outcomes}; served by {counted(len(served.run_ids), 'drain run')}")
     alerts = sum(message["type"] == "anomaly" for message in served.messages)
     signals = sum(message["type"] == "signal" for message in served.messages)
     say(f"read from the output queue: {alerts:,} alert messages (opened, confirmed or retracted), {signals:,} signals")
@@ -81,7 +81,8 @@ def show_what_next(home: Path, pictures: Sequence[Path]) -> None:
         say(f"  pictures        {pictures[0].parent}/*.png")
     say("  the Dagster UI  `make dev` (or `surveillance up`): these very runs, the lineage, models and their plots")
     say("  your own bars   `surveillance detect bars.parquet --out anomalies.parquet`, `surveillance ingest PATH`")
-    say("  the live queue  `surveillance up`, then `surveillance feed simulated --speed 60` and `surveillance tail`")
+    say("  the live queue  `surveillance up`, then the next session: `surveillance feed simulated --speed 60`, and")
+    say("                  `surveillance tail`")
     say(f"  start again     `surveillance reset` deletes {home}")
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.commands.console import counted, say
 from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from surveillance_pipelines.commands.context import Platform
 
 _DAY = ["%Y-%m-%d"]
 _SIMULATED = "simulated"
@@ -36,15 +38,18 @@ def feed(
     tz: Annotated[
         str | None, typer.Option(help="Time zone of naive timestamps in the file, such as America/New_York.")
     ] = None,
+    symbol: Annotated[str | None, typer.Option(help="For a file without a symbol column.")] = None,
 ) -> None:
     """Replay ticks, or bars as ticks, into the input queue.
 
-    The message group is the symbol; with several queues a symbol always goes to the same one. Feeding the same ticks
-    twice has no effect twice: SQS drops the repeat within five minutes, the ledger marks it as a duplicate afterwards.
+    `simulated` is the session after the last one served, at first the last one before today. The message group is
+    the symbol; with several queues a symbol always goes to the same one. Feeding the same ticks twice has no effect
+    twice: SQS drops the repeat within five minutes, the ledger marks it as a duplicate afterwards.
     """
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.feeding import send_ticks
     from surveillance_pipelines.commands.registration import register
+    from surveillance_pipelines.commands.served import last_served, warn_of_late
     from surveillance_pipelines.commands.symbols import parse_symbols
 
     pace = parse_speed(speed)
@@ -52,15 +57,16 @@ def feed(
     wanted = parse_symbols(symbols)
     only = None if day is None else day.date()
     if source == _SIMULATED:
-        ticks = simulated_ticks(wanted or platform.settings.symbols, only, per_bar=ticks_per_bar, seed=seed)
+        ticks = simulated_ticks(platform, wanted or platform.settings.symbols, only, per_bar=ticks_per_bar, seed=seed)
     else:
-        ticks = ticks_of_file(Path(source), per_bar=ticks_per_bar, seed=seed, tz=tz)
+        ticks = ticks_of_file(Path(source), per_bar=ticks_per_bar, seed=seed, tz=tz, symbol=symbol)
     ticks = _narrow(ticks, wanted, only)
     first, last = span(ticks["event_time"].dt.date())
     register(platform, ticks["symbol"].unique(), source="feed", first=first, last=last)
+    warn_of_late(ticks, last_served(platform, ticks["symbol"].unique()))
     queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
     sent = send_ticks(ticks, queues, speed=pace, clock=platform.clock, feed_id=feed_id)
-    say(f"sent {sent:,} ticks of {ticks['symbol'].n_unique()} symbols to {len(queues)} queue(s)")
+    say(f"sent {sent:,} ticks of {counted(ticks['symbol'].n_unique(), 'symbol')} to {counted(len(queues), 'queue')}")
     say("they are served while the Dagster daemon runs (`surveillance up`); watch with `surveillance tail`")
 
 
@@ -77,12 +83,13 @@ def parse_speed(text: str) -> float | None:
     return speed
 
 
-def ticks_of_file(path: Path, *, per_bar: int, seed: int, tz: str | None) -> "pl.DataFrame":
+def ticks_of_file(path: Path, *, per_bar: int, seed: int, tz: str | None, symbol: str | None = None) -> "pl.DataFrame":
     """Return the ticks of a file: its own, or made of its bars. Refused rows are counted and left out."""
     from surveillance_pipelines.commands.files import holds_trades, read_bars_file, read_ticks_file
     from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
 
-    found = read_ticks_file(path, tz=tz) if holds_trades(path, tz=tz) else read_bars_file(path, tz=tz)
+    read = read_ticks_file if holds_trades(path, tz=tz) else read_bars_file
+    found = read(path, tz=tz, symbol=symbol)
     if found.refusals:
         refused = Counter(refusal.code for refusal in found.refusals)
         said = ", ".join(f"{count:,} {code}" for code, count in refused.most_common())
@@ -90,13 +97,25 @@ def ticks_of_file(path: Path, *, per_bar: int, seed: int, tz: str | None) -> "pl
     return ticks_from_bars(found.frame, per_bar, seed) if "open" in found.frame.columns else found.frame
 
 
-def simulated_ticks(symbols: tuple[str, ...], day: date | None, *, per_bar: int, seed: int) -> "pl.DataFrame":
-    """Return the ticks of one simulated session: of ``day``, or the last one before today."""
-    from surveillance_pipelines.commands.simulation import last_sessions, simulated_bars
+def simulated_ticks(
+    platform: "Platform", symbols: tuple[str, ...], day: date | None, *, per_bar: int, seed: int
+) -> "pl.DataFrame":
+    """Return the ticks of one simulated session: of ``day``, else the next after what was served, else the last ended.
+
+    After a served session prices go on from its last ones.
+    """
+    from surveillance_pipelines.commands.served import last_served
+    from surveillance_pipelines.commands.simulation import last_sessions, session_after, simulated_bars
     from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
 
-    sessions = last_sessions(1, day)
-    return ticks_from_bars(simulated_bars(symbols, sessions, seed), per_bar, seed)
+    served = {} if day is not None else last_served(platform, symbols)
+    if served:
+        sessions = session_after(max(bar.bar_start for bar in served.values()), platform.clock)
+    else:
+        sessions = last_sessions(1, day, platform.clock)
+    say(f"simulating the session of {sessions['session_date'][0]}")
+    prices = {symbol: bar.close for symbol, bar in served.items()}
+    return ticks_from_bars(simulated_bars(symbols, sessions, seed, prices), per_bar, seed)
 
 
 def _narrow(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -> "pl.DataFrame":
@@ -105,9 +124,10 @@ def _narrow(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -
     kept = ticks if not symbols else ticks.filter(pl.col("symbol").is_in(symbols))
     kept = kept if day is None else kept.filter(pl.col("event_time").dt.date() == day)
     if kept.is_empty():
-        held = f"{ticks['symbol'].n_unique()} symbols from {ticks['event_time'].min()} to {ticks['event_time'].max()}"
+        symbols_held = counted(ticks["symbol"].n_unique(), "symbol")
+        held = f"{symbols_held} from {ticks['event_time'].min()} to {ticks['event_time'].max()}"
         raise CommandError(
-            f"expected ticks of {symbols or 'any symbol'} on {day or 'any day'}, got none; there are {held}",
+            f"expected ticks of {', '.join(symbols) or 'any symbol'} on {day or 'any day'}, got none; there are {held}",
             remedy="choose other --symbols or another --day",
             code=ExitCode.USAGE,
         )

@@ -59,7 +59,7 @@ def ingest_files(
     """Land the bars of files; rows that are not valid are kept apart with their reason."""
     from surveillance_pipelines.commands import landing
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.files import read_bars_file
+    from surveillance_pipelines.commands.files import first_reason, read_bars_file
 
     platform = open_platform()
     visits, useless = [], []
@@ -70,13 +70,14 @@ def ingest_files(
         landed = landing.land(platform, arrival, calendar=calendar, detail={"path": str(path), "file": found.batch_id})
         landing.show(landed, found.notes)
         visits.append(landed)
-        if found.frame.is_empty():
-            useless.append(f"{path} ({found.rows_in:,} rows)")
+        if found.frame.is_empty() or len(found.refusals) * 2 > found.rows_in:
+            refused = f"{len(found.refusals):,} of {found.rows_in:,} refused; {first_reason(found)}"
+            useless.append(f"{path} ({refused if found.rows_in else '0 rows'})")
     _say_what_next(visits)
     if useless:
         raise CommandError(
-            f"expected bars, no row could be used of {', '.join(useless)}",
-            remedy="`surveillance dead-letters list` says why rows were refused",
+            f"expected bars, more than half of the rows could not be used of {', '.join(useless)}",
+            remedy="`surveillance dead-letters list` says why rows were refused; the others have landed",
             code=ExitCode.USAGE,
         )
 

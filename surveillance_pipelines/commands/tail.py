@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.commands.console import cell, console, error_console, is_live
+from surveillance_pipelines.commands.console import cell, console, counted, error_console, is_live, price_cell
 from surveillance_pipelines.commands.context import Platform, open_platform
 
 _SHOWN_ROWS: Final = 25
@@ -51,8 +51,19 @@ def tail(
     elif is_live():
         _show_live(messages)
     else:
+        _print(messages)
+
+
+def _print(messages: Iterator[dict[str, Any]]) -> None:
+    """Print a line a message, and how many there were, also after ctrl-C."""
+    typer.echo("  ".join(_COLUMNS))
+    shown = 0
+    try:
         for message in messages:
             typer.echo("  ".join(_row(message)))
+            shown += 1
+    finally:
+        typer.echo(counted(shown, "message"))
 
 
 def _messages(platform: Platform, *, count: int | None, timeout: float | None, peek: bool) -> Iterator[dict[str, Any]]:
@@ -92,7 +103,7 @@ def _row(message: dict[str, Any]) -> list[str]:
         str(message.get("alert_status") or message.get("bar_status", "")),
         cell(message.get("score")),
         cell(message.get("confidence")),
-        cell(message.get("price")),
+        price_cell(message.get("price")),
         "warm-up" if message.get("warmup") else str(message.get("bundle_hash", ""))[:8],
     ]
 

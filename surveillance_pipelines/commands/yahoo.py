@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Final
 
-from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.clock import now
+from surveillance_pipelines.commands.console import counted, say
 from surveillance_pipelines.commands.context import Platform
-from surveillance_pipelines.commands.failures import ExitCode, failing_as
+from surveillance_pipelines.commands.failures import CommandError, ExitCode, failing_as
 from surveillance_pipelines.commands.landing import Arrival
+
+_REACH: Final = {"1m": timedelta(days=30), "5m": timedelta(days=60), "15m": timedelta(days=60)}
+"""How far back Yahoo keeps bars of an interval; longer ones reach further."""
 
 
 def fetch(platform: Platform, symbols: Sequence[str], first: date, last: date, interval: Any) -> Arrival:
@@ -15,7 +19,14 @@ def fetch(platform: Platform, symbols: Sequence[str], first: date, last: date, i
     from surveillance_pipelines.market.yahoo import fetch_bars
 
     settings = platform.settings
-    say(f"asking Yahoo Finance for {interval} bars of {len(symbols)} symbols …")
+    reach, today = _REACH.get(interval), now(platform.clock).date()
+    if reach is not None and first < today - reach:
+        raise CommandError(
+            f"expected days from {today - reach} on, got {first}: Yahoo keeps {interval} bars for {reach.days} days",
+            remedy="a later --start, or a longer --interval (1h, 1d)",
+            code=ExitCode.USAGE,
+        )
+    say(f"asking Yahoo Finance for {interval} bars of {counted(len(symbols), 'symbol')} …")
     install = "pip install 'surveillance-pipelines[yahoo]'"
     with failing_as(ExitCode.USAGE, ModuleNotFoundError, remedy=install), failing_as(ExitCode.USAGE, ValueError):
         result = fetch_bars(
@@ -31,7 +42,7 @@ def fetch(platform: Platform, symbols: Sequence[str], first: date, last: date, i
         )
     for symbol in result.missing:
         ended = result.outcomes[symbol]
-        say(f"  {symbol}: {ended.outcome} after {ended.attempts} attempt(s): {ended.reason}", style="yellow")
+        say(f"  {symbol}: {ended.outcome} after {counted(ended.attempts, 'attempt')}: {ended.reason}", style="yellow")
     notes = result.notes
     if result.unfinished:
         notes = (*notes, f"{result.unfinished:,} bars were left out because their interval is not over")

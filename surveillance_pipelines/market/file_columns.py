@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
 from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
-from surveillance_pipelines.market.row_checks import CODE, RAW
+from surveillance_pipelines.market.row_checks import CODE, DETAIL, RAW
 
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "symbol": ("symbol", "ticker", "sym", "instrument"),
@@ -30,8 +30,26 @@ _WRITTEN_DATES: Final = (19_000_101, 21_001_231)
 """Whole numbers in here are dates such as 20240115; as epochs they would be some days of August 1970."""
 
 
+_OPTIONAL: Final = frozenset({"volume", "suspicious"})
+_TEXT_ENDINGS: Final = (".csv", ".csv.gz", ".txt")
+_CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?$"
+_CLOCK_DIGITS: Final = r"^\d{3,6}$"
+"""930, 0930 and 093000 beside a column of dates."""
+_A_TIME: Final = "2024-03-06T14:30:00Z"
+_SHOWN: Final = 40
+"""Letters of an unreadable value that a message quotes."""
+
+
 class FileError(ValueError):
-    """The file as a whole cannot be read: it says what was expected, what came and what to do."""
+    """The file as a whole cannot be read: it says what was expected and what came.
+
+    Attributes:
+        lacks: what the caller could have said about the file instead.
+    """
+
+    def __init__(self, message: str, *, lacks: Literal["symbol", "timezone", ""] = "") -> None:
+        super().__init__(message)
+        self.lacks = lacks
 
 
 def load_table(path: Path) -> pl.DataFrame:
@@ -48,7 +66,8 @@ def load_table(path: Path) -> pl.DataFrame:
         raise FileError(f"expected readable Parquet or CSV, {path.name} could not be read: {error}") from error
     names = [name.strip().lower().replace(" ", "_") for name in table.columns]
     if len(set(names)) != len(names):
-        raise FileError(f"expected each column once, got {names} in {path.name}")
+        raise FileError(f"expected each column once, got {', '.join(table.columns)} in {path.name}")
+    _require_commas(table, path)
     table.columns = names
     return table
 
@@ -70,42 +89,100 @@ def pick_columns(
         FileError: if a column is absent, or times carry no zone and none was given.
     """
     found = {key: next((name for name in ALIASES[key] if name in table.columns), None) for key in wanted}
-    missing = [key for key in wanted if found[key] is None and key not in {"volume", "suspicious"}]
-    if symbol is not None and "symbol" in missing:
-        missing.remove("symbol")
-    if missing:
-        raise FileError(f"expected columns {list(wanted)}, {path.name} lacks {missing} and has {table.columns}")
+    given = _OPTIONAL if symbol is None else _OPTIONAL | {"symbol"}
+    if missing := [key for key in wanted if found[key] is None and key not in given]:
+        raise _lacking(missing, path)
     numbers = [key for key in wanted if key not in {"symbol", "time"} and found[key] is not None]
     own_symbol = pl.lit(symbol) if found["symbol"] is None else pl.col(str(found["symbol"]))
+    written = _written_times(table, str(found["time"]))
     picked = table.select(
         own_symbol.cast(pl.String).str.strip_chars().str.to_uppercase().alias("symbol"),
-        _instants(table[str(found["time"])], path, timezone, dates=dates).alias("time"),
+        _instants(written, path, timezone, dates=dates).alias("time"),
         *(pl.col(str(found[key])).cast(pl.Float64, strict=False).alias(key) for key in numbers),
         pl.struct(pl.all()).alias(RAW),
-        _unreadable(table, str(found["time"]), [str(found[key]) for key in numbers]).alias(CODE),
+        _unreadable(table, str(found["time"]), [str(found[key]) for key in numbers]).alias(DETAIL),
     )
-    bad_time = pl.col("time").is_null() & pl.Series(table[str(found["time"])].is_not_null())
-    picked = picked.with_columns(pl.when(bad_time).then(pl.lit("bad_timestamp")).otherwise(pl.col(CODE)).alias(CODE))
+    shown = written.cast(pl.String, strict=False).str.slice(0, _SHOWN)
+    no_time = pl.format(f"expected a time such as {_A_TIME}, got '{{}}' for {found['time']}", shown)
+    bad_time = pl.col("time").is_null() & pl.Series(written.is_not_null())
+    wrong = (
+        pl.when(bad_time).then(pl.lit("bad_timestamp")).when(pl.col(DETAIL).is_not_null()).then(pl.lit("wrong_type"))
+    )
+    picked = picked.with_columns(
+        wrong.alias(CODE), pl.when(bad_time).then(no_time).otherwise(pl.col(DETAIL)).alias(DETAIL)
+    )
     return picked if "volume" in picked.columns else picked.with_columns(pl.lit(0.0).alias("volume"))
+
+
+def is_text(path: Path) -> bool:
+    """Return whether a file is read as CSV, by its name."""
+    return path.name.endswith(_TEXT_ENDINGS)
+
+
+def _require_commas(table: pl.DataFrame, path: Path) -> None:
+    name = table.columns[0]
+    mark = next((mark for mark in (";", "\t", "|") if mark in name), None)
+    if is_text(path) and table.width == 1 and mark is not None:
+        said = "tabs" if mark == "\t" else f"'{mark}'"
+        raise FileError(f"expected values with commas between, {path.name} has {said} between: save it with commas")
+
+
+def _lacking(missing: Sequence[str], path: Path) -> FileError:
+    accepted = "; ".join(f"{key} ({' or '.join(ALIASES[key])})" for key in missing)
+    spelled = ", ".join(_read(path).columns)
+    return FileError(
+        f"expected a column for {accepted}, {path.name} has {spelled}",
+        lacks="symbol" if list(missing) == ["symbol"] else "",
+    )
+
+
+def _written_times(table: pl.DataFrame, name: str) -> pl.Series:
+    """Return the times as the file has them; where a date and a clock time stand apart, joined as text."""
+    if name != "date" or "time" not in table.columns or not _holds_clock_times(table["time"]):
+        return table[name]
+    day = pl.col("date").cast(pl.String).str.strip_chars().str.replace(r"^(\d{4})(\d\d)(\d\d)$", "$1-$2-$3")
+    clock = pl.col("time").cast(pl.String).str.strip_chars()
+    digits = clock.str.contains(_CLOCK_DIGITS)
+    padded = pl.when(clock.str.len_chars() <= len("0930")).then(clock.str.zfill(4) + "00").otherwise(clock.str.zfill(6))
+    parted = padded.str.replace(r"^(\d\d)(\d\d)(\d\d)$", "$1:$2:$3")
+    whole = clock.str.replace(r"^(\d):", "0$1:").str.replace(r"^(\d\d:\d\d)($|Z|[+-])", "$1:00$2")
+    joined = pl.concat_str(
+        day.str.replace(r"[ T]00:00:00(?:\.0+)?$", ""), pl.when(digits).then(parted).otherwise(whole), separator=" "
+    )
+    return table.select(joined.alias(name)).to_series()
+
+
+def _holds_clock_times(times: pl.Series) -> bool:
+    """Return whether most values are times of a day, such as 09:30."""
+    if times.dtype == pl.Time:
+        return True
+    if times.dtype != pl.String and not times.dtype.is_integer():
+        return False
+    text = times.drop_nulls().cast(pl.String).str.strip_chars()
+    fitting = text.str.contains(_CLOCK) | text.str.contains(_CLOCK_DIGITS)
+    return int(fitting.sum()) * 2 > len(text)
 
 
 def _read(path: Path) -> pl.DataFrame:
     if path.suffix in {".parquet", ".pq"}:
         return pl.read_parquet(path)
-    if path.name.endswith((".csv", ".csv.gz", ".txt")):
+    if is_text(path):
         return pl.read_csv(path, infer_schema=False, truncate_ragged_lines=True)
     raise FileError(f"expected a name that ends in .parquet, .csv or .csv.gz, got {path.name}")
 
 
 def _unreadable(table: pl.DataFrame, time: str, numbers: Sequence[str]) -> pl.Expr:
-    """Return ``wrong_type`` where text in a number's place is none."""
+    """Return a sentence where text in a number's place is none, about the first such column."""
     texts = [name for name in numbers if table.schema[name] == pl.String and name != time]
     if not texts:
         return pl.lit(None, pl.String)
-    failed = [
-        (pl.col(name).str.strip_chars() != "") & pl.col(name).cast(pl.Float64, strict=False).is_null() for name in texts
-    ]
-    return pl.when(pl.any_horizontal(failed)).then(pl.lit("wrong_type"))
+    text = {name: pl.col(name).str.strip_chars() for name in texts}
+    return pl.coalesce(
+        pl.when((text[name] != "") & pl.col(name).cast(pl.Float64, strict=False).is_null()).then(
+            pl.format(f"expected a number, got '{{}}' for {name}", text[name].str.slice(0, _SHOWN))
+        )
+        for name in texts
+    )
 
 
 def _instants(times: pl.Series, path: Path, timezone: str | None, *, dates: bool) -> pl.Series:
@@ -167,8 +244,8 @@ def _in_zone(times: pl.Series, path: Path, timezone: str | None, *, dates: bool)
         return times.dt.replace_time_zone("UTC")
     if timezone is None:
         raise FileError(
-            f"expected times with a time zone, {path.name} has none, such as {times.drop_nulls()[0]}: name the zone of "
-            "the file, for example America/New_York"
+            f"expected times with a time zone, those of {path.name} have none, such as {times.drop_nulls()[0]}",
+            lacks="timezone",
         )
     try:
         ZoneInfo(timezone)

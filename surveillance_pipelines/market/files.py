@@ -1,6 +1,6 @@
 """A user's own bars and ticks, Parquet or CSV. Rows in = landed + refused + duplicates: nothing vanishes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,7 @@ from surveillance_pipelines.contracts.market import (
 from surveillance_pipelines.hashing import sha256_file
 from surveillance_pipelines.market.bar_frames import OHLC, complete_bars
 from surveillance_pipelines.market.bars_to_ticks import to_tick_schema
-from surveillance_pipelines.market.file_columns import ALIASES, FileError, load_table, pick_columns
+from surveillance_pipelines.market.file_columns import ALIASES, FileError, is_text, load_table, pick_columns
 from surveillance_pipelines.market.row_checks import RowRefusal, judge_bars, judge_ticks
 
 
@@ -79,7 +79,7 @@ def read_bars(
         judged.good, source="file", adjustment=adjustment, timeframe=found, batch_id=batch_id,
         knowledge_time=clock.now_us(),
     )  # fmt: skip
-    return FileResult(frame, judged.refusals, judged.duplicates, table.height, batch_id, notes)
+    return FileResult(frame, _placed(judged.refusals, path), judged.duplicates, table.height, batch_id, notes)
 
 
 def read_ticks(
@@ -104,7 +104,12 @@ def read_ticks(
         "event_time", maintain_order=True
     )
     frame = to_tick_schema(ticks.drop("suspicious", strict=False))
-    return FileResult(frame, judged.refusals, 0, table.height, batch_id)
+    return FileResult(frame, _placed(judged.refusals, path), 0, table.height, batch_id)
+
+
+def _placed(refusals: tuple[RowRefusal, ...], path: Path) -> tuple[RowRefusal, ...]:
+    """Return refusals that count lines as an editor does, where the file has lines."""
+    return tuple(replace(refusal, header_lines=1) for refusal in refusals) if is_text(path) else refusals
 
 
 def _split_venues(rows: pl.DataFrame, table: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -134,7 +139,7 @@ def _infer_timeframe(times: pl.DataFrame, path: Path) -> tuple[Timeframe, tuple[
     seconds = int(common[0])
     if seconds not in by_seconds:
         raise FileError(
-            f"expected bars of {list(TIMEFRAME_MINUTES)}, those in {path.name} are {seconds} s apart: name the "
+            f"expected bars of {', '.join(TIMEFRAME_MINUTES)}, those in {path.name} are {seconds} s apart: name the "
             "timeframe, or read bars of seconds as ticks"
         )
     return by_seconds[seconds], ()

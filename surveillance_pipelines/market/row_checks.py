@@ -13,12 +13,14 @@ from surveillance_pipelines.market.messages import MAX_PRICE, MAX_VOLUME, MIN_PR
 
 CODE: Final = "refusal_code"
 """Column with the code of the first check that a row failed; null for a good row."""
+DETAIL: Final = "refusal_detail"
+"""Optional column with a sentence of its own for the code beside it: which value could not be read, and of what."""
 RAW: Final = "raw_row"
 """Column with the row as it came, one struct."""
 
 REASONS: Final[Mapping[str, str]] = {
     "missing_value": "expected a symbol, a time and every price, got a row with an empty one",
-    "wrong_type": "expected numbers for prices and volume, got text that is none",
+    "wrong_type": "expected numbers for prices and volume, got other text",
     "non_finite": "expected finite numbers, got NaN or infinity",
     "out_of_bounds": f"expected prices between {MIN_PRICE:g} and {MAX_PRICE:g} and volume between 0 and {MAX_VOLUME:g}",
     "bad_symbol": "expected a symbol of 1 to 32 characters A-Z 0-9 . ^ = / _ -",
@@ -39,6 +41,12 @@ class RowRefusal:
     code: str
     reason: str
     row: int
+    header_lines: int = 0  # lines of a text file above the first row
+
+    @property
+    def where(self) -> str:
+        """The place as a person counts, from 1: ``line 2`` of a text file is the first row under its header."""
+        return f"line {self.row + self.header_lines + 1}" if self.header_lines else f"row {self.row + 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +113,12 @@ def refusals_of(rows: pl.DataFrame) -> tuple[RowRefusal, ...]:
     """Return rows that carry ``refusal_code`` as refusals, in order of the file."""
     ordered = rows.sort("row")
     bodies = ordered[RAW] if RAW in rows.columns else ordered.drop(CODE, "row").to_struct(RAW)
-    marks = zip(bodies.to_list(), ordered[CODE].to_list(), ordered["row"].to_list(), strict=True)
-    return tuple(RowRefusal(canonical_json(_json_safe(body)), code, REASONS[code], row) for body, code, row in marks)
+    details = ordered[DETAIL].to_list() if DETAIL in rows.columns else [None] * ordered.height
+    marks = zip(bodies.to_list(), ordered[CODE].to_list(), details, ordered["row"].to_list(), strict=True)
+    return tuple(
+        RowRefusal(canonical_json(_json_safe(body)), code, detail or REASONS[code], row)
+        for body, code, detail, row in marks
+    )
 
 
 def _number_checks(prices: Sequence[str]) -> list[tuple[str, pl.Expr]]:
@@ -122,7 +134,7 @@ def _first_failure(rows: pl.DataFrame, checks: Sequence[tuple[str, pl.Expr]]) ->
 
 
 def _bare(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.drop(CODE, RAW, "row", strict=False)
+    return rows.drop(CODE, DETAIL, RAW, "row", strict=False)
 
 
 def _json_safe(value: Any) -> Any:

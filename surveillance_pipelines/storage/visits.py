@@ -43,7 +43,7 @@ def record_visit(connection: psycopg.Connection[Any], visit: Visit) -> None:
             visit.source,
             refusal.body,
             refusal.code,
-            f"row {refusal.row}: {refusal.reason}",
+            f"{refusal.where}: {refusal.reason}",
             # A microsecond apart, so that the newest-first list keeps the order of the source.
             visit.finished_at - timedelta(microseconds=place),
         )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from surveillance_pipelines.commands.console import mark, table
+from surveillance_pipelines.commands.console import mark, price_cell, table
 
 
 @pytest.mark.parametrize("body", ['[{"a": "[/b]"}]', "[red]no colour[/red]", "[/]", "plain"])
@@ -22,3 +22,11 @@ def test_table_replaces_what_a_terminal_would_obey(capsys) -> None:
 def test_table_shows_a_verdict_without_markup(capsys) -> None:
     table("", ("part", ""), [("queue", mark("ok"))])
     assert "[green]" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("price", "shown"),
+    [(1631.25, "1,631.25"), (150.0, "150.00"), (0.00123, "0.0012"), (12345.6789, "12,345.6789"), (None, "–")],
+)
+def test_price_cell_keeps_the_price_as_given(price: float | None, shown: str) -> None:
+    assert price_cell(price) == shown

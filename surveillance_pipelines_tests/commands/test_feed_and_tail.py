@@ -1,9 +1,10 @@
 import json
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 
-from surveillance_pipelines.clock import ManualClock, to_datetime, to_us
+from surveillance_pipelines.clock import ManualClock, now, to_datetime, to_us
 from surveillance_pipelines.commands import tail
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.commands.feeding import send_ticks
@@ -87,6 +88,48 @@ def test_send_ticks_at_a_speed_follows_the_event_times(platform, ticks) -> None:
     assert clock.now_us() == pytest.approx(span / 10.0, abs=500_000)
 
 
+def serve_bars(platform, *bars: tuple[str, datetime]) -> None:
+    """Put bars where the live lane puts those that it closed."""
+    with platform.connect() as connection:
+        for symbol, start in bars:
+            connection.execute(
+                "INSERT INTO ops.live_bars VALUES (%(symbol)s, %(start)s, 0, 50, 51, 49, 50, 10, 4, %(start)s,"
+                " %(start)s, 'final', %(start)s, 'm', 0, 0, 'sqs', %(queue)s, 'run', %(start)s)",
+                {"symbol": symbol, "start": start, "queue": platform.endpoints.queue_urls[0]},
+            )
+
+
+def test_feed_simulated_takes_the_session_after_the_last_one_served(surveillance, platform) -> None:
+    serve_bars(platform, ("AAPL", datetime(2024, 3, 8, 20, 59, tzinfo=UTC)), ("AAPL", minute(14, 30)))
+    answer = surveillance("feed", "simulated", "--symbols", "AAPL,SPY")
+    assert answer.exit_code == 0, answer.output
+    assert "served up to" not in answer.output
+    taken = [json.loads(received.body) for received in drain(platform.queue(platform.endpoints.queue_urls[0]))]
+    assert {body["timestamp"][:10] for body in taken} == {"2024-03-11"}
+    first = next(body for body in taken if body["symbol"] == "AAPL")
+    assert first["price"] == pytest.approx(50.0, rel=0.1)  # goes on from the last close
+
+
+def test_feed_simulated_when_the_next_session_is_not_over_says_so_and_sends_nothing(surveillance, platform) -> None:
+    serve_bars(platform, ("AAPL", now(platform.clock)))
+    answer = surveillance("feed", "simulated", "--symbols", "AAPL")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "--home" in answer.output
+    assert platform.queue(platform.endpoints.queue_urls[0]).depth().total == 0
+
+
+def test_feed_of_ticks_older_than_what_was_served_warns_before_sending(surveillance, platform, tmp_path) -> None:
+    serve_bars(platform, ("AAPL", minute(14, 34)), ("SPY", minute(14, 34)), ("MSFT", minute(14, 29)))
+    bars = market_bars().filter(pl.col("bar_start") < minute(14, 35))
+    bars.select("symbol", "bar_start", "open", "high", "low", "close", "volume").write_csv(tmp_path / "b.csv")
+    said = " ".join(surveillance("feed", tmp_path / "b.csv").output.split())
+    assert "AAPL, SPY are served up to 2024-03-06 14:34: older ticks end as late" in said
+    assert said.index("served up to") < said.index("sent ")
+    serve_bars(platform, ("NVDA", minute(14, 20)))
+    again = surveillance("feed", tmp_path / "b.csv", "--symbols", "NVDA,MSFT")
+    assert "served up to" not in again.output
+
+
 def put_alerts(platform, count: int) -> None:
     queue = platform.queue(platform.endpoints.output_queue_url)
     body = {"type": "anomaly", "symbol": "AAPL", "kind": "price_gap", "bar_start": "2024-03-06T14:30:00Z", "score": 0.9}
@@ -105,6 +148,8 @@ def test_tail_peek_leaves_messages_for_their_consumer(surveillance, platform) ->
     put_alerts(platform, 3)
     answer = surveillance("tail", "--peek", "--count", "3")
     assert answer.stdout.count("price_gap") == 3
+    assert answer.stdout.startswith("bar  symbol  type")
+    assert answer.stdout.splitlines()[-1] == "3 messages"
     assert len(drain(platform.queue(platform.endpoints.output_queue_url))) == 3
 
 

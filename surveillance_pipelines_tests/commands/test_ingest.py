@@ -122,3 +122,41 @@ def test_symbols_that_no_queue_would_take_are_a_usage_error(surveillance, platfo
     assert answer.exit_code == ExitCode.USAGE
     assert "../X" in answer.output
     assert not platform.lake.exists("bars_landed")
+
+
+def test_ingest_with_most_rows_refused_fails_and_lands_the_right_ones(surveillance, platform, tmp_path) -> None:
+    good = market_bars().select(COLUMNS).head(10)
+    bad = market_bars().select(COLUMNS).slice(10, 11).with_columns(close=pl.lit(-1.0))
+    pl.concat([good, bad]).write_csv(tmp_path / "mixed.csv")
+    answer = surveillance("ingest", tmp_path / "mixed.csv")
+    assert answer.exit_code == ExitCode.USAGE
+    said = " ".join(answer.output.split())
+    assert "11 of 21 refused; line 12: expected prices between" in said
+    assert platform.lake.read("bars_landed").height == 10
+    with platform.connect() as connection:
+        reasons = connection.execute("SELECT reason FROM ops.dead_letters").fetchall()
+    assert sorted(int(reason.split(":")[0].removeprefix("line ")) for (reason,) in reasons) == list(range(12, 23))
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "remedy"),
+    [
+        ("ts,open,high,low,close", "2024-01-02T14:30:00Z,1,1,1,1", "--symbol SPY"),
+        ("ts,symbol,open,high,low,close", "2024-01-02 09:30:00,A,1,1,1,1", "--tz America/New_York"),
+    ],
+)
+@pytest.mark.parametrize("command", [("ingest",), ("detect",), ("feed",)])
+def test_a_file_that_lacks_something_is_answered_with_the_option(
+    surveillance, tmp_path, command, header, line, remedy
+) -> None:
+    (tmp_path / "bars.csv").write_text(f"{header}\n{line}\n")
+    answer = surveillance(*command, tmp_path / "bars.csv")
+    assert answer.exit_code == ExitCode.USAGE
+    assert f"what to do: `{remedy}" in " ".join(answer.output.split())
+
+
+def test_ingest_yahoo_minutes_older_than_yahoo_keeps_are_a_usage_error(surveillance) -> None:
+    answer = surveillance("ingest", "yahoo", "--symbols", "AAPL", "--start", "2024-03-04", "--end", "2024-03-08")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "Yahoo keeps 1m bars for 30 days" in " ".join(answer.output.split())
+    assert "asking Yahoo" not in answer.output

@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import polars as pl
@@ -131,8 +131,14 @@ def test_read_bars_same_content_has_the_same_batch_id(tmp_path: Path) -> None:
     [
         ("2024-01-02 09:30:00,A,1,1,1,1,1,1\n", HEADER, {}, "time zone"),
         ("2024-01-02 09:30:00,A,1,1,1,1,1,1\n", HEADER, {"timezone": "Mars/Olympus"}, "Mars/Olympus"),
-        ("2024-01-02T14:30:00Z,1\n", "ts,close\n", {}, "lacks"),
+        (
+            "2024-01-02T14:30:00Z,1\n",
+            "ts,Close\n",
+            {},
+            r"a column for symbol \(symbol or ticker or sym or instrument\); open \(open or o\).* has ts, Close$",
+        ),
         ("1,2\n", "ts,TS\n", {}, "each column once"),
+        ("2024-01-02T14:30:00Z;A;1\n", "ts;symbol;close\n", {}, "has ';' between"),
         ("", "", {}, "could not be read"),
         (
             "".join(f"2024-01-02T14:30:0{n}Z,A,1,1,1,1,1,1\n" for n in range(5)),
@@ -217,3 +223,46 @@ def test_read_ticks_flagged_and_malformed_trades_are_refused(tmp_path: Path) -> 
     assert [refusal.code for refusal in result.refusals] == ["flagged", "out_of_bounds", "wrong_type"]
     assert result.frame["price"].to_list() == [10.0, 10.0]  # two equal trades are two trades
     assert set(result.frame["date"]) == {date(2024, 1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("day", "clock", "zone"),
+    [
+        ("2024-01-02", "09:30", "America/New_York"),
+        ("2024-01-02", "9:30:00", "America/New_York"),
+        ("20240102", "093000", "America/New_York"),
+        ("2024-01-02", "930", "America/New_York"),
+        ("2024-01-02", "14:30Z", None),
+        ("2024-01-02", "09:30:00-05:00", None),
+    ],
+)
+def test_read_bars_date_and_time_of_day_apart_are_one_instant(
+    tmp_path: Path, day: str, clock: str, zone: str | None
+) -> None:
+    result = read_csv(tmp_path, f"{day},{clock},A,1,1,1,1,5\n", SPLIT_HEADER, timezone=zone, timeframe="1m")
+    assert result.refusals == ()
+    assert result.frame["bar_start"].to_list() == [datetime(2024, 1, 2, 14, 30, tzinfo=UTC)]
+
+
+def test_read_bars_parquet_date_and_time_apart_are_one_instant(tmp_path: Path) -> None:
+    prices = {name: [1.0] for name in ("open", "high", "low", "close", "volume")}
+    days = {"date": [date(2024, 1, 2)], "time": [time(9, 30)], "symbol": ["A"]}
+    pl.DataFrame({**days, **prices}).write_parquet(tmp_path / "apart.parquet")
+    result = read_bars(tmp_path / "apart.parquet", timeframe="1m", timezone="America/New_York")
+    assert result.frame["bar_start"].to_list() == [datetime(2024, 1, 2, 14, 30, tzinfo=UTC)]
+
+
+SPLIT_HEADER = "Date,Time,Symbol,Open,High,Low,Close,Volume\n"
+
+
+def test_read_bars_refusals_show_the_value_and_the_line_of_the_file(tmp_path: Path) -> None:
+    lines = (
+        "2024-01-02,14:30Z,A,1,1,1,1,5\n2024-01-02,soon,A,1,1,1,1,5\n2024-01-02,14:31Z,A,abc,1,1,1,5\n"
+        "2024-01-02,14:32Z,A,1,1,1,1,5\n"
+    )
+    result = read_csv(tmp_path, lines, SPLIT_HEADER, timeframe="1m")
+    assert [(refusal.where, refusal.code, refusal.reason) for refusal in result.refusals] == [
+        ("line 3", "bad_timestamp", "expected a time such as 2024-03-06T14:30:00Z, got '2024-01-02 soon' for date"),
+        ("line 4", "wrong_type", "expected a number, got 'abc' for open"),
+    ]
+    assert result.frame.height == 2
