@@ -1,11 +1,12 @@
 """``surveillance backfill``: bars and features of a range of days, as one run."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import say, table
 from surveillance_pipelines.commands.days import as_days
 
@@ -28,8 +29,10 @@ def backfill(
     from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
 
+    days = as_days(first, last)
+    _require_partitions(*days)
     platform = open_platform()
-    tags = day_range_tags(*as_days(first, last))
+    tags = day_range_tags(*days)
     outcome = run_job(platform, job.value, tags=tags).require_success(job.value)
     rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
     table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
@@ -37,3 +40,11 @@ def backfill(
         say("no bars of these days have landed: `surveillance ingest` brings them in", style="yellow")
     failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
     say(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")
+
+
+def _require_partitions(first: date, last: date) -> None:
+    from surveillance_pipelines.defs.bars.partitions import FIRST_DAY
+
+    today = now().date()
+    if first < FIRST_DAY or last > today:
+        raise typer.BadParameter(f"expected days from {FIRST_DAY} on, up to {today}, got {first} to {last}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.console import counted, price_cell, say, table
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def detect(
     symbols: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
     lookback: Annotated[int | None, typer.Option(min=1, help="Only the newest bars of each symbol, so many.")] = None,
     first: Annotated[datetime | None, typer.Option(formats=_DAY, help="Only bars from this UTC day on.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the anomalies go: .parquet, .csv or .ndjson.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the anomalies go: .parquet, .csv, .json or .ndjson (a row a line).")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Save a picture of prices with the anomalies marked.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of a model bundle; the champion when absent.")] = None,
     warmup: Annotated[bool, typer.Option("--warmup", help="Use the rules of thumb instead of a model.")] = False,
@@ -44,7 +46,7 @@ def detect(
     Bars that are left out of the report are history for the others. Nothing is stored but the files you name.
     """
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.scoring import Scope, choose_scorer, find_anomalies
+    from surveillance_pipelines.commands.scoring import Scope, choose_scorer, find_anomalies, warn_of_synthetic_training
     from surveillance_pipelines.commands.symbols import parse_symbols
 
     if out is not None and out.suffix not in _WRITERS:
@@ -55,19 +57,19 @@ def detect(
     platform = open_platform()
     wanted = parse_symbols(symbols)
     found = _bars_of_file(bars, tz, symbol) if bars else _bars_of_lake(platform, first)
-    scorer, said = choose_scorer(platform, bundle=bundle, warmup=warmup)
-    say(f"{found.height:,} bars of {found['symbol'].n_unique()} symbols, scored by {said}")
+    choice = choose_scorer(platform, bundle=bundle, warmup=warmup)
+    say(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {choice.said}")
+    warn_of_synthetic_training(platform, choice, found)
     scope = Scope(wanted, lookback, None if first is None else first.date())
-    detection = find_anomalies(platform.settings, found, scorer, scope=scope, calendar=calendar)
-    anomalies = detection.anomalies
-    show(anomalies)
+    detection = find_anomalies(platform.settings, found, choice.scorer, scope=scope, calendar=calendar)
+    show(anomalies := detection.anomalies)
     if out is not None:
         getattr(anomalies, _WRITERS[out.suffix])(out)
         say(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
         from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
 
-        plot.write_bytes(prices_with_anomalies(detection.bars, anomalies, title=f"Anomalies found by {said}"))
+        plot.write_bytes(prices_with_anomalies(detection.bars, anomalies, title=f"Anomalies found by {choice.said}"))
         say(f"wrote {plot}")
 
 
@@ -88,20 +90,22 @@ def show(anomalies: "pl.DataFrame") -> None:
     strongest = anomalies.sort("score", descending=True).head(_SHOWN).sort("bar_start", "symbol")
     columns = ("bar_start", "symbol", "kind", "score", "confidence", "price", "volume")
     rows: list[tuple[Any, ...]] = [
-        (f"{row[0]:%Y-%m-%d %H:%M}", *row[1:]) for row in strongest.select(columns).iter_rows()
+        (f"{start:%Y-%m-%d %H:%M}", *between, price_cell(price), volume)
+        for start, *between, price, volume in strongest.select(columns).iter_rows()
     ]
     table(f"the {len(rows)} strongest, by time", columns, rows, right=("score", "confidence", "price", "volume"))
 
 
 def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFrame":
-    from surveillance_pipelines.commands.files import read_bars_file
+    from surveillance_pipelines.commands.files import first_reason, read_bars_file
 
     found = read_bars_file(path, tz=tz, symbol=symbol)
     if found.refusals or found.duplicates:
         say(f"left out: {len(found.refusals):,} rows that are not valid, {found.duplicates:,} repeats", style="yellow")
     if found.frame.is_empty():
         remedy = f"`surveillance ingest {path}` keeps the reasons"
-        raise CommandError(f"no row of {path} could be used", remedy=remedy, code=ExitCode.USAGE)
+        said = f"no row of {path} could be used: {first_reason(found) or 'it has none'}"
+        raise CommandError(said, remedy=remedy, code=ExitCode.USAGE)
     timeframe = found.frame["timeframe"][0]
     if timeframe != "1m":
         remedy = "the models know 1-minute bars only; give a finer file"

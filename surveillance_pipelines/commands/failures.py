@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 _NO_SPACE: Final = "No space left on device"
 _DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
@@ -28,6 +28,9 @@ _UNREACHABLE: Final = (
     ("botocore.exceptions", "ClientError", "the queue or S3 refused: ", _CHECK_QUEUE),
 )
 """Module, exception, what its words are introduced by, and what to do."""
+
+_BOUNDS: Final = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more than", "expected": "one of"}
+"""Pydantic's name of a bound → its words."""
 
 
 class ExitCode(IntEnum):
@@ -80,7 +83,19 @@ def _setting(error: Exception, _said: str) -> CommandError | None:
     if not _is_a(error, "pydantic", "ValidationError"):
         return None
     remedy = "see .env.example for every knob and its bounds"
-    return CommandError(f"a setting is not valid: {error}", remedy=remedy, code=ExitCode.USAGE)
+    return CommandError(_settings_in_words(error), remedy=remedy, code=ExitCode.USAGE)
+
+
+def _settings_in_words(error: Any) -> str:
+    """Return ``SQS_MAX_MESSAGES: expected at most 10, got 50`` for each setting out of its bounds."""
+    words = []
+    for found in error.errors():
+        name = ".".join(str(part) for part in found["loc"]).upper()
+        context = found.get("ctx", {})
+        bounds = [f"{said} {context[bound]}" for bound, said in _BOUNDS.items() if bound in context]
+        wanted = " and ".join(bounds) or found["msg"].removeprefix("Input should be ")
+        words.append(f"{name}: expected {wanted}, got {found['input']}")
+    return "; ".join(words)
 
 
 def _unreachable(error: Exception, said: str) -> CommandError | None:

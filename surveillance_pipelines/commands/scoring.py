@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from surveillance_pipelines.commands.console import say
 from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError, ExitCode, failing_as
@@ -18,28 +19,66 @@ if TYPE_CHECKING:
 
     from surveillance_pipelines.contracts.outputs import Anomaly
     from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.models.bundle import Bundle
     from surveillance_pipelines.models.scoring import AnomalyScorer
 
+_BARS: Final = "bars_1m"
+_SHOWN_SYMBOLS: Final = 6
 
-def choose_scorer(platform: Platform, *, bundle: Path | None, warmup: bool) -> "tuple[AnomalyScorer, str]":
-    """Return the models to use and their name: the named bundle, else the champion, else the warm-up rules."""
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who answers: the models, their name in words, and the newest day that they learned from, if they did."""
+
+    scorer: "AnomalyScorer"
+    said: str
+    trained_to: date | None = None
+
+
+def choose_scorer(platform: Platform, *, bundle: Path | None, warmup: bool) -> Choice:
+    """Return the models to use: the named bundle, else the champion, else the warm-up rules."""
     from surveillance_pipelines.models.bundle import BundleError, load_bundle
-    from surveillance_pipelines.models.scoring import Scorer
     from surveillance_pipelines.strategies.warmup import WarmupScorer
 
     if warmup:
-        return WarmupScorer(), "the warm-up rules"
+        return Choice(WarmupScorer(), "the warm-up rules")
     with failing_as(ExitCode.USAGE, BundleError):
         if bundle is not None:
             loaded = load_bundle(bundle)
-            return Scorer(loaded), f"the bundle {loaded.bundle_hash[:12]}"
+            return _choice(loaded, f"the bundle {loaded.bundle_hash[:12]}")
         active = None if is_untouched(platform.settings) else _champion(platform)
         if active is None:
-            return WarmupScorer(), "the warm-up rules: no model has been promoted yet (`surveillance train`)"
+            return Choice(WarmupScorer(), "the warm-up rules: no model has been promoted yet (`surveillance train`)")
         version, path, bundle_hash = active
-        return Scorer(
-            load_bundle(Path(path), expected_hash=bundle_hash)
-        ), f"the champion, v{version} {bundle_hash[:12]}"
+        loaded = load_bundle(Path(path), expected_hash=bundle_hash)
+        return _choice(loaded, f"the champion, v{version} {bundle_hash[:12]}")
+
+
+def warn_of_synthetic_training(platform: Platform, choice: Choice, bars: "pl.DataFrame") -> None:
+    """Say when models of the platform's simulated bars judge other bars: what is usual there is not usual here."""
+    last = choice.trained_to
+    if last is None or is_untouched(platform.settings) or "simulated" in bars["source"].unique():
+        return
+    if not platform.lake.exists(_BARS):
+        return
+    known = platform.lake.read(_BARS, days=(last, last), columns=["symbol", "source"])
+    if set(known["source"]) == {"simulated"}:
+        symbols = known["symbol"].unique().sort()
+        say(
+            f"its bars of {last} were simulated ({', '.join(symbols.head(_SHOWN_SYMBOLS))}), yours are not: what it "
+            "finds says little; `ingest`, `backfill` and `train` in a home of their own (`surveillance --home DIR …`)",
+            style="yellow",
+        )
+
+
+def _choice(bundle: "Bundle", name: str) -> Choice:
+    from surveillance_pipelines.models.scoring import Scorer
+
+    data = bundle.manifest["training"].get("data", {})
+    if not {"first", "last"} <= set(data):
+        return Choice(Scorer(bundle), name)
+    said = f"{name}, trained on {data['first']} to {data['last']}"
+    return Choice(Scorer(bundle), said, date.fromisoformat(data["last"]))
 
 
 def _champion(platform: Platform) -> tuple[int, str, str] | None:

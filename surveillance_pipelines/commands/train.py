@@ -36,9 +36,15 @@ def train(
 
     if first is not None and last is not None:
         as_days(first, last)
-    result = train_range(open_platform(), first and first.date(), last and last.date(), seed=seed)
+    platform = open_platform()
+    result = train_range(platform, first and first.date(), last and last.date(), seed=seed)
     show_training(result)
     if not result.promoted:
+        said = "what to do: more days or symbols"
+        if result.version is not None:
+            folder = platform.endpoints.models_path / f"v{result.version}"
+            said += f"; try it as it is with `surveillance detect FILE --bundle {folder}`"
+        say(said)
         raise typer.Exit(ExitCode.FAILED)
 
 

@@ -31,7 +31,7 @@ def test_setting_out_of_bounds_names_the_knob_and_exits_with_usage(bare, monkeyp
     monkeypatch.setenv("SQS_MAX_MESSAGES", "99")
     answer = bare("status")
     assert answer.exit_code == ExitCode.USAGE
-    assert "sqs_max_messages" in answer.output
+    assert "SQS_MAX_MESSAGES: expected at most 10, got 99" in " ".join(answer.output.split())
     assert "what to do" in answer.output
 
 
@@ -48,6 +48,17 @@ def test_debug_shows_the_traceback(bare, monkeypatch) -> None:
     monkeypatch.setenv("SQS_MAX_MESSAGES", "99")
     answer = bare("--debug", "status")
     assert type(answer.exception).__name__ == "ValidationError"
+
+
+def test_setting_out_of_bounds_is_said_in_words(bare, monkeypatch) -> None:
+    monkeypatch.setenv("SQS_MAX_MESSAGES", "50")
+    monkeypatch.setenv("PUBLISH_SCORES", "some")
+    answer = bare("status")
+    said = " ".join(answer.output.split())
+    assert answer.exit_code == ExitCode.USAGE
+    assert "SQS_MAX_MESSAGES: expected at most 10, got 50" in said
+    assert "PUBLISH_SCORES: expected one of 'all' or 'alerts', got some" in said
+    assert "pydantic" not in said
 
 
 def test_home_option_wins_over_the_environment(bare, tmp_path) -> None:

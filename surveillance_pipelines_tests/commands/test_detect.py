@@ -8,6 +8,7 @@ from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.contracts.outputs import Anomaly, column_names
 from surveillance_pipelines.market.injection import inject
 from surveillance_pipelines_tests.market.markets import market_bars, minute
+from surveillance_pipelines_tests.models.tiny_bundle import TINY_FIRST, TINY_LAST, build_tiny_bundle, tiny_market
 
 COLUMNS = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
 
@@ -86,3 +87,20 @@ def test_detect_from_a_day_after_the_last_bar_says_which_is_the_last(surveillanc
     answer = surveillance("detect", "--first", "2030-01-01", "--warmup")
     assert answer.exit_code == ExitCode.USAGE
     assert str(bars["date"].max()) in answer.output
+
+
+def test_detect_with_a_bundle_says_its_days_and_warns_where_they_were_simulated(
+    surveillance, platform, tmp_path
+) -> None:
+    build_tiny_bundle(tmp_path / "v1")
+    market_bars().filter(pl.col("symbol") == "AAPL").select(COLUMNS).write_parquet(tmp_path / "bars.parquet")
+    asked = ("detect", tmp_path / "bars.parquet", "--lookback", "30", "--bundle", tmp_path / "v1")
+    answer = surveillance(*asked)
+    assert answer.exit_code == 0, answer.output
+    said = " ".join(answer.output.split())
+    assert "bars of 1 symbol, scored by the bundle " in said
+    assert f", trained on {TINY_FIRST} to {TINY_LAST}" in said
+    assert "simulated" not in said
+    bars, _ = tiny_market()
+    platform.lake.write_days("bars_1m", bars, days=bars["date"].unique().to_list())
+    assert f"its bars of {TINY_LAST} were simulated (AAPL, MSFT, SPY)" in " ".join(surveillance(*asked).output.split())

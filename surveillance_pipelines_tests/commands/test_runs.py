@@ -61,6 +61,14 @@ def test_backfill_the_wrong_way_round_is_a_usage_error(surveillance) -> None:
     assert surveillance("backfill", LAST.isoformat(), FIRST.isoformat()).exit_code == ExitCode.USAGE
 
 
+@pytest.mark.parametrize("days", [("2000-01-03", "2000-01-07"), ("2024-03-06", "2199-01-01")])
+def test_backfill_of_days_without_a_partition_is_a_usage_error(bare, tmp_path, days) -> None:
+    answer = bare("backfill", *days)
+    assert answer.exit_code == ExitCode.USAGE
+    assert "2008-01-01" in answer.output
+    assert not (tmp_path / "home").exists()
+
+
 def test_backfill_of_an_unknown_job_is_a_usage_error(bare, tmp_path) -> None:
     answer = bare("backfill", *DAYS, "--job", "nope")
     assert answer.exit_code == ExitCode.USAGE
@@ -109,6 +117,8 @@ def test_train_refused_by_the_gate_keeps_the_version_and_exits_with_failed(lande
     assert answer.exit_code == ExitCode.FAILED, answer.output
     assert f"bars from {DAYS[0]} to {DAYS[1]}" in answer.output
     assert "refused: v1 is kept" in answer.output
+    said = "".join(answer.output.split())
+    assert f"--bundle{platform.endpoints.models_path}/v1" in said
     assert "accuracy fails" in answer.output
     with platform.connect() as connection:
         assert connection.execute("SELECT is_active FROM surveillance.model_versions").fetchall() == [(False,)]
