@@ -72,6 +72,7 @@ def test_drain_job_scores_a_queue_and_logs_batched_materializations(
     feed(impatient, [*sent, "not json"])
     result = run_job("drain_job", impatient, instance)
     figures = metadata_of(result, "anomalies")
+    assert "alert_status" in [column.name for column in figures["dagster/column_schema"].columns]
     (observed, *_) = result.get_asset_observation_events()
     assert observed.asset_observation_data.asset_observation.asset_key == dg.AssetKey("market_queue")
     assert figures["since_start"]["scored"] + figures["since_start"].get("late", 0) == len(sent)

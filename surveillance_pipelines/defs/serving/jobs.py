@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
+from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.reports import log_report
 
@@ -31,9 +32,11 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     from surveillance_pipelines.serving.drain import drain
 
     def on_report(report: "DrainReport") -> None:
-        log_report(context, report)
+        log_report(context, report, schemas)
 
     settings, endpoints = platform.settings, platform.endpoints
+    with platform.connect() as connection:
+        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
     drain(
         endpoints,
         settings,

@@ -1,5 +1,7 @@
 """A drain run's reports as materializations: lineage and figures without an event per message."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -18,11 +20,13 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 """Asset → the counts of a report that say whether it has news, and how much."""
 
 
-def log_report(context: dg.OpExecutionContext, report: "DrainReport") -> None:
+def log_report(
+    context: dg.OpExecutionContext, report: "DrainReport", schemas: Mapping[str, dg.TableSchema] = MappingProxyType({})
+) -> None:
     """Log an observation of the queue, and a materialization of each asset that gained rows since the last report.
 
     The last report of a run covers the whole of it: what the UI shows as the latest figures of an asset are then the
-    run's, not those of its last seconds.
+    run's, not those of its last seconds, and they carry ``schemas``, by asset.
     """
     if report.stopped_by or any(report.interval.values()):  # an idle run need not say so every few seconds
         context.log.info(_sentence(report))
@@ -32,7 +36,8 @@ def log_report(context: dg.OpExecutionContext, report: "DrainReport") -> None:
     for asset, names in COUNTED.items():
         gained = sum(counts.get(name, 0) for name in names)
         if gained:
-            context.log_event(dg.AssetMaterialization(asset, metadata=_metadata(report, gained)))
+            columns = {"dagster/column_schema": schemas[asset]} if report.stopped_by and asset in schemas else {}
+            context.log_event(dg.AssetMaterialization(asset, metadata=_metadata(report, gained) | columns))
 
 
 def _metadata(report: "DrainReport", gained: int) -> dict[str, Any]:
