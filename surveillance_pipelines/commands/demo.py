@@ -52,7 +52,7 @@ def demo(
             run.train()
         with stages("serving", "one more day goes through the input queue; alerts come back from the output queue"):
             run.serve()
-        with stages("tables", "the served day in the lake and the marts"):
+        with stages("tables", "the served day in the lake, scores at rest and the marts"):
             run.build_tables(marts=marts)
         problems = run.report()
     parts = ", ".join(f"{name} {spent:.0f}" for name, spent in stages.spent)

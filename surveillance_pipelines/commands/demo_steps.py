@@ -132,9 +132,11 @@ class Demo:
         self._served = serve(platform, self._instance, self._daemon, self._sent)
 
     def build_tables(self, *, marts: bool) -> None:
-        """Bring the served day to the lake, then build the dbt marts."""
+        """Bring the served day to the lake, score it and the day before at rest, then build the dbt marts."""
         day = self._market.day
         run_job(self._platform, "market_data_job", tags=day_range_tags(day, day)).require_success("market_data_job")
+        scored = day_range_tags(self._market.last, day)
+        run_job(self._platform, "scoring_job", tags=scored).require_success("scoring_job")
         if marts:
             run_job(self._platform, "marts_job", tags={}, location="marts").require_success("marts_job")
 
