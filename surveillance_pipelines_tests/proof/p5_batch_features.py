@@ -38,12 +38,22 @@ _EQUAL_SET: Final = (
     f"both arms compute {len(COLUMNS)} columns; ours also the {kernel.N_FEATURES - len(COLUMNS)} others of the view"
 )
 _ATTEMPTS: Final = (
-    "attempt 1, kept: windows summed in four lanes, correlation in two, ring positions masked instead of divided; "
-    "0.68 to 0.52 µs a row (smallest of 150 runs of 2,000 rows, both versions in turn)",
-    "attempt 2, dropped: a cache line between the rings against stores that meet at one offset of a page; no difference "
-    "(0.516 to 0.514 µs)",
-    "where it goes: every window is summed anew for each bar (about 600 additions), where TA-Lib keeps running sums, "
-    "which drift; next: blocks of rows for a whole column at a time, so that the sums of several rows share a register",
+    (
+        "attempt 1, kept: windows summed in four lanes, correlation in two, ring positions masked instead of divided; "
+        "0.68 to 0.52 µs a row (smallest of 150 runs of 2,000 rows, both versions in turn)"
+    ),
+    (
+        "attempt 2, dropped: a cache line between the rings, against stores that meet at one offset of a page; no "
+        "difference (0.516 to 0.514 µs)"
+    ),
+    (
+        "where it goes: every window is summed anew for each bar, some 600 additions, where TA-Lib keeps running sums, "
+        "which drift; next: blocks of rows, column by column: several rows to a register"
+    ),
+)
+_FRAME_ATTEMPT: Final = (
+    "attempt 3, dropped: about 0.4 s of ours is the way from rows back to 48 columns; blocks of 1,024 rows copied to "
+    "columns at once cost as much as they saved"
 )
 
 
@@ -93,7 +103,7 @@ def against_polars() -> None:
             distributions=("polars-talib", "polars"),
             unit="s",
             goal=Goal(ratio=2.0),
-            notes=(_EQUAL_SET, *_ATTEMPTS),
+            notes=(_EQUAL_SET, *_ATTEMPTS, _FRAME_ATTEMPT),
         ),
         parity=parity,
         ours=timed(lambda: kernel_frame(frame)),

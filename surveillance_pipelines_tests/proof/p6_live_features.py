@@ -39,8 +39,8 @@ _EQUAL_SET: Final = (
     f"both arms compute {len(COLUMNS)} columns; ours also the {kernel.N_FEATURES - len(COLUMNS)} others of the view"
 )
 _ATTEMPTS: Final = (
-    "attempts: the kernel's windows in lanes (see P5), and the bar written once, into the history's own row; what is left "
-    "beside the kernel is numba's dispatch, about half a microsecond, and numpy's small-array overhead"
+    "attempts: the kernel's windows in lanes (see P5), and the bar written once, into the history's own row; what is "
+    "left beside the kernel is numba's dispatch, about half a microsecond, and numpy's small-array overhead"
 )
 
 

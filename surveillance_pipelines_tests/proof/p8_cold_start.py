@@ -32,12 +32,18 @@ _OURS: Final = (
 )
 _NOTES: Final = (
     "the anchor gets ready inputs: it computes no features, no score and no explanation",
-    "profile of ours, one run of 0.77 s: imports 0.44 (numba 0.15, polars 0.08, settings 0.08), numba's first call 0.28, "
-    "ONNX Runtime's import and sessions 0.05, everything else 0.02",
-    "of numba's first call about 0.1 s is the import of scipy, in which numba looks for BLAS routines nobody calls here; "
-    "the base install has no scipy, the measured one has",
-    "not tried yet: the kernel's machine code without numba (llvmlite loads an object file in some 0.02 s), and polars "
-    "out of the live imports",
+    (
+        "profile of ours, one run of 0.77 s: imports 0.44 (numba 0.15, polars 0.08, settings 0.08), numba's first call "
+        "0.28, ONNX Runtime's import and sessions 0.05, everything else 0.02"
+    ),
+    (
+        "of numba's first call about 0.1 s is the import of scipy, in which numba looks for BLAS routines that nobody "
+        "calls; the base install has no scipy, the measured one has"
+    ),
+    (
+        "not tried yet: the kernel's machine code without numba's front end, through llvmlite, and polars out of the "
+        "live imports"
+    ),
 )
 
 
