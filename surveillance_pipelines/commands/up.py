@@ -8,8 +8,9 @@ import typer
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.children import Child, ending_on_signals
 from surveillance_pipelines.commands.console import heading, say
-from surveillance_pipelines.commands.context import open_platform
+from surveillance_pipelines.commands.context import Platform, open_platform
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.homes import DEMO_MARKER
 
 _DEFAULT_PORT: Final = 3000
 _START_SECONDS: Final = 90.0
@@ -26,7 +27,7 @@ def up(
     platform = open_platform()
     chosen = _free_port(host, port)
     say("finding the services …")
-    environment = dagster_home.prepare(platform)
+    environment = without_yahoo_in_the_demo(platform, dagster_home.prepare(platform))
     say(f"  {'embedded' if platform.endpoints.embedded else 'configured'}, home {platform.home}")
     children: list[Child] = []
     with ending_on_signals():
@@ -46,6 +47,17 @@ def up(
         finally:
             for child in reversed(children):
                 child.stop()
+
+
+def without_yahoo_in_the_demo(platform: Platform, environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment with the Yahoo fallback off in a demo's home, unless the user has set it.
+
+    Yahoo outranks the simulator: real bars would replace the demo's wherever its queue is silent.
+    """
+    if not (platform.home / DEMO_MARKER).is_file() or "fallback_to_yfinance" in platform.settings.model_fields_set:
+        return environment
+    say("  the demo's home: no bars from Yahoo (FALLBACK_TO_YFINANCE=true turns them on)")
+    return {**environment, "FALLBACK_TO_YFINANCE": "false"}
 
 
 def _free_port(host: str, wanted: int | None) -> int:

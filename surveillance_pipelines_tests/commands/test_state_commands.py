@@ -5,9 +5,12 @@ import uuid
 
 import pytest
 
+from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.failures import ExitCode
-from surveillance_pipelines.commands.homes import is_ours, without_password
+from surveillance_pipelines.commands.homes import DEMO_MARKER, is_ours, without_password
+from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
 from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.storage.service_home import ServiceHome
 
@@ -40,6 +43,17 @@ def test_prepare_creates_what_is_missing_once(surveillance, settings, monkeypatc
     again = surveillance("prepare")
     assert again.exit_code == 0, again.output
     assert "created" not in again.output
+
+
+def test_up_in_the_home_of_a_demo_keeps_yahoo_off_unless_asked(tmp_path) -> None:
+    def environment(**chosen: bool) -> dict[str, str]:
+        settings = Settings(_env_file=None, surveillance_home=tmp_path, **chosen)  # pyright: ignore[reportCallIssue]
+        return without_yahoo_in_the_demo(Platform(settings), {})
+
+    assert environment() == {}
+    (tmp_path / DEMO_MARKER).touch()
+    assert environment() == {"FALLBACK_TO_YFINANCE": "false"}
+    assert environment(fallback_to_yfinance=True) == {}
 
 
 def test_doctor_on_working_stores_finds_nothing_broken(surveillance) -> None:
