@@ -45,7 +45,9 @@ def test_prepare_creates_what_is_missing_once(surveillance, settings, monkeypatc
     assert "created" not in again.output
 
 
-def test_up_in_the_home_of_a_demo_keeps_yahoo_off_unless_asked(tmp_path) -> None:
+def test_up_in_the_home_of_a_demo_keeps_yahoo_off_unless_asked(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("FALLBACK_TO_YFINANCE", raising=False)
+
     def environment(**chosen: bool) -> dict[str, str]:
         settings = Settings(_env_file=None, surveillance_home=tmp_path, **chosen)  # pyright: ignore[reportCallIssue]
         return without_yahoo_in_the_demo(Platform(settings), {})
