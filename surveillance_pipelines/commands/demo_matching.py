@@ -10,6 +10,8 @@ from surveillance_pipelines.clock import MICROSECONDS, to_us
 if TYPE_CHECKING:
     import polars as pl
 
+ECHO_MINUTES: Final = 60
+"""The longest window of the features."""
 SLACK_BARS: Final = 5
 """An alert this long after the last changed bar still belongs to it: features remember what just happened."""
 
@@ -47,6 +49,11 @@ class Comparison:
 
     matches: tuple[Match, ...]
     false_alerts: tuple[Alert, ...]
+
+    def is_echo(self, symbol: str, bar_start: int) -> bool:
+        """Say whether a bar comes so soon after a planted anomaly that the windows of its features still hold it."""
+        own = [match for match in self.matches if match.symbol == symbol]
+        return any(0 <= bar_start - row.bar_start < (row.bars + ECHO_MINUTES) * _MINUTE_US for row in own)
 
     @property
     def found(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.commands.console import counted, heading, mark, say, table
 from surveillance_pipelines.commands.demo_market import DemoMarket
-from surveillance_pipelines.commands.demo_matching import SLACK_BARS, Alert, Comparison
+from surveillance_pipelines.commands.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, Comparison
 from surveillance_pipelines.commands.demo_serving import Latencies, Served
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def show_comparison(comparison: Comparison, bars: int) -> None:
     said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     beside = {(alert.symbol, alert.bar_start) for alert in comparison.false_alerts}
     say(f"alerts where nothing was planted: on {len(beside)} of {bars:,} bars{f' ({said})' if said else ''}")
+    echoes = sum(comparison.is_echo(*bar) for bar in beside)
+    say(f"({echoes} of these bars follow a planted anomaly within {ECHO_MINUTES} minutes: their windows still hold it)")
 
 
 def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bool) -> None:

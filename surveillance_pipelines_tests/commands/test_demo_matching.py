@@ -1,7 +1,7 @@
 import polars as pl
 
 from surveillance_pipelines.clock import to_iso, to_us
-from surveillance_pipelines.commands.demo_matching import SLACK_BARS, Alert, alerts_of, compare
+from surveillance_pipelines.commands.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, alerts_of, compare
 from surveillance_pipelines.market.injection import PLAN_SCHEMA
 from surveillance_pipelines_tests.market.markets import minute
 
@@ -59,3 +59,11 @@ def test_compare_alert_too_late_or_of_another_symbol_is_false() -> None:
     comparison = compare(planted(), alerts)
     assert comparison.found == 0
     assert set(comparison.false_alerts) == set(alerts)
+
+
+def test_comparison_bar_within_an_hour_after_a_planted_anomaly_is_an_echo() -> None:
+    comparison = compare(planted(bars=2), [])
+    assert comparison.is_echo("AAPL", START + (ECHO_MINUTES + 1) * MINUTE)
+    assert not comparison.is_echo("AAPL", START + (ECHO_MINUTES + 2) * MINUTE)
+    assert not comparison.is_echo("AAPL", START - MINUTE)
+    assert not comparison.is_echo("MSFT", START)
