@@ -47,7 +47,7 @@ def services(run_folder: Path) -> Iterator[EmbeddedServices]:
     """The embedded services of this run. They end a few seconds after its last worker."""
     settings = service_settings(run_folder / "services")
     with hold(settings) as found:
-        _need_no_disk(settings, found)
+        _relax(settings, found)
         yield found
 
 
@@ -187,10 +187,13 @@ def sqs_client(endpoint_url: str) -> Any:
     )
 
 
-def _need_no_disk(settings: Settings, services: EmbeddedServices) -> None:
-    """Let PostgreSQL leave its files to the operating system: a test run need not survive a power cut."""
+def _relax(settings: Settings, services: EmbeddedServices) -> None:
+    """Let PostgreSQL leave its files to the operating system, and nobody but the tests work in their databases.
+
+    A test run need not survive a power cut; and a database in which autovacuum works cannot be dropped by its owner.
+    """
     with (ServiceHome(settings.surveillance_home).postgres / "postgresql.conf").open("a") as file:
-        file.write("fsync = off\nfull_page_writes = off\n")
+        file.write("fsync = off\nfull_page_writes = off\nautovacuum = off\n")
     os.kill(services.postgres.pid, signal.SIGHUP)
 
 
