@@ -129,20 +129,34 @@ def write_bundle(path: Path, contents: Mapping[str, bytes], *, view: FeatureView
     """
     if set(contents) != set(BUNDLE_FILES):
         raise ValueError(f"expected the files {sorted(BUNDLE_FILES)}, got {sorted(contents)}")
+    manifest = canonical_json(_manifest(contents, view, training))
+    _write_folder(path, {**contents, MANIFEST_FILE: manifest.encode()})
+    return sha256_text(manifest)
+
+
+def copy_bundle(source: Path, path: Path) -> Path:
+    """Copy a bundle byte for byte to a new folder, all or nothing, and return the folder.
+
+    Raises:
+        FileExistsError: if ``path`` exists; a bundle is never overwritten.
+    """
+    _write_folder(path, {file.name: file.read_bytes() for file in source.iterdir()})
+    return path
+
+
+def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     if path.exists():
         raise FileExistsError(f"expected a new folder for the bundle, {path} exists: choose the next version")
-    manifest = _manifest(contents, view, training)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        for name, content in {**contents, MANIFEST_FILE: canonical_json(manifest).encode()}.items():
+        for name, content in contents.items():
             _write_durably(scratch / name, content)
         scratch.chmod(0o755)
         scratch.rename(path)
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves no half folder behind; raised again
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return sha256_text(canonical_json(manifest))
 
 
 def _manifest(contents: Mapping[str, bytes], view: FeatureView, training: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Model versions: their records in PostgreSQL, their frozen bundles on disk, and which one is active."""
 
-import os
 import re
-import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,25 +59,6 @@ def next_version(connection: psycopg.Connection[Any], models_path: Path) -> int:
     recorded = connection.execute("SELECT version FROM surveillance.model_versions").fetchall()
     names = [name for (name,) in recorded] + [path.name for path in models_path.glob("v*")]
     return max((int(found[1]) for name in names if (found := re.fullmatch(r"v(\d+)", name))), default=0) + 1
-
-
-def freeze(bundle: Path, models_path: Path, version: int) -> Path:
-    """Copy a bundle to its folder ``v{version}``, which appears whole or not at all, and return the folder.
-
-    Raises:
-        OSError: if the folder exists, or the disk is full.
-    """
-    target, partial = models_path / f"v{version}", models_path / f".v{version}.{uuid.uuid4().hex[:8]}"
-    shutil.copytree(bundle, partial)
-    try:
-        for file in partial.iterdir():
-            with file.open("rb") as copied:
-                os.fsync(copied.fileno())
-        partial.rename(target)
-    except OSError:
-        shutil.rmtree(partial)
-        raise
-    return target
 
 
 def record_version(

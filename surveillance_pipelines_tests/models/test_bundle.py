@@ -15,6 +15,7 @@ from surveillance_pipelines.models.bundle import (
     CONFIG_FILE,
     MANIFEST_FILE,
     BundleError,
+    copy_bundle,
     load_bundle,
     write_bundle,
 )
@@ -168,3 +169,14 @@ Scorer(load_bundle(Path({str(bundle_path)!r}))).warm_up()
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**environment, "HOME": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_copy_bundle_refuses_a_folder_that_exists_and_leaves_nothing_beside_it(tmp_path: Path):
+    bundle, models = tmp_path / "bundle", tmp_path / "models"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    assert copy_bundle(bundle, models / "v1") == models / "v1"
+    assert (models / "v1" / "manifest.json").read_text() == "{}"
+    with pytest.raises(OSError, match="v1"):
+        copy_bundle(bundle, models / "v1")
+    assert [path.name for path in models.iterdir()] == ["v1"]

@@ -9,7 +9,6 @@ from surveillance_pipelines.storage.model_store import (
     ModelVersion,
     QualityMetric,
     active_bundle,
-    freeze,
     next_version,
     promote,
     record_version,
@@ -82,14 +81,3 @@ def test_next_version_counts_only_version_folders(connection: psycopg.Connection
 def test_next_version_after_a_lost_disk_goes_on_from_the_records(connection: psycopg.Connection, tmp_path: Path):
     record_version(connection, a_version(4))
     assert next_version(connection, tmp_path) == 5
-
-
-def test_freeze_refuses_a_folder_that_exists_and_leaves_nothing_beside_it(tmp_path: Path):
-    bundle, models = tmp_path / "bundle", tmp_path / "models"
-    bundle.mkdir()
-    (bundle / "manifest.json").write_text("{}")
-    assert freeze(bundle, models, 1) == models / "v1"
-    assert (models / "v1" / "manifest.json").read_text() == "{}"
-    with pytest.raises(OSError, match="v1"):
-        freeze(bundle, models, 1)
-    assert [path.name for path in models.iterdir()] == ["v1"]

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dagster_run_id: str) -> Registration:
     """Keep the bundle of a build with its MLflow run as a model version, freeze it as ``v{n}``, and record both."""
-    from surveillance_pipelines.models.bundle import load_bundle
+    from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
     from surveillance_pipelines.models.training_data import TrainingSet
-    from surveillance_pipelines.storage.model_store import ModelVersion, freeze, next_version, record_version
+    from surveillance_pipelines.storage.model_store import ModelVersion, next_version, record_version
 
     bundle = load_bundle(folder.require(folder.bundle))
     seconds = folder.facts("training")["seconds"]
@@ -24,7 +24,7 @@ def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dags
     models_path = platform.settings.models_path
     with platform.connect() as connection:
         version = next_version(connection, models_path)
-    frozen = freeze(folder.bundle, models_path, version)
+    frozen = copy_bundle(folder.bundle, models_path / f"v{version}")
     model = ModelVersion(
         version=version,
         bundle_hash=bundle.bundle_hash,
