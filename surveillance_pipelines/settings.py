@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     # AWS
     aws_access_key_id: SecretStr | None = None
     aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
     aws_region: str = "us-east-1"
 
     # Market data

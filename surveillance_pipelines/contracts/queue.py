@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class AwsCredentials:
-    """The key pair of an AWS account; both None means "let boto3 find them" (profile, role, container)."""
+    """The keys of an AWS account, with a token if they are temporary; None lets boto3 find them (profile, role)."""
 
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

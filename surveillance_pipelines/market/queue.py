@@ -76,6 +76,7 @@ class QueueClient:
             region_name=region,
             aws_access_key_id=credentials.access_key_id,
             aws_secret_access_key=credentials.secret_access_key,
+            aws_session_token=credentials.session_token,
             config=Config(
                 connect_timeout=connect_timeout_seconds,
                 read_timeout=LONGEST_WAIT_SECONDS + 10,  # a long poll answers late on purpose

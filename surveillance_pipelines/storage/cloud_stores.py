@@ -59,4 +59,8 @@ def _client(service: str, endpoint_url: str | None, region: str, aws: AwsCredent
     import boto3
 
     make: Any = partial(boto3.client, service, region_name=region, endpoint_url=endpoint_url)
-    return make(aws_access_key_id=aws.access_key_id, aws_secret_access_key=aws.secret_access_key)
+    return make(
+        aws_access_key_id=aws.access_key_id,
+        aws_secret_access_key=aws.secret_access_key,
+        aws_session_token=aws.session_token,
+    )

@@ -1,6 +1,5 @@
 """Where everything is: what the user configured, else embedded; one value that child processes inherit."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +73,8 @@ class Endpoints:
         if self.aws.access_key_id is not None and self.aws.secret_access_key is not None:
             variables["AWS_ACCESS_KEY_ID"] = self.aws.access_key_id
             variables["AWS_SECRET_ACCESS_KEY"] = self.aws.secret_access_key
+        if self.aws.session_token is not None:
+            variables["AWS_SESSION_TOKEN"] = self.aws.session_token
         return variables
 
 
@@ -153,10 +154,10 @@ def _output_beside(settings: Settings) -> str:
 def _credentials(settings: Settings, *, embedded: bool) -> AwsCredentials:
     key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if key is not None and secret is not None:
-        if os.environ.get("AWS_SESSION_TOKEN") and os.environ.get("AWS_ACCESS_KEY_ID") == key.get_secret_value():
-            # Temporary credentials: named one by one they would lose their token, boto3's own chain takes all three.
-            return AwsCredentials(None, None)
-        return AwsCredentials(key.get_secret_value(), secret.get_secret_value())
+        token = settings.aws_session_token
+        return AwsCredentials(
+            key.get_secret_value(), secret.get_secret_value(), None if token is None else token.get_secret_value()
+        )
     # The local server wants some credentials and checks none; for AWS, none means boto3's own chain (role, profile).
     return AwsCredentials("local", "local") if embedded else AwsCredentials(None, None)
 
@@ -172,6 +173,8 @@ def _lake_options(settings: Settings) -> dict[str, str]:
     if settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None:
         options["AWS_ACCESS_KEY_ID"] = settings.aws_access_key_id.get_secret_value()
         options["AWS_SECRET_ACCESS_KEY"] = settings.aws_secret_access_key.get_secret_value()
+    if settings.aws_session_token is not None:
+        options["AWS_SESSION_TOKEN"] = settings.aws_session_token.get_secret_value()
     return options
 
 

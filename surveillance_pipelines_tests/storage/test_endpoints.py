@@ -145,6 +145,7 @@ def test_temporary_credentials_of_the_environment_keep_their_token(monkeypatch: 
         region_name="us-east-1",
         aws_access_key_id=aws.access_key_id,
         aws_secret_access_key=aws.secret_access_key,
+        aws_session_token=aws.session_token,
     )
     found = client._request_signer._credentials
     assert (found.access_key, found.token) == ("temporary AWS_ACCESS_KEY_ID", "temporary AWS_SESSION_TOKEN")
