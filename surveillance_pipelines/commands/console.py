@@ -94,6 +94,14 @@ def cell(value: Any) -> str:
     )
 
 
+def price_cell(value: float | None) -> str:
+    """Return a price as it was given, up to four decimals; ``–`` for none."""
+    if value is None:
+        return cell(value)
+    whole, _, decimals = f"{value:,.4f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
 class Bar(Protocol):
     """Something that shows how far a piece of work is."""
 
@@ -156,11 +164,3 @@ class _PlainBar:
         took = f"{self._printed - self._started:.1f} s"
         note = f"  {self._note}" if self._note else ""
         say(f"  {self._title}: {self._done:,.0f} of {self._total:,.0f}  {took}{note}")
-
-
-def price_cell(value: float | None) -> str:
-    """Return a price as it was given, up to four decimals; ``–`` for none."""
-    if value is None:
-        return cell(value)
-    whole, _, decimals = f"{value:,.4f}".partition(".")
-    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"

@@ -89,8 +89,7 @@ def peek(state: Array, scratch: Array, bar: Array, out: Array) -> None:
 @_compiled
 def _push(state: Array, ring: int, seen: int, value: float) -> None:
     position = ring + (seen & (CAPACITY - 1))
-    state[position] = value
-    state[position + CAPACITY] = value
+    state[position] = state[position + CAPACITY] = value
 
 
 @_compiled
@@ -233,9 +232,7 @@ def _wilder(state: Array, bar: Array, out: Array) -> None:
 def _smooth(average: float, value: float, seen: int) -> float:
     if seen < 14:
         return average + value  # the sum until there are 14
-    if seen == 14:
-        return (average + value) / 14.0
-    return (average * 13.0 + value) / 14.0
+    return (average + value) / 14.0 if seen == 14 else (average * 13.0 + value) / 14.0
 
 
 @_compiled
@@ -293,8 +290,7 @@ def _ema(average: float, value: float, span: int, first: bool) -> float:
 @_compiled
 def _horizons(state: Array, close: float, out: Array, sigma: float) -> None:
     """Measure moves of several lengths in units of the volatility before this bar."""
-    seen = int(state[RETURNS_SEEN])
-    bars = int(state[BARS])
+    seen, bars = int(state[RETURNS_SEEN]), int(state[BARS])
     out[RETURN_Z] = out[LOG_RETURN] / sigma
     out[GAP_Z] = out[GAP] / sigma
     if seen >= 5:
@@ -338,8 +334,7 @@ def _round_trip(state: Array, close: float, out: Array, sigma: float) -> None:
 
 @_compiled
 def _session(state: Array, bar: Array, out: Array) -> None:
-    minute = bar[MINUTE]
-    length = bar[SESSION_MINUTES]
+    minute, length = bar[MINUTE], bar[SESSION_MINUTES]
     angle = 2.0 * math.pi * minute / 1440.0
     out[MINUTE_SIN] = math.sin(angle)
     out[MINUTE_COS] = math.cos(angle)
@@ -349,8 +344,7 @@ def _session(state: Array, bar: Array, out: Array) -> None:
     new = state[BARS] == 1.0 or bar[SESSION_ID] != state[LAST_SESSION]
     out[NEW_SESSION] = 1.0 if new else 0.0
     if new:
-        state[SESSION_VALUE] = 0.0
-        state[SESSION_VOLUME] = 0.0
+        state[SESSION_VALUE] = state[SESSION_VOLUME] = 0.0
     state[LAST_SESSION] = bar[SESSION_ID]
     if bar[VOLUME] > 0.0:
         state[SESSION_VALUE] += bar[VOLUME] * ((bar[HIGH] + bar[LOW] + bar[CLOSE]) / 3.0)

@@ -29,7 +29,7 @@ from surveillance_pipelines.serving.signal_gate import SignalGate
 from surveillance_pipelines.serving.snapshots import SERVING_STATE, ServingState, dump_serving_state, load_serving_state
 
 REVISABLE_BARS: Final = 16
-"""Closed bars kept to be revised by late ticks; a tick that comes later still is kept in ``ticks`` and revises none."""
+"""Closed bars kept to be revised by late ticks; a later tick revises its bar when ``bars_1m`` is filled."""
 
 SNAPSHOT_BARS: Final = 64
 """The feature state, 55 kB, is saved at every so many bars; in between, ``ops.live_bars`` has what a restart adds."""

@@ -118,7 +118,7 @@ def write_json(path: Path, value: Any) -> None:
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave the name with nothing behind it
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves no scratch file behind; raised again
         Path(temporary).unlink(missing_ok=True)
         raise
 
