@@ -13,7 +13,8 @@ from surveillance_pipelines.serving.event_clock import EventClock
 from surveillance_pipelines.serving.snapshots import SERVING_STATE, load_serving_state
 
 _BOOKS: Final = """
-    SELECT (SELECT holder FROM ops.leases WHERE queue_url = %(queue_url)s AND expires_at > clock_timestamp()),
+    SELECT (SELECT holder FROM ops.leases
+            WHERE queue_url = %(queue_url)s AND role = 'holder' AND expires_at > clock_timestamp()),
            (SELECT received_at FROM ops.inbox WHERE queue_url = %(queue_url)s ORDER BY position DESC LIMIT 1),
            (SELECT count(*) FROM (SELECT 1 FROM ops.outbox
                                   WHERE queue_url = %(queue_url)s AND published_at IS NULL LIMIT 1000) AS unsent)
