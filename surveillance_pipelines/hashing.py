@@ -4,12 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+"""Kept: ``json.dumps`` makes another one for each call, which takes as long as a small value."""
 
 
 def canonical_json(value: Any) -> str:
     """Return ``value`` as JSON with sorted keys and no spaces; NaN and infinity are refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def sha256_text(text: str) -> str:
@@ -25,6 +31,12 @@ def sha256_bytes(*chunks: bytes | memoryview) -> str:
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def sha256_rows(rows: "npt.NDArray[Any]") -> list[str]:
+    """Return the sha256 of the bytes of each row of an array, in C order."""
+    view, width = memoryview(rows.tobytes()), rows[:1].nbytes
+    return [hashlib.sha256(view[start : start + width]).hexdigest() for start in range(0, len(view), width or 1)]
 
 
 def sha256_file(path: Path) -> str:

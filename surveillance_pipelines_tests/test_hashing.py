@@ -1,5 +1,6 @@
 import hashlib
 
+import numpy as np
 import pytest
 
 from surveillance_pipelines.hashing import (
@@ -8,6 +9,7 @@ from surveillance_pipelines.hashing import (
     sha256_file,
     sha256_files,
     sha256_json,
+    sha256_rows,
     sha256_text,
 )
 
@@ -50,3 +52,9 @@ def test_sha256_files_order_and_content_decide(tmp_path):
     assert both != sha256_files([second, first])
     second.write_text("3")
     assert both != sha256_files([first, second])
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (4, 3)])
+def test_sha256_rows_hashes_the_bytes_of_each_row(shape):
+    rows = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    assert sha256_rows(rows) == [sha256_bytes(row.tobytes()) for row in rows]

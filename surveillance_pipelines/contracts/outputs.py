@@ -1,11 +1,12 @@
 """What the platform says: anomalies and signals, one row contract for batch and live, tables and queue alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 from surveillance_pipelines.clock import to_iso
 from surveillance_pipelines.contracts.market import BarStatus, Source
-from surveillance_pipelines.hashing import sha256_json
+from surveillance_pipelines.hashing import canonical_json, sha256_json, sha256_text
 
 SCHEMA_VERSION: Final = "1.0"
 """Of the rows and of the messages on the output queue; see docs/output-messages.md."""
@@ -151,6 +152,30 @@ def row_id(
         [row_type, kind, tenant, strategy, symbol, timeframe, bar_start, revision, bar_status, trigger_message_id,
          feature_view, bundle_hash, config_hash]
     )  # fmt: skip
+
+
+def final_row_ids(
+    row_type: Literal["anomaly", "signal", "score"],
+    symbols: Sequence[str],
+    bar_starts: Sequence[int],
+    *,
+    kind: str,
+    tenant: str,
+    strategy: str,
+    timeframe: str,
+    feature_view: str,
+    bundle_hash: str,
+    config_hash: str,
+) -> list[str]:
+    """Return ``row_id`` of many final revision-0 rows that differ in symbol and bar start only.
+
+    Millions of rows a backfill: what they share is made into JSON once, around the two values of each row.
+    """
+    head = canonical_json([row_type, kind, tenant, strategy])[:-1]
+    tail = canonical_json([0, "final", None, feature_view, bundle_hash, config_hash])[1:]
+    heads = {symbol: f"{head},{canonical_json(symbol)},{canonical_json(timeframe)}," for symbol in set(symbols)}
+    pairs = zip(symbols, bar_starts, strict=True)
+    return [sha256_text(f"{heads[symbol]}{bar_start},{tail}") for symbol, bar_start in pairs]
 
 
 def alert_id(*, tenant: str, symbol: str, timeframe: str, bar_start: int, kind: str) -> str:

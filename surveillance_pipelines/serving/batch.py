@@ -1,6 +1,6 @@
 """Batch scoring of features at rest: the same rows, with the same ids, as the live lane writes for closed bars."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,9 +17,10 @@ from surveillance_pipelines.serving.scoring_rows import (
     RowConfig,
     anomaly_kind,
     anomaly_row,
-    input_hash,
-    paced_signal,
-    score_id,
+    input_hashes,
+    score_ids,
+    signal_gap,
+    signal_row,
 )
 from surveillance_pipelines.serving.signal_gate import SignalGate
 
@@ -60,6 +61,7 @@ SCORES_SCHEMA: Final = pl.Schema(
 """Columns of the lake table ``scores``: one row per scored bar, alert or not."""
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 class DayScores(NamedTuple):
@@ -96,52 +98,56 @@ def score_day(
         return DayScores([], [], SCORES_SCHEMA.to_frame())
     values = final.select(VIEWS[scorer.feature_view].columns).to_numpy().astype(np.float64, order="C")
     scores = scorer.score(values)
-    gates = {symbol: SignalGate(start) for symbol, start in (last_signals or {}).items()}
-    anomalies: list[Anomaly] = []
-    signals: list[Signal] = []
-    for i, bar in _candidates(final, values, scores, sessions):
-        kind = anomaly_kind(scores, i)
-        if kind is not None:
-            anomalies.append(anomaly_row(config, bar, scores, i, kind=kind, status="confirmed"))
-        signal = paced_signal(config, bar, scores, i, gates.setdefault(bar.symbol, SignalGate()))
-        if signal is not None:
-            signals.append(signal)
+    strange = np.flatnonzero(scores.is_anomaly)
+    signalled = _paced(final, scores, signal_gap(config, scores), last_signals or {})
+    bars = _candidates(final, values, np.union1d(strange, signalled), sessions)
+    anomalies = [
+        anomaly_row(config, bars[i], scores, i, kind=kind, status="confirmed")
+        for i in strange.tolist()
+        if (kind := anomaly_kind(scores, i)) is not None
+    ]
+    signals = [signal_row(config, bars[i], scores, i) for i in signalled.tolist()]
     return DayScores(anomalies, signals, _scores_frame(final, values, scores, config))
 
 
+def _paced(bars: pl.DataFrame, scores: Scores, gap: int, last_signals: Mapping[str, int]) -> Indices:
+    """Return the bars that call for an action after the pause that their symbol keeps between signals."""
+    calls = np.flatnonzero(np.argmax(scores.direction_probabilities, axis=1) != DIRECTIONS.index("HOLD"))
+    gates = {symbol: SignalGate(start) for symbol, start in last_signals.items()}
+    called = bars.select("symbol", pl.col("bar_start").dt.timestamp("us"))[calls]
+    passed = [gates.setdefault(symbol, SignalGate()).passes(start, gap) for symbol, start in called.iter_rows()]
+    return calls[np.array(passed, dtype=np.bool_)]
+
+
 def _candidates(
-    bars: pl.DataFrame, values: Floats, scores: Scores, sessions: SessionTable | None
-) -> Iterator[tuple[int, Candidate]]:
-    """Yield the bars that an anomaly or a signal may stand on."""
-    hold = DIRECTIONS.index("HOLD")
-    wanted = scores.is_anomaly | (np.argmax(scores.direction_probabilities, axis=1) != hold)
-    instants = {name: bars[name].dt.timestamp("us") for name in ("bar_start", "event_time", "knowledge_time")}
-    for i in np.flatnonzero(wanted).tolist():
-        symbol, bar_start = bars["symbol"][i], instants["bar_start"][i]
-        message = bars["source_message_id"][i]
-        covered = sessions is None or sessions.for_symbol(symbol).covers(bar_start)
-        yield (
-            i,
-            Candidate(
-                symbol=symbol,
-                bar_start=bar_start,
-                bar_status="final",
-                event_time=instants["event_time"][i],
-                knowledge_time=instants["knowledge_time"][i],
-                source=bars["source"][i],
-                source_message_id=message,
-                price=bars["close"][i],
-                volume=bars["volume"][i],
-                features=values[i],
-                fallback_used=not covered,
-                correlation_id=message,
-            ),
+    bars: pl.DataFrame, values: Floats, wanted: Indices, sessions: SessionTable | None
+) -> dict[int, Candidate]:
+    """Return the bars that an anomaly or a signal stands on, by their row."""
+    instants = [pl.col(name).dt.timestamp("us") for name in ("bar_start", "event_time", "knowledge_time")]
+    rows = bars.select("symbol", *instants, "source", "source_message_id", "close", "volume")[wanted].iter_rows()
+    return {
+        i: Candidate(
+            symbol=symbol,
+            bar_start=bar_start,
+            bar_status="final",
+            event_time=event_time,
+            knowledge_time=knowledge_time,
+            source=source,
+            source_message_id=message,
+            price=price,
+            volume=volume,
+            features=values[i],
+            fallback_used=sessions is not None and not sessions.for_symbol(symbol).covers(bar_start),
+            correlation_id=message,
         )
+        for i, (symbol, bar_start, event_time, knowledge_time, source, message, price, volume) in zip(
+            wanted.tolist(), rows, strict=True
+        )
+    }
 
 
 def _scores_frame(bars: pl.DataFrame, values: Floats, scores: Scores, config: RowConfig) -> pl.DataFrame:
-    starts = bars["bar_start"].dt.timestamp("us").to_list()
-    ids = [score_id(config, symbol, start) for symbol, start in zip(bars["symbol"].to_list(), starts, strict=True)]
+    ids = score_ids(config, bars["symbol"].to_list(), bars["bar_start"].dt.timestamp("us").to_list())
     sell, hold, buy = scores.direction_probabilities.T
     frame = bars.select(
         "date", "symbol", "timeframe", "bar_start", "revision", "source", "event_time", "knowledge_time",
@@ -158,7 +164,7 @@ def _scores_frame(bars: pl.DataFrame, values: Floats, scores: Scores, config: Ro
         hold_probability=pl.Series(hold),
         buy_probability=pl.Series(buy),
         horizon_minutes=pl.lit(config.horizon_minutes),
-        input_hash=pl.Series([input_hash(row) for row in values]),
+        input_hash=pl.Series(input_hashes(values)),
         feature_view=pl.lit(config.feature_view),
         bundle_hash=pl.lit(config.bundle_hash),
         code_version=pl.lit(config.code_version),

@@ -4,6 +4,7 @@ Only what a row's cause knows goes in; ``t_computed`` and ``t_committed`` are th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -19,9 +20,10 @@ from surveillance_pipelines.contracts.outputs import (
     Score,
     Signal,
     alert_id,
+    final_row_ids,
     row_id,
 )
-from surveillance_pipelines.hashing import sha256_bytes
+from surveillance_pipelines.hashing import sha256_bytes, sha256_rows
 from surveillance_pipelines.models.runtime import runtime_hash
 from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores, explanation
 from surveillance_pipelines.serving.code_version import scoring_code_version
@@ -99,6 +101,12 @@ class Candidate:
     t_received: int | None = None
 
 
+def input_hashes(features: npt.NDArray[np.float64]) -> list[str]:
+    """Return ``input_hash`` of every row of float64[n, F]."""
+    canonical = np.where(np.isnan(features), np.nan, features)
+    return sha256_rows(canonical.astype("<f8", copy=False))
+
+
 def input_hash(features: npt.NDArray[np.float64]) -> str:
     """Return the hash of a feature vector; all NaNs count as one, so a trip through a file changes nothing."""
     canonical = np.where(np.isnan(features), np.nan, features)
@@ -154,7 +162,7 @@ def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Sig
         confidence=probabilities[action],
         risk_score=float(scores.anomaly_score[i]),
         explanation=explanation(scores, i),
-        warmup=config.warmup or not scores.direction_ready,
+        warmup=_is_warmup_signal(config, scores),
         action=action,
         price=bar.price,
         buy_probability=probabilities["BUY"],
@@ -166,10 +174,18 @@ def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Sig
 
 def paced_signal(config: RowConfig, bar: Candidate, scores: Scores, i: int, gate: SignalGate) -> Signal | None:
     """Return the signal of a final bar if there is one and the symbol may signal again."""
-    if action_of(scores, i) == "HOLD":
+    if action_of(scores, i) == "HOLD" or not gate.passes(bar.bar_start, signal_gap(config, scores)):
         return None
-    signal = signal_row(config, bar, scores, i)
-    return signal if gate.passes(bar.bar_start, config.pace.gap(warmup=signal.warmup)) else None
+    return signal_row(config, bar, scores, i)
+
+
+def signal_gap(config: RowConfig, scores: Scores) -> int:
+    """Return the distance in microseconds that a signal of these scores keeps from the one before it."""
+    return config.pace.gap(warmup=_is_warmup_signal(config, scores))
+
+
+def _is_warmup_signal(config: RowConfig, scores: Scores) -> bool:
+    return config.warmup or not scores.direction_ready
 
 
 def score_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Score:
@@ -206,44 +222,34 @@ def _confidence(scores: Scores, i: int, kind: str) -> float:
     return 0.0  # "unclassified" has no probability of its own
 
 
-def score_id(config: RowConfig, symbol: str, bar_start: int) -> str:
-    """Return the id of a final bar's score row."""
-    return _row_id("score", config, kind="score", symbol=symbol, bar_start=bar_start)
-
-
-def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
-    return _row_id(
-        row_type,
-        config,
-        kind=kind,
-        symbol=bar.symbol,
-        bar_start=bar.bar_start,
-        bar_status=bar.bar_status,
-        trigger_message_id=bar.trigger_message_id,
+def score_ids(config: RowConfig, symbols: Sequence[str], bar_starts: Sequence[int]) -> list[str]:
+    """Return the ids of the score rows of final bars, in their order."""
+    return final_row_ids(
+        "score",
+        symbols,
+        bar_starts,
+        kind="score",
+        tenant=config.tenant,
+        strategy=config.strategy,
+        timeframe=TIMEFRAME,
+        feature_view=config.feature_view,
+        bundle_hash=config.bundle_hash,
+        config_hash=config.config_hash,
     )
 
 
-def _row_id(
-    row_type: RowType,
-    config: RowConfig,
-    *,
-    kind: str,
-    symbol: str,
-    bar_start: int,
-    bar_status: BarStatus = "final",
-    trigger_message_id: str | None = None,
-) -> str:
+def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
     return row_id(
         row_type,
         kind=kind,
         tenant=config.tenant,
         strategy=config.strategy,
-        symbol=symbol,
+        symbol=bar.symbol,
         timeframe=TIMEFRAME,
-        bar_start=bar_start,
+        bar_start=bar.bar_start,
         revision=0,
-        bar_status=bar_status,
-        trigger_message_id=trigger_message_id,
+        bar_status=bar.bar_status,
+        trigger_message_id=bar.trigger_message_id,
         feature_view=config.feature_view,
         bundle_hash=config.bundle_hash,
         config_hash=config.config_hash,

@@ -16,6 +16,7 @@ from surveillance_pipelines.contracts.outputs import (
     Signal,
     alert_id,
     column_names,
+    final_row_ids,
     row_id,
     to_message,
     to_record,
@@ -154,3 +155,12 @@ def test_anomaly_kinds_are_an_open_set_with_the_published_names():
     assert UNCLASSIFIED not in ANOMALY_KINDS
     assert not set(KINDS_NEEDING_ORDER_BOOK) & set(ANOMALY_KINDS)
     assert anomaly(kind=UNCLASSIFIED).kind == UNCLASSIFIED
+
+
+def test_ids_of_many_final_rows_equal_those_of_each():
+    shared = {name: value for name, value in IDENTITY.items() if name not in ("symbol", "bar_start")}
+    rows = [("AAPL", 0), ('A"B', -60_000_000), ("Ä.X", 1_709_649_000_000_000), ("AAPL", 60_000_000)]
+    each = [row_id("score", symbol=symbol, bar_start=start, **shared) for symbol, start in rows]
+    for name in ("revision", "bar_status", "trigger_message_id"):
+        shared.pop(name)
+    assert final_row_ids("score", *zip(*rows, strict=True), **shared) == each

@@ -156,3 +156,14 @@ def test_top_contributions_of_a_row_without_error_share_nothing():
 def test_runtime_hash_is_stable_within_a_process():
     assert runtime_hash() == runtime_hash()
     assert len(runtime_hash()) == 64
+
+
+def test_top_contributions_are_those_of_a_stable_sort():
+    random = np.random.default_rng(3)
+    parts = random.integers(0, 5, (200, 12)).astype(np.float64)  # many ties, whole rows of zeros
+    parts[:20] = 0.0
+    top, shares, values = top_contributions(parts, parts + 1.0)
+    expected = np.argsort(-parts, axis=1, kind="stable")[:, :3]
+    assert np.array_equal(top, expected)
+    assert np.array_equal(values, np.take_along_axis(parts, expected, axis=1) + 1.0)
+    assert (shares[:20] == 0.0).all()
