@@ -8,7 +8,7 @@ from surveillance_pipelines.clock import to_iso
 from surveillance_pipelines.contracts.market import BarStatus, Source
 from surveillance_pipelines.hashing import canonical_json, sha256_json, sha256_text
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 """Of the rows and of the messages on the output queue; see docs/output-messages.md."""
 
 AlertStatus = Literal["opened", "confirmed", "retracted"]
@@ -36,7 +36,12 @@ KINDS_NEEDING_ORDER_BOOK: Final = ("spoofing", "layering", "front_running", "ins
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRow:
-    """The row contract. Instants are microseconds since the epoch, UTC; hashes are hex sha256."""
+    """The row contract. Instants are microseconds since the epoch, UTC; hashes are hex sha256.
+
+    Each kind of row ends with ``market_return`` and ``market_peers``: what the peers had done by the moment a bar in
+    progress was scored, which nothing could tell later. Both are None on a final bar, whose row of ``ops.live_bars``
+    has them, and ``market_return`` also where no peer had a bar.
+    """
 
     id: str
     schema_version: str = SCHEMA_VERSION
@@ -82,6 +87,8 @@ class Anomaly(OutputRow):
     price: float
     volume: float
     reconstruction_error: float | None = None
+    market_return: float | None = None
+    market_peers: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +101,8 @@ class Signal(OutputRow):
     hold_probability: float
     sell_probability: float
     horizon_minutes: int
+    market_return: float | None = None
+    market_peers: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +120,8 @@ class Score(OutputRow):
     hold_probability: float
     sell_probability: float
     horizon_minutes: int
+    market_return: float | None = None
+    market_peers: int | None = None
 
 
 IDENTITY_FREE: Final = frozenset(

@@ -54,6 +54,20 @@ class StateRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneSeed:
+    """The bars from which a symbol's features went on here, kept so that a replay can start from them.
+
+    ``history`` is what ``snapshots.dump_history`` wrote; ``as_of_bar_start`` is the last bar in it, None for none.
+    """
+
+    symbol: str
+    feature_view: str
+    calendar: str
+    as_of_bar_start: int | None
+    history: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ClockRow:
     """The event clock was read here, between two messages, and closed bars; a replay closes the same ones."""
 
@@ -94,6 +108,7 @@ class Effects:
     instruments: list[NewInstrument] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     states: list[StateRow] = field(default_factory=list)
+    seeds: list[LaneSeed] = field(default_factory=list)
     clock_rows: list[ClockRow] = field(default_factory=list)
     outputs: list[OutputRow] = field(default_factory=list)
     computed_at: int | None = None

@@ -219,6 +219,7 @@ class Engine:
                 effects.outputs += self._outputs(lane, bar, scores, i)
         for _, lane in sorted(turn.touched.items()):
             effects.states += lane.take_state_rows()
+            effects.seeds += lane.take_seeds()
         return effects
 
     def _outputs(self, lane: SymbolLane, bar: Candidate, scores: Scores, i: int) -> list[OutputRow]:

@@ -8,8 +8,9 @@ import psycopg
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.serving import tables
-from surveillance_pipelines.serving.effects import ClockRow, Effects, Known
+from surveillance_pipelines.serving.effects import ClockRow, Effects, Known, LaneSeed
 from surveillance_pipelines.serving.lease import RENEW, Lease, renewal, require_held
 from surveillance_pipelines.serving.outbox import OutboxRow
 
@@ -57,6 +58,8 @@ def commit_effects(
     with connection.transaction():
         with connection.pipeline():
             renewed = connection.execute(RENEW, renewal(context.lease))
+            for seed in effects.seeds:  # before the inbox: its messages come after the seed
+                connection.execute(tables.LANE_SEED, _seed_values(seed, context))
             for table, rows in _rows(effects, messages, context):
                 if rows:
                     connection.execute(table.insert, table.parameters(rows))
@@ -67,6 +70,14 @@ def commit_effects(
 
 def _clock_values(row: ClockRow, context: CommitContext) -> tuple[Any, ...]:
     return context.lease.queue_url, to_datetime(row.event_clock), to_datetime(row.recorded_at), context.run_id
+
+
+def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
+    as_of = None if row.as_of_bar_start is None else to_datetime(row.as_of_bar_start)
+    return (
+        context.lease.queue_url, row.symbol, row.feature_view, row.calendar, as_of, row.history,
+        sha256_bytes(row.history), to_datetime(context.committed_at), context.run_id,
+    )  # fmt: skip
 
 
 _TableRows = tuple[tables.Table, list[list[Any]]]

@@ -66,6 +66,8 @@ _MEANINGS: Final = {
     "hold_probability": "Probability that it stays within the band.",
     "sell_probability": "Probability that it falls beyond the band.",
     "horizon_minutes": "How far ahead the direction looks.",
+    "market_return": "Bar in progress: mean log return of the peers one minute before, as known then.",
+    "market_peers": "Bar in progress: how many peers that was. Both are null on a closed bar.",
 }  # fmt: skip
 
 _SHARES: Final = frozenset(

@@ -83,6 +83,8 @@ class Candidate:
         trigger_message_id: the message that asks for a provisional score; None on a final bar.
         correlation_id: the message or bar that caused the scoring, carried through every row and log line.
         t_received: when that message was received; None in batch.
+        market_return: what a bar in progress was scored with; None on a final bar, and where there was no peer.
+        market_peers: likewise, how many peers.
     """
 
     symbol: str
@@ -99,6 +101,8 @@ class Candidate:
     trigger_message_id: str | None = None
     correlation_id: str | None = None
     t_received: int | None = None
+    market_return: float | None = None
+    market_peers: int | None = None
 
 
 def input_hashes(features: npt.NDArray[np.float64]) -> list[str]:
@@ -279,6 +283,8 @@ def _common(config: RowConfig, bar: Candidate) -> dict[str, Any]:
         "correlation_id": bar.correlation_id,
         "run_id": config.run_id,
         "t_received": bar.t_received,
+        "market_return": bar.market_return,
+        "market_peers": bar.market_peers,
     }
 
 

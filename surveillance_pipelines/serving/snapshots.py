@@ -5,8 +5,13 @@ Floats are written by ``repr`` and read back bit for bit. The feature state has 
 """
 
 import json
+import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.volume import VolumeTotal
@@ -15,6 +20,9 @@ from surveillance_pipelines.serving.event_clock import Anchor
 
 SERVING_STATE: Final = "serving_v1"
 """Stands in ``ops.feature_state.feature_view`` for rows of this format."""
+
+HISTORY: Final = "lane_history_v1"
+"""Format of ``ops.lane_seeds.history``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +83,37 @@ def load_serving_state(data: bytes) -> ServingState:
         closed=record["closed"],
         returns_before=tuple((start, step) for start, step in record.get("returns_before", ())),
     )
+
+
+def dump_history(starts: npt.NDArray[np.int64], inputs: npt.NDArray[np.float64], columns: Sequence[str]) -> bytes:
+    """Return bars as compressed bytes that no kernel's code has a part in.
+
+    Args:
+        starts: int64[n] bar starts, microseconds since the epoch, ascending.
+        inputs: f8[n, len(columns)] kernel inputs.
+        columns: their names.
+    """
+    header = canonical_json({"format": HISTORY, "bars": len(starts), "columns": list(columns)}).encode()
+    rows = np.ascontiguousarray(inputs, dtype="<f8").tobytes()
+    body = b"".join((header, b"\n", np.ascontiguousarray(starts, dtype="<i8").tobytes(), rows))
+    return zlib.compress(body, 1)  # a third of the size in a millisecond; stronger takes five times as long
+
+
+def load_history(data: bytes, columns: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the starts, int64[n], and inputs, f8[n, len(columns)], that ``dump_history`` wrote.
+
+    Raises:
+        ValueError: if the bytes are damaged, of another format, or of other columns.
+    """
+    try:
+        header, _, body = zlib.decompress(data).partition(b"\n")
+        record: dict[str, Any] = json.loads(header)
+    except (zlib.error, ValueError) as error:
+        raise ValueError(f"expected a history of bars, the bytes are damaged: {error}") from error
+    if (record.get("format"), record.get("columns")) != (HISTORY, list(columns)):
+        raise ValueError(f"expected a history {HISTORY} of the columns {list(columns)}, was {record!r:.300}")
+    bars, width = record["bars"], len(columns)
+    if len(body) != 8 * bars * (1 + width):
+        raise ValueError(f"expected {8 * bars * (1 + width)} bytes of history, was {len(body)}: it is damaged")
+    starts = np.frombuffer(body, "<i8", bars)
+    return starts, np.frombuffer(body, "<f8", bars * width, 8 * bars).reshape(bars, width)

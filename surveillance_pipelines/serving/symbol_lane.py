@@ -21,12 +21,18 @@ from surveillance_pipelines.features.state import SymbolState
 from surveillance_pipelines.market.volume import VolumeTotal, size_of_total
 from surveillance_pipelines.serving.alerts import OpenAlerts
 from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
-from surveillance_pipelines.serving.effects import StateRow
+from surveillance_pipelines.serving.effects import LaneSeed, StateRow
 from surveillance_pipelines.serving.event_clock import Anchor
 from surveillance_pipelines.serving.partial_bars import volume_to_score
 from surveillance_pipelines.serving.scoring_rows import Candidate
 from surveillance_pipelines.serving.signal_gate import SignalGate
-from surveillance_pipelines.serving.snapshots import SERVING_STATE, ServingState, dump_serving_state, load_serving_state
+from surveillance_pipelines.serving.snapshots import (
+    SERVING_STATE,
+    ServingState,
+    dump_history,
+    dump_serving_state,
+    load_serving_state,
+)
 
 REVISABLE_BARS: Final = 16
 """Closed bars kept to be revised by late ticks; a later tick revises its bar when ``bars_1m`` is filled."""
@@ -65,6 +71,7 @@ class SymbolLane:
         self.anchor: Anchor | None = None
         self.open_bar: OpenBar | None = None
         self._snapshot: StateRow | None = None  # taken, not yet handed over
+        self._seeds: list[LaneSeed] = []  # likewise
         self._missed: tuple[Bar, ...] = ()  # to be taken in before the tick that comes after them
         self._returns_before: list[tuple[int, float]] = []  # of bars closed here before features were last seeded
         self._sessions = sessions.for_symbol(symbol)
@@ -187,6 +194,11 @@ class SymbolLane:
         snapshot, self._snapshot = self._snapshot, None
         return [self._serving_row()] if snapshot is None else [snapshot, self._serving_row()]
 
+    def take_seeds(self) -> list[LaneSeed]:
+        """Return the histories that the features were seeded from since the last call, oldest first."""
+        seeds, self._seeds = self._seeds, []
+        return seeds
+
     def _serving_row(self) -> StateRow:
         state = ServingState(
             open_bar=self.open_bar,
@@ -219,9 +231,13 @@ class SymbolLane:
             self._take_snapshot()
 
     def _seed_features(self, inputs: Mapping[int, Sequence[float] | npt.NDArray[np.float64]]) -> None:
-        starts = sorted(inputs)
-        if starts:
-            self._features.seed(np.array(starts, dtype=np.int64), np.array([inputs[start] for start in starts]))
+        starts = np.array(sorted(inputs), dtype=np.int64)
+        view = self._features.view
+        rows = np.array([inputs[start] for start in starts.tolist()]).reshape(len(starts), len(view.inputs))
+        if len(starts):
+            self._features.seed(starts, rows)
+        history = dump_history(starts, rows, view.inputs)
+        self._seeds.append(LaneSeed(self.symbol, view.name, self._sessions.calendar, self.last_closed, history))
 
     def _bar(self, status: BarStatus, market: MarketContext) -> Bar:
         bar = self.open_bar
@@ -250,6 +266,7 @@ class SymbolLane:
         return StateRow(self.symbol, name, last, utc_date(last or 0), state)
 
     def _candidate(self, bar: Bar, features: npt.NDArray[np.float64], *, cause: str, t_received: int) -> Candidate:
+        provisional = bar.bar_status == "provisional"
         return Candidate(
             symbol=bar.symbol,
             bar_start=bar.bar_start,
@@ -262,7 +279,9 @@ class SymbolLane:
             volume=bar.volume,
             features=features,
             fallback_used=not self._sessions.covers(bar.bar_start),
-            trigger_message_id=cause if bar.bar_status == "provisional" else None,
+            trigger_message_id=cause if provisional else None,
             correlation_id=cause,
             t_received=t_received,
+            market_return=bar.market_return if provisional and math.isfinite(bar.market_return) else None,
+            market_peers=bar.market_peers if provisional else None,
         )

@@ -97,13 +97,20 @@ CLOCK_ROW: Final = """
     SELECT %s, %s, %s, %s, coalesce(max(position), 0) FROM ops.inbox
 """
 """Stands after every message taken so far, so that a replay closes the same bars between the same messages."""
+LANE_SEED: Final = """
+    INSERT INTO ops.lane_seeds (queue_url, symbol, feature_view, calendar, as_of_bar_start, history, sha256,
+                                recorded_at, run_id, after_position)
+    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(max(position), 0) FROM ops.inbox
+"""
+"""Goes in before the messages of its transaction, which are the first that were scored from it."""
 ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))
 SIGNALS: Final = Table("surveillance.signals", column_names(Signal))
 PREDICTIONS: Final = Table(
     "surveillance.predictions",
     ("id", "symbol", "timeframe", "bar_start", "revision", "price", "reconstruction_error", "anomaly_score",
      "buy_probability", "hold_probability", "sell_probability", "horizon_minutes", "bundle_hash", "feature_view",
-     "warmup", "t_received", "t_computed", "t_committed", "event_time", "knowledge_time", "run_id", "source"),
+     "warmup", "t_received", "t_computed", "t_committed", "event_time", "knowledge_time", "run_id", "source",
+     "input_hash"),
 )  # fmt: skip
 
 

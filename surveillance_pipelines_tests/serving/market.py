@@ -74,11 +74,24 @@ def stream(minutes: int, **options) -> list[Received]:
     return [received(tick, i) for i, tick in enumerate(ticks(minutes, **options))]
 
 
-_IN_ORDER = ("inbox", "outcomes", "redelivered", "dead_letters", "instruments", "bars", "clock_rows", "outputs")
+_IN_ORDER = (
+    "inbox",
+    "outcomes",
+    "redelivered",
+    "dead_letters",
+    "instruments",
+    "bars",
+    "clock_rows",
+    "outputs",
+    "seeds",
+)
 
 
 def merged(parts: Iterable[Effects]) -> Effects:
-    """Return one ``Effects`` over several, in order; of a symbol's snapshots only the last of each name is kept."""
+    """Return one ``Effects`` over several, in order; of a symbol's snapshots only the last of each name is kept.
+
+    Seeds come in the order of symbols: which micro-batch hands them over is not an effect.
+    """
     whole = Effects()
     states: dict[tuple[str, str], StateRow] = {}
     for part in parts:
@@ -86,4 +99,5 @@ def merged(parts: Iterable[Effects]) -> Effects:
             getattr(whole, name).extend(getattr(part, name))
         states.update({(row.symbol, row.name): row for row in part.states})
     whole.states = [states[key] for key in sorted(states)]
+    whole.seeds.sort(key=lambda seed: seed.symbol)
     return whole

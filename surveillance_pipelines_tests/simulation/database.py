@@ -16,7 +16,7 @@ from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.features.views import HISTORY_BARS
 from surveillance_pipelines.serving.bar_builder import bar_start_of
-from surveillance_pipelines.serving.effects import ClockRow, DeadLetter, Effects, Outcome, StateRow
+from surveillance_pipelines.serving.effects import ClockRow, DeadLetter, Effects, LaneSeed, Outcome, StateRow
 from surveillance_pipelines.serving.lease import Lease, LeaseLostError
 from surveillance_pipelines.serving.outbox import OutboxRow
 from surveillance_pipelines.serving.symbol_lane import REVISABLE_BARS
@@ -72,6 +72,7 @@ class Database:
     instruments: dict[str, str] = field(default_factory=dict)
     live_bars: dict[tuple[str, int, int], Bar] = field(default_factory=dict)
     feature_state: dict[tuple[str, str], StateRow] = field(default_factory=dict)
+    seeds: dict[tuple[str, int | None], LaneSeed] = field(default_factory=dict)
     outputs: dict[str, OutputRow] = field(default_factory=dict)
     outbox: dict[str, Posted] = field(default_factory=dict)
     commits: list[Commit] = field(default_factory=list)
@@ -109,7 +110,7 @@ class Database:
         finally:
             self.locked = False
 
-    def write(self, effects: Effects, messages: Sequence[OutboxRow], fencing: int) -> None:
+    def write(self, effects: Effects, messages: Sequence[OutboxRow], fencing: int) -> None:  # noqa: C901 (a table each)
         """Write all rows or, where one breaks a uniqueness that is an error, none."""
         if self.checks_keys:
             self._check(effects)
@@ -127,6 +128,8 @@ class Database:
             self.live_bars.setdefault((bar.symbol, bar.bar_start, bar.revision), bar)
         for state in effects.states:
             self.feature_state[state.symbol, state.name] = state
+        for seed in effects.seeds:
+            self.seeds[seed.symbol, seed.as_of_bar_start] = seed
         for output in (*effects.anomalies, *effects.signals, *effects.predictions):
             self.outputs.setdefault(output.id, output)
         self.post(messages)

@@ -31,7 +31,7 @@ from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import Timeline
 
 SHELL_STAMPS: Final = frozenset({"t_computed", "t_committed", "t_published"})
-_ROW_TIMING: Final = IDENTITY_FREE | {"input_hash"}
+_ROW_TIMING: Final = IDENTITY_FREE | {"input_hash", "market_return", "market_peers"}
 _BAR_TIMING: Final = frozenset({"market_return", "market_peers", "knowledge_time"})
 _STAMPS: Final = re.compile('"(' + "|".join(sorted(SHELL_STAMPS)) + ')":("[^"]*"|null),?')
 _LEASE_SECONDS: Final = 1e9
@@ -113,6 +113,7 @@ def _exact_rows(database: Database) -> Rows:
         "outputs": {id_: _values(row, SHELL_STAMPS) for id_, row in database.outputs.items()},
         "outbox": {id_: _STAMPS.sub("", posted.row.body) for id_, posted in database.outbox.items()},
         "state": {key: (row.as_of_bar_start, row.state) for key, row in database.feature_state.items()},
+        "seeds": database.seeds,
     }
 
 
