@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     publish_scores: Literal["all", "alerts"] = "alerts"
     drain_window_seconds: Annotated[float, Field(gt=0)] = 300.0
     drain_idle_seconds: Annotated[float, Field(gt=0)] = 30.0
-    lease_seconds: Annotated[float, Field(gt=0)] = 10.0
+    drain_standby: bool = True
+    lease_seconds: Annotated[float, Field(gt=0)] = 1.2
     tenant: str = "default"
     signal_cooldown_seconds: Annotated[float, Field(ge=0)] = 60.0
 

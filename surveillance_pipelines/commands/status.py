@@ -75,10 +75,16 @@ def _champion(connection: Any) -> list[Line]:
 
 
 def _leases(connection: Any) -> list[Line]:
-    rows = _rows(connection, "SELECT queue_url, holder, heartbeat_at, expires_at < now() FROM ops.leases ORDER BY 1")
+    rows = _rows(
+        connection,
+        "SELECT queue_url, role, holder, heartbeat_at, expires_at < now() FROM ops.leases ORDER BY queue_url, role",
+    )
     lines = []
-    for url, holder, heartbeat, expired in rows:
-        word = "no drain run works on it now; last" if expired else "held by"
+    for url, role, holder, heartbeat, expired in rows:
+        if role == "standby" and expired:
+            continue
+        held = "standing by:" if role == "standby" else "held by"
+        word = "no drain run works on it now; last" if expired else held
         lines.append(Line(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{word} {holder}, heartbeat {_instant(heartbeat)}"))
     return lines or [Line("leases", "ok", "no drain run has worked yet")]
 

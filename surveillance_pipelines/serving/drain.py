@@ -1,14 +1,11 @@
-"""A drain run: hold one queue's lease for a window of time, and serve the queue while there is work.
+"""A drain run: stand by until one queue's lease is free, hold it for a window of time, and serve the queue meanwhile.
 
 ``python -m surveillance_pipelines.serving.drain --queue-url …`` runs one without Dagster.
 """
 
 import argparse
 import json
-import math
-import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,15 +18,21 @@ import psycopg
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.features.state import warm_up as warm_up_features
+from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.models.scoring import AnomalyScorer
 from surveillance_pipelines.serving import lease as leases
+from surveillance_pipelines.serving.bundles import WATCH_SECONDS, BundleWatch
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.lease import Lease, LeaseLostError
 from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
 from surveillance_pipelines.serving.models import load_scorer
+from surveillance_pipelines.serving.seeding import served_histories
 from surveillance_pipelines.serving.shell import AfterStep, Shell, ShellOptions
-from surveillance_pipelines.serving.store import PostgresStore
+from surveillance_pipelines.serving.standby import Contender, contend
+from surveillance_pipelines.serving.store import Connections, PostgresStore
+from surveillance_pipelines.serving.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.database import connect
 from surveillance_pipelines.storage.endpoints import Endpoints, resolve_endpoints
@@ -40,6 +43,12 @@ from surveillance_pipelines.telemetry import bind_correlation, configure_logging
 
 REPORT_SECONDS: Final = 5.0
 """Between two reports: an event per message would drown Dagster's log."""
+
+LONGEST_POLL_SECONDS: Final = 3
+"""A run that is told to stop waits for its poll to end."""
+
+LONGEST_TURN_SECONDS: Final = 0.25
+"""A run looks so often whether it is told to stop."""
 
 OnReport = Callable[[DrainReport], None]
 
@@ -70,6 +79,9 @@ def drain(
 ) -> DrainReport:
     """Serve a queue until the window ends, the queue stays idle, the lease is lost, or a signal asks to stop.
 
+    While another run serves, this one stands by with everything warm (``DRAIN_STANDBY``): it takes over within
+    milliseconds of the holder's end, within a lease of its death, and ends with it when the queue is idle.
+
     The process's structured log goes to standard error from here on, at ``LOG_LEVEL`` and without secrets.
 
     Args:
@@ -91,68 +103,112 @@ def drain(
     plan = DrainPlan(queue_url, run_id, window, on_report, after_step)
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
-        stopping = stack.enter_context(_stop_on_signals())
-        connection = stack.enter_context(connect(endpoints.database_url, autocommit=True))
-        begin = clock.now_us()
-        lease = _wait_for_lease(connection, settings, plan, clock)
-        if lease is None:
-            _LOG.info("another run holds the queue")
-            return _report(Meter(), plan, None, 0.0, "lease_held")
+        stop = stack.enter_context(_stop_on_signals())
+        parts = _prepare(stack, endpoints, settings, plan, clock)
+        connection = parts.connections.main
+        contender = Contender(
+            queue_url, run_id, settings.lease_seconds, settings.drain_standby, clock, stop, parts.watch.look
+        )
+        lease = contend(connection, contender)
+        if not isinstance(lease, Lease):
+            return _report(Meter(), plan, None, 0.0, lease)
+        ended: StopReason | None = None
         try:
-            return _serve(connection, endpoints, settings, plan, lease=lease, clock=clock, begin=begin, stop=stopping)
+            report = _serve(parts, settings, plan, lease=lease, clock=clock, stop=stop)
+            ended = report.stopped_by
+            return report
         finally:
-            leases.release(connection, lease)
+            leases.release(connection, lease, ended=ended)
 
 
-def _serve(
-    connection: psycopg.Connection,
-    endpoints: Endpoints,
-    settings: Settings,
-    plan: DrainPlan,
-    *,
-    lease: Lease,
-    clock: Clock,
-    begin: int,
-    stop: threading.Event,
-) -> DrainReport:
-    scorer = load_scorer(connection, settings)
+@dataclass(frozen=True)
+class _Parts:
+    """What a run gets ready before it may serve: a standby waits with all of it warm."""
+
+    connections: Connections
+    watch: BundleWatch
+    lake: Lake
+    inputs: QueueClient
+    outputs: QueueClient
+
+
+def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Parts:
+    connections = Connections.open(stack, endpoints.database_url)
+    watching = stack.enter_context(connect(endpoints.database_url, autocommit=True))
+    lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
+    scorer = load_scorer(connections.main, settings)
+    _warm_up(scorer)
+    watch = BundleWatch(watching, settings, scorer, lambda _: served_histories(watching, lake, plan.queue_url))
     inputs, outputs = (
         QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
         for url in (plan.queue_url, endpoints.output_queue_url)
     )
-    engine = build_engine(connection, settings, scorer, plan, content_based_dedup=inputs.content_based_dedup)
-    _warm_up(engine)
-    lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
-    meter = Meter()
+    for queue in (inputs, outputs):
+        stack.callback(queue.close)
+    _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each
+    return _Parts(connections, watch, lake, inputs, outputs)
+
+
+def _serve(
+    parts: _Parts, settings: Settings, plan: DrainPlan, *, lease: Lease, clock: Clock, stop: threading.Event
+) -> DrainReport:
+    begin = clock.now_us()
+    connection, scorer = parts.connections.main, parts.watch.begin()
+    engine = build_engine(
+        connection, settings, scorer, plan, content_based_dedup=parts.inputs.content_based_dedup
+    )
+    meter, tasks = Meter(), ThreadTasks()
     shell = Shell(
-        inputs=inputs,
-        outputs=outputs,
-        store=PostgresStore(connection, lake, lease, feature_view=scorer.feature_view, run_id=plan.run_id),
+        inputs=parts.inputs,
+        outputs=parts.outputs,
+        store=PostgresStore(
+            parts.connections, parts.lake, lease, feature_view=scorer.feature_view, run_id=plan.run_id
+        ),
         engine=engine,
+        bundles=parts.watch,
         meter=meter,
         clock=clock,
-        options=ShellOptions(settings.sqs_max_messages, settings.sqs_visibility_timeout, settings.publish_scores),
+        options=shell_options(settings),
+        tasks=tasks,
         after_step=plan.after_step,
     )
     _LOG.info("serving", bundle_hash=scorer.bundle_hash, warmup=scorer.warmup, fencing=lease.fencing)
 
     def report(stopped_by: StopReason | None = None) -> DrainReport:
         seconds = (clock.now_us() - begin) / MICROSECONDS
-        return _report(meter, plan, scorer, seconds, stopped_by)
+        return _report(meter, plan, parts.watch.newest, seconds, stopped_by)
 
     try:
         shell.start()
+        tasks.every("watch", WATCH_SECONDS, parts.watch.look)
         stopped_by = _loop(shell, engine, settings, plan, clock=clock, begin=begin, stop=stop, report=report)
+        shell.finish()
     except LeaseLostError as error:
+        shell.abort()
         _LOG.warning("lease lost", error=str(error))
         stopped_by = "lease_lost"
+    except BaseException:
+        shell.abort()
+        raise
     return report(stopped_by)
 
 
-def _warm_up(engine: Engine) -> None:
-    """Warm the engine up; a failure is a warning only, because the first real bar says more about it (INF-05)."""
+def shell_options(settings: Settings) -> ShellOptions:
+    """Return the shell's knobs from the platform's settings."""
+    return ShellOptions(
+        max_messages=settings.sqs_max_messages,
+        visibility_seconds=settings.sqs_visibility_timeout,
+        poll_seconds=max(1, min(settings.sqs_wait_time, LONGEST_POLL_SECONDS)),
+        publish_scores=settings.publish_scores,
+        beat_seconds=settings.lease_seconds / 4,
+    )
+
+
+def _warm_up(scorer: AnomalyScorer) -> None:
+    """Run features and models once; a failure is a warning only: the first real bar says more about it (INF-05)."""
     try:
-        engine.warm_up()
+        warm_up_features(VIEWS[scorer.feature_view])
+        scorer.warm_up()
     except Exception as error:  # noqa: BLE001 (whatever the models raise; on record, and raised again by real bars)
         _LOG.warning("warm-up failed", error=repr(error))
 
@@ -202,35 +258,12 @@ def _loop(
             return "window"
         if instant - last_message >= idle and next_close is None:
             return "idle"
-        limits = [end, last_message + idle] if next_close is None else [end, next_close]
-        if shell.turn(poll_seconds(settings, instant, min(limits))):
+        until = min([end, last_message + idle] if next_close is None else [end, next_close])
+        if shell.turn(min(LONGEST_TURN_SECONDS, max(0.0, (until - instant) / MICROSECONDS))):
             last_message = clock.now_us()
         if clock.now_us() - last_report >= REPORT_SECONDS * MICROSECONDS:
             plan.on_report(report())
             last_report = clock.now_us()
-
-
-def poll_seconds(settings: Settings, now_us: int, until_us: int) -> int:
-    """Return how long to long-poll: ``SQS_WAIT_TIME``, less near an instant that must not be missed.
-
-    A poll lasts a second at least, which costs less than asking again and again, and a third of the lease at most.
-    """
-    longest = min(settings.sqs_wait_time, max(1, int(settings.lease_seconds / 3)))
-    return max(1, min(longest, math.ceil((until_us - now_us) / MICROSECONDS)))
-
-
-def _wait_for_lease(connection: psycopg.Connection, settings: Settings, plan: DrainPlan, clock: Clock) -> Lease | None:
-    """Take the lease, waiting as long as a dead run's may last; None if it is kept alive by a living one."""
-    holder = f"{socket.gethostname()}:{os.getpid()}"
-    patience = min(plan.window_seconds, settings.lease_seconds * 1.5)
-    until = clock.now_us() + round(patience * MICROSECONDS)
-    while True:
-        lease = leases.acquire(
-            connection, plan.queue_url, holder=holder, seconds=settings.lease_seconds, run_id=plan.run_id
-        )
-        if lease is not None or clock.now_us() >= until:
-            return lease
-        clock.sleep(0.1)
 
 
 def _report(

@@ -76,6 +76,15 @@ class ClockRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleRow:
+    """These models score from here on: the message or clock reading that comes with it is the first."""
+
+    bundle_hash: str
+    feature_view: str
+    recorded_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewInstrument:
     symbol: str
     calendar: str
@@ -110,6 +119,7 @@ class Effects:
     states: list[StateRow] = field(default_factory=list)
     seeds: list[LaneSeed] = field(default_factory=list)
     clock_rows: list[ClockRow] = field(default_factory=list)
+    bundles: list[BundleRow] = field(default_factory=list)
     outputs: list[OutputRow] = field(default_factory=list)
     computed_at: int | None = None
 

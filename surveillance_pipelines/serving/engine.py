@@ -6,8 +6,8 @@ by message, everything a batch needs scored is scored in one call, and alerts an
 An engine whose effects were not committed is ahead of the database: drop it and seed another.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scores
 from surveillance_pipelines.serving.bar_builder import MINUTE_US, Print, bar_start_of
 from surveillance_pipelines.serving.effects import (
+    BundleRow,
     ClockRow,
     DeadLetter,
     Effects,
@@ -41,6 +42,7 @@ from surveillance_pipelines.serving.scoring_rows import (
     anomaly_row,
     paced_signal,
     row_config,
+    rows_of_scorer,
     score_row,
 )
 from surveillance_pipelines.serving.symbol_lane import Seed, SymbolLane
@@ -81,6 +83,19 @@ def engine_config(
     )
 
 
+@dataclass(frozen=True)
+class Swap:
+    """Other models to score with.
+
+    Attributes:
+        scorer: warmed.
+        seeds: symbol → history, where the scorer's feature view is another than before.
+    """
+
+    scorer: AnomalyScorer
+    seeds: Mapping[str, Seed] = field(default_factory=dict)
+
+
 class Engine:
     """Every symbol of one queue."""
 
@@ -94,13 +109,7 @@ class Engine:
         self._lanes: dict[str, SymbolLane] = {}
         self._market = MarketContext()
         self._clock = EventClock()
-
-    def warm_up(self) -> None:
-        """Run the compiled feature code and the models once, so that no message waits for their loading."""
-        state = SymbolState(VIEWS[self._scorer.feature_view])
-        state.advance(0, np.ones(len(state.view.inputs)))
-        state.peek(MINUTE_US, np.ones(len(state.view.inputs)))
-        self._scorer.warm_up()
+        self._bundle_row: BundleRow | None = None  # to go with the next effects
 
     def symbols_to_seed(self, batch: Sequence[Received]) -> dict[str, int]:
         """Return the symbols of a batch that need history, each with the event time up to which.
@@ -129,7 +138,7 @@ class Engine:
         if symbol in self._lanes:
             self._lanes[symbol].catch_up(seed)
             return
-        lane = SymbolLane.from_seed(symbol, self._sessions, seed)
+        lane = SymbolLane.from_seed(symbol, self._sessions, seed, VIEWS[self._scorer.feature_view])
         self._lanes[symbol] = lane
         self._market.seed(symbol, lane.served_returns())
         if lane.anchor is not None:
@@ -146,6 +155,20 @@ class Engine:
         for message in batch:
             self._take(message, turn)
         return self._finish(turn)
+
+    def record_bundle(self, now_us: int) -> None:
+        """Have the next effects say which models score."""
+        self._bundle_row = BundleRow(self._scorer.bundle_hash, self._scorer.feature_view, now_us)
+
+    def swap(self, swap: Swap, now_us: int) -> None:
+        """Score with other models from the next message on; a new feature view goes on where the old one stands."""
+        if swap.scorer.feature_view != self._scorer.feature_view:
+            view = VIEWS[swap.scorer.feature_view]
+            for symbol, lane in self._lanes.items():
+                lane.change_view(view, swap.seeds.get(symbol, Seed()))
+        self._scorer = swap.scorer
+        self._config = replace(self._config, rows=rows_of_scorer(self._config.rows, swap.scorer))
+        self.record_bundle(now_us)
 
     def tick_clock(self, now_us: int) -> Effects:
         """Read the event clock and close the bars whose minute and grace have passed; empty if there are none."""
@@ -220,6 +243,8 @@ class Engine:
         for _, lane in sorted(turn.touched.items()):
             effects.states += lane.take_state_rows()
             effects.seeds += lane.take_seeds()
+        if self._bundle_row is not None and not effects.is_empty():
+            effects.bundles, self._bundle_row = [self._bundle_row], None
         return effects
 
     def _outputs(self, lane: SymbolLane, bar: Candidate, scores: Scores, i: int) -> list[OutputRow]:

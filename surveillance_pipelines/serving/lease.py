@@ -50,6 +50,11 @@ _RELEASE = """
     WHERE queue_url = %s AND role = %s AND holder = %s AND fencing = %s
 """
 
+_IS_FREE = """
+    SELECT NOT EXISTS (SELECT 1 FROM ops.leases
+                       WHERE queue_url = %s AND role = 'holder' AND expires_at > clock_timestamp())
+"""
+
 _ENDED = "SELECT ended FROM ops.leases WHERE queue_url = %s AND role = 'holder' AND expires_at <= clock_timestamp()"
 
 
@@ -113,6 +118,12 @@ def release(connection: psycopg.Connection, lease: Lease, *, ended: str | None =
         ended: why, for whoever stands by; None if the run failed.
     """
     connection.execute(_RELEASE, (ended, lease.queue_url, lease.role, lease.holder, lease.fencing))
+
+
+def is_free(connection: psycopg.Connection, queue_url: str) -> bool:
+    """Say whether nobody holds a queue; unlike an attempt to take it, this writes nothing."""
+    row = connection.execute(_IS_FREE, (queue_url,)).fetchone()
+    return row is not None and row[0]
 
 
 def last_ended(connection: psycopg.Connection, queue_url: str) -> str | None:

@@ -10,7 +10,7 @@ from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.serving import tables
-from surveillance_pipelines.serving.effects import ClockRow, Effects, Known, LaneSeed
+from surveillance_pipelines.serving.effects import BundleRow, ClockRow, Effects, Known, LaneSeed
 from surveillance_pipelines.serving.lease import RENEW, Lease, renewal, require_held
 from surveillance_pipelines.serving.outbox import OutboxRow
 
@@ -20,6 +20,10 @@ _KNOWN = """
     SELECT 'dedup', dedup_id FROM ops.ledger
     WHERE queue_url = %(queue_url)s AND dedup_id = ANY(%(dedups)s) AND outcome <> 'duplicate'
 """
+
+_HOLD = "INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at) VALUES (%s, %s, %s, %s, %s)"
+
+_STRIKE_OUT = "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing = %s AND batch = ANY(%s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +35,46 @@ class CommitContext:
     committed_at: int
 
 
-def known_ids(connection: psycopg.Connection, queue_url: str, batch: Sequence[Received]) -> Known:
-    """Return which ids of a micro-batch already have a ledger row."""
+def take_in(
+    connection: psycopg.Connection, lease: Lease, number: int, batch: Sequence[Received], *, done: Sequence[int]
+) -> Known:
+    """Put a micro-batch's receipts on record, strike out those of ``done``, and return which ids have a ledger row.
+
+    One round trip.
+    """
     values = {
-        "queue_url": queue_url,
+        "queue_url": lease.queue_url,
         "messages": [message.message_id for message in batch],
         "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
     }
-    rows = connection.execute(_KNOWN, values).fetchall()
+    receipts = [message.receipt_handle for message in batch]
+    with connection.pipeline():
+        if done:
+            connection.execute(_STRIKE_OUT, (lease.queue_url, lease.fencing, list(done)))
+        connection.execute(
+            _HOLD, (lease.queue_url, lease.fencing, number, receipts, to_datetime(batch[0].received_at))
+        )
+        found = connection.execute(_KNOWN, values)
+    rows = found.fetchall()
     return Known(
         frozenset(id_ for what, id_ in rows if what == "message"),
         frozenset(id_ for what, id_ in rows if what == "dedup"),
+    )
+
+
+def held_before(connection: psycopg.Connection, lease: Lease) -> list[str]:
+    """Return the receipts on record of holders before this one, oldest first."""
+    rows = connection.execute(
+        "SELECT receipts FROM ops.in_flight WHERE queue_url = %s AND fencing < %s ORDER BY fencing, batch",
+        (lease.queue_url, lease.fencing),
+    )
+    return [receipt for (receipts,) in rows for receipt in receipts]
+
+
+def forget_held(connection: psycopg.Connection, lease: Lease) -> None:
+    """Strike out the receipts of holders before this one, and its own."""
+    connection.execute(
+        "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing <= %s", (lease.queue_url, lease.fencing)
     )
 
 
@@ -60,6 +93,8 @@ def commit_effects(
             renewed = connection.execute(RENEW, renewal(context.lease))
             for seed in effects.seeds:  # before the inbox: its messages come after the seed
                 connection.execute(tables.LANE_SEED, _seed_values(seed, context))
+            for row in effects.bundles:  # before the messages that they score
+                connection.execute(tables.SERVED_BUNDLE, _bundle_values(row, context))
             for table, rows in _rows(effects, messages, context):
                 if rows:
                     connection.execute(table.insert, table.parameters(rows))
@@ -70,6 +105,10 @@ def commit_effects(
 
 def _clock_values(row: ClockRow, context: CommitContext) -> tuple[Any, ...]:
     return context.lease.queue_url, to_datetime(row.event_clock), to_datetime(row.recorded_at), context.run_id
+
+
+def _bundle_values(row: BundleRow, context: CommitContext) -> tuple[Any, ...]:
+    return context.lease.queue_url, row.bundle_hash, row.feature_view, to_datetime(row.recorded_at), context.run_id
 
 
 def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
@@ -107,7 +146,7 @@ def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows
         [
             [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
              to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count,
-             None if row.event_time is None else to_datetime(row.event_time), row.symbol, run_id]
+             None if row.event_time is None else to_datetime(row.event_time), row.symbol, run_id, now]
             for row in effects.inbox for m in (row.message,)
         ],
     )  # fmt: skip

@@ -4,8 +4,9 @@ Two latencies, always apart: *compute* is features and models in the warm proces
 is SQS's SentTimestamp to publication, for each message that caused one.
 """
 
+import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.serving.effects import Effects
+from surveillance_pipelines.serving.outbox import OutboxRow
 
 StopReason = Literal["window", "idle", "signal", "lease_held", "lease_lost"]
 
@@ -41,8 +43,9 @@ class DrainReport:
 
     Attributes:
         totals: count by name: messages (received), of which each is one of scored, late, dead, duplicate, redelivered;
-            bars, revisions, clock_rows; opened, confirmed, retracted, signals, scores, fallback; published.
-        latency: percentiles by step (load, process, commit, publish, mark, delete) and of queue_to_queue.
+            bars, revisions, clock_rows; opened, confirmed, retracted, signals, scores, fallback; published,
+            delete_refused.
+        latency: percentiles by step (load, seed, process, commit, publish, mark, delete) and of queue_to_queue.
         stopped_by: why the run ended, None while it goes on.
     """
 
@@ -74,18 +77,11 @@ class DrainReport:
         return self.totals.get("fallback", 0) / scores if scores else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Which outbox rows went out, and when."""
-
-    ids: frozenset[str]
-    at: int
-
-
 class Meter:
-    """Collects counts and durations; knows no clock."""
+    """Collects counts and durations; knows no clock. Safe for several threads."""
 
     def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
         self._totals: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()
         self._samples: dict[str, deque[float]] = {}
@@ -93,29 +89,31 @@ class Meter:
 
     def took(self, name: str, seconds: float) -> None:
         """Record how long something took."""
-        for samples in (self._samples, self._interval_samples):
-            samples.setdefault(name, deque(maxlen=KEPT_SAMPLES)).append(seconds * 1_000.0)
+        with self._lock:
+            self._took(name, seconds)
 
-    def published(self, count: int) -> None:
-        self._totals["published"] += count
+    def count(self, name: str, number: int) -> None:
+        """Add to a count."""
+        with self._lock:
+            self._totals[name] += number
 
-    def delivered(self, batch: Sequence[Received], effects: Effects, published: Published | None) -> None:
-        """Count a micro-batch that is through, and how long its messages took if they caused a publication."""
-        self._totals["messages"] += len(batch)
-        self._totals["redelivered"] += len(effects.redelivered)
-        self._totals.update(row.outcome for row in effects.outcomes)
-        self._count_outputs(effects)
-        if published is not None:
-            sent = {message.message_id: message.sent_at for message in batch}
-            causes = {row.correlation_id for row in effects.outputs if row.id in published.ids}
-            for message_id, sent_at in sent.items():
-                if message_id in causes:
-                    self.took(QUEUE_TO_QUEUE, (published.at - sent_at) / MICROSECONDS)
+    def published(self, rows: Sequence[OutboxRow], sent_at: Mapping[str, int], now_us: int) -> None:
+        """Count messages sent, and how long ago SQS took in those that caused them: row id → instant."""
+        with self._lock:
+            self._totals["published"] += len(rows)
+            for row in rows:
+                if row.id in sent_at:
+                    self._took(QUEUE_TO_QUEUE, (now_us - sent_at[row.id]) / MICROSECONDS)
 
-    def clock_closed(self, effects: Effects) -> None:
-        """Count what a clock reading closed."""
-        self._totals["clock_rows"] += len(effects.clock_rows)
-        self._count_outputs(effects)
+    def committed(self, batch: Sequence[Received], effects: Effects) -> None:
+        """Count a micro-batch that is committed, or what the clock has closed."""
+        with self._lock:
+            totals = self._totals
+            totals["messages"] += len(batch)
+            totals["redelivered"] += len(effects.redelivered)
+            totals["clock_rows"] += len(effects.clock_rows)
+            totals.update(row.outcome for row in effects.outcomes)
+            self._count_outputs(effects)
 
     def report(
         self,
@@ -128,21 +126,27 @@ class Meter:
         stopped_by: StopReason | None = None,
     ) -> DrainReport:
         """Return where the run stands, and begin the next interval."""
-        interval = self._totals - self._reported
-        self._reported = self._totals.copy()
-        interval_samples, self._interval_samples = self._interval_samples, {}
+        with self._lock:
+            totals, interval = dict(self._totals), self._totals - self._reported
+            self._reported = self._totals.copy()
+            samples = {name: list(values) for name, values in self._samples.items()}
+            interval_samples, self._interval_samples = self._interval_samples, {}
         return DrainReport(
             queue_url=queue_url,
             run_id=run_id,
             bundle_hash=bundle_hash,
             warmup=warmup,
             seconds=seconds,
-            totals=dict(self._totals),
+            totals=totals,
             interval=dict(interval),
-            latency={name: _latency(samples) for name, samples in self._samples.items()},
-            interval_latency={name: _latency(samples) for name, samples in interval_samples.items()},
+            latency={name: _latency(values) for name, values in samples.items()},
+            interval_latency={name: _latency(values) for name, values in interval_samples.items()},
             stopped_by=stopped_by,
         )
+
+    def _took(self, name: str, seconds: float) -> None:
+        for samples in (self._samples, self._interval_samples):
+            samples.setdefault(name, deque(maxlen=KEPT_SAMPLES)).append(seconds * 1_000.0)
 
     def _count_outputs(self, effects: Effects) -> None:
         totals = self._totals

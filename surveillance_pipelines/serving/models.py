@@ -15,6 +15,12 @@ class NoModelError(RuntimeError):
     """Nothing may score: no bundle is promoted, and warm-up is switched off."""
 
 
+def promoted_hash(connection: psycopg.Connection) -> str | None:
+    """Return the hash of the promoted bundle, None while there is none."""
+    active = active_bundle(connection)
+    return None if active is None else active.bundle_hash
+
+
 def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalyScorer:
     """Return the scorer of the promoted bundle, or the warm-up rules.
 

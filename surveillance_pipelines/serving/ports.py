@@ -5,6 +5,7 @@ from typing import Protocol
 
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.serving.effects import Effects, Known
+from surveillance_pipelines.serving.engine import Swap
 from surveillance_pipelines.serving.outbox import OutboxRow
 from surveillance_pipelines.serving.symbol_lane import Seed
 
@@ -16,6 +17,8 @@ class InputQueue(Protocol):
 
     def delete(self, receipts: Sequence[str]) -> None: ...
 
+    def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None: ...
+
 
 class OutputQueue(Protocol):
     """The queue of alerts; sends in the order given, raises for what was not accepted."""
@@ -23,11 +26,31 @@ class OutputQueue(Protocol):
     def send(self, entries: Sequence[SendEntry]) -> list[str]: ...
 
 
-class Store(Protocol):
-    """The durable side of one input queue, under its lease."""
+class Bundles(Protocol):
+    """Newly promoted models, loaded and warmed beside those that serve."""
 
-    def known(self, batch: Sequence[Received]) -> Known:
-        """Return which ids of a micro-batch are done."""
+    def take(self) -> Swap | None:
+        """Return what to score with from now on, None to go on as before."""
+        ...
+
+
+class Store(Protocol):
+    """The durable side of one input queue, under its lease.
+
+    Each group of methods is called by a thread of its own: ``take_in``; ``served``, ``history``, ``held_before``,
+    ``forget_held`` and ``unpublished``; ``commit``; ``mark_published``; ``renew``.
+    """
+
+    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        """Put a micro-batch's receipts on record in place of those that are done; return which of its ids are known."""
+        ...
+
+    def held_before(self) -> Sequence[str]:
+        """Return the receipts that holders before this one left."""
+        ...
+
+    def forget_held(self) -> None:
+        """Strike out all receipts on record, of holders before this one and its own."""
         ...
 
     def served(self) -> Mapping[str, Seed]:

@@ -15,6 +15,8 @@ from surveillance_pipelines.serving.snapshots import SERVING_STATE, load_serving
 _BOOKS: Final = """
     SELECT (SELECT holder FROM ops.leases
             WHERE queue_url = %(queue_url)s AND role = 'holder' AND expires_at > clock_timestamp()),
+           (SELECT holder FROM ops.leases
+            WHERE queue_url = %(queue_url)s AND role = 'standby' AND expires_at > clock_timestamp()),
            (SELECT received_at FROM ops.inbox WHERE queue_url = %(queue_url)s ORDER BY position DESC LIMIT 1),
            (SELECT count(*) FROM (SELECT 1 FROM ops.outbox
                                   WHERE queue_url = %(queue_url)s AND published_at IS NULL LIMIT 1000) AS unsent)
@@ -33,6 +35,7 @@ class QueueView:
         in_flight: messages that somebody holds.
         unreachable: why the queue could not be asked; None if it could.
         holder: who holds its lease; None if nobody does.
+        standby: who is ready to; None if nobody is.
         last_message_at: when the newest message was received, microseconds since the epoch; None before the first.
         unsent: output messages that wait to be published, counted up to 1,000.
         due_bars: bars in progress whose minute the event clock has passed: a run left them, and only a run closes them.
@@ -43,6 +46,7 @@ class QueueView:
     in_flight: int
     unreachable: str | None
     holder: str | None
+    standby: str | None
     last_message_at: int | None
     unsent: int
     due_bars: int
@@ -54,7 +58,8 @@ class QueueView:
 
 def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
     """Return how the queue of a client is doing. A queue that cannot be asked is a finding, not an error."""
-    holder, received_at, unsent = connection.execute(_BOOKS, {"queue_url": client.queue_url}).fetchone() or (None,) * 3
+    books = connection.execute(_BOOKS, {"queue_url": client.queue_url}).fetchone()
+    holder, standby, received_at, unsent = books or (None,) * 4
     waiting, in_flight, unreachable = _depth(client)
     return QueueView(
         queue_url=client.queue_url,
@@ -62,6 +67,7 @@ def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = 
         in_flight=in_flight,
         unreachable=unreachable,
         holder=holder,
+        standby=standby,
         last_message_at=None if received_at is None else to_us(received_at),
         unsent=unsent or 0,
         due_bars=_due_bars(connection, client.queue_url, clock.now_us()),

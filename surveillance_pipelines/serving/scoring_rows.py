@@ -5,7 +5,7 @@ Only what a row's cause knows goes in; ``t_computed`` and ``t_committed`` are th
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -70,6 +70,17 @@ def row_config(settings: Settings, scorer: AnomalyScorer, *, run_id: str | None 
             warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
         ),
         run_id=run_id,
+    )
+
+
+def rows_of_scorer(config: RowConfig, scorer: AnomalyScorer) -> RowConfig:
+    """Return what the rows of the same run share from now on, scored by other models."""
+    return replace(
+        config,
+        feature_view=scorer.feature_view,
+        bundle_hash=scorer.bundle_hash,
+        warmup=scorer.warmup,
+        horizon_minutes=scorer.horizon_minutes,
     )
 
 

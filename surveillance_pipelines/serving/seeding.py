@@ -12,7 +12,7 @@ from surveillance_pipelines.contracts.market import BAR_SCHEMA, Bar
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import SnapshotError, SymbolState
 from surveillance_pipelines.features.views import HISTORY_BARS
-from surveillance_pipelines.serving.bar_builder import bar_start_of
+from surveillance_pipelines.serving.bar_builder import MINUTE_US, bar_start_of
 from surveillance_pipelines.serving.snapshots import SERVING_STATE
 from surveillance_pipelines.serving.symbol_lane import REVISABLE_BARS, Seed
 from surveillance_pipelines.serving.tables import BAR_COLUMNS
@@ -86,6 +86,16 @@ def history_seeds(connection: psycopg.Connection, lake: BarReader, symbols: Mapp
         bars = _merged_history(connection, history, symbol, before)
         seeds[symbol] = Seed(bars=bars, revisable=_revisable(connection, symbol, to_datetime(before - 1)))
     return seeds
+
+
+def served_histories(connection: psycopg.Connection, lake: BarReader, queue_url: str) -> dict[str, Seed]:
+    """Return the history of every symbol that a queue has served, up to its last bar: what another view starts from."""
+    rows = connection.execute(
+        "SELECT symbol, as_of_bar_start FROM ops.feature_state "
+        "WHERE queue_url = %s AND feature_view = %s AND as_of_bar_start IS NOT NULL",
+        (queue_url, SERVING_STATE),
+    )
+    return history_seeds(connection, lake, {symbol: to_us(last) + MINUTE_US for symbol, last in rows})
 
 
 def _rebuilt(

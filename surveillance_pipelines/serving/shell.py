@@ -1,33 +1,90 @@
-"""The thin shell around the engine: receive, load, process, commit, publish, mark, delete. Each step is one function.
+"""The shell around the engine: receive, load, process, commit, publish, mark, delete. Each step is one function.
+
+The steps overlap: while one micro-batch is scored, the next one is received, and the ones before are committed,
+published and deleted. Each step takes the batches in the order they were received, so no symbol's rows change places.
 
 A crash between any two steps loses nothing and repeats no effect: before ``commit`` nothing happened; after it the
 inputs are known by their ledger rows, and what was not published or marked is published again with the same id.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.market.queue import QueueError
 from surveillance_pipelines.serving.effects import Effects, Known
 from surveillance_pipelines.serving.engine import Engine
-from surveillance_pipelines.serving.meter import Meter, Published
+from surveillance_pipelines.serving.in_flight import InFlight
+from surveillance_pipelines.serving.meter import Meter
 from surveillance_pipelines.serving.outbox import OutboxRow, PublishScores, ordered_calls, outbox_rows, send_entries
-from surveillance_pipelines.serving.ports import InputQueue, OutputQueue, Store
+from surveillance_pipelines.serving.ports import Bundles, InputQueue, OutputQueue, Store
+from surveillance_pipelines.serving.tasks import Tasks
+from surveillance_pipelines.telemetry import get_logger
 
 Step = Literal["receive", "load", "process", "commit", "publish", "mark", "delete"]
 AfterStep = Callable[[Step], None]
 
+ROOM: Final = 2
+"""Micro-batches that may wait between two steps: enough to overlap, few enough to lose little time to a takeover."""
+
+SEND_ATTEMPTS: Final = 4
+"""SQS refuses single entries for moments; a run that gave up at the first would cost seconds."""
+
+SEND_PAUSE_SECONDS: Final = 0.05
+
+REMEMBERED: Final = 10_000
+"""Ids of so many newest messages: far more than are between ``load`` and ``commit`` at any time."""
+
+_LOG = get_logger("shell")
+
 
 @dataclass(frozen=True, slots=True)
 class ShellOptions:
-    """How the shell receives and publishes."""
+    """How the shell receives and publishes.
+
+    Attributes:
+        max_messages: at most so many in a micro-batch.
+        visibility_seconds: how long a received message stays hidden; renewed at half of it while it is worked on.
+        poll_seconds: how long to wait for a message before asking again; a run that stops waits for it, too.
+        publish_scores: which rows go to the output queue.
+        beat_seconds: between two renewals of the lease.
+    """
 
     max_messages: int
     visibility_seconds: int
+    poll_seconds: int
     publish_scores: PublishScores
+    beat_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A micro-batch on its way in; an empty one says that the queue gave nothing."""
+
+    batch: Sequence[Received]
+    known: Known
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one micro-batch, or the clock, has caused. ``number`` is the micro-batch's, 0 without one."""
+
+    effects: Effects
+    batch: Sequence[Received] = ()
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Messages to send, and when SQS took in the message that caused each: id → microseconds since the epoch."""
+
+    rows: Sequence[OutboxRow]
+    sent_at: Mapping[str, int]
 
 
 class Shell:
@@ -40,99 +97,133 @@ class Shell:
         outputs: OutputQueue,
         store: Store,
         engine: Engine,
+        bundles: Bundles,
         meter: Meter,
         clock: Clock,
         options: ShellOptions,
+        tasks: Tasks,
         after_step: AfterStep = lambda _: None,
     ) -> None:
         self._inputs: Final = inputs
         self._outputs: Final = outputs
         self._store: Final = store
         self._engine: Final = engine
+        self._bundles: Final = bundles
         self._meter: Final = meter
         self._clock: Final = clock
         self._options: Final = options
+        self._tasks: Final = tasks
         self._after_step: Final = after_step
+        self._in_flight: Final = InFlight()
+        self._recent: Final[OrderedDict[str, None]] = OrderedDict()
+        self._aborted = False
 
     def start(self) -> None:
-        """Publish what a run before left unpublished, and take every symbol up where it stands.
+        """Go on where the run before stopped: take over its messages, publish what it left, take every symbol up.
 
         Raises:
             LeaseLostError: if loading has taken so long that another run took over.
         """
         self._store.renew()
+        if receipts := self._store.held_before():
+            self._show_again(receipts)
         while leftover := self._store.unpublished():
-            self.mark(self.publish(leftover))
+            self._publish([Publication(leftover, {})])
         for symbol, seed in self._store.served().items():
             self._engine.seed(symbol, seed)
+        self._engine.record_bundle(self._clock.now_us())
+        self._commits = self._tasks.stage("commit", self._commit, room=ROOM)
+        self._publications = self._tasks.stage("publish", self._publish, room=ROOM)
+        self._deletions = self._tasks.stage("delete", self._delete, room=ROOM)
+        self._tasks.every("beat", self._options.beat_seconds, self._beat)
+        self._intake = self._tasks.source("receive", self._receive)
 
-    def turn(self, wait_seconds: int) -> int:
-        """Receive one micro-batch, carry it through, let the clock close bars; return how many messages came.
+    def turn(self, wait_seconds: float) -> int:
+        """Take the next micro-batch, or let the clock close bars; return how many messages came.
 
         The clock closes bars only when the queue gave fewer messages than asked: in a backlog, groups arrive unevenly,
         and the ticks that a bar still waits for are in the queue.
         """
-        batch = self.receive(wait_seconds)
-        if batch:
-            known = self.load(batch)
-            effects = self.process(batch, known)
-            published = self.carry_out(effects)
-            self.delete(batch)
-            self._meter.delivered(batch, effects, published)
-        else:
-            self._store.renew()
-        if len(batch) < self._options.max_messages:
-            self.close_due_bars()
+        intake = self._intake.next(wait_seconds)
+        if (swap := self._bundles.take()) is not None:
+            self._engine.swap(swap, self._clock.now_us())
+            _LOG.info("bundle swapped", bundle_hash=swap.scorer.bundle_hash)
+        batch = () if intake is None else intake.batch
+        if intake is not None and batch:
+            self._process(intake)
+        if len(batch) < self._options.max_messages and not self._intake.has_more():
+            self._close_due_bars()
         return len(batch)
 
-    def close_due_bars(self) -> None:
-        """Read the event clock, and carry out what it closes."""
-        effects = self._engine.tick_clock(self._clock.now_us())
-        if not effects.is_empty():
-            self.carry_out(effects)
-            self._meter.clock_closed(effects)
+    def finish(self) -> None:
+        """Receive nothing more, and carry everything through that was received."""
+        self._intake.stop()
+        while (intake := self._intake.next(0.0)) is not None:
+            if intake.batch:
+                self._process(intake)
+        self._tasks.finish()
+        self._store.forget_held()
 
-    def carry_out(self, effects: Effects) -> Published | None:
-        """Make effects durable, then publish them; return what was published, None if nothing was."""
-        messages = self.commit(effects)
-        if not messages:
-            return None
-        published = self.publish(messages)
-        self.mark(published)
-        return published
+    def abort(self) -> None:
+        """Stop without carrying anything further; what is received from now on is shown to others at once."""
+        self._aborted = True
+        self._tasks.abort()
 
-    def receive(self, wait_seconds: int) -> list[Received]:
+    def _receive(self) -> Intake:
+        options = self._options
         batch = self._inputs.receive(
-            self._options.max_messages,
-            wait_seconds=wait_seconds,
-            visibility_seconds=self._options.visibility_seconds,
+            options.max_messages, wait_seconds=options.poll_seconds, visibility_seconds=options.visibility_seconds
         )
-        if batch:
-            self._after_step("receive")
-        return batch
-
-    def load(self, batch: Sequence[Received]) -> Known:
-        """Look up which ids are done, and seed the symbols that the engine does not hold, or that miss a session."""
+        if self._aborted:
+            self._extend([message.receipt_handle for message in batch], 0)
+        if self._aborted or not batch:
+            return Intake((), Known())
+        self._after_step("receive")
         with self._timed("load"):
-            known = self._store.known(batch)
-            for _ in range(2):  # a symbol that is new may miss a session later in the batch
-                wanted = self._engine.symbols_to_seed(batch)
-                if not wanted:
-                    break
-                for symbol, seed in self._store.history(wanted).items():
-                    self._engine.seed(symbol, seed)
-            return known
+            number = self._in_flight.add([message.receipt_handle for message in batch], self._clock.now_us())
+            return Intake(batch, self._store.take_in(number, batch, done=self._in_flight.take_done()), number)
 
-    def process(self, batch: Sequence[Received], known: Known) -> Effects:
+    def _process(self, intake: Intake) -> None:
+        batch = intake.batch
+        known = self._with_recent(batch, intake.known)
+        self._seed(batch)
         with self._timed("process"):
             effects = self._engine.process(batch, known)
             effects.computed_at = self._clock.now_us()
-            return effects
+        self._commits.submit(Work(effects, batch, intake.number))
 
-    def commit(self, effects: Effects) -> list[OutboxRow]:
-        """Make effects durable and return the messages they publish; a batch without any keeps the lease alive."""
-        if effects.is_empty():
-            self._store.renew()
+    def _seed(self, batch: Sequence[Received]) -> None:
+        """Give the engine the symbols of a batch that it does not hold, or that miss a session."""
+        begin = self._clock.now_us()
+        for _ in range(2):  # a symbol that is new may miss a session later in the batch
+            wanted = self._engine.symbols_to_seed(batch)
+            if not wanted:
+                return
+            for symbol, seed in self._store.history(wanted).items():
+                self._engine.seed(symbol, seed)
+            self._meter.took("seed", (self._clock.now_us() - begin) / MICROSECONDS)
+
+    def _close_due_bars(self) -> None:
+        effects = self._engine.tick_clock(self._clock.now_us())
+        if not effects.is_empty():
+            effects.computed_at = self._clock.now_us()
+            self._commits.submit(Work(effects))
+
+    def _commit(self, works: Sequence[Work]) -> None:
+        """Make effects durable, one transaction per micro-batch, and hand on what follows from it."""
+        for work in works:
+            messages = self._commit_one(work.effects)
+            if messages:
+                sent_at = {message.message_id: message.sent_at for message in work.batch}
+                causes = {row.id: row.correlation_id for row in work.effects.outputs}
+                caused = {id_: sent_at[cause] for id_, cause in causes.items() if cause in sent_at}
+                self._publications.submit(Publication(messages, caused))
+            if work.batch:
+                self._deletions.submit(work)
+            self._meter.committed(work.batch, work.effects)
+
+    def _commit_one(self, effects: Effects) -> list[OutboxRow]:
+        if effects.is_empty():  # every message was known: nothing to write
             return []
         with self._timed("commit"):
             now = self._clock.now_us()
@@ -141,23 +232,71 @@ class Shell:
             self._store.commit(stamped, messages, committed_at=now)
             return messages
 
-    def publish(self, messages: Sequence[OutboxRow]) -> Published:
-        """Send messages, and return which went when; a call that is not accepted whole ends it, so none overtakes."""
-        with self._timed("publish"):
-            now = self._clock.now_us()
-            for call in ordered_calls(messages):
-                self._outputs.send(send_entries(call, published_at=now))
-            self._meter.published(len(messages))
-            return Published(frozenset(row.id for row in messages), now)
+    def _publish(self, publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            with self._timed("publish"):
+                now = self._clock.now_us()
+                for call in ordered_calls(publication.rows):
+                    self._send(call, now)
+            self._meter.published(publication.rows, publication.sent_at, now)
+            with self._timed("mark"):
+                self._store.mark_published([row.id for row in publication.rows], published_at=now)
 
-    def mark(self, published: Published) -> None:
-        """Record that messages were sent."""
-        with self._timed("mark"):
-            self._store.mark_published(sorted(published.ids), published_at=published.at)
+    def _send(self, call: Sequence[OutboxRow], now: int) -> None:
+        """Send one call; what SQS refuses of it is sent again before anything that follows, so none overtakes."""
+        entries = send_entries(call, published_at=now)
+        for attempt in range(SEND_ATTEMPTS):
+            try:
+                self._outputs.send(entries)
+            except QueueError as error:
+                if attempt == SEND_ATTEMPTS - 1:
+                    raise
+                entries = [entries[i] for i in sorted(error.failures)]
+                self._clock.sleep(SEND_PAUSE_SECONDS * 2**attempt)
+            else:
+                return
 
-    def delete(self, batch: Sequence[Received]) -> None:
+    def _delete(self, works: Sequence[Work]) -> None:
         with self._timed("delete"):
-            self._inputs.delete([message.receipt_handle for message in batch])
+            try:
+                self._inputs.delete([message.receipt_handle for work in works for message in work.batch])
+            except QueueError as error:  # they come again, are known, and are deleted then
+                self._meter.count("delete_refused", len(error.failures))
+                _LOG.warning("messages not deleted", error=str(error))
+            self._in_flight.done([work.number for work in works])
+
+    def _beat(self) -> None:
+        """Keep the lease, and keep hidden what is worked on for long."""
+        self._store.renew()
+        receipts = self._in_flight.due(self._clock.now_us(), self._options.visibility_seconds / 2)
+        if receipts:
+            self._extend(receipts, self._options.visibility_seconds)
+
+    def _show_again(self, receipts: Sequence[str]) -> None:
+        """Let messages that a dead run held be received again now, not when their visibility ends."""
+        self._extend(receipts, 0)
+        self._store.forget_held()
+        _LOG.info("messages of the run before are shown again", count=len(receipts))
+
+    def _extend(self, receipts: Sequence[str], seconds: int) -> None:
+        try:
+            self._inputs.extend_visibility(receipts, seconds)
+        except QueueError as error:  # deleted meanwhile, or visible already
+            _LOG.info("visibility not changed", error=str(error))
+
+    def _with_recent(self, batch: Sequence[Received], known: Known) -> Known:
+        """Add the ids of messages that this process has taken, which may not be committed yet, and take these."""
+        messages = [message.message_id for message in batch]
+        dedups = [message.dedup_id for message in batch if message.dedup_id is not None]
+        recent = self._recent
+        found = Known(
+            known.message_ids | {id_ for id_ in messages if f"m{id_}" in recent},
+            known.dedup_ids | {id_ for id_ in dedups if f"d{id_}" in recent},
+        )
+        recent.update(dict.fromkeys([*(f"m{id_}" for id_ in messages), *(f"d{id_}" for id_ in dedups)]))
+        while len(recent) > 2 * REMEMBERED:
+            recent.popitem(last=False)
+        return found
 
     @contextmanager
     def _timed(self, step: Step) -> Iterator[None]:

@@ -18,6 +18,7 @@ from surveillance_pipelines.contracts.market import Bar, BarStatus
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import SymbolState
+from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.market.volume import VolumeTotal, size_of_total
 from surveillance_pipelines.serving.alerts import OpenAlerts
 from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
@@ -81,10 +82,10 @@ class SymbolLane:
         self._closed = 0
 
     @classmethod
-    def from_seed(cls, symbol: str, sessions: SessionTable, seed: Seed) -> "SymbolLane":
+    def from_seed(cls, symbol: str, sessions: SessionTable, seed: Seed, view: FeatureView = CORE_V1) -> "SymbolLane":
         """Return a lane that goes on where the seed ends."""
         if seed.features is None:
-            lane = cls(symbol, sessions, SymbolState())
+            lane = cls(symbol, sessions, SymbolState(view))
             lane._seed_features({bar.bar_start: lane._inputs(bar) for bar in seed.bars})
         else:
             lane = cls(symbol, sessions, SymbolState.restore(seed.features))
@@ -135,6 +136,22 @@ class SymbolLane:
         The bars that it served itself stay as they were served.
         """
         self._missed = seed.bars
+
+    def change_view(self, view: FeatureView, seed: Seed) -> None:
+        """Compute another view's features from the next bar on.
+
+        Args:
+            view: the new one.
+            seed: the history that it needs, up to any bar; what came after, this lane remembers itself.
+        """
+        bars: dict[int, Sequence[float] | npt.NDArray[np.float64]] = {b.bar_start: self._inputs(b) for b in seed.bars}
+        starts, inputs = self._features.history()
+        bars |= dict(zip(starts.tolist(), inputs, strict=True))
+        self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
+        self._closed = 0
+        self._features = SymbolState(view)
+        self._seed_features(bars)
+        self._take_snapshot()
 
     def add(self, print_: Print) -> None:
         """Take a tick into the bar in progress, or start one; after a missed session, with what is known of that."""

@@ -10,6 +10,7 @@ from surveillance_pipelines.serving.batch import score_day
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.models import load_scorer
 from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.strategies.warmup import WarmupScorer
 from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
 from surveillance_pipelines_tests.serving.market import SYMBOLS, plain_settings, sessions, stream
 from surveillance_pipelines_tests.serving.test_batch import bars_frame, identity
@@ -78,7 +79,7 @@ def test_failing_warm_up_is_only_a_warning(live_lane, monkeypatch, capsys):
     def fail(_):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(Engine, "warm_up", fail)
+    monkeypatch.setattr(WarmupScorer, "warm_up", fail)
     live_lane.send(stream(2))
     assert live_lane.drain(window_seconds=30).totals["scored"] == 18
     assert "warm-up failed" in capsys.readouterr().err

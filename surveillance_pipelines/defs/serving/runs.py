@@ -19,10 +19,9 @@ LONGEST_PAUSE_SECONDS: Final = 120.0
 """Between two tries of a drain run that fails."""
 
 
-def has_run(instance: dg.DagsterInstance, queue_url: str) -> bool:
-    """Say whether a drain run of a queue is running or on its way."""
-    filters = dg.RunsFilter(tags={QUEUE_TAG: queue_tag(queue_url)}, statuses=_ACTIVE)
-    return instance.get_runs_count(filters) > 0
+def active_runs(instance: dg.DagsterInstance, queue_url: str) -> int:
+    """Return how many drain runs of a queue are running or on their way."""
+    return instance.get_runs_count(dg.RunsFilter(tags={QUEUE_TAG: queue_tag(queue_url)}, statuses=_ACTIVE))
 
 
 def pause_left(instance: dg.DagsterInstance, queue_url: str, now_us: int) -> float:

@@ -14,7 +14,7 @@ from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.jobs import drain_job
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
-from surveillance_pipelines.defs.serving.runs import has_run, pause_left
+from surveillance_pipelines.defs.serving.runs import active_runs, pause_left
 
 if TYPE_CHECKING:
     from surveillance_pipelines.contracts.queue import AwsCredentials
@@ -50,7 +50,10 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
         job_name=drain_job.name,
         minimum_interval_seconds=max(1, round(interval_seconds)),
         default_status=SENSORS_START,
-        description="Starts a drain run for each queue that has messages, unsent alerts or bars to close, and no run.",
+        description=(
+            "Starts a drain run for each queue that has messages, unsent alerts or bars to close and no run, and a "
+            "second one that stands by while the first has work (`DRAIN_STANDBY`)."
+        ),
     )
     def market_queue_sensor(
         context: dg.SensorEvaluationContext, platform: PlatformResource
@@ -173,15 +176,38 @@ def _judge(
     if view.unreachable is not None:
         problem = f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
         return problem, None
-    if view.holder is not None or has_run(context.instance, view.queue_url):
-        return f"{name} is served by {view.holder or 'a run that is starting'}; {view.waiting} messages wait", None
-    if not view.has_work:
+    runs = active_runs(context.instance, view.queue_url)
+    if view.holder is None and not runs and not view.has_work:
         return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}", None
-    waiting = f"{name} has {view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close"
+    if view.holder is None and not runs:
+        state, wanted = f"{name} has {_work(view)}", "a drain run"
+    elif view.holder is not None and runs < 2 and view.standby is None and _wants_standby(settings, view, now_us):
+        state, wanted = f"{name} is served by {view.holder} and nobody stands by", "a standby"
+    else:
+        return f"{name} is served by {_servers(view, runs)}; {view.waiting} messages wait", None
     pause = pause_left(context.instance, view.queue_url, now_us)
     if pause > 0:
-        return f"{waiting}; its last drain run failed, the next try is in {pause:.0f} s", None
-    return f"{waiting}: a drain run is asked for", _drain_request(view)
+        return f"{state}; its last drain run failed, the next try is in {pause:.0f} s", None
+    return f"{state}: {wanted} is asked for", _drain_request(view)
+
+
+def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool:
+    """Say whether the holder has something to do that must not wait; one that is idle ends soon, and alone."""
+    idle_since = 0 if view.last_message_at is None else view.last_message_at
+    busy = view.has_work or now_us - idle_since < settings.drain_idle_seconds * MICROSECONDS
+    return settings.drain_standby and busy
+
+
+def _work(view: "QueueView") -> str:
+    return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close"
+
+
+def _servers(view: "QueueView", runs: int) -> str:
+    if view.holder is None:
+        return "a run that is starting"
+    if view.standby is not None:
+        return f"{view.holder}, {view.standby} stands by"
+    return f"{view.holder}, another run is starting" if runs > 1 else view.holder
 
 
 def _drain_request(view: "QueueView") -> dg.RunRequest:
