@@ -47,6 +47,9 @@ REPORT_SECONDS: Final = 5.0
 LONGEST_POLL_SECONDS: Final = 3
 """A run that is told to stop waits for its poll to end."""
 
+HIDDEN_SECONDS: Final = 4
+"""What a run received in the moment of its death nobody can show again before. Longer than any step should take."""
+
 LONGEST_TURN_SECONDS: Final = 0.25
 """A run looks so often whether it is told to stop."""
 
@@ -197,6 +200,7 @@ def shell_options(settings: Settings) -> ShellOptions:
     """Return the shell's knobs from the platform's settings."""
     return ShellOptions(
         max_messages=settings.sqs_max_messages,
+        hidden_seconds=min(settings.sqs_visibility_timeout, HIDDEN_SECONDS),
         visibility_seconds=settings.sqs_visibility_timeout,
         poll_seconds=max(1, min(settings.sqs_wait_time, LONGEST_POLL_SECONDS)),
         publish_scores=settings.publish_scores,

@@ -1,4 +1,8 @@
-"""Messages received and not deleted yet: hidden for longer while they are worked on, on record for the next holder."""
+"""Messages received and not deleted yet: hidden for longer while they are worked on, on record for the next holder.
+
+A message is hidden for a few seconds first: should the process die before it has put the receipt on record, nobody can
+show the message again earlier. Only what is worked on for longer is hidden for ``SQS_VISIBILITY_TIMEOUT``.
+"""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -11,7 +15,7 @@ from surveillance_pipelines.clock import MICROSECONDS
 @dataclass(slots=True)
 class _Held:
     receipts: tuple[str, ...]
-    hidden_since: int
+    renew_at: int  # half of the time for which they are hidden is over then
 
 
 class InFlight:
@@ -23,11 +27,11 @@ class InFlight:
         self._done: list[int] = []
         self._count = 0
 
-    def add(self, receipts: Sequence[str], now_us: int) -> int:
-        """Take in a micro-batch, and return its number."""
+    def add(self, receipts: Sequence[str], now_us: int, hidden_seconds: float) -> int:
+        """Take in a micro-batch that is hidden from now on, and return its number."""
         with self._lock:
             self._count += 1
-            self._held[self._count] = _Held(tuple(receipts), now_us)
+            self._held[self._count] = _Held(tuple(receipts), now_us + _half(hidden_seconds))
             return self._count
 
     def done(self, numbers: Iterable[int]) -> None:
@@ -43,12 +47,16 @@ class InFlight:
             done, self._done = self._done, []
             return done
 
-    def due(self, now_us: int, seconds: float) -> list[str]:
-        """Return the receipts that were hidden at least ``seconds`` ago, and count them as hidden from now."""
+    def due(self, now_us: int, hidden_seconds: float) -> list[str]:
+        """Return the receipts that are to be hidden for another ``hidden_seconds`` from now, and count them as such."""
         receipts: list[str] = []
         with self._lock:
             for held in self._held.values():
-                if now_us - held.hidden_since >= seconds * MICROSECONDS:
-                    held.hidden_since = now_us
+                if now_us >= held.renew_at:
+                    held.renew_at = now_us + _half(hidden_seconds)
                     receipts += held.receipts
         return receipts
+
+
+def _half(seconds: float) -> int:
+    return round(seconds / 2 * MICROSECONDS)

@@ -48,13 +48,15 @@ class ShellOptions:
 
     Attributes:
         max_messages: at most so many in a micro-batch.
-        visibility_seconds: how long a received message stays hidden; renewed at half of it while it is worked on.
+        hidden_seconds: how long a message stays hidden when it is received.
+        visibility_seconds: … and from then on, if it is still worked on when half of that is over.
         poll_seconds: how long to wait for a message before asking again; a run that stops waits for it, too.
         publish_scores: which rows go to the output queue.
         beat_seconds: between two renewals of the lease.
     """
 
     max_messages: int
+    hidden_seconds: int
     visibility_seconds: int
     poll_seconds: int
     publish_scores: PublishScores
@@ -172,7 +174,7 @@ class Shell:
     def _receive(self) -> Intake:
         options = self._options
         batch = self._inputs.receive(
-            options.max_messages, wait_seconds=options.poll_seconds, visibility_seconds=options.visibility_seconds
+            options.max_messages, wait_seconds=options.poll_seconds, visibility_seconds=options.hidden_seconds
         )
         if self._aborted:
             self._extend([message.receipt_handle for message in batch], 0)
@@ -180,7 +182,8 @@ class Shell:
             return Intake((), Known())
         self._after_step("receive")
         with self._timed("load"):
-            number = self._in_flight.add([message.receipt_handle for message in batch], self._clock.now_us())
+            receipts = [message.receipt_handle for message in batch]
+            number = self._in_flight.add(receipts, self._clock.now_us(), options.hidden_seconds)
             return Intake(batch, self._store.take_in(number, batch, done=self._in_flight.take_done()), number)
 
     def _process(self, intake: Intake) -> None:
@@ -268,7 +271,7 @@ class Shell:
     def _beat(self) -> None:
         """Keep the lease, and keep hidden what is worked on for long."""
         self._store.renew()
-        receipts = self._in_flight.due(self._clock.now_us(), self._options.visibility_seconds / 2)
+        receipts = self._in_flight.due(self._clock.now_us(), self._options.visibility_seconds)
         if receipts:
             self._extend(receipts, self._options.visibility_seconds)
 

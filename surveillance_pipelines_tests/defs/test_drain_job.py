@@ -121,13 +121,44 @@ def test_market_queue_sensor_with_a_run_in_progress_asks_for_none(
     assert "is served by a run that is starting" in reason(look(platform, instance))
 
 
-def test_market_queue_sensor_with_a_held_lease_asks_for_none(
+def hold(platform: PlatformResource, *roles: lease.Role) -> None:
+    with connect(platform.endpoints.database_url, autocommit=True) as connection:
+        for role in roles:
+            url = platform.endpoints.queue_urls[0]
+            lease.acquire(connection, url, holder=f"{role}-host:1", seconds=60, role=role)
+
+
+def test_market_queue_sensor_with_a_busy_holder_asks_for_a_standby(
     platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
 ):
     feed(platform, ticks(1))
-    with connect(platform.endpoints.database_url, autocommit=True) as connection:
-        lease.acquire(connection, platform.endpoints.queue_urls[0], holder="other-host:1", seconds=60)
-    assert "is served by other-host:1" in reason(look(platform, instance))
+    hold(platform, "holder")
+    outcome = look(platform, instance)
+    assert isinstance(outcome, dg.SensorResult)
+    assert len(outcome.run_requests or []) == 1
+
+
+def test_market_queue_sensor_with_holder_and_standby_asks_for_none(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    hold(platform, "holder", "standby")
+    assert "is served by holder-host:1, standby-host:1 stands by" in reason(look(platform, instance))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_market_queue_sensor_with_an_idle_holder_or_without_standbys_asks_for_none(
+    platform: PlatformResource,
+    always_open: None,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    busy: bool,
+):
+    if busy:
+        monkeypatch.setenv("DRAIN_STANDBY", "false")
+        feed(platform, ticks(1))
+    hold(platform, "holder")
+    assert "is served by holder-host:1;" in reason(look(platform, instance))
 
 
 def test_market_queue_sensor_on_an_empty_queue_says_since_when(

@@ -15,7 +15,7 @@ def taken(meter: Meter, *, anomalies: int, seconds: float) -> None:
         meter._totals.update({"messages": 2, "scored": 2, "opened": 1})
         meter.took("process", seconds)
         meter.took("queue_to_queue", 2 * seconds)
-    meter.published(anomalies)
+    meter.count("published", anomalies)
 
 
 def report(meter: Meter, seconds: float, stopped_by: StopReason | None = None) -> DrainReport:

@@ -110,7 +110,7 @@ def make_shell(live_lane):
             bundles=NoPromotion(),
             meter=Meter(),
             clock=ManualClock(to_datetime(OPEN)),  # before every message: the event clock closes nothing
-            options=ShellOptions(10, 1, 0, "all", 1.0),
+            options=ShellOptions(10, 1, 1, 0, "all", 1.0),
             tasks=InlineTasks(),
             after_step=after_step,
         )
