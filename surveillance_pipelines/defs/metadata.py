@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -10,6 +10,8 @@ import dagster as dg
 from surveillance_pipelines.defs.columns import MEANINGS
 
 if TYPE_CHECKING:
+    from datetime import date
+
     import polars as pl
     import psycopg
 
@@ -21,16 +23,27 @@ def frame_metadata(
     frame: "pl.DataFrame", *, version: int | None = None, meanings: Mapping[str, str] = MEANINGS
 ) -> dict[str, Any]:
     """Return row count, column schema and the range of days and symbols of a frame, and its Delta version."""
-    metadata: dict[str, Any] = {
-        "dagster/row_count": frame.height,
-        "dagster/column_schema": column_schema(frame.schema, meanings),
-    }
-    if "date" in frame.columns and frame.height:
-        metadata["days"] = frame["date"].n_unique()
-        metadata["first_day"] = str(frame["date"].min())
-        metadata["last_day"] = str(frame["date"].max())
-    if "symbol" in frame.columns and frame.height:
-        metadata["symbols"] = ", ".join(frame["symbol"].unique().sort().to_list())
+    days, symbols = (frame[name].unique() if name in frame.columns else () for name in ("date", "symbol"))
+    return rows_metadata(
+        frame.height, frame.schema, days=list(days), symbols=list(symbols), version=version, meanings=meanings
+    )
+
+
+def rows_metadata(
+    rows: int,
+    schema: "pl.Schema",
+    *,
+    days: "Collection[date]" = (),
+    symbols: Collection[str] = (),
+    version: int | None = None,
+    meanings: Mapping[str, str] = MEANINGS,
+) -> dict[str, Any]:
+    """Return what ``frame_metadata`` does, of rows that are no longer in memory."""
+    metadata: dict[str, Any] = {"dagster/row_count": rows, "dagster/column_schema": column_schema(schema, meanings)}
+    if days:
+        metadata |= {"days": len(days), "first_day": str(min(days)), "last_day": str(max(days))}
+    if symbols:
+        metadata["symbols"] = ", ".join(sorted(symbols))
     if version is not None:
         metadata["delta_version"] = version
     return metadata
@@ -62,8 +75,8 @@ def counts_table(rows: Sequence[Mapping[str, str | int | float | bool | None]]) 
     return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
 
 
-def value_counts(name: str, values: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
-    """Return one metadata entry that counts values, most frequent first; none if there are no values."""
+def value_counts(name: str, values: Sequence[str] | Counter[str]) -> dict[str, dg.TableMetadataValue]:
+    """Return one metadata entry that counts values (or has the counts), most frequent first; none without values."""
     rows = [{"value": value, "count": count} for value, count in Counter(values).most_common()]
     return {name: counts_table(rows)} if rows else {}
 

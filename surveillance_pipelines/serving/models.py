@@ -1,4 +1,4 @@
-"""Which models a drain run serves with: the promoted bundle, or the warm-up rules until there is one."""
+"""Which models score: the promoted bundle, the warm-up rules until there is one, or a bundle that is asked for."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import psycopg
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.storage.model_store import active_bundle
-from surveillance_pipelines.strategies.warmup import WarmupScorer
+from surveillance_pipelines.storage.model_store import StoredBundle, active_bundle, find_bundle
+from surveillance_pipelines.strategies.warmup import WARMUP_BUNDLE, WarmupScorer
 
 
 class NoModelError(RuntimeError):
@@ -30,10 +30,28 @@ def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalySc
     """
     active = active_bundle(connection)
     if active is not None:
-        _, path, bundle_hash = active
-        return Scorer(load_bundle(Path(path), expected_hash=bundle_hash))
+        return _scorer(active)
     if not settings.warmup_mode_enabled:
         raise NoModelError(
             "expected a promoted model bundle, found none: train and promote one, or set WARMUP_MODE_ENABLED=true"
         )
     return WarmupScorer()
+
+
+def load_pinned_scorer(connection: psycopg.Connection, bundle_hash: str) -> AnomalyScorer:
+    """Return the scorer of the bundle with a hash, promoted or not; ``"warmup"`` names the warm-up rules.
+
+    Args:
+        connection: to PostgreSQL.
+        bundle_hash: as rows carry it, or its beginning.
+
+    Raises:
+        ValueError: if it is too short to name a bundle.
+        LookupError: if no bundle on record has it, or several have.
+        BundleError: if the bundle is damaged or not the one on record.
+    """
+    return WarmupScorer() if bundle_hash == WARMUP_BUNDLE else _scorer(find_bundle(connection, bundle_hash))
+
+
+def _scorer(stored: StoredBundle) -> Scorer:
+    return Scorer(load_bundle(Path(stored.path), expected_hash=stored.bundle_hash))

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import psycopg
 
@@ -15,8 +15,12 @@ MetricType = Literal["classification", "regression", "trading_performance"]
 DEFAULT_STRATEGY = "surveillance"
 
 
-class ActiveBundle(NamedTuple):
-    """The champion: what the live lane and batch scoring load."""
+MIN_HASH_CHARACTERS: Final = 8
+"""Of a bundle's hash, to name it by: 32 bits tell the versions of one platform apart."""
+
+
+class StoredBundle(NamedTuple):
+    """A bundle on record: what the live lane and batch scoring load."""
 
     version: int
     path: str
@@ -141,10 +145,35 @@ def promote(
     )
 
 
-def active_bundle(connection: psycopg.Connection[Any], strategy_id: str = DEFAULT_STRATEGY) -> ActiveBundle | None:
+def active_bundle(connection: psycopg.Connection[Any], strategy_id: str = DEFAULT_STRATEGY) -> StoredBundle | None:
     """Return the champion of a strategy; None while no model has passed the gate."""
     row = connection.execute(
         "SELECT version, path, bundle_hash FROM surveillance.model_versions WHERE strategy_id = %s AND is_active",
         (strategy_id,),
     ).fetchone()
-    return None if row is None else ActiveBundle(int(row[0].removeprefix("v")), row[1], row[2])
+    return None if row is None else _stored(*row)
+
+
+def find_bundle(connection: psycopg.Connection[Any], bundle_hash: str) -> StoredBundle:
+    """Return the newest version whose bundle hash is, or begins with, the one given.
+
+    Raises:
+        ValueError: if it is too short to name a bundle.
+        LookupError: if no version on record has such a hash, or several bundles have.
+    """
+    if len(bundle_hash) < MIN_HASH_CHARACTERS:
+        raise ValueError(f"expected at least {MIN_HASH_CHARACTERS} characters of a bundle's hash, got {bundle_hash!r}")
+    rows = connection.execute(
+        "SELECT version, path, bundle_hash FROM surveillance.model_versions WHERE starts_with(bundle_hash, %s)"
+        " ORDER BY trained_at DESC, version DESC",
+        (bundle_hash,),
+    ).fetchall()
+    hashes = sorted({found for _, _, found in rows})
+    if len(hashes) != 1:
+        known = ", ".join(hashes) or "none"
+        raise LookupError(f"expected one bundle on record with a hash that begins {bundle_hash!r}, found {known}")
+    return _stored(*rows[0])
+
+
+def _stored(version: str, path: str, bundle_hash: str) -> StoredBundle:
+    return StoredBundle(int(version.removeprefix("v")), path, bundle_hash)

@@ -51,6 +51,30 @@ def test_backfill_of_days_without_bars_says_how_to_get_them(landed) -> None:
     assert "`surveillance ingest`" in answer.output
 
 
+def test_backfill_with_an_unknown_bundle_is_a_usage_error_before_any_run(surveillance, platform) -> None:
+    answer = surveillance("backfill", *DAYS, "--job", "scoring_job", "--bundle", "0123456789")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "expected one bundle on record with a hash that begins '0123456789', found none" in answer.output
+    with open_instance(platform) as instance:
+        assert instance.get_runs() == []
+
+
+def test_backfill_of_bars_takes_no_bundle(bare) -> None:
+    answer = bare("backfill", *DAYS, "--bundle", "warmup")
+    assert answer.exit_code == ExitCode.USAGE
+    assert "scoring_job" in answer.output
+
+
+def test_backfill_scores_with_the_bundle_that_is_asked_for(landed, platform) -> None:
+    assert landed("backfill", DAYS[0], DAYS[0]).exit_code == 0
+    answer = landed("backfill", DAYS[0], DAYS[0], "--job", "scoring_job", "--bundle", "warmup")
+    assert answer.exit_code == 0, answer.output
+    assert set(platform.lake.read("scores")["bundle_hash"]) == {"warmup"}
+    with open_instance(platform) as instance:
+        run = instance.get_runs()[0]
+    assert run.run_config["ops"]["batch_scoring"]["config"] == {"bundle_hash": "warmup"}
+
+
 def test_train_without_bars_says_what_was_expected_in_one_line(surveillance) -> None:
     answer = surveillance("train")
     assert answer.exit_code == ExitCode.FAILED

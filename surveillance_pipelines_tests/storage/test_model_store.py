@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from surveillance_pipelines.storage.model_store import (
     ModelVersion,
     QualityMetric,
     active_bundle,
+    find_bundle,
     next_version,
     promote,
     record_version,
@@ -81,3 +83,21 @@ def test_next_version_counts_only_version_folders(connection: psycopg.Connection
 def test_next_version_after_a_lost_disk_goes_on_from_the_records(connection: psycopg.Connection, tmp_path: Path):
     record_version(connection, a_version(4))
     assert next_version(connection, tmp_path) == 5
+
+
+def test_find_bundle_by_the_beginning_of_its_hash_is_the_newest_version(connection: psycopg.Connection):
+    for number, bundle_hash in enumerate(("aaaaaaaa11", "aaaaaaaa11", "bbbbbbbb22"), start=1):
+        record_version(connection, replace(a_version(number), bundle_hash=bundle_hash))
+    assert find_bundle(connection, "aaaaaaaa") == (2, "/models/v2", "aaaaaaaa11")
+    assert find_bundle(connection, "bbbbbbbb22").version == 3
+
+
+def test_find_bundle_that_is_unknown_ambiguous_or_too_short_says_so(connection: psycopg.Connection):
+    for number, bundle_hash in enumerate(("aaaaaaaa11", "aaaaaaaa22"), start=1):
+        record_version(connection, replace(a_version(number), bundle_hash=bundle_hash))
+    with pytest.raises(LookupError, match="found none"):
+        find_bundle(connection, "cccccccc")
+    with pytest.raises(LookupError, match="aaaaaaaa11, aaaaaaaa22"):
+        find_bundle(connection, "aaaaaaaa")
+    with pytest.raises(ValueError, match="at least 8 characters"):
+        find_bundle(connection, "aaaa")

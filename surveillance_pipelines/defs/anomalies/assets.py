@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import dagster as dg
+from pydantic import Field
 
 from surveillance_pipelines.defs.anomalies.checks import scores_result
 from surveillance_pipelines.defs.anomalies.pictures import worst_bar
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.code_versions import code_version
-from surveillance_pipelines.defs.metadata import frame_metadata, stored_schema, value_counts
+from surveillance_pipelines.defs.metadata import rows_metadata, stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
 _VERSION: Final = code_version(
     "serving/batch.py",
+    "serving/backfill.py",
     "serving/scoring_rows.py",
     "serving/signal_gate.py",
     "models/scoring.py",
@@ -22,6 +24,17 @@ _VERSION: Final = code_version(
     "strategies/momentum.py",
 )
 _COMMON: Final[dict[str, Any]] = {"owners": OWNERS, "code_version": _VERSION}
+
+
+class ScoringConfig(dg.Config):
+    """Which models score."""
+
+    bundle_hash: str = Field(
+        default="",
+        description="Hash of a model bundle on record, or its first 8 characters or more; `warmup` for the warm-up "
+        "rules; empty for the champion. Served days scored with the bundle that served them give the rows that they "
+        "have.",
+    )
 
 
 @dg.multi_asset(
@@ -69,51 +82,47 @@ _COMMON: Final[dict[str, Any]] = {"owners": OWNERS, "code_version": _VERSION}
     ],
 )
 def batch_scoring(
-    context: dg.AssetExecutionContext, platform: PlatformResource
+    context: dg.AssetExecutionContext, config: ScoringConfig, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Score the features of a range of days, and keep what stands out."""
-    from surveillance_pipelines.features.batch import feature_schema
-    from surveillance_pipelines.serving.batch import score_day
-    from surveillance_pipelines.serving.batch_store import last_signals, store_scores
-    from surveillance_pipelines.serving.models import load_scorer
+    """Score the features of a range of days, one day after the other, and keep what stands out."""
+    from surveillance_pipelines.serving.backfill import ScoredRange, score_days
+    from surveillance_pipelines.serving.batch import SCORES_SCHEMA
+    from surveillance_pipelines.serving.models import load_pinned_scorer, load_scorer
     from surveillance_pipelines.serving.scoring_rows import row_config
 
     first, last = days_of_run(context)
-    features = platform.lake.read("features_core_v1", days=(first, last), schema=feature_schema())
+    found = ScoredRange()
     with platform.connect() as connection:
-        scorer = load_scorer(connection, platform.settings)
-        scored = score_day(
-            features.sort("symbol", "bar_start"),
-            scorer,
-            row_config(platform.settings, scorer, run_id=context.run.run_id),
-            last_signals=last_signals(connection, first, scorer.bundle_hash),
-            sessions=platform.session_table(first, last),
-        )
-        stored = store_scores(connection, scored)
+        pinned = config.bundle_hash
+        scorer = load_pinned_scorer(connection, pinned) if pinned else load_scorer(connection, platform.settings)
+        rows = row_config(platform.settings, scorer, run_id=context.run.run_id)
+        sessions = platform.session_table(first, last)
         schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
-    version = platform.replace_days("scores", scored.scores, first, last)
-    about = {"bundle_hash": scorer.bundle_hash, "warmup": scorer.warmup, "bars_scored": scored.scores.height}
-    yield dg.MaterializeResult(asset_key="scores", metadata=frame_metadata(scored.scores, version=version) | about)
-    yield scores_result(scored.scores)
+        for done in score_days(platform.lake, connection, scorer, rows, first=first, last=last, sessions=sessions):
+            found.add(done)
+    about = {"bundle_hash": scorer.bundle_hash, "warmup": scorer.warmup, "bars_scored": found.rows}
+    of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.symbols, version=found.version)
+    yield dg.MaterializeResult(asset_key="scores", metadata=of_scores | about)
+    yield scores_result(found.outside)
     yield dg.MaterializeResult(
         asset_key="anomalies",
         metadata={
-            "dagster/partition_row_count": len(scored.anomalies),
+            "dagster/partition_row_count": found.kinds.total(),
             "dagster/column_schema": schemas["anomalies"],
-            "new_rows": stored.anomalies,
+            "new_rows": found.stored.anomalies,
             **about,
-            **value_counts("kinds", [row.kind for row in scored.anomalies]),
-            **worst_bar(scored),
+            **value_counts("kinds", found.kinds),
+            **worst_bar(found.strangest),
         },
     )
     yield dg.MaterializeResult(
         asset_key="signals",
         metadata={
-            "dagster/partition_row_count": len(scored.signals),
+            "dagster/partition_row_count": found.actions.total(),
             "dagster/column_schema": schemas["signals"],
-            "new_rows": stored.signals,
-            "new_predictions": stored.predictions,
+            "new_rows": found.stored.signals,
+            "new_predictions": found.stored.predictions,
             **about,
-            **value_counts("actions", [row.action for row in scored.signals]),
+            **value_counts("actions", found.actions),
         },
     )

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from surveillance_pipelines.serving.batch import DayScores
 
 
-def worst_bar(scored: "DayScores") -> dict[str, Any]:
+def worst_bar(scored: "DayScores | None") -> dict[str, Any]:
     """Return the picture of the symbol and day with the highest score; nothing if there is no anomaly."""
-    if not scored.anomalies:
+    if scored is None or not scored.anomalies:
         return {}
     from surveillance_pipelines.clock import utc_date
 

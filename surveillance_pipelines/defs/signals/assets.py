@@ -1,12 +1,13 @@
 """What became of the calls."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import Final
 
 import dagster as dg
 
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
-from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
+from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, days_within
 from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -41,18 +42,22 @@ def prediction_outcomes(context: dg.AssetExecutionContext, platform: PlatformRes
 
     first, last = days_of_run(context)
     columns = ["symbol", "date", "bar_start", "close", "realised_volatility"]
-    features = platform.lake.read("features_core_v1", days=(first, last), columns=columns, schema=feature_schema())
-    known = outcomes(features)
+    settled, directions = 0, Counter[str]()
     with platform.connect() as connection:
-        settled = settle(connection, known, horizon_minutes=HORIZON_MINUTES)
+        for day in days_within(platform.lake.days("features_core_v1"), first, last):
+            features = platform.lake.read("features_core_v1", days=[day], columns=columns, schema=feature_schema())
+            known = outcomes(features)
+            settled += settle(connection, known, horizon_minutes=HORIZON_MINUTES)
+            connection.commit()
+            directions.update(known["outcome_direction"])
         waiting, total = open_predictions(connection, first, min(last, platform.today() - timedelta(days=1)))
         schema = stored_schema(connection, "predictions")
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": settled,
             "dagster/column_schema": schema,
-            "bars_with_outcome": known.height,
-            **value_counts("directions", known["outcome_direction"].to_list()),
+            "bars_with_outcome": directions.total(),
+            **value_counts("directions", directions),
         },
         check_results=[
             dg.AssetCheckResult(
