@@ -51,9 +51,7 @@ def take_in(
     with connection.pipeline():
         if done:
             connection.execute(_STRIKE_OUT, (lease.queue_url, lease.fencing, list(done)))
-        connection.execute(
-            _HOLD, (lease.queue_url, lease.fencing, number, receipts, to_datetime(batch[0].received_at))
-        )
+        connection.execute(_HOLD, (lease.queue_url, lease.fencing, number, receipts, to_datetime(batch[0].received_at)))
         found = connection.execute(_KNOWN, values)
     rows = found.fetchall()
     return Known(

@@ -74,7 +74,9 @@ def mark_published(connection: psycopg.Connection, ids: Sequence[str], *, publis
     """Record that messages were sent, on their outbox rows and on the anomalies and signals they carry."""
     instant, wanted = to_datetime(published_at), list(ids)
     with connection.transaction(), connection.pipeline():
-        connection.execute("UPDATE ops.outbox SET published_at = %s WHERE id = ANY(%s)", (instant, wanted))
+        connection.execute(
+            "UPDATE ops.outbox SET published_at = %s WHERE id = ANY(%s) AND published_at IS NULL", (instant, wanted)
+        )
         for table in ("anomalies", "signals"):
             connection.execute(
                 f"UPDATE surveillance.{table} SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",  # noqa: S608 (constant names)
