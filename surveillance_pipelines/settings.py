@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         return self.model_storage_path or self.surveillance_home / "models"
 
     @cached_property
+    def scoring_knobs(self) -> dict[str, Any]:
+        """The knobs that can change a score, JSON-safe."""
+        return {name: getattr(self, name) for name in _SCORING_FIELDS}
+
+    @cached_property
     def config_hash(self) -> str:
-        """Hash of the knobs that can change a score; the row contract's ``config_hash``."""
-        return sha256_json({name: getattr(self, name) for name in _SCORING_FIELDS})
+        """Hash of ``scoring_knobs``; the row contract's ``config_hash``."""
+        return sha256_json(self.scoring_knobs)

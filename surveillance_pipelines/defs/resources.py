@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.serving.passports import ScoringRun
     from surveillance_pipelines.storage.endpoints import Endpoints
     from surveillance_pipelines.storage.lake import Lake
     from surveillance_pipelines.storage.registry import ModelRegistry
@@ -60,6 +61,17 @@ class PlatformResource(dg.ConfigurableResource):
     def today(self) -> date:
         return now(self.clock).date()
 
+    def session_range(self, first: date, last: date) -> tuple[date, date]:
+        """Return the first and last session date that ``session_table`` reads for a range of days."""
+        return first - _AROUND, last + _AROUND
+
+    def record_run(self, run: "ScoringRun") -> None:
+        """Record what a run stands on, at once, so that what it writes can be replayed."""
+        from surveillance_pipelines.serving.passports import record_run
+
+        with self.connect() as connection:
+            record_run(connection, self.settings, run)
+
     def session_table(self, first: date, last: date) -> "SessionTable":
         """Return the sessions around a range of days, of every calendar that an instrument trades on."""
         from surveillance_pipelines.storage.instruments import load_instruments
@@ -69,7 +81,7 @@ class PlatformResource(dg.ConfigurableResource):
             calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
             default = self.settings.default_calendar
             calendars = [default, *sorted(set(calendar_of.values()) - {default})]
-            table = load_sessions(connection, calendars, first - _AROUND, last + _AROUND)
+            table = load_sessions(connection, calendars, *self.session_range(first, last))
         return table.with_calendars(calendar_of)
 
     def replace_days(self, table: str, frame: "pl.DataFrame", first: date, last: date) -> int:

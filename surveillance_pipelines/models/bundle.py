@@ -81,12 +81,14 @@ class Bundle:
     config: dict[str, Any]
 
 
-def load_bundle(path: Path, *, expected_hash: str | None = None) -> Bundle:
+def load_bundle(path: Path, *, expected_hash: str | None = None, any_view_code: bool = False) -> Bundle:
     """Read and verify the bundle in a folder.
 
     Args:
         path: the bundle's folder.
         expected_hash: the ``bundle_hash`` on record; another one is refused.
+        any_view_code: accept models of the same feature view from other code. For a replay only, which compares the
+            features themselves.
 
     Raises:
         BundleError: if a file is missing, extra, a link, of the wrong size or hash, or not what its name says; or if
@@ -98,7 +100,7 @@ def load_bundle(path: Path, *, expected_hash: str | None = None) -> Bundle:
     if expected_hash is not None and bundle_hash != expected_hash:
         raise BundleError(f"expected bundle {expected_hash} in {path}, found {bundle_hash}: restore or retrain it")
     contents = {name: _read_verified(path / name, manifest["files"][name]) for name in BUNDLE_FILES}
-    view = _require_view(manifest)
+    view = _require_view(manifest, any_code=any_view_code)
     columns = tuple(manifest["model_columns"])
     return Bundle(
         path=path,
@@ -215,12 +217,12 @@ def _read_verified(path: Path, expected: Mapping[str, Any]) -> bytes:
     return content
 
 
-def _require_view(manifest: Mapping[str, Any]) -> FeatureView:
+def _require_view(manifest: Mapping[str, Any], *, any_code: bool) -> FeatureView:
     name, source_hash = manifest.get("feature_view"), manifest.get("feature_view_source_hash")
     view = VIEWS.get(str(name))
     if view is None:
         raise BundleError(f"expected a feature view among {sorted(VIEWS)}, the bundle wants {name!r}: retrain")
-    if view.source_hash != source_hash:
+    if view.source_hash != source_hash and not any_code:
         raise BundleError(
             f"expected the code of feature view {name} that the models were trained with ({source_hash}), the running "
             f"code is {view.source_hash}: retrain, or run the release that trained them"

@@ -45,6 +45,7 @@ def score_days(
     first: date,
     last: date,
     sessions: SessionTable,
+    version: int | None = None,
 ) -> Iterator[ScoredDay]:
     """Score a range of UTC days and yield each day once it is stored; every day is committed for itself.
 
@@ -59,6 +60,7 @@ def score_days(
         first: first day.
         last: last day, included.
         sessions: as the features were computed with.
+        version: of the table of features, the same for every day; None for the newest at each.
     """
     table = f"features_{scorer.feature_view}"
     schema = feature_schema(VIEWS[scorer.feature_view])
@@ -69,7 +71,7 @@ def score_days(
     with ThreadPoolExecutor(1, thread_name_prefix="store") as writer:
         storing: Future[ScoredDay] | None = None
         for day in days:
-            features = lake.read(table, days=[day], schema=schema).sort("symbol", "bar_start")
+            features = lake.read(table, days=[day], schema=schema, version=version).sort("symbol", "bar_start")
             scored = score_day(features, scorer, config, last_signals=signalled, sessions=sessions)
             for row in scored.signals:  # in the order of time within a symbol
                 signalled[row.symbol] = row.bar_start

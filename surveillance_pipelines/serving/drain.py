@@ -28,6 +28,7 @@ from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.lease import Lease, LeaseLostError
 from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
 from surveillance_pipelines.serving.models import load_scorer
+from surveillance_pipelines.serving.passports import ScoringRun, record_run
 from surveillance_pipelines.serving.seeding import served_histories
 from surveillance_pipelines.serving.shell import AfterStep, Shell, ShellOptions
 from surveillance_pipelines.serving.standby import Contender, contend
@@ -157,16 +158,12 @@ def _serve(
 ) -> DrainReport:
     begin = clock.now_us()
     connection, scorer = parts.connections.main, parts.watch.begin()
-    engine = build_engine(
-        connection, settings, scorer, plan, content_based_dedup=parts.inputs.content_based_dedup
-    )
+    engine = build_engine(connection, settings, scorer, plan, content_based_dedup=parts.inputs.content_based_dedup)
     meter, tasks = Meter(), ThreadTasks()
     shell = Shell(
         inputs=parts.inputs,
         outputs=parts.outputs,
-        store=PostgresStore(
-            parts.connections, parts.lake, lease, feature_view=scorer.feature_view, run_id=plan.run_id
-        ),
+        store=PostgresStore(parts.connections, parts.lake, lease, feature_view=scorer.feature_view, run_id=plan.run_id),
         engine=engine,
         bundles=parts.watch,
         meter=meter,
@@ -225,8 +222,13 @@ def build_engine(
     *,
     content_based_dedup: bool,
 ) -> Engine:
-    """Return an engine over the instruments and sessions in the database; ``SYMBOLS`` are known without a row."""
+    """Return an engine over the instruments and sessions in the database, and record that this run stands on them.
+
+    ``SYMBOLS`` are known without a row.
+    """
     calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
+    run = ScoringRun(lane="live", run_id=plan.run_id, calendar_of=calendar_of, queue_url=plan.queue_url)
+    record_run(connection, settings, run)
     config = engine_config(settings, scorer, run_id=plan.run_id, content_based_dedup=content_based_dedup)
     sessions = load_calendars(connection, settings, calendar_of)
     return Engine(config, scorer, sessions, {*calendar_of, *settings.symbols})

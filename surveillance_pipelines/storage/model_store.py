@@ -177,3 +177,13 @@ def find_bundle(connection: psycopg.Connection[Any], bundle_hash: str) -> Stored
 
 def _stored(version: str, path: str, bundle_hash: str) -> StoredBundle:
     return StoredBundle(int(version.removeprefix("v")), path, bundle_hash)
+
+
+def bundle_paths(connection: psycopg.Connection[Any], bundle_hash: str) -> list[Path]:
+    """Return the folders that a bundle was registered in or promoted from, newest first; empty for an unknown hash."""
+    rows = connection.execute(
+        "SELECT path FROM surveillance.model_versions WHERE bundle_hash = %(hash)s"
+        " UNION SELECT path FROM ops.bundle_timeline WHERE bundle_hash = %(hash)s ORDER BY path DESC",
+        {"hash": bundle_hash},
+    )
+    return [Path(path) for (path,) in rows]

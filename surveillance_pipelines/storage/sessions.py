@@ -1,7 +1,7 @@
 """Trading sessions in PostgreSQL, so that the live lane needs no calendar library."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
@@ -17,13 +17,24 @@ _SAVE = """
 
 
 _BETWEEN = """
-    SELECT calendar, session_date, opens_at, closes_at FROM surveillance.sessions
-    WHERE calendar = ANY(%s) AND session_date BETWEEN %s AND %s
+    SELECT calendar, session_date, opens_at, closes_at FROM {record}
+    WHERE calendar = ANY(%(calendars)s) AND session_date BETWEEN %(first)s AND %(last)s
 """
 _LAST_BEFORE = """
-    SELECT DISTINCT ON (calendar) calendar, session_date, opens_at, closes_at FROM surveillance.sessions
-    WHERE calendar = ANY(%s) AND session_date < %s ORDER BY calendar, session_date DESC
+    SELECT DISTINCT ON (calendar) calendar, session_date, opens_at, closes_at FROM {record}
+    WHERE calendar = ANY(%(calendars)s) AND session_date < %(first)s ORDER BY calendar, session_date DESC
 """
+_AS_OF = """(
+    SELECT s.calendar, s.session_date, coalesce(r.opens_at, s.opens_at) AS opens_at,
+           coalesce(r.closes_at, s.closes_at) AS closes_at
+    FROM surveillance.sessions s LEFT JOIN LATERAL (
+        SELECT opens_at, closes_at FROM surveillance.replaced_sessions
+        WHERE calendar = s.calendar AND session_date = s.session_date AND replaced_at > %(as_of)s
+        ORDER BY replaced_at LIMIT 1
+    ) r ON true
+    WHERE s.recorded_at IS NULL OR s.recorded_at <= %(as_of)s
+) AS record"""
+"""The record as it stood: without what came later, and with the hours that later ones replaced."""
 
 
 def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> None:
@@ -33,19 +44,34 @@ def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> No
 
 
 def load_sessions(
-    connection: psycopg.Connection[Any], calendars: Sequence[str], first: date, last: date
+    connection: psycopg.Connection[Any],
+    calendars: Sequence[str],
+    first: date,
+    last: date,
+    *,
+    as_of: datetime | None = None,
 ) -> SessionTable:
     """Return the sessions of some calendars between two dates, both included.
 
     The first calendar answers for symbols that no mapping names (see ``SessionTable.with_calendars``). A calendar whose
     record ends before ``first`` gives its last session, so that it is closed and the others still serve.
 
+    Args:
+        connection: to PostgreSQL.
+        calendars: names, the default first.
+        first: first session date.
+        last: last session date.
+        as_of: as the record stood at an instant of PostgreSQL's clock; None for now.
+
     Raises:
         ValueError: if a calendar has no session up to ``last``: materialize ``trading_sessions``.
     """
-    rows = connection.execute(_BETWEEN, (list(calendars), first, last)).fetchall()
+    record = "surveillance.sessions" if as_of is None else _AS_OF
+    known = {"as_of": as_of, "first": first, "last": last}
+    between, before = (f"{query.format(record=record)}".encode() for query in (_BETWEEN, _LAST_BEFORE))
+    rows = connection.execute(between, {**known, "calendars": list(calendars)}).fetchall()
     if ended := sorted(set(calendars) - {row[0] for row in rows}):
-        rows += connection.execute(_LAST_BEFORE, (ended, first)).fetchall()
+        rows += connection.execute(before, {**known, "calendars": ended}).fetchall()
     frame = pl.DataFrame(rows, schema=SESSION_SCHEMA, orient="row")
     if missing := sorted(set(calendars) - set(frame["calendar"].unique())):
         raise ValueError(

@@ -88,6 +88,7 @@ def batch_scoring(
     from surveillance_pipelines.serving.backfill import ScoredRange, score_days
     from surveillance_pipelines.serving.batch import SCORES_SCHEMA
     from surveillance_pipelines.serving.models import load_pinned_scorer, load_scorer
+    from surveillance_pipelines.serving.passports import ScoringRun, record_run
     from surveillance_pipelines.serving.scoring_rows import row_config
 
     first, last = days_of_run(context)
@@ -97,8 +98,22 @@ def batch_scoring(
         scorer = load_pinned_scorer(connection, pinned) if pinned else load_scorer(connection, platform.settings)
         rows = row_config(platform.settings, scorer, run_id=context.run.run_id)
         sessions = platform.session_table(first, last)
+        table = f"features_{scorer.feature_view}"
+        version = platform.lake.version(table)
+        run = ScoringRun(
+            lane="batch",
+            run_id=context.run.run_id,
+            calendar_of=sessions.calendar_of,
+            days=(first, last),
+            sessions=platform.session_range(first, last),
+            versions_read={table: version},
+        )
+        record_run(connection, platform.settings, run)
         schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
-        for done in score_days(platform.lake, connection, scorer, rows, first=first, last=last, sessions=sessions):
+        days = score_days(
+            platform.lake, connection, scorer, rows, first=first, last=last, sessions=sessions, version=version
+        )
+        for done in days:
             found.add(done)
     about = {"bundle_hash": scorer.bundle_hash, "warmup": scorer.warmup, "bars_scored": found.rows}
     of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.symbols, version=found.version)

@@ -48,17 +48,32 @@ def features_core_v1(context: dg.AssetExecutionContext, platform: PlatformResour
     from surveillance_pipelines.contracts.market import BAR_SCHEMA
     from surveillance_pipelines.features.batch import features_of_days, with_history
     from surveillance_pipelines.features.views import CORE_V1
+    from surveillance_pipelines.serving.passports import ScoringRun
 
     first, last = days_of_run(context)
     lake = platform.lake
+    bars_version = lake.version("bars_1m")
 
     def read(since: "date", until: "date") -> "pl.DataFrame":
-        return lake.read("bars_1m", days=(since, until), schema=BAR_SCHEMA)
+        return lake.read("bars_1m", days=(since, until), schema=BAR_SCHEMA, version=bars_version)
 
     bars = with_history(read, first, last)
     days = days_within(bars["date"].unique().to_list(), first, last)
-    sessions = platform.session_table(min(bars["date"].to_list(), default=first), last)
+    since = min(bars["date"].to_list(), default=first)
+    sessions = platform.session_table(since, last)
     frame = features_of_days(bars, days, sessions)
     version = platform.replace_days(TABLE, frame, first, last)
+    platform.record_run(
+        ScoringRun(
+            lane="features",
+            run_id=context.run.run_id,
+            calendar_of=sessions.calendar_of,
+            days=(first, last),
+            sessions=platform.session_range(since, last),
+            versions_read={"bars_1m": bars_version},
+            table_written=TABLE,
+            version=version,
+        )
+    )
     metadata = frame_metadata(frame, version=version, meanings=CORE_V1.descriptions) | {"bars_read": bars.height}
     return dg.MaterializeResult(metadata=metadata, check_results=[finiteness_result(frame)])

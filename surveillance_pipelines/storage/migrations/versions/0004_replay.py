@@ -53,6 +53,7 @@ CREATE TABLE ops.scoring_runs (
     sessions_last  date,
     calendars      jsonb NOT NULL,
     versions_read  jsonb NOT NULL DEFAULT '{}',
+    table_written  text,
     version        bigint,
     config_hash    text NOT NULL REFERENCES ops.configs,
     runtime_hash   text NOT NULL REFERENCES ops.runtimes,
