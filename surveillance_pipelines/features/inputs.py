@@ -40,7 +40,7 @@ def market_context(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def kernel_inputs(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.float64]:
-    """Return the kernel's input rows, f8[n, 10], in the order of ``bars``.
+    """Return the kernel's input rows, f8[n, 10], in the order of ``bars``: ``input_columns`` turned.
 
     Args:
         bars: bars with ``market_return`` and ``market_peers``, as ``market_context`` leaves them.
@@ -49,18 +49,31 @@ def kernel_inputs(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.floa
     Raises:
         ValueError: if a price is not finite and positive, or a volume is negative or infinite.
     """
+    return np.ascontiguousarray(input_columns(bars, sessions).T)
+
+
+def input_columns(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.float64]:
+    """Return the batch kernel's input, f8[10, n], one contiguous row for each of ``kernel.INPUTS``.
+
+    Args:
+        bars: see ``kernel_inputs``.
+        sessions: see ``kernel_inputs``.
+
+    Raises:
+        ValueError: see ``kernel_inputs``.
+    """
     _require_sane(bars)
-    rows = np.empty((len(bars), len(kernel.INPUTS)))
-    for column, name in enumerate(_PRICES):
-        rows[:, column] = bars[name].to_numpy()
-    rows[:, kernel.VOLUME] = bars["volume"].fill_null(0.0).fill_nan(0.0).to_numpy()
-    rows[:, kernel.PEERS_RETURN] = bars["market_return"].fill_null(np.nan).to_numpy()
-    rows[:, kernel.PEERS] = bars["market_peers"].fill_null(0).to_numpy()
-    _fill_sessions(rows, bars, sessions)
-    return rows
+    columns = np.empty((len(kernel.INPUTS), len(bars)))
+    for row, name in enumerate(_PRICES):
+        columns[row] = bars[name].to_numpy()
+    columns[kernel.VOLUME] = bars["volume"].fill_null(0.0).fill_nan(0.0).to_numpy()
+    columns[kernel.PEERS_RETURN] = bars["market_return"].fill_null(np.nan).to_numpy()
+    columns[kernel.PEERS] = bars["market_peers"].fill_null(0).to_numpy()
+    _fill_sessions(columns, bars, sessions)
+    return columns
 
 
-def _fill_sessions(rows: NDArray[np.float64], bars: pl.DataFrame, sessions: SessionTable) -> None:
+def _fill_sessions(columns: NDArray[np.float64], bars: pl.DataFrame, sessions: SessionTable) -> None:
     starts = bars["bar_start"].dt.timestamp("us").to_numpy()
     tables: dict[str, SessionTable] = {}
     calendars: dict[str, str] = {}
@@ -72,8 +85,8 @@ def _fill_sessions(rows: NDArray[np.float64], bars: pl.DataFrame, sessions: Sess
     for calendar, table in tables.items():
         chosen = (calendar_of_row == calendar).to_numpy()
         positions = table.positions(starts[chosen])
-        for column, values in zip((kernel.SESSION_ID, kernel.MINUTE, kernel.SESSION_MINUTES), positions, strict=True):
-            rows[chosen, column] = values
+        for row, values in zip((kernel.SESSION_ID, kernel.MINUTE, kernel.SESSION_MINUTES), positions, strict=True):
+            columns[row, chosen] = values
 
 
 def _with_market(bars: pl.DataFrame, means: NDArray[np.float64], peers: NDArray[np.int64]) -> pl.DataFrame:

@@ -84,7 +84,7 @@ class FeatureView:
         step: ``(state, bar, out)`` advances the state by one bar.
         run: ``(state, bars, out)`` advances it by many.
         peek: ``(state, scratch, bar, out)`` leaves the state as it is.
-        source: the kernel's file.
+        source: the kernel's file; the batch form (``batch.BATCH_KERNELS``) has its bits, and no hash of its own.
     """
 
     name: str

@@ -147,13 +147,6 @@ def _peers(ta: Any, peers: Floats, r: Floats, sigma: Floats) -> dict[str, Floats
     }
 
 
-def kernel_columns(bars: Floats) -> Floats:
-    """Return all columns of ``core_v1`` of one symbol, f8[n, 48], from a state that has seen nothing."""
-    out = np.empty((len(bars), kernel.N_FEATURES))
-    CORE_V1.run(np.zeros(CORE_V1.state_size), bars, out)
-    return out
-
-
 def largest_difference(ours: Floats, theirs: dict[str, Floats]) -> tuple[float, str]:
     """Return the largest ``|ours − theirs| / max(|theirs|, 1)`` after ``SETTLED`` bars, and its column; NaN beats all.
 

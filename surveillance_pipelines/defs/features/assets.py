@@ -29,7 +29,14 @@ TABLE: Final = "features_core_v1"
     freshness_policy=DAILY,
     tags=tags("warehouse", "lake") | {"surveillance/feature-view": "core_v1"},
     code_version=code_version(
-        "features/kernel.py", "features/batch.py", "features/inputs.py", "features/market.py", "features/views.py"
+        "features/kernel.py",
+        "features/batch_prices.py",
+        "features/batch_context.py",
+        "features/batch_kernel.py",
+        "features/batch.py",
+        "features/inputs.py",
+        "features/market.py",
+        "features/views.py",
     ),
     check_specs=[
         dg.AssetCheckSpec(
