@@ -29,7 +29,8 @@ def status() -> None:
         return
     lines = [*_services(platform), *_queues(platform)]
     with platform.connect() as connection:
-        lines += [*_champion(connection), *_training(platform), *_leases(connection), *_dead_letters(connection)]
+        lines += [*_champion(connection), *_training(platform), *_leases(connection), *_books(platform, connection)]
+        lines += _dead_letters(connection)
         table("state", ("part", "", "found"), [(line.name, mark(line.verdict), line.found) for line in lines])
         _tables(connection)
     _lake(platform)
@@ -87,6 +88,21 @@ def _leases(connection: Any) -> list[Line]:
         word = "no drain run works on it now; last" if expired else held
         lines.append(Line(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{word} {holder}, heartbeat {_instant(heartbeat)}"))
     return lines or [Line("leases", "ok", "no drain run has worked yet")]
+
+
+def _books(platform: Platform, connection: Any) -> list[Line]:
+    from surveillance_pipelines.storage.partitions import missing_weeks, partitions, stray_weeks
+
+    today, found = now(platform.clock).date(), partitions(connection)
+    weeks = sorted({partition.monday for partition in found if partition.monday is not None})
+    if missing := missing_weeks(found, today):
+        named = f"no partition of {missing[0][0]} for the week of {missing[0][1]}"
+        return [Line("books", "warn", f"{named}: run `retention_job` (daily, while the daemon runs)")]
+    if strays := stray_weeks(connection, today):
+        named = f"rows of {strays[0][0]} of the week of {strays[0][1]} are in its default partition"
+        return [Line("books", "warn", f"{named}: run `retention_job`")]
+    days = platform.settings.ledger_retention_days
+    return [Line("books", "ok", f"since {weeks[0]}, ready until {weeks[-1]} and its week; kept {days} days")]
 
 
 def _dead_letters(connection: Any) -> list[Line]:

@@ -107,6 +107,8 @@ class Effects:
         outcomes: one per inbox row.
         redelivered: message ids that already had a ledger row: nothing happens but their deletion.
         outputs: every output row in the order of its cause, which is the order on the wire.
+        scored: how many bars, in progress or closed, the models were asked about.
+        fallbacks: for how many of them an input was replaced by a substitute.
         computed_at: when the engine was done; the shell's to set.
     """
 
@@ -121,6 +123,8 @@ class Effects:
     clock_rows: list[ClockRow] = field(default_factory=list)
     bundles: list[BundleRow] = field(default_factory=list)
     outputs: list[OutputRow] = field(default_factory=list)
+    scored: int = 0
+    fallbacks: int = 0
     computed_at: int | None = None
 
     @property

@@ -59,6 +59,7 @@ class EngineConfig:
         volume_is_cumulative: the feed sends running totals of the day.
         unknown_symbols: refuse them, or register them under ``default_calendar``.
         content_based_dedup: the queue derives dedup ids from bodies, where two equal trades are two trades.
+        provisional_scores: make score rows of bars in progress, too; nobody reads them unless they are published.
     """
 
     rows: RowConfig
@@ -67,6 +68,7 @@ class EngineConfig:
     unknown_symbols: Literal["refuse", "register"] = "refuse"
     default_calendar: str = "XNYS"
     content_based_dedup: bool = False
+    provisional_scores: bool = True
 
 
 def engine_config(
@@ -80,6 +82,7 @@ def engine_config(
         unknown_symbols=settings.unknown_symbols,
         default_calendar=settings.default_calendar,
         content_based_dedup=content_based_dedup,
+        provisional_scores=settings.publish_scores == "all",
     )
 
 
@@ -238,6 +241,8 @@ class Engine:
         effects = turn.effects
         if turn.candidates:
             scores = self._scorer.score(np.stack([bar.features for _, bar in turn.candidates]))
+            effects.scored = len(turn.candidates)
+            effects.fallbacks = sum(bar.fallback_used for _, bar in turn.candidates)
             for i, (lane, bar) in enumerate(turn.candidates):
                 effects.outputs += self._outputs(lane, bar, scores, i)
         for _, lane in sorted(turn.touched.items()):
@@ -252,7 +257,9 @@ class Engine:
         kind = anomaly_kind(scores, i)
         final = bar.bar_status == "final"
         events = lane.alerts.on_final(kind) if final else lane.alerts.on_provisional(kind)
-        outputs: list[OutputRow] = [score_row(rows, bar, scores, i)]
+        outputs: list[OutputRow] = []
+        if final or self._config.provisional_scores:
+            outputs.append(score_row(rows, bar, scores, i))
         outputs += [anomaly_row(rows, bar, scores, i, kind=event.kind, status=event.status) for event in events]
         signal = paced_signal(rows, bar, scores, i, lane.gate) if final else None
         return outputs if signal is None else [*outputs, signal]

@@ -154,8 +154,8 @@ class Meter:
         totals["revisions"] += sum(bar.revision > 0 for bar in effects.bars)
         totals.update(row.alert_status for row in effects.anomalies)
         totals["signals"] += len(effects.signals)
-        totals["scores"] += len(effects.scores)
-        totals["fallback"] += sum(row.fallback_used for row in effects.scores)
+        totals["scores"] += effects.scored
+        totals["fallback"] += effects.fallbacks
 
 
 def _latency(samples: Sequence[float]) -> Latency:

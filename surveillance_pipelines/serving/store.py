@@ -34,9 +34,7 @@ class Connections:
         What the threads of intake and publication write may be lost in a crash of the server, at the cost of a wait for
         the visibility timeout or of a message published again: they need not wait for the disk.
         """
-        opened = {
-            field.name: stack.enter_context(connect(database_url, autocommit=True)) for field in fields(cls)
-        }
+        opened = {field.name: stack.enter_context(connect(database_url, autocommit=True)) for field in fields(cls)}
         for name in ("intake", "publish"):
             opened[name].execute("SET synchronous_commit TO off")
         return cls(**opened)

@@ -65,6 +65,40 @@ class Tasks(Protocol):
         ...
 
 
+class Condition(Protocol):
+    """What several threads change and wait for, as ``threading.Condition``."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def notify_all(self) -> None: ...
+
+    def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object: ...
+
+
+class Runtime(Protocol):
+    """Where threads come from: the interpreter, or a simulation."""
+
+    def condition(self) -> Condition: ...
+
+    def start(self, name: str, body: Callable[[], None]) -> Callable[[], None]:
+        """Run a body beside the caller; return what waits for its end."""
+        ...
+
+
+class Threads:
+    """The interpreter's own threads."""
+
+    def condition(self) -> Condition:
+        return threading.Condition()
+
+    def start(self, name: str, body: Callable[[], None]) -> Callable[[], None]:
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        thread.start()
+        return thread.join
+
+
 class InlineTasks:
     """Everything in the caller's own thread: what is handed over is worked off before the call returns."""
 
@@ -110,31 +144,31 @@ class _InlineStage(Generic[_Item]):
 class ThreadTasks:
     """A thread for each source, stage and recurring action. Made and ended by one thread, the caller's."""
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Runtime | None = None) -> None:
+        self._runtime: Final = runtime or Threads()
         self._members: Final[list[_Member]] = []
         self._failure: BaseException | None = None
-        self._failing: Final = threading.Lock()
 
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:
-        return self._begun(_ThreadSource(self, name, produce))
+        return self._begun(_ThreadSource(self, self._runtime, produce), name)
 
     def stage(self, name: str, handle: Callable[[list[_Item]], None], *, room: int) -> Stage[_Item]:
-        return self._begun(_ThreadStage(self, name, handle, room))
+        return self._begun(_ThreadStage(self, self._runtime, handle, room), name)
 
     def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
-        self._begun(_Recurring(self, name, seconds, action))
+        self._begun(_Recurring(self, self._runtime, seconds, action), name)
 
     def finish(self) -> None:
         for member in self._members:
             member.close()
-            member.thread.join()
+            member.join()
         self.check()
 
     def abort(self) -> None:
         for member in self._members:
             member.drop()
         for member in self._members:
-            member.thread.join()
+            member.join()
 
     def check(self) -> None:
         """Raise what a thread died of."""
@@ -143,24 +177,23 @@ class ThreadTasks:
 
     def fail(self, error: BaseException) -> None:
         """Remember the first failure, and wake everybody up to meet it."""
-        with self._failing:
-            self._failure = self._failure or error
+        self._failure = self._failure or error
         for member in self._members:
             member.drop()
 
-    def _begun(self, member: "_AnyMember") -> "_AnyMember":
+    def _begun(self, member: "_AnyMember", name: str) -> "_AnyMember":
         self._members.append(member)
-        member.thread.start()
+        member.join = self._runtime.start(name, member.guarded)
         return member
 
 
 class _Member:
     """A thread with something that it waits for."""
 
-    def __init__(self, tasks: ThreadTasks, name: str) -> None:
-        self.thread: Final = threading.Thread(target=self._guarded, name=name, daemon=True)
+    def __init__(self, tasks: ThreadTasks, runtime: Runtime) -> None:
+        self.join: Callable[[], None] = lambda: None
         self._tasks: Final = tasks
-        self._changed: Final = threading.Condition()
+        self._changed: Final = runtime.condition()
         self._closing = self._dropped = False
 
     def close(self) -> None:
@@ -178,7 +211,8 @@ class _Member:
     def _run(self) -> None:
         raise NotImplementedError
 
-    def _guarded(self) -> None:
+    def guarded(self) -> None:
+        """Do the member's work; what it dies of ends all."""
         try:
             self._run()
         except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
@@ -189,8 +223,8 @@ _AnyMember = TypeVar("_AnyMember", bound=_Member)
 
 
 class _ThreadSource(_Member, Generic[_Item]):
-    def __init__(self, tasks: ThreadTasks, name: str, produce: Callable[[], _Item]) -> None:
-        super().__init__(tasks, name)
+    def __init__(self, tasks: ThreadTasks, runtime: Runtime, produce: Callable[[], _Item]) -> None:
+        super().__init__(tasks, runtime)
         self._produce: Final = produce
         self._ready: Final[deque[_Item]] = deque()
         self._ended = False
@@ -225,8 +259,8 @@ class _ThreadSource(_Member, Generic[_Item]):
 
 
 class _ThreadStage(_Member, Generic[_Item]):
-    def __init__(self, tasks: ThreadTasks, name: str, handle: Callable[[list[_Item]], None], room: int) -> None:
-        super().__init__(tasks, name)
+    def __init__(self, tasks: ThreadTasks, runtime: Runtime, handle: Callable[[list[_Item]], None], room: int) -> None:
+        super().__init__(tasks, runtime)
         self._handle: Final = handle
         self._room: Final = room
         self._waiting: list[_Item] = []
@@ -250,8 +284,8 @@ class _ThreadStage(_Member, Generic[_Item]):
 
 
 class _Recurring(_Member):
-    def __init__(self, tasks: ThreadTasks, name: str, seconds: float, action: Callable[[], None]) -> None:
-        super().__init__(tasks, name)
+    def __init__(self, tasks: ThreadTasks, runtime: Runtime, seconds: float, action: Callable[[], None]) -> None:
+        super().__init__(tasks, runtime)
         self._seconds: Final = seconds
         self._action: Final = action
 

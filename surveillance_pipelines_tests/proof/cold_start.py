@@ -13,6 +13,8 @@ from typing import Any
 def engine(folder: Path) -> dict[str, Any]:
     """Load the bundle, warm up, restore a symbol from its snapshot, score one message; return score and features."""
     from surveillance_pipelines.contracts.queue import Received
+    from surveillance_pipelines.features.state import warm_up
+    from surveillance_pipelines.features.views import VIEWS
     from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.models.scoring import Scorer
     from surveillance_pipelines.serving.effects import Known
@@ -22,8 +24,9 @@ def engine(folder: Path) -> dict[str, Any]:
     from surveillance_pipelines_tests.serving.market import plain_settings, sessions
 
     scorer = RecordingScorer(Scorer(speaking(load_bundle(folder / "bundle"))))
-    live = Engine(engine_config(plain_settings(), scorer), scorer, sessions(), ["SPY"])
-    live.warm_up()
+    live = Engine(engine_config(plain_settings(publish_scores="all"), scorer), scorer, sessions(), ["SPY"])
+    warm_up(VIEWS[scorer.feature_view])
+    scorer.warm_up()
     live.seed("SPY", Seed(features=(folder / "state.bin").read_bytes()))
     message = Received(**json.loads((folder / "message.json").read_text()))
     (row,) = live.process([message], Known()).scores

@@ -98,6 +98,8 @@ def merged(parts: Iterable[Effects]) -> Effects:
         for name in _IN_ORDER:
             getattr(whole, name).extend(getattr(part, name))
         states.update({(row.symbol, row.name): row for row in part.states})
+        whole.scored += part.scored
+        whole.fallbacks += part.fallbacks
     whole.states = [states[key] for key in sorted(states)]
     whole.seeds.sort(key=lambda seed: seed.symbol)
     return whole

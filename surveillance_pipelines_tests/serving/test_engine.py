@@ -32,7 +32,7 @@ from surveillance_pipelines_tests.serving.market import (
 
 
 def make_config(**overrides) -> EngineConfig:
-    config = engine_config(plain_settings(), WarmupScorer(), run_id="run-1")
+    config = engine_config(plain_settings(publish_scores="all"), WarmupScorer(), run_id="run-1")
     return replace(config, **overrides)
 
 

@@ -21,21 +21,19 @@ Wrap = Callable[[World, Ports], Ports]
 
 @dataclass
 class _Store:
-    """A store that passes everything on; a bug overrides what it breaks. ``batch`` is what was received last."""
+    """A store that passes everything on; a bug overrides what it breaks."""
 
     ports: Ports
-    batch: Sequence[Received] = field(default=(), init=False)
 
-    def known(self, batch: Sequence[Received]) -> Known:
-        self.batch = batch
-        return self.ports.store.known(batch)
+    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        return self.ports.store.take_in(number, batch, done=done)
 
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
         self.ports.store.commit(effects, messages, committed_at=committed_at)
 
-    def acknowledge(self) -> None:
-        """Delete the batch in hand from the input queue."""
-        receipts, self.batch = [message.receipt_handle for message in self.batch], ()
+    def acknowledge(self, effects: Effects) -> None:
+        """Delete the messages that caused the effects from the input queue."""
+        receipts = [row.message.receipt_handle for row in effects.inbox]
         if receipts:
             self.ports.inputs.delete(receipts)
 
@@ -52,7 +50,7 @@ class _PublishBeforeCommit(_Store):
 
 class _DeleteBeforeCommit(_Store):
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
-        self.acknowledge()
+        self.acknowledge(effects)
         super().commit(effects, messages, committed_at=committed_at)
 
 
@@ -61,7 +59,7 @@ class _AcknowledgeOnException(_Store):
         try:
             super().commit(effects, messages, committed_at=committed_at)
         except Exception:
-            self.acknowledge()
+            self.acknowledge(effects)
             raise
 
 
@@ -100,8 +98,8 @@ class _OutboxInItsOwnTransaction(_Store):
 
 
 class _LedgerNotConsulted(_Store):
-    def known(self, batch: Sequence[Received]) -> Known:
-        super().known(batch)
+    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        super().take_in(number, batch, done=done)
         return Known()
 
 
@@ -138,6 +136,34 @@ class _RetriesLater:
             return []
 
 
+class _SwapNotRecorded(_Store):
+    """The first bundle of a process is on record, a swap is not."""
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__(ports)
+        self._commits = 0
+
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        self._commits += 1
+        recorded = effects if self._commits == 1 else replace(effects, bundles=[])
+        super().commit(recorded, messages, committed_at=committed_at)
+
+
+@dataclass
+class _Overtakes:
+    """Lets a call overtake the one before it: publication by several threads without an order between them."""
+
+    outputs: OutputQueue
+    held: list[SendEntry] = field(default_factory=list)
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        if self.held:
+            held, self.held = self.held, []
+            return [*self.outputs.send(entries), *self.outputs.send(held)]
+        self.held = list(entries)
+        return []
+
+
 def _no_fencing(world: World, ports: Ports) -> Ports:
     """The lease is renewed whoever holds it: `UPDATE ops.leases … WHERE queue_url = …` and nothing more."""
     world.database.checks_fencing = False
@@ -171,5 +197,7 @@ BUGS: Final[dict[str, Wrap]] = {
     "refused entries sent later": lambda _, ports: replace(ports, outputs=_RetriesLater(ports.outputs)),
     "outbox in another transaction": _store_bug(_OutboxInItsOwnTransaction),
     "outbox read in another order": _store_bug(_OutboxUnordered),
+    "publication overtakes itself": lambda _, ports: replace(ports, outputs=_Overtakes(ports.outputs)),
+    "swap not recorded": _store_bug(_SwapNotRecorded),
 }
 """Name → how it is planted."""

@@ -51,6 +51,7 @@ class Commit:
     messages: tuple[Received, ...]
     clock: ClockRow | None
     fencing: int
+    bundle_hash: str | None = None  # scores from here on
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Database:
     seeds: dict[tuple[str, int | None], LaneSeed] = field(default_factory=dict)
     outputs: dict[str, OutputRow] = field(default_factory=dict)
     outbox: dict[str, Posted] = field(default_factory=dict)
+    in_flight: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)  # (fencing, batch) → receipts
     commits: list[Commit] = field(default_factory=list)
     locked: bool = False  # a transaction is open that has written the lease's row
     checks_fencing: bool = True  # a planted bug turns it off
@@ -134,7 +136,8 @@ class Database:
             self.outputs.setdefault(output.id, output)
         self.post(messages)
         clock = effects.clock_rows[0] if effects.clock_rows else None
-        self.commits.append(Commit(tuple(row.message for row in effects.inbox), clock, fencing))
+        bundle_hash = effects.bundles[0].bundle_hash if effects.bundles else None
+        self.commits.append(Commit(tuple(row.message for row in effects.inbox), clock, fencing, bundle_hash))
 
     def post(self, messages: Sequence[OutboxRow]) -> None:
         for message in messages:

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-Kind = Literal["crash", "error", "stall", "clock"]
+Kind = Literal["crash", "error", "stall", "freeze", "clock"]
 Moment = Literal["before", "after"]
 
 STALL_SECONDS: Final = (1.5, 30.0, 75.0, 361.0)
@@ -13,7 +13,7 @@ STALL_SECONDS: Final = (1.5, 30.0, 75.0, 361.0)
 
 DEDUP_STALL: Final = STALL_SECONDS[-1]
 
-_KINDS: Final[dict[Kind, float]] = {"crash": 0.4, "error": 0.2, "stall": 0.32, "clock": 0.08}
+_KINDS: Final[dict[Kind, float]] = {"crash": 0.4, "error": 0.2, "stall": 0.16, "freeze": 0.16, "clock": 0.08}
 
 
 class OutageError(ConnectionError):

@@ -125,6 +125,22 @@ class SimulatedFifo:
         if failures:
             raise QueueError("delete", self.url, failures, len(receipts))
 
+    def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
+        """Hide messages for so long from now; raises ``QueueError`` for receipts that are stale or refused."""
+        refused = self._faults.refused(f"extend on {self.url}", len(receipts)) if receipts else frozenset()
+        now, failures = self._timeline.now, {}
+        for i, receipt in enumerate(receipts):
+            message = self._by_receipt.get(receipt)
+            held = message is not None and message in self._groups[message.group_id] and message.visible_at > now
+            if message is None or not held or message.receipt != receipt:
+                failures[i] = "MessageNotInflight: simulated"
+            elif i in refused:
+                failures[i] = "InternalError: simulated"
+            else:
+                message.visible_at = now + seconds * MICROSECONDS
+        if failures:
+            raise QueueError("extend", self.url, failures, len(receipts))
+
     def was_redriven(self, message_id: str) -> bool:
         """Say whether a message came back from the dead-letter queue, under another id."""
         return message_id in self.redriven.values()

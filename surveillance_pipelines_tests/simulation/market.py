@@ -17,8 +17,9 @@ from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.serving.engine import Engine, EngineConfig, engine_config
+from surveillance_pipelines.serving.scoring_rows import rows_of_scorer
 from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, plain_settings, sessions
-from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyScorer
 
 MARKETS: Final = 128
 START: Final = OPEN + 2 * DAY_US
@@ -38,6 +39,8 @@ class Market:
         lake: symbol → bars of other sources.
         config: the engine's knobs.
         publish: which rows go to the output queue.
+        promotions: instant and hash of bundles promoted meanwhile; only where the clock closes bars, because which
+            message is the first of a bundle depends on when the promotion is noticed.
     """
 
     number: int
@@ -45,15 +48,18 @@ class Market:
     lake: dict[str, tuple[Bar, ...]]
     config: EngineConfig
     publish: Literal["all", "alerts"]
+    promotions: tuple[tuple[int, str], ...] = ()
 
     @property
     def clock_closes(self) -> bool:
         """Whether the event clock closes bars."""
         return self.config.bar_close_grace < NEVER_US
 
-    def engine(self, instruments: dict[str, str]) -> Engine:
+    def engine(self, instruments: dict[str, str], bundle_hash: str = BUNDLES[0]) -> Engine:
         """Return a fresh engine, as a process starts with."""
-        return Engine(self.config, TinyScorer(), session_table(), {*SYMBOLS, *instruments})
+        scorer = TinyScorer(bundle_hash)
+        config = replace(self.config, rows=rows_of_scorer(self.config.rows, scorer))
+        return Engine(config, scorer, session_table(), {*SYMBOLS, *instruments})
 
 
 @cache
@@ -73,9 +79,11 @@ def market(number: int) -> Market:
     symbols = rng.sample(list[str](SYMBOLS), rng.randint(2, len(SYMBOLS)))
     misses_session = rng.random() < 0.25
     cumulative = rng.random() < 0.2
-    ticks = _ticks(rng, symbols, rng.randint(20, 45), misses_session=misses_session, cumulative=cumulative)
+    ticks = _ticks(rng, symbols, rng.randint(16, 36), misses_session=misses_session, cumulative=cumulative)
+    publish: Literal["all", "alerts"] = "all" if rng.random() < 0.2 else "alerts"
     config = replace(
         base_config(),
+        provisional_scores=publish == "all",
         bar_close_grace=2 * MICROSECONDS if number % 2 else NEVER_US,
         volume_is_cumulative=cumulative,
         unknown_symbols=rng.choice(("refuse", "register")),
@@ -85,8 +93,14 @@ def market(number: int) -> Market:
         tuple(sorted(_sends(rng, ticks), key=lambda send: send[0])),
         _lake(rng, symbols, misses_session=misses_session),
         config,
-        "all" if rng.random() < 0.2 else "alerts",
+        publish,
+        _promotions(rng) if number % 2 else (),
     )
+
+
+def _promotions(rng: random.Random) -> tuple[tuple[int, str], ...]:
+    seconds = sorted(rng.uniform(0.0, 200.0) for _ in range(rng.choice((0, 1, 2))))
+    return tuple((START + round(second * MICROSECONDS), BUNDLES[1 - i % 2]) for i, second in enumerate(seconds))
 
 
 def _ticks(

@@ -13,8 +13,7 @@ from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.invariants import consume, wire_violations
 from surveillance_pipelines_tests.simulation.market import MARKETS, market
 from surveillance_pipelines_tests.simulation.world import (
-    POLL_SECONDS,
-    VISIBILITY_SECONDS,
+    OPTIONS,
     Process,
     World,
     has_closed_all,
@@ -30,7 +29,9 @@ def naive_worker(world: World, process: Process, lease: Lease) -> None:
             ports.outputs.send(send_entries(call, published_at=process.clock.now_us()))
 
     while not (world.is_served() and has_closed_all(world, engine, process)):
-        batch = ports.inputs.receive(10, wait_seconds=POLL_SECONDS, visibility_seconds=VISIBILITY_SECONDS)
+        batch = ports.inputs.receive(
+            10, wait_seconds=OPTIONS.poll_seconds, visibility_seconds=OPTIONS.visibility_seconds
+        )
         for symbol, seed in ports.store.history(engine.symbols_to_seed(batch)).items():
             engine.seed(symbol, seed)
         publish(engine.process(batch, Known()))

@@ -13,18 +13,18 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from functools import cache
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any, Final
 
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow
-from surveillance_pipelines.serving.engine import Engine
+from surveillance_pipelines.serving.engine import Engine, Swap
 from surveillance_pipelines.serving.lease import Lease
 from surveillance_pipelines.serving.outbox import outbox_rows
 from surveillance_pipelines.serving.snapshots import ServingState, load_serving_state
 from surveillance_pipelines.serving.symbol_lane import SymbolLane
-from surveillance_pipelines_tests.simulation.database import Database
+from surveillance_pipelines_tests.simulation.database import Commit, Database
 from surveillance_pipelines_tests.simulation.market import Market, session_table
 from surveillance_pipelines_tests.simulation.scorer import TinyScorer
 from surveillance_pipelines_tests.simulation.store import MemoryStore
@@ -48,7 +48,10 @@ def replay(market: Market, recorded: Database) -> tuple[Database, Engine]:
     lease = database.acquire("replay", _LEASE_SECONDS)
     assert lease is not None
     store, engine = MemoryStore(database, lease, TinyScorer.feature_view), market.engine({})
-    for clock, commits in groupby(recorded.commits, key=lambda commit: commit.clock):
+    pieces = groupby(accumulate(recorded.commits, _in_force), key=lambda commit: (commit.clock, commit.bundle_hash))
+    for (clock, bundle_hash), commits in pieces:
+        if bundle_hash is not None:
+            engine.swap(Swap(TinyScorer(bundle_hash)), 0)
         if clock is not None:
             effects = engine.apply_clock(clock)
         else:
@@ -59,6 +62,11 @@ def replay(market: Market, recorded: Database) -> tuple[Database, Engine]:
             effects = engine.process(messages, store.known(messages))
         store.commit(effects, outbox_rows(effects, market.publish), committed_at=0)
     return database, engine
+
+
+def _in_force(before: Commit, commit: Commit) -> Commit:
+    """Return a commit with the bundle that scored it: what it says itself, or what the one before had."""
+    return commit if commit.bundle_hash is not None else replace(commit, bundle_hash=before.bundle_hash)
 
 
 def replay_differences(market: Market, recorded: Database) -> list[str]:

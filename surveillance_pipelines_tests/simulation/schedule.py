@@ -1,5 +1,6 @@
 """Run one seed: its market, its faults, and what is wrong afterwards."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from functools import lru_cache
 from typing import Final
 from unittest.mock import patch
 
-from surveillance_pipelines.serving import symbol_lane
+import structlog
+
+from surveillance_pipelines.serving import shell, symbol_lane
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.invariants import consume, ledger_violations, wire_violations
 from surveillance_pipelines_tests.simulation.market import MARKETS, market
@@ -16,6 +19,8 @@ from surveillance_pipelines_tests.simulation.world import Ports, World, drain_wo
 
 SNAPSHOT_BARS: Final = 3
 """Instead of 64, so that short schedules restore snapshots that are several bars old, and cross several."""
+
+_SILENCE: Final = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 Wrap = Callable[[World, Ports], Ports]
 
@@ -46,7 +51,7 @@ def run_schedule(seed: int, *, wrap: Wrap = lambda _, ports: ports, faults: bool
     plan = FaultPlan(seed, enabled=faults)
     world = World(market(seed % MARKETS), plan, drain_worker, wrap)
     begin = world.timeline.now
-    with patch.object(symbol_lane, "SNAPSHOT_BARS", SNAPSHOT_BARS):
+    with patch.object(symbol_lane, "SNAPSHOT_BARS", SNAPSHOT_BARS), patch.object(shell, "_LOG", _SILENCE):
         try:
             world.run()
             violations = _violations(world)

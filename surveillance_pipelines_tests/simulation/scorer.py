@@ -13,6 +13,8 @@ from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.scoring import NORMAL, THRESHOLD, Scores
 
 LABELS: Final = (NORMAL, "price_gap", "volatility_burst")
+BUNDLES: Final = ("simulated", "simulated, less easily alarmed")
+"""Hashes of the two bundles that a schedule may swap between."""
 _RETURN: Final = CORE_V1.columns.index("log_return")
 _GAP: Final = CORE_V1.columns.index("gap")
 _LIMIT: Final = 0.004
@@ -22,10 +24,13 @@ _LIMIT: Final = 0.004
 class TinyScorer:
     """Implements ``AnomalyScorer``."""
 
-    bundle_hash: str = "simulated"
     feature_view: str = CORE_V1.name
     warmup: bool = False
     horizon_minutes: int = 15
+
+    def __init__(self, bundle_hash: str = BUNDLES[0]) -> None:
+        self.bundle_hash: Final = bundle_hash
+        self._limit: Final = _LIMIT * (1 + BUNDLES.index(bundle_hash))
 
     def warm_up(self) -> None:
         """Do nothing."""
@@ -36,7 +41,7 @@ class TinyScorer:
         gaps = np.where(np.isnan(features[:, _GAP]), 0.0, features[:, _GAP])
         sizes = np.abs(np.stack([gaps, returns]))
         best = np.argmax(sizes, axis=0)
-        strength = sizes[best, np.arange(len(best))] / _LIMIT
+        strength = sizes[best, np.arange(len(best))] / self._limit
         score = strength / (1.0 + strength)
         odd = score >= THRESHOLD
         up, rows = returns > 0.0, len(score)

@@ -27,7 +27,24 @@ class MemoryStore:
         self._feature_view: Final = feature_view
         self._in_transaction: Final = in_transaction
 
+    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        held, fencing = self.database.in_flight, self.lease.fencing
+        for finished in done:
+            held.pop((fencing, finished), None)
+        held[fencing, number] = tuple(message.receipt_handle for message in batch)
+        return self.known(batch)
+
+    def held_before(self) -> Sequence[str]:
+        held = sorted(self.database.in_flight.items())
+        return [receipt for (fencing, _), receipts in held if fencing < self.lease.fencing for receipt in receipts]
+
+    def forget_held(self) -> None:
+        held = self.database.in_flight
+        for key in [key for key in held if key[0] <= self.lease.fencing]:
+            del held[key]
+
     def known(self, batch: Sequence[Received]) -> Known:
+        """Return which ids of a micro-batch have a ledger row."""
         ledger, taken = self.database.ledger, self.database.dedup_ids
         return Known(
             frozenset(message.message_id for message in batch if message.message_id in ledger),

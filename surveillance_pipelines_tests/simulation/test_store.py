@@ -9,7 +9,7 @@ from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.lease import Lease, LeaseLostError, acquire
 from surveillance_pipelines.serving.outbox import outbox_rows
 from surveillance_pipelines.serving.ports import Store
-from surveillance_pipelines.serving.store import PostgresStore
+from surveillance_pipelines.serving.store import Connections, PostgresStore
 from surveillance_pipelines.serving.symbol_lane import Seed
 from surveillance_pipelines.storage.lake import Lake
 from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, SYMBOLS, sessions
@@ -33,7 +33,7 @@ def stores(live_lane):
         assert lease is not None
         lake = Lake(live_lane.endpoints.lake_url)
         yield (
-            PostgresStore(connection, lake, held, feature_view="core_v1", run_id=None),
+            PostgresStore(Connections(*[connection] * 5), lake, held, feature_view="core_v1", run_id=None),
             MemoryStore(database, lease, "core_v1"),
         )
 
@@ -58,7 +58,7 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
             engines = [fresh_engine(live_lane, store) for store in stores]
         answers = []
         for store, engine in zip(stores, engines, strict=True):
-            known = store.known(batch)
+            known = store.take_in(number, batch, done=[number - 1])
             history = store.history(engine.symbols_to_seed(batch))
             for symbol, seed in history.items():
                 engine.seed(symbol, seed)
@@ -72,7 +72,9 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
     last = batches[-1][-1]
     after = dict.fromkeys(SYMBOLS, OPEN + 200 * MINUTE)
     assert comparable(stores[0].history(after)) == comparable(stores[1].history(after))
-    assert stores[0].known([last]) == stores[1].known([last]) != Known()
+    numbers = len(batches), len(batches) - 1
+    known = [store.take_in(numbers[0], [last], done=[numbers[1]]) for store in stores]
+    assert known[0] == known[1] != Known()
 
 
 def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, stores):

@@ -1,14 +1,15 @@
-"""Virtual time, and the processes that share it: one at a time, in an order that only the schedule decides.
+"""Virtual time, and the threads of processes that share it: one at a time, in an order that only the schedule decides.
 
-A process is a thread, because the shell is ordinary blocking code, but only one thread runs at any moment and the
-hand-over is explicit. So a schedule is a function of its seed. Instants are microseconds since the epoch.
+A thread is a greenlet, because the shell is ordinary blocking code: it runs until it sleeps or waits, and the hand-over
+is explicit. So a schedule is a function of its seed. Instants are microseconds since the epoch.
 """
 
 import heapq
-import threading
 from collections.abc import Callable
 from itertools import count
 from typing import Final
+
+import greenlet
 
 from surveillance_pipelines.clock import MICROSECONDS
 
@@ -24,52 +25,45 @@ class StuckError(AssertionError):
 
 
 class Actor:
-    """One process: runs until it sleeps, goes on when its time comes."""
+    """One thread of a process: runs until it sleeps or waits, goes on when its time comes."""
 
     def __init__(self, timeline: "Timeline", body: Action) -> None:
         self._timeline: Final = timeline
         self._body: Final = body
-        self._gate: Final = _closed_gate()
-        self._thread: Final = threading.Thread(target=self._run, daemon=True)
+        self._greenlet: Final = greenlet.greenlet(self._run)
+        self._hub: greenlet.greenlet | None = None
         self.alive = True
         self.killed = False
+        self.entry = -1  # its newest place on the agenda; older ones do not count
 
     def resume(self) -> None:
-        """Let the thread run until it sleeps or ends; called by the main thread only."""
-        if self._thread.ident is None:
-            self._thread.start()
-        self._gate.release()
-        self._timeline.main_gate.acquire()
+        """Let it run until it sleeps or ends; called by the timeline only."""
+        self._hub = self._greenlet.parent = greenlet.getcurrent()
+        self._greenlet.switch()
 
     def suspend(self) -> None:
-        """Give control back to the main thread, and wait for the next ``resume``."""
-        self._timeline.main_gate.release()
-        self._gate.acquire()
+        """Give control back to the timeline, and wait for the next ``resume``."""
+        assert self._hub is not None
+        self._hub.switch()
         if self.killed:
             raise KilledError
 
     def end(self) -> None:
-        """End a process that sleeps."""
+        """End what sleeps."""
         self.killed = True
-        if self._thread.ident is None:
-            self.alive = False
         while self.alive:
             self.resume()
-        if self._thread.ident is not None:
-            self._thread.join()
 
     def _run(self) -> None:
-        self._gate.acquire()
         try:
             if not self.killed:
                 self._body()
         except KilledError:
             pass
-        except BaseException as error:  # noqa: BLE001 (raised again in the main thread)
+        except BaseException as error:  # noqa: BLE001 (raised again by the timeline)
             self._timeline.failures.append(error)
         finally:
             self.alive = False
-            self._timeline.main_gate.release()
 
 
 class Timeline:
@@ -78,12 +72,18 @@ class Timeline:
     def __init__(self, start_us: int, *, limit_seconds: float) -> None:
         self.now = start_us
         self.failures: Final[list[BaseException]] = []
-        self.main_gate: Final = _closed_gate()
         self._limit: Final = start_us + round(limit_seconds * MICROSECONDS)
         self._agenda: Final[list[tuple[int, int, Action | Actor]]] = []
         self._numbers: Final = count()
         self._actors: Final[list[Actor]] = []
         self._running: Actor | None = None
+
+    @property
+    def running(self) -> Actor:
+        """The thread that runs now."""
+        if self._running is None:
+            raise RuntimeError("expected a thread of the simulation to run, was called outside of any")
+        return self._running
 
     def at(self, instant: int, action: Action) -> None:
         """Have something done at an instant, now at the earliest."""
@@ -92,32 +92,46 @@ class Timeline:
     def after(self, seconds: float, action: Action) -> None:
         self.at(self.now + round(seconds * MICROSECONDS), action)
 
-    def spawn(self, body: Action) -> None:
-        """Start a process now."""
+    def spawn(self, body: Action) -> Actor:
+        """Start a thread now."""
         actor = Actor(self, body)
         self._actors.append(actor)
-        heapq.heappush(self._agenda, (self.now, next(self._numbers), actor))
+        self.wake(actor)
+        return actor
+
+    def wake(self, actor: Actor) -> None:
+        """Let a thread go on now, whatever it waits for."""
+        if actor.alive:
+            self._schedule(actor, self.now)
 
     def sleep(self, seconds: float) -> None:
-        """Let the running process sleep."""
+        """Let the running thread sleep."""
         self.sleep_until(self.now + round(seconds * MICROSECONDS))
 
     def sleep_until(self, instant: int) -> None:
-        """Let the running process sleep; what is due meanwhile happens, other processes run."""
-        actor = self._running
-        if actor is None:
-            raise RuntimeError("expected a process to sleep, was called outside of any")
+        """Let the running thread sleep; what is due meanwhile happens, other threads run."""
+        actor = self.running
         if actor.killed:
             raise KilledError
         if instant > self._limit:
             raise StuckError(f"expected the schedule to come to rest, it still runs at {self.now}")
         while self._agenda and self._agenda[0][0] <= instant:
-            if isinstance(self._agenda[0][2], Actor):
-                heapq.heappush(self._agenda, (instant, next(self._numbers), actor))
+            item = self._agenda[0][2]
+            if isinstance(item, Actor) and self._is_current(self._agenda[0]):
+                self._schedule(actor, instant)
                 actor.suspend()
                 return
             self._next()
         self.now = max(self.now, instant)
+
+    def park(self, until: int | None = None) -> None:
+        """Let the running thread wait until it is woken, or for an instant."""
+        actor = self.running
+        if actor.killed:
+            raise KilledError
+        if until is not None:
+            self._schedule(actor, until)
+        actor.suspend()
 
     def run(self) -> None:
         """Let time pass until nothing is left to do; raises what a process died of."""
@@ -130,17 +144,88 @@ class Timeline:
             for actor in self._actors:
                 self._running = actor
                 actor.end()
+            self._running = None
         if self.failures:
             raise self.failures[0]
 
+    def _schedule(self, actor: Actor, instant: int) -> None:
+        actor.entry = next(self._numbers)
+        heapq.heappush(self._agenda, (max(instant, self.now), actor.entry, actor))
+
+    def _is_current(self, place: tuple[int, int, Action | Actor]) -> bool:
+        _, number, item = place
+        return not isinstance(item, Actor) or (item.alive and item.entry == number)
+
     def _next(self) -> None:
-        self.now, _, item = heapq.heappop(self._agenda)
+        place = heapq.heappop(self._agenda)
+        if not self._is_current(place):
+            return
+        self.now, _, item = place
         if isinstance(item, Actor):
             self._running = item
             item.resume()
             self._running = None
         else:
             item()
+
+
+class SimulatedCondition:
+    """``threading.Condition`` among threads of which one runs at a time."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline: Final = timeline
+        self._waiting: list[Actor] = []
+
+    def __enter__(self) -> bool:
+        return True
+
+    def __exit__(self, *exception: object) -> None:
+        """Do nothing: nobody else has run."""
+
+    def notify_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for actor in waiting:
+            self._timeline.wake(actor)
+
+    def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object:
+        until = None if timeout is None else self._timeline.now + round(timeout * MICROSECONDS)
+        while not (result := predicate()):
+            if until is not None and self._timeline.now >= until:
+                break
+            self._waiting.append(self._timeline.running)
+            self._timeline.park(until)
+        return result
+
+
+class SimulatedThreads:
+    """``tasks.Runtime`` of one process: its threads, which die together."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline: Final = timeline
+        self._actors: Final[list[Actor]] = []
+
+    def condition(self) -> SimulatedCondition:
+        return SimulatedCondition(self._timeline)
+
+    def start(self, name: str, body: Action) -> Action:
+        actor = self._timeline.spawn(body)
+        self._actors.append(actor)
+
+        def join() -> None:
+            while actor.alive:
+                self._timeline.sleep(_JOIN_SECONDS)
+
+        return join
+
+    def kill(self) -> None:
+        """Let no thread of the process run on; the running one is to raise ``KilledError`` itself."""
+        for actor in self._actors:
+            actor.killed = True
+            if actor is not self._timeline.running:
+                self._timeline.wake(actor)
+
+
+_JOIN_SECONDS: Final = 0.05
 
 
 class ProcessClock:
@@ -159,10 +244,3 @@ class ProcessClock:
     def step(self, seconds: float) -> None:
         """Set the clock forward, or back if negative, as a time server would."""
         self._offset += round(seconds * MICROSECONDS)
-
-
-def _closed_gate() -> threading.Lock:
-    """Return a lock as the cheapest semaphore there is: ``acquire`` waits for one ``release``."""
-    gate = threading.Lock()
-    gate.acquire()
-    return gate

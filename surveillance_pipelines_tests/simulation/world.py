@@ -2,31 +2,38 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.market.queue import QueueError
 from surveillance_pipelines.serving.effects import Effects, Known
-from surveillance_pipelines.serving.engine import Engine
+from surveillance_pipelines.serving.engine import Engine, Swap
 from surveillance_pipelines.serving.lease import Lease, LeaseLostError
 from surveillance_pipelines.serving.meter import Meter
 from surveillance_pipelines.serving.outbox import OutboxRow
-from surveillance_pipelines.serving.ports import InputQueue, OutputQueue, Store
+from surveillance_pipelines.serving.ports import Bundles, InputQueue, OutputQueue, Store
 from surveillance_pipelines.serving.shell import Shell, ShellOptions, Step
 from surveillance_pipelines.serving.symbol_lane import Seed
+from surveillance_pipelines.serving.tasks import ThreadTasks
 from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.market import START, Market
-from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyScorer
 from surveillance_pipelines_tests.simulation.store import MemoryStore
-from surveillance_pipelines_tests.simulation.timeline import KilledError, ProcessClock, Timeline
+from surveillance_pipelines_tests.simulation.timeline import (
+    KilledError,
+    ProcessClock,
+    SimulatedThreads,
+    Timeline,
+)
 
 LEASE_SECONDS: Final = 24.0
-VISIBILITY_SECONDS: Final = 60
-POLL_SECONDS: Final = 8  # a third of the lease, as `drain.poll_seconds`
+OPTIONS: Final = ShellOptions(
+    max_messages=10, hidden_seconds=12, visibility_seconds=60, poll_seconds=8, publish_scores="alerts", beat_seconds=6.0
+)
 LIMIT_SECONDS: Final = 6 * 3600.0
 CALL_SECONDS: Final = 0.004
 REDRIVE_SECONDS: Final = 90.0
@@ -41,6 +48,7 @@ class Ports:
     inputs: InputQueue
     outputs: OutputQueue
     store: Store
+    bundles: Bundles
 
 
 class Worker(Protocol):
@@ -72,12 +80,15 @@ class World:
         self.inputs = SimulatedFifo("in", timeline, faults, seed=seed, max_receive_count=receives)
         self.outputs = SimulatedFifo("out", timeline, faults, seed=seed)
         self.database = Database(timeline, self.market.lake)
+        self.champion = BUNDLES[0]
         self._unsent = len(self.market.sends)
 
     def run(self) -> None:
         """Let the schedule happen; raises what a process died of, if it is not of the world's making."""
         for at, entry in self.market.sends:
             self.timeline.at(at, lambda entry=entry: self._produce(entry))
+        for at, bundle_hash in self.market.promotions:
+            self.timeline.at(at, lambda bundle_hash=bundle_hash: self._promote(bundle_hash))
         self.timeline.at(START, self._contend)
         self.timeline.after(REDRIVE_SECONDS, self._redrive)
         self.timeline.run()
@@ -90,6 +101,9 @@ class World:
         """Return when a producer sends next, None after the last message."""
         sends = self.market.sends
         return sends[-self._unsent][0] if self._unsent else None
+
+    def _promote(self, bundle_hash: str) -> None:
+        self.champion = bundle_hash
 
     def _produce(self, entry: SendEntry) -> None:
         self._unsent -= 1
@@ -107,7 +121,7 @@ class World:
             return
         self.processes += 1
         process = Process(self)
-        self.timeline.spawn(lambda: process.live(lease))
+        process.threads.start("main", lambda: process.live(lease))
         self.timeline.after(self.faults.restart_delay(), self._contend)
 
     def _redrive(self) -> None:
@@ -118,11 +132,13 @@ class World:
 
 
 class Process:
-    """One drain run: its clock, and its calls to the world, each of which a fault may strike."""
+    """One drain run: its threads, its clock, and its calls to the world, each of which a fault may strike."""
 
     def __init__(self, world: World) -> None:
         self.world: Final = world
         self.clock: Final = ProcessClock(world.timeline)
+        self.threads: Final = SimulatedThreads(world.timeline)
+        self._frozen_until = 0
 
     def live(self, lease: Lease) -> None:
         """Serve until there is nothing left, the lease is lost, or a fault ends it, as ``drain`` does."""
@@ -134,15 +150,14 @@ class Process:
             world.faults.note("a process finds its lease lost", "write refused by the fencing number")
         except (QueueError, OutageError, UniqueViolationError) as error:
             world.faults.note(f"a process ends with {type(error).__name__}: {error}", "process ended by an exception")
-        except KilledError:
-            world.faults.note("a process is killed", "process killed")
-            raise
         world.database.release(lease)
 
     def call(self, site: str, operation: Callable[[], _Result]) -> _Result:
         """Do something that takes time and may go wrong, before it is done or after."""
-        fault = self.world.faults.at(site)
-        self.world.timeline.sleep(CALL_SECONDS)
+        timeline, fault = self.world.timeline, self.world.faults.at(site)
+        timeline.sleep(CALL_SECONDS)
+        if timeline.now < self._frozen_until:
+            timeline.sleep_until(self._frozen_until)
         if fault is not None and fault.moment == "before":
             self._strike(fault)
         result = operation()
@@ -153,7 +168,8 @@ class Process:
     def ports(self, lease: Lease) -> Ports:
         """Return the world behind faults, and the planted bug in front of it if there is one."""
         store = MemoryStore(self.world.database, lease, TinyScorer.feature_view, self._in_transaction)
-        return self.world.wrap(self.world, Ports(_Inputs(self), _Outputs(self), _FaultyStore(self, store)))
+        ports = Ports(_Inputs(self), _Outputs(self), _FaultyStore(self, store), _Promotions(self.world))
+        return self.world.wrap(self.world, ports)
 
     def receive(self, max_messages: int, wait_seconds: int, visibility_seconds: int) -> list[Received]:
         """Long-poll the input queue."""
@@ -173,19 +189,25 @@ class Process:
             self.world.timeline.sleep(seconds)
 
     def _strike(self, fault: Fault) -> None:
+        timeline = self.world.timeline
         if fault.kind == "crash":
+            self.world.faults.note("a process is killed", "process killed")
+            self.threads.kill()
             raise KilledError
         if fault.kind == "error":
             raise OutageError("simulated")
-        if fault.kind == "stall":
-            self.world.timeline.sleep(fault.seconds)
-        else:
+        if fault.kind == "clock":
             self.clock.step(fault.seconds)
+            return
+        if fault.kind == "freeze":  # of all threads; a stall is of this call alone
+            self._frozen_until = max(self._frozen_until, timeline.now + round(fault.seconds * MICROSECONDS))
+        timeline.sleep(fault.seconds)
 
 
 def drain_worker(world: World, process: Process, lease: Lease) -> None:
     """Serve with the real shell and engine."""
-    engine, ports = world.market.engine(world.database.instruments), process.ports(lease)
+    ports = process.ports(lease)
+    engine = world.market.engine(world.database.instruments, world.champion)
 
     def after_step(step: Step) -> None:
         if step == "process":  # the only one without a call to the world
@@ -196,14 +218,21 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
         outputs=ports.outputs,
         store=ports.store,
         engine=engine,
+        bundles=ports.bundles,
         meter=Meter(),
         clock=process.clock,
-        options=ShellOptions(10, VISIBILITY_SECONDS, world.market.publish),
+        options=replace(OPTIONS, publish_scores=world.market.publish),
+        tasks=ThreadTasks(process.threads),
         after_step=after_step,
     )
-    shell.start()
-    while not (world.is_served() and has_closed_all(world, engine, process)):
-        shell.turn(POLL_SECONDS)
+    try:
+        shell.start()
+        while not (world.is_served() and has_closed_all(world, engine, process)):
+            shell.turn(OPTIONS.poll_seconds)
+        shell.finish()
+    except BaseException:
+        shell.abort()
+        raise
 
 
 def has_closed_all(world: World, engine: Engine, process: Process) -> bool:
@@ -222,6 +251,9 @@ class _Inputs:
     def delete(self, receipts: Sequence[str]) -> None:
         self.process.call("delete", lambda: self.process.world.inputs.delete(receipts))
 
+    def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
+        self.process.call("extend", lambda: self.process.world.inputs.extend_visibility(receipts, seconds))
+
 
 @dataclass(frozen=True)
 class _Outputs:
@@ -236,8 +268,14 @@ class _FaultyStore:
     process: Process
     store: MemoryStore
 
-    def known(self, batch: Sequence[Received]) -> Known:
-        return self.process.call("known", lambda: self.store.known(batch))
+    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        return self.process.call("take_in", lambda: self.store.take_in(number, batch, done=done))
+
+    def held_before(self) -> Sequence[str]:
+        return self.process.call("held_before", self.store.held_before)
+
+    def forget_held(self) -> None:
+        self.process.call("forget_held", self.store.forget_held)
 
     def served(self) -> Mapping[str, Seed]:
         return self.process.call("served", self.store.served)
@@ -256,3 +294,18 @@ class _FaultyStore:
 
     def renew(self) -> None:
         self.process.call("renew", self.store.renew)
+
+
+class _Promotions:
+    """Newly promoted models, as ``BundleWatch`` gives them."""
+
+    def __init__(self, world: World) -> None:
+        self._world: Final = world
+        self._serving = world.champion
+
+    def take(self) -> Swap | None:
+        if self._serving == self._world.champion:
+            return None
+        self._serving = self._world.champion
+        self._world.faults.note(f"bundle {self._serving} is swapped in", "bundle swapped while serving")
+        return Swap(TinyScorer(self._serving))
