@@ -41,6 +41,17 @@ def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> 
     return pl.DataFrame(rows, schema={**raw, "date": pl.Int32}, orient="row").cast(TICK_SCHEMA)
 
 
+def with_dropped(ticks: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame:
+    """Return ticks together with those landed before whose messages the inbox no longer holds: retention dropped them.
+
+    Args:
+        ticks: ``TICK_SCHEMA``, what PostgreSQL holds of some days.
+        landed: the same days as the lake has them.
+    """
+    dropped = landed.join(ticks, on="source_message_id", how="anti")
+    return pl.concat([dropped.select(ticks.columns), ticks])
+
+
 def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date) -> pl.DataFrame:
     """Return the bars that the live lane closed or revised, of a range of UTC days of their start, both included.
 

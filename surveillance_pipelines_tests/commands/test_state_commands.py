@@ -12,6 +12,7 @@ from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES
+from surveillance_pipelines.storage.partitions import partitions
 from surveillance_pipelines.storage.service_home import ServiceHome
 
 
@@ -143,3 +144,13 @@ def test_instruments_add_of_no_symbol_is_a_usage_error(surveillance) -> None:
 )
 def test_without_password_hides_only_the_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+def test_status_says_degraded_while_coming_weeks_have_no_partition(surveillance, platform) -> None:
+    assert "books" not in surveillance("status").output.splitlines()[-1]
+    with platform.connect() as connection:
+        coming = max(p.name for p in partitions(connection) if p.monday is not None and p.book == "inbox")
+        connection.execute(f"DROP TABLE ops.{coming}".encode())
+    answer = surveillance("status")
+    assert "books" in answer.output.splitlines()[-1]
+    assert "no partition of inbox" in answer.output

@@ -42,11 +42,13 @@ _COMMON: Final[dict[str, Any]] = {
 )
 def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """Trades that came through the queue and were accepted, as the ledger knows them: scored or late."""
-    from surveillance_pipelines.storage.live_rows import read_ticks
+    from surveillance_pipelines.contracts.market import TICK_SCHEMA
+    from surveillance_pipelines.storage.live_rows import read_ticks, with_dropped
 
     first, last = days_of_run(context)
     with platform.connect() as connection:
-        frame = read_ticks(connection, first, last)
+        held = read_ticks(connection, first, last)
+    frame = with_dropped(held, platform.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA))
     version = platform.lake.write_days("ticks", frame, days=frame["date"].unique().sort().to_list())
     repeats = frame.height - frame["source_message_id"].n_unique()
     return dg.MaterializeResult(

@@ -1,0 +1,74 @@
+"""How the books of the live lane stay small: old weeks are dropped, coming ones made, once a day."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from surveillance_pipelines.defs.automation import SCHEDULES_START
+from surveillance_pipelines.defs.metadata import counts_table
+from surveillance_pipelines.defs.resources import PlatformResource
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.serving.retention import Retained
+
+
+@dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
+def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -> None:
+    """Make the weekly partitions of inbox, ledger and outbox ahead, and drop those past LEDGER_RETENTION_DAYS.
+
+    A week stays while an accepted message of it is not in the lake, or an output of it not published; the run says so.
+    """
+    from surveillance_pipelines.serving.retention import retain
+    from surveillance_pipelines.storage.database import connect
+
+    days = platform.settings.ledger_retention_days
+    with connect(platform.endpoints.database_url, autocommit=True) as connection:
+        done = retain(connection, platform.lake, today=platform.today(), retention_days=days, clock=platform.clock)
+    for name, reason in done.kept.items():
+        context.log.warning("ops.%s is older than %d days and stays: %s", name, days, reason)
+    context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(done, days)))
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={"surveillance/lane": "live"},
+    description="Drop weeks of inbox, ledger and outbox that are past LEDGER_RETENTION_DAYS; make the coming ones.",
+)
+def retention_job() -> None:
+    drop_old_weeks()
+
+
+@dg.schedule(
+    job=retention_job,
+    # After the nightly fill of the lake, which the dropping of a week waits for.
+    cron_schedule="20 1 * * *",
+    execution_timezone="UTC",
+    default_status=SCHEDULES_START,
+    description="Keep the books of the live lane to LEDGER_RETENTION_DAYS, and their partitions two weeks ahead.",
+)
+def daily_retention_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
+
+
+def _metadata(done: "Retained", days: int) -> dict[str, dg.MetadataValue]:
+    books = sorted({partition.book for partition in done.now})
+    sizes = [
+        {
+            "table": f"ops.{book}",
+            "partitions": sum(partition.book == book for partition in done.now),
+            "megabytes": round(sum(partition.size_bytes for partition in done.now if partition.book == book) / 1e6, 1),
+            "rows_estimated": sum(partition.rows for partition in done.now if partition.book == book),
+        }
+        for book in books
+    ]
+    dropped = [{"partition": f"ops.{p.name}", "megabytes": round(p.size_bytes / 1e6, 1)} for p in done.dropped]
+    kept = [{"partition": f"ops.{name}", "because": reason} for name, reason in done.kept.items()]
+    return {
+        "retention_days": dg.MetadataValue.int(days),
+        "partitions_dropped": dg.MetadataValue.int(len(done.dropped)),
+        "partitions_added": dg.MetadataValue.text(", ".join(f"ops.{p.name}" for p in done.added) or "none"),
+        "dead_letters_deleted": dg.MetadataValue.int(done.dead_letters),
+        "tables": counts_table(sizes),
+        **({"dropped": counts_table(dropped)} if dropped else {}),
+        **({"kept": counts_table(kept)} if kept else {}),
+    }
