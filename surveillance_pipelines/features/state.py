@@ -2,9 +2,12 @@
 
 import json
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
+from numba import float64
 from numpy.typing import ArrayLike, NDArray
 
 from surveillance_pipelines.clock import DAY_US
@@ -14,6 +17,8 @@ from surveillance_pipelines.hashing import canonical_json
 
 _MAGIC: Final = b"SPFS1"
 _USUAL_BARS: Final = 20
+_NEVER: Final = -(1 << 63)
+_empty: Final = np.empty  # called for each bar
 
 
 class SnapshotError(ValueError):
@@ -31,11 +36,14 @@ class SymbolState:
         self.view: Final = view
         width = len(view.inputs)
         self._features: Final = len(view.columns)
-        self._bars = np.zeros((HISTORY_BARS, width))  # ring, the next bar goes to self._seen % HISTORY_BARS
+        self._step: Final = _compiled(view.step, 3)
+        self._peek: Final = _compiled(view.peek, 4)
+        self._bars: Final = np.zeros((HISTORY_BARS, width))  # ring, the next bar goes to self._seen % HISTORY_BARS
+        self._rows: Final = list(self._bars)  # its rows: indexing the array makes a new one at each bar
         self._starts = np.zeros(HISTORY_BARS, dtype=np.int64)
         self._seen = 0
-        self._last: int | None = None  # start of the newest bar
-        self._day = -1  # days since the epoch of the last bar
+        self._last = _NEVER  # start of the newest bar
+        self._enter(-1)
         self._state = np.zeros(view.state_size)
         self._rebuilt: NDArray[np.float64] | None = None
         self._scratch = np.empty(view.state_size)
@@ -44,7 +52,7 @@ class SymbolState:
     @property
     def last_bar_start(self) -> int | None:
         """Start of the last bar advanced, microseconds since the epoch; None before the first."""
-        return self._last
+        return None if self._last == _NEVER else self._last
 
     @property
     def last_log_return(self) -> float:
@@ -86,7 +94,8 @@ class SymbolState:
         """
         if np.any(np.diff(bar_starts) <= 0):
             raise ValueError("expected bar starts in strictly ascending order; sort and deduplicate the history")
-        self._seen, self._last, self._day, self._rebuilt = 0, None, -1, None
+        self._seen, self._last, self._rebuilt = 0, _NEVER, None
+        self._enter(-1)
         self._state[:] = 0.0
         if len(bar_starts) == 0:
             return
@@ -106,14 +115,15 @@ class SymbolState:
         Raises:
             ValueError: if the bar does not start after the last one.
         """
-        self._state = self._state_on(bar_start)
-        self._day = bar_start // DAY_US
+        if bar_start >= self._day_end or bar_start <= self._last:
+            self._state = self._state_on(bar_start)
+            self._enter(bar_start // DAY_US)
         self._rebuilt = None
-        out = np.empty(self._features)
+        out = _empty(self._features)
         slot = self._seen % HISTORY_BARS
-        bar = self._bars[slot]
+        bar = self._rows[slot]
         bar[:] = inputs
-        self.view.step(self._state, bar, out)
+        self._step(self._state, bar, out)
         self._starts[slot] = bar_start
         self._last = bar_start
         self._seen += 1
@@ -121,9 +131,9 @@ class SymbolState:
 
     def peek(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
         """Return the features, f8[F], that ``advance`` would return, and change nothing."""
-        out = np.empty(self._features)
+        out = _empty(self._features)
         self._bar[:] = inputs
-        self.view.peek(self._state_on(bar_start), self._scratch, self._bar, out)
+        self._peek(self._state_on(bar_start), self._scratch, self._bar, out)
         return out
 
     def usual_volume(self, bar_start: int) -> float:
@@ -178,15 +188,19 @@ class SymbolState:
         self._starts[:bars] = np.frombuffer(body, np.int64, bars)
         self._bars[:bars] = np.frombuffer(body, np.float64, bars * width, 8 * bars).reshape(bars, width)
         self._state[:] = np.frombuffer(body, np.float64, self.view.state_size, 8 * bars * (1 + width))
-        self._seen, self._day = bars, header["day"]
-        self._last = int(self._starts[bars - 1]) if bars else None
+        self._seen = bars
+        self._enter(header["day"])
+        self._last = int(self._starts[bars - 1]) if bars else _NEVER
         return self
+
+    def _enter(self, day: int) -> None:
+        """Note which UTC day the kernel's state belongs to: days since the epoch, −1 before any bar."""
+        self._day, self._day_end = day, (day + 1) * DAY_US
 
     def _state_on(self, bar_start: int) -> NDArray[np.float64]:
         """Return the kernel's state for a bar: that of its day, or rebuilt from the ring when the day is a new one."""
-        last = self._last
-        if last is not None and bar_start <= last:
-            raise ValueError(f"expected a bar that starts after {last}, was {bar_start}")
+        if bar_start <= self._last:
+            raise ValueError(f"expected a bar that starts after {self._last}, was {bar_start}")
         if bar_start // DAY_US == self._day:
             return self._state
         if self._rebuilt is None:
@@ -205,6 +219,12 @@ class SymbolState:
     def _order(self) -> NDArray[np.int64]:
         """Return the rows of the ring from the oldest bar to the newest."""
         return np.arange(max(0, self._seen - HISTORY_BARS), self._seen) % HISTORY_BARS
+
+
+@cache
+def _compiled(function: Any, arrays: int) -> Callable[..., None]:
+    """Return what numba compiled for so many float64 arrays: through its dispatcher, each call looks up their types."""
+    return function.compile((float64[::1],) * arrays)
 
 
 def warm_up(view: FeatureView = CORE_V1) -> None:
