@@ -44,16 +44,16 @@ _ATTEMPTS: Final = (
         "the history's own row"
     ),
     (
-        "attempt 2, kept: numba's compiled entry point instead of its dispatcher, rows of the history indexed once, one "
-        "comparison for bar order and UTC day; 1.90 to 1.43 µs a bar (smallest of 7 runs of 10,000)"
+        "attempt 2, kept: numba's compiled entry point instead of its dispatcher, rows of the history indexed once, "
+        "one comparison for bar order and UTC day; 1.90 to 1.43 µs a bar (smallest of 7 runs of 10,000)"
     ),
     (
         "attempt 3, dropped: the compiler's vectoriser of straight-line code (NUMBA_SLP_VECTORIZE) brings the kernel's "
         "step from 0.53 to 0.46 µs with equal bits, but it is a switch of the whole process that numba leaves off"
     ),
     (
-        "where it goes, in µs a bar: the kernel 0.53, boxing of its three arrays 0.13, copying the bar into the history "
-        "0.16, the array of the answer 0.08, Python between them 0.5"
+        "where it goes, in µs a bar: the kernel 0.53, boxing of its three arrays 0.13, copying the bar into its "
+        "history 0.16, the array of the answer 0.08, Python between them 0.5"
     ),
 )
 
