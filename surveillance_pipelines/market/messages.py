@@ -7,6 +7,7 @@ The producer's side of the contract is docs/producer-contract.md.
 import json
 import math
 import re
+from collections.abc import Container
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
@@ -66,6 +67,17 @@ def decode_tick(body: str, *, received_at: int) -> Tick | Refusal:
         return _tick(_object(body), received_at)
     except _RefusedError as error:
         return error.refusal
+
+
+def read_tick(body: str, *, received_at: int, instruments: Container[str] | None) -> Tick | Refusal:
+    """Return ``decode_tick``'s answer, or a refusal of a symbol that is not among the instruments; None knows all."""
+    tick = decode_tick(body, received_at=received_at)
+    if isinstance(tick, Refusal) or instruments is None or tick.symbol in instruments:
+        return tick
+    return Refusal(
+        "unknown_symbol",
+        f"expected a registered instrument, got {tick.symbol!r}: add it to SYMBOLS or set UNKNOWN_SYMBOLS=register",
+    )
 
 
 def encode_tick(tick: Tick) -> str:

@@ -20,7 +20,7 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import SymbolState
 from surveillance_pipelines.features.views import VIEWS
-from surveillance_pipelines.market.messages import decode_tick
+from surveillance_pipelines.market.messages import read_tick
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scores
 from surveillance_pipelines.serving.bar_builder import MINUTE_US, Print, bar_start_of
 from surveillance_pipelines.serving.effects import (
@@ -265,13 +265,8 @@ class Engine:
         return outputs if signal is None else [*outputs, signal]
 
     def _read(self, message: Received) -> Tick | Refusal:
-        tick = decode_tick(message.body, received_at=message.received_at)
-        if isinstance(tick, Refusal) or self._config.unknown_symbols == "register" or tick.symbol in self._instruments:
-            return tick
-        return Refusal(
-            "unknown_symbol",
-            f"expected a registered instrument, got {tick.symbol!r}: add it to SYMBOLS or set UNKNOWN_SYMBOLS=register",
-        )
+        known = None if self._config.unknown_symbols == "register" else self._instruments
+        return read_tick(message.body, received_at=message.received_at, instruments=known)
 
     def _register(self, symbol: str, turn: "_Turn") -> None:
         if symbol not in self._instruments:
