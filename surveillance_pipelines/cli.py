@@ -17,6 +17,7 @@ from surveillance_pipelines.commands import (
     ingest,
     instruments,
     prepare,
+    replay,
     reset,
     status,
     tail,
@@ -81,6 +82,7 @@ app.command("train")(train.train)
 app.command("detect")(detect.detect)
 app.command("feed")(feed.feed)
 app.command("tail")(tail.tail)
+app.command("replay")(replay.replay)
 app.command("status")(status.status)
 app.command("prepare")(prepare.prepare)
 app.command("doctor")(doctor.doctor)

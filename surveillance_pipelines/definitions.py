@@ -26,7 +26,7 @@ from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
-from surveillance_pipelines.defs.serving.jobs import drain_job
+from surveillance_pipelines.defs.serving.jobs import drain_job, replay_job
 from surveillance_pipelines.defs.serving.retention import daily_retention_schedule, retention_job
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.defs.signals import assets as signal_assets
@@ -53,7 +53,16 @@ defs = dg.Definitions(
         backfill_policy=dg.BackfillPolicy.single_run(),
     ),
     asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks]),
-    jobs=[reference_job, market_data_job, yahoo_fallback_job, scoring_job, training_job, drain_job, retention_job],
+    jobs=[
+        reference_job,
+        market_data_job,
+        yahoo_fallback_job,
+        scoring_job,
+        training_job,
+        drain_job,
+        replay_job,
+        retention_job,
+    ],
     sensors=[
         reference_data_sensor,
         queue_sensor(_settings.sqs_polling_interval),

@@ -13,17 +13,18 @@ import psycopg
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.models.runtime import runtime_description, runtime_hash
 from surveillance_pipelines.serving.code_version import scoring_code_version
+from surveillance_pipelines.serving.tables import LAST_POSITION
 from surveillance_pipelines.settings import Settings
 
 RunLane = Literal["live", "features", "batch"]
 
 _CONFIG: Final = "INSERT INTO ops.configs (config_hash, knobs) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _RUNTIME: Final = "INSERT INTO ops.runtimes (runtime_hash, description) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-_RUN: Final = """
+_RUN: Final = f"""
     INSERT INTO ops.scoring_runs (lane, run_id, queue_url, first_day, last_day, sessions_first, sessions_last,
                                   calendars, versions_read, table_written, version, config_hash, runtime_hash,
                                   code_version, after_position)
-    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(max(position), 0) FROM ops.inbox
+    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST_POSITION}
 """
 
 DayRange = tuple[date, date]

@@ -130,10 +130,16 @@ def first_difference(stored: StoredOutput, rebuilt: OutputRow, *, same_runtime: 
     names = [name for name in column_names(ROW_TYPES[stored.kind]) if name in stored.values and name not in RECORDED]
     for name in (*(name for name in names if name != "id"), "id"):  # the id sums up the others and explains nothing
         was, now = stored.values[name], record[name]
-        agree = _is_same(was, now) if same_runtime else name in _ROUNDED or _is_close(was, now)
+        agree = _is_identical(was, now) if same_runtime else name in _ROUNDED or _is_close(was, now)
         if not agree:
             return Difference(name, was, now)
     return None
+
+
+def _is_identical(was: Any, now: Any) -> bool:
+    if isinstance(was, float) and isinstance(now, float):
+        return was.hex() == now.hex()
+    return _is_same(was, now)
 
 
 def _is_same(was: Any, now: Any) -> bool:

@@ -66,17 +66,26 @@ _FEATURES_RUN: Final = """
     WHERE lane = 'features' AND version <= %s AND first_day <= %s AND last_day >= %s AND table_written = %s
     ORDER BY version DESC, id DESC LIMIT 1
 """
+_NEWEST: Final = """
+    SELECT max(bar_start) FROM (
+        SELECT max(bar_start) AS bar_start FROM surveillance.anomalies
+        UNION ALL SELECT max(bar_start) FROM surveillance.signals
+        UNION ALL SELECT max(bar_start) FROM surveillance.predictions
+    ) AS newest
+"""
 _SAMPLE: Final = """
     SELECT id FROM (
         SELECT id FROM surveillance.anomalies WHERE bar_start >= %(since)s
         UNION ALL SELECT id FROM surveillance.signals WHERE bar_start >= %(since)s
         UNION ALL SELECT id FROM surveillance.predictions WHERE bar_start >= %(since)s
-        UNION ALL SELECT id FROM ops.outbox WHERE body LIKE '%%"type":"score"%%'
-                         AND body LIKE '%%"bar_status":"provisional"%%' AND created_at >= %(since)s
+        UNION ALL SELECT id FROM ops.outbox
+        WHERE created_at >= %(since)s AND body LIKE '%%"type":"score"%%' AND body LIKE '%%"bar_status":"provisional"%%'
+          AND (body::jsonb ->> 'bar_start')::timestamptz >= %(since)s
     ) AS outputs
     ORDER BY md5(id || %(seed)s) LIMIT %(size)s
 """
-_END_OF_TIME: Final = 2**62
+END_OF_TIME: Final = 2**62
+"""A position after every message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,11 @@ class Books:
         """Return the ids of outputs drawn at random, the same for the same seed and rows."""
         values = {"since": since or date.min, "seed": str(seed), "size": size}
         return [id_ for (id_,) in self._connection.execute(_SAMPLE, values)]
+
+    def newest_day(self) -> date | None:
+        """Return the UTC day of the newest bar that an output stands on."""
+        row = self._connection.execute(_NEWEST).fetchone()
+        return None if row is None or row[0] is None else row[0].date()
 
     def output(self, id_: str) -> StoredOutput | None:
         """Return the row of an id, from the tables or, where it was only sent, from its message."""
@@ -188,7 +202,7 @@ class Books:
 
     def seed(self, symbol: str, queue_url: str, view: str, bar_start: int, position: int | None) -> StoredSeed | None:
         """Return what a lane was seeded with last, before a bar and before a message of it (None: before it closed)."""
-        place = _END_OF_TIME if position is None else position
+        place = END_OF_TIME if position is None else position
         values = (symbol, queue_url, view, to_datetime(bar_start), place)
         row = self._connection.execute(_SEED, values).fetchone()
         if row is None:
@@ -223,7 +237,7 @@ class Books:
     ) -> list[Message]:
         """Return the scored messages of one bar or of several minutes, up to an inbox position, in order."""
         begin, end = to_datetime(bar_start), to_datetime(bar_start) + timedelta(microseconds=bars * MINUTE_US)
-        last = _END_OF_TIME if until is None else until
+        last = END_OF_TIME if until is None else until
         rows = self._connection.execute(_MESSAGES, (symbol, queue_url, begin, end, last))
         return [Message(id_, body, to_us(at), to_us(time), name) for id_, body, at, time, name in rows]
 

@@ -21,7 +21,7 @@ from surveillance_pipelines.serving.replay import (
     first_difference,
 )
 from surveillance_pipelines.serving.replay_batch import BatchRebuilder
-from surveillance_pipelines.serving.replay_books import Books, RecordedRun, day_of
+from surveillance_pipelines.serving.replay_books import END_OF_TIME, Books, RecordedRun, day_of
 from surveillance_pipelines.serving.replay_live import (
     DamagedInputError,
     LiveInputs,
@@ -57,6 +57,10 @@ class Replayer:
     def sample(self, size: int, seed: int, since: date | None = None) -> list[str]:
         """Return the ids of outputs of bars from a day on, drawn at random; the same seed draws the same."""
         return self._books.sample(size, seed, since)
+
+    def newest_day(self) -> date | None:
+        """Return the UTC day of the newest bar with an alert, a signal or a prediction; None without any."""
+        return self._books.newest_day()
 
     def replay(self, ids: Sequence[str]) -> Iterator[Replayed]:
         """Yield what the replay of each output came to, in the order of the ids."""
@@ -118,16 +122,22 @@ class _Replay:
         output, run_id = self._output, self._output.values["run_id"]
         if not output.is_live:
             return self._books.batch_run(run_id, day_of(output))
-        cause = output.values.get("correlation_id") or self._source_message()
-        self._place = self._books.place(cause)
-        return None if self._place is None else self._books.live_run(*self._place, run_id)
+        self._place = self._books.place(output.values.get("correlation_id") or self._source_message())
+        if self._place is not None:
+            return self._books.live_run(*self._place, run_id)
+        queue = self._books.queue_of_bar(output.symbol, output.bar_start)  # the message is no longer kept
+        return None if queue is None else self._books.live_run(queue, END_OF_TIME, run_id)
 
-    def _source_message(self) -> str | None:
+    def _source_message(self) -> str:
         """Return the last message of a prediction's bar; the table has no column for it."""
         output = self._output
         queue = self._books.queue_of_bar(output.symbol, output.bar_start)
         bar = None if queue is None else self._books.bar(output.symbol, queue, output.bar_start)
-        return None if bar is None else bar.source_message_id
+        if bar is None:
+            raise CannotReplayError(
+                f"expected the bar {output.symbol} {to_iso(output.bar_start)[:16]} in ops.live_bars, found none"
+            )
+        return bar.source_message_id
 
     def _candidate(self, view: FeatureView, run: RecordedRun | None, knobs: Mapping[str, Any]) -> Candidate:
         output = self._output

@@ -92,25 +92,25 @@ BAR_COLUMNS: Final = (
 LIVE_BARS: Final = Table("ops.live_bars", (*BAR_COLUMNS, "queue_url", "run_id", "committed_at"))
 OUTBOX: Final = Table("ops.outbox", ("id", "queue_url", "body", "group_id", "created_at", "run_id"))
 INSTRUMENTS: Final = Table("surveillance.instruments", ("symbol", "calendar", "added_at", "source"))
-_LAST_POSITION: Final = "CASE WHEN is_called THEN last_value ELSE 0 END FROM ops.inbox_positions"
+LAST_POSITION: Final = "CASE WHEN is_called THEN last_value ELSE 0 END FROM ops.inbox_positions"
 """The position of the newest message. Asked of the sequence: the newest row may be in any partition, or dropped.
 
 Positions that other queues have taken meanwhile do no harm: one run at a time gives positions to a queue.
 """
 CLOCK_ROW: Final = f"""
     INSERT INTO ops.clock_rows (queue_url, event_clock, recorded_at, run_id, after_position)
-    SELECT %s, %s, %s, %s, {_LAST_POSITION}
+    SELECT %s, %s, %s, %s, {LAST_POSITION}
 """
 """Stands after every message taken so far, so that a replay closes the same bars between the same messages."""
 SERVED_BUNDLE: Final = f"""
     INSERT INTO ops.served_bundles (queue_url, bundle_hash, feature_view, recorded_at, run_id, after_position)
-    SELECT %s, %s, %s, %s, %s, {_LAST_POSITION}
+    SELECT %s, %s, %s, %s, %s, {LAST_POSITION}
 """
 """Stands after every message taken so far: to be inserted before those that these models score."""
 LANE_SEED: Final = f"""
     INSERT INTO ops.lane_seeds (queue_url, symbol, feature_view, calendar, as_of_bar_start, history, sha256,
                                 recorded_at, run_id, after_position)
-    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, {_LAST_POSITION}
+    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST_POSITION}
 """
 """Goes in before the messages of its transaction, which are the first that were scored from it."""
 ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))

@@ -1,13 +1,18 @@
 """Promises of the live lane, read from its books."""
 
+from datetime import timedelta
 from typing import Final
 
 import dagster as dg
 
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 
 _DEAD_SHARE: Final = 0.01
 """More than one refused message in a hundred is a producer's fault to look at, not noise."""
+
+_REPLAYED: Final = 50
+"""Outputs replayed a day: a second or two of work."""
 
 _STUCK_SECONDS: Final = 60.0
 """A drain run publishes within milliseconds, and the next one publishes first what the one before left."""
@@ -75,6 +80,30 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     with platform.connect() as connection:
         repeated = repeated_alerts(connection)
     return dg.AssetCheckResult(passed=repeated == 0, metadata={"repeated": repeated})
+
+
+@dg.asset_check(
+    asset="anomalies",
+    description=(
+        "A sample of the newest two days' outputs, made again from stored bars, settings and models, is the same byte "
+        "for byte (within 1e-6 where the processor or a library has changed). Another sample each day."
+    ),
+)
+def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.replayer import Replayer
+
+    with platform.connect() as connection:
+        replayer = Replayer(connection, platform.lake, platform.settings)
+        newest = replayer.newest_day()
+        since = None if newest is None else newest - timedelta(days=1)
+        results = list(replayer.replay(replayer.sample(_REPLAYED, seed=platform.today().toordinal(), since=since)))
+    differ = any(result.outcome == "different" for result in results)
+    return dg.AssetCheckResult(
+        passed=all(result.passed for result in results),
+        severity=dg.AssetCheckSeverity.ERROR if differ else dg.AssetCheckSeverity.WARN,
+        description=replay_sentence(results),
+        metadata=replay_metadata(results),
+    )
 
 
 @dg.asset_check(asset="signals", description="Probabilities of a signal sum to one, and its kind is its action.")

@@ -1,4 +1,4 @@
-"""The drain run: one warm process that serves one queue until its window ends."""
+"""The drain run: one warm process that serves one queue until its window ends. And the replay of what it said."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from pydantic import Field
 
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 from surveillance_pipelines.defs.serving.reports import log_report
 
 if TYPE_CHECKING:
@@ -56,3 +57,45 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 )
 def drain_job() -> None:
     drain_queue()
+
+
+class ReplayConfig(dg.Config):
+    """Which outputs."""
+
+    ids: list[str] = Field(
+        default=[], description="Ids of anomalies, signals, predictions or messages: column `id`, or `id` of a message."
+    )
+    sample: int = Field(default=0, ge=0, description="So many outputs beside them, drawn at random.")
+    seed: int = Field(default=0, description="Another seed draws other outputs.")
+
+
+@dg.op(tags={"surveillance/lane": "warehouse"}, out=dg.Out(dg.Nothing))
+def replay_outputs(context: dg.OpExecutionContext, config: ReplayConfig, platform: PlatformResource) -> None:
+    """Make outputs again from stored bars, settings and models, compare them, and name the first field that differs.
+
+    Fails if one is not the same or cannot be made again; the table in its metadata says which and why.
+    """
+    from surveillance_pipelines.serving.replayer import Replayer
+
+    with platform.connect() as connection:
+        replayer = Replayer(connection, platform.lake, platform.settings)
+        drawn = replayer.sample(config.sample, config.seed) if config.sample else []
+        results = list(replayer.replay(list(dict.fromkeys(config.ids + drawn))))
+    metadata, said = replay_metadata(results), replay_sentence(results)
+    if not results or not all(result.passed for result in results):
+        raise dg.Failure(said, metadata=metadata, allow_retries=False)
+    context.add_output_metadata(metadata)
+    context.log.info(said)
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={"surveillance/lane": "warehouse", "dagster/max_retries": "0"},
+    config=dg.RunConfig(ops={"replay_outputs": ReplayConfig(sample=20)}),
+    description=(
+        "Make alerts, signals or scores again from what is stored and compare them, byte for byte on an equal runtime. "
+        "Put `ids` into the launchpad; without any, 20 outputs are drawn at random."
+    ),
+)
+def replay_job() -> None:
+    replay_outputs()

@@ -1,0 +1,92 @@
+"""``surveillance replay``: make stored outputs again in this process, and say whether they are the same."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.progress import Progress
+
+from surveillance_pipelines.commands.console import console, counted, is_live, mark, say, table
+from surveillance_pipelines.commands.failures import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.serving.replay import Replayed
+
+_MARKS: Final = {"equal": "ok", "equivalent": "ok", "different": "fail", "impossible": "warn"}
+_SHOWN: Final = 20
+
+
+def replay(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids of anomalies, signals, predictions or messages.", show_default=False)
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Replay so many outputs drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed draws other outputs.")] = 0,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Draw from bars of this UTC day on.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per output, on standard output.")] = False,
+) -> None:
+    """Rebuild outputs from stored bars, settings and models, compare them, and name the first field that differs.
+
+    Byte for byte on an equal runtime hash, within 1e-6 on another. Exit code 0 only if every output passed.
+    """
+    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.serving.replayer import Replayer
+
+    if not ids and not sample:
+        raise CommandError(
+            "expected ids of outputs or --sample N, got neither",
+            code=ExitCode.USAGE,
+            remedy="take an id from the column id of surveillance.anomalies or from a message, or draw some: "
+            "surveillance replay --sample 20",
+        )
+    platform = open_platform()
+    with platform.connect() as connection:
+        replayer = Replayer(connection, platform.lake, platform.settings)
+        drawn = replayer.sample(sample, seed, since.date() if since else None) if sample else []
+        wanted = list(dict.fromkeys((ids or []) + drawn))
+        with Progress(console=console(), transient=True, disable=as_json or not is_live()) as progress:
+            results = list(progress.track(replayer.replay(wanted), total=len(wanted), description="replaying"))
+    if as_json:
+        sys.stdout.writelines(json.dumps(_record(result), default=str) + "\n" for result in results)
+    else:
+        _show(results)
+    if not results or not all(result.passed for result in results):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _show(results: "Sequence[Replayed]") -> None:
+    if not results:
+        say("there is no output to replay yet")
+        return
+    counts = Counter(result.outcome for result in results)
+    shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]  # what did not pass comes first
+    rows = [(result.id[:12], result.kind, _bar(result), mark(_MARKS[result.outcome]), result.said) for result in shown]
+    table("", ("id", "row", "bar", "", "found"), rows)
+    if len(results) > len(shown):
+        say(f"and {counted(len(results) - len(shown), 'more output')}")
+    for note, times in Counter(note for result in results for note in result.notes).most_common():
+        say(f"{counted(times, 'output')}: {note}")
+    totals = ", ".join(f"{counts[name]:,} {name}" for name in _MARKS if counts[name])
+    say(f"{counted(len(results), 'output')} replayed: {totals}")
+
+
+def _bar(result: "Replayed") -> str:
+    from surveillance_pipelines.clock import to_iso
+
+    if result.bar_start is None:
+        return "–"
+    return f"{result.symbol} {to_iso(result.bar_start)[:16]} {result.bar_status}, {result.lane}"
+
+
+def _record(result: "Replayed") -> dict[str, Any]:
+    from surveillance_pipelines.clock import to_iso
+
+    start = None if result.bar_start is None else to_iso(result.bar_start)
+    return asdict(result) | {"bar_start": start, "said": result.said}

@@ -1,0 +1,45 @@
+"""Results of a replay, as Dagster shows them; shared by a job and a check."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from surveillance_pipelines.clock import to_iso
+from surveillance_pipelines.defs.metadata import counts_table
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.serving.replay import Replayed
+
+_SHOWN: Final = 50
+
+
+def replay_metadata(results: "Sequence[Replayed]") -> dict[str, Any]:
+    """Return counts by outcome, and a table whose first rows are those that did not pass."""
+    counts = Counter(result.outcome for result in results)
+    shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]
+    rows = [_row(result) for result in shown]
+    return {"replayed": len(results), **counts} | ({"outputs": counts_table(rows)} if rows else {})
+
+
+def replay_sentence(results: "Sequence[Replayed]") -> str:
+    """Return what a replay came to, in one sentence that names the first output that did not pass."""
+    failed = [result for result in results if not result.passed]
+    if not results:
+        return "there is no output to replay yet"
+    if not failed:
+        return f"{len(results)} outputs were made again from what is stored and are the same"
+    worst = min(failed, key=lambda result: result.outcome)  # what differs before what cannot be replayed
+    return f"{len(failed)} of {len(results)} outputs are not the same or cannot be made again; {worst.id}: {worst.said}"
+
+
+def _row(result: "Replayed") -> dict[str, str | int | float | bool | None]:
+    return {
+        "id": result.id,
+        "row": result.kind or "unknown",
+        "symbol": result.symbol or "–",
+        "bar": "–" if result.bar_start is None else to_iso(result.bar_start)[:16],
+        "lane": result.lane or "–",
+        "outcome": result.outcome,
+        "found": result.said,
+        "notes": "; ".join(result.notes),
+    }
