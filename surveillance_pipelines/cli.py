@@ -13,6 +13,7 @@ from surveillance_pipelines.commands import (
     demo,
     detect,
     doctor,
+    features,
     feed,
     ingest,
     instruments,
@@ -80,6 +81,7 @@ app.add_typer(ingest.app, name="ingest")
 app.command("backfill")(backfill.backfill)
 app.command("train")(train.train)
 app.command("detect")(detect.detect)
+app.command("features")(features.features)
 app.command("feed")(feed.feed)
 app.command("tail")(tail.tail)
 app.command("replay")(replay.replay)

@@ -23,6 +23,14 @@ def read_bars_file(path: Path, *, tz: str | None = None, **options: Any) -> "Fil
         return read_bars(path, timezone=tz, **options)
 
 
+def read_known_bars_file(path: Path, *, tz: str | None, symbol: str | None, as_of: int | None) -> "FileResult":
+    """Return the bars of a file as known at an instant, as ``market.files.read_known_bars`` has them."""
+    from surveillance_pipelines.market.files import read_known_bars
+
+    with _naming_the_option():
+        return read_known_bars(path, timezone=tz, symbol=symbol, as_of=as_of)
+
+
 def read_ticks_file(path: Path, *, tz: str | None = None, symbol: str | None = None) -> "FileResult":
     """Return the trades of a file, as ``market.files.read_ticks`` has them."""
     from surveillance_pipelines.market.files import read_ticks

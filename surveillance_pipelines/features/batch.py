@@ -72,6 +72,8 @@ def features_of_days(
     view: FeatureView = CORE_V1,
     *,
     columns: Collection[str] | None = None,
+    symbols: Collection[str] | None = None,
+    advanced: Callable[[int], object] = int,
 ) -> pl.DataFrame:
     """Return the features of several UTC days in one pass, each day as ``features_of_day`` has it.
 
@@ -81,6 +83,8 @@ def features_of_days(
         sessions: of every calendar that the symbols trade on.
         view: which features.
         columns: those of the view that are wanted; all when None. Fewer are faster, and have the same values.
+        symbols: those that are wanted; all when None. The others are peers all the same.
+        advanced: called after each symbol with the number of its bars.
 
     Returns:
         ``feature_schema(view)``, with the wanted columns only, sorted by symbol and bar start.
@@ -95,13 +99,14 @@ def features_of_days(
         return feature_schema(view).to_frame().select(*_BAR_COLUMNS, *names)
     numbers = known["bar_start"].dt.timestamp("us").to_numpy() // DAY_US
     wanted = np.array(sorted(day_start_us(day) // DAY_US for day in days))
-    slabs = list(_slabs(known, numbers, wanted))
+    slabs = list(_slabs(known, numbers, wanted, symbols))
     inputs = input_columns(known, sessions)
     out = np.empty((len(view.columns), sum(slab.end - slab.first for slab in slabs)))
     compute, at = BATCH_KERNELS[view.name], 0
     for slab in slabs:
         compute(inputs, slab.begin, slab.first, slab.end, days=np.array(slab.days), out=out, at=at, chosen=flags)
         at += slab.end - slab.first
+        advanced(slab.end - slab.first)
     return _frame(known, slabs, out, {name: view.columns.index(name) for name in names})
 
 
@@ -175,11 +180,16 @@ def _bars_before(bars: pl.DataFrame, first: date) -> dict[str, int]:
     return dict(per_symbol.select("symbol", "before").iter_rows())
 
 
-def _slabs(bars: pl.DataFrame, day_numbers: Integers, wanted: Integers) -> Iterator[_Slab]:
-    """Yield the rows of each symbol that has bars on wanted days."""
+def _slabs(
+    bars: pl.DataFrame, day_numbers: Integers, wanted: Integers, symbols: Collection[str] | None
+) -> Iterator[_Slab]:
+    """Yield the rows of each wanted symbol that has bars on wanted days."""
     begin = 0
-    for length in bars["symbol"].rle().struct.field("len").to_list():
+    for length, symbol in bars["symbol"].rle().struct.unnest().iter_rows():
         end = begin + length
+        if symbols is not None and symbol not in symbols:
+            begin = end
+            continue
         firsts = begin + np.searchsorted(day_numbers[begin:end], wanted, side="left")
         stops = begin + np.searchsorted(day_numbers[begin:end], wanted, side="right")
         days = [

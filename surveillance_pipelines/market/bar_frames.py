@@ -26,7 +26,7 @@ def complete_bars(
     adjustment: Adjustment,
     timeframe: Timeframe,
     batch_id: str,
-    knowledge_time: int | None = None,
+    knowledge_time: int | pl.Expr | None = None,
 ) -> pl.DataFrame:
     """Return bars with every column of ``BAR_SCHEMA``, sorted by symbol and start.
 
@@ -37,11 +37,12 @@ def complete_bars(
         adjustment: what the prices are adjusted for.
         timeframe: of every bar in the frame.
         batch_id: of the write that brings them.
-        knowledge_time: microseconds since the epoch when the platform learned them; None for each bar's end, as a feed
-            that delivers on time.
+        knowledge_time: microseconds since the epoch when the platform learned them, or the column that says so; None
+            for each bar's end, as a feed that delivers on time.
     """
     ends = pl.col("bar_start") + pl.duration(minutes=TIMEFRAME_MINUTES[timeframe])
-    known = ends if knowledge_time is None else pl.lit(knowledge_time).cast(UTC_MICROSECONDS)
+    learned = pl.lit(knowledge_time) if isinstance(knowledge_time, int) else knowledge_time
+    known = ends if learned is None else learned.cast(UTC_MICROSECONDS)
     derived = {
         "date": pl.col("bar_start").dt.date(),
         "timeframe": pl.lit(timeframe),

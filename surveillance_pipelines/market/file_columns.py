@@ -20,6 +20,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "volume": ("volume", "vol", "v", "size", "qty", "amount"),
     "price": ("price", "last"),
     "suspicious": ("suspicious",),
+    "knowledge_time": ("knowledge_time", "known_at"),
 }
 """Accepted names, first match wins; letter case and spaces do not matter. Other columns are ignored."""
 
@@ -112,6 +113,21 @@ def pick_columns(
         wrong.alias(CODE), pl.when(bad_time).then(no_time).otherwise(pl.col(DETAIL)).alias(DETAIL)
     )
     return picked if "volume" in picked.columns else picked.with_columns(pl.lit(0.0).alias("volume"))
+
+
+def known_times(table: pl.DataFrame, path: Path, timezone: str | None) -> pl.Series | None:
+    """Return when each row was learned, UTC microseconds, null where that cannot be read; None without such a column.
+
+    Args:
+        table: as ``load_table`` gave it.
+        path: for messages.
+        timezone: of times that carry none.
+
+    Raises:
+        FileError: if times carry no zone and none was given.
+    """
+    name = next((name for name in ALIASES["knowledge_time"] if name in table.columns), None)
+    return None if name is None else _instants(table[name], path, timezone, dates=False)
 
 
 def is_text(path: Path) -> bool:

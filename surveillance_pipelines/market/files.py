@@ -13,10 +13,18 @@ from surveillance_pipelines.contracts.market import (
     Timeframe,
 )
 from surveillance_pipelines.hashing import sha256_file
-from surveillance_pipelines.market.bar_frames import OHLC, complete_bars
+from surveillance_pipelines.market.bar_frames import OHLC, complete_bars, empty_bars
 from surveillance_pipelines.market.bars_to_ticks import to_tick_schema
-from surveillance_pipelines.market.file_columns import ALIASES, FileError, is_text, load_table, pick_columns
-from surveillance_pipelines.market.row_checks import RowRefusal, judge_bars, judge_ticks
+from surveillance_pipelines.market.file_columns import (
+    ALIASES,
+    FileError,
+    is_text,
+    known_times,
+    load_table,
+    pick_columns,
+)
+from surveillance_pipelines.market.resolution import resolve_bars
+from surveillance_pipelines.market.row_checks import CODE, DETAIL, RowRefusal, judge_bars, judge_ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,7 @@ class FileResult:
         rows_in: rows of the file.
         batch_id: ``file-`` and the start of the content's sha256: the same file lands once.
         notes: what the reader had to assume.
+        not_yet_known: good rows that were learned after the instant asked for.
     """
 
     frame: pl.DataFrame
@@ -38,6 +47,7 @@ class FileResult:
     rows_in: int
     batch_id: str
     notes: tuple[str, ...] = ()
+    not_yet_known: int = 0
 
 
 def read_bars(
@@ -80,6 +90,56 @@ def read_bars(
         knowledge_time=clock.now_us(),
     )  # fmt: skip
     return FileResult(frame, _placed(judged.refusals, path), judged.duplicates, table.height, batch_id, notes)
+
+
+def read_known_bars(
+    path: Path, *, timezone: str | None = None, symbol: str | None = None, as_of: int | None = None
+) -> FileResult:
+    """Return the bars of a file as they were known at an instant, corrections as revisions.
+
+    A file may say when it learned each row (``knowledge_time`` or ``known_at``), and then hold several rows of one bar:
+    the first one learned is revision 0, a later one with other values the next revision, one with the values before it
+    a duplicate. Without such a column each bar was learned at its end.
+
+    Args:
+        path: see ``read_bars``.
+        timezone: of times without one.
+        symbol: for a file without a symbol column.
+        as_of: microseconds since the epoch; rows learned later do not exist. None for all.
+
+    Raises:
+        FileError: if the file as a whole cannot be read.
+    """
+    table = load_table(path)
+    rows = pick_columns(
+        table, ("symbol", "time", *OHLC, "volume"), path=path, symbol=symbol, timezone=timezone, dates=True
+    )
+    known = known_times(table, path, timezone)
+    if known is not None:
+        rows = _with_known_times(rows, known)
+    rows, notes = _split_venues(rows, table)
+    timeframe, assumed = _infer_timeframe(rows, path)
+    judged = judge_bars(rows.rename({"time": "bar_start"}))
+    batch_id = f"file-{sha256_file(path)[:16]}"
+    bars = complete_bars(
+        judged.good, source="file", adjustment="none", timeframe=timeframe, batch_id=batch_id,
+        knowledge_time=None if known is None else pl.col("knowledge_time"),
+    )  # fmt: skip
+    resolved = resolve_bars(bars, empty_bars(), as_of=as_of)
+    return FileResult(
+        resolved.bars, _placed(judged.refusals, path), judged.duplicates + resolved.duplicates, table.height, batch_id,
+        notes + assumed, resolved.not_yet_known,
+    )  # fmt: skip
+
+
+def _with_known_times(rows: pl.DataFrame, known: pl.Series) -> pl.DataFrame:
+    unread = pl.Series(known.is_null())
+    said = pl.lit("expected in knowledge_time an instant such as 2024-03-06T14:30:00Z, got none that can be read")
+    return rows.with_columns(
+        known.alias("knowledge_time"),
+        pl.coalesce(CODE, pl.when(unread).then(pl.lit("bad_timestamp"))).alias(CODE),
+        pl.coalesce(DETAIL, pl.when(unread).then(said)).alias(DETAIL),
+    )
 
 
 def read_ticks(

@@ -56,6 +56,21 @@ def resolve_bars(landed: pl.DataFrame, live: pl.DataFrame, *, as_of: int | None 
     )
 
 
+def bars_known_at(bars_1m: pl.DataFrame, landed: pl.DataFrame, as_of: int) -> Resolved:
+    """Return the 1-minute bars that the lake would have held at an instant.
+
+    Of ``bars_1m`` the live lane's rows are taken. All others are resolved anew from what landed, because a source that
+    was overruled since may be the one that was known then.
+
+    Args:
+        bars_1m: ``BAR_SCHEMA``, as ``resolve_bars`` left them.
+        landed: ``BAR_SCHEMA``, the rows of ``bars_landed`` of the same days, any timeframes.
+        as_of: microseconds since the epoch.
+    """
+    live = bars_1m.filter(pl.col("source") == "sqs")
+    return resolve_bars(landed.filter(pl.col("timeframe") == "1m"), live, as_of=as_of)
+
+
 def without_repeats(fetched: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame:
     """Return the bars of a fetch that say something else than the latest landing of their source, or something new.
 

@@ -61,12 +61,17 @@ class Judged:
 def judge_bars(rows: pl.DataFrame) -> Judged:
     """Split bars into good ones, refused ones and exact repeats.
 
+    Rows of one symbol and start that say when they were learned are one bar and its corrections, unless they were
+    learned at one instant.
+
     Args:
         rows: ``symbol``, ``bar_start`` (UTC; null where it could not be read), OHLC and ``volume`` as numbers (null
-            where there was none), and optionally ``raw_row`` as it came and ``refusal_code`` of earlier checks.
+            where there was none), and optionally ``knowledge_time`` (UTC), ``raw_row`` as it came and ``refusal_code``
+            of earlier checks.
     """
+    key = ["symbol", "bar_start", *(["knowledge_time"] if "knowledge_time" in rows.columns else [])]
     checks = [
-        ("missing_value", pl.any_horizontal(pl.col("symbol", "bar_start", *OHLC, "volume").is_null())),
+        ("missing_value", pl.any_horizontal(pl.col(*key, *OHLC, "volume").is_null())),
         ("bad_symbol", ~pl.col("symbol").str.contains(f"^(?:{SYMBOL_PATTERN.pattern})$")),
         ("misaligned", pl.col("bar_start").dt.truncate("1m") != pl.col("bar_start")),
         *_number_checks(OHLC),
@@ -79,10 +84,10 @@ def judge_bars(rows: pl.DataFrame) -> Judged:
     judged = _first_failure(rows, checks)
     sound = judged.filter(pl.col(CODE).is_null())
     values = (*OHLC, "volume")
-    first = sound.unique(["symbol", "bar_start"], keep="first", maintain_order=True)
+    first = sound.unique(key, keep="first", maintain_order=True)
     again = sound.join(first.select("row"), on="row", how="anti", maintain_order="left")
-    original = first.select("symbol", "bar_start", *(pl.col(name).alias(f"first_{name}") for name in values))
-    compared = again.join(original, on=["symbol", "bar_start"], how="left", maintain_order="left")
+    original = first.select(*key, *(pl.col(name).alias(f"first_{name}") for name in values))
+    compared = again.join(original, on=key, how="left", maintain_order="left")
     same = pl.all_horizontal(pl.col(name) == pl.col(f"first_{name}") for name in values)
     conflicts = compared.filter(~same).with_columns(pl.lit("conflicting_duplicate").alias(CODE))
     refused = pl.concat([judged.filter(pl.col(CODE).is_not_null()), conflicts.select(judged.columns)])
