@@ -26,6 +26,7 @@ from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
+from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job
 from surveillance_pipelines.defs.serving.jobs import drain_job, replay_job
 from surveillance_pipelines.defs.serving.retention import daily_retention_schedule, retention_job
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
@@ -60,6 +61,7 @@ defs = dg.Definitions(
         scoring_job,
         training_job,
         drain_job,
+        dead_letter_job,
         replay_job,
         retention_job,
     ],

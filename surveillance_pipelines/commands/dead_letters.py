@@ -1,12 +1,21 @@
-"""``surveillance dead-letters``: inputs that were refused, with the reason."""
+"""``surveillance dead-letters``: inputs that were refused, with the reason, and their way back."""
 
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.console import cell, counted, mark, say, table
+from surveillance_pipelines.commands.failures import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.serving.dead_letters import Replay, Verdict
 
 app: Final = typer.Typer(help="Inputs that were refused, kept with their body and the reason.", no_args_is_help=True)
+
+_MARKS: Final = {"send": "ok", "known": "warn", "refused": "fail", "elsewhere": "fail"}
+"""What a verdict says → the mark beside it."""
 
 
 @app.command("list")
@@ -14,20 +23,101 @@ def list_dead_letters(
     limit: Annotated[int, typer.Option(min=1, help="Rows to show, newest first.")] = 20,
     code: Annotated[str | None, typer.Option(help="Only this refusal code, such as not_json.")] = None,
 ) -> None:
-    """Show how many inputs were refused by reason, and the newest of them."""
+    """Show how many inputs were refused by reason, the newest of them with their ids, and what became of replays."""
     from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.serving.dead_letters import replays_of
 
     with open_platform().connect() as connection:
         counts = connection.execute(
-            "SELECT source, code, count(*), max(received_at) FROM ops.dead_letters GROUP BY 1, 2 ORDER BY 3 DESC"
+            "SELECT source, code, count(*), count(replayed_at), max(received_at) FROM ops.dead_letters "
+            "GROUP BY 1, 2 ORDER BY 3 DESC"
         ).fetchall()
         newest = connection.execute(
-            "SELECT received_at, source, code, reason, left(body, 120) FROM ops.dead_letters "
+            "SELECT message_id, received_at, source, code, reason FROM ops.dead_letters "
             "WHERE %(code)s::text IS NULL OR code = %(code)s ORDER BY received_at DESC LIMIT %(limit)s",
             {"code": code, "limit": limit},
         ).fetchall()
+        replays = replays_of(connection, [row[0] for row in newest])
     if not counts:
         say("no input was ever refused")
         return
-    table("refused inputs by reason", ("source", "code", "rows", "last"), counts, right=("rows",))
-    table(f"the newest {len(newest)}", ("received", "source", "code", "reason", "body"), newest)
+    columns = ("source", "code", "rows", "replayed", "last")
+    table("refused inputs by reason", columns, counts, right=("rows", "replayed"))
+    rows = [(*row, _newest(replays[row[0]])) for row in newest]
+    table(f"the newest {len(newest)}", ("id", "received", "source", "code", "reason", "replayed"), rows)
+    say("one in full: `surveillance dead-letters show ID`; back onto its queue: `surveillance dead-letters replay ID`")
+
+
+@app.command("show")
+def show_dead_letter(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the beginning of it.")],
+    out: Annotated[Path | None, typer.Option(help="Write the body to this file, to repair it.")] = None,
+) -> None:
+    """Show one refused input: its whole body, why it was refused, and every replay with its outcome."""
+    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.serving.dead_letters import find_letters, replays_of
+
+    with open_platform().connect() as connection:
+        (letter,) = find_letters(connection, [id_])
+        replays = replays_of(connection, [letter.message_id])[letter.message_id]
+    origin = letter.queue_url or letter.source
+    facts = [("received", letter.received_at), ("from", origin), ("code", letter.code), ("reason", letter.reason)]
+    table(letter.message_id, ("", ""), facts)
+    if replays:
+        table("replays", ("at", "what became of it"), [(replay.requested_at, replay.said) for replay in replays])
+    if out is None:
+        say(cell(letter.body))
+    else:
+        out.write_text(letter.body, encoding="utf-8")
+        say(f"repair {out}, then `surveillance dead-letters replay {letter.message_id} --edit-body {out}`")
+
+
+@app.command("replay")
+def replay_dead_letters(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, or the beginnings of them.")] = None,
+    *,
+    code: Annotated[str | None, typer.Option(help="All of this refusal code that were not replayed yet.")] = None,
+    edit_body: Annotated[Path | None, typer.Option(help="File with the repaired body, for one ID.")] = None,
+    body: Annotated[str | None, typer.Option(help="The repaired body itself, for one ID.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Send also what would be refused again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, send nothing.")] = False,
+) -> None:
+    """Put refused messages back on their input queue, repaired or as they are; not what would be refused again."""
+    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.serving.dead_letters import find_letters, judge, send
+    from surveillance_pipelines.storage.database import connect
+
+    if not ids and code is None:
+        remedy = "`surveillance dead-letters list` shows them"
+        raise CommandError("expected ids or --code, got neither", remedy=remedy, code=ExitCode.USAGE)
+    if edit_body is not None and body is not None:
+        raise CommandError("expected --edit-body or --body, got both", code=ExitCode.USAGE)
+    repaired = body if edit_body is None else edit_body.read_text(encoding="utf-8").strip()
+    platform = open_platform()
+    settings, queue_urls, clock = platform.settings, platform.endpoints.queue_urls, platform.clock
+    with connect(platform.endpoints.database_url, autocommit=True) as connection:
+        letters = find_letters(connection, ids or [], code=code)
+        verdicts = judge(connection, letters, settings, queue_urls, body=repaired, force=force, clock=clock)
+        sent = {} if dry_run else send(connection, verdicts, platform.queue, clock=clock)
+    if not verdicts:
+        say(f"nothing to replay: every message refused as {code} was replayed, or there is none")
+        return
+    rows = [(verdict.letter.message_id, mark(_MARKS[verdict.action]), _said(verdict, sent)) for verdict in verdicts]
+    table("dry run: nothing is sent" if dry_run else "", ("id", "", "what becomes of it"), rows)
+    unsent = sum(verdict.action in ("refused", "elsewhere") for verdict in verdicts)
+    if unsent:
+        raise CommandError(
+            f"expected to replay {counted(len(verdicts), 'dead letter')}, {unsent:,} cannot be sent: see above",
+            remedy="repair the body (--edit-body or --body), or have a message refused once more (--force)",
+        )
+
+
+def _said(verdict: "Verdict", sent: Mapping[str, str]) -> str:
+    if verdict.action != "send":
+        return verdict.said
+    message_id = sent.get(verdict.letter.message_id)
+    return f"would be sent: {verdict.said}" if message_id is None else f"sent as {message_id}: {verdict.said}"
+
+
+def _newest(replays: "Sequence[Replay]") -> str | None:
+    return replays[-1].said if replays else None

@@ -1,0 +1,59 @@
+"""Refused messages back onto their queue, from the Dagster UI."""
+
+import dagster as dg
+from pydantic import Field
+
+from surveillance_pipelines.defs.metadata import counts_table
+from surveillance_pipelines.defs.resources import PlatformResource
+
+
+class ReplayConfig(dg.Config):
+    """Which dead letters, and with which body."""
+
+    ids: list[str] = Field(default=[], description="Ids of dead letters, or the beginnings of them.")
+    code: str = Field(default="", description="All letters of this refusal code that were not replayed yet.")
+    body: str = Field(default="", description="The repaired body, for one id; empty to send it as it is.")
+    force: bool = Field(default=False, description="Send also what would be refused again.")
+    dry_run: bool = Field(default=False, description="Say what would happen, send nothing.")
+
+
+@dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
+def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, platform: PlatformResource) -> None:
+    """Put dead letters back on their input queue; fails, after sending the others, if one would be refused again."""
+    from surveillance_pipelines.market.queue import QueueClient
+    from surveillance_pipelines.serving.dead_letters import find_letters, judge, send
+    from surveillance_pipelines.storage.database import connect
+
+    settings, endpoints, clock = platform.settings, platform.endpoints, platform.clock
+
+    def queue(url: str) -> QueueClient:
+        return QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
+
+    with connect(endpoints.database_url, autocommit=True) as connection:
+        letters = find_letters(connection, config.ids, code=config.code or None)
+        body, force, urls = config.body or None, config.force, endpoints.queue_urls
+        verdicts = judge(connection, letters, settings, urls, body=body, force=force, clock=clock)
+        sent = {} if config.dry_run else send(connection, verdicts, queue, clock=clock)
+    rows = [
+        {"id": verdict.letter.message_id, "action": verdict.action, "said": verdict.said,
+         "sent_as": sent.get(verdict.letter.message_id)}
+        for verdict in verdicts
+    ]  # fmt: skip
+    metadata = {"sent": dg.MetadataValue.int(len(sent)), **({"letters": counts_table(rows)} if rows else {})}
+    context.log_event(dg.AssetObservation("market_queue", metadata=metadata))
+    unsent = [verdict for verdict in verdicts if verdict.action in ("refused", "elsewhere")]
+    if unsent:
+        first = f"{unsent[0].letter.message_id}: {unsent[0].said}"
+        raise dg.Failure(
+            f"expected to replay {len(verdicts)} dead letters, {len(unsent)} cannot be sent; {first}",
+            allow_retries=False,
+        )
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
+    description="Put refused messages back on their input queue; name them in the run's configuration.",
+)
+def dead_letter_job() -> None:
+    replay_dead_letters()
