@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import dagster as dg
 import pytest
 
-from surveillance_pipelines.defs.serving.reports import log_report
+from surveillance_pipelines.definitions import defs
+from surveillance_pipelines.defs.serving.reports import CONSERVATION, MESSAGES_PER_EVALUATION, log_report
 from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
 
 
@@ -23,6 +24,21 @@ def report(meter: Meter, seconds: float, stopped_by: StopReason | None = None) -
     return meter.report(
         queue_url=url, run_id="r", bundle_hash="b", warmup=False, seconds=seconds, stopped_by=stopped_by
     )
+
+
+def evaluations(*reports: DrainReport, instance: dg.DagsterInstance | None = None) -> list[dg.AssetCheckEvaluation]:
+    """Return what an op logs of the promise that in = out."""
+
+    @dg.op
+    def serve(context: dg.OpExecutionContext) -> None:
+        for one in reports:
+            log_report(context, one)
+
+    @dg.job
+    def serving_job() -> None:
+        serve()
+
+    return list(serving_job.execute_in_process(instance=instance).get_asset_check_evaluations())
 
 
 def logged(reports: Sequence[DrainReport], capfd: pytest.CaptureFixture[str]) -> tuple[dict[str, list[dict]], str]:
@@ -78,3 +94,40 @@ def test_run_without_messages_materializes_nothing(capfd: pytest.CaptureFixture[
     found, line = logged([report(Meter(), 4.0, "idle")], capfd)
     assert found == {}
     assert line.endswith("market_queue.fifo after 4 s: no messages; stopped by idle")
+
+
+def test_conservation_is_evaluated_at_most_once_a_report_and_once_in_twenty_messages():
+    meter, reports = Meter(), []
+    for second in range(1, 61):
+        taken(meter, anomalies=1, seconds=0.001)
+        reports.append(report(meter, 5.0 * second, "idle" if second == 60 else None))
+    found = evaluations(*reports)
+    assert len(found) == 120 // MESSAGES_PER_EVALUATION
+    assert all(one.passed for one in found)
+    assert {(one.asset_key.to_user_string(), one.check_name) for one in found} == {("market_queue", CONSERVATION)}
+    assert found[-1].description == "120 messages = 120 scored + 0 late + 0 dead + 0 duplicate + 0 redelivered"
+    busy = Meter()
+    taken(busy, anomalies=500, seconds=0.001)
+    assert len(evaluations(report(busy, 5.0), report(busy, 10.0))) == 1
+
+
+@pytest.mark.parametrize("stopped_by", [None, "window"])
+def test_lost_message_fails_the_check_at_once_and_loudly(
+    stopped_by: StopReason | None, capfd: pytest.CaptureFixture[str], instance: dg.DagsterInstance
+):
+    meter = Meter()
+    meter._totals.update({"messages": 3, "scored": 1, "redelivered": 1})
+    lossy = report(meter, 5.0)
+    taken(meter, anomalies=50, seconds=0.001)
+    first, failed = evaluations(lossy, report(meter, 10.0, stopped_by), instance=instance)
+    assert not first.passed
+    assert not failed.passed
+    assert failed.severity is dg.AssetCheckSeverity.ERROR
+    assert "ERROR" in capfd.readouterr().err
+    key = dg.AssetCheckKey(dg.AssetKey("market_queue"), CONSERVATION)
+    (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    assert record.status.value == "FAILED"
+
+
+def test_conservation_check_is_one_of_the_definitions():
+    assert CONSERVATION in {key.name for key in defs.resolve_asset_graph().asset_check_keys}

@@ -19,11 +19,17 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 }
 """Asset → the counts of a report that say whether it has news, and how much."""
 
+CONSERVATION: Final = "every_message_is_accounted_for"
+OUTCOMES: Final = ("scored", "late", "dead", "duplicate", "redelivered")
+"""What a message that came ends as; exactly one of them."""
+MESSAGES_PER_EVALUATION: Final = 20
+"""On a quiet queue a report may cover one message: an evaluation for each would be an event for each."""
+
 
 def log_report(
     context: dg.OpExecutionContext, report: "DrainReport", schemas: Mapping[str, dg.TableSchema] = MappingProxyType({})
 ) -> None:
-    """Log an observation of the queue, and a materialization of each asset that gained rows since the last report.
+    """Log an observation of the queue, whether in = out, and a materialization of each asset that gained rows.
 
     The last report of a run covers the whole of it: what the UI shows as the latest figures of an asset are then the
     run's, not those of its last seconds, and they carry ``schemas``, by asset.
@@ -33,11 +39,40 @@ def log_report(
     counts = report.totals if report.stopped_by else report.interval
     if counts.get("messages", 0):
         context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(report, counts["messages"])))
+    _evaluate_conservation(context, report)
     for asset, names in COUNTED.items():
         gained = sum(counts.get(name, 0) for name in names)
         if gained:
             columns = {"dagster/column_schema": schemas[asset]} if report.stopped_by and asset in schemas else {}
             context.log_event(dg.AssetMaterialization(asset, metadata=_metadata(report, gained) | columns))
+
+
+def _evaluate_conservation(context: dg.OpExecutionContext, report: "DrainReport") -> None:
+    """Log an evaluation of messages = scored + late + dead + duplicate + redelivered: each failure, and else a few.
+
+    Counts are since the run began. Dagster keeps the last evaluation of a run: so a message that is lost once fails it
+    to the end.
+    """
+    messages, gained = report.totals.get("messages", 0), report.interval.get("messages", 0)
+    outcomes = {name: report.totals.get(name, 0) for name in OUTCOMES}
+    passed = messages == sum(outcomes.values())
+    news = messages // MESSAGES_PER_EVALUATION > (messages - gained) // MESSAGES_PER_EVALUATION
+    due = report.stopped_by is not None or (gained > 0 and (news or not passed))
+    if not messages or not due:
+        return
+    said = f"{messages} messages = {' + '.join(f'{count} {name}' for name, count in outcomes.items())}"
+    if not passed:
+        said = f"expected {said}, which they are not: look for the MessageIds of this run in ops.inbox and ops.ledger"
+        context.log.error(said)
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("market_queue"),
+        check_name=CONSERVATION,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=said,
+        metadata={"messages": messages, "outcomes": outcomes, "queue": queue_name(report.queue_url)},
+    )
+    context.log_event(evaluation)  # pyright: ignore[reportArgumentType] (its body takes one, its annotation does not)
 
 
 def _metadata(report: "DrainReport", gained: int) -> dict[str, Any]:
