@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
@@ -19,6 +21,9 @@ _MAGIC: Final = b"SPFS1"
 _USUAL_BARS: Final = 20
 _NEVER: Final = -(1 << 63)
 _empty: Final = np.empty  # called for each bar
+_UNUSED_BY_THE_KERNEL: Final = ("scipy.linalg", "cffi")
+"""Numba imports them when it first compiles, if they are installed, to support calls that the kernel does not make: a
+tenth of a second or two before a drain run's first message."""
 
 
 class SnapshotError(ValueError):
@@ -224,7 +229,20 @@ class SymbolState:
 @cache
 def _compiled(function: Any, arrays: int) -> Callable[..., None]:
     """Return what numba compiled for so many float64 arrays: through its dispatcher, each call looks up their types."""
-    return function.compile((float64[::1],) * arrays)
+    with _absent(*_UNUSED_BY_THE_KERNEL):
+        return function.compile((float64[::1],) * arrays)
+
+
+@contextmanager
+def _absent(*names: str) -> Iterator[None]:
+    """Let modules that nobody has imported yet look as if they were not installed."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # pyright: ignore[reportArgumentType, reportCallIssue] (None: no import)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 def warm_up(view: FeatureView = CORE_V1) -> None:

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -161,6 +163,15 @@ def test_warm_up_compiles_the_kernel() -> None:
     warm_up()
     assert kernel.peek.signatures
     assert kernel.step.signatures
+
+
+def test_warm_up_imports_nothing_that_the_kernel_does_not_call() -> None:
+    """And leaves it importable afterwards."""
+    code = (
+        "import sys; from surveillance_pipelines.features.state import warm_up; warm_up(); "
+        "assert not {'scipy.linalg', 'cffi'} & sys.modules.keys(); import cffi, scipy.linalg"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_empty_seed_then_first_bar_has_no_return() -> None:

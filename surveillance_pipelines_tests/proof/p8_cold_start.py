@@ -33,16 +33,17 @@ _OURS: Final = (
 _NOTES: Final = (
     "the anchor gets ready inputs: it computes no features, no score and no explanation",
     (
-        "profile of ours, one run of 0.77 s: imports 0.44 (numba 0.15, polars 0.08, settings 0.08), numba's first call "
-        "0.28, ONNX Runtime's import and sessions 0.05, everything else 0.02"
+        "profile of ours, one run of 0.70 s: numpy 0.06, numba's import 0.15, polars 0.09, settings 0.09, our modules "
+        "0.07, ONNX Runtime's import and sessions 0.05, numba's first call 0.15, everything else 0.03"
     ),
     (
-        "of numba's first call about 0.1 s is the import of scipy, in which numba looks for BLAS routines that nobody "
-        "calls; the base install has no scipy, the measured one has"
+        "attempt 1, kept: scipy's linear algebra and cffi look absent while numba first compiles, which imports them "
+        "for calls that the kernel does not make: that call 0.29 to 0.15 s"
     ),
+    ("attempt 2, dropped: the kernel in a thread beside the imports: 0.79 to 0.80 s, since both hold Python's lock"),
     (
-        "not tried yet: the kernel's machine code without numba's front end, through llvmlite, and polars out of the "
-        "live imports"
+        "not tried yet: the kernel's machine code without numba's front end, through llvmlite (0.3 s), and polars out "
+        "of the live imports"
     ),
 )
 
