@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-from surveillance_pipelines.hashing import canonical_json
+from surveillance_pipelines.hashing import canonical_json, sha256_json
 from surveillance_pipelines.models.runtime import runtime_description, runtime_hash
 from surveillance_pipelines.serving.code_version import scoring_code_version
 from surveillance_pipelines.serving.tables import LAST_POSITION
@@ -20,9 +20,10 @@ RunLane = Literal["live", "features", "batch"]
 
 _CONFIG: Final = "INSERT INTO ops.configs (config_hash, knobs) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _RUNTIME: Final = "INSERT INTO ops.runtimes (runtime_hash, description) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+_CALENDARS: Final = "INSERT INTO ops.calendar_maps (calendars_hash, calendars) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _RUN: Final = f"""
     INSERT INTO ops.scoring_runs (lane, run_id, queue_url, first_day, last_day, sessions_first, sessions_last,
-                                  calendars, versions_read, table_written, version, config_hash, runtime_hash,
+                                  calendars_hash, versions_read, table_written, version, config_hash, runtime_hash,
                                   code_version, after_position)
     SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST_POSITION}
 """
@@ -64,10 +65,11 @@ def record_run(connection: psycopg.Connection[Any], settings: Settings, run: Sco
     sessions_first, sessions_last = run.sessions or (None, None)
     connection.execute(_CONFIG, (settings.config_hash, canonical_json(settings.scoring_knobs)))
     connection.execute(_RUNTIME, (runtime_hash(), canonical_json(runtime_description())))
+    connection.execute(_CALENDARS, (sha256_json(others), canonical_json(others)))
     connection.execute(
         _RUN,
         (
-            run.lane, run.run_id, run.queue_url, first, last, sessions_first, sessions_last, canonical_json(others),
+            run.lane, run.run_id, run.queue_url, first, last, sessions_first, sessions_last, sha256_json(others),
             canonical_json(dict(run.versions_read)), run.table_written, run.version, settings.config_hash,
             runtime_hash(), scoring_code_version(),
         ),

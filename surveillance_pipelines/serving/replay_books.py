@@ -53,16 +53,16 @@ _BARS: Final = (
     f"SELECT {', '.join(BAR_COLUMNS)} FROM ops.live_bars WHERE symbol = %s AND queue_url = %s AND revision = 0"  # noqa: S608 (constant names)
 )
 _RUN: Final = """
-    SELECT * FROM ops.scoring_runs
+    SELECT * FROM ops.scoring_runs JOIN ops.calendar_maps USING (calendars_hash)
     WHERE lane = 'live' AND queue_url = %s AND after_position < %s
     ORDER BY (run_id IS NOT DISTINCT FROM %s) DESC, id DESC LIMIT 1
 """
 _BATCH_RUN: Final = """
-    SELECT * FROM ops.scoring_runs
+    SELECT * FROM ops.scoring_runs JOIN ops.calendar_maps USING (calendars_hash)
     WHERE lane = 'batch' AND run_id = %s AND first_day <= %s AND last_day >= %s ORDER BY id DESC LIMIT 1
 """
 _FEATURES_RUN: Final = """
-    SELECT * FROM ops.scoring_runs
+    SELECT * FROM ops.scoring_runs JOIN ops.calendar_maps USING (calendars_hash)
     WHERE lane = 'features' AND version <= %s AND first_day <= %s AND last_day >= %s AND table_written = %s
     ORDER BY version DESC, id DESC LIMIT 1
 """

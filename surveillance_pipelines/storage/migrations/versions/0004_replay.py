@@ -41,6 +41,12 @@ CREATE TABLE ops.runtimes (
 );
 COMMENT ON TABLE ops.runtimes IS 'Processor, libraries and inference settings, by the hash that output rows carry.';
 
+CREATE TABLE ops.calendar_maps (
+    calendars_hash text PRIMARY KEY,
+    calendars      jsonb NOT NULL
+);
+COMMENT ON TABLE ops.calendar_maps IS 'Symbols that trade on another calendar than the default, by the hash of them all.';
+
 CREATE TABLE ops.scoring_runs (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lane           text NOT NULL CHECK (lane IN ('live', 'features', 'batch')),
@@ -51,7 +57,7 @@ CREATE TABLE ops.scoring_runs (
     last_day       date,
     sessions_first date,
     sessions_last  date,
-    calendars      jsonb NOT NULL,
+    calendars_hash text NOT NULL REFERENCES ops.calendar_maps,
     versions_read  jsonb NOT NULL DEFAULT '{}',
     table_written  text,
     version        bigint,
@@ -111,5 +117,5 @@ def downgrade() -> None:
         DROP FUNCTION surveillance.keep_replaced_session;
         DROP TABLE surveillance.replaced_sessions;
         ALTER TABLE surveillance.sessions DROP COLUMN recorded_at;
-        DROP TABLE ops.scoring_runs; DROP TABLE ops.runtimes; DROP TABLE ops.configs; DROP TABLE ops.lane_seeds;
+        DROP TABLE ops.scoring_runs; DROP TABLE ops.calendar_maps; DROP TABLE ops.runtimes; DROP TABLE ops.configs; DROP TABLE ops.lane_seeds;
     """)
