@@ -18,7 +18,6 @@ from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.market import MarketContext
-from surveillance_pipelines.features.state import SymbolState
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.market.messages import read_tick
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scores

@@ -4,12 +4,12 @@ A message is hidden for a few seconds first: should the process die before it ha
 show the message again earlier. Only what is worked on for longer is hidden for ``SQS_VISIBILITY_TIMEOUT``.
 """
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.serving.tasks import Condition
 
 
 @dataclass(slots=True)
@@ -21,36 +21,48 @@ class _Held:
 class InFlight:
     """The receipt handles of this process, by micro-batch. Safe for several threads."""
 
-    def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
+    def __init__(self, changed: Condition) -> None:
+        self._changed: Final = changed
         self._held: Final[dict[int, _Held]] = {}
         self._done: list[int] = []
         self._count = 0
 
     def add(self, receipts: Sequence[str], now_us: int, hidden_seconds: float) -> int:
         """Take in a micro-batch that is hidden from now on, and return its number."""
-        with self._lock:
+        with self._changed:
             self._count += 1
             self._held[self._count] = _Held(tuple(receipts), now_us + _half(hidden_seconds))
             return self._count
 
+    def is_empty(self) -> bool:
+        """Say whether no micro-batch is worked on."""
+        with self._changed:
+            return not self._held
+
+    def wait_for_less(self, seconds: float) -> None:
+        """Wait until a micro-batch that is worked on now is done."""
+        with self._changed:
+            before = len(self._held)
+            self._changed.wait_for(lambda: len(self._held) < before or not before, seconds)
+
     def done(self, numbers: Iterable[int]) -> None:
         """Take in that micro-batches are deleted from the queue."""
-        with self._lock:
+        with self._changed:
             for number in numbers:
                 self._held.pop(number, None)
                 self._done.append(number)
+            self._changed.notify_all()
 
     def take_done(self) -> list[int]:
         """Return the numbers that were done since the last call."""
-        with self._lock:
+        with self._changed:
             done, self._done = self._done, []
             return done
 
     def due(self, now_us: int, hidden_seconds: float) -> list[str]:
         """Return the receipts that are to be hidden for another ``hidden_seconds`` from now, and count them as such."""
         receipts: list[str] = []
-        with self._lock:
+        with self._changed:
             for held in self._held.values():
                 if now_us >= held.renew_at:
                     held.renew_at = now_us + _half(hidden_seconds)

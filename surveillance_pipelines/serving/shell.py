@@ -31,6 +31,9 @@ AfterStep = Callable[[Step], None]
 ROOM: Final = 2
 """Micro-batches that may wait between two steps: enough to overlap, few enough to lose little time to a takeover."""
 
+PREFETCH_PAUSE_SECONDS: Final = 0.1
+"""While messages are worked on and the queue has none of other groups, it is asked again so often at least."""
+
 SEND_ATTEMPTS: Final = 4
 """SQS refuses single entries for moments; a run that gave up at the first would cost seconds."""
 
@@ -116,7 +119,7 @@ class Shell:
         self._options: Final = options
         self._tasks: Final = tasks
         self._after_step: Final = after_step
-        self._in_flight: Final = InFlight()
+        self._in_flight: Final = InFlight(tasks.condition())
         self._recent: Final[OrderedDict[str, None]] = OrderedDict()
         self._aborted = False
 
@@ -172,18 +175,33 @@ class Shell:
         self._tasks.abort()
 
     def _receive(self) -> Intake:
-        options = self._options
-        batch = self._inputs.receive(
-            options.max_messages, wait_seconds=options.poll_seconds, visibility_seconds=options.hidden_seconds
-        )
-        if self._aborted:
-            self._extend([message.receipt_handle for message in batch], 0)
-        if self._aborted or not batch:
-            return Intake((), Known())
+        """Return the next micro-batch, an empty one if the queue has none.
+
+        The groups of messages that are worked on are closed until those are deleted. So while there are any, the queue
+        is asked for what it has, and again after the next deletion; only then for what is still to come.
+        """
+        options, in_flight = self._options, self._in_flight
+        while True:
+            patient = in_flight.is_empty()
+            batch = self._inputs.receive(
+                options.max_messages,
+                wait_seconds=options.poll_seconds if patient else 0,
+                visibility_seconds=options.hidden_seconds,
+            )
+            if self._aborted:
+                self._extend([message.receipt_handle for message in batch], 0)
+                return Intake((), Known())
+            if batch:
+                return self._taken_in(batch)
+            if patient:
+                return Intake((), Known())
+            in_flight.wait_for_less(PREFETCH_PAUSE_SECONDS)
+
+    def _taken_in(self, batch: Sequence[Received]) -> Intake:
         self._after_step("receive")
         with self._timed("load"):
             receipts = [message.receipt_handle for message in batch]
-            number = self._in_flight.add(receipts, self._clock.now_us(), options.hidden_seconds)
+            number = self._in_flight.add(receipts, self._clock.now_us(), self._options.hidden_seconds)
             return Intake(batch, self._store.take_in(number, batch, done=self._in_flight.take_done()), number)
 
     def _process(self, intake: Intake) -> None:

@@ -14,6 +14,18 @@ _Given = TypeVar("_Given", contravariant=True)  # noqa: PLC0105 (a private name,
 _Made = TypeVar("_Made", covariant=True)  # noqa: PLC0105
 
 
+class Condition(Protocol):
+    """What several threads change and wait for, as ``threading.Condition``."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def notify_all(self) -> None: ...
+
+    def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object: ...
+
+
 class Stage(Protocol[_Given]):
     """Takes items, and works them off in order."""
 
@@ -41,6 +53,10 @@ class Source(Protocol[_Made]):
 class Tasks(Protocol):
     """Runs sources, stages and what recurs."""
 
+    def condition(self) -> Condition:
+        """Return what its threads may share and wait for."""
+        ...
+
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:
         """Return a source that holds one item ready and produces the one after it."""
         ...
@@ -63,18 +79,6 @@ class Tasks(Protocol):
     def abort(self) -> None:
         """End all without working off what waits."""
         ...
-
-
-class Condition(Protocol):
-    """What several threads change and wait for, as ``threading.Condition``."""
-
-    def __enter__(self) -> bool: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def notify_all(self) -> None: ...
-
-    def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object: ...
 
 
 class Runtime(Protocol):
@@ -101,6 +105,9 @@ class Threads:
 
 class InlineTasks:
     """Everything in the caller's own thread: what is handed over is worked off before the call returns."""
+
+    def condition(self) -> Condition:
+        return threading.Condition()
 
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:  # noqa: ARG002 (the protocol's)
         return _InlineSource(produce)
@@ -148,6 +155,9 @@ class ThreadTasks:
         self._runtime: Final = runtime or Threads()
         self._members: Final[list[_Member]] = []
         self._failure: BaseException | None = None
+
+    def condition(self) -> Condition:
+        return self._runtime.condition()
 
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:
         return self._begun(_ThreadSource(self, self._runtime, produce), name)
