@@ -115,7 +115,7 @@ class Scorer:
         self.horizon_minutes = int(bundle.config["direction"]["horizon_minutes"])
         self._direction_ready = bool(bundle.config["direction"]["ready"])
         self._view_columns = bundle.view.columns
-        self._columns = [bundle.view.columns.index(name) for name in bundle.model_columns]
+        self._columns = np.array([bundle.view.columns.index(name) for name in bundle.model_columns], dtype=np.intp)
         self._names = bundle.model_columns
         self._scaling = bundle.scaling
         self._labels = tuple(bundle.config["labels"])
@@ -144,7 +144,7 @@ class Scorer:
 
     def _score_piece(self, features: Floats) -> Scores:
         rows = len(features)
-        inputs = np.ascontiguousarray(pad_rows(features, MIN_BATCH_ROWS)[:, self._columns])
+        inputs = padded = pad_rows(features, MIN_BATCH_ROWS).take(self._columns, axis=1)
         error, squares = reconstruct(self._autoencoder, scale(inputs, self._scaling), np.isnan(inputs))
         probabilities = run_model(self._classifier, classifier_inputs(inputs, error))[:rows]
         inputs, error, squares = inputs[:rows], error[:rows], squares[:rows]
@@ -168,18 +168,18 @@ class Scorer:
             top_features=top,
             top_shares=shares,
             top_values=values,
-            direction_probabilities=self._directions(features),
+            direction_probabilities=self._directions(features, padded),
             direction_ready=self._direction_ready,
         )
 
     def model_directions(self, features: Floats) -> Floats:
         """Return the direction model's own probabilities, float64[n, 3], whether or not it has passed its gate."""
-        inputs = pad_rows(features, MIN_BATCH_ROWS)[:, self._columns]
+        inputs = pad_rows(features, MIN_BATCH_ROWS).take(self._columns, axis=1)
         return run_model(self._direction, as_float32(inputs))[: len(features)]
 
-    def _directions(self, features: Floats) -> Floats:
+    def _directions(self, features: Floats, inputs: Floats) -> Floats:
         if self._direction_ready:
-            return self.model_directions(features)
+            return run_model(self._direction, as_float32(inputs))[: len(features)]
         return momentum_probabilities(features, self._view_columns)
 
 
@@ -281,7 +281,7 @@ def calibrated(error: Floats, knots: Floats, scores: Floats) -> Floats:
 
     ``numpy.interp`` computes slopes in two ways, by how many values it is given; this has one.
     """
-    right = np.minimum(np.maximum(np.searchsorted(knots, error, side="right"), 1), len(knots) - 1)
+    right = np.minimum(np.maximum(knots.searchsorted(error, side="right"), 1), len(knots) - 1)
     left = right - 1
     part = np.minimum(np.maximum((error - knots[left]) / (knots[right] - knots[left]), 0.0), 1.0)
     return scores[left] + part * (scores[right] - scores[left])
@@ -300,7 +300,7 @@ def name_kinds(
     """Return the kind of each bar and its confidence: the classifier's word where it is sure of an anomaly."""
     known = classifier_score >= THRESHOLD
     strange = ~known & (autoencoder_score >= THRESHOLD)
-    best = np.where(known, 1 + np.argmax(probabilities[:, 1:], axis=1), 0)
+    best = np.where(known, 1 + probabilities[:, 1:].argmax(axis=1), 0)
     confidence = np.where(strange, autoencoder_score, probabilities[np.arange(len(best)), best])
     names = (*labels, UNCLASSIFIED)
     return [names[k] for k in np.where(strange, len(labels), best).tolist()], confidence
@@ -324,7 +324,7 @@ def _largest(parts: Floats) -> npt.NDArray[np.int64]:
     rows, left = np.arange(len(parts)), parts.copy()
     top = np.empty((len(parts), TOP_FEATURES), dtype=np.int64)
     for place in range(TOP_FEATURES):
-        top[:, place] = np.argmax(left, axis=1)
+        top[:, place] = left.argmax(axis=1)
         left[rows, top[:, place]] = -np.inf
     return top
 
