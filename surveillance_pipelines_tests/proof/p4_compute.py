@@ -26,16 +26,16 @@ TOLERANCE: Final = 1e-5
 """Of a score in 0..1: float32 sums in another order, as models/export.py accepts."""
 _ATTEMPTS: Final = (
     (
-        "attempt 1, kept: names of model inputs asked once for each session, numpy's clip, nan_to_num, column_stack and "
-        "take_along_axis replaced by what they do, bits unchanged; windows of the kernel in lanes (see P6)"
+        "attempt 1, kept: names of model inputs asked once for each session, numpy's clip, nan_to_num, column_stack "
+        "and take_along_axis replaced by what they do, bits unchanged; windows of the kernel in lanes (see P6)"
     ),
     (
-        "attempt 2, kept: the direction model reads the inputs that the others have, instead of picking them again from "
-        "an array that ONNX Runtime has to copy; numpy's methods instead of its functions; 0.297 to 0.273 ms"
+        "attempt 2, kept: the direction model reads the inputs that the others have, instead of picking them again "
+        "from an array that ONNX Runtime has to copy; numpy's methods instead of its functions; 0.297 to 0.273 ms"
     ),
     (
-        "where it goes, in ms: classifier 0.09 to 0.12 (740 trees), the two other models 0.03, features 0.025, the rest "
-        "numpy on arrays of ten rows, a few µs a call"
+        "where it goes, in ms: classifier 0.09 to 0.12 (740 trees), the two other models 0.03, features 0.025, the "
+        "rest numpy on arrays of ten rows, a few µs a call"
     ),
 )
 
