@@ -74,10 +74,10 @@ def extend(inputs: Array, begin: int, start: int, stop: int, returns: Array, ser
 
 @_compiled
 def context(
-    inputs: Array, begin: int, start: int, stop: int, chosen: Flags, before: Counts, counts: Counts, returns: Array,
+    inputs: Array, begin: int, start: int, stop: int, chosen: Flags, counts: Counts, returns: Array,
     series: Array, scratch: Array, clock: Array, out: Array, at: int,
 ) -> None:  # fmt: skip
-    """Write the features of one block of bars of one symbol.
+    """Extend the series by one block of bars of one symbol and write their features; blocks follow one another.
 
     Args:
         inputs: f8[10, N], rows contiguous, in the order of ``kernel.INPUTS``.
@@ -85,23 +85,25 @@ def context(
         start: of the block's first bar.
         stop: behind its last.
         chosen: bool[48], which features are asked for. Some others are written all the same.
-        before: int64[2], the counts of ``series`` before the block.
-        counts: after it.
+        counts: int64[2], how many pairs and volumes ``series`` holds.
         returns: f8[n], from ``begin`` on.
-        series: f8[6, n], as ``extend`` leaves it.
+        series: f8[6, n], extended up to ``start``.
         scratch: f8[7, block + 64]; row 0 is the volatility before each bar, the others are overwritten.
         clock: f8[2, 1440], NaN at first: sine and cosine of each minute of a session.
         out: f8[48, M], rows contiguous; the block's first bar goes to column ``at``, and has its ``RETURN_Z``.
         at: see ``out``.
     """
+    pairs, volumes = counts[PAIRS_SEEN], counts[VOLUMES_SEEN]
+    extend(inputs, begin, start, stop, returns, series, counts)
     market, wanted = inputs[PEERS_RETURN][begin:stop], start - begin
     _market(market, inputs[PEERS][begin:stop], wanted, returns, scratch, out, at)
     if chosen[PEER_CORRELATION] or chosen[DIVERGENCE_Z_15]:
-        _pairs(market, wanted, int(before[PAIRS_SEEN]), int(counts[PAIRS_SEEN]), series, scratch, out, at)
+        _pairs(market, wanted, pairs, counts[PAIRS_SEEN], series, scratch, out, at)
     if chosen[MINUTE_SIN] or chosen[MINUTE_COS]:
         _angles(inputs[MINUTE][start:stop], clock, out, at)
-    _session(inputs, begin, start, stop, out, at)
-    _volume(inputs[VOLUME][start:stop], before[VOLUMES_SEEN], counts[VOLUMES_SEEN], series, scratch, out, at)
+    if chosen[SESSION_PROGRESS] or chosen[IN_SESSION] or chosen[MINUTES_TO_CLOSE] or chosen[NEW_SESSION]:
+        _session(inputs, begin, start, stop, out, at)
+    _volume(inputs[VOLUME][start:stop], volumes, counts[VOLUMES_SEEN], series, scratch, out, at)
 
 
 @_compiled

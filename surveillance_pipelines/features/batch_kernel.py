@@ -51,13 +51,11 @@ def symbol_features(
     batch_prices.extend(inputs, begin, begin, first, series)
     batch_context.extend(inputs, begin, begin, first, series[0], sparse, counts)
     for start in range(first, end, BLOCK):
-        stop, here, before = min(start + BLOCK, end), at + start - first, counts.copy()
-        batch_prices.extend(inputs, begin, start, stop, series)
-        batch_context.extend(inputs, begin, start, stop, series[0], sparse, counts)
+        stop, here = min(start + BLOCK, end), at + start - first
         batch_prices.prices(inputs, begin, start, stop, days, chosen, carry, series, scratch, out, here)
-        batch_context.context(
-            inputs, begin, start, stop, chosen, before, counts, series[0], sparse, scratch, clock, out, here
-        )
+        batch_context.context(inputs, begin, start, stop, chosen, counts, series[0], sparse, scratch, clock, out, here)
+    if (days[:, 0] == begin).all():
+        return
     for history, start, stop in days[_sparse(inputs, begin, end, days)].tolist():
         features = np.empty((stop - history, kernel.N_FEATURES))
         kernel.run(np.zeros(kernel.STATE_SIZE), np.ascontiguousarray(inputs[:, history:stop].T), features)

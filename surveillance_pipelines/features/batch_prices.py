@@ -63,7 +63,7 @@ def prices(
     inputs: Array, begin: int, start: int, stop: int, days: Integers, chosen: Flags, carry: Array, series: Array,
     scratch: Array, out: Array, at: int,
 ) -> None:  # fmt: skip
-    """Write the features of one block of bars of one symbol; blocks follow one another.
+    """Extend the series by one block of bars of one symbol and write their features; blocks follow one another.
 
     Args:
         inputs: f8[10, N], rows contiguous, in the order of ``kernel.INPUTS``.
@@ -74,11 +74,12 @@ def prices(
             its end. A bar in none of them gets no exponential average, run length or VWAP.
         chosen: bool[48], which features are asked for. Some others are written all the same.
         carry: f8[9], from the block before.
-        series: f8[2, n], as ``extend`` leaves it.
+        series: f8[2, n], extended up to ``start``.
         scratch: f8[5, block + 64], overwritten; row 0 then is the volatility before each bar.
         out: f8[48, M], rows contiguous; the block's first bar goes to column ``at``.
         at: see ``out``.
     """
+    extend(inputs, begin, start, stop, series)
     wanted = start - begin
     high, low, close = inputs[HIGH][begin:stop], inputs[LOW][begin:stop], inputs[CLOSE][begin:stop]
     _shape(inputs[OPEN][begin:stop], high, low, close, wanted, series, out, at)
