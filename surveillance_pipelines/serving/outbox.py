@@ -3,10 +3,9 @@
 A row that was sent and not marked, because the process died in between, is sent again with the same id.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import psycopg
 
@@ -17,6 +16,14 @@ from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.serving.effects import Effects
 
 PublishScores = Literal["all", "alerts"]
+
+_NOT_SENT: Final = '"t_published":null'
+_CARRIED: Final = {"anomalies": '"type":"anomaly"', "signals": '"type":"signal"'}
+"""Table → what stands in the messages that carry its rows. Unescaped quotes: no text inside a message can hold it."""
+_STAMP: Final = {
+    table: f"UPDATE surveillance.{table} SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL".encode()  # noqa: S608 (constant names)
+    for table in _CARRIED
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +77,28 @@ def unpublished(connection: psycopg.Connection, queue_url: str, *, limit: int = 
     return [OutboxRow(id_, group_id, _as_text(body)) for id_, group_id, body in rows]
 
 
-def mark_published(connection: psycopg.Connection, ids: Sequence[str], *, published_at: int) -> None:
+def mark_published(connection: psycopg.Connection, rows: Sequence[OutboxRow], *, published_at: int) -> None:
     """Record that messages were sent, on their outbox rows and on the anomalies and signals they carry."""
-    instant, wanted = to_datetime(published_at), list(ids)
+    instant = to_datetime(published_at)
+    wanted: dict[str, list[str]] = {table: [] for table in _CARRIED}
+    for row in rows:
+        for table, mark in _CARRIED.items():
+            if mark in row.body:
+                wanted[table].append(row.id)
     with connection.transaction(), connection.pipeline():
         connection.execute(
-            "UPDATE ops.outbox SET published_at = %s WHERE id = ANY(%s) AND published_at IS NULL", (instant, wanted)
+            "UPDATE ops.outbox SET published_at = %s WHERE id = ANY(%s) AND published_at IS NULL",
+            (instant, [row.id for row in rows]),
         )
-        for table in ("anomalies", "signals"):
-            connection.execute(
-                f"UPDATE surveillance.{table} SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",  # noqa: S608 (constant names)
-                (instant, wanted),
-            )
+        for table, ids in wanted.items():
+            if ids:
+                connection.execute(_STAMP[table], (instant, ids))
 
 
 def _stamped(body: str, published_at: int) -> str:
-    return canonical_json({**json.loads(body), "t_published": to_iso(published_at)})
+    """Return a message with the instant of its sending; nothing but the field itself can look like that in JSON."""
+    head, _, tail = body.partition(_NOT_SENT)
+    return f'{head}"t_published":"{to_iso(published_at)}"{tail}'
 
 
 def _as_text(body: Any) -> str:

@@ -69,7 +69,7 @@ class Store(Protocol):
         """Return messages committed and not marked as sent, oldest first."""
         ...
 
-    def mark_published(self, ids: Sequence[str], *, published_at: int) -> None:
+    def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
         """Record that messages were sent."""
         ...
 

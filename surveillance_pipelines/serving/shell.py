@@ -261,7 +261,7 @@ class Shell:
                     self._send(call, now)
             self._meter.published(publication.rows, publication.sent_at, now)
             with self._timed("mark"):
-                self._store.mark_published([row.id for row in publication.rows], published_at=now)
+                self._store.mark_published(publication.rows, published_at=now)
 
     def _send(self, call: Sequence[OutboxRow], now: int) -> None:
         """Send one call; what SQS refuses of it is sent again before anything that follows, so none overtakes."""

@@ -81,8 +81,8 @@ class PostgresStore:
     def unpublished(self) -> Sequence[OutboxRow]:
         return outbox.unpublished(self._connections.main, self._lease.queue_url)
 
-    def mark_published(self, ids: Sequence[str], *, published_at: int) -> None:
-        outbox.mark_published(self._connections.publish, ids, published_at=published_at)
+    def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
+        outbox.mark_published(self._connections.publish, rows, published_at=published_at)
 
     def renew(self) -> None:
         renew(self._connections.beat, self._lease)

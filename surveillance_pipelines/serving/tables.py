@@ -3,6 +3,7 @@
 Rows of one table go in with one statement over arrays, so a micro-batch costs one statement a table.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,10 @@ _TYPES: Final = {
 }  # fmt: skip
 """PostgreSQL type of a column by its name; text where it is not listed."""
 
+_IN_JSON: Final = frozenset({"body", "explanation"})
+"""Columns that travel in a JSON array: they hold JSON, and each of its many quotes would cost an escape by hand in
+PostgreSQL's own notation of arrays."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -52,17 +57,25 @@ class Table:
     def insert(self) -> bytes:
         """The insert over one array per column; rows keep the order of the arrays."""
         names = ", ".join(self.columns)
-        arrays = ", ".join(f"%s::{_TYPES.get(column, 'text')}[]" for column in self.columns)
+        values = ", ".join(f"{name}::jsonb" if name == "explanation" else name for name in self.columns)
+        arrays = ", ".join(_array(name) for name in self.columns)
         statement = (
-            f"INSERT INTO {self.name} ({names}) SELECT {names} "  # noqa: S608 (constant names)
-            f"FROM unnest({arrays}) WITH ORDINALITY AS rows ({names}, ordinal) ORDER BY ordinal"
+            f"INSERT INTO {self.name} ({names}) SELECT {values} "  # noqa: S608 (constant names)
+            f"FROM ROWS FROM ({arrays}) WITH ORDINALITY AS rows ({names}, ordinal) ORDER BY ordinal"
         )
         conflict = "" if self.conflict is None else f" ON CONFLICT {self.conflict}"
         return f"{statement}{conflict}".encode()  # psycopg takes bytes, or text that no variable is part of
 
-    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-        """Return rows as one list per column."""
-        return [list(column) for column in zip(*rows, strict=True)]
+    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
+        """Return rows as one array per column."""
+        columns = zip(self.columns, zip(*rows, strict=True), strict=True)
+        return [json.dumps(values) if name in _IN_JSON else list(values) for name, values in columns]
+
+
+def _array(column: str) -> str:
+    if column in _IN_JSON:
+        return "json_array_elements_text(%s::json)"
+    return f"unnest(%s::{_TYPES.get(column, 'text')}[])"
 
 
 INBOX: Final = Table(

@@ -88,7 +88,7 @@ class _OutboxUnordered(_Store):
 class _MarkBeforeSend(_Store):
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
         super().commit(effects, messages, committed_at=committed_at)
-        self.ports.store.mark_published([row.id for row in messages], published_at=committed_at)
+        self.ports.store.mark_published(messages, published_at=committed_at)
 
 
 class _OutboxInItsOwnTransaction(_Store):

@@ -73,8 +73,8 @@ class MemoryStore:
     def unpublished(self) -> Sequence[OutboxRow]:
         return self.database.unpublished(UNPUBLISHED_LIMIT)
 
-    def mark_published(self, ids: Sequence[str], *, published_at: int) -> None:
-        self.database.mark_published(ids, published_at)
+    def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
+        self.database.mark_published([row.id for row in rows], published_at)
 
     def renew(self) -> None:
         self.database.renew(self.lease)

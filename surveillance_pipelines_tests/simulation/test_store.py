@@ -65,7 +65,7 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
             effects = engine.process(batch, known)
             posted = outbox_rows(effects, "all")
             store.commit(effects, posted, committed_at=OPEN + number)
-            store.mark_published([row.id for row in store.unpublished()[:7]], published_at=OPEN)
+            store.mark_published(store.unpublished()[:7], published_at=OPEN)
             left = sorted(row.id for row in posted if row.id in {r.id for r in store.unpublished()[:100]})
             answers.append((known, comparable(history), comparable(store.served()), left[:5]))
         assert answers[0][:3] == answers[1][:3]

@@ -289,8 +289,8 @@ class _FaultyStore:
     def unpublished(self) -> Sequence[OutboxRow]:
         return self.process.call("unpublished", self.store.unpublished)
 
-    def mark_published(self, ids: Sequence[str], *, published_at: int) -> None:
-        self.process.call("mark", lambda: self.store.mark_published(ids, published_at=published_at))
+    def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
+        self.process.call("mark", lambda: self.store.mark_published(rows, published_at=published_at))
 
     def renew(self) -> None:
         self.process.call("renew", self.store.renew)
