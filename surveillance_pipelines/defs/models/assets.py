@@ -28,7 +28,8 @@ POOL: Final = "training"
 _TRAINING_SET_SOURCES: Final = (
     "models/training_set.py", "models/planted_bars.py", "models/direction.py", "market/injection.py",
     "market/injection_plan.py", "market/anomaly_shapes.py", "evaluation/splits.py", "features/kernel.py",
-    "features/batch.py", "features/inputs.py", "features/market.py",
+    "features/batch_prices.py", "features/batch_context.py", "features/batch_kernel.py", "features/batch.py",
+    "features/inputs.py", "features/market.py",
 )  # fmt: skip
 _TRAINING_SOURCES: Final = (
     "models/training.py", "models/autoencoder.py", "models/classifier.py", "models/direction.py", "models/boosting.py",
