@@ -22,6 +22,7 @@ MEANINGS: Final[dict[str, str]] = {
     "source_message_id": "The queue message or file row behind it",
     "market_return": "Mean log return of the other symbols in the minute before, as served",
     "market_peers": "How many symbols that mean covers",
+    "recorded_at": "When the row came on record; empty for rows older than that column",
     "batch_id": "The write that brought the row",
     "price": "Price of the trade, or close of the bar",
     "change": "Change of the price, as the producer reports it",

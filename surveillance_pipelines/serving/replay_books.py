@@ -54,8 +54,8 @@ _BARS: Final = (
 )
 _RUN: Final = """
     SELECT * FROM ops.scoring_runs JOIN ops.calendar_maps USING (calendars_hash)
-    WHERE lane = 'live' AND queue_url = %s AND after_position < %s
-    ORDER BY (run_id IS NOT DISTINCT FROM %s) DESC, id DESC LIMIT 1
+    WHERE lane = 'live' AND queue_url = %(queue)s AND (run_id = %(run)s OR after_position < %(position)s)
+    ORDER BY coalesce(run_id = %(run)s, false) DESC, id DESC LIMIT 1
 """
 _BATCH_RUN: Final = """
     SELECT * FROM ops.scoring_runs JOIN ops.calendar_maps USING (calendars_hash)
@@ -159,6 +159,11 @@ class Books:
             raise CannotReplayError(f"the settings in ops.configs under {config_hash} are damaged: another hash")
         return row[0]
 
+    def configs(self) -> list[str]:
+        """Return the hashes of all settings on record, newest first, after the present ones."""
+        rows = self._connection.execute("SELECT config_hash FROM ops.configs ORDER BY recorded_at DESC")
+        return list(dict.fromkeys([self._settings.config_hash, *(found for (found,) in rows)]))
+
     def runtime(self, runtime_hash: str) -> Mapping[str, Any] | None:
         """Return what a runtime's hash stands for, None where it is not on record."""
         query = "SELECT description FROM ops.runtimes WHERE runtime_hash = %s"
@@ -177,16 +182,16 @@ class Books:
         return None if row is None else row[0]
 
     def live_run(self, queue_url: str, position: int, run_id: str | None) -> RecordedRun | None:
-        """Return the run that took a message of a queue in."""
-        return self._run(_RUN, queue_url, position, run_id)
+        """Return the run with an id or, outside Dagster, the one that took a message of a queue in."""
+        return self._run(_RUN, {"queue": queue_url, "position": position, "run": run_id})
 
     def batch_run(self, run_id: str | None, day: date) -> RecordedRun | None:
         """Return the run that scored a day."""
-        return self._run(_BATCH_RUN, run_id, day, day)
+        return self._run(_BATCH_RUN, (run_id, day, day))
 
     def features_run(self, table: str, version: int, day: date) -> RecordedRun | None:
         """Return the run that filled a day of a table of features, as its version has it."""
-        return self._run(_FEATURES_RUN, version, day, day, table)
+        return self._run(_FEATURES_RUN, (version, day, day, table))
 
     def sessions(self, run: RecordedRun | None, knobs: Mapping[str, Any], **calendar_of: str) -> SessionTable:
         """Return the trading sessions as a run had them; as they are now where the run is not on record."""
@@ -264,7 +269,7 @@ class Books:
         rows = self._connection.execute(f"{_BARS} AND {condition}".encode(), parameters)
         return [Bar(**_values(dict(zip(BAR_COLUMNS, row, strict=True)))) for row in rows]
 
-    def _run(self, query: str, *parameters: Any) -> RecordedRun | None:
+    def _run(self, query: str, parameters: Any) -> RecordedRun | None:
         with self._connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(query.encode(), parameters).fetchone()
         if row is None:

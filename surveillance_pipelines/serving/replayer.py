@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import psycopg
 
 from surveillance_pipelines.clock import to_iso, utc_date
-from surveillance_pipelines.contracts.outputs import AlertStatus, OutputRow
+from surveillance_pipelines.contracts.outputs import AlertStatus, OutputRow, row_id
 from surveillance_pipelines.features.views import VIEWS, FeatureView
 from surveillance_pipelines.models.runtime import runtime_description, runtime_hash
 from surveillance_pipelines.models.scoring import NORMAL, AnomalyScorer
@@ -41,6 +41,8 @@ from surveillance_pipelines.serving.scoring_rows import (
 from surveillance_pipelines.serving.signal_gate import SignalPace
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.lake import Lake
+
+STRATEGY: Final = "surveillance"
 
 _NO_PACE: Final = SignalPace(cooldown=0, warmup=0)
 """A row that was written has passed its pause."""
@@ -102,13 +104,10 @@ class _Replay:
     def _compare(self) -> tuple[Difference | None, bool]:
         output, run = self._output, self._recorded_run()
         values = output.values
-        config_hash = values.get("config_hash") or (run.config_hash if run else None)
-        if config_hash is None:
-            raise CannotReplayError("the settings of this prediction are not on record: no run in ops.scoring_runs")
-        knobs = self._books.knobs(config_hash)
         out = (values.get("explanation") or {}).get("models_out", ())
-        scorer = self._shelf.scorer(values["bundle_hash"], models_out=out)
-        view = _view(values["feature_view"])
+        view, scorer = _view(values["feature_view"]), self._shelf.scorer(values["bundle_hash"], models_out=out)
+        config_hash = values.get("config_hash") or self._config_of_prediction()
+        knobs = self._books.knobs(config_hash)
         candidate = self._candidate(view, run, knobs)
         rebuilt = self._row(candidate, scorer, config_hash, knobs)
         self._note_code(values.get("code_version") or (run.code_version if run else None))
@@ -127,6 +126,29 @@ class _Replay:
             return self._books.live_run(*self._place, run_id)
         queue = self._books.queue_of_bar(output.symbol, output.bar_start)  # the message is no longer kept
         return None if queue is None else self._books.live_run(queue, END_OF_TIME, run_id)
+
+    def _config_of_prediction(self) -> str:
+        """Return the settings under which a prediction's id comes out; the table has no column for them."""
+        values = self._output.values
+        for config_hash in self._books.configs():
+            id_ = row_id(
+                "score",
+                kind="score",
+                tenant=self._books.knobs(config_hash)["tenant"],
+                strategy=STRATEGY,
+                symbol=values["symbol"],
+                timeframe=values["timeframe"],
+                bar_start=values["bar_start"],
+                revision=values["revision"],
+                bar_status="final",
+                trigger_message_id=None,
+                feature_view=values["feature_view"],
+                bundle_hash=values["bundle_hash"],
+                config_hash=config_hash,
+            )
+            if id_ == values["id"]:
+                return config_hash
+        raise CannotReplayError("no settings on record in ops.configs give this prediction its id")
 
     def _source_message(self) -> str:
         """Return the last message of a prediction's bar; the table has no column for it."""
@@ -201,7 +223,7 @@ class _Replay:
             warmup=scorer.warmup,
             horizon_minutes=scorer.horizon_minutes,
             pace=_NO_PACE,
-            strategy=output.values.get("strategy", "surveillance"),
+            strategy=output.values.get("strategy", STRATEGY),
         )
         scores = scorer.score(candidate.features[None, :])
         if output.kind == "signal":

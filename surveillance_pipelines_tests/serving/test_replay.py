@@ -18,6 +18,8 @@ from surveillance_pipelines.serving.replay import Replayed
 from surveillance_pipelines.serving.replayer import Replayer
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
 from surveillance_pipelines_tests.serving.conftest import LiveLane
 from surveillance_pipelines_tests.serving.damage import DAMAGE, LAST_FINAL, LOSSES
 from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, received, stream, ticks
@@ -113,6 +115,28 @@ def test_history_and_sessions_that_are_corrected_later_change_no_replay(live_lan
             "FROM (SELECT date '2024-03-07' + n AS d FROM generate_series(0, 3) AS n) AS days"
         )
     assert replay_all(live_lane) == results
+
+
+def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLane) -> None:
+    models = live_lane.endpoints.models_path
+    hashes = []
+    for version, part in ((1, stream(40)[:180]), (2, stream(40)[180:])):
+        hashes.append(build_tiny_bundle(models / f"v{version}", seed=6 + version))
+        with live_lane.connect() as connection:
+            record_version(connection, ModelVersion(
+                version=version, bundle_hash=hashes[-1], path=models / f"v{version}", training_duration_seconds=1.0,
+                training_dataset_size=1,
+            ))  # fmt: skip
+            promote(connection, version, feature_view="core_v1", reason="test")
+        serve(live_lane, part)
+    assert set(live_lane.column("SELECT DISTINCT bundle_hash FROM surveillance.predictions")) == set(hashes)
+    assert failures(replay_all(live_lane)) == []
+
+    retired = live_lane.column("SELECT id FROM surveillance.predictions WHERE bundle_hash = %s LIMIT 1", hashes[0])
+    (models / "v1" / "market_classifier.onnx").write_bytes(b"damaged")
+    with live_lane.connect() as connection:
+        damaged = replay(connection, live_lane, retired)[0]
+    assert (damaged.outcome, "the bundle is damaged" in damaged.said) == ("impossible", True), damaged.said
 
 
 def test_outputs_after_a_missed_session_are_equal(live_lane: LiveLane) -> None:

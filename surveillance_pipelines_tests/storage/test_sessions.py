@@ -60,3 +60,23 @@ def test_load_sessions_calendar_that_ended_is_closed_and_stops_no_other(connecti
     assert ended.session_dates() == [date(2024, 1, 3)]
     assert table.is_open(hours(15)[1])
     assert not ended.is_open(hours(15)[1])
+
+
+def test_load_sessions_as_of_an_instant_is_the_record_as_it_stood(connection: psycopg.Connection[Any]) -> None:
+    def closes(as_of: datetime) -> list[int]:
+        table = load_sessions(connection, ["XNYS"], date(2024, 1, 15), date(2024, 1, 17), as_of=as_of)
+        return table.closes_at.tolist()
+
+    def now() -> datetime:
+        row = connection.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None
+        return row[0]
+
+    save_sessions(connection, sessions("XNYS", hours(15), hours(16)))
+    first = now()
+    save_sessions(connection, sessions("XNYS", hours(15, closes=18), hours(16), hours(17)))
+    second = now()
+    save_sessions(connection, sessions("XNYS", hours(15, closes=19)))
+    assert closes(first) == [hours(15)[2], hours(16)[2]]
+    assert closes(second) == [hours(15, closes=18)[2], hours(16)[2], hours(17)[2]]
+    assert closes(now()) == [hours(15, closes=19)[2], hours(16)[2], hours(17)[2]]
