@@ -62,6 +62,7 @@ format: install  ## Format and apply the safe fixes
 proof: install  ## Run the slow tests, then the benches beside their anchors, and write docs/proof.md
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 	$(BIN)/python -m surveillance_pipelines_tests.proof
+	$(BIN)/python -m surveillance_pipelines_tests.proof.fuzz
 
 .PHONY: clean
 clean:  ## Remove what builds and tests leave; .surveillance/ stays (see `surveillance reset`)

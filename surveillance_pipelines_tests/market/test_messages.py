@@ -51,6 +51,8 @@ def test_decode_tick_message_of_the_contract_gives_the_tick() -> None:
         {"change": ..., "change_percent": ...},
         {"change": None, "change_percent": None},
         {"venue": "XNAS", "conditions": ["@", "F"]},
+        {"venue": [[["deep"]]] * 40},
+        {"venue": "[{" * 500},
         {"volume": 0},
         {"price": 151},
         {"symbol": "9988.HK"},
@@ -75,6 +77,7 @@ MALFORMED = [
     ("null byte", body().replace("AAPL", "AA\0PL"), "not_json"),
     ("depth bomb", "[" * 16_000, "not_json"),
     ("deep object", '{"price":' * 1_700, "not_json"),
+    ("65 levels in an extra field", text("venue", "[" * 64 + "]" * 64), "not_json"),
     ("256 KiB", body(venue="x" * 262_144), "too_large"),
     ("array", f"[{body()}]", "not_object"),
     ("bare number", "150.25", "not_object"),
@@ -132,6 +135,18 @@ def test_decode_tick_malformed_message_is_refused_with_a_code_and_a_sentence(mes
     assert " got " in refusal.reason
     assert len(refusal.reason) < 400
     refusal.reason.encode()  # fit for a database and a log
+
+
+@pytest.mark.parametrize("levels", [1, 62, 63, 64, 900, 980, 990, 1_000, 1_700])
+def test_decode_tick_answer_does_not_depend_on_the_depth_of_the_caller(levels: int) -> None:
+    message = text("venue", "[" * levels + "]" * levels)
+
+    def below(frames: int) -> Tick | Refusal:
+        return below(frames - 1) if frames else decode_tick(message, received_at=RECEIVED)
+
+    answers = {below(frames) for frames in (0, 1, 50, 300)}
+    assert len(answers) == 1
+    assert isinstance(answers.pop(), Tick) == (levels < 64)
 
 
 def test_malformed_cases_show_every_code() -> None:

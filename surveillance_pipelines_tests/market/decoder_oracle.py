@@ -1,0 +1,66 @@
+"""What must hold of the decoder whatever the body: for property tests and for the fuzzer."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from surveillance_pipelines.clock import MICROSECONDS, to_us
+from surveillance_pipelines.contracts.market import Refusal, Tick
+from surveillance_pipelines.market.messages import (
+    MAX_BODY_CHARACTERS,
+    MAX_FUTURE_SECONDS,
+    MAX_PRICE,
+    MAX_VOLUME,
+    MIN_EVENT_TIME,
+    MIN_PRICE,
+    REFUSAL_CODES,
+    SYMBOL_PATTERN,
+    decode_tick,
+    encode_tick,
+    read_tick,
+)
+from surveillance_pipelines.serving.tables import storable
+
+RECEIVED: Final = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
+INSTRUMENTS: Final = frozenset({"AAPL", "9988.HK", "^GSPC"})
+LONGEST_REASON: Final = 400
+ENDS: Final = (*REFUSAL_CODES, "unknown_symbol", "accepted")
+"""Everything that a body can end as."""
+
+
+def judged(body: str) -> str:
+    """Read a body, check all that is promised of the answer, and return the refusal's code or ``accepted``.
+
+    Raises:
+        AssertionError: if a promise is broken.
+    """
+    answer = decode_tick(body, received_at=RECEIVED)
+    assert decode_tick(body, received_at=RECEIVED) == answer, "one body, two answers"
+    known = read_tick(body, received_at=RECEIVED, instruments=INSTRUMENTS)
+    kept = storable(body)
+    assert "\x00" not in kept, "PostgreSQL holds no NUL"
+    kept.encode()
+    if isinstance(answer, Refusal):
+        assert known == answer
+        assert answer.code in REFUSAL_CODES
+        return _refused(answer)
+    assert isinstance(answer, Tick)
+    _accepted(body, answer)
+    return "accepted" if known == answer else _refused(known)
+
+
+def _refused(answer: Tick | Refusal) -> str:
+    assert isinstance(answer, Refusal)
+    assert answer.reason.startswith("expected "), "a reason says what was expected"
+    assert len(answer.reason) < LONGEST_REASON
+    assert storable(answer.reason) == answer.reason, "a reason fits a database and a log"
+    return answer.code
+
+
+def _accepted(body: str, tick: Tick) -> None:
+    assert len(body) <= MAX_BODY_CHARACTERS
+    assert SYMBOL_PATTERN.fullmatch(tick.symbol)
+    assert MIN_PRICE <= tick.price <= MAX_PRICE
+    assert 0.0 <= tick.volume <= MAX_VOLUME
+    assert MIN_EVENT_TIME <= tick.event_time <= RECEIVED + MAX_FUTURE_SECONDS * MICROSECONDS
+    assert all(type(number) is float for number in (tick.price, tick.volume))
+    assert decode_tick(encode_tick(tick), received_at=RECEIVED) == tick, "what is written reads as it was"

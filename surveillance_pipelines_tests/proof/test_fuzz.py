@@ -1,0 +1,38 @@
+"""The fuzzer of the decoder: that it reaches every end, finds a planted mistake, and what it has found on record."""
+
+import json
+
+import pytest
+
+pytest.importorskip("atheris", reason="the fuzzer has wheels for Linux on x86-64 only")
+
+from surveillance_pipelines_tests.market.decoder_oracle import ENDS
+from surveillance_pipelines_tests.market.test_messages import GOOD, MALFORMED
+from surveillance_pipelines_tests.proof.fuzz import RESULT, RUNS, fuzzed, lines_reached, write_corpus
+from surveillance_pipelines_tests.proof.fuzz_decoder import MISTAKES
+
+
+def test_short_run_breaks_no_promise_and_reaches_every_refusal(tmp_path):
+    write_corpus(tmp_path / "corpus", [json.dumps(GOOD), *(body for _, body, _ in MALFORMED)])
+    found = fuzzed(tmp_path, runs=8_000, seed=7)
+    assert (found["crashes"], found["inputs"]) == (0, 8_000)
+    assert set(ENDS) - set(found["ends"]) <= {"unknown_symbol"}
+    assert found["edges"] > 50
+    lines, unreached = lines_reached(tmp_path / "corpus")
+    assert lines > 80
+    assert unreached == []
+
+
+def test_planted_mistake_is_found_and_its_body_kept(tmp_path):
+    write_corpus(tmp_path / "corpus", [json.dumps(GOOD)])
+    found = fuzzed(tmp_path, runs=100_000, seed=7, mistake="a number is converted before it is judged")
+    assert found["crashes"] == 1
+    assert "OverflowError" in found["first_crash"] or "out_of_bounds" in found["first_crash"]
+
+
+def test_result_on_record_is_of_the_decoder_of_now_and_as_promised():
+    result = json.loads(RESULT.read_text())
+    assert result["met"] is True
+    assert (result["inputs"], result["crashes"], result["ends_never_reached"]) == (RUNS, 0, [])
+    assert set(result["ends"]) == set(ENDS)
+    assert set(result["mistakes_caught_after_inputs"]) == set(MISTAKES)
