@@ -181,3 +181,37 @@ def test_empty_seed_then_first_bar_has_no_return() -> None:
     features = state.advance(17 * MINUTE_US, inputs[0])
     assert math.isnan(features[kernel.LOG_RETURN])
     assert features[kernel.NEW_SESSION] == 1.0
+
+
+def test_bars_of_any_array_like_give_equal_bits() -> None:
+    starts, inputs = starts_and_inputs(symbol_bars("AAA", 11, 80))
+    inputs[:, 8:] = 0.0
+    whole = np.floor(inputs)
+    states = [SymbolState() for _ in range(5)]
+    forms = (
+        np.asarray,
+        np.ndarray.tolist,
+        np.asfortranarray,
+        lambda row: row.astype(np.int64),
+        lambda row: row[::-1][::-1],
+    )
+    for start, row in zip(starts.tolist(), whole, strict=True):
+        answers = [state.advance(start, form(row)) for state, form in zip(states, forms, strict=True)]
+        assert all(same_bits(answer, answers[0]) for answer in answers)
+    with pytest.raises(ValueError, match="broadcast"):
+        states[0].advance(int(starts[-1]) + MINUTE_US, inputs[0, :4])
+
+
+def test_peek_of_a_new_day_after_further_bars_sees_them() -> None:
+    starts, inputs = starts_and_inputs(symbol_bars("AAA", 12, 200, gaps=0.0))
+    state, fresh = SymbolState(), SymbolState()
+    tomorrow = (int(starts[-1]) // DAY_US + 1) * DAY_US
+    for i in range(150):
+        state.advance(int(starts[i]), inputs[i])
+    state.peek(tomorrow, inputs[199])
+    for i in range(150, 199):
+        state.advance(int(starts[i]), inputs[i])
+    for i in range(199):
+        fresh.advance(int(starts[i]), inputs[i])
+    assert same_bits(state.peek(tomorrow, inputs[199]), fresh.peek(tomorrow, inputs[199]))
+    assert same_bits(state.advance(tomorrow, inputs[199]), fresh.advance(tomorrow, inputs[199]))
