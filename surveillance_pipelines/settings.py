@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     model_training_max_duration_seconds: Annotated[float, Field(gt=0)] = 1800.0
     model_quality_threshold_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.75
     model_retraining_schedule: str = ""
+    model_breaker_seconds: Annotated[float, Field(gt=0)] = 30.0
     warmup_mode_enabled: bool = True
     warmup_signal_frequency: Annotated[float, Field(gt=0)] = 60.0
 

@@ -5,11 +5,11 @@ finds an anomaly of a known kind. Each is mapped to 0..1 with 0.5 at its own ale
 Everything here is the same bit for bit however rows are cut into batches: sums run in a fixed order, one thread.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,6 +21,7 @@ from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, MIN_BATCH_ROWS
 from surveillance_pipelines.strategies.momentum import momentum_probabilities
 
 Floats = npt.NDArray[np.float64]
+_Answer = TypeVar("_Answer", Floats, tuple[Floats, Floats])
 
 NORMAL: Final = "normal"
 """The label of a bar that nothing is wrong with, first among the classifier's labels."""
@@ -30,6 +31,12 @@ THRESHOLD: Final = 0.5
 
 DIRECTIONS: Final = ("SELL", "HOLD", "BUY")
 """Order of the direction probabilities; classes 0, 1, 2."""
+
+AUTOENCODER: Final = "autoencoder"
+CLASSIFIER: Final = "classifier"
+DIRECTION: Final = "direction"
+MODELS: Final = (AUTOENCODER, CLASSIFIER, DIRECTION)
+"""Names of a bundle's models."""
 
 TOP_FEATURES: Final = 3
 
@@ -59,6 +66,7 @@ class Scores:
         top_shares: float64[n, 3], their part of the whole, 0..1.
         top_values: float64[n, 3], their values as the kernel gave them; NaN where missing.
         direction_probabilities: float64[n, 3], order ``DIRECTIONS``.
+        models_out: models that were not asked, because they have failed; what they say is a substitute.
         direction_ready: False while no direction model has passed its gate; the probabilities are then momentum's, and
             a signal made of them is marked as warm-up.
     """
@@ -79,9 +87,22 @@ class Scores:
     top_values: Floats
     direction_probabilities: Floats
     direction_ready: bool
+    models_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.anomaly_score)
+
+
+class ModelFailedError(RuntimeError):
+    """One model of a bundle raised, or gave what is no number; the others are well.
+
+    Attributes:
+        model: its name, of ``MODELS``.
+    """
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"expected finite outputs of the {model}, got {reason}")
+        self.model = model
 
 
 class AnomalyScorer(Protocol):
@@ -121,9 +142,22 @@ class Scorer:
         self._labels = tuple(bundle.config["labels"])
         self._classifier_threshold = float(bundle.config["classifier"]["threshold"])
         self._calibration = calibration_table(bundle.config["autoencoder"]["calibration"])
-        self._autoencoder, self._classifier, self._direction = (
-            inference_session(bundle.models[name]) for name in (AUTOENCODER_FILE, CLASSIFIER_FILE, DIRECTION_FILE)
-        )
+        files = (AUTOENCODER_FILE, CLASSIFIER_FILE, DIRECTION_FILE)
+        self._sessions = {m: inference_session(bundle.models[file]) for m, file in zip(MODELS, files, strict=True)}
+        self._out: frozenset[str] = frozenset()
+
+    def leaving_out(self, models: Collection[str]) -> "Scorer":
+        """Return a scorer of the same bundle that does not ask some of its models.
+
+        Without the autoencoder, the classifier sees its error as missing. Without the classifier, no kind is known: a
+        bar is at most ``unclassified``. Without the direction model, momentum's probabilities stand in.
+
+        Args:
+            models: of ``MODELS``.
+        """
+        other = copy(self)
+        other._out = frozenset(models)  # noqa: SLF001 (its own class)
+        return other
 
     def warm_up(self) -> None:
         """Run every model once, so that the first real bar pays for no lazy initialisation."""
@@ -145,11 +179,14 @@ class Scorer:
     def _score_piece(self, features: Floats) -> Scores:
         rows = len(features)
         inputs = padded = pad_rows(features, MIN_BATCH_ROWS).take(self._columns, axis=1)
-        error, squares = reconstruct(self._autoencoder, scale(inputs, self._scaling), np.isnan(inputs))
-        probabilities = run_model(self._classifier, classifier_inputs(inputs, error))[:rows]
+        error, squares = self._reconstruct(inputs)
+        probabilities = self._classify(inputs, error)[:rows]
         inputs, error, squares = inputs[:rows], error[:rows], squares[:rows]
-        autoencoder_score = calibrated(error, *self._calibration)
-        classifier_score = centred_on_threshold(1.0 - probabilities[:, 0], self._classifier_threshold)
+        nothing = np.zeros(rows)
+        autoencoder_score = nothing if AUTOENCODER in self._out else calibrated(error, *self._calibration)
+        classifier_score = nothing
+        if CLASSIFIER not in self._out:
+            classifier_score = centred_on_threshold(1.0 - probabilities[:, 0], self._classifier_threshold)
         score = np.maximum(autoencoder_score, classifier_score)
         kind, confidence = name_kinds(probabilities, self._labels, classifier_score, autoencoder_score)
         top, shares, values = top_contributions(squares, inputs)
@@ -169,50 +206,40 @@ class Scorer:
             top_shares=shares,
             top_values=values,
             direction_probabilities=self._directions(features, padded),
-            direction_ready=self._direction_ready,
+            direction_ready=self._direction_ready and DIRECTION not in self._out,
+            models_out=tuple(sorted(self._out)),
         )
 
     def model_directions(self, features: Floats) -> Floats:
         """Return the direction model's own probabilities, float64[n, 3], whether or not it has passed its gate."""
         inputs = pad_rows(features, MIN_BATCH_ROWS).take(self._columns, axis=1)
-        return run_model(self._direction, as_float32(inputs))[: len(features)]
+        return self._ask(DIRECTION, run_model, as_float32(inputs))[: len(features)]
+
+    def _reconstruct(self, inputs: Floats) -> tuple[Floats, Floats]:
+        if AUTOENCODER in self._out:
+            return np.full(len(inputs), np.nan), np.zeros_like(inputs)
+        scaled = scale(inputs, self._scaling)
+        return self._ask(AUTOENCODER, reconstruct, scaled, np.isnan(inputs))
+
+    def _classify(self, inputs: Floats, error: Floats) -> Floats:
+        if CLASSIFIER in self._out:
+            return np.full((len(inputs), len(self._labels)), 1.0 / len(self._labels))
+        return self._ask(CLASSIFIER, run_model, classifier_inputs(inputs, error))
 
     def _directions(self, features: Floats, inputs: Floats) -> Floats:
-        if self._direction_ready:
-            return run_model(self._direction, as_float32(inputs))[: len(features)]
+        if self._direction_ready and DIRECTION not in self._out:
+            return self._ask(DIRECTION, run_model, as_float32(inputs))[: len(features)]
         return momentum_probabilities(features, self._view_columns)
 
-
-def explanation(scores: Scores, i: int) -> dict[str, Any]:
-    """Return why row ``i`` has its score, JSON-safe: both detectors, the likeliest kinds, the strangest features."""
-    likeliest = np.argsort(-scores.probabilities[i], kind="stable")[:TOP_FEATURES].tolist()
-    probabilities = scores.probabilities[i].tolist()
-    top = _top(scores, i)
-    return {
-        "summary": _summary(scores, i, top),
-        "autoencoder_score": _finite(scores.autoencoder_score[i]),
-        "classifier_score": _finite(scores.classifier_score[i]),
-        "reconstruction_error": _finite(scores.reconstruction_error[i]),
-        "kinds": {scores.labels[k]: _finite(probabilities[k]) for k in likeliest},
-        "features": [
-            {"name": scores.feature_names[k], "value": _finite(value), "share": _finite(share)}
-            for k, value, share in top
-        ],
-    }
-
-
-def _summary(scores: Scores, i: int, top: Sequence[tuple[int, float, float]]) -> str:
-    strangest = ", ".join(f"{scores.feature_names[k]} = {value:.3g}" for k, value, share in top if share > 0)
-    return f"{scores.kind[i]} at confidence {scores.confidence[i]:.2f}; strangest: {strangest or 'nothing'}"
-
-
-def _top(scores: Scores, i: int) -> Sequence[tuple[int, float, float]]:
-    columns = (scores.top_features, scores.top_values, scores.top_shares)
-    return list(zip(*(column[i].tolist() for column in columns), strict=True))
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    def _ask(self, model: str, call: Callable[..., _Answer], *inputs: Any) -> _Answer:
+        try:
+            answer = call(self._sessions[model], *inputs)
+        except Exception as error:
+            raise ModelFailedError(model, repr(error)) from error
+        values = answer[0] if isinstance(answer, tuple) else answer
+        if not np.isfinite(values).all():
+            raise ModelFailedError(model, "NaN or infinity")
+        return answer
 
 
 def require_features(features: Floats, columns: Sequence[str]) -> Floats:

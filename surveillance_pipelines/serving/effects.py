@@ -85,6 +85,16 @@ class BundleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerEvent:
+    """A model was taken out of service, is tried again, or is back."""
+
+    model: str
+    state: Literal["open", "half_open", "closed"]
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewInstrument:
     symbol: str
     calendar: str
@@ -122,6 +132,7 @@ class Effects:
     seeds: list[LaneSeed] = field(default_factory=list)
     clock_rows: list[ClockRow] = field(default_factory=list)
     bundles: list[BundleRow] = field(default_factory=list)
+    breakers: list[BreakerEvent] = field(default_factory=list)
     outputs: list[OutputRow] = field(default_factory=list)
     scored: int = 0
     fallbacks: int = 0

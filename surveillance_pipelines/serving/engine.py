@@ -34,6 +34,7 @@ from surveillance_pipelines.serving.effects import (
     OutcomeName,
 )
 from surveillance_pipelines.serving.event_clock import EventClock
+from surveillance_pipelines.serving.guard import Guard
 from surveillance_pipelines.serving.scoring_rows import (
     Candidate,
     RowConfig,
@@ -58,6 +59,7 @@ class EngineConfig:
         volume_is_cumulative: the feed sends running totals of the day.
         unknown_symbols: refuse them, or register them under ``default_calendar``.
         content_based_dedup: the queue derives dedup ids from bodies, where two equal trades are two trades.
+        breaker_cooldown: how long a model that failed is left alone.
         provisional_scores: make score rows of bars in progress, too; nobody reads them unless they are published.
     """
 
@@ -68,6 +70,7 @@ class EngineConfig:
     default_calendar: str = "XNYS"
     content_based_dedup: bool = False
     provisional_scores: bool = True
+    breaker_cooldown: int = 30 * MICROSECONDS
 
 
 def engine_config(
@@ -82,6 +85,7 @@ def engine_config(
         default_calendar=settings.default_calendar,
         content_based_dedup=content_based_dedup,
         provisional_scores=settings.publish_scores == "all",
+        breaker_cooldown=round(settings.model_breaker_seconds * MICROSECONDS),
     )
 
 
@@ -106,6 +110,7 @@ class Engine:
     ) -> None:
         self._config = config
         self._scorer = scorer
+        self._guard = Guard(scorer, config.breaker_cooldown)
         self._sessions = sessions
         self._instruments = set(instruments)
         self._lanes: dict[str, SymbolLane] = {}
@@ -153,7 +158,7 @@ class Engine:
             batch: messages; every symbol in it is seeded.
             known: the ids of the batch that already have a ledger row.
         """
-        turn = _Turn(known)
+        turn = _Turn(known, max((message.received_at for message in batch), default=0))
         for message in batch:
             self._take(message, turn)
         return self._finish(turn)
@@ -169,6 +174,7 @@ class Engine:
             for symbol, lane in self._lanes.items():
                 lane.change_view(view, swap.seeds.get(symbol, Seed()))
         self._scorer = swap.scorer
+        self._guard = Guard(swap.scorer, self._config.breaker_cooldown)
         self._config = replace(self._config, rows=rows_of_scorer(self._config.rows, swap.scorer))
         self.record_bundle(now_us)
 
@@ -179,7 +185,7 @@ class Engine:
 
     def apply_clock(self, row: ClockRow) -> Effects:
         """Close what a clock reading closes, in the order of minutes, then symbols; a replay calls this."""
-        turn = _Turn(Known())
+        turn = _Turn(Known(), row.recorded_at)
         for lane in self._due(row.event_clock):
             self._close(lane, turn, cause=None, t_received=row.recorded_at)
             turn.effects.clock_rows = [row]
@@ -239,9 +245,11 @@ class Engine:
     def _finish(self, turn: "_Turn") -> Effects:
         effects = turn.effects
         if turn.candidates:
-            scores = self._scorer.score(np.stack([bar.features for _, bar in turn.candidates]))
+            scores = self._guard.score(np.stack([bar.features for _, bar in turn.candidates]), turn.now)
+            out = bool(scores.models_out)
             effects.scored = len(turn.candidates)
-            effects.fallbacks = sum(bar.fallback_used for _, bar in turn.candidates)
+            effects.fallbacks = sum(out or bar.fallback_used for _, bar in turn.candidates)
+            effects.breakers = self._guard.breakers.take_events()
             for i, (lane, bar) in enumerate(turn.candidates):
                 effects.outputs += self._outputs(lane, bar, scores, i)
         for _, lane in sorted(turn.touched.items()):
@@ -291,7 +299,8 @@ class Engine:
 class _Turn:
     """One call of the engine: what it has met and collected so far."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, now: int) -> None:
+        self.now = now  # by what is recorded with the input, so that a replay has the same
         self.effects = Effects()
         self.candidates: list[tuple[SymbolLane, Candidate]] = []
         self.touched: dict[str, SymbolLane] = {}

@@ -10,7 +10,7 @@ from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.serving import tables
-from surveillance_pipelines.serving.effects import BundleRow, ClockRow, Effects, Known, LaneSeed
+from surveillance_pipelines.serving.effects import BreakerEvent, BundleRow, ClockRow, Effects, Known, LaneSeed
 from surveillance_pipelines.serving.lease import RENEW, Lease, renewal, require_held
 from surveillance_pipelines.serving.outbox import OutboxRow
 
@@ -96,6 +96,8 @@ def commit_effects(
             for table, rows in _rows(effects, messages, context):
                 if rows:
                     connection.execute(table.insert, table.parameters(rows))
+            for event in effects.breakers:
+                connection.execute(tables.BREAKER_EVENT, _breaker_values(event, context))
             for row in effects.clock_rows:
                 connection.execute(tables.CLOCK_ROW, _clock_values(row, context))
         require_held(renewed, context.lease)
@@ -107,6 +109,11 @@ def _clock_values(row: ClockRow, context: CommitContext) -> tuple[Any, ...]:
 
 def _bundle_values(row: BundleRow, context: CommitContext) -> tuple[Any, ...]:
     return context.lease.queue_url, row.bundle_hash, row.feature_view, to_datetime(row.recorded_at), context.run_id
+
+
+def _breaker_values(event: BreakerEvent, context: CommitContext) -> tuple[Any, ...]:
+    queue_url, at = context.lease.queue_url, to_datetime(event.at)
+    return queue_url, event.model, event.state, event.reason, at, context.run_id
 
 
 def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:

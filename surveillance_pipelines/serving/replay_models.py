@@ -8,6 +8,7 @@ import psycopg
 
 from surveillance_pipelines.models.bundle import BundleError, load_bundle
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
+from surveillance_pipelines.serving.guard import without_models
 from surveillance_pipelines.serving.replay import CannotReplayError
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.model_store import bundle_paths
@@ -30,16 +31,11 @@ class ModelShelf:
             models_out: models of it that were out of service.
 
         Raises:
-            CannotReplayError: if the bundle is gone or damaged, or models of it were out of service.
+            CannotReplayError: if the bundle is gone or damaged.
         """
-        if models_out:
-            raise CannotReplayError(
-                f"the models {', '.join(models_out)} were out of service when this was scored: replay cannot leave "
-                "them out yet"
-            )
         if bundle_hash not in self._scorers:
             self._scorers[bundle_hash] = Scorer(self._bundle(bundle_hash))
-        return self._scorers[bundle_hash]
+        return without_models(self._scorers[bundle_hash], models_out)
 
     def _bundle(self, bundle_hash: str) -> Any:
         recorded = bundle_paths(self._connection, bundle_hash)

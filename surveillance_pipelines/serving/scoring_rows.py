@@ -24,8 +24,9 @@ from surveillance_pipelines.contracts.outputs import (
     row_id,
 )
 from surveillance_pipelines.hashing import sha256_bytes, sha256_rows
+from surveillance_pipelines.models.explanations import explanation
 from surveillance_pipelines.models.runtime import runtime_hash
-from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores, explanation
+from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores
 from surveillance_pipelines.serving.code_version import scoring_code_version
 from surveillance_pipelines.serving.signal_gate import SignalGate, SignalPace
 from surveillance_pipelines.settings import Settings
@@ -141,7 +142,7 @@ def anomaly_row(
     confidence = _confidence(scores, i, kind)
     return Anomaly(
         id=_id("anomaly", config, bar, kind),
-        **_common(config, bar),
+        **_common(config, bar, scores),
         score=score,
         threshold=float(scores.threshold),
         kind=kind,
@@ -170,7 +171,7 @@ def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Sig
     action = action_of(scores, i)
     return Signal(
         id=_id("signal", config, bar, action),
-        **_common(config, bar),
+        **_common(config, bar, scores),
         score=probabilities[action],
         threshold=SIGNAL_THRESHOLD,
         kind=action,
@@ -209,13 +210,13 @@ def score_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Scor
     sell, hold, buy = scores.direction_probabilities[i].tolist()
     return Score(
         id=_id("score", config, bar, "score"),
-        **_common(config, bar),
+        **_common(config, bar, scores),
         score=score,
         threshold=float(scores.threshold),
         kind=scores.kind[i],
         confidence=confidence,
         risk_score=score * confidence if scores.is_anomaly[i] else 0.0,
-        explanation={},
+        explanation={"models_out": list(scores.models_out)} if scores.models_out else {},
         warmup=config.warmup,
         price=bar.price,
         volume=bar.volume,
@@ -271,7 +272,7 @@ def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
     )
 
 
-def _common(config: RowConfig, bar: Candidate) -> dict[str, Any]:
+def _common(config: RowConfig, bar: Candidate, scores: Scores) -> dict[str, Any]:
     return {
         "event_time": bar.event_time,
         "knowledge_time": bar.knowledge_time,
@@ -288,7 +289,7 @@ def _common(config: RowConfig, bar: Candidate) -> dict[str, Any]:
         "code_version": config.code_version,
         "config_hash": config.config_hash,
         "runtime_hash": config.runtime_hash,
-        "fallback_used": bar.fallback_used,
+        "fallback_used": bar.fallback_used or bool(scores.models_out),
         "tenant": config.tenant,
         "strategy": config.strategy,
         "correlation_id": bar.correlation_id,

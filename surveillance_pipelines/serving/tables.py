@@ -120,6 +120,10 @@ SERVED_BUNDLE: Final = f"""
     SELECT %s, %s, %s, %s, %s, {LAST_POSITION}
 """
 """Stands after every message taken so far: to be inserted before those that these models score."""
+BREAKER_EVENT: Final = f"""
+    INSERT INTO ops.breaker_events (queue_url, model, state, reason, recorded_at, run_id, after_position)
+    SELECT %s, %s, %s, %s, %s, %s, {LAST_POSITION}
+"""
 LANE_SEED: Final = f"""
     INSERT INTO ops.lane_seeds (queue_url, symbol, feature_view, calendar, as_of_bar_start, history, sha256,
                                 recorded_at, run_id, after_position)

@@ -7,7 +7,8 @@ of them raises ends all: the caller meets the error at its next call.
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from types import TracebackType
+from typing import Final, Generic, Protocol, TypeVar
 
 _Item = TypeVar("_Item")
 _Given = TypeVar("_Given", contravariant=True)  # noqa: PLC0105 (a private name, and what a protocol asks for)
@@ -19,7 +20,9 @@ class Condition(Protocol):
 
     def __enter__(self) -> bool: ...
 
-    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> Any: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
     def notify_all(self) -> None: ...
 

@@ -5,7 +5,8 @@ import pytest
 
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.scoring import NORMAL, explanation
+from surveillance_pipelines.models.explanations import explanation
+from surveillance_pipelines.models.scoring import NORMAL
 from surveillance_pipelines.models.training_data import feature_matrix
 from surveillance_pipelines.strategies.warmup import RULES, TWO_SIDED, WarmupScorer
 from surveillance_pipelines_tests.models.tiny_bundle import tiny_training_set
