@@ -24,12 +24,10 @@ from surveillance_pipelines.serving.tables import BAR_COLUMNS, PREDICTIONS
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.sessions import load_sessions
 
-_TABLES: Final[tuple[tuple[RowKind, str, tuple[str, ...]], ...]] = (
-    ("anomaly", "surveillance.anomalies", column_names(ROW_TYPES["anomaly"])),
-    ("signal", "surveillance.signals", column_names(ROW_TYPES["signal"])),
-    ("prediction", "surveillance.predictions", PREDICTIONS.columns),
+_KEYED_BY_ID: Final[tuple[tuple[RowKind, str], ...]] = (
+    ("anomaly", "surveillance.anomalies"),
+    ("signal", "surveillance.signals"),
 )
-
 _MESSAGES: Final = """
     SELECT message_id, body, received_at, event_time, symbol FROM ops.inbox JOIN ops.ledger l USING (message_id)
     WHERE inbox.symbol = %s AND inbox.queue_url = %s AND inbox.event_time >= %s AND inbox.event_time < %s
@@ -74,11 +72,11 @@ _NEWEST: Final = """
     ) AS newest
 """
 _SAMPLE: Final = """
-    SELECT id FROM (
-        SELECT id FROM surveillance.anomalies WHERE bar_start >= %(since)s
-        UNION ALL SELECT id FROM surveillance.signals WHERE bar_start >= %(since)s
-        UNION ALL SELECT id FROM surveillance.predictions WHERE bar_start >= %(since)s
-        UNION ALL SELECT id FROM ops.outbox
+    SELECT id, bar_start FROM (
+        SELECT id, bar_start FROM surveillance.anomalies WHERE bar_start >= %(since)s
+        UNION ALL SELECT id, bar_start FROM surveillance.signals WHERE bar_start >= %(since)s
+        UNION ALL SELECT id, bar_start FROM surveillance.predictions WHERE bar_start >= %(since)s
+        UNION ALL SELECT id, NULL FROM ops.outbox
         WHERE created_at >= %(since)s AND body LIKE '%%"type":"score"%%' AND body LIKE '%%"bar_status":"provisional"%%'
           AND (body::jsonb ->> 'bar_start')::timestamptz >= %(since)s
     ) AS outputs
@@ -109,11 +107,14 @@ class Books:
         self._connection: Final = connection
         self._settings: Final = settings
         self._sessions: dict[tuple[Any, ...], SessionTable] = {}
+        self._bar_starts: dict[str, int] = {}  # of outputs drawn
 
     def sample(self, size: int, seed: int, since: date | None = None) -> list[str]:
         """Return the ids of outputs drawn at random, the same for the same seed and rows."""
         values = {"since": since or date.min, "seed": str(seed), "size": size}
-        return [id_ for (id_,) in self._connection.execute(_SAMPLE, values)]
+        drawn = self._connection.execute(_SAMPLE, values).fetchall()
+        self._bar_starts |= {id_: to_us(start) for id_, start in drawn if start is not None}
+        return [id_ for id_, _ in drawn]
 
     def newest_day(self) -> date | None:
         """Return the UTC day of the newest bar that an output stands on."""
@@ -122,20 +123,37 @@ class Books:
 
     def output(self, id_: str) -> StoredOutput | None:
         """Return the row of an id, from the tables or, where it was only sent, from its message."""
-        for kind, table, columns in _TABLES:
+        for kind, table in _KEYED_BY_ID:
+            columns = column_names(ROW_TYPES[kind])
             query = f"SELECT {', '.join(columns)} FROM {table} WHERE id = %s"  # noqa: S608 (constant names)
             row = self._connection.execute(query.encode(), (id_,)).fetchone()
             if row is not None:
                 return StoredOutput(kind, _values(dict(zip(columns, row, strict=True))))
+        message = self._message(id_)
+        if message is not None and message.bar_status != "final":
+            return message
+        start = self._bar_starts.get(id_) if message is None else message.bar_start
+        return self._prediction(id_, start) or message
+
+    def _message(self, id_: str) -> StoredOutput | None:
         row = self._connection.execute("SELECT body FROM ops.outbox WHERE id = %s", (id_,)).fetchone()
         if row is None:
             return None
         message = json.loads(row[0])
         kind: RowKind = message.pop("type")
-        instants = {
-            name: to_us(datetime.fromisoformat(message[name])) for name in INSTANT_FIELDS if message[name] is not None
-        }
+        given = [name for name in INSTANT_FIELDS if message[name] is not None]
+        instants = {name: to_us(datetime.fromisoformat(message[name])) for name in given}
         return StoredOutput(kind, message | instants)
+
+    def _prediction(self, id_: str, bar_start: int | None) -> StoredOutput | None:
+        """Return a prediction; without the start of its bar, which leads their index, the whole table is read."""
+        known = "" if bar_start is None else "AND bar_start = %(start)s"
+        query = f"SELECT {', '.join(PREDICTIONS.columns)} FROM surveillance.predictions WHERE id = %(id)s {known}"  # noqa: S608
+        values = {"id": id_, "start": None if bar_start is None else to_datetime(bar_start)}
+        row = self._connection.execute(query.encode(), values).fetchone()
+        if row is None:
+            return None
+        return StoredOutput("prediction", _values(dict(zip(PREDICTIONS.columns, row, strict=True))))
 
     def was_opened(self, alert_id: str) -> bool:
         """Say whether the alert of a retraction was opened."""

@@ -114,6 +114,13 @@ def test_load_bundle_trained_on_other_feature_code_is_refused(tmp_path):
         load_bundle(tmp_path / "v1")
 
 
+def test_load_bundle_for_a_replay_accepts_other_code_of_its_view(copied, bundle):
+    edit_manifest(copied, lambda manifest: manifest.update(feature_view_source_hash="of another release"))
+    with pytest.raises(BundleError, match="retrain, or run the release"):
+        load_bundle(copied)
+    assert load_bundle(copied, any_view_code=True).models == bundle.models
+
+
 def test_write_bundle_to_an_existing_folder_is_refused(tmp_path):
     with pytest.raises(FileExistsError, match="next version"):
         write_bundle(tmp_path, CONTENTS, view=CORE_V1, training={})
