@@ -82,6 +82,8 @@ _IN_ORDER = (
     "instruments",
     "bars",
     "clock_rows",
+    "bundles",
+    "breakers",
     "outputs",
     "seeds",
 )
