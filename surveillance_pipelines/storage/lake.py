@@ -18,6 +18,9 @@ COMMIT_ATTEMPTS: Final = 50
 KEPT_VERSIONS: Final = "interval 3650 days"
 """How long an older version can be read: a training names the version that it saw. Delta's own default, 30 days, would
 forget it with the first checkpoint after that. Replaced files stay for it, as nothing here vacuums a table."""
+CHECKPOINT_COMMITS: Final = "10"
+"""Commits between two checkpoints of a table's log. Whoever opens a table reads every commit since the last one, half a
+millisecond each, and a backfill opens and commits once a day; Delta's own default is 100."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
 DayRange = tuple[date, date]
@@ -171,7 +174,10 @@ class Lake:
                 mode="error",
                 partition_by=PARTITION,
                 storage_options=self._options(),
-                configuration={"delta.logRetentionDuration": KEPT_VERSIONS},
+                configuration={
+                    "delta.logRetentionDuration": KEPT_VERSIONS,
+                    "delta.checkpointInterval": CHECKPOINT_COMMITS,
+                },
                 commit_properties=_properties(transaction),
             )
         except DeltaError as error:

@@ -10,7 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +78,17 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One measured line for the report: how a cost of ours grows with the amount of work."""
+
+    title: str
+    x: str
+    y: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
     """The proof that both arms computed the same: a sentence with the largest difference found."""
@@ -122,6 +133,8 @@ def prove(
     anchor: Arm,
     rounds: int = MIN_ROUNDS,
     figures: Callable[[], Mapping[str, float]] = dict,
+    curves: Callable[[], Sequence[Curve]] = tuple,
+    results: Path | None = None,
 ) -> dict[str, Any]:
     """Compare outputs, then costs; write ``proof/<name>.json`` and return its content.
 
@@ -132,6 +145,8 @@ def prove(
         anchor: the other.
         rounds: that count.
         figures: asked after the rounds for what else was measured, by name with unit (``p99_ms``).
+        curves: asked after the figures for what the report should draw.
+        results: the folder to write to; None for ``RESULTS``.
 
     Raises:
         ParityError: if the outputs differ; nothing is timed then.
@@ -142,8 +157,11 @@ def prove(
     if not checked.passed:
         raise ParityError(f"{comparison.name}: {checked.statement}")
     result = summary(comparison, checked, interleaved(ours, anchor, rounds), dict(figures()))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{comparison.name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if drawn := [asdict(curve) for curve in curves()]:
+        result["curves"] = drawn
+    folder = RESULTS if results is None else results
+    folder.mkdir(exist_ok=True)
+    (folder / f"{comparison.name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     print(
         f"{comparison.name}: {result['ratio_median']:.2f}× (min {result['ratio_min']:.2f}, max "
         f"{result['ratio_max']:.2f}, n {result['n']}), goal {result['goal']}: {'met' if result['met'] else 'not met'}"

@@ -34,6 +34,9 @@ def write_report(results: Path = RESULTS, page: Path = PAGE, picture: Path = PIC
     picture.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(render(found))
     draw(found, picture)
+    for name, result in found.items():
+        if curves := result.get("curves"):
+            draw_curves(curves, picture.with_name(f"proof-{name}.svg"))
     return page
 
 
@@ -79,6 +82,19 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
+def draw_curves(curves: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the curves of one comparison side by side, both axes from 0."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "proof", "font.size": 9}):
+        figure = Figure(figsize=(4 * len(curves), 2.8), layout="constrained")
+        for axes, curve in zip(figure.subplots(ncols=len(curves), squeeze=False)[0], curves, strict=True):
+            axes.plot(curve["xs"], curve["ys"], "o-", color="#2a7f62")
+            axes.set(title=curve["title"], xlabel=curve["x"], ylabel=curve["y"], xlim=(0, None), ylim=(0, None))
+        figure.savefig(path, metadata={"Date": None})
+
+
 def _section(name: str, result: dict[str, Any]) -> list[str]:
     figures = [f"- {figure}: {_number(value)}" for figure, value in result["figures"].items()]
     return [
@@ -86,6 +102,7 @@ def _section(name: str, result: dict[str, Any]) -> list[str]:
         "",
         f"{result['work']}.",
         "",
+        *([f"![How it grows](images/proof-{name}.svg)", ""] if result.get("curves") else []),
         f"- Ours: {result['ours']}; median {_number(result['ours_median'])} {result['unit']}.",
         f"- Anchor: {_anchor(result)}; median {_number(result['anchor_median'])} {result['unit']}.",
         f"- Parity: {result['parity']}.",

@@ -86,6 +86,17 @@ def test_result_is_written_and_shown(pinned, tmp_path, capsys):
     assert (tmp_path / "out" / "ratios.svg").read_text().startswith("<?xml")
 
 
+def test_curves_are_kept_and_drawn(pinned, tmp_path):
+    curve, folder = harness.Curve("Peak memory", "days", "MB", [1, 252], [450.0, 500.0]), tmp_path / "kept"
+    prove(
+        comparison(), parity=lambda: EQUAL, ours=lambda: 1.0, anchor=lambda: 2.0, curves=lambda: [curve], results=folder
+    )
+    assert list(pinned.glob("*.json")) == []
+    page = write_report(folder, tmp_path / "proof.md", tmp_path / "ratios.svg").read_text()
+    assert "![How it grows](images/proof-p5_example.svg)" in page
+    assert "Peak memory" in (tmp_path / "proof-p5_example.svg").read_text()
+
+
 def test_threads_that_are_not_pinned_are_refused(pinned, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with pytest.raises(RuntimeError, match="OMP_NUM_THREADS"):
