@@ -50,7 +50,7 @@ def built_marts(services: EmbeddedServices, run_folder: Path, marts_definitions:
     with (run_folder / "built_marts.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not record.exists():
-            record.write_text(json.dumps(asdict(_build(_database_with_rows(services), marts_definitions))))
+            record.write_text(json.dumps(asdict(build(_database_with_rows(services), marts_definitions))))
     return BuiltMarts(**json.loads(record.read_text()))
 
 
@@ -63,7 +63,8 @@ def _database_with_rows(services: EmbeddedServices) -> str:
     return database_url
 
 
-def _build(database_url: str, definitions: dg.Definitions) -> BuiltMarts:
+def build(database_url: str, definitions: dg.Definitions) -> BuiltMarts:
+    """Build all marts over a database as a Dagster run does."""
     from surveillance_pipelines.defs.marts.assets import marts
 
     # A session time zone that must not matter.

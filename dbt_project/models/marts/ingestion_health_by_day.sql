@@ -1,3 +1,8 @@
+{{ config(
+    materialized="incremental", incremental_strategy="delete+insert", unique_key="day",
+    on_schema_change="append_new_columns", full_refresh=false,
+) }}
+
 -- Days are those on which the platform did the work, not those of the bars: a backfill of last year shows today.
 with minutes as (
     select committed_day as day, date_trunc('minute', committed_at) as minute_start, count(*) as messages
@@ -92,3 +97,8 @@ left join dead_letters using (day)
 left join runs using (day)
 left join bars using (day)
 left join anomalous using (day)
+{% if is_incremental() %}
+where days.day >= coalesce(
+    {{ books_begin() }}::date, (select max(this.day) + 1 from {{ this }} as this where this.messages > 0), '-infinity'
+)
+{% endif %}

@@ -1,3 +1,9 @@
+{{ config(
+    materialized="incremental", incremental_strategy="delete+insert", unique_key=["hour_start", "stage"],
+    on_schema_change="append_new_columns", full_refresh=false,
+) }}
+-- depends_on: {{ ref("stg_ledger") }}
+
 select
     hour_start::timestamptz as hour_start,
     stage::text as stage,
@@ -7,4 +13,9 @@ select
     percentile_cont(0.99) within group (order by latency_ms)::double precision as p99_ms,
     max(latency_ms)::double precision as max_ms
 from {{ ref("int_stage_latencies") }}
+{% if is_incremental() %}
+where hour_start >= coalesce(
+    {{ books_begin() }} at time zone 'UTC', (select max(this.hour_start) from {{ this }} as this), '-infinity'
+)
+{% endif %}
 group by hour_start, stage
