@@ -81,11 +81,14 @@ def _compute(
 ) -> "pl.DataFrame":
     from surveillance_pipelines.commands.scoring import sessions_of
     from surveillance_pipelines.features.batch import chosen_columns, features_of_days
+    from surveillance_pipelines.features.batch_kernel import is_compiled
     from surveillance_pipelines.features.views import VIEWS
 
     chosen_columns(VIEWS[view], names)  # said before the sessions are computed, which takes seconds
     sessions = sessions_of(known.bars, calendar, default)
     symbols = set(scope["symbol"])
+    if not is_compiled():
+        say("compiling the features, once: a quarter of a minute")
     with progress("features", scope.height) as bar:
         return features_of_days(
             known.bars, scope["date"].unique().sort().to_list(), sessions, VIEWS[view], columns=names,

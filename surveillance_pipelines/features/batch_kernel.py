@@ -1,6 +1,7 @@
 """The feature kernel for batches: many bars of one symbol at once, bit for bit what ``kernel`` gives bar by bar."""
 
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,12 @@ def symbol_features(
         features = np.empty((stop - history, kernel.N_FEATURES))
         kernel.run(np.zeros(kernel.STATE_SIZE), np.ascontiguousarray(inputs[:, history:stop].T), features)
         out[:, at + start - first : at + stop - first] = features[start - history :].T
+
+
+def is_compiled() -> bool:
+    """Say whether numba's cache holds the batch kernel; else the first call takes a quarter of a minute."""
+    compiled: list[Any] = [batch_prices.prices, batch_context.context]
+    return all(any(Path(of.stats.cache_path).glob(f"*.{of.__name__}-*.nbi")) for of in compiled)
 
 
 def _sparse(inputs: Floats, begin: int, end: int, days: Integers) -> Flags:

@@ -1,6 +1,7 @@
 import ast
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,6 +106,15 @@ def test_unknown_column_says_which_there_are() -> None:
         chosen_columns(CORE_V1, ["rsi", "range"])
     with pytest.raises(ValueError, match="was none"):
         chosen_columns(CORE_V1, [])
+
+
+def test_kernel_in_numbas_cache_counts_as_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = random_inputs(6, 100, quiet=0.2, alone=0.2)
+    in_columns(rows, days_of([0, 100]))
+    assert batch_kernel.is_compiled()
+    elsewhere = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path)), __name__="prices")
+    monkeypatch.setattr(batch_prices, "prices", elsewhere)
+    assert not batch_kernel.is_compiled()
 
 
 def test_every_view_has_a_batch_kernel() -> None:
