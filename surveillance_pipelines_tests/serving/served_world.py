@@ -117,7 +117,8 @@ def make_world(settings: Settings, server_url: str, bundle: Path, market: Market
     environments = []
     for each in (settings, apart):
         endpoints = resolve_endpoints(each)
-        chosen = {"SYMBOLS": ",".join(market.symbols), "FALLBACK_TO_YFINANCE": "false", "DRAIN_IDLE_SECONDS": "5",
+        chosen = {"SYMBOLS": ",".join(market.symbols), "FALLBACK_TO_YFINANCE": "false", "DRAIN_IDLE_SECONDS": "40",
+                  "LOG_LEVEL": "WARNING",
                   "BAR_CLOSE_GRACE_SECONDS": "0", "DAGSTER_DISABLE_TELEMETRY": "1"}  # fmt: skip
         environments.append({**endpoints.environment(), **chosen})
         with connect(endpoints.database_url) as connection:
