@@ -188,6 +188,11 @@ class Books:
         row = self._connection.execute(query, (runtime_hash,)).fetchone()
         return None if row is None else row[0]
 
+    def models_taken_out(self, queue_url: str) -> list[str]:
+        """Return the models that a queue's runs have ever taken out of service."""
+        query = "SELECT DISTINCT model FROM ops.breaker_events WHERE queue_url = %s AND state = 'open' ORDER BY model"
+        return [model for (model,) in self._connection.execute(query, (queue_url,))]
+
     def place(self, message_id: str | None) -> tuple[str, int] | None:
         """Return queue and inbox position of a message, None where it is no longer kept."""
         query = "SELECT queue_url, position FROM ops.inbox WHERE message_id = %s"

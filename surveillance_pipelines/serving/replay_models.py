@@ -1,6 +1,5 @@
 """The models that scored a row, found again by their hash."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,7 +7,6 @@ import psycopg
 
 from surveillance_pipelines.models.bundle import BundleError, load_bundle
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
-from surveillance_pipelines.serving.guard import without_models
 from surveillance_pipelines.serving.replay import CannotReplayError
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.model_store import bundle_paths
@@ -23,19 +21,15 @@ class ModelShelf:
         self._settings: Final = settings
         self._scorers: dict[str, AnomalyScorer] = {WARMUP_BUNDLE: WarmupScorer()}
 
-    def scorer(self, bundle_hash: str, *, models_out: Sequence[str] = ()) -> AnomalyScorer:
-        """Return the scorer of a bundle.
-
-        Args:
-            bundle_hash: of the row.
-            models_out: models of it that were out of service.
+    def scorer(self, bundle_hash: str) -> AnomalyScorer:
+        """Return the scorer of a bundle, with all of its models.
 
         Raises:
             CannotReplayError: if the bundle is gone or damaged.
         """
         if bundle_hash not in self._scorers:
             self._scorers[bundle_hash] = Scorer(self._bundle(bundle_hash))
-        return without_models(self._scorers[bundle_hash], models_out)
+        return self._scorers[bundle_hash]
 
     def _bundle(self, bundle_hash: str) -> Any:
         recorded = bundle_paths(self._connection, bundle_hash)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from itertools import combinations
 from typing import Any, Final, Literal
 
 import psycopg
@@ -13,6 +14,7 @@ from surveillance_pipelines.models.runtime import runtime_description, runtime_h
 from surveillance_pipelines.models.scoring import NORMAL, AnomalyScorer
 from surveillance_pipelines.serving.bar_builder import MINUTE_US
 from surveillance_pipelines.serving.code_version import scoring_code_version
+from surveillance_pipelines.serving.guard import without_models
 from surveillance_pipelines.serving.replay import (
     CannotReplayError,
     Difference,
@@ -104,15 +106,15 @@ class _Replay:
     def _compare(self) -> tuple[Difference | None, bool]:
         output, run = self._output, self._recorded_run()
         values = output.values
-        out = (values.get("explanation") or {}).get("models_out", ())
-        view, scorer = _view(values["feature_view"]), self._shelf.scorer(values["bundle_hash"], models_out=out)
+        view, scorer = _view(values["feature_view"]), self._shelf.scorer(values["bundle_hash"])
         config_hash = values.get("config_hash") or self._config_of_prediction()
         knobs = self._books.knobs(config_hash)
         candidate = self._candidate(view, run, knobs)
-        rebuilt = self._row(candidate, scorer, config_hash, knobs)
+        config = _row_config(output, scorer, config_hash, knobs)
         self._note_code(values.get("code_version") or (run.code_version if run else None))
         same_runtime = self._same_runtime(values.get("runtime_hash") or (run.runtime_hash if run else None))
-        difference = first_difference(output, rebuilt, same_runtime=same_runtime) or self._status_difference()
+        difference = self._scored_difference(candidate, scorer, config, same_runtime=same_runtime)
+        difference = difference or self._status_difference()
         if self._live is not None:
             difference = self._explained(difference)
         return difference, same_runtime
@@ -209,23 +211,26 @@ class _Replay:
             cumulative=cumulative,
         )
 
-    def _row(
-        self, candidate: Candidate, scorer: AnomalyScorer, config_hash: str, knobs: Mapping[str, Any]
-    ) -> OutputRow:
-        output = self._output
-        config = RowConfig(
-            tenant=knobs["tenant"],
-            config_hash=config_hash,
-            code_version=scoring_code_version(),
-            feature_view=scorer.feature_view,
-            bundle_hash=scorer.bundle_hash,
-            runtime_hash=runtime_hash(),
-            warmup=scorer.warmup,
-            horizon_minutes=scorer.horizon_minutes,
-            pace=_NO_PACE,
-            strategy=output.values.get("strategy", STRATEGY),
-        )
-        scores = scorer.score(candidate.features[None, :])
+    def _scored_difference(
+        self, candidate: Candidate, scorer: AnomalyScorer, config: RowConfig, *, same_runtime: bool
+    ) -> Difference | None:
+        """Return the first field that differs, scored by the models that were in service then."""
+        known = (self._output.values.get("explanation") or {}).get("models_out", ())
+        rebuilt = self._row(candidate, config, without_models(scorer, known))
+        difference = first_difference(self._output, rebuilt, same_runtime=same_runtime)
+        if difference is None or self._output.kind != "prediction" or self._place is None:
+            return difference
+        # A prediction has no explanation that would name them; the breakers' history says which it can have been.
+        suspects = self._books.models_taken_out(self._place[0])
+        for out in (out for size in range(len(suspects)) for out in combinations(suspects, size + 1)):
+            rebuilt = self._row(candidate, config, without_models(scorer, out))
+            if first_difference(self._output, rebuilt, same_runtime=same_runtime) is None:
+                self._notes.append(f"scored while out of service: {', '.join(out)}")
+                return None
+        return difference
+
+    def _row(self, candidate: Candidate, config: RowConfig, scorer: AnomalyScorer) -> OutputRow:
+        output, scores = self._output, scorer.score(candidate.features[None, :])
         if output.kind == "signal":
             return signal_row(config, candidate, scores, 0)
         if output.kind != "anomaly":
@@ -339,3 +344,18 @@ def _view(name: str) -> FeatureView:
             f"expected the feature view {name!r} among {sorted(VIEWS)}: use the release that had it"
         )
     return view
+
+
+def _row_config(output: StoredOutput, scorer: AnomalyScorer, config_hash: str, knobs: Mapping[str, Any]) -> RowConfig:
+    return RowConfig(
+        tenant=knobs["tenant"],
+        config_hash=config_hash,
+        code_version=scoring_code_version(),
+        feature_view=scorer.feature_view,
+        bundle_hash=scorer.bundle_hash,
+        runtime_hash=runtime_hash(),
+        warmup=scorer.warmup,
+        horizon_minutes=scorer.horizon_minutes,
+        pace=_NO_PACE,
+        strategy=output.values.get("strategy", STRATEGY),
+    )

@@ -104,10 +104,4 @@ LOSSES: Final = (
     ),
     Change("the messages", LAST_PROVISIONAL, "DELETE FROM ops.inbox", "it is no longer kept"),
     Change("the bars", LAST_FINAL, "DELETE FROM ops.live_bars", "in ops.live_bars"),
-    Change(
-        "models that were out of service",
-        LAST_PROVISIONAL,
-        """UPDATE ops.outbox SET body = jsonb_set(body::jsonb, '{explanation}', '{"models_out": ["direction"]}')""",
-        "the models direction were out of service",
-    ),
 )

@@ -12,7 +12,9 @@ import pytest
 
 from surveillance_pipelines.clock import DAY_US, to_datetime
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.models import scoring as scoring_module
 from surveillance_pipelines.serving import replayer as replayer_module
 from surveillance_pipelines.serving.replay import Replayed
 from surveillance_pipelines.serving.replayer import Replayer
@@ -137,6 +139,38 @@ def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLan
     with live_lane.connect() as connection:
         damaged = replay(connection, live_lane, retired)[0]
     assert (damaged.outcome, "the bundle is damaged" in damaged.said) == ("impossible", True), damaged.said
+
+
+def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classifier fails for a while, so some rows come of the other models only; predictions do not say so."""
+    path = live_lane.endpoints.models_path / "v1"
+    version = ModelVersion(
+        version=1,
+        bundle_hash=build_tiny_bundle(path),
+        path=path,
+        training_duration_seconds=1.0,
+        training_dataset_size=1,
+    )
+    with live_lane.connect() as connection:
+        record_version(connection, version)
+        promote(connection, 1, feature_view="core_v1", reason="test")
+
+    run_model = scoring_module.run_model
+
+    def failing(session: Any, inputs: Any) -> Any:
+        if inputs.shape[1] == len(CORE_V1.model_columns) + 1:  # the classifier sees the autoencoder's error, too
+            raise OSError("planted")
+        return run_model(session, inputs)
+
+    serve(live_lane, stream(12)[:40])
+    with monkeypatch.context() as broken:
+        broken.setattr(scoring_module, "run_model", failing)
+        serve(live_lane, stream(12)[40:])
+    assert live_lane.column("SELECT DISTINCT model FROM ops.breaker_events") == ["classifier"]
+    results = replay_all(live_lane)
+    assert failures(results) == []
+    noted = {result.kind for result in results if "scored while out of service: classifier" in result.notes}
+    assert noted == {"prediction"}
 
 
 def test_outputs_after_a_missed_session_are_equal(live_lane: LiveLane) -> None:
