@@ -15,6 +15,7 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
 
 Book = Literal["inbox", "ledger", "outbox"]
 BOOKS: Final[tuple[Book, ...]] = ("inbox", "ledger", "outbox")
+"""In the order in which a commit writes them: whoever locks several in another order waits for it for ever."""
 
 WEEK: Final = timedelta(days=7)
 WEEKS_AHEAD: Final = 2
@@ -139,7 +140,7 @@ def drop_partitions(
         raise ValueError("expected partitions of weeks to drop, got a default partition: its rows move first")
 
     def drop() -> None:
-        for partition in wanted:
+        for partition in sorted(wanted, key=lambda one: BOOKS.index(one.book)):
             connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier("ops", partition.name)))
 
     _briefly(connection, ", ".join(partition.name for partition in wanted), drop, clock)

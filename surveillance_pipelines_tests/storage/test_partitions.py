@@ -206,3 +206,20 @@ def test_drop_of_a_partition_in_use_waits_in_short_turns_and_gives_up_in_words(
 def test_changes_want_a_connection_in_autocommit_mode(connection: psycopg.Connection[Any]) -> None:
     with pytest.raises(ValueError, match="autocommit"):
         add_partition(connection, "inbox", TODAY + 5 * WEEK)
+
+
+def test_drop_waits_for_a_commit_under_way_and_stops_none(books: psycopg.Connection[Any], database_url: str) -> None:
+    week = [p for p in partitions(books) if p.monday == monday_of(TODAY) + WEEK]
+    with connect(database_url) as writer:
+        columns = "message_id, queue_url, body, received_at, receive_count"
+        writer.execute(f"INSERT INTO ops.inbox ({columns}) VALUES ('m', 'q', '', now(), 1)".encode())
+        dropping = threading.Thread(target=drop_partitions, args=(books, week[::-1]))
+        dropping.start()
+        SYSTEM_CLOCK.sleep(0.05)  # while it waits for the inbox, the commit goes on to ledger and outbox
+        writer.execute("INSERT INTO ops.ledger VALUES ('m', null, 'q', 'scored', null, now(), null, null)")
+        insert_output(writer, "o", now(SYSTEM_CLOCK))
+        writer.commit()
+        dropping.join(timeout=30)
+    assert not dropping.is_alive()
+    assert not [p for p in partitions(books) if p.monday == monday_of(TODAY) + WEEK]
+    assert homes(books, "ledger") == {"m": f"ops.ledger_{monday_of(TODAY):%Y%m%d}"}
