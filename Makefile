@@ -63,6 +63,7 @@ proof: install  ## Run the slow tests, then the benches beside their anchors, an
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 	$(BIN)/python -m surveillance_pipelines_tests.proof
 	$(BIN)/python -m surveillance_pipelines_tests.proof.fuzz
+	$(BIN)/python -m surveillance_pipelines_tests.proof.served_days
 
 .PHONY: clean
 clean:  ## Remove what builds and tests leave; .surveillance/ stays (see `surveillance reset`)

@@ -1,7 +1,7 @@
 """Thirty served days scored again at rest: every row as it was served, and later days change none of it.
 
-``python -m surveillance_pipelines_tests.proof.served_days`` (a quarter of an hour on two cores). A simulated market is
-served for thirty sessions, and recorded Yahoo minutes, where ``../shared/data`` has them, for fifteen; then the
+``python -m surveillance_pipelines_tests.proof.served_days`` (ten minutes on two cores). A simulated market is
+served for thirty sessions, and recorded Yahoo minutes, where ``../shared/data`` has them, for twelve; then the
 warehouse fills and scores the same days with the bundle that served them, which is no longer the champion.
 """
 
