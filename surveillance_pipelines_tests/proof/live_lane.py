@@ -64,12 +64,18 @@ def services() -> Iterator[EmbeddedServices]:
 
 
 def make_lane(
-    found: EmbeddedServices, folder: Path, models: ProofModels | None, *, queues: int = 1, **knobs: Any
+    found: EmbeddedServices,
+    folder: Path,
+    models: ProofModels | None,
+    *,
+    queues: int = 1,
+    symbols: Sequence[str] = SYMBOLS,
+    **knobs: Any,
 ) -> Lane:
     """Return a lane of its own on running services; the models are promoted, warm-up rules score without any."""
     name = uuid.uuid4().hex[:12]
     with connect(found.server_url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "lane_{name}"')
+        server.execute(f'CREATE DATABASE "lane_{name}"'.encode())
     database_url = with_database(found.server_url, f"lane_{name}")
     migrate(database_url)
     client = sqs_client(found.queue_endpoint)
@@ -87,17 +93,20 @@ def make_lane(
         output_queue_url=urls[-1],
         aws_access_key_id="local",
         aws_secret_access_key="local",
-        symbols=SYMBOLS,
+        symbols=tuple(symbols),
         **knobs,
     )
-    _prepare(database_url, models)
+    prepare_database(database_url, models)
     return Lane(settings, resolve_endpoints(settings))
 
 
-def _prepare(database_url: str, models: ProofModels | None) -> None:
-    """Put trading sessions around today on record, and promote the models."""
+def prepare_database(database_url: str, models: ProofModels | None) -> None:
+    """Put trading sessions from a week ago to beyond the coming month on record, each all day, and promote the models.
+
+    With a month ahead on record, the reference sensor asks for no run that would put the real sessions in their place.
+    """
     today = SYSTEM_CLOCK.now_us() // DAY_US * DAY_US
-    starts = [today + day * DAY_US for day in range(-7, 3)]
+    starts = [today + day * DAY_US for day in range(-7, 40)]
     rows = session_rows([("XNYS", utc_date(start), start, start + DAY_US - MINUTE_US) for start in starts])
     with connect(database_url) as connection:
         save_sessions(connection, rows)
@@ -113,15 +122,17 @@ def _prepare(database_url: str, models: ProofModels | None) -> None:
             promote(connection, 1, feature_view=bundle.view.name, reason="bench")
 
 
-def random_ticks(count: int, *, begin_us: int, step_us: int = MICROSECONDS) -> list[Tick]:
-    """Return ticks of ten symbols in turn, a random walk; one tick each ``step_us`` of event time."""
+def random_ticks(
+    count: int, *, begin_us: int, step_us: int = MICROSECONDS, symbols: Sequence[str] = SYMBOLS
+) -> list[Tick]:
+    """Return ticks of the symbols in turn, a random walk; one tick each ``step_us`` of event time."""
     rng = np.random.default_rng(_SEED)
     steps = rng.normal(0.0, 4e-4, count)
     sizes = rng.integers(1, 400, count)
-    prices = dict.fromkeys(SYMBOLS, 100.0)
+    prices = dict.fromkeys(symbols, 100.0)
     out: list[Tick] = []
     for i in range(count):
-        symbol = SYMBOLS[i % len(SYMBOLS)]
+        symbol = symbols[i % len(symbols)]
         prices[symbol] *= float(np.exp(steps[i]))
         out.append(Tick(symbol, round(prices[symbol], 4), float(sizes[i]), begin_us + i * step_us))
     return out
