@@ -34,20 +34,21 @@ _LENGTHS: Final = (1, 5, 21, 84, 252)
 
 _ATTEMPTS: Final = (
     (
-        "attempts, kept: COPY into a temporary table in place of an insert over arrays (45 to 13 µs a prediction); a day "
-        "stored beside the next one's scoring; ids and hashes of a frame at once; signals paced before their rows are made"
+        "attempts, kept: COPY into a temporary table in place of an insert over arrays (45 to 13 µs a prediction); a "
+        "day stored beside the next one's scoring; ids and hashes of a frame at once; signals paced before their rows "
+        "are made"
     ),
     (
-        "attempt, kept: predictions keyed by (bar_start, id) in place of id alone, a hash: after 2.3 million rows one more "
-        "took about three times as long as at first, now the same"
+        "attempt, kept: predictions keyed by (bar_start, id) in place of id alone, a hash: after 2.3 million rows one "
+        "more took about three times as long as at first, now the same"
     ),
     (
-        "attempt, kept: a checkpoint every 10 commits in place of 100 (97 to 28 ms of processor time a day after a hundred "
-        "days written one by one)"
+        "attempt, kept: a checkpoint every 10 commits in place of 100 (97 to 28 ms of processor time a day after a "
+        "hundred days written one by one)"
     ),
     (
-        "attempt, dropped: COPY straight into the table, 9 in place of 13 µs a prediction: one row that is there already "
-        "ends it, and storing is beside the scoring anyway"
+        "attempt, dropped: COPY straight into the table, 9 in place of 13 µs a prediction: one row that is there "
+        "already ends it, and storing is beside the scoring anyway"
     ),
 )
 
