@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     drain_idle_seconds: Annotated[float, Field(gt=0)] = 30.0
     drain_standby: bool = True
     lease_seconds: Annotated[float, Field(gt=0)] = 1.2
+    compute_limit_ms: Annotated[float, Field(gt=0)] = 15.0
     ledger_retention_days: Annotated[int, Field(ge=15, le=365)] = 30  # SQS keeps a message for 14 days at most
     tenant: str = "default"
     signal_cooldown_seconds: Annotated[float, Field(ge=0)] = 60.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import polars as pl
@@ -18,6 +19,16 @@ _BALANCE: Final = """
 """
 
 _UNPUBLISHED: Final = "SELECT count(*), min(created_at) FROM ops.outbox WHERE published_at IS NULL"
+
+_COMPUTE: Final = """
+    SELECT count(*), percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY milliseconds) FROM (
+        SELECT 1000 * extract(epoch FROM t_computed - t_received) AS milliseconds
+        FROM surveillance.predictions WHERE t_computed > %(since)s AND t_received IS NOT NULL
+        UNION ALL
+        SELECT 1000 * extract(epoch FROM t_computed - t_received)
+        FROM surveillance.anomalies WHERE t_computed > %(since)s AND t_received IS NOT NULL
+    ) AS scored
+"""
 
 _REFUSED: Final = """
     SELECT coalesce(sum(rows_in), 0)::bigint, coalesce(sum(rows_dead), 0)::bigint
@@ -81,6 +92,19 @@ def unpublished_since(connection: psycopg.Connection[Any], clock: Clock = SYSTEM
     """Return how many output messages wait, and for how many seconds the oldest has waited; 0 for none."""
     count, oldest = connection.execute(_UNPUBLISHED).fetchone() or (0, None)
     return count, 0.0 if oldest is None else (now(clock) - oldest).total_seconds()
+
+
+def compute_latency(
+    connection: psycopg.Connection[Any], *, hours: float, clock: Clock = SYSTEM_CLOCK
+) -> tuple[int, float, float]:
+    """Return how many live rows were scored in the last hours, and p50 and p99 of received to computed, milliseconds.
+
+    Zeros if there were none.
+    """
+    values = {"since": now(clock) - timedelta(hours=hours)}
+    count, percentiles = connection.execute(_COMPUTE, values).fetchone() or (0, None)
+    p50, p99 = percentiles or (0.0, 0.0)
+    return count, float(p50), float(p99)
 
 
 def refused_share(connection: psycopg.Connection[Any], source: str) -> tuple[int, float]:

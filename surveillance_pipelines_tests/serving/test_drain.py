@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
+from surveillance_pipelines.clock import ManualClock, now
 from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_names, to_record
 from surveillance_pipelines.serving.drain import load_calendars, main, shell_options
 from surveillance_pipelines.serving.lease import acquire
 from surveillance_pipelines.serving.models import NoModelError
+from surveillance_pipelines.serving.quality import compute_latency
 from surveillance_pipelines_tests.serving.market import received, stream
 
 MALFORMED = (
@@ -208,3 +210,17 @@ def test_command_line_serves_a_queue_and_prints_the_report(live_lane, monkeypatc
     assert main(["--queue-url", live_lane.queue_url, "--run-id", "cli", "--window-seconds", "1"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (report["run_id"], report["totals"]["scored"], report["stopped_by"]) == ("cli", 18, "window")
+
+
+@pytest.mark.requirement("MON-08")
+def test_compute_latency_is_read_from_the_rows_of_the_last_hours(live_lane):
+    with live_lane.connect() as connection:
+        assert compute_latency(connection, hours=1.0) == (0, 0.0, 0.0)
+    live_lane.send(stream(5))
+    live_lane.drain(window_seconds=30)
+    later = ManualClock(now() + timedelta(hours=3))
+    with live_lane.connect() as connection:
+        rows, p50, p99 = compute_latency(connection, hours=1.0)
+        assert rows >= live_lane.column("SELECT count(*) FROM surveillance.predictions")[0] > 0
+        assert 0.0 < p50 <= p99
+        assert compute_latency(connection, hours=1.0, clock=later) == (0, 0.0, 0.0)

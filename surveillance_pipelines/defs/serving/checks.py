@@ -73,6 +73,24 @@ def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(
+    asset="output_queue",
+    description="From receiving a message to its scores, 99 of 100 within COMPUTE_LIMIT_MS, over the last hour.",
+)
+def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.serving.quality import compute_latency
+
+    limit = platform.settings.compute_limit_ms
+    with platform.connect() as connection:
+        rows, p50, p99 = compute_latency(connection, hours=1.0, clock=platform.clock)
+    return dg.AssetCheckResult(
+        passed=p99 <= limit,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"p99 {p99:.1f} ms over {rows} rows, limit {limit:g} ms" if rows else "nothing was scored live",
+        metadata={"rows": rows, "p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "limit_ms": limit},
+    )
+
+
 @dg.asset_check(asset="anomalies", description="One model and configuration opens, confirms or retracts an alert once.")
 def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.serving.quality import repeated_alerts
