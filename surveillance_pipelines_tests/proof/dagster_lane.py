@@ -74,6 +74,7 @@ class DagsterLane:
 
     platform: Platform
     daemon: Child
+    inputs: QueueClient
     consumer: Consumer
     first: list[Tick]
 
@@ -89,7 +90,7 @@ class DagsterLane:
 
     def send(self, ticks: Sequence[Tick], name: str) -> Round:
         """Send ticks at their event times and wait for all answers."""
-        ids = produce(self.platform.queue(self.platform.endpoints.queue_urls[0]), ticks, name)
+        ids = produce(self.inputs, ticks, name)
         receipts = self.consumer.wait_for(ids, self.daemon.check_alive)
         return Round({id_: to_us(sent_at) for id_, sent_at, _, _ in self.inbox(ids)}, receipts)
 
@@ -142,7 +143,8 @@ def dagster_lane(models: ProofModels) -> Iterator[DagsterLane]:
             daemon = dagster_home.start_daemon(platform, dagster_home.prepare(platform) | _KNOBS)
             try:
                 with Consumer(platform.queue(platform.endpoints.output_queue_url)) as consumer:
-                    yield DagsterLane(platform, daemon, consumer, first_ticks())
+                    inputs = platform.queue(platform.endpoints.queue_urls[0])
+                    yield DagsterLane(platform, daemon, inputs, consumer, first_ticks())
             finally:
                 daemon.stop()
         finally:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import count
 from typing import Final
 
@@ -97,6 +98,7 @@ class Bench:
             **percentiles("sent_to_received", self._received(rounds)),
             **percentiles("sent_to_published", _between(rounds, "t_published")),
             **percentiles("received_to_published", _between(rounds, "t_published", "t_received")),
+            **percentiles("published_to_receipt", _since_publication(rounds)),
             **percentiles("producer_late", _late(rounds)),
             **percentiles("anchor", self.anchor_seconds[per_round:]),
             "messages": sum(len(one.sent_at) for one in rounds),
@@ -118,6 +120,15 @@ def _between(rounds: list[Round], name: str, since: str | None = None) -> list[f
     ]
 
 
+def _since_publication(rounds: list[Round]) -> list[float]:
+    """Return the seconds that the answers were on the output queue."""
+    return [
+        (one.receipts[id_].at - _instant(one, id_, "t_published")) / MICROSECONDS
+        for one in rounds
+        for id_ in one.sent_at
+    ]
+
+
 def _late(rounds: list[Round]) -> list[float]:
     """Return the seconds between the instants at which messages were due and SQS's SentTimestamp."""
     return [
@@ -128,8 +139,6 @@ def _late(rounds: list[Round]) -> list[float]:
 
 
 def _instant(one: Round, id_: str, name: str) -> int:
-    from datetime import datetime
-
     return to_us(datetime.fromisoformat(one.receipts[id_].row[name]))
 
 

@@ -154,6 +154,7 @@ class Bench:
         return {
             "messages_per_second": 1 / statistics.median(self.seconds[1:]),
             "anchor_messages_per_second": 1 / statistics.median(self.anchor_seconds[1:]),
+            "published_per_message": report.totals["published"] / MESSAGES,
             **_steps(report, ""),
             "40_symbols_ratio_min": min(b / a for a, b in zip(many, many_anchor, strict=True)),
             "40_symbols_messages_per_second": MESSAGES / statistics.median(many),
