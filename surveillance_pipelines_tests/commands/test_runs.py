@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import psutil
@@ -72,7 +73,8 @@ def test_backfill_scores_with_the_bundle_that_is_asked_for(landed, platform) -> 
     assert set(platform.lake.read("scores")["bundle_hash"]) == {"warmup"}
     with open_instance(platform) as instance:
         run = instance.get_runs()[0]
-    assert run.run_config["ops"]["batch_scoring"]["config"] == {"bundle_hash": "warmup"}
+    config: Any = run.run_config
+    assert config["ops"]["batch_scoring"]["config"] == {"bundle_hash": "warmup"}
 
 
 def test_train_without_bars_says_what_was_expected_in_one_line(surveillance) -> None:

@@ -11,8 +11,8 @@ from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.bar_frames import complete_bars
-from surveillance_pipelines.models.runtime import runtime_hash
 from surveillance_pipelines.models.explanations import explanation
+from surveillance_pipelines.models.runtime import runtime_hash
 from surveillance_pipelines.models.scoring import (
     NORMAL,
     THRESHOLD,

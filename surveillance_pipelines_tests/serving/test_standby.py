@@ -52,9 +52,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def standby_of(live_lane) -> list[Any]:
-    return live_lane.column(
-        "SELECT run_id FROM ops.leases WHERE role = 'standby' AND expires_at > clock_timestamp()"
-    )
+    return live_lane.column("SELECT run_id FROM ops.leases WHERE role = 'standby' AND expires_at > clock_timestamp()")
 
 
 def hold(live_lane, seconds: float = 60.0) -> Lease:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from surveillance_pipelines.serving.tasks import ThreadTasks
+from surveillance_pipelines.serving.tasks import Source, ThreadTasks
 
 SECONDS = 20.0  # at most; nothing here waits for a time to pass
 
@@ -22,7 +22,12 @@ def test_stages_work_everything_off_in_order_before_they_finish(tasks):
     last = tasks.stage("last", seen.extend, room=1)
     # A stage is closed after the one that feeds it, so feeding ones are made first.
     tasks_in_order = ThreadTasks()
-    first = tasks_in_order.stage("first", lambda items: [last.submit(item) for item in items], room=2)
+
+    def pass_on(items: list[int]) -> None:
+        for item in items:
+            last.submit(item)
+
+    first = tasks_in_order.stage("first", pass_on, room=2)
     for number in range(500):
         first.submit(number)
     tasks_in_order.finish()
@@ -67,6 +72,11 @@ def test_source_is_one_ahead_and_gives_what_it_was_producing_when_stopped(tasks)
     assert len(rest) <= 2
 
 
+def forever(source: Source[bool]) -> None:
+    while True:
+        source.next(SECONDS)
+
+
 def test_failure_of_a_stage_reaches_the_caller_and_stops_the_others(tasks):
     failed = threading.Event()
 
@@ -81,8 +91,7 @@ def test_failure_of_a_stage_reaches_the_caller_and_stops_the_others(tasks):
     stage.submit(1)
     assert failed.wait(SECONDS)
     with pytest.raises(ValueError, match="no such table"):
-        while True:
-            source.next(SECONDS)
+        forever(source)
     tasks.abort()
     count = len(beats)
     assert not [thread for thread in threading.enumerate() if thread.name in {"beat", "fails", "waits"}]

@@ -45,7 +45,8 @@ CREATE TABLE ops.calendar_maps (
     calendars_hash text PRIMARY KEY,
     calendars      jsonb NOT NULL
 );
-COMMENT ON TABLE ops.calendar_maps IS 'Symbols that trade on another calendar than the default, by the hash of them all.';
+COMMENT ON TABLE ops.calendar_maps IS
+    'Symbols that trade on another calendar than the default, by the hash of them all.';
 
 CREATE TABLE ops.scoring_runs (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -117,5 +118,6 @@ def downgrade() -> None:
         DROP FUNCTION surveillance.keep_replaced_session;
         DROP TABLE surveillance.replaced_sessions;
         ALTER TABLE surveillance.sessions DROP COLUMN recorded_at;
-        DROP TABLE ops.scoring_runs; DROP TABLE ops.calendar_maps; DROP TABLE ops.runtimes; DROP TABLE ops.configs; DROP TABLE ops.lane_seeds;
+        DROP TABLE ops.scoring_runs; DROP TABLE ops.calendar_maps; DROP TABLE ops.runtimes; DROP TABLE ops.configs;
+        DROP TABLE ops.lane_seeds;
     """)
