@@ -61,9 +61,12 @@ format: install  ## Format and apply the safe fixes
 .PHONY: proof
 proof: install  ## Run the slow tests, then the benches beside their anchors, and write docs/proof.md
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
-	$(BIN)/python -m surveillance_pipelines_tests.proof
+	$(BIN)/python -m surveillance_pipelines_tests.simulation
+	$(BIN)/python -m surveillance_pipelines_tests.proof.kills
 	$(BIN)/python -m surveillance_pipelines_tests.proof.fuzz
+	$(BIN)/python -m surveillance_pipelines_tests.proof.replay
 	$(BIN)/python -m surveillance_pipelines_tests.proof.served_days
+	$(BIN)/python -m surveillance_pipelines_tests.proof
 
 .PHONY: clean
 clean:  ## Remove what builds and tests leave; .surveillance/ stays (see `surveillance reset`)

@@ -20,14 +20,13 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from surveillance_pipelines.clock import SYSTEM_CLOCK, to_iso
+from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.market import messages
 from surveillance_pipelines_tests.market.decoder_oracle import ENDS, judged
 from surveillance_pipelines_tests.market.test_messages import GOOD, MALFORMED
 from surveillance_pipelines_tests.proof.fuzz_decoder import MISTAKES
-from surveillance_pipelines_tests.proof.harness import REPOSITORY, machine_facts
+from surveillance_pipelines_tests.proof.harness import REPOSITORY, counted
 
-RESULT: Final = REPOSITORY / "proof" / "counts" / "r3_fuzz.json"
 RUNS: Final = 1_000_000
 MISTAKE_RUNS: Final = 300_000
 
@@ -108,21 +107,31 @@ def prove(*, runs: int, seed: int) -> dict[str, Any]:
         lines, unreached = lines_reached(ours / "corpus")
         caught = {mistake: _inputs_until_caught(Path(scratch), mistake, seed) for mistake in MISTAKES}
     unmet = sorted(set(ENDS) - set(found["ends"]))
+    reached, slowest = lines - len(unreached), found["longest_ms"]
     return {
-        "target": "R3",
-        "work": "bodies made by libFuzzer, guided by the branches of the decoder that they reach, and changed fields",
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        **found,
-        "ends_never_reached": unmet,
-        "decoder_lines": lines,
-        "decoder_lines_not_reached": unreached,
-        "mistakes_caught_after_inputs": caught,
+        "work": f"{found['inputs']:,} bodies made by libFuzzer (atheris {version('atheris')}), guided by the branches "
+        f"of the decoder that they reach; seed {seed}",
+        "goal": "0 crashes; every refusal code reached; every mistake planted in the decoder caught",
+        "found": [
+            f"{found['crashes']} crashes in {seconds:.0f} s, slowest body {slowest} ms",
+            f"{reached} of {lines} lines of the decoder, {len(ENDS) - len(unmet)} of {len(ENDS)} ends reached",
+            *(f"{mistake}: {_caught(inputs)}" for mistake, inputs in caught.items()),
+            *([found["first_crash"]] if found["crashes"] else []),
+        ],
         "met": found["crashes"] == 0 and not unmet and None not in caught.values(),
-        "version": {"atheris": version("atheris")},
-        "measured_at": to_iso(SYSTEM_CLOCK.now_us()),
-        "machine": machine_facts(),
+        "figures": {
+            **found,
+            "seconds": seconds,
+            "decoder_lines": lines,
+            "decoder_lines_not_reached": unreached,
+            "ends_never_reached": unmet,
+            "mistakes_caught_after_inputs": caught,
+        },
     }
+
+
+def _caught(inputs: int | None) -> str:
+    return "not caught" if inputs is None else f"caught after {inputs:,} bodies"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,22 +139,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fuzz the decoder of market messages.")
     parser.add_argument("--runs", type=int, default=RUNS, help="bodies to try")
     parser.add_argument("--seed", type=int, default=1, help="of the fuzzer")
-    parser.add_argument("--result", type=Path, default=RESULT, help="where to write the counts")
+    parser.add_argument("--result", type=Path, help="where to write the counts")
     options = parser.parse_args(arguments)
-    result = prove(runs=options.runs, seed=options.seed)
-    options.result.parent.mkdir(parents=True, exist_ok=True)
-    options.result.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    print(
-        f"{result['inputs']:,} inputs in {result['seconds']} s, {result['crashes']} crashes, {result['edges']} edges, "
-        f"{result['decoder_lines'] - len(result['decoder_lines_not_reached'])} of {result['decoder_lines']} lines, "
-        f"longest {result['longest_ms']} ms"
-    )
-    for end, count in sorted(result["ends"].items(), key=lambda item: -item[1]):
-        print(f"  {count:9,}  {end}")
-    for mistake, inputs in result["mistakes_caught_after_inputs"].items():
-        print(f"  {mistake}: {'not caught' if inputs is None else f'caught after {inputs:,} inputs'}")
-    if result["crashes"]:
-        print(result["first_crash"])
+    result = counted("r3_fuzz", path=options.result, **prove(runs=options.runs, seed=options.seed))
     return 0 if result["met"] else 1
 
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, to_iso
 
 REPOSITORY: Final = Path(__file__).parents[2]
 RESULTS: Final = REPOSITORY / "proof"
+COUNTS: Final = RESULTS / "counts"
 MIN_ROUNDS: Final = 7
 """Rounds that count; the one before them warms both arms up and is dropped."""
 
@@ -199,6 +201,43 @@ def summary(
         "measured_at": to_iso(SYSTEM_CLOCK.now_us()),
         "machine": machine_facts(),
     }
+
+
+def counted(
+    name: str,
+    *,
+    work: str,
+    goal: str,
+    found: Sequence[str],
+    met: bool,
+    figures: Mapping[str, Any] = MappingProxyType({}),
+    path: Path | None = None,
+) -> dict[str, Any]:
+    """Write what a proof counted to ``proof/counts/<name>.json``, print it, and return the file's content.
+
+    Args:
+        name: of the file, beginning with the target's id or a word.
+        work: what was done, how often.
+        goal: what must hold.
+        found: sentences with the counts, for people.
+        met: whether it holds.
+        figures: the counts themselves.
+        path: where to write; None for the place of the repository.
+    """
+    result = {
+        "work": work,
+        "goal": goal,
+        "found": list(found),
+        "met": met,
+        "figures": dict(figures),
+        "measured_at": to_iso(SYSTEM_CLOCK.now_us()),
+        "machine": machine_facts(),
+    }
+    place = COUNTS / f"{name}.json" if path is None else path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    print(f"{name}: {'met' if met else 'NOT MET'}", *found, sep="\n  ")
+    return result
 
 
 def machine_facts() -> dict[str, Any]:

@@ -28,7 +28,7 @@ from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.landing import Arrival, land
 from surveillance_pipelines.market.files import read_bars
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines_tests.proof.harness import REPOSITORY
+from surveillance_pipelines_tests.proof.harness import REPOSITORY, counted
 
 DATA: Final = REPOSITORY.parent / "shared" / "data" / "equity_minute" / "yahoo_1m_2019_2022.parquet"
 SYMBOLS: Final = ("AAPL", "GME", "NFLX", "TSLA", "UVXY")
@@ -95,8 +95,18 @@ def main() -> int:
         _land(proving, bars.with_columns(pl.col("open", "high", "low", "close") * 1.01), "file")
         _step(proving, "backfill", *map(str, LANDED))
         changed = _changed_package(proving.home)
-        failed = _replay_sample(proving, changed)
-        return 1 if failed + _flip_bytes(proving, changed) else 0
+        found: list[str] = []
+        failed = _replay_sample(proving, changed, found)
+        failed += _flip_bytes(proving, changed, found)
+    counted(
+        "replay",
+        work="outputs of live and batch runs on recorded bars, made again in a fresh process after two retrains, a "
+        "change of the feature code and a correction of every bar",
+        goal=f"{OUTPUTS} random outputs byte-equal; one flipped byte of each input named",
+        found=found,
+        met=failed == 0,
+    )
+    return 1 if failed else 0
 
 
 @contextmanager
@@ -168,26 +178,26 @@ def _changed_package(home: Path) -> Path:
     return folder
 
 
-def _replay_sample(proving: Proving, package: Path) -> int:
+def _replay_sample(proving: Proving, package: Path, found: list[str]) -> int:
     """Replay outputs drawn at random, then every anomaly and signal; return how many are not equal, or missing."""
     results = _replay(proving, package, "--sample", str(OUTPUTS), "--seed", "1")
     missing = OUTPUTS - len(results)
-    print(f"replayed {len(results)} outputs in a fresh process: {_outcomes(results)}")
+    found.append(f"{len(results)} outputs drawn at random: {_outcomes(results)}")
     by_origin = Counter((row["lane"], row["kind"], row["bar_status"]) for row in results)
     for (lane, kind, status), count in sorted(by_origin.items()):
         print(f"  {lane} {kind}, {status}: {count}")
     for note, count in Counter(note for row in results for note in row["notes"]).most_common():
         print(f"  {count}: {note}")
     alerts = _replay(proving, package, *_ids(proving, _ALERTS))
-    print(f"and every anomaly and signal, {len(alerts)}: {_outcomes(alerts)}")
+    found.append(f"every anomaly and signal, {len(alerts)}: {_outcomes(alerts)}")
     wrong = [row for row in results + alerts if row["outcome"] != "equal"]
     for row in wrong[:10]:
         print(f"  NOT EQUAL {row['id'][:12]} {row['lane']} {row['kind']}: {row['said']}")
     return len(wrong) + missing
 
 
-def _outcomes(results: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    return dict(Counter(row["outcome"] for row in results))
+def _outcomes(results: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(row["outcome"] for row in results).items())
 
 
 def _replay(proving: Proving, package: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -198,7 +208,7 @@ def _replay(proving: Proving, package: Path, *arguments: str) -> list[dict[str, 
     return rows
 
 
-def _flip_bytes(proving: Proving, package: Path) -> int:
+def _flip_bytes(proving: Proving, package: Path, said: list[str]) -> int:
     """Flip one byte of each kind of stored input, say what the replay names, and return how many were not named."""
     missed = 0
     ids = {name: _ids(proving, query)[0] for name, query in _PICK.items()}
@@ -216,11 +226,12 @@ def _flip_bytes(proving: Proving, package: Path) -> int:
     for name, statement in flips.items():
         with proving.platform.connect() as connection:
             changed = connection.execute(statement.encode(), (ids[name],)).rowcount
-        missed += _named(f"one byte of the input of a {name} ({changed} row)", _replay(proving, package, ids[name]))
-    return missed + _flip_in_lake(proving, package)
+        what = f"one byte of the input of a {name} ({changed} row)"
+        missed += _named(what, _replay(proving, package, ids[name]), said)
+    return missed + _flip_in_lake(proving, package, said)
 
 
-def _flip_in_lake(proving: Proving, package: Path) -> int:
+def _flip_in_lake(proving: Proving, package: Path, said: list[str]) -> int:
     """Flip one byte of the Parquet file of features that was scored, until one is met that an output reads."""
     day = SCORED[1]
     folder = Path(proving.platform.endpoints.lake_url) / "features_core_v1" / f"date={day}"
@@ -237,13 +248,13 @@ def _flip_in_lake(proving: Proving, package: Path) -> int:
         what = f"byte {place:,} of {len(content):,} of a Parquet file of features_core_v1"
         print(f"flipped {what}: {_outcomes(results)} of the {len(ids):,} scores of {day}")
         if found:
-            return _named(what, found)
+            return _named(what, found, said)
     return 1
 
 
-def _named(what: str, results: Sequence[Mapping[str, Any]]) -> int:
+def _named(what: str, results: Sequence[Mapping[str, Any]], said: list[str]) -> int:
     row = results[0]
-    print(f"flipped {what}: {row['outcome']}: {row['said'][:420]}")
+    said.append(f"flipped {what}: {row['outcome']}: {row['said'][:420].replace('|', '/')}")
     return int(row["outcome"] in ("equal", "equivalent"))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from surveillance_pipelines_tests.proof.harness import REPOSITORY, RESULTS
+from surveillance_pipelines_tests.proof.harness import COUNTS, REPOSITORY, RESULTS
 
 PAGE: Final = REPOSITORY / "docs" / "proof.md"
 PICTURE: Final = REPOSITORY / "docs" / "images" / "proof-ratios.svg"
@@ -46,8 +46,13 @@ def load_results(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
-def render(results: dict[str, dict[str, Any]]) -> str:
-    """Return the page: one table, then each comparison with what a reader needs to judge it."""
+def load_counts(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what proofs without an anchor have counted, by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def render(results: dict[str, dict[str, Any]], counts: Path = COUNTS) -> str:
+    """Return the page: one table, what was counted, then each comparison with what a reader needs to judge it."""
     header = ["target", "anchor", "ratio (min to max)", "rounds", "goal", "met"]
     lines = [_HEAD, _row(header), _row(["---"] * len(header))]
     for result in results.values():
@@ -56,6 +61,7 @@ def render(results: dict[str, dict[str, Any]]) -> str:
         )
         met = "yes" if result["met"] else _not_met(result)
         lines.append(_row([result["target"], _anchor(result), span, str(result["n"]), result["goal"], met]))
+    lines += ["", *_counts(load_counts(counts))]
     for name, result in results.items():
         lines += ["", *_section(name, result)]
     return "\n".join(lines) + "\n"
@@ -93,6 +99,15 @@ def draw_curves(curves: Sequence[dict[str, Any]], path: Path) -> None:
             axes.plot(curve["xs"], curve["ys"], "o-", color="#2a7f62")
             axes.set(title=curve["title"], xlabel=curve["x"], ylabel=curve["y"], xlim=(0, None), ylim=(0, None))
         figure.savefig(path, metadata={"Date": None})
+
+
+def _counts(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the promises that are counted, not timed against an anchor."""
+    lines = ["## Counted", "", _row(["proof", "done", "must hold", "found", "met"]), _row(["---"] * 5)]
+    for name, result in results.items():
+        met = "yes" if result["met"] else "no"
+        lines.append(_row([name, result["work"], result["goal"], "<br>".join(result["found"]), met]))
+    return lines
 
 
 def _section(name: str, result: dict[str, Any]) -> list[str]:

@@ -8,8 +8,9 @@ pytest.importorskip("atheris", reason="the fuzzer has wheels for Linux on x86-64
 
 from surveillance_pipelines_tests.market.decoder_oracle import ENDS
 from surveillance_pipelines_tests.market.test_messages import GOOD, MALFORMED
-from surveillance_pipelines_tests.proof.fuzz import RESULT, RUNS, fuzzed, lines_reached, write_corpus
+from surveillance_pipelines_tests.proof.fuzz import RUNS, fuzzed, lines_reached, write_corpus
 from surveillance_pipelines_tests.proof.fuzz_decoder import MISTAKES
+from surveillance_pipelines_tests.proof.harness import COUNTS
 
 
 def test_short_run_breaks_no_promise_and_reaches_every_refusal(tmp_path):
@@ -32,8 +33,9 @@ def test_planted_mistake_is_found_and_its_body_kept(tmp_path):
 
 
 def test_result_on_record_is_of_the_decoder_of_now_and_as_promised():
-    result = json.loads(RESULT.read_text())
+    result = json.loads((COUNTS / "r3_fuzz.json").read_text())
+    figures = result["figures"]
     assert result["met"] is True
-    assert (result["inputs"], result["crashes"], result["ends_never_reached"]) == (RUNS, 0, [])
-    assert set(result["ends"]) == set(ENDS)
-    assert set(result["mistakes_caught_after_inputs"]) == set(MISTAKES)
+    assert (figures["inputs"], figures["crashes"], figures["ends_never_reached"]) == (RUNS, 0, [])
+    assert set(figures["ends"]) == set(ENDS)
+    assert set(figures["mistakes_caught_after_inputs"]) == set(MISTAKES)

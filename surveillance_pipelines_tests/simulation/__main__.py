@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from surveillance_pipelines_tests.simulation.bugs import BUGS
-from surveillance_pipelines_tests.simulation.proof import described, print_report, prove, write_report
+from surveillance_pipelines_tests.simulation.proof import described, keep_report, print_report, prove
 from surveillance_pipelines_tests.simulation.schedule import run_schedule
 
 
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=10_000, help="how many schedules")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--report", type=Path, help="where to write the counts as JSON")
+    parser.add_argument("--report", type=Path, help="where to write the counts, else beside the other proofs'")
     parser.add_argument("--seed", type=int, help="run this one only, and tell what happened")
     parser.add_argument("--bug", choices=sorted(BUGS), help="with --seed: plant this bug")
     options = parser.parse_args(arguments)
@@ -24,8 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write("\n".join(described(result, options.bug)) + "\n")
         return 1 if result.violations else 0
     report = prove(options.seeds, workers=options.workers, first=options.first)
-    if options.report is not None:
-        write_report(report, options.report)
+    keep_report(report, options.report)
     return 0 if print_report(report) else 1
 
 
