@@ -55,6 +55,7 @@ LONGEST_TURN_SECONDS: Final = 0.25
 """A run looks so often whether it is told to stop."""
 
 OnReport = Callable[[DrainReport], None]
+OnNews = Callable[[str], None]
 
 _LOG = get_logger("drain")
 
@@ -67,6 +68,7 @@ class DrainPlan:
     run_id: str | None
     window_seconds: float
     on_report: OnReport
+    on_news: OnNews
     after_step: AfterStep
 
 
@@ -79,6 +81,7 @@ def drain(
     window_seconds: float | None = None,
     clock: Clock = SYSTEM_CLOCK,
     on_report: OnReport = lambda _: None,
+    on_news: OnNews = lambda _: None,
     after_step: AfterStep = lambda _: None,
 ) -> DrainReport:
     """Serve a queue until the window ends, the queue stays idle, the lease is lost, or a signal asks to stop.
@@ -96,6 +99,7 @@ def drain(
         window_seconds: None means ``DRAIN_WINDOW_SECONDS``.
         clock: the seam for time.
         on_report: called every few seconds and once at the end.
+        on_news: called with a sentence when the run begins to stand by, begins to serve or swaps models.
         after_step: called after each step of the shell.
 
     Raises:
@@ -104,14 +108,14 @@ def drain(
     """
     configure_logging(settings)
     window = settings.drain_window_seconds if window_seconds is None else window_seconds
-    plan = DrainPlan(queue_url, run_id, window, on_report, after_step)
+    plan = DrainPlan(queue_url, run_id, window, on_report, on_news, after_step)
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
         stop = stack.enter_context(_stop_on_signals())
         parts = _prepare(stack, endpoints, settings, plan, clock)
         connection = parts.connections.main
         contender = Contender(
-            queue_url, run_id, settings.lease_seconds, settings.drain_standby, clock, stop, parts.watch.look
+            queue_url, run_id, settings.lease_seconds, settings.drain_standby, clock, stop, parts.watch.look, on_news
         )
         lease = contend(connection, contender)
         if not isinstance(lease, Lease):
@@ -171,8 +175,10 @@ def _serve(
         options=shell_options(settings),
         tasks=tasks,
         after_step=plan.after_step,
+        on_news=plan.on_news,
     )
     _LOG.info("serving", bundle_hash=scorer.bundle_hash, warmup=scorer.warmup, fencing=lease.fencing)
+    plan.on_news(f"serves from now on with bundle {scorer.bundle_hash[:12]}, fencing number {lease.fencing}")
 
     def report(stopped_by: StopReason | None = None) -> DrainReport:
         seconds = (clock.now_us() - begin) / MICROSECONDS

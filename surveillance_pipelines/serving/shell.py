@@ -108,6 +108,7 @@ class Shell:
         options: ShellOptions,
         tasks: Tasks,
         after_step: AfterStep = lambda _: None,
+        on_news: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._inputs: Final = inputs
         self._outputs: Final = outputs
@@ -119,6 +120,7 @@ class Shell:
         self._options: Final = options
         self._tasks: Final = tasks
         self._after_step: Final = after_step
+        self._on_news: Final = on_news
         self._in_flight: Final = InFlight(tasks.condition())
         self._recent: Final[OrderedDict[str, None]] = OrderedDict()
         self._aborted = False
@@ -153,6 +155,7 @@ class Shell:
         if (swap := self._bundles.take()) is not None:
             self._engine.swap(swap, self._clock.now_us())
             _LOG.info("bundle swapped", bundle_hash=swap.scorer.bundle_hash)
+            self._on_news(f"scores with bundle {swap.scorer.bundle_hash[:12]} from here on")
         batch = () if intake is None else intake.batch
         if intake is not None and batch:
             self._process(intake)

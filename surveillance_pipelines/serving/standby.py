@@ -34,6 +34,7 @@ class Contender:
         clock: the seam for time.
         stop: set when the run is to end.
         meanwhile: done every now and then while waiting.
+        on_news: called with a sentence when the run begins to wait.
     """
 
     queue_url: str
@@ -43,6 +44,7 @@ class Contender:
     clock: Clock
     stop: threading.Event
     meanwhile: Callable[[], None] = lambda: None
+    on_news: Callable[[str], None] = lambda _: None
 
     @property
     def name(self) -> str:
@@ -107,6 +109,7 @@ class _Place:
             self._place = _acquire(self._connection, contender, "standby")
             if self._place is not None:
                 _LOG.info("standing by", queue_url=contender.queue_url)
+                contender.on_news("stands by, warm: another run serves, this one takes over when it ends or dies")
                 self._renewed = now_us
         elif now_us - self._renewed >= contender.lease_seconds / 4 * MICROSECONDS:
             try:

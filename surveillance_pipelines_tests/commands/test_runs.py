@@ -55,7 +55,8 @@ def test_backfill_of_days_without_bars_says_how_to_get_them(landed) -> None:
 def test_backfill_with_an_unknown_bundle_is_a_usage_error_before_any_run(surveillance, platform) -> None:
     answer = surveillance("backfill", *DAYS, "--job", "scoring_job", "--bundle", "0123456789")
     assert answer.exit_code == ExitCode.USAGE
-    assert "expected one bundle on record with a hash that begins '0123456789', found none" in answer.output
+    said = " ".join(answer.output.split())  # the terminal's width breaks lines
+    assert "expected one bundle on record with a hash that begins '0123456789', found none" in said
     with open_instance(platform) as instance:
         assert instance.get_runs() == []
 

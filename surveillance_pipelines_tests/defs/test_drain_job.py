@@ -211,3 +211,24 @@ def test_market_queue_sensor_out_of_reach_names_the_settings(
     text = reason(look(platform, instance))
     assert text.startswith("no_such_queue.fifo does not answer")
     assert text.endswith("check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION")
+
+
+def test_live_checks_job_evaluates_every_promise_of_the_live_lane(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    run_job("drain_job", platform, instance)
+    result = run_job("live_checks_job", platform, instance)
+    passed = {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
+    assert {"every_message_is_accounted_for", "alerts_are_published", "dead_letters_are_few"} <= set(passed)
+    assert "compute_is_within_limit" in passed
+    assert all(ok for name, ok in passed.items() if name != "compute_is_within_limit")
+
+
+def test_drain_run_says_in_its_log_that_it_serves(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    result = run_job("drain_job", platform, instance)
+    said = [record.user_message for record in instance.all_logs(result.run_id)]
+    assert any("serves from now on with bundle warmup" in line for line in said)

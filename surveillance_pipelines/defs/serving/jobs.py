@@ -7,6 +7,7 @@ from pydantic import Field
 
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.queues import queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 from surveillance_pipelines.defs.serving.reports import log_report
 
@@ -35,17 +36,23 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     def on_report(report: "DrainReport") -> None:
         log_report(context, report, schemas)
 
+    queue_url = config.queue_url or platform.endpoints.queue_urls[0]
+
+    def on_news(sentence: str) -> None:
+        context.log.info("%s: %s", queue_name(queue_url), sentence)
+
     settings, endpoints = platform.settings, platform.endpoints
     with platform.connect() as connection:
         schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
     drain(
         endpoints,
         settings,
-        config.queue_url or endpoints.queue_urls[0],
+        queue_url,
         run_id=context.run_id,
         window_seconds=config.window_seconds or settings.drain_window_seconds,
         clock=platform.clock,
         on_report=on_report,
+        on_news=on_news,
     )
 
 
@@ -57,6 +64,14 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 )
 def drain_job() -> None:
     drain_queue()
+
+
+live_checks_job = dg.define_asset_job(
+    "live_checks_job",
+    selection=dg.AssetSelection.checks_for_assets("market_queue", "output_queue", "bar_files", "yahoo_finance"),
+    tags={"surveillance/lane": "live"},
+    description="Check the promises of the live lane and of what comes in, from the books: nothing lost, late or slow.",
+)
 
 
 class ReplayConfig(dg.Config):
