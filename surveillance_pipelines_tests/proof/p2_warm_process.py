@@ -35,7 +35,8 @@ _NOTES: Final = (
     ),
     (
         "where the anchor executes fewer messages a second than come, its queue grows and its latency with it: "
-        "one_at_a_time sends each message when the one before is answered, and anchor_execution is the call alone"
+        "one_at_a_time sends each message when the one before is answered, and anchor_execution is the call alone; so "
+        "the ratio is one of capacity, and one_at_a_time_ratio says what a message on its own gains"
     ),
     (
         "the anchor holds bundle, engine and connections (pooled) and logs nothing to the console; it keeps no ledger, "
