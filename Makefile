@@ -66,6 +66,7 @@ proof: install  ## Run the slow tests, then the benches beside their anchors, an
 	$(BIN)/python -m surveillance_pipelines_tests.proof.fuzz
 	$(BIN)/python -m surveillance_pipelines_tests.proof.replay
 	$(BIN)/python -m surveillance_pipelines_tests.proof.served_days
+	$(BIN)/python -m surveillance_pipelines_tests.proof.soak
 	$(BIN)/python -m surveillance_pipelines_tests.proof
 
 .PHONY: clean

@@ -8,11 +8,8 @@ must have seen each row once and in order.
 
 import argparse
 import json
-import os
 import random
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -36,13 +33,13 @@ from surveillance_pipelines.serving.effects import ClockRow, Effects, Known
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.symbol_lane import Seed
 from surveillance_pipelines.storage.database import connect
-from surveillance_pipelines_tests.proof.harness import PINNED, counted
+from surveillance_pipelines_tests.proof.drain_processes import Runs, until
+from surveillance_pipelines_tests.proof.harness import counted
 from surveillance_pipelines_tests.proof.live_lane import Lane, make_lane, random_ticks, services
 from surveillance_pipelines_tests.proof.models import SYMBOLS, ProofModels, proof_models
 
 GOAL_SECONDS: Final = 2.0
 RATE: Final = 50.0
-LONGEST_WAIT: Final = 90.0
 _STAMPS: Final = frozenset({"t_computed", "t_committed", "t_published", "run_id"})
 
 
@@ -81,59 +78,6 @@ class Traffic:
                 return
 
 
-class Runs:
-    """Drain runs in processes of their own."""
-
-    def __init__(self, lane: Lane, folder: Path) -> None:
-        self._lane: Final = lane
-        self._folder: Final = folder
-        self._processes: Final[dict[str, subprocess.Popen[bytes]]] = {}
-
-    def start(self) -> str:
-        """Start one more, and return its run id."""
-        run_id = f"run-{len(self._processes)}"
-        settings, endpoints = self._lane.settings, self._lane.endpoints
-        environment = {
-            **os.environ, **PINNED, **endpoints.environment(), "SYMBOLS": ",".join(SYMBOLS), "PUBLISH_SCORES": "all",
-            "SURVEILLANCE_HOME": str(settings.surveillance_home), "DRAIN_WINDOW_SECONDS": "100000",
-            "DRAIN_IDLE_SECONDS": "100000", "LOG_LEVEL": "INFO",
-        }  # fmt: skip
-        command = [
-            sys.executable, "-m", "surveillance_pipelines.serving.drain", "--run-id", run_id,
-            "--queue-url", endpoints.queue_urls[0],
-        ]  # fmt: skip
-        with (self._folder / f"{run_id}.log").open("wb") as log:
-            self._processes[run_id] = subprocess.Popen(
-                command, cwd=self._folder, env=environment, stdout=subprocess.DEVNULL, stderr=log
-            )
-        return run_id
-
-    def has(self, role: str, run_id: str) -> bool:
-        """Say whether a run holds the queue, or stands by."""
-        rows = self._lane.query(
-            "SELECT 1 FROM ops.leases WHERE role = %s AND run_id = %s AND expires_at > clock_timestamp()", role, run_id
-        )
-        if not rows and self._processes[run_id].poll() is not None:
-            log = (self._folder / f"{run_id}.log").read_text()[-2000:]
-            raise RuntimeError(f"expected {run_id} to serve, it has ended with {self._processes[run_id].poll()}: {log}")
-        return bool(rows)
-
-    def kill(self, run_id: str) -> int:
-        """Kill a run, and return when."""
-        instant = SYSTEM_CLOCK.now_us()
-        self._processes[run_id].send_signal(signal.SIGKILL)
-        self._processes[run_id].wait()
-        return instant
-
-    def end(self) -> None:
-        """Ask those that live to stop, and wait for them."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.terminate()
-        for process in self._processes.values():
-            process.wait(timeout=LONGEST_WAIT)
-
-
 @dataclass(frozen=True)
 class Kill:
     """One takeover: who died when, and who took over."""
@@ -147,13 +91,13 @@ def carry_out(lane: Lane, runs: Runs, count: int, seed: int) -> list[Kill]:
     """Kill the serving run ``count`` times, each at a random moment of its service."""
     moments, kills = random.Random(seed), []
     holder = runs.start()
-    _until(lambda: runs.has("holder", holder))
+    until(lambda: runs.has("holder", holder))
     for number in range(count):
         standby = runs.start()
-        _until(lambda run=standby: runs.has("standby", run))
+        until(lambda run=standby: runs.has("standby", run))
         SYSTEM_CLOCK.sleep(moments.uniform(0.0, 1.0))
         kills.append(Kill(holder, standby, runs.kill(holder)))
-        _until(lambda run=standby: _has_published(lane, run))
+        until(lambda run=standby: _has_published(lane, run))
         holder = standby
         if (number + 1) % 10 == 0:
             print(f"  {number + 1} of {count} kills", flush=True)
@@ -162,14 +106,6 @@ def carry_out(lane: Lane, runs: Runs, count: int, seed: int) -> list[Kill]:
 
 def _has_published(lane: Lane, run_id: str) -> bool:
     return bool(lane.query("SELECT 1 FROM ops.outbox WHERE run_id = %s AND published_at IS NOT NULL LIMIT 1", run_id))
-
-
-def _until(condition: Any) -> None:
-    deadline = SYSTEM_CLOCK.now_us() + round(LONGEST_WAIT * MICROSECONDS)
-    while not condition():
-        if SYSTEM_CLOCK.now_us() > deadline:
-            raise RuntimeError(f"expected it within {LONGEST_WAIT:.0f} s")
-        SYSTEM_CLOCK.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -276,13 +212,13 @@ def prove(count: int, seed: int) -> dict[str, Any]:
     models = proof_models()
     with services() as found, tempfile.TemporaryDirectory() as folder:
         lane = make_lane(found, Path(folder), models, publish_scores="all")
-        traffic, runs = Traffic(lane), Runs(lane, Path(folder))
+        traffic, runs = Traffic(lane), Runs(lane, Path(folder), DRAIN_WINDOW_SECONDS="100000")
         try:
             with _threads(traffic):
                 kills = carry_out(lane, runs, count, seed)
                 traffic.stop.set()
-                _until(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0] >= traffic.sent)
-                _until(lambda: not lane.query("SELECT 1 FROM ops.outbox WHERE published_at IS NULL LIMIT 1"))
+                until(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0] >= traffic.sent)
+                until(lambda: not lane.query("SELECT 1 FROM ops.outbox WHERE published_at IS NULL LIMIT 1"))
         finally:
             runs.end()
         return summary(traffic, takeovers(lane, kills), differences(lane, models, traffic), seed)
