@@ -19,7 +19,7 @@ from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving.bar_builder import MINUTE_US
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.database import connect, migrate, with_database
-from surveillance_pipelines.storage.embedded import EmbeddedServices, hold
+from surveillance_pipelines.storage.embedded import EmbeddedServices, ensure_services, stop_services
 from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES, Endpoints, resolve_endpoints
 from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
 from surveillance_pipelines.storage.sessions import save_sessions
@@ -55,12 +55,16 @@ class Lane:
 
 @contextmanager
 def services() -> Iterator[EmbeddedServices]:
-    """Run the embedded services in a folder that is gone afterwards."""
-    with (
-        tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder,
-        hold(service_settings(Path(folder) / "home")) as found,
-    ):
-        yield found
+    """Run the embedded services in a folder that is gone afterwards.
+
+    They are stopped first: their supervisor would wait for a few seconds, and could not tell which they are by then.
+    """
+    with tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
+        settings = service_settings(Path(folder) / "home")
+        try:
+            yield ensure_services(settings)
+        finally:
+            stop_services(settings)
 
 
 def make_lane(
