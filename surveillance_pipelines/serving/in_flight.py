@@ -39,11 +39,10 @@ class InFlight:
         with self._changed:
             return not self._held
 
-    def wait_for_less(self, seconds: float) -> None:
-        """Wait until a micro-batch that is worked on now is done."""
+    def wait_until_empty(self, seconds: float) -> None:
+        """Wait until no micro-batch is worked on, or for so long."""
         with self._changed:
-            before = len(self._held)
-            self._changed.wait_for(lambda: len(self._held) < before or not before, seconds)
+            self._changed.wait_for(lambda: not self._held, seconds)
 
     def done(self, numbers: Iterable[int]) -> None:
         """Take in that micro-batches are deleted from the queue."""

@@ -3,7 +3,8 @@
 A row that was sent and not marked, because the process died in between, is sent again with the same id.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -44,22 +45,20 @@ def outbox_rows(effects: Effects, publish_scores: PublishScores) -> list[OutboxR
     ]
 
 
-def ordered_calls(rows: Sequence[OutboxRow]) -> Iterator[list[OutboxRow]]:
-    """Cut messages, in order, into calls that hold each group once.
+def ordered_calls(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
+    """Deal messages out to as few calls as hold each group once: the first of each group, the second of each, …
 
     SQS may refuse one entry of a call and accept the next. Were both of one group, the later message would be on the
     queue first, and sending the refused one again could not undo that.
     """
-    call: list[OutboxRow] = []
-    groups: set[str] = set()
+    calls: list[list[OutboxRow]] = []
+    dealt: Counter[str] = Counter()
     for row in rows:
-        if row.group_id in groups:
-            yield call
-            call, groups = [], set()
-        call.append(row)
-        groups.add(row.group_id)
-    if call:
-        yield call
+        if dealt[row.group_id] == len(calls):
+            calls.append([])
+        calls[dealt[row.group_id]].append(row)
+        dealt[row.group_id] += 1
+    return calls
 
 
 def send_entries(rows: Sequence[OutboxRow], *, published_at: int) -> list[SendEntry]:

@@ -31,8 +31,11 @@ AfterStep = Callable[[Step], None]
 ROOM: Final = 2
 """Micro-batches that may wait between two steps: enough to overlap, few enough to lose little time to a takeover."""
 
-PREFETCH_PAUSE_SECONDS: Final = 0.1
-"""While messages are worked on and the queue has none of other groups, it is asked again so often at least."""
+BATCHES_WITHOUT_LOOK: Final = 8
+"""After a look ahead that found nothing: with few symbols every batch closes all groups, and each look costs a call."""
+
+BACKLOG_SECONDS: Final = 1.0
+"""A message that has waited in the queue for longer was not waited for: there is a backlog."""
 
 SEND_ATTEMPTS: Final = 4
 """SQS refuses single entries for moments; a run that gave up at the first would cost seconds."""
@@ -123,6 +126,8 @@ class Shell:
         self._on_news: Final = on_news
         self._in_flight: Final = InFlight(tasks.condition())
         self._recent: Final[OrderedDict[str, None]] = OrderedDict()
+        self._is_behind = True  # until the queue has said otherwise
+        self._asked_in_vain = 0  # so many batches are still to be done before another look ahead
         self._aborted = False
 
     def start(self) -> None:
@@ -148,7 +153,7 @@ class Shell:
     def turn(self, wait_seconds: float) -> int:
         """Take the next micro-batch, or let the clock close bars; return how many messages came.
 
-        The clock closes bars only when the queue gave fewer messages than asked: in a backlog, groups arrive unevenly,
+        The clock closes no bars while messages come that have waited for long: in a backlog, groups arrive unevenly,
         and the ticks that a bar still waits for are in the queue.
         """
         intake = self._intake.next(wait_seconds)
@@ -159,7 +164,9 @@ class Shell:
         batch = () if intake is None else intake.batch
         if intake is not None and batch:
             self._process(intake)
-        if len(batch) < self._options.max_messages and not self._intake.has_more():
+        if intake is not None:
+            self._is_behind = bool(batch) and _waited_us(batch) > BACKLOG_SECONDS * MICROSECONDS
+        if not self._is_behind and not self._intake.has_more():
             self._close_due_bars()
         return len(batch)
 
@@ -181,11 +188,14 @@ class Shell:
         """Return the next micro-batch, an empty one if the queue has none.
 
         The groups of messages that are worked on are closed until those are deleted. So while there are any, the queue
-        is asked for what it has, and again after the next deletion; only then for what is still to come.
+        is asked only for what it has of others; where that was nothing, the next batches are done before it is asked.
         """
         options, in_flight = self._options, self._in_flight
-        while True:
+        while not self._aborted:
             patient = in_flight.is_empty()
+            if not patient and self._asked_in_vain > 0:
+                in_flight.wait_until_empty(options.poll_seconds)
+                continue
             batch = self._inputs.receive(
                 options.max_messages,
                 wait_seconds=options.poll_seconds if patient else 0,
@@ -193,12 +203,14 @@ class Shell:
             )
             if self._aborted:
                 self._extend([message.receipt_handle for message in batch], 0)
-                return Intake((), Known())
+                break
             if batch:
+                self._asked_in_vain = max(0, self._asked_in_vain - 1)
                 return self._taken_in(batch)
             if patient:
                 return Intake((), Known())
-            in_flight.wait_for_less(PREFETCH_PAUSE_SECONDS)
+            self._asked_in_vain = BATCHES_WITHOUT_LOOK
+        return Intake((), Known())
 
     def _taken_in(self, batch: Sequence[Received]) -> Intake:
         self._after_step("receive")
@@ -257,14 +269,15 @@ class Shell:
             return messages
 
     def _publish(self, publications: Sequence[Publication]) -> None:
+        rows = [row for publication in publications for row in publication.rows]
+        with self._timed("publish"):
+            now = self._clock.now_us()
+            for call in ordered_calls(rows):
+                self._send(call, now)
         for publication in publications:
-            with self._timed("publish"):
-                now = self._clock.now_us()
-                for call in ordered_calls(publication.rows):
-                    self._send(call, now)
             self._meter.published(publication.rows, publication.sent_at, now)
-            with self._timed("mark"):
-                self._store.mark_published(publication.rows, published_at=now)
+        with self._timed("mark"):
+            self._store.mark_published(rows, published_at=now)
 
     def _send(self, call: Sequence[OutboxRow], now: int) -> None:
         """Send one call; what SQS refuses of it is sent again before anything that follows, so none overtakes."""
@@ -328,3 +341,8 @@ class Shell:
         yield
         self._meter.took(step, (self._clock.now_us() - begin) / MICROSECONDS)
         self._after_step(step)
+
+
+def _waited_us(batch: Sequence[Received]) -> int:
+    """Return how long the youngest message of a batch was in the queue."""
+    return batch[0].received_at - max(message.sent_at for message in batch)

@@ -94,8 +94,8 @@ def live_lane(settings: Settings) -> Iterator[LiveLane]:
     """Return a live lane whose lease and visibility time out within a second, as a test can wait for."""
     quick = settings.model_copy(
         update={
-            "symbols": SYMBOLS, "lease_seconds": 0.5, "sqs_visibility_timeout": 1, "drain_idle_seconds": 0.3,
-            "bar_close_grace_seconds": 0.0, "publish_scores": "all",
+            "symbols": SYMBOLS, "lease_seconds": 0.5, "sqs_visibility_timeout": 1, "sqs_wait_time": 1,
+            "drain_idle_seconds": 0.3, "bar_close_grace_seconds": 0.0, "publish_scores": "all",
         }
     )  # fmt: skip
     endpoints = resolve_endpoints(settings)

@@ -108,7 +108,7 @@ def test_signal_stops_the_run_after_what_it_has_received_and_frees_the_lease(liv
     before = signal.getsignal(signal.SIGTERM)
     report = live_lane.drain(window_seconds=30, after_step=interrupt)
     assert report.stopped_by == "signal"
-    assert steps.count("receive") == steps.count("commit") == steps.count("process") < 18
+    assert steps.count("receive") == steps.count("process") <= steps.count("commit") < 18
     assert sum(live_lane.outcomes().values()) == live_lane.column("SELECT count(*) FROM ops.inbox")[0]
     assert live_lane.inputs.depth().in_flight == 0
     assert live_lane.column("SELECT expires_at <= clock_timestamp() FROM ops.leases") == [True]
