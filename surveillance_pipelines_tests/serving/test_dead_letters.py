@@ -27,7 +27,7 @@ GOOD = encode_tick(ticks(1, symbols=("AAPL",))[0])
 def refused(live_lane: LiveLane, *bodies: str, group: str = "AAPL") -> list[str]:
     """Have a drain run refuse messages; return their ids in the order sent."""
     live_lane.inputs.send([SendEntry(body, group, f"broken-{number}") for number, body in enumerate(bodies)])
-    live_lane.drain()
+    live_lane.drain(window_seconds=3)
     return live_lane.column("SELECT message_id FROM ops.inbox ORDER BY position")
 
 
@@ -54,7 +54,7 @@ def test_repaired_letter_is_scored_once_however_often_the_command_is_repeated(li
     assert outcome_of(live_lane, letter) == [f"no outcome yet as {sent[letter]}"]
     (again,), nothing = replay(live_lane, letter, body=GOOD)
     assert (again.action, nothing) == ("known", {})
-    live_lane.drain()
+    live_lane.drain(window_seconds=3)
     assert live_lane.outcomes() == {"dead": 1, "scored": 1}
     assert outcome_of(live_lane, letter) == [f"scored as {sent[letter]}"]
     marked = live_lane.query("SELECT replayed_as, replayed_at > received_at FROM ops.dead_letters")
@@ -71,7 +71,7 @@ def test_letter_that_would_be_refused_again_is_not_sent_unless_by_force(live_lan
     assert verdict.said.startswith("not_json: expected one JSON object")
     (verdict,), sent = replay(live_lane, letter, force=True)
     assert verdict.group_id == UNREADABLE_GROUP
-    live_lane.drain()
+    live_lane.drain(window_seconds=3)
     assert live_lane.outcomes() == {"dead": 2}
     (said,) = outcome_of(live_lane, letter)
     assert said == f"dead (not_json) as {sent[letter]}"
@@ -90,7 +90,7 @@ def test_unknown_symbol_goes_back_as_it_is_once_the_instrument_is_known(live_lan
     verdicts, sent = replay(live_lane, code="unknown_symbol")
     assert [verdict.letter.message_id for verdict in verdicts] == letters[:12]
     assert list(sent) == letters[:12]
-    live_lane.drain()
+    live_lane.drain(window_seconds=3)
     assert live_lane.outcomes() == {"dead": 13, "scored": 12}
     prices = live_lane.column("SELECT body::jsonb->>'price' FROM ops.inbox WHERE symbol = 'NEW' ORDER BY position")
     assert [float(price) for price in prices] == [100.0 + number for number in range(12)]
@@ -113,7 +113,7 @@ def test_replay_that_sqs_refuses_is_sent_by_the_next_try(live_lane: LiveLane):
     assert live_lane.column("SELECT replayed_at FROM ops.dead_letters") == [None]
     _, sent = replay(live_lane, letter, body=GOOD)
     assert list(sent) == [letter]
-    live_lane.drain()
+    live_lane.drain(window_seconds=3)
     assert outcome_of(live_lane, letter) == [f"scored as {sent[letter]}"]
 
 
@@ -121,7 +121,7 @@ def test_replay_sent_twice_after_a_crash_has_one_effect(live_lane: LiveLane):
     (letter,) = refused(live_lane, changed(volume=-1))
     for round_ in range(2):
         replay(live_lane, letter, body=GOOD)
-        live_lane.drain()
+        live_lane.drain(window_seconds=3)
         if round_ == 0:  # as if the process had ended between sending and marking
             live_lane.query("UPDATE ops.dead_letter_replays SET replayed_as = NULL RETURNING 1")
     assert live_lane.outcomes()["scored"] == 1
