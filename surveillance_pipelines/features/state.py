@@ -45,7 +45,8 @@ class SymbolState:
         self._peek: Final = _compiled(view.peek, 4)
         self._bars: Final = np.zeros((HISTORY_BARS, width))  # ring, the next bar goes to self._seen % HISTORY_BARS
         self._rows: Final = list(self._bars)  # its rows: indexing the array makes a new one at each bar
-        self._views: Final = [row.data for row in self._rows]  # float64 goes in at half the cost of an array's
+        self._width: Final = width
+        self._flat: Final = self._bars.reshape(-1).data  # float64 goes in at half the cost of an array's
         self._starts: Final = np.zeros(HISTORY_BARS, dtype=np.int64)
         self._start_views: Final = self._starts.data
         self._seen = 0
@@ -130,7 +131,8 @@ class SymbolState:
         slot = self._seen % HISTORY_BARS
         bar = self._rows[slot]
         try:
-            self._views[slot][:] = inputs  # pyright: ignore[reportArgumentType, reportCallIssue] (other types: below)
+            start = slot * self._width
+            self._flat[start : start + self._width] = inputs  # pyright: ignore[reportArgumentType, reportCallIssue] (other types: below)
         except (TypeError, ValueError):
             bar[:] = inputs
         self._step(self._state, bar, out)
