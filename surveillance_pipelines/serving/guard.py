@@ -29,6 +29,10 @@ CACHE_SECONDS: Final = 30.0
 
 Floats = npt.NDArray[np.float64]
 
+_SHARED: Final = frozenset({"threshold", "labels", "feature_names", "direction_ready", "models_out"})
+_ROW_FIELDS: Final = tuple(field.name for field in fields(Scores) if field.name not in _SHARED)
+"""What differs between rows of ``Scores``."""
+
 
 class Breakers:
     """Which models are out of service, and until when.
@@ -50,6 +54,11 @@ class Breakers:
                 self._trying.add(model)
                 self._events.append(BreakerEvent(model, "half_open", "its time is over: one batch tries it", now_us))
         return frozenset(self._open_until.keys() - self._trying)
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether the next batch decides if a model comes back."""
+        return bool(self._trying)
 
     def failed(self, model: str, reason: str, now_us: int) -> None:
         """Take a model out of service."""
@@ -101,6 +110,8 @@ class Guard:
                 return scores
 
     def _cached(self, features: Floats, out: frozenset[str]) -> Scores:
+        if self.breakers.is_trying:  # what is cached proves nothing about a model
+            return without_models(self._scorer, out).score(features)
         keys = [(out, row.tobytes()) for row in features]
         found = [self._cache.get(key) for key in keys]
         missing = [i for i, hit in enumerate(found) if hit is None]
@@ -149,7 +160,3 @@ def gathered(rows: Sequence[tuple[Scores, int]]) -> Scores:
         picked = [getattr(scores, name)[i] for scores, i in rows]
         values[name] = picked if name == "kind" else np.array(picked)
     return replace(first, **values)
-
-
-_SHARED: Final = frozenset({"threshold", "labels", "feature_names", "direction_ready", "models_out"})
-_ROW_FIELDS: Final = tuple(field.name for field in fields(Scores) if field.name not in _SHARED)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import structlog
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.contracts.sessions import session_rows
+from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving.drain import drain
 from surveillance_pipelines.serving.effects import ClockRow, Effects, Known
@@ -20,6 +22,7 @@ from surveillance_pipelines.serving.symbol_lane import Seed
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.database import connect
 from surveillance_pipelines.storage.endpoints import Endpoints, resolve_endpoints
+from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
 from surveillance_pipelines.storage.sessions import save_sessions
 from surveillance_pipelines.strategies.warmup import WarmupScorer
 from surveillance_pipelines_tests.serving.market import SESSION_ROWS, SYMBOLS, merged, sessions
@@ -45,6 +48,16 @@ class LiveLane:
 
     def drain(self, **options: Any) -> DrainReport:
         return drain(self.endpoints, self.settings, self.queue_url, run_id="run-1", **options)
+
+    def promote(self, bundle_hash: str, path: Path, version: int = 1) -> None:
+        """Make a bundle the champion."""
+        model = ModelVersion(
+            version=version, bundle_hash=bundle_hash, path=path, training_duration_seconds=1.0,
+            training_dataset_size=1000,
+        )  # fmt: skip
+        with self.connect() as connection:
+            record_version(connection, model)
+            promote(connection, version, feature_view=CORE_V1.name, reason="test")
 
     def connect(self) -> psycopg.Connection:
         return connect(self.endpoints.database_url, autocommit=True)

@@ -9,7 +9,6 @@ from surveillance_pipelines.serving import drain as drain_module
 from surveillance_pipelines.serving.batch import score_day
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.models import load_scorer
-from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
 from surveillance_pipelines.strategies.warmup import WarmupScorer
 from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
 from surveillance_pipelines_tests.serving.market import SYMBOLS, plain_settings, sessions, stream
@@ -60,13 +59,7 @@ def test_batch_rows_equal_those_of_the_live_lane(scorer, whole):
 def test_drain_loads_the_promoted_bundle_once_and_marks_rows_with_it(live_lane, bundle, monkeypatch):
     loads = []
     monkeypatch.setattr(drain_module, "load_scorer", lambda *args: loads.append(args) or load_scorer(*args))
-    model = ModelVersion(
-        version=1, bundle_hash=bundle.bundle_hash, path=bundle.path, training_duration_seconds=1.0,
-        training_dataset_size=1000,
-    )  # fmt: skip
-    with live_lane.connect() as connection:
-        record_version(connection, model)
-        promote(connection, 1, feature_view=bundle.view.name, reason="test")
+    live_lane.promote(bundle.bundle_hash, bundle.path)
     live_lane.send(stream(30))
     report = live_lane.drain(window_seconds=30)
     assert (report.bundle_hash, report.warmup, len(loads)) == (bundle.bundle_hash, False, 1)

@@ -12,7 +12,6 @@ from surveillance_pipelines.serving.effects import Known
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.guard import CACHE_SECONDS, Guard, without_models
 from surveillance_pipelines.serving.symbol_lane import Seed
-from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
 from surveillance_pipelines.strategies.warmup import WarmupScorer
 from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
 from surveillance_pipelines_tests.serving.market import SYMBOLS, plain_settings, sessions, stream
@@ -123,6 +122,15 @@ def test_prediction_of_equal_features_is_taken_from_the_cache_for_thirty_seconds
     assert session.calls == 4, "once for the two new rows, once by this test, once after the time"
 
 
+def test_trial_of_a_model_asks_it_whatever_is_cached(scorer, features):
+    guard = Guard(scorer, 1 * MICROSECONDS)
+    guard.score(features, 0)
+    session = break_model(scorer, CLASSIFIER)
+    assert guard.score(features + 1.0, 1).models_out == (CLASSIFIER,)
+    assert guard.score(features, 2 * MICROSECONDS).models_out == (CLASSIFIER,)
+    assert session.calls == 2, "equal features were scored before it failed, which says nothing about it now"
+
+
 def test_rows_of_the_engine_say_which_models_were_out(scorer):
     break_model(scorer, CLASSIFIER)
     engine = Engine(engine_config(plain_settings(publish_scores="all"), scorer), scorer, sessions(), SYMBOLS)
@@ -140,13 +148,7 @@ def test_breaker_is_on_record_and_no_message_is_lost(live_lane, bundle, monkeypa
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    model = ModelVersion(
-        version=1, bundle_hash=bundle.bundle_hash, path=bundle.path, training_duration_seconds=1.0,
-        training_dataset_size=1000,
-    )  # fmt: skip
-    with live_lane.connect() as connection:
-        record_version(connection, model)
-        promote(connection, 1, feature_view=bundle.view.name, reason="test")
+    live_lane.promote(bundle.bundle_hash, bundle.path)
     monkeypatch.setattr("surveillance_pipelines.models.scoring.reconstruct", fail)
     live_lane.send(stream(20))
     report = live_lane.drain(window_seconds=30)

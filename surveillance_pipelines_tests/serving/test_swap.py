@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from surveillance_pipelines.serving.bundles import BundleWatch
 from surveillance_pipelines.serving.effects import Known
 from surveillance_pipelines.serving.engine import Engine, Swap
 from surveillance_pipelines.serving.symbol_lane import Seed
-from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
 from surveillance_pipelines.strategies.warmup import WarmupScorer
 from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
 from surveillance_pipelines_tests.serving.market import SYMBOLS, sessions, stream
@@ -30,15 +28,6 @@ def bundle(tmp_path_factory):
     return load_bundle(folder)
 
 
-def promoted(live_lane, bundle_hash: str, path: Path, version: int = 1) -> None:
-    model = ModelVersion(
-        version=version, bundle_hash=bundle_hash, path=path, training_duration_seconds=1.0, training_dataset_size=1000
-    )
-    with live_lane.connect() as connection:
-        record_version(connection, model)
-        promote(connection, version, feature_view=CORE_V1.name, reason="test")
-
-
 def test_bundle_promoted_while_a_run_serves_scores_what_comes_after(live_lane, bundle):
     messages = stream(60)
     live_lane.send(messages[:180])
@@ -46,7 +35,7 @@ def test_bundle_promoted_while_a_run_serves_scores_what_comes_after(live_lane, b
 
     def promote_between() -> None:
         served.wait(30)
-        promoted(live_lane, bundle.bundle_hash, bundle.path)
+        live_lane.promote(bundle.bundle_hash, bundle.path)
         while not live_lane.column("SELECT 1 FROM ops.ledger HAVING count(*) = 180"):
             threading.Event().wait(0.02)
         threading.Event().wait(3.0)  # longer than the watch sleeps
@@ -74,8 +63,8 @@ def test_bundle_promoted_while_a_run_serves_scores_what_comes_after(live_lane, b
 
 def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_path, capsys):
     with live_lane.connect() as connection:
-        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), lambda _: {})
-        promoted(live_lane, "0" * 64, tmp_path / "nothing")
+        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), dict)
+        live_lane.promote("0" * 64, tmp_path / "nothing")
         watch.look()
         watch.look()
         assert watch.take() is None
@@ -85,10 +74,10 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
 
 def test_watch_hands_a_promotion_over_once(live_lane, bundle):
     with live_lane.connect() as connection:
-        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), lambda _: {})
+        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), dict)
         watch.look()
         assert watch.take() is None
-        promoted(live_lane, bundle.bundle_hash, bundle.path)
+        live_lane.promote(bundle.bundle_hash, bundle.path)
         watch.look()
         swap = watch.take()
         assert swap is not None
