@@ -234,7 +234,7 @@ class Scorer:
     def _ask(self, model: str, call: Callable[..., _Answer], *inputs: Any) -> _Answer:
         try:
             answer = call(self._sessions[model], *inputs)
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime raises what it likes; the breaker wants to know which model
             raise ModelFailedError(model, repr(error)) from error
         values = answer[0] if isinstance(answer, tuple) else answer
         if not np.isfinite(values).all():

@@ -26,7 +26,7 @@ class BundleWatch:
         connection: of this watch alone, in autocommit mode.
         settings: the platform's knobs.
         serving: the scorer that serves.
-        history: feature view → the history of every served symbol, asked when a promotion changes the view.
+        history: gives the history of every served symbol, asked when a promotion changes the feature view.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class BundleWatch:
         connection: psycopg.Connection,
         settings: Settings,
         serving: AnomalyScorer,
-        history: Callable[[str], Mapping[str, Seed]],
+        history: Callable[[], Mapping[str, Seed]],
     ) -> None:
         self._connection: Final = connection
         self._settings: Final = settings
@@ -65,7 +65,7 @@ class BundleWatch:
             scorer = load_scorer(self._connection, self._settings)
             scorer.warm_up()
             other_view = scorer.feature_view != self._newest.feature_view
-            swap = Swap(scorer, self._history(scorer.feature_view) if other_view else {})
+            swap = Swap(scorer, self._history() if other_view else {})
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the one that serves is better)
             self._refused = promoted
             _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=promoted, error=repr(error))

@@ -86,8 +86,8 @@ def drain(
 ) -> DrainReport:
     """Serve a queue until the window ends, the queue stays idle, the lease is lost, or a signal asks to stop.
 
-    While another run serves, this one stands by with everything warm (``DRAIN_STANDBY``): it takes over within
-    milliseconds of the holder's end, within a lease of its death, and ends with it when the queue is idle.
+    While another run serves, this one stands by with everything warm (``DRAIN_STANDBY``): it takes over when the holder
+    ends, or a lease after its last sign of life, and ends with it when the queue is idle.
 
     The process's structured log goes to standard error from here on, at ``LOG_LEVEL`` and without secrets.
 
@@ -114,9 +114,7 @@ def drain(
         stop = stack.enter_context(_stop_on_signals())
         parts = _prepare(stack, endpoints, settings, plan, clock)
         connection = parts.connections.main
-        contender = Contender(
-            queue_url, run_id, settings.lease_seconds, settings.drain_standby, clock, stop, parts.watch.look, on_news
-        )
+        contender = Contender(queue_url, run_id, settings.lease_seconds, settings.drain_standby, clock, stop, on_news)
         lease = contend(connection, contender)
         if not isinstance(lease, Lease):
             return _report(Meter(), plan, None, 0.0, lease)
@@ -135,6 +133,7 @@ class _Parts:
 
     connections: Connections
     watch: BundleWatch
+    tasks: ThreadTasks
     lake: Lake
     inputs: QueueClient
     outputs: QueueClient
@@ -146,7 +145,10 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
     scorer = load_scorer(connections.main, settings)
     _warm_up(scorer)
-    watch = BundleWatch(watching, settings, scorer, lambda _: served_histories(watching, lake, plan.queue_url))
+    watch = BundleWatch(watching, settings, scorer, lambda: served_histories(watching, lake, plan.queue_url))
+    tasks = ThreadTasks()
+    stack.callback(tasks.abort)
+    tasks.every("watch", WATCH_SECONDS, watch.look)
     inputs, outputs = (
         QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
         for url in (plan.queue_url, endpoints.output_queue_url)
@@ -154,7 +156,7 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     for queue in (inputs, outputs):
         stack.callback(queue.close)
     _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each
-    return _Parts(connections, watch, lake, inputs, outputs)
+    return _Parts(connections, watch, tasks, lake, inputs, outputs)
 
 
 def _serve(
@@ -163,7 +165,7 @@ def _serve(
     begin = clock.now_us()
     connection, scorer = parts.connections.main, parts.watch.begin()
     engine = build_engine(connection, settings, scorer, plan, content_based_dedup=parts.inputs.content_based_dedup)
-    meter, tasks = Meter(), ThreadTasks()
+    meter = Meter()
     shell = Shell(
         inputs=parts.inputs,
         outputs=parts.outputs,
@@ -173,7 +175,7 @@ def _serve(
         meter=meter,
         clock=clock,
         options=shell_options(settings),
-        tasks=tasks,
+        tasks=parts.tasks,
         after_step=plan.after_step,
         on_news=plan.on_news,
     )
@@ -186,14 +188,13 @@ def _serve(
 
     try:
         shell.start()
-        tasks.every("watch", WATCH_SECONDS, parts.watch.look)
         stopped_by = _loop(shell, engine, settings, plan, clock=clock, begin=begin, stop=stop, report=report)
         shell.finish()
     except LeaseLostError as error:
         shell.abort()
         _LOG.warning("lease lost", error=str(error))
         stopped_by = "lease_lost"
-    except BaseException:
+    except BaseException:  # whatever it is, the threads must not go on behind it
         shell.abort()
         raise
     return report(stopped_by)
@@ -207,7 +208,7 @@ def shell_options(settings: Settings) -> ShellOptions:
         visibility_seconds=settings.sqs_visibility_timeout,
         poll_seconds=max(1, min(settings.sqs_wait_time, LONGEST_POLL_SECONDS)),
         publish_scores=settings.publish_scores,
-        beat_seconds=settings.lease_seconds / 4,
+        beat_seconds=settings.lease_seconds / leases.BEATS,
     )
 
 

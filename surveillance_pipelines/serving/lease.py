@@ -8,11 +8,14 @@ transaction that has checked the number commits before the takeover or not at al
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import psycopg
 
 Role = Literal["holder", "standby"]
+
+BEATS: Final = 4
+"""Renewals in the time that a lease lasts: three may be lost."""
 
 
 class LeaseLostError(RuntimeError):

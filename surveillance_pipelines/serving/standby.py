@@ -33,7 +33,6 @@ class Contender:
         stands_by: wait for as long as another run serves; otherwise only as long as a dead one's lease may last.
         clock: the seam for time.
         stop: set when the run is to end.
-        meanwhile: done every now and then while waiting.
         on_news: called with a sentence when the run begins to wait.
     """
 
@@ -43,7 +42,6 @@ class Contender:
     stands_by: bool
     clock: Clock
     stop: threading.Event
-    meanwhile: Callable[[], None] = lambda: None
     on_news: Callable[[str], None] = lambda _: None
 
     @property
@@ -111,13 +109,12 @@ class _Place:
                 _LOG.info("standing by", queue_url=contender.queue_url)
                 contender.on_news("stands by, warm: another run serves, this one takes over when it ends or dies")
                 self._renewed = now_us
-        elif now_us - self._renewed >= contender.lease_seconds / 4 * MICROSECONDS:
+        elif now_us - self._renewed >= contender.lease_seconds / leases.BEATS * MICROSECONDS:
             try:
                 leases.renew(self._connection, self._place)
             except LeaseLostError:  # this run slept for so long that another took its place
                 self._place = None
             self._renewed = now_us
-            contender.meanwhile()
         return self._place is not None
 
 

@@ -50,7 +50,7 @@ class Target:
         begin = time.perf_counter()
         try:
             self._ends[judged(body)] += 1
-        except BaseException:
+        except BaseException:  # libFuzzer ends the process right after it: the counts must be written before
             self._write(self._ends.total())
             raise
         self._longest = max(self._longest, time.perf_counter() - begin)

@@ -26,11 +26,9 @@ def rival(live_lane) -> Iterator[Callable[..., Future[Any]]]:
     """Return a function that lets a run contend for the queue in the background, until the test is over."""
     stops: list[threading.Event] = []
 
-    def contends(*, stands_by: bool = True, meanwhile: Callable[[], None] = lambda: None) -> Future[Any]:
+    def contends(*, stands_by: bool = True) -> Future[Any]:
         stops.append(threading.Event())
-        contender = Contender(
-            live_lane.queue_url, f"run-{len(stops)}", 0.4, stands_by, SYSTEM_CLOCK, stops[-1], meanwhile
-        )
+        contender = Contender(live_lane.queue_url, f"run-{len(stops)}", 0.4, stands_by, SYSTEM_CLOCK, stops[-1])
 
         def run() -> Any:
             with live_lane.connect() as connection:
@@ -68,9 +66,14 @@ def test_free_queue_is_served_at_once(rival):
 
 
 def test_standby_waits_for_a_living_holder_and_follows_it(live_lane, rival):
-    held, looks = hold(live_lane), []
-    standby = rival(meanwhile=lambda: looks.append(1))
-    until(lambda: len(looks) > 2)
+    held, renewals = hold(live_lane), set()
+    standby = rival()
+
+    def has_renewed_its_place() -> bool:
+        renewals.update(live_lane.column("SELECT heartbeat_at FROM ops.leases WHERE role = 'standby'"))
+        return len(renewals) > 2
+
+    until(has_renewed_its_place)
     assert not standby.done()
     with live_lane.connect() as connection:
         leases.release(connection, held, ended="window")
