@@ -33,18 +33,18 @@ from surveillance_pipelines.serving.replay_live import (
 )
 from surveillance_pipelines.serving.replay_models import ModelShelf
 from surveillance_pipelines.serving.scoring_rows import (
+    STRATEGY,
     Candidate,
     RowConfig,
     anomaly_kind,
     anomaly_row,
+    rows_as_of_now,
     score_row,
     signal_row,
 )
 from surveillance_pipelines.serving.signal_gate import SignalPace
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.lake import Lake
-
-STRATEGY: Final = "surveillance"
 
 _NO_PACE: Final = SignalPace(cooldown=0, warmup=0)
 """A row that was written has passed its pause."""
@@ -347,15 +347,5 @@ def _view(name: str) -> FeatureView:
 
 
 def _row_config(output: StoredOutput, scorer: AnomalyScorer, config_hash: str, knobs: Mapping[str, Any]) -> RowConfig:
-    return RowConfig(
-        tenant=knobs["tenant"],
-        config_hash=config_hash,
-        code_version=scoring_code_version(),
-        feature_view=scorer.feature_view,
-        bundle_hash=scorer.bundle_hash,
-        runtime_hash=runtime_hash(),
-        warmup=scorer.warmup,
-        horizon_minutes=scorer.horizon_minutes,
-        pace=_NO_PACE,
-        strategy=output.values.get("strategy", STRATEGY),
-    )
+    strategy = output.values.get("strategy", STRATEGY)
+    return rows_as_of_now(scorer, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_PACE, strategy=strategy)

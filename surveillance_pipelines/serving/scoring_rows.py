@@ -34,6 +34,7 @@ from surveillance_pipelines.settings import Settings
 RowType = Literal["anomaly", "signal", "score"]
 
 TIMEFRAME: Final = "1m"
+STRATEGY: Final = "surveillance"
 SIGNAL_THRESHOLD: Final = 1.0 / len(DIRECTIONS)
 """A signal takes the most probable of three actions, so its probability is above this."""
 
@@ -52,25 +53,34 @@ class RowConfig:
     horizon_minutes: int
     pace: SignalPace
     run_id: str | None = None
-    strategy: str = "surveillance"
+    strategy: str = STRATEGY
 
 
 def row_config(settings: Settings, scorer: AnomalyScorer, *, run_id: str | None = None) -> RowConfig:
     """Return what the rows of a run over these settings and models share."""
+    pace = SignalPace(
+        cooldown=round(settings.signal_cooldown_seconds * MICROSECONDS),
+        warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
+    )
+    config = rows_as_of_now(scorer, tenant=settings.tenant, config_hash=settings.config_hash, pace=pace)
+    return replace(config, run_id=run_id)
+
+
+def rows_as_of_now(
+    scorer: AnomalyScorer, *, tenant: str, config_hash: str, pace: SignalPace, strategy: str = STRATEGY
+) -> RowConfig:
+    """Return what rows share that a scorer makes with this process's code and runtime."""
     return RowConfig(
-        tenant=settings.tenant,
-        config_hash=settings.config_hash,
+        tenant=tenant,
+        config_hash=config_hash,
         code_version=scoring_code_version(),
         feature_view=scorer.feature_view,
         bundle_hash=scorer.bundle_hash,
         runtime_hash=runtime_hash(),
         warmup=scorer.warmup,
         horizon_minutes=scorer.horizon_minutes,
-        pace=SignalPace(
-            cooldown=round(settings.signal_cooldown_seconds * MICROSECONDS),
-            warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
-        ),
-        run_id=run_id,
+        pace=pace,
+        strategy=strategy,
     )
 
 
