@@ -8,6 +8,7 @@ import typer
 
 from surveillance_pipelines.commands.console import counted, price_cell, say, table
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,11 +36,9 @@ def detect(
     plot: Annotated[Path | None, typer.Option(help="Save a picture of prices with the anomalies marked.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of a model bundle; the champion when absent.")] = None,
     warmup: Annotated[bool, typer.Option("--warmup", help="Use the rules of thumb instead of a model.")] = False,
-    tz: Annotated[str | None, typer.Option(help="Time zone of naive timestamps, such as America/New_York.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="For a file without a symbol column.")] = None,
-    calendar: Annotated[
-        str | None, typer.Option(help="Trading calendar; by the symbols' spelling when absent.")
-    ] = None,
+    tz: TimeZone = None,
+    symbol: SymbolOfFile = None,
+    calendar: CalendarOfBars = None,
 ) -> None:
     """Score bars and list the anomalies: a file's, or the platform's own (`--symbols AAPL --lookback 60`).
 

@@ -8,6 +8,7 @@ import typer
 
 from surveillance_pipelines.commands.console import counted, progress, say, table
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,11 +35,9 @@ def features(
         typer.Option(help="As known at this instant, such as 2024-03-06T14:30:00Z; later rows do not exist."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the features go: .parquet or .csv.")] = None,
-    tz: Annotated[str | None, typer.Option(help="Time zone of naive timestamps, such as America/New_York.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="For a file without a symbol column.")] = None,
-    calendar: Annotated[
-        str | None, typer.Option(help="Trading calendar; by the symbols' spelling when absent.")
-    ] = None,
+    tz: TimeZone = None,
+    symbol: SymbolOfFile = None,
+    calendar: CalendarOfBars = None,
 ) -> None:
     """Compute features of bars, the ones that training and the live lane use: of a file, or of the platform's own bars.
 

@@ -10,6 +10,7 @@ import typer
 from surveillance_pipelines.commands.console import counted, say
 from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,10 +36,8 @@ def feed(
     feed_id: Annotated[
         str, typer.Option(help="Part of the deduplication ids: feed the same ticks again as new ones with another.")
     ] = "",
-    tz: Annotated[
-        str | None, typer.Option(help="Time zone of naive timestamps in the file, such as America/New_York.")
-    ] = None,
-    symbol: Annotated[str | None, typer.Option(help="For a file without a symbol column.")] = None,
+    tz: TimeZone = None,
+    symbol: SymbolOfFile = None,
 ) -> None:
     """Replay ticks, or bars as ticks, into the input queue.
 

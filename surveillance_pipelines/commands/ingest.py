@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from surveillance_pipelines.commands.console import say
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
     from surveillance_pipelines.commands.landing import Landed
@@ -50,8 +51,8 @@ Calendar = Annotated[
 def ingest_files(
     paths: Annotated[list[Path], typer.Argument(help="Parquet or CSV files of bars.")],
     *,
-    tz: Annotated[str | None, typer.Option(help="Time zone of naive timestamps, such as America/New_York.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="For a file without a symbol column.")] = None,
+    tz: TimeZone = None,
+    symbol: SymbolOfFile = None,
     timeframe: Annotated[str | None, typer.Option(help="1m, 5m … 1d; read off the distances when absent.")] = None,
     adjustment: Annotated[Adjustment, typer.Option(help="What the prices are adjusted for.")] = Adjustment.NONE,
     calendar: Calendar = None,
