@@ -28,8 +28,8 @@ from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
 from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job
 from surveillance_pipelines.defs.serving.jobs import drain_job, live_checks_job, replay_job
-from surveillance_pipelines.defs.serving.retention import daily_retention_schedule, retention_job
-from surveillance_pipelines.defs.serving.schedules import live_checks_schedule
+from surveillance_pipelines.defs.serving.retention import retention_job
+from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.defs.signals import assets as signal_assets
 from surveillance_pipelines.settings import Settings

@@ -26,8 +26,8 @@ def report(meter: Meter, seconds: float, stopped_by: StopReason | None = None) -
     )
 
 
-def evaluations(*reports: DrainReport, instance: dg.DagsterInstance | None = None) -> list[dg.AssetCheckEvaluation]:
-    """Return what an op logs of the promise that in = out."""
+def reporting_job(reports: Sequence[DrainReport]) -> dg.JobDefinition:
+    """Return a job whose op logs reports as a drain run does."""
 
     @dg.op
     def serve(context: dg.OpExecutionContext) -> None:
@@ -38,22 +38,17 @@ def evaluations(*reports: DrainReport, instance: dg.DagsterInstance | None = Non
     def serving_job() -> None:
         serve()
 
-    return list(serving_job.execute_in_process(instance=instance).get_asset_check_evaluations())
+    return serving_job
+
+
+def evaluations(*reports: DrainReport, instance: dg.DagsterInstance | None = None) -> list[dg.AssetCheckEvaluation]:
+    """Return what an op logs of the promise that in = out."""
+    return list(reporting_job(reports).execute_in_process(instance=instance).get_asset_check_evaluations())
 
 
 def logged(reports: Sequence[DrainReport], capfd: pytest.CaptureFixture[str]) -> tuple[dict[str, list[dict]], str]:
     """Return the metadata of the materializations of each asset, and the last line of the run's log about the queue."""
-
-    @dg.op
-    def serve(context: dg.OpExecutionContext) -> None:
-        for one in reports:
-            log_report(context, one)
-
-    @dg.job
-    def serving_job() -> None:
-        serve()
-
-    result = serving_job.execute_in_process()
+    result = reporting_job(reports).execute_in_process()
     found: dict[str, list[dict]] = {}
     for event in result.get_asset_materialization_events():
         row = event.materialization

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.defs.serving.retention import daily_retention_schedule
+from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule
 from surveillance_pipelines.storage.database import connect
 from surveillance_pipelines.storage.partitions import missing_weeks, partitions
 from surveillance_pipelines_tests.defs.runs import run_job

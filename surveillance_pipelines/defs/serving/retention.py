@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from surveillance_pipelines.defs.automation import SCHEDULES_START
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -36,18 +35,6 @@ def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -
 )
 def retention_job() -> None:
     drop_old_weeks()
-
-
-@dg.schedule(
-    job=retention_job,
-    # After the nightly fill of the lake, which the dropping of a week waits for.
-    cron_schedule="20 1 * * *",
-    execution_timezone="UTC",
-    default_status=SCHEDULES_START,
-    description="Keep the books of the live lane to LEDGER_RETENTION_DAYS, and their partitions two weeks ahead.",
-)
-def daily_retention_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
 
 
 def _metadata(done: "Retained", days: int) -> dict[str, dg.MetadataValue]:
