@@ -79,7 +79,7 @@ def market(number: int) -> Market:
     symbols = rng.sample(list[str](SYMBOLS), rng.randint(2, len(SYMBOLS)))
     misses_session = rng.random() < 0.25
     cumulative = rng.random() < 0.2
-    ticks = _ticks(rng, symbols, rng.randint(10, 22), misses_session=misses_session, cumulative=cumulative)
+    ticks = _ticks(rng, symbols, rng.randint(12, 26), misses_session=misses_session, cumulative=cumulative)
     publish: Literal["all", "alerts"] = "all" if rng.random() < 0.2 else "alerts"
     config = replace(
         base_config(),

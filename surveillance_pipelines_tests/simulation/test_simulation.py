@@ -27,7 +27,7 @@ def test_planted_bug_is_caught(bug):
 
 def test_naive_worker_fails_under_faults_and_only_then():
     assert not any(naive_violations(seed, faults=False) for seed in range(0, 20, 2))
-    assert sum(bool(naive_violations(seed)) for seed in range(20)) > 10
+    assert sum(bool(naive_violations(seed)) for seed in range(20)) >= 15
 
 
 def test_seed_gives_the_same_schedule_again():
