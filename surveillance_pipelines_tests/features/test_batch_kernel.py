@@ -12,6 +12,7 @@ from surveillance_pipelines.features import batch_context, batch_kernel, batch_p
 from surveillance_pipelines.features.batch import BATCH_KERNELS, chosen_columns
 from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS, VIEWS
 from surveillance_pipelines_tests.features.bars import same_bits
+from surveillance_pipelines_tests.features.test_views import INPUT_NAMES
 
 SHARES = st.sampled_from([0.0, 0.1, 0.9, 0.97, 1.0])
 
@@ -129,17 +130,6 @@ def test_batch_files_stand_alone_and_have_the_kernels_numbers(module: object) ->
     names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in names} == {"math", "collections", "numpy", "numba"}
     shared = {"RETURN_FLOOR", "LOG_VOLUME_FLOOR", "RUN_LIMIT"} | {name.upper() for name in CORE_V1.columns}
-    shared |= {
-        "OPEN",
-        "HIGH",
-        "LOW",
-        "CLOSE",
-        "VOLUME",
-        "SESSION_ID",
-        "MINUTE",
-        "SESSION_MINUTES",
-        "PEERS_RETURN",
-        "PEERS",
-    }
+    shared |= set(INPUT_NAMES)
     for name in shared & vars(module).keys():
         assert getattr(module, name) == getattr(kernel, name), name

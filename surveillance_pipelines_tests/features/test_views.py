@@ -8,6 +8,11 @@ from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.views import CORE_V1, VIEWS
 from surveillance_pipelines.hashing import sha256_file
 
+INPUT_NAMES = (
+    "OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "SESSION_ID", "MINUTE", "SESSION_MINUTES", "PEERS_RETURN", "PEERS",
+)  # fmt: skip
+"""The kernel's names of its inputs' places, in their order."""
+
 
 @pytest.mark.requirement("FE-02")
 def test_columns_stand_where_the_kernel_writes_them() -> None:
@@ -16,19 +21,7 @@ def test_columns_stand_where_the_kernel_writes_them() -> None:
 
 
 def test_inputs_stand_where_the_kernel_reads_them() -> None:
-    names = (
-        "OPEN",
-        "HIGH",
-        "LOW",
-        "CLOSE",
-        "VOLUME",
-        "SESSION_ID",
-        "MINUTE",
-        "SESSION_MINUTES",
-        "PEERS_RETURN",
-        "PEERS",
-    )
-    assert [getattr(kernel, name) for name in names] == list(range(len(CORE_V1.inputs)))
+    assert [getattr(kernel, name) for name in INPUT_NAMES] == list(range(len(CORE_V1.inputs)))
 
 
 @pytest.mark.requirement("FE-02")

@@ -28,6 +28,11 @@ from surveillance_pipelines_tests.proof.models import SYMBOLS, ProofModels
 from surveillance_pipelines_tests.proof.traffic import LEAD_US, Consumer, Receipt, latencies, produce
 from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
 
+OURS: Final = (
+    "a drain run that the queue's sensor started, one more standing by, in the home that `surveillance up` makes; "
+    "PUBLISH_SCORES=all"
+)
+
 START_SECONDS: Final = 240
 """A daemon, its code locations and its first run: half a minute, and several times that on a busy machine."""
 
@@ -201,6 +206,14 @@ def equal_answers(ours: Sequence[Receipt], theirs: Sequence[Receipt]) -> Parity:
         passed=bool(pairs) and not unlike,
         statement=f"{len(pairs)} scores of the same messages are "
         + (f"unlike in {', '.join(unlike)}" if unlike else f"equal in {', '.join(_COMPARED)}"),
+    )
+
+
+def work(messages: int, rate: float) -> str:
+    """Return what both arms of P1 and of P2 do, for the report."""
+    return (
+        f"{messages:,} messages of 10 symbols, open loop at {rate:g} a second, from SQS's SentTimestamp to the receipt "
+        "of each message's score on the output queue"
     )
 
 

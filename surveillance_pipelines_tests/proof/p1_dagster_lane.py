@@ -10,6 +10,7 @@ import numpy as np
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, to_us
 from surveillance_pipelines_tests.proof.dagster_lane import (
+    OURS,
     DagsterLane,
     PlainLane,
     Round,
@@ -18,6 +19,7 @@ from surveillance_pipelines_tests.proof.dagster_lane import (
     equal_answers,
     live_ticks,
     plain_lane,
+    work,
 )
 from surveillance_pipelines_tests.proof.harness import MIN_ROUNDS, Comparison, Goal, Parity, prove
 from surveillance_pipelines_tests.proof.models import proof_models
@@ -155,10 +157,8 @@ def _prove(bench: Bench) -> None:
     prove(
         Comparison(
             name="p1_sensor_runs",
-            work=f"{MESSAGES:,} messages of 10 symbols, open loop at {RATE:g} a second, from SQS's SentTimestamp to "
-            "the receipt of each message's score on the output queue",
-            ours="a drain run that the queue's sensor started, one more standing by, in the home that "
-            "`surveillance up` makes; PUBLISH_SCORES=all",
+            work=work(MESSAGES, RATE),
+            ours=OURS,
             anchor=f"a sensor that asks for a run for each message, {ANCHOR_MESSAGES} messages one after another",
             distributions=("dagster", "dagster-postgres"),
             unit="s (median of a round)",

@@ -9,6 +9,7 @@ import numpy as np
 
 from surveillance_pipelines.commands.dagster_home import open_instance
 from surveillance_pipelines_tests.proof.dagster_lane import (
+    OURS,
     DagsterLane,
     PlainLane,
     Round,
@@ -17,6 +18,7 @@ from surveillance_pipelines_tests.proof.dagster_lane import (
     live_ticks,
     plain_lane,
     wait_until,
+    work,
 )
 from surveillance_pipelines_tests.proof.harness import MIN_ROUNDS, Comparison, Goal, Parity, prove
 from surveillance_pipelines_tests.proof.models import proof_models
@@ -157,10 +159,8 @@ def _prove(bench: Bench) -> None:
     prove(
         Comparison(
             name="p2_execute_in_process",
-            work=f"{MESSAGES:,} messages of 10 symbols, open loop at {RATE:g} a second, from SQS's SentTimestamp to "
-            "the receipt of each message's score on the output queue",
-            ours="a drain run that the queue's sensor started, one more standing by, in the home that "
-            "`surveillance up` makes; PUBLISH_SCORES=all",
+            work=work(MESSAGES, RATE),
+            ours=OURS,
             anchor="execute_in_process for each message in a warm process, on an instance over PostgreSQL",
             distributions=("dagster", "dagster-postgres"),
             unit="s (median of a round)",
