@@ -99,7 +99,7 @@ class QueueServer:
         folders = {"STATE_DIR": str(state), "S3_DATA_DIR": str(state / "s3"), "TMPDIR": str(state)}
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "ministack"],
+                [sys.executable, "-m", "surveillance_pipelines.storage.queue_process"],
                 env={**os.environ, **_LEAN, **folders, "GATEWAY_PORT": str(port)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
