@@ -91,7 +91,7 @@ def show_what_next(home: Path, pictures: Sequence[Path]) -> None:
 def _frame(alerts: Sequence[Alert]) -> "pl.DataFrame":
     import polars as pl
 
-    from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 
     rows = [(alert.symbol, alert.bar_start, alert.kind) for alert in alerts]
     schema = {"symbol": pl.String, "bar_start": pl.Int64, "kind": pl.String}

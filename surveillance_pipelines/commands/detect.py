@@ -114,7 +114,7 @@ def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFra
 
 def _bars_of_lake(platform: "Platform", first: datetime | None) -> "pl.DataFrame":
     """Return the platform's own bars: the last two weeks, or from two weeks before ``first`` on."""
-    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 
     days = platform.lake.days(_OWN_BARS)
     if not days:

@@ -159,7 +159,7 @@ def bars_of_lake(platform: Platform, days: Days, *, as_of: int | None) -> Known:
 
 
 def _known_bars(platform: Platform, first: date, last: date, as_of: int | None) -> Known:
-    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.resolution import bars_known_at
 
     bars = platform.lake.read(_OWN_BARS, days=(first, last), schema=BAR_SCHEMA)

@@ -11,7 +11,7 @@ from surveillance_pipelines.commands.console import say, table
 from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.registration import register
-from surveillance_pipelines.contracts.market import BAR_SCHEMA
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.hashing import sha256_bytes
 
 if TYPE_CHECKING:

@@ -155,7 +155,7 @@ def _features(bars: "pl.DataFrame", sessions: "SessionTable", scorer: "AnomalySc
 def _frame(rows: "Sequence[Anomaly]") -> "pl.DataFrame":
     import polars as pl
 
-    from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
     from surveillance_pipelines.contracts.outputs import INSTANT_FIELDS, Anomaly, column_names, to_record
 
     records = [to_record(row) | {"explanation": json.dumps(row.explanation)} for row in rows]

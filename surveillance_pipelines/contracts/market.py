@@ -7,8 +7,6 @@ it happened (``event_time``) and when the platform learned it (``knowledge_time`
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import polars as pl
-
 Source = Literal["sqs", "file", "yfinance", "simulated"]
 BarStatus = Literal["provisional", "final", "revised"]
 Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
@@ -21,60 +19,6 @@ public copy; a simulated bar never replaces a real one."""
 TIMEFRAME_MINUTES: Final[dict[Timeframe, int]] = {
     "1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440,
 }  # fmt: skip
-
-UTC_MICROSECONDS: Final = pl.Datetime("us", "UTC")
-
-BAR_SCHEMA: Final = pl.Schema(
-    {
-        "date": pl.Date,  # partition: UTC date of bar_start
-        "symbol": pl.String,
-        "timeframe": pl.String,
-        "bar_start": UTC_MICROSECONDS,
-        "open": pl.Float64,  # prices in the instrument's currency
-        "high": pl.Float64,
-        "low": pl.Float64,
-        "close": pl.Float64,
-        "volume": pl.Float64,  # units traded; 0 means "no volume reported", see docs/market-data.md
-        "trades": pl.Int64,  # ticks in the bar; null when the source does not say
-        "source": pl.String,
-        "adjustment": pl.String,
-        "revision": pl.Int32,  # 0 is what was known when the bar closed
-        "bar_status": pl.String,
-        "event_time": UTC_MICROSECONDS,  # of the last tick in it; the bar's end when the source has only bars
-        "knowledge_time": UTC_MICROSECONDS,
-        "source_message_id": pl.String,
-        "market_return": pl.Float64,  # as served; null when the bar was never served, then derived from the peers
-        "market_peers": pl.Int32,
-        "batch_id": pl.String,  # of the write that brought it
-    }
-)
-"""Columns of ``bars_landed``, ``bars_1m`` and every resample of it."""
-
-TICK_SCHEMA: Final = pl.Schema(
-    {
-        "date": pl.Date,  # partition: UTC date of event_time
-        "symbol": pl.String,
-        "event_time": UTC_MICROSECONDS,
-        "price": pl.Float64,
-        "volume": pl.Float64,
-        "change": pl.Float64,
-        "change_percent": pl.Float64,
-        "source": pl.String,
-        "source_message_id": pl.String,
-        "knowledge_time": UTC_MICROSECONDS,
-        "outcome": pl.String,  # the ledger's word: scored or late
-    }
-)
-"""Columns of the lake table ``ticks``."""
-
-
-def conform(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
-    """Return exactly the columns of a schema, in its order and types.
-
-    Raises:
-        polars.exceptions.PolarsError: if a column is absent or holds a value that its type cannot.
-    """
-    return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,21 +5,16 @@ from a calendar library.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS, conform
-
-SESSION_SCHEMA: Final = pl.Schema(
-    {"calendar": pl.String, "session_date": pl.Date, "opens_at": UTC_MICROSECONDS, "closes_at": UTC_MICROSECONDS}
-)
-"""One row per calendar and session; ``closes_at`` is the first instant after the session. Lunch breaks are inside."""
+if TYPE_CHECKING:
+    import polars as pl
 
 _MINUTE_US: Final = 60_000_000.0
 
@@ -66,7 +61,7 @@ class SessionTable:
 
     @classmethod
     def from_frame(
-        cls, frame: pl.DataFrame, *, calendar: str | None = None, calendar_of: Mapping[str, str] | None = None
+        cls, frame: "pl.DataFrame", *, calendar: str | None = None, calendar_of: Mapping[str, str] | None = None
     ) -> "SessionTable":
         """Return the table over rows of ``SESSION_SCHEMA``.
 
@@ -85,7 +80,7 @@ class SessionTable:
         missing = sorted(str(name) for name in wanted - set(names))
         if missing:
             raise ValueError(f"expected sessions of calendars {missing}, got those of {names}: build them first")
-        tables = {name: _single(name, frame.filter(pl.col("calendar") == name)) for name in names}
+        tables = {name: _single(name, frame.filter(frame["calendar"] == name)) for name in names}
         own_table = tables[str(own)]
         return cls(
             str(own), own_table.session_ids, own_table.opens_at, own_table.closes_at,
@@ -142,13 +137,7 @@ class SessionTable:
         )  # fmt: skip
 
 
-def session_rows(rows: Iterable[tuple[str, date, int, int]]) -> pl.DataFrame:
-    """Return ``(calendar, session date, opens µs, closes µs)`` rows as a frame of ``SESSION_SCHEMA``."""
-    schema = {"calendar": pl.String, "session_date": pl.Date, "opens_at": pl.Int64, "closes_at": pl.Int64}
-    return conform(pl.DataFrame(list(rows), schema=schema, orient="row"), SESSION_SCHEMA)
-
-
-def _single(name: str, frame: pl.DataFrame) -> SessionTable:
+def _single(name: str, frame: "pl.DataFrame") -> SessionTable:
     rows = frame.sort("opens_at")
     ids = np.array([day.toordinal() for day in rows["session_date"].to_list()], dtype=np.int64)
     opens, closes = (rows[column].dt.timestamp("us").to_numpy() for column in ("opens_at", "closes_at"))

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from surveillance_pipelines.clock import DAY_US, day_start_us
-from surveillance_pipelines.contracts.market import BAR_SCHEMA
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.batch_kernel import symbol_features
 from surveillance_pipelines.features.inputs import input_columns, market_context

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE, TIMEFRAME_MINUTES, UTC_MICROSECONDS, Timeframe
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE, TIMEFRAME_MINUTES, Timeframe
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import empty_bars, to_bar_schema
 

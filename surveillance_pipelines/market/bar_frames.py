@@ -4,15 +4,8 @@ from typing import Final
 
 import polars as pl
 
-from surveillance_pipelines.contracts.market import (
-    BAR_SCHEMA,
-    TIMEFRAME_MINUTES,
-    UTC_MICROSECONDS,
-    Adjustment,
-    Source,
-    Timeframe,
-    conform,
-)
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS, conform
+from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES, Adjustment, Source, Timeframe
 
 BAR_KEY: Final = ("symbol", "timeframe", "bar_start")
 """What names a bar; its revisions share it."""

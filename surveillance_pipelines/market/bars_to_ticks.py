@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.market import TICK_SCHEMA, TIMEFRAME_MINUTES, UTC_MICROSECONDS, conform
+from surveillance_pipelines.contracts.frames import TICK_SCHEMA, UTC_MICROSECONDS, conform
+from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES
 
 Floats = npt.NDArray[np.float64]
 

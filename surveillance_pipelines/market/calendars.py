@@ -7,7 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from surveillance_pipelines.clock import DAY_US, day_start_us
-from surveillance_pipelines.contracts.sessions import session_rows
+from surveillance_pipelines.contracts.frames import session_rows
 
 ALWAYS_OPEN: Final = "24/7"
 """Crypto: each UTC day is a session."""

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.market.row_checks import CODE, DETAIL, RAW
 
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -6,12 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
-from surveillance_pipelines.contracts.market import (
-    TIMEFRAME_MINUTES,
-    UTC_MICROSECONDS,
-    Adjustment,
-    Timeframe,
-)
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES, Adjustment, Timeframe
 from surveillance_pipelines.hashing import sha256_file
 from surveillance_pipelines.market.bar_frames import OHLC, complete_bars, empty_bars
 from surveillance_pipelines.market.bars_to_ticks import to_tick_schema

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from surveillance_pipelines.clock import to_datetime
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS, conform
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS, conform
 from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.anomaly_shapes import KIND_BARS, SHAPES, Floats, Rewrite, Stretch
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.market import conform
+from surveillance_pipelines.contracts.frames import conform
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.anomaly_shapes import KIND_BARS, SHAPES

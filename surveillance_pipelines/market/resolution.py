@@ -5,7 +5,8 @@ from typing import Final
 
 import polars as pl
 
-from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE, UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE
 from surveillance_pipelines.market.bar_frames import BAR_KEY, OHLC, to_bar_schema
 
 _VALUES: Final = (*OHLC, "volume", "adjustment")

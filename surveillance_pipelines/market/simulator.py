@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.hashing import sha256_json, sha256_text
 from surveillance_pipelines.market.bar_frames import complete_bars, empty_bars
 

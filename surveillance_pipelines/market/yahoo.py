@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS, Adjustment, Source, Timeframe
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import Adjustment, Source, Timeframe
 from surveillance_pipelines.market.client import BarRequest, FetchResult, MarketDataClient, SymbolOutcome
 
 _PRICES: Final = ("Open", "High", "Low", "Close", "Volume")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.features.views import VIEWS, FeatureView
 from surveillance_pipelines.models.scoring import NORMAL

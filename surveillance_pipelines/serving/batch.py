@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.outputs import Anomaly, Signal
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.views import VIEWS

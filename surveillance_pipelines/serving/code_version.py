@@ -9,6 +9,7 @@ from surveillance_pipelines.hashing import sha256_files
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _SCORING_SOURCES: Final = (
+    "contracts/frames.py",
     "contracts/market.py",
     "contracts/outputs.py",
     "contracts/sessions.py",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from surveillance_pipelines.clock import to_datetime, to_iso, to_us
-from surveillance_pipelines.contracts.market import BAR_SCHEMA
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.features.batch import feature_schema, features_of_days, with_history
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.views import FeatureView

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, day_start_us, to_datetime
-from surveillance_pipelines.contracts.market import TICK_SCHEMA
+from surveillance_pipelines.contracts.frames import TICK_SCHEMA
 from surveillance_pipelines.storage.partitions import (
     WEEK,
     Partition,

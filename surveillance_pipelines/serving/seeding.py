@@ -8,7 +8,8 @@ import polars as pl
 import psycopg
 
 from surveillance_pipelines.clock import day_start_us, to_datetime, to_us, utc_date
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, Bar
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import SnapshotError, SymbolState
 from surveillance_pipelines.features.views import HISTORY_BARS

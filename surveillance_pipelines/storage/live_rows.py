@@ -7,7 +7,8 @@ import polars as pl
 import psycopg
 
 from surveillance_pipelines.clock import DAY_US, to_us
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, TICK_SCHEMA, UTC_MICROSECONDS, Refusal
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA, UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import Refusal
 from surveillance_pipelines.market.messages import decode_tick
 
 _TICKS: Final = """

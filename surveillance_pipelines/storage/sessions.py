@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 import psycopg
 
-from surveillance_pipelines.contracts.sessions import SESSION_SCHEMA, SessionTable
+from surveillance_pipelines.contracts.frames import SESSION_SCHEMA
+from surveillance_pipelines.contracts.sessions import SessionTable
 
 _SAVE = """
     INSERT INTO surveillance.sessions (calendar, session_date, opens_at, closes_at) VALUES (%s, %s, %s, %s)

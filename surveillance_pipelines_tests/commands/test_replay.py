@@ -3,8 +3,8 @@
 import json
 
 from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.queue import SendEntry
-from surveillance_pipelines.contracts.sessions import session_rows
 from surveillance_pipelines.serving.drain import drain
 from surveillance_pipelines.storage.sessions import save_sessions
 from surveillance_pipelines_tests.serving.market import SESSION_ROWS, SYMBOLS, stream

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.contracts.sessions import SESSION_SCHEMA, SessionTable, session_rows
+from surveillance_pipelines.contracts.frames import SESSION_SCHEMA, session_rows
+from surveillance_pipelines.contracts.sessions import SessionTable
 
 
 def at(day: int, hour: int, minute: int = 0) -> int:

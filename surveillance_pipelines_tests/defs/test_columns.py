@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, TICK_SCHEMA
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA
 from surveillance_pipelines.defs.metadata import column_schema, stored_schema
 from surveillance_pipelines.features.batch import feature_schema
 from surveillance_pipelines.features.views import CORE_V1

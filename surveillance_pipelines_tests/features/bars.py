@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from surveillance_pipelines.clock import DAY_US, day_start_us
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
-from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS, session_rows
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
 
 FIRST_DAY = date(2024, 3, 4)

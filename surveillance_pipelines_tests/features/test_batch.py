@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.batch import (

@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import DAY_US, day_start_us
-from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
+from surveillance_pipelines.contracts.frames import session_rows
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.inputs import kernel_inputs, market_context
 from surveillance_pipelines_tests.features.bars import FIRST_DAY, always_open, market_bars, symbol_bars

@@ -5,7 +5,8 @@ from functools import cache
 
 import polars as pl
 
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, Source, conform
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, conform
+from surveillance_pipelines.contracts.market import Source
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.market.bars_to_ticks import to_tick_schema

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, Bar, Tick, Timeframe
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+from surveillance_pipelines.contracts.market import Bar, Tick, Timeframe
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.aggregation import bars_from_ticks, resample, very_late_revisions
 from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars

@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import MICROSECONDS, to_us
-from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
+from surveillance_pipelines.contracts.frames import session_rows
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.availability import (
     FillPlan,
     days_of,

@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from surveillance_pipelines.contracts.sessions import SESSION_SCHEMA
+from surveillance_pipelines.contracts.frames import SESSION_SCHEMA
 from surveillance_pipelines.market.calendars import build_sessions, guess_calendar
 
 

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, Source, Timeframe
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+from surveillance_pipelines.contracts.market import Source, Timeframe
 from surveillance_pipelines.market.client import BarRequest, MarketDataClient, SymbolOutcome
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)

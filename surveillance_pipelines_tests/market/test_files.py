@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, TICK_SCHEMA
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA
 from surveillance_pipelines.market.aggregation import bars_from_ticks
 from surveillance_pipelines.market.file_columns import FileError
 from surveillance_pipelines.market.files import FileResult, read_bars, read_ticks

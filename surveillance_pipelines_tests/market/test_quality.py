@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
+from surveillance_pipelines.contracts.frames import session_rows
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.market.quality import repeated_bars, sessions_behind, silences
 

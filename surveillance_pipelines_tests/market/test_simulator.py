@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from surveillance_pipelines.contracts.market import BAR_SCHEMA
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.market.simulator import MarketConfig, SimulatedSymbol, default_market, simulate
 from surveillance_pipelines_tests.market.markets import SYMBOLS, market_bars, session_table, sessions

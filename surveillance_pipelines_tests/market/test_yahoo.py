@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock, to_datetime
-from surveillance_pipelines.contracts.market import BAR_SCHEMA
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.market.client import FIRST_WAIT_SECONDS, FetchResult
 from surveillance_pipelines.market.yahoo import YahooClient, _split_table, fetch_bars, undo_splits, widen_to_rounding
 

@@ -12,7 +12,10 @@ from typing import Any
 
 def engine(folder: Path) -> dict[str, Any]:
     """Load the bundle, warm up, restore a symbol from its snapshot, score one message; return score and features."""
+    import numpy as np
+
     from surveillance_pipelines.contracts.queue import Received
+    from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.features.state import warm_up
     from surveillance_pipelines.features.views import VIEWS
     from surveillance_pipelines.models.bundle import load_bundle
@@ -20,11 +23,13 @@ def engine(folder: Path) -> dict[str, Any]:
     from surveillance_pipelines.serving.effects import Known
     from surveillance_pipelines.serving.engine import Engine, engine_config
     from surveillance_pipelines.serving.symbol_lane import Seed
+    from surveillance_pipelines.settings import Settings
     from surveillance_pipelines_tests.proof.models import RecordingScorer, speaking
-    from surveillance_pipelines_tests.serving.market import plain_settings, sessions
 
+    settings = Settings(_env_file=None, publish_scores="all")  # pyright: ignore[reportCallIssue]
+    sessions = SessionTable("XNYS", *np.load(folder / "sessions.npy", allow_pickle=False))
     scorer = RecordingScorer(Scorer(speaking(load_bundle(folder / "bundle"))))
-    live = Engine(engine_config(plain_settings(publish_scores="all"), scorer), scorer, sessions(), ["SPY"])
+    live = Engine(engine_config(settings, scorer), scorer, sessions, ["SPY"])
     warm_up(VIEWS[scorer.feature_view])
     scorer.warm_up()
     live.seed("SPY", Seed(features=(folder / "state.bin").read_bytes()))

@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from surveillance_pipelines.clock import DAY_US, MICROSECONDS, SYSTEM_CLOCK, utc_date
+from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import SendEntry
-from surveillance_pipelines.contracts.sessions import session_rows
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving.bar_builder import MINUTE_US

@@ -20,7 +20,7 @@ from surveillance_pipelines.models import scoring
 from surveillance_pipelines_tests.proof.harness import REPOSITORY, Comparison, Goal, Parity, prove
 from surveillance_pipelines_tests.proof.indicators import market
 from surveillance_pipelines_tests.proof.models import ProofModels, anomaly_scores, native_network, proof_models
-from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, received
+from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, received, sessions
 
 HISTORY: Final = 600
 TOLERANCE: Final = 1e-5
@@ -33,18 +33,16 @@ _OURS: Final = (
 _NOTES: Final = (
     "the anchor gets ready inputs: it computes no features, no score and no explanation",
     (
-        "profile of ours, one run of 0.70 s: numpy 0.06, numba's import 0.15, polars 0.09, settings 0.09, our modules "
-        "0.07, ONNX Runtime's import and sessions 0.05, numba's first call 0.15, everything else 0.03"
+        "profile of ours before attempt 3, one run of 0.70 s: numpy 0.06, numba's import 0.15, polars 0.09, settings "
+        "0.09, our modules 0.07, ONNX Runtime's import and sessions 0.05, numba's first call 0.15, everything else 0.03"
     ),
     (
         "attempt 1, kept: scipy's linear algebra and cffi look absent while numba first compiles, which imports them "
         "for calls that the kernel does not make: that call 0.29 to 0.15 s"
     ),
     ("attempt 2, dropped: the kernel in a thread beside the imports: 0.79 to 0.80 s, since both hold Python's lock"),
-    (
-        "not tried yet: the kernel's machine code without numba's front end, through llvmlite (0.3 s), and polars out "
-        "of the live imports"
-    ),
+    "attempt 3, kept: the live core does without polars: 0.75 to 0.63 s, medians of this bench before and after",
+    "not tried: the kernel's machine code without numba's front end, through llvmlite, which is half of what is left",
 )
 
 
@@ -120,8 +118,10 @@ def _run(kind: str, folder: Path) -> tuple[float, dict[str, Any]]:
 
 
 def _write_inputs(models: ProofModels, folder: Path) -> None:
-    """Write what the engine starts from: bundle, snapshot of one symbol, message."""
+    """Write what the engine starts from: bundle, sessions, snapshot of one symbol, message."""
     shutil.copytree(models.bundle.path, folder / "bundle")
+    table = sessions()
+    np.save(folder / "sessions.npy", np.stack([table.session_ids, table.opens_at, table.closes_at]))
     (rows,) = market(1, HISTORY)
     state = SymbolState()
     for i in range(HISTORY):

@@ -11,7 +11,8 @@ from typing import Any, Final
 import polars as pl
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, day_start_us
-from surveillance_pipelines.contracts.market import TICK_SCHEMA, UTC_MICROSECONDS, Tick
+from surveillance_pipelines.contracts.frames import TICK_SCHEMA, UTC_MICROSECONDS
+from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.market.messages import encode_tick
 

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from surveillance_pipelines.clock import to_us
+from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.queue import Received, SendEntry
-from surveillance_pipelines.contracts.sessions import session_rows
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving.drain import drain

@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime
 import numpy as np
 
 from surveillance_pipelines.clock import MICROSECONDS, to_us
+from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
-from surveillance_pipelines.contracts.sessions import SessionTable, session_rows
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.serving.effects import Effects, StateRow
 from surveillance_pipelines.settings import Settings

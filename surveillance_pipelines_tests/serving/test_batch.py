@@ -6,7 +6,8 @@ from dataclasses import asdict
 import polars as pl
 import pytest
 
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, Bar
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow, to_record
 from surveillance_pipelines.features.batch import feature_schema, features_of_days
 from surveillance_pipelines.serving.batch import SCORES_SCHEMA, score_day

@@ -222,8 +222,8 @@ def test_effects_conserve_their_inputs():
     assert min(counts.values()) > 0
 
 
-def test_core_imports_neither_database_nor_queue():
-    banned = ("psycopg", "boto3", "deltalake", "dagster")
+def test_core_imports_neither_database_nor_queue_nor_frames():
+    banned = ("psycopg", "boto3", "deltalake", "dagster", "polars", "pandas", "torch", "mlflow")
     code = f"import sys, surveillance_pipelines.serving.engine; print([m for m in {banned!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, now, to_datetime
-from surveillance_pipelines.contracts.market import TICK_SCHEMA
+from surveillance_pipelines.contracts.frames import TICK_SCHEMA
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.serving.quality import balance
 from surveillance_pipelines.serving.retention import DEAD_LETTER_DAYS, Retained, retain

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable
 
 from surveillance_pipelines.clock import now
-from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.storage.embedded import EmbeddedServices
 from surveillance_pipelines.storage.lake import Lake, SchemaMismatchError
 

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.contracts.market import BAR_SCHEMA, TICK_SCHEMA, Tick
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA
+from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.storage.live_rows import read_live_bars, read_ticks
 

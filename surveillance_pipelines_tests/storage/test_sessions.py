@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.contracts.sessions import session_rows
+from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.storage.sessions import load_sessions, save_sessions
 
 

@@ -24,7 +24,7 @@ def _draw(scored: "DayScores", worst: "Anomaly", title: str) -> bytes:
     import polars as pl
 
     from surveillance_pipelines.clock import to_datetime, utc_date
-    from surveillance_pipelines.contracts.market import UTC_MICROSECONDS
+    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
     from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
 
     day = utc_date(worst.bar_start)

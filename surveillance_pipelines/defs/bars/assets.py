@@ -42,7 +42,7 @@ _COMMON: Final[dict[str, Any]] = {
 )
 def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """Trades that came through the queue and were accepted, as the ledger knows them: scored or late."""
-    from surveillance_pipelines.contracts.market import TICK_SCHEMA
+    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
     from surveillance_pipelines.storage.live_rows import read_ticks, with_dropped
 
     first, last = days_of_run(context)
@@ -82,7 +82,7 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
 )
 def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """One history of 1-minute bars out of every source, with revisions; docs/market-data.md says who wins."""
-    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.resolution import resolve_bars
 
     first, last = days_of_run(context)
@@ -111,7 +111,7 @@ def _live_bars(platform: PlatformResource, first: date, last: date) -> "pl.DataF
     """Return the bars of the live lane, with the revisions of ticks that came too late for it."""
     import polars as pl
 
-    from surveillance_pipelines.contracts.market import TICK_SCHEMA
+    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
     from surveillance_pipelines.market.aggregation import very_late_revisions
     from surveillance_pipelines.storage.live_rows import read_live_bars
 
@@ -142,7 +142,7 @@ def _resample_asset(timeframe: "Timeframe") -> Any:
         ],
     )
     def _resampled(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-        from surveillance_pipelines.contracts.market import BAR_SCHEMA
+        from surveillance_pipelines.contracts.frames import BAR_SCHEMA
         from surveillance_pipelines.market.aggregation import resample
 
         first, last = days_of_run(context)

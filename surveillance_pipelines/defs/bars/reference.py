@@ -120,7 +120,7 @@ def _build(calendars: list[str], last: date) -> "tuple[pl.DataFrame, dict[str, s
     """Return the sessions of some calendars up to a date, and what went wrong by calendar."""
     import polars as pl
 
-    from surveillance_pipelines.contracts.sessions import SESSION_SCHEMA
+    from surveillance_pipelines.contracts.frames import SESSION_SCHEMA
     from surveillance_pipelines.market.calendars import build_sessions
 
     built, problems = [SESSION_SCHEMA.to_frame()], dict[str, str]()

@@ -107,7 +107,7 @@ def _gaps(
 
 
 def _landed(platform: PlatformResource, first: "date", last: "date") -> "pl.DataFrame":
-    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 
     return platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
 

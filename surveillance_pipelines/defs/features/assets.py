@@ -52,7 +52,7 @@ def features_core_v1(context: dg.AssetExecutionContext, platform: PlatformResour
 
     The state of a day is rebuilt from the 512 bars before it, so days can be filled in any order.
     """
-    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.features.batch import features_of_days, with_history
     from surveillance_pipelines.features.views import CORE_V1
     from surveillance_pipelines.serving.passports import ScoringRun

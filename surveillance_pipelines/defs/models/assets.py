@@ -69,7 +69,7 @@ def training_set(
     context: dg.AssetExecutionContext, config: TrainingSetConfig, platform: PlatformResource
 ) -> dg.MaterializeResult:
     """Feature rows of real bars and of copies with planted anomalies, split in time with a purge between."""
-    from surveillance_pipelines.contracts.market import BAR_SCHEMA
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.features.batch import with_history
     from surveillance_pipelines.models.training_set import build_training_set
 
