@@ -48,6 +48,9 @@ from surveillance_pipelines.serving.scoring_rows import (
 from surveillance_pipelines.serving.symbol_lane import Seed, SymbolLane
 from surveillance_pipelines.settings import Settings
 
+Readings = Sequence[tuple[Received, Tick | Refusal]]
+"""A micro-batch in the order it was received, each message with what it says."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
@@ -118,7 +121,14 @@ class Engine:
         self._clock = EventClock()
         self._bundle_row: BundleRow | None = None  # to go with the next effects
 
-    def symbols_to_seed(self, batch: Sequence[Received]) -> dict[str, int]:
+    def read(self, batch: Sequence[Received]) -> Readings:
+        """Decode a micro-batch: what ``symbols_to_seed`` and ``process`` take."""
+        known = None if self._config.unknown_symbols == "register" else self._instruments
+        return [
+            (message, read_tick(message.body, received_at=message.received_at, instruments=known)) for message in batch
+        ]
+
+    def symbols_to_seed(self, batch: Readings) -> dict[str, int]:
         """Return the symbols of a batch that need history, each with the event time up to which.
 
         Those are the symbols without a lane, up to their first tick, and those whose lane misses a session somewhere in
@@ -126,8 +136,7 @@ class Engine:
         """
         wanted: dict[str, int] = {}
         newest: dict[str, int | None] = {}
-        for message in batch:
-            tick = self._read(message)
+        for _, tick in batch:
             if not isinstance(tick, Tick):
                 continue
             lane = self._lanes.get(tick.symbol)
@@ -151,16 +160,16 @@ class Engine:
         if lane.anchor is not None:
             self._clock.see(lane.anchor)
 
-    def process(self, batch: Sequence[Received], known: Known) -> Effects:
+    def process(self, batch: Readings, known: Known) -> Effects:
         """Take a micro-batch in the order it was received.
 
         Args:
-            batch: messages; every symbol in it is seeded.
+            batch: messages as read; every symbol in it is seeded.
             known: the ids of the batch that already have a ledger row.
         """
-        turn = _Turn(known, max((message.received_at for message in batch), default=0))
-        for message in batch:
-            self._take(message, turn)
+        turn = _Turn(known, max((message.received_at for message, _ in batch), default=0))
+        for message, tick in batch:
+            self._take(message, tick, turn)
         return self._finish(turn)
 
     def record_bundle(self, now_us: int) -> None:
@@ -204,11 +213,10 @@ class Engine:
         dues = [due for lane in self._lanes.values() if (due := self._due_at(lane)) is not None and due <= horizon]
         return self._clock.when(min(dues)) if dues else None
 
-    def _take(self, message: Received, turn: "_Turn") -> None:
+    def _take(self, message: Received, tick: Tick | Refusal, turn: "_Turn") -> None:
         if not turn.is_new(message):
             turn.effects.redelivered.append(message.message_id)
             return
-        tick = self._read(message)
         dedup_id = None if self._config.content_based_dedup else message.dedup_id
         if turn.is_repeat(dedup_id):
             turn.record(message, tick, dedup_id, "duplicate", "its dedup id was already taken in")
@@ -270,10 +278,6 @@ class Engine:
         outputs += [anomaly_row(rows, bar, scores, i, kind=event.kind, status=event.status) for event in events]
         signal = paced_signal(rows, bar, scores, i, lane.gate) if final else None
         return outputs if signal is None else [*outputs, signal]
-
-    def _read(self, message: Received) -> Tick | Refusal:
-        known = None if self._config.unknown_symbols == "register" else self._instruments
-        return read_tick(message.body, received_at=message.received_at, instruments=known)
 
     def _register(self, symbol: str, turn: "_Turn") -> None:
         if symbol not in self._instruments:

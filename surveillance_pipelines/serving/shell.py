@@ -17,7 +17,7 @@ from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.market.queue import QueueError
 from surveillance_pipelines.serving.effects import Effects, Known
-from surveillance_pipelines.serving.engine import Engine
+from surveillance_pipelines.serving.engine import Engine, Readings
 from surveillance_pipelines.serving.in_flight import InFlight
 from surveillance_pipelines.serving.meter import Meter
 from surveillance_pipelines.serving.outbox import OutboxRow, PublishScores, ordered_calls, outbox_rows, send_entries
@@ -222,13 +222,14 @@ class Shell:
     def _process(self, intake: Intake) -> None:
         batch = intake.batch
         known = self._with_recent(batch, intake.known)
-        self._seed(batch)
+        readings = self._engine.read(batch)
+        self._seed(readings)
         with self._timed("process"):
-            effects = self._engine.process(batch, known)
+            effects = self._engine.process(readings, known)
             effects.computed_at = self._clock.now_us()
         self._commits.submit(Work(effects, batch, intake.number))
 
-    def _seed(self, batch: Sequence[Received]) -> None:
+    def _seed(self, batch: Readings) -> None:
         """Give the engine the symbols of a batch that it does not hold, or that miss a session."""
         begin = self._clock.now_us()
         for _ in range(2):  # a symbol that is new may miss a session later in the batch

@@ -34,7 +34,7 @@ def engine(folder: Path) -> dict[str, Any]:
     scorer.warm_up()
     live.seed("SPY", Seed(features=(folder / "state.bin").read_bytes()))
     message = Received(**json.loads((folder / "message.json").read_text()))
-    (row,) = live.process([message], Known()).scores
+    (row,) = live.process(live.read([message]), Known()).scores
     return {"score": row.score, "features": scorer.features[0].tolist()}
 
 

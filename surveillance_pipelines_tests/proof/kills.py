@@ -157,9 +157,10 @@ def replayed(lane: Lane, models: ProofModels) -> Iterator[Effects]:
         if rest:
             message_id, body, group, dedup, sequence, sent_at, received_at, count = rest
             message = Received(message_id, body, group, dedup, sequence, to_us(sent_at), to_us(received_at), count, "")
-            for symbol in engine.symbols_to_seed([message]):
+            readings = engine.read([message])
+            for symbol in engine.symbols_to_seed(readings):
                 engine.seed(symbol, Seed())
-            yield engine.process([message], Known())
+            yield engine.process(readings, Known())
 
 
 def differences(lane: Lane, models: ProofModels, traffic: Traffic) -> dict[str, int]:

@@ -33,9 +33,10 @@ class PlainScorer:
 
     def answer(self, message: Received) -> int:
         """Score one message, publish its rows, delete it; return how many rows there were."""
-        for symbol in self._engine.symbols_to_seed([message]):
+        readings = self._engine.read([message])
+        for symbol in self._engine.symbols_to_seed(readings):
             self._engine.seed(symbol, Seed())
-        rows = self._engine.process([message], Known()).outputs
+        rows = self._engine.process(readings, Known()).outputs
         entries = [
             SendEntry(canonical_json({**to_message(row), "sent_at": message.sent_at}), row.symbol, row.id)
             for row in rows

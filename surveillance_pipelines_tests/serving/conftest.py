@@ -96,9 +96,10 @@ class LiveLane:
             if rest:
                 *texts, sent_at, received_at = rest
                 message = Received(*texts, to_us(sent_at), to_us(received_at), 1, "")  # pyright: ignore[reportCallIssue]
-                for symbol in engine.symbols_to_seed([message]):
+                readings = engine.read([message])
+                for symbol in engine.symbols_to_seed(readings):
                     engine.seed(symbol, Seed())
-                parts.append(engine.process([message], Known()))
+                parts.append(engine.process(readings, Known()))
         return merged(parts)
 
 

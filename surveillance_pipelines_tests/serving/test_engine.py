@@ -43,9 +43,10 @@ def make_engine(**overrides) -> Engine:
 def feed(engine: Engine, batches: list[list[Received]], known: Known = Known()) -> Effects:  # noqa: B008 (frozen)
     parts, message_ids, dedup_ids = [], set(known.message_ids), set(known.dedup_ids)
     for batch in batches:
-        for symbol in engine.symbols_to_seed(batch):
+        readings = engine.read(batch)
+        for symbol in engine.symbols_to_seed(readings):
             engine.seed(symbol, Seed())
-        parts.append(engine.process(batch, Known(frozenset(message_ids), frozenset(dedup_ids))))
+        parts.append(engine.process(readings, Known(frozenset(message_ids), frozenset(dedup_ids))))
         message_ids |= {message.message_id for message in batch}
         dedup_ids |= {message.dedup_id for message in batch if message.dedup_id}
     return merged(parts)
@@ -183,8 +184,10 @@ def test_cumulative_volumes_become_tick_sizes():
 
 
 def test_message_of_an_unseeded_symbol_is_an_error():
+    engine = make_engine()
+    readings = engine.read([received(tick("SPY", 0, 1, 10.0), 0)])
     with pytest.raises(RuntimeError, match="seeded"):
-        make_engine().process([received(tick("SPY", 0, 1, 10.0), 0)], Known())
+        engine.process(readings, Known())
 
 
 def dirty_stream() -> list[Received]:

@@ -136,7 +136,7 @@ def test_rows_of_the_engine_say_which_models_were_out(scorer):
     engine = Engine(engine_config(plain_settings(publish_scores="all"), scorer), scorer, sessions(), SYMBOLS)
     for symbol in SYMBOLS:
         engine.seed(symbol, Seed())
-    effects = engine.process(stream(3), Known())
+    effects = engine.process(engine.read(stream(3)), Known())
     assert effects.fallbacks == effects.scored == len(effects.scores)
     assert {row.fallback_used for row in effects.scores} == {True}
     assert [row.explanation for row in effects.scores[:1]] == [{"models_out": [CLASSIFIER]}]

@@ -46,12 +46,13 @@ def feed(engine: Engine, batches: list[list[Received]], known: Known = Known()) 
     """Feed as the shell does, with the vendor's bars before the event time asked for as history."""
     parts = []
     for batch in batches:
+        readings = engine.read(batch)
         for _ in range(2):
-            for symbol, event_time in engine.symbols_to_seed(batch).items():
+            for symbol, event_time in engine.symbols_to_seed(readings).items():
                 engine.seed(
                     symbol, Seed(bars=tuple(b for b in vendor_bars(symbol) if b.bar_start + MINUTE <= event_time))
                 )
-        parts.append(engine.process(batch, known))
+        parts.append(engine.process(readings, known))
     return merged(parts)
 
 

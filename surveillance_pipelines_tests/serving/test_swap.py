@@ -116,7 +116,7 @@ def test_other_feature_view_goes_on_where_the_old_one_stands(bundle, monkeypatch
     engine = Engine(make_config(), WarmupScorer(), sessions(), SYMBOLS)
     feed(engine, [messages[:400]])
     engine.swap(Swap(OtherView(), {symbol: Seed() for symbol in SYMBOLS}), 0)
-    after = engine.process(messages[400:], Known())
+    after = engine.process(engine.read(messages[400:]), Known())
     whole = feed(make_engine(), [messages])
     last = {row.id: row.input_hash for row in whole.scores}
     assert [row.input_hash for row in after.scores] == list(last.values())[-len(after.scores) :]

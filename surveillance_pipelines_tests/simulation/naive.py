@@ -32,9 +32,10 @@ def naive_worker(world: World, process: Process, lease: Lease) -> None:
         batch = ports.inputs.receive(
             10, wait_seconds=OPTIONS.poll_seconds, visibility_seconds=OPTIONS.visibility_seconds
         )
-        for symbol, seed in ports.store.history(engine.symbols_to_seed(batch)).items():
+        readings = engine.read(batch)
+        for symbol, seed in ports.store.history(engine.symbols_to_seed(readings)).items():
             engine.seed(symbol, seed)
-        publish(engine.process(batch, Known()))
+        publish(engine.process(readings, Known()))
         if batch:
             ports.inputs.delete([message.receipt_handle for message in batch])
         publish(engine.tick_clock(process.clock.now_us()))

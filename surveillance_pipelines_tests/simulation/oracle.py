@@ -56,10 +56,11 @@ def replay(market: Market, recorded: Database) -> tuple[Database, Engine]:
             effects = engine.apply_clock(clock)
         else:
             messages = [message for commit in commits for message in commit.messages]
-            for _ in range(2):  # as in `Shell.load`
-                for symbol, seed in store.history(engine.symbols_to_seed(messages)).items():
+            readings = engine.read(messages)
+            for _ in range(2):  # as the shell does
+                for symbol, seed in store.history(engine.symbols_to_seed(readings)).items():
                     engine.seed(symbol, seed)
-            effects = engine.process(messages, store.known(messages))
+            effects = engine.process(readings, store.known(messages))
         store.commit(effects, outbox_rows(effects, market.publish), committed_at=0)
     return database, engine
 

@@ -59,10 +59,11 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
         answers = []
         for store, engine in zip(stores, engines, strict=True):
             known = store.take_in(number, batch, done=[number - 1])
-            history = store.history(engine.symbols_to_seed(batch))
+            readings = engine.read(batch)
+            history = store.history(engine.symbols_to_seed(readings))
             for symbol, seed in history.items():
                 engine.seed(symbol, seed)
-            effects = engine.process(batch, known)
+            effects = engine.process(readings, known)
             posted = outbox_rows(effects, "all")
             store.commit(effects, posted, committed_at=OPEN + number)
             store.mark_published(store.unpublished()[:7], published_at=OPEN)
@@ -81,9 +82,10 @@ def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, st
     batch = dirty_stream()[:30]
     for store, violation in zip(stores, ("UniqueViolation", UniqueViolationError.__name__), strict=True):
         engine = fresh_engine(live_lane, store)
-        for symbol, seed in store.history(engine.symbols_to_seed(batch)).items():
+        readings = engine.read(batch)
+        for symbol, seed in store.history(engine.symbols_to_seed(readings)).items():
             engine.seed(symbol, seed)
-        effects = engine.process(batch, Known())
+        effects = engine.process(readings, Known())
         store.commit(effects, [], committed_at=OPEN)
         before = comparable(store.served())
         with pytest.raises(Exception) as refused:  # noqa: PT011 (of either database)
