@@ -51,7 +51,7 @@ _NOTES: Final = (
     ),
     (
         "both arms and both consumers poll for long; the embedded queue server answers when a message comes, as SQS "
-        "does (attempt 1, kept: the emulator by itself looks every 100 ms, and p50 was 80 to 100 ms with it)"
+        "does (attempt 1, kept: the emulator by itself looks every 100 ms, with which p50 was 115 ms)"
     ),
     (
         "t_published is the instant before the call that sends; producer_late is how far the producer was behind its "
