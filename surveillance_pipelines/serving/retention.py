@@ -51,6 +51,7 @@ class Retained:
         dropped: partitions dropped, with the size they had.
         kept: name of a partition that is old enough → why it was not dropped.
         dead_letters: how many were deleted.
+        clock_rows: how many were deleted, with the messages between which they stood.
         now: every partition that there is afterwards.
     """
 
@@ -58,6 +59,7 @@ class Retained:
     dropped: tuple[Partition, ...]
     kept: dict[str, str]
     dead_letters: int
+    clock_rows: int
     now: tuple[Partition, ...]
 
 
@@ -95,12 +97,14 @@ def retain(
         else:
             kept |= {partition.name: obstacle for partition in together}
     oldest = to_datetime(day_start_us(today)) - timedelta(days=max(DEAD_LETTER_DAYS, retention_days))
+    left = partitions(connection)
     return Retained(
         added=tuple(partition for partition in added if partition is not None),
         dropped=tuple(dropped),
         kept=kept,
         dead_letters=_forget_dead_letters(connection, oldest),
-        now=tuple(partitions(connection)),
+        clock_rows=_forget_clock_rows(connection, left),
+        now=tuple(left),
     )
 
 
@@ -148,3 +152,10 @@ def _not_in_lake(
 
 def _forget_dead_letters(connection: psycopg.Connection[Any], before: datetime) -> int:
     return connection.execute("DELETE FROM ops.dead_letters WHERE received_at < %s", (before,)).rowcount
+
+
+def _forget_clock_rows(connection: psycopg.Connection[Any], left: Sequence[Partition]) -> int:
+    """Delete clock readings from before the oldest messages that are kept; without any, none is deleted."""
+    weeks = [partition.monday for partition in left if partition.book == "inbox" and partition.monday is not None]
+    before = to_datetime(day_start_us(min(weeks))) if weeks else None
+    return connection.execute("DELETE FROM ops.clock_rows WHERE recorded_at < %s", (before,)).rowcount

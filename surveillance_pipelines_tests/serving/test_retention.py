@@ -126,6 +126,19 @@ def test_retain_forgets_dead_letters_after_a_year(books: psycopg.Connection[Any]
     assert books.execute("SELECT message_id FROM ops.dead_letters").fetchall() == [("young",)]
 
 
+def test_clock_rows_go_with_the_messages_between_which_they_stand(books: psycopg.Connection[Any], lake: Lake) -> None:
+    for at in (OPENING, OPENING + timedelta(days=7)):
+        books.execute(
+            "INSERT INTO ops.clock_rows (queue_url, event_clock, recorded_at, after_position) VALUES ('q', %s, %s, 1)",
+            (at, at),
+        )
+    assert run(books, lake).clock_rows == 0, "the lake lacks the messages, so they stay"
+    land(books, lake)
+    done = retain(books, lake, today=DAY + timedelta(days=37), retention_days=30)
+    assert done.clock_rows == 1
+    assert books.execute("SELECT recorded_at FROM ops.clock_rows").fetchall() == [(OPENING + timedelta(days=7),)]
+
+
 def test_retain_makes_the_partitions_of_the_coming_weeks(books: psycopg.Connection[Any], lake: Lake) -> None:
     today = now(SYSTEM_CLOCK).date() + timedelta(days=30)
     assert len(missing_weeks(partitions(books), today)) == 6

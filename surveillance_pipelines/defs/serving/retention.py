@@ -55,6 +55,7 @@ def _metadata(done: "Retained", days: int) -> dict[str, dg.MetadataValue]:
         "partitions_dropped": dg.MetadataValue.int(len(done.dropped)),
         "partitions_added": dg.MetadataValue.text(", ".join(f"ops.{p.name}" for p in done.added) or "none"),
         "dead_letters_deleted": dg.MetadataValue.int(done.dead_letters),
+        "clock_rows_deleted": dg.MetadataValue.int(done.clock_rows),
         "tables": counts_table(sizes),
         **({"dropped": counts_table(dropped)} if dropped else {}),
         **({"kept": counts_table(kept)} if kept else {}),
