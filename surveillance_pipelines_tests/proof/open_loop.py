@@ -58,7 +58,8 @@ def latency_at(lane: Lane, load: Load, folder: Path) -> Point:
     """
     queue, symbols = lane.inputs[0], lane.settings.symbols
     with drain_process(lane, folder / "drain.log") as check:
-        warm = produce(queue, _ticks(_WARM, 1.0, symbols), "warm", per_call=_WARM)
+        # A message of the next seconds would set the event clock ahead, and the load's ticks might find bars closed.
+        warm = produce(queue, _ticks(_WARM, 1_000.0, symbols), "warm", per_call=_WARM)
         _published(lane, warm, check)
         ids = produce(
             queue, _ticks(round(load.rate * load.seconds), load.rate, symbols), "load", per_call=load.per_call

@@ -48,10 +48,6 @@ _NOTES: Final = (
         "both lead from a message to a run and an asset event: the anchor with a run and an event for each, ours by "
         "ops.inbox.run_id and the run's materializations, which count the messages"
     ),
-    (
-        "the embedded queue server answers a long poll by looking every 100 ms, where SQS answers at once: each of the "
-        "two queues adds up to that, in both arms"
-    ),
 )
 
 
