@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, NamedTuple
 
+import polars as pl
 import psycopg
 
 from surveillance_pipelines.contracts.sessions import SessionTable
@@ -71,7 +72,7 @@ def score_days(
     with ThreadPoolExecutor(1, thread_name_prefix="store") as writer:
         storing: Future[ScoredDay] | None = None
         for day in days:
-            features = lake.read(table, days=[day], schema=schema, version=version).sort("symbol", "bar_start")
+            features = _in_order(lake.read(table, days=[day], schema=schema, version=version))
             scored = score_day(features, scorer, config, last_signals=signalled, sessions=sessions)
             for row in scored.signals:  # in the order of time within a symbol
                 signalled[row.symbol] = row.bar_start
@@ -80,6 +81,12 @@ def score_days(
             storing = writer.submit(_store, lake, connection, day, scored)
         if storing is not None:
             yield storing.result()
+
+
+def _in_order(features: pl.DataFrame) -> pl.DataFrame:
+    """Return rows sorted by symbol and bar start, as those of a day are that was written at once."""
+    keys = features.select("symbol", "bar_start")
+    return features if keys.equals(keys.sort("symbol", "bar_start")) else features.sort("symbol", "bar_start")
 
 
 def _store(lake: Lake, connection: psycopg.Connection[Any], day: date, scored: DayScores) -> ScoredDay:

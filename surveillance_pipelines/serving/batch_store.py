@@ -1,7 +1,7 @@
 """Batch scores into the tables of the live lane: rows that are there already stay as they are.
 
-Rows travel by COPY into a temporary table, and from there those that are new go on: a third of the time that an insert
-over arrays takes, which suits the few rows of a micro-batch.
+Rows travel by COPY into their table, a fifth of the time of an insert over arrays, which suits the few rows of a
+micro-batch. Where a row is there already, COPY gives up: all go through a temporary table then, and only new ones on.
 """
 
 from collections.abc import Callable
@@ -77,17 +77,34 @@ def _store_frame(connection: psycopg.Connection[Any], table: Table, frame: pl.Da
 def _store(
     connection: psycopg.Connection[Any], table: Table, options: str, write: Callable[[psycopg.Copy], None]
 ) -> int:
-    columns = ", ".join(table.columns)
+    """Copy rows straight into a table; where one is there already, begin again and leave those as they are."""
+    try:
+        with connection.transaction():
+            return _copy(connection, table.name, table, options, write)
+    except psycopg.errors.UniqueViolation:
+        return _merge(connection, table, options, write)
+
+
+def _merge(
+    connection: psycopg.Connection[Any], table: Table, options: str, write: Callable[[psycopg.Copy], None]
+) -> int:
     staged = f"staged_{table.name.partition('.')[2]}"
     for statement in (
         f"CREATE TEMP TABLE IF NOT EXISTS {staged} (LIKE {table.name}) ON COMMIT DELETE ROWS",
         f"TRUNCATE {staged}",
     ):
         connection.execute(statement.encode())
+    _copy(connection, staged, table, options, write)
+    columns = ", ".join(table.columns)
+    insert = f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT {table.conflict}"  # noqa: S608 (constant names)
+    return connection.execute(insert.encode()).rowcount
+
+
+def _copy(
+    connection: psycopg.Connection[Any], target: str, table: Table, options: str, write: Callable[[psycopg.Copy], None]
+) -> int:
+    columns = ", ".join(table.columns)
     with connection.cursor() as cursor:
-        with cursor.copy(f"COPY {staged} ({columns}) FROM STDIN ({options})".encode()) as copy:
+        with cursor.copy(f"COPY {target} ({columns}) FROM STDIN ({options})".encode()) as copy:
             write(copy)
-        cursor.execute(
-            f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT {table.conflict}".encode()  # noqa: S608 (constant names)
-        )
         return cursor.rowcount

@@ -95,6 +95,21 @@ def test_repeat_writes_nothing_new_and_a_day_whose_features_are_gone_loses_its_s
     assert again.strangest is not None
 
 
+def test_day_that_is_partly_stored_gets_what_it_lacks_and_keeps_what_it_has(filled: Lake, connection, market):
+    (first,) = scored(filled, connection, market[1], TINY_FIRST, TINY_FIRST)
+    connection.execute(
+        "DELETE FROM surveillance.predictions WHERE id NOT IN (SELECT min(id) FROM surveillance.predictions)"
+    )
+    connection.execute("UPDATE surveillance.predictions SET run_id = 'the first'")
+    connection.commit()
+
+    (again,) = scored(filled, connection, market[1], TINY_FIRST, TINY_FIRST)
+
+    assert again.stored == backfill.Stored(0, 0, first.stored.predictions - 1)
+    kept = connection.execute("SELECT count(*), count(run_id) FROM surveillance.predictions").fetchone()
+    assert kept == (first.stored.predictions, 1)
+
+
 def test_failure_while_a_day_is_stored_keeps_the_days_before_it(filled: Lake, connection, market, monkeypatch):
     store, third = backfill.store_scores, TINY_FIRST + timedelta(days=2)
 
