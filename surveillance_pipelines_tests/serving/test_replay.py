@@ -15,9 +15,9 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models import scoring as scoring_module
-from surveillance_pipelines.serving import replayer as replayer_module
-from surveillance_pipelines.serving.replay import Replayed
-from surveillance_pipelines.serving.replayer import Replayer
+from surveillance_pipelines.serving.replay import replayer as replayer_module
+from surveillance_pipelines.serving.replay.comparison import Replayed
+from surveillance_pipelines.serving.replay.replayer import Replayer
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.lake import Lake
 from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from surveillance_pipelines.contracts.outputs import Score, to_record
-from surveillance_pipelines.serving.replay import RECORDED, Difference, Replayed, StoredOutput, first_difference
+from surveillance_pipelines.serving.replay.comparison import (
+    RECORDED,
+    Difference,
+    Replayed,
+    StoredOutput,
+    first_difference,
+)
 from surveillance_pipelines_tests.serving.market import stream
 from surveillance_pipelines_tests.serving.test_engine import feed, make_engine
 

@@ -108,7 +108,7 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     ),
 )
 def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.replayer import Replayer
+    from surveillance_pipelines.serving.replay.replayer import Replayer
 
     with platform.connect() as connection:
         replayer = Replayer(connection, platform.lake, platform.settings)

@@ -90,7 +90,7 @@ def replay_outputs(context: dg.OpExecutionContext, config: ReplayConfig, platfor
 
     Fails if one is not the same or cannot be made again; the table in its metadata says which and why.
     """
-    from surveillance_pipelines.serving.replayer import Replayer
+    from surveillance_pipelines.serving.replay.replayer import Replayer
 
     with platform.connect() as connection:
         replayer = Replayer(connection, platform.lake, platform.settings)

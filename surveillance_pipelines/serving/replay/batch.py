@@ -13,9 +13,9 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.features.batch import feature_schema, features_of_days, with_history
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.views import FeatureView
-from surveillance_pipelines.serving.replay import CannotReplayError, StoredOutput
-from surveillance_pipelines.serving.replay_books import Books, RecordedRun, day_of
-from surveillance_pipelines.serving.replay_live import DamagedInputError, Difference
+from surveillance_pipelines.serving.replay.books import Books, RecordedRun, day_of
+from surveillance_pipelines.serving.replay.comparison import CannotReplayError, StoredOutput
+from surveillance_pipelines.serving.replay.live import DamagedInputError, Difference
 from surveillance_pipelines.serving.scoring_rows import Candidate
 from surveillance_pipelines.storage.lake import Lake
 

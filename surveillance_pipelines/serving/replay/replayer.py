@@ -15,23 +15,23 @@ from surveillance_pipelines.models.scoring import NORMAL, AnomalyScorer
 from surveillance_pipelines.serving.bar_builder import MINUTE_US
 from surveillance_pipelines.serving.code_version import scoring_code_version
 from surveillance_pipelines.serving.guard import without_models
-from surveillance_pipelines.serving.replay import (
+from surveillance_pipelines.serving.replay.batch import BatchRebuilder
+from surveillance_pipelines.serving.replay.books import END_OF_TIME, Books, RecordedRun, day_of
+from surveillance_pipelines.serving.replay.comparison import (
     CannotReplayError,
     Difference,
     Replayed,
     StoredOutput,
     first_difference,
 )
-from surveillance_pipelines.serving.replay_batch import BatchRebuilder
-from surveillance_pipelines.serving.replay_books import END_OF_TIME, Books, RecordedRun, day_of
-from surveillance_pipelines.serving.replay_live import (
+from surveillance_pipelines.serving.replay.live import (
     DamagedInputError,
     LiveInputs,
     closed_hashes,
     live_candidate,
     witness,
 )
-from surveillance_pipelines.serving.replay_models import ModelShelf
+from surveillance_pipelines.serving.replay.shelf import ModelShelf
 from surveillance_pipelines.serving.scoring_rows import (
     STRATEGY,
     Candidate,

@@ -18,8 +18,8 @@ from surveillance_pipelines.hashing import sha256_json
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.market.volume import VolumeTotal
 from surveillance_pipelines.serving.bar_builder import MINUTE_US
-from surveillance_pipelines.serving.replay import ROW_TYPES, CannotReplayError, RowKind, StoredOutput
-from surveillance_pipelines.serving.replay_live import Message, StoredSeed
+from surveillance_pipelines.serving.replay.comparison import ROW_TYPES, CannotReplayError, RowKind, StoredOutput
+from surveillance_pipelines.serving.replay.live import Message, StoredSeed
 from surveillance_pipelines.serving.tables import BAR_COLUMNS, PREDICTIONS
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.sessions import load_sessions

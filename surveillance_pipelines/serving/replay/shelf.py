@@ -7,7 +7,7 @@ import psycopg
 
 from surveillance_pipelines.models.bundle import BundleError, load_bundle
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
-from surveillance_pipelines.serving.replay import CannotReplayError
+from surveillance_pipelines.serving.replay.comparison import CannotReplayError
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.model_store import bundle_paths
 from surveillance_pipelines.strategies.warmup import WARMUP_BUNDLE, WarmupScorer

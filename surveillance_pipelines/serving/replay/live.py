@@ -20,7 +20,7 @@ from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.market.volume import VolumeTotal
 from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of
-from surveillance_pipelines.serving.replay import CannotReplayError, Difference, StoredOutput
+from surveillance_pipelines.serving.replay.comparison import CannotReplayError, Difference, StoredOutput
 from surveillance_pipelines.serving.scoring_rows import Candidate, input_hash
 from surveillance_pipelines.serving.snapshots import ServingState, dump_serving_state, load_history
 from surveillance_pipelines.serving.symbol_lane import Seed, SymbolLane
