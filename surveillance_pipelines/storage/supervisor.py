@@ -3,7 +3,7 @@
 The command returns when the services are up, and leaves a process of its own behind, which no caller has to reap. One
 per home: it holds a lock that the kernel releases however it dies. It takes over services that an earlier
 supervisor left behind, starts what is missing, starts again what has died, publishes the addresses, and stops
-everything when no holder has been alive for a few seconds or when it is told to (SIGTERM).
+everything when no holder has been alive for a few seconds, when it is told to (SIGTERM), or when its home is deleted.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
-from surveillance_pipelines.storage.postgres_server import PostgresServer
+from surveillance_pipelines.storage.postgres_server import PostgresServer, end
 from surveillance_pipelines.storage.queue_server import QueueServer
 from surveillance_pipelines.storage.service_home import ProcessId, ServiceHome, write_json
 
@@ -29,6 +29,7 @@ ALREADY_SUPERVISED: Final = 75
 FAILED: Final = "failed: "
 """Before the reason, at the beginning of the log's last line, when a supervisor gives up."""
 _POLL_SECONDS: Final = 0.25
+_END_SECONDS: Final = 5.0
 
 
 class Supervisor:
@@ -40,6 +41,7 @@ class Supervisor:
         self._clock = clock
         self._postgres = PostgresServer(home)
         self._queue = QueueServer(home)
+        self._servers: tuple[ProcessId, ...] = ()
         self._stopping = False
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -54,12 +56,15 @@ class Supervisor:
             self._home.record.unlink(missing_ok=True)
             self._queue.stop()
             self._postgres.stop()
+            for server in self._servers:  # in a home that was deleted, neither finds its own by its files
+                end(server, (signal.SIGQUIT, signal.SIGKILL), _END_SECONDS)
 
     def _stop_soon(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
     def _publish(self) -> None:
         postgres, queue = self._postgres.start(), self._queue.start()
+        self._servers = (postgres.process, queue.process)
         record = {
             "supervisor": asdict(self._self),
             "postgres": asdict(postgres.process),
@@ -73,6 +78,9 @@ class Supervisor:
         """Return when told to stop, or when no holder has been alive for a while; keep the services up until then."""
         last_seen = self._clock.now_us()
         while not self._stopping and self._clock.now_us() - last_seen < LINGER_SECONDS * MICROSECONDS:
+            if not self._home.embedded.is_dir():
+                self._stopping = True
+                return
             if self._home.live_holders():
                 last_seen = self._clock.now_us()
             if self._postgres.running() is None or self._queue.running() is None:

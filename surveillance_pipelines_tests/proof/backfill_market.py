@@ -17,13 +17,13 @@ from surveillance_pipelines.market.simulator import default_market, simulate
 from surveillance_pipelines.models.bundle import copy_bundle
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.database import connect
-from surveillance_pipelines.storage.embedded import hold
 from surveillance_pipelines.storage.endpoints import Endpoints, resolve_endpoints
 from surveillance_pipelines.storage.instruments import register_instruments
 from surveillance_pipelines.storage.lake import Lake
 from surveillance_pipelines.storage.model_store import ModelVersion, promote, record_version
 from surveillance_pipelines.storage.sessions import save_sessions
 from surveillance_pipelines_tests.proof.harness import REPOSITORY
+from surveillance_pipelines_tests.proof.live_lane import services_of
 from surveillance_pipelines_tests.proof.models import proof_models
 from surveillance_pipelines_tests.storage_fixtures import service_settings
 
@@ -92,7 +92,7 @@ class Year:
 def a_year(folder: Path, sizes: Sizes) -> Iterator[Year]:
     """Fill a lake with bars and, by the platform's own asset, features; promote a bundle; yield them with services."""
     settings = _settings(folder)
-    with hold(settings):
+    with services_of(settings):
         endpoints = resolve_endpoints(settings)
         year = Year(tuple(_sessions(sizes.days)["session_date"].to_list()), endpoints)
         _fill(year, sizes)

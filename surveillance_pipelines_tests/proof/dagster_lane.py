@@ -19,11 +19,10 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving.bar_builder import MINUTE_US
 from surveillance_pipelines.storage.database import connect, ensure_database, normalise_url, with_database
-from surveillance_pipelines.storage.embedded import ensure_services, stop_services
 from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.storage.instruments import register_instruments
 from surveillance_pipelines_tests.proof.harness import Parity
-from surveillance_pipelines_tests.proof.live_lane import prepare_database, random_ticks
+from surveillance_pipelines_tests.proof.live_lane import prepare_database, random_ticks, services_of
 from surveillance_pipelines_tests.proof.models import SYMBOLS, ProofModels
 from surveillance_pipelines_tests.proof.traffic import LEAD_US, Consumer, Receipt, latencies, produce
 from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
@@ -139,8 +138,7 @@ def dagster_lane(models: ProofModels) -> Iterator[DagsterLane]:
     """Run services, daemon and consumer in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
         settings = service_settings(Path(folder) / "home")
-        ensure_services(settings)
-        try:
+        with services_of(settings):
             platform = Platform(settings)
             prepare_database(platform.endpoints.database_url, models)
             with connect(platform.endpoints.database_url) as connection:
@@ -152,8 +150,6 @@ def dagster_lane(models: ProofModels) -> Iterator[DagsterLane]:
                     yield DagsterLane(platform, daemon, inputs, consumer, first_ticks())
             finally:
                 daemon.stop()
-        finally:
-            stop_services(settings)
 
 
 @contextmanager

@@ -55,16 +55,21 @@ class Lane:
 
 @contextmanager
 def services() -> Iterator[EmbeddedServices]:
-    """Run the embedded services in a folder that is gone afterwards.
+    """Run the embedded services in a folder that is gone afterwards."""
+    with (
+        tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder,
+        services_of(service_settings(Path(folder) / "home")) as found,
+    ):
+        yield found
 
-    They are stopped first: their supervisor would wait for a few seconds, and could not tell which they are by then.
-    """
-    with tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
-        settings = service_settings(Path(folder) / "home")
-        try:
-            yield ensure_services(settings)
-        finally:
-            stop_services(settings)
+
+@contextmanager
+def services_of(settings: Settings) -> Iterator[EmbeddedServices]:
+    """Run the embedded services of a home, and end them at once, before its folder goes."""
+    try:
+        yield ensure_services(settings)
+    finally:
+        stop_services(settings)
 
 
 def make_lane(

@@ -12,10 +12,10 @@ from deltalake import write_deltalake
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.storage.database import connect, ensure_database, migrate, with_database
-from surveillance_pipelines.storage.embedded import hold
 from surveillance_pipelines.storage.lake import Lake
 from surveillance_pipelines.storage.live_rows import read_ticks
 from surveillance_pipelines_tests.proof.harness import Arm, Comparison, Goal, Parity, prove
+from surveillance_pipelines_tests.proof.live_lane import services_of
 from surveillance_pipelines_tests.proof.table_producers import (
     APPENDS,
     PRODUCERS,
@@ -106,7 +106,7 @@ class Bench:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with hold(service_settings(folder / "services")) as services:
+        with services_of(service_settings(folder / "services")) as services:
             ensure_database(services.server_url, "proof")
             url = with_database(services.server_url, "proof")
             migrate(url)

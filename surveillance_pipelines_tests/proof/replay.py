@@ -29,6 +29,7 @@ from surveillance_pipelines.commands.landing import Arrival, land
 from surveillance_pipelines.market.files import read_bars
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines_tests.proof.harness import REPOSITORY, counted
+from surveillance_pipelines_tests.proof.live_lane import services_of
 
 DATA: Final = REPOSITORY.parent / "shared" / "data" / "equity_minute" / "yahoo_1m_2019_2022.parquet"
 SYMBOLS: Final = ("AAPL", "GME", "NFLX", "TSLA", "UVXY")
@@ -111,8 +112,17 @@ def main() -> int:
 
 @contextmanager
 def _proving() -> Iterator[Proving]:
-    home = Path(tempfile.mkdtemp(prefix="replay-"))
-    chosen = {
+    with tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        os.environ.update(_chosen(home))
+        settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
+        with services_of(settings):
+            platform = Platform(settings)
+            yield Proving(home, platform, {**platform.environment(), **_chosen(home)})
+
+
+def _chosen(home: Path) -> dict[str, str]:
+    return {
         "SURVEILLANCE_HOME": str(home / "home"),
         "SYMBOLS": ",".join(SYMBOLS),
         "PUBLISH_SCORES": "all",
@@ -121,12 +131,6 @@ def _proving() -> Iterator[Proving]:
         "DRAIN_IDLE_SECONDS": "3",
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
-    os.environ.update(chosen)
-    try:
-        platform = Platform(Settings(_env_file=None))  # pyright: ignore[reportCallIssue]
-        yield Proving(home, platform, {**platform.environment(), **chosen})
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _bars(first: date, last: date) -> pl.DataFrame:

@@ -18,8 +18,8 @@ from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.market.files import read_bars
 from surveillance_pipelines.market.simulator import default_market, simulate
 from surveillance_pipelines.models.bundle import copy_bundle
-from surveillance_pipelines.storage.embedded import hold
 from surveillance_pipelines_tests.proof.harness import REPOSITORY, counted
+from surveillance_pipelines_tests.proof.live_lane import services_of
 from surveillance_pipelines_tests.proof.models import proof_models
 from surveillance_pipelines_tests.serving.served_world import Market, Outcome, make_world, serve_and_compare
 from surveillance_pipelines_tests.storage_fixtures import service_settings
@@ -89,7 +89,7 @@ def _prove(name: str, market: Market) -> Outcome:
             "mlflow_tracking_uri": f"sqlite:///{folder}/mlflow.db",
         }
         settings = service_settings(folder / "services").model_copy(update=places)
-        with hold(settings) as services:
+        with services_of(settings) as services:
             bundle = copy_bundle(proof_models().bundle.path, folder / "models" / "v1")
             world = make_world(settings, services.server_url, bundle, market)
             outcome = serve_and_compare(world, market, runs=5, say=lambda text: print(f"  {text}", flush=True))

@@ -72,6 +72,13 @@ def test_services_killed_holder_leaves_no_process(home_settings: Settings) -> No
     assert _postgres_processes(home_settings.surveillance_home) == []
 
 
+def test_services_of_a_deleted_home_leave_no_process(home_settings: Settings) -> None:
+    found = ensure_services(home_settings)
+    shutil.rmtree(home_settings.surveillance_home, ignore_errors=True)
+    processes = (found.supervisor, found.postgres, found.queue)
+    assert _becomes_true(lambda: not any(process.is_alive() for process in processes), 30)
+
+
 def test_services_restarted_find_rows_and_messages_at_the_same_addresses(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
     with connect(first.server_url, autocommit=True) as connection:
