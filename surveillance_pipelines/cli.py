@@ -37,7 +37,7 @@ class GuardedGroup(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except Exception as error:
+        except Exception as error:  # the outermost edge: whatever it is, a person reads it
             if ctx.params.get("debug") or _belongs_to_typer(error):
                 raise
             failure = explain(error)

@@ -26,6 +26,7 @@ def engine(folder: Path) -> dict[str, Any]:
     from surveillance_pipelines.settings import Settings
     from surveillance_pipelines_tests.proof.models import RecordingScorer, speaking
 
+    # Not the tests' own helpers: those import polars.
     settings = Settings(_env_file=None, publish_scores="all")  # pyright: ignore[reportCallIssue]
     sessions = SessionTable("XNYS", *np.load(folder / "sessions.npy", allow_pickle=False))
     scorer = RecordingScorer(Scorer(speaking(load_bundle(folder / "bundle"))))

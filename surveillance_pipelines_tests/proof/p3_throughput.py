@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -209,8 +209,7 @@ class Bench:
         found = {"arm": psutil.Process()}
         for name, server in (("queue_server", self._found.queue), ("postgresql", self._found.postgres)):
             found[name] = psutil.Process(server.pid)
-        # PostgreSQL's servers of single connections are its children, and have ended by now
-        return {name: sum(process.cpu_times()[:4]) for name, process in found.items()}
+        return {name: _with_children(process) for name, process in found.items()}
 
     def _many(self) -> tuple[list[float], DrainReport, list[float]]:
         """Return the seconds of both arms with 40 symbols, round by round, and the last report of ours."""
@@ -246,6 +245,15 @@ def _steps(report: DrainReport, prefix: str) -> dict[str, float]:
         for step in _STEPS
         for percent in (50, 99)
     }
+
+
+def _with_children(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process and its children: PostgreSQL has one for each connection, living or ended."""
+    seconds = sum(process.cpu_times()[:4])
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):
+            seconds += sum(child.cpu_times()[:2])
+    return seconds
 
 
 def _per_ten(spent: Sequence[Mapping[str, float]], prefix: str) -> dict[str, float]:

@@ -31,11 +31,8 @@ QUEUES: Final = 4
 RATE: Final = 100.0
 WINDOW_SECONDS: Final = 300.0
 SAMPLE_SECONDS: Final = 10.0
-SETTLED: Final = 0.25
-"""This first part of the time is left aside: caches fill, the allocator takes what it keeps."""
-
 GROWTH: Final = {"memory_mb": 1.15, "open_files": 1.1, "threads": 1.0, "p99_ms": 2.0}
-"""By which factor the last quarter of the time may exceed the second one."""
+"""By which factor the last quarter of the time may exceed the second one; in the first, caches fill."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class _AcknowledgeOnException(_Store):
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
         try:
             super().commit(effects, messages, committed_at=committed_at)
-        except Exception:
+        except Exception:  # the bug: whatever went wrong, the messages count as done
             self.acknowledge(effects)
             raise
 
