@@ -91,7 +91,6 @@ def _in_order(features: pl.DataFrame) -> pl.DataFrame:
 
 def _store(lake: Lake, connection: psycopg.Connection[Any], day: date, scored: DayScores) -> ScoredDay:
     stored = store_scores(connection, scored)
-    connection.commit()
     version = lake.write_days(SCORES_TABLE, scored.scores, days=[day])
     return ScoredDay(day, scored, stored, version)
 

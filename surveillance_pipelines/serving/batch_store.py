@@ -4,7 +4,7 @@ Rows travel by COPY into their table, a fifth of the time of an insert over arra
 micro-batch. Where a row is there already, COPY gives up: all go through a temporary table then, and only new ones on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -47,12 +47,13 @@ def last_signals(connection: psycopg.Connection[Any], before: date, bundle_hash:
 
 
 def store_scores(connection: psycopg.Connection[Any], scored: DayScores) -> Stored:
-    """Write anomalies, signals and predictions that are not there yet; the caller commits."""
-    return Stored(
-        _store_rows(connection, tables.ANOMALIES, scored.anomalies),
-        _store_rows(connection, tables.SIGNALS, scored.signals),
-        _store_frame(connection, tables.PREDICTIONS, scored.scores),
-    )
+    """Write anomalies, signals and predictions that are not there yet, all or none: in one transaction."""
+    with connection.transaction():
+        return Stored(
+            _store_rows(connection, tables.ANOMALIES, scored.anomalies),
+            _store_rows(connection, tables.SIGNALS, scored.signals),
+            _store_frame(connection, tables.PREDICTIONS, scored.scores),
+        )
 
 
 def _store_rows(connection: psycopg.Connection[Any], table: Table, rows: list[Any]) -> int:
@@ -79,8 +80,8 @@ def _store(
 ) -> int:
     """Copy rows straight into a table; where one is there already, begin again and leave those as they are."""
     try:
-        with connection.transaction():
-            return _copy(connection, table.name, table, options, write)
+        with connection.transaction():  # a savepoint: the day's other tables stay as they are
+            return _copy(connection, table.columns, options, write, into=table.name)
     except psycopg.errors.UniqueViolation:
         return _merge(connection, table, options, write)
 
@@ -94,17 +95,21 @@ def _merge(
         f"TRUNCATE {staged}",
     ):
         connection.execute(statement.encode())
-    _copy(connection, staged, table, options, write)
+    _copy(connection, table.columns, options, write, into=staged)
     columns = ", ".join(table.columns)
     insert = f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT {table.conflict}"  # noqa: S608 (constant names)
     return connection.execute(insert.encode()).rowcount
 
 
 def _copy(
-    connection: psycopg.Connection[Any], target: str, table: Table, options: str, write: Callable[[psycopg.Copy], None]
+    connection: psycopg.Connection[Any],
+    columns: Sequence[str],
+    options: str,
+    write: Callable[[psycopg.Copy], None],
+    *,
+    into: str,
 ) -> int:
-    columns = ", ".join(table.columns)
     with connection.cursor() as cursor:
-        with cursor.copy(f"COPY {target} ({columns}) FROM STDIN ({options})".encode()) as copy:
+        with cursor.copy(f"COPY {into} ({', '.join(columns)}) FROM STDIN ({options})".encode()) as copy:
             write(copy)
         return cursor.rowcount

@@ -9,7 +9,7 @@ import pytest
 
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.batch import features_of_days
-from surveillance_pipelines.serving import backfill
+from surveillance_pipelines.serving import backfill, batch_store
 from surveillance_pipelines.serving.backfill import ScoredRange, score_days
 from surveillance_pipelines.serving.batch import SCORES_SCHEMA, score_day
 from surveillance_pipelines.serving.models import load_pinned_scorer
@@ -122,6 +122,20 @@ def test_failure_while_a_day_is_stored_keeps_the_days_before_it(filled: Lake, co
     with pytest.raises(OSError, match="disk full"):
         scored(filled, connection, market[1], TINY_FIRST, TINY_LAST)
     assert filled.days("scores") == [TINY_FIRST, TINY_FIRST + timedelta(days=1)]
+
+
+def test_day_of_which_a_table_cannot_be_written_leaves_none_of_its_rows(filled: Lake, connection, market, monkeypatch):
+    def fail(connection, table, frame):
+        written = connection.execute("SELECT count(*) FROM surveillance.signals").fetchone()
+        assert written > (0,), "there is something to take back"
+        raise OSError("disk full")
+
+    monkeypatch.setattr(batch_store, "_store_frame", fail)
+    with pytest.raises(OSError, match="disk full"):
+        scored(filled, connection, market[1], TINY_FIRST, TINY_LAST)
+    connection.rollback()
+    for table in ("anomalies", "signals", "predictions"):
+        assert connection.execute(f"SELECT count(*) FROM surveillance.{table}").fetchone() == (0,)
 
 
 def test_range_without_features_has_no_days(lake: Lake, connection, market):
