@@ -42,6 +42,7 @@ class BundleWatch:
         self._lock: Final = threading.Lock()
         self._newest = serving
         self._refused: str | None = None
+        self._refusal: str | None = None
         self._ready: Swap | None = None
 
     @property
@@ -57,7 +58,7 @@ class BundleWatch:
             return self._newest
 
     def look(self) -> None:
-        """Load and warm what has been promoted since the last look. Damaged models are logged; the old ones go on."""
+        """Load and warm what has been promoted since the last look. Damaged models are refused; the old ones go on."""
         promoted = promoted_hash(self._connection)
         if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
             return
@@ -69,6 +70,11 @@ class BundleWatch:
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the one that serves is better)
             self._refused = promoted
             _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=promoted, error=repr(error))
+            with self._lock:
+                self._refusal = (
+                    f"bundle {promoted[:12]} was promoted and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
+                    "serves on; promote another, or mend it, and the next run tries again"
+                )
             return
         with self._lock:
             self._newest, self._ready = scorer, swap
@@ -78,3 +84,9 @@ class BundleWatch:
         with self._lock:
             ready, self._ready = self._ready, None
             return ready
+
+    def take_refusal(self) -> str | None:
+        """Return why a promotion was refused, once."""
+        with self._lock:
+            refusal, self._refusal = self._refusal, None
+            return refusal

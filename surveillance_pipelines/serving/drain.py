@@ -114,7 +114,16 @@ def drain(
         stop = stack.enter_context(_stop_on_signals())
         parts = _prepare(stack, endpoints, settings, plan, clock)
         connection = parts.connections.main
-        contender = Contender(queue_url, run_id, settings.lease_seconds, settings.drain_standby, clock, stop, on_news)
+        contender = Contender(
+            queue_url=queue_url,
+            run_id=run_id,
+            lease_seconds=settings.lease_seconds,
+            stands_by=settings.drain_standby,
+            clock=clock,
+            stop=stop,
+            on_news=on_news,
+            check=lambda: _look_at_watch(parts, plan),
+        )
         lease = contend(connection, contender)
         if not isinstance(lease, Lease):
             return _report(Meter(), plan, None, 0.0, lease)
@@ -133,7 +142,7 @@ class _Parts:
 
     connections: Connections
     watch: BundleWatch
-    tasks: ThreadTasks
+    watching: ThreadTasks
     lake: Lake
     inputs: QueueClient
     outputs: QueueClient
@@ -141,14 +150,14 @@ class _Parts:
 
 def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Parts:
     connections = Connections.open(stack, endpoints.database_url)
-    watching = stack.enter_context(connect(endpoints.database_url, autocommit=True))
+    books = stack.enter_context(connect(endpoints.database_url, autocommit=True))
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
     scorer = load_scorer(connections.main, settings)
     _warm_up(scorer)
-    watch = BundleWatch(watching, settings, scorer, lambda: served_histories(watching, lake, plan.queue_url))
-    tasks = ThreadTasks()
-    stack.callback(tasks.abort)
-    tasks.every("watch", WATCH_SECONDS, watch.look)
+    watch = BundleWatch(books, settings, scorer, lambda: served_histories(books, lake, plan.queue_url))
+    watching = ThreadTasks()  # apart from the serving's, which end first: models that load hold up no handover
+    stack.callback(watching.abort)
+    watching.every("watch", WATCH_SECONDS, watch.look)
     inputs, outputs = (
         QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
         for url in (plan.queue_url, endpoints.output_queue_url)
@@ -156,7 +165,14 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     for queue in (inputs, outputs):
         stack.callback(queue.close)
     _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each
-    return _Parts(connections, watch, tasks, lake, inputs, outputs)
+    return _Parts(connections, watch, watching, lake, inputs, outputs)
+
+
+def _look_at_watch(parts: _Parts, plan: DrainPlan) -> None:
+    """Raise what the watch for promotions died of, and say which promotion it refused."""
+    parts.watching.check()
+    if (refusal := parts.watch.take_refusal()) is not None:
+        plan.on_news(refusal)
 
 
 def _serve(
@@ -175,7 +191,7 @@ def _serve(
         meter=meter,
         clock=clock,
         options=shell_options(settings),
-        tasks=parts.tasks,
+        tasks=ThreadTasks(),
         after_step=plan.after_step,
         on_news=plan.on_news,
     )
@@ -188,7 +204,9 @@ def _serve(
 
     try:
         shell.start()
-        stopped_by = _loop(shell, engine, settings, plan, clock=clock, begin=begin, stop=stop, report=report)
+        stopped_by = _loop(
+            shell, engine, settings, plan, parts=parts, clock=clock, begin=begin, stop=stop, report=report
+        )
         shell.finish()
     except LeaseLostError as error:
         shell.abort()
@@ -254,6 +272,7 @@ def _loop(
     settings: Settings,
     plan: DrainPlan,
     *,
+    parts: _Parts,
     clock: Clock,
     begin: int,
     stop: threading.Event,
@@ -263,6 +282,7 @@ def _loop(
     idle = round(settings.drain_idle_seconds * MICROSECONDS)
     last_message = last_report = clock.now_us()
     while True:
+        _look_at_watch(parts, plan)
         instant = clock.now_us()
         next_close = engine.next_close_us(instant)
         if stop.is_set():

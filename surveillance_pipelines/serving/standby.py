@@ -25,7 +25,7 @@ NotServed = Literal["idle", "lease_held", "signal"]
 _LOG = get_logger("standby")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contender:
     """A run that wants to serve a queue.
 
@@ -34,6 +34,7 @@ class Contender:
         clock: the seam for time.
         stop: set when the run is to end.
         on_news: called with a sentence when the run begins to wait.
+        check: called again and again while the run waits; raises if it could not serve any more.
     """
 
     queue_url: str
@@ -43,6 +44,7 @@ class Contender:
     clock: Clock
     stop: threading.Event
     on_news: Callable[[str], None] = lambda _: None
+    check: Callable[[], None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -83,6 +85,7 @@ class _Place:
         contender, clock = self._contender, self._contender.clock
         until = clock.now_us() + round(PATIENCE * contender.lease_seconds * MICROSECONDS)
         while not contender.stop.is_set():
+            contender.check()
             if self._keep(clock.now_us()) and leases.last_ended(self._connection, contender.queue_url) == "idle":
                 return "idle"
             if leases.is_free(self._connection, contender.queue_url):

@@ -26,9 +26,17 @@ def rival(live_lane) -> Iterator[Callable[..., Future[Any]]]:
     """Return a function that lets a run contend for the queue in the background, until the test is over."""
     stops: list[threading.Event] = []
 
-    def contends(*, stands_by: bool = True) -> Future[Any]:
+    def contends(*, stands_by: bool = True, check: Callable[[], None] = lambda: None) -> Future[Any]:
         stops.append(threading.Event())
-        contender = Contender(live_lane.queue_url, f"run-{len(stops)}", 0.4, stands_by, SYSTEM_CLOCK, stops[-1])
+        contender = Contender(
+            queue_url=live_lane.queue_url,
+            run_id=f"run-{len(stops)}",
+            lease_seconds=0.4,
+            stands_by=stands_by,
+            clock=SYSTEM_CLOCK,
+            stop=stops[-1],
+            check=check,
+        )
 
         def run() -> Any:
             with live_lane.connect() as connection:
@@ -84,6 +92,22 @@ def test_standby_waits_for_a_living_holder_and_follows_it(live_lane, rival):
 def test_standby_takes_over_from_a_holder_that_fell_silent(live_lane, rival):
     hold(live_lane, seconds=0.5)
     assert rival().result(WAIT).fencing == 2
+
+
+def test_standby_that_could_not_serve_ends_and_makes_room(live_lane, rival):
+    hold(live_lane)
+    broken = threading.Event()
+
+    def check() -> None:
+        if broken.is_set():
+            raise ConnectionError("the watch for promotions has lost its connection")
+
+    standby = rival(check=check)
+    until(lambda: bool(standby_of(live_lane)))
+    broken.set()
+    with pytest.raises(ConnectionError, match="has lost its connection"):
+        standby.result(WAIT)
+    assert standby_of(live_lane) == []
 
 
 def test_standby_ends_with_a_holder_that_had_no_work(live_lane, rival):

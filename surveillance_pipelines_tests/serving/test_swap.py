@@ -69,6 +69,11 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
         watch.look()
         assert watch.take() is None
         assert watch.newest.bundle_hash == "warmup"
+        said = watch.take_refusal()
+        assert said is not None
+        assert said.startswith("bundle 000000000000 was promoted and cannot serve (")
+        assert "warmup serves on" in said
+        assert watch.take_refusal() is None
     assert capsys.readouterr().out.count("promoted bundle refused") <= 1
 
 
