@@ -98,6 +98,8 @@ class PostgresServer:
         """Stop the server: open transactions are rolled back, everything committed is on disk."""
         lines = _postmaster_lines(self._data)
         process = _postmaster(int(lines[0]), self._data) if lines else None
+        if process is None and self._child is not None and self._child.poll() is None:
+            process = ProcessId.of(self._child.pid)  # its files are gone
         if process is not None:
             end(process, (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL), _STOP_SECONDS)
 

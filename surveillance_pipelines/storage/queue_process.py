@@ -66,9 +66,11 @@ def _waking(action: Action, wakes: Wakes) -> Action:
 
 def _long_poll(receive: Action, wakes: Wakes, nap_seconds: float) -> Action:
     async def call(request: dict[str, Any], url: str) -> object:
+        if request.get("WaitTimeSeconds") is None:  # the queue's own attribute says how long
+            return await cast("Awaitable[object]", receive(request, url))
         look = {**request, "WaitTimeSeconds": 0}
         now = asyncio.get_running_loop().time
-        deadline = now() + int(request.get("WaitTimeSeconds") or 0)
+        deadline = now() + int(request["WaitTimeSeconds"])
         while True:
             answer = await cast("Awaitable[object]", receive(look, url))
             left = deadline - now()

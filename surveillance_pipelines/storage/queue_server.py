@@ -86,9 +86,13 @@ class QueueServer:
         raise RuntimeError(f"expected the queue server to start, it did not: {essence(tail(self._log))}")
 
     def stop(self) -> None:
-        """Stop the server; it saves its queues first."""
-        if found := self.running():
-            end(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
+        """Stop the server, also one of which no record could be written; it saves its queues first."""
+        found = self.running()
+        processes = [found.process] if found else []
+        if self._child is not None and self._child.poll() is None:
+            processes.append(ProcessId.of(self._child.pid))
+        for process in processes:
+            end(process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
 
     @property
     def _log(self) -> Path:

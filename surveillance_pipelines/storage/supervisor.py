@@ -41,7 +41,7 @@ class Supervisor:
         self._clock = clock
         self._postgres = PostgresServer(home)
         self._queue = QueueServer(home)
-        self._servers: tuple[ProcessId, ...] = ()
+        self._servers: set[ProcessId] = set()
         self._stopping = False
 
     def run(self, on_ready: Callable[[], None]) -> None:
@@ -63,8 +63,8 @@ class Supervisor:
         self._stopping = True
 
     def _publish(self) -> None:
-        postgres, queue = self._postgres.start(), self._queue.start()
-        self._servers = (postgres.process, queue.process)
+        self._servers.add((postgres := self._postgres.start()).process)
+        self._servers.add((queue := self._queue.start()).process)
         record = {
             "supervisor": asdict(self._self),
             "postgres": asdict(postgres.process),

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from ministack.services import sqs
 
 from surveillance_pipelines.storage.queue_process import CHANGES, Action, Wakes, prompt
 
@@ -28,7 +29,7 @@ class _Emulator:
         return {"Id": request["Body"]}
 
     async def receive(self, request: dict[str, Any], url: str) -> dict[str, Any]:
-        self.waits.append(request["WaitTimeSeconds"])
+        self.waits.append(request.get("WaitTimeSeconds"))
         queue = self.queues[url.rpartition("/")[2]]
         found, queue[:] = list(queue), []
         return {"Messages": found} if found else {}
@@ -73,8 +74,34 @@ def test_long_poll_gives_what_comes_while_it_waits(change: str) -> None:
 def test_short_poll_of_an_empty_queue_gives_nothing_at_once() -> None:
     async def story() -> None:
         receive = prompt(_Emulator().actions(), nap_seconds=_LONG)["ReceiveMessage"]
-        for request in ({"WaitTimeSeconds": 0}, {}):
-            assert await asyncio.wait_for(receive(request, "http://here/0/a"), _HANGS) == {}
+        assert await asyncio.wait_for(receive({"WaitTimeSeconds": 0}, "http://here/0/a"), _HANGS) == {}
+
+    asyncio.run(story())
+
+
+def test_poll_that_names_no_wait_is_left_to_the_queues_own_attribute() -> None:
+    async def story() -> None:
+        emulator = _Emulator()
+        assert await prompt(emulator.actions())["ReceiveMessage"]({}, "http://here/0/a") == {}
+        assert emulator.waits == [None]
+
+    asyncio.run(story())
+
+
+def test_installed_emulator_dispatches_through_the_table_that_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, action in prompt(sqs._HANDLERS, nap_seconds=_LONG).items():
+        monkeypatch.setitem(sqs._HANDLERS, name, action)
+
+    async def story() -> None:
+        made = await sqs._dispatch("CreateQueue", {"QueueName": "prompt.fifo", "Attributes": {"FifoQueue": "true"}}, "")
+        url = made["QueueUrl"]
+        poll = asyncio.create_task(sqs._dispatch("ReceiveMessage", {"QueueUrl": url, "WaitTimeSeconds": _LONG}, url))
+        await asyncio.sleep(0)
+        message = {"QueueUrl": url, "MessageBody": "tick", "MessageGroupId": "A", "MessageDeduplicationId": "1"}
+        await sqs._dispatch("SendMessage", message, url)
+        (received,) = (await asyncio.wait_for(poll, _HANGS))["Messages"]
+        assert received["Body"] == "tick"
+        await sqs._dispatch("DeleteQueue", {"QueueUrl": url}, url)
 
     asyncio.run(story())
 
