@@ -1,12 +1,16 @@
 """What a drain run's reports leave in the event log."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import dagster as dg
 import pytest
 
 from surveillance_pipelines.definitions import defs
-from surveillance_pipelines.defs.serving.reports import CONSERVATION, MESSAGES_PER_EVALUATION, log_report
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving import publication
+from surveillance_pipelines.defs.serving.publication import EVALUATE_SECONDS, Publication, PublicationCheck
+from surveillance_pipelines.defs.serving.reports import CONSERVATION, ENDED, MESSAGES_PER_EVALUATION, log_report
 from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
 
 
@@ -73,7 +77,7 @@ def test_last_report_of_a_run_covers_the_whole_of_it(capfd: pytest.CaptureFixtur
     assert "signals" not in found
     assert "opened 4" in line
     assert "; compute p50 1.235, p95 85.185, p99 97.037 ms; queue to queue p50 2.469, p95 " in line
-    assert line.endswith("; stopped by window")
+    assert line.endswith("; ended with its window, a fresh run goes on")
 
 
 def test_assets_without_news_in_the_last_seconds_are_materialized_once_more_at_the_end(
@@ -88,7 +92,7 @@ def test_assets_without_news_in_the_last_seconds_are_materialized_once_more_at_t
 def test_run_without_messages_materializes_nothing(capfd: pytest.CaptureFixture[str]):
     found, line = logged([report(Meter(), 4.0, "idle")], capfd)
     assert found == {}
-    assert line.endswith("market_queue.fifo after 4 s: no messages; stopped by idle")
+    assert line.endswith("market_queue.fifo after 4 s: no messages; ended: the queue has no work")
 
 
 def test_conservation_is_evaluated_at_most_once_a_report_and_once_in_twenty_messages():
@@ -124,5 +128,35 @@ def test_lost_message_fails_the_check_at_once_and_loudly(
     assert record.status.value == "FAILED"
 
 
-def test_conservation_check_is_one_of_the_definitions():
-    assert CONSERVATION in {key.name for key in defs.resolve_asset_graph().asset_check_keys}
+def test_checks_that_a_run_evaluates_are_among_the_definitions():
+    assert {CONSERVATION, publication.CHECK} <= {key.name for key in defs.resolve_asset_graph().asset_check_keys}
+
+
+def test_every_reason_to_stop_has_a_sentence():
+    assert set(ENDED) == set(get_args(StopReason))
+
+
+def test_publication_is_evaluated_with_the_first_outputs_then_every_minute_and_at_the_end(monkeypatch):
+    waits = iter([Publication(0, 0.0), Publication(3, 61.0), Publication(0, 0.0)])
+    monkeypatch.setattr(publication, "publication", lambda _: next(waits))
+    meter, reports = Meter(), [report(Meter(), 0.0)]
+    for seconds in (5.0, 10.0, 5.0 + EVALUATE_SECONDS, 10.0 + EVALUATE_SECONDS):
+        taken(meter, anomalies=1, seconds=0.001)
+        reports.append(report(meter, seconds))
+    reports.append(report(meter, 70.0, "window"))
+
+    @dg.op
+    def serve(context: dg.OpExecutionContext) -> None:
+        check = PublicationCheck(PlatformResource())
+        for one in reports:
+            check.evaluate(context, one)
+
+    @dg.job
+    def serving_job() -> None:
+        serve()
+
+    first, stuck, last = serving_job.execute_in_process().get_asset_check_evaluations()
+    assert (first.passed, first.description) == (True, "nothing waits for its publication")
+    assert not stuck.passed
+    assert "3 messages wait, the oldest for 61.0 s: look into the log" in str(stuck.description)
+    assert last.passed

@@ -6,6 +6,7 @@ from typing import Final
 import dagster as dg
 
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.publication import publication
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 
 _DEAD_SHARE: Final = 0.01
@@ -13,9 +14,6 @@ _DEAD_SHARE: Final = 0.01
 
 _REPLAYED: Final = 50
 """Outputs replayed a day: a second or two of work."""
-
-_STUCK_SECONDS: Final = 60.0
-"""A drain run publishes within milliseconds, and the next one publishes first what the one before left."""
 
 
 @dg.asset_check(
@@ -29,6 +27,11 @@ def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckR
         books = balance(connection)
     return dg.AssetCheckResult(
         passed=books.holds,
+        description=(
+            f"{books.taken:,} messages taken: "
+            + ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(books.outcomes.items()))
+            + ("" if books.holds else "; compare ops.inbox with ops.ledger by message_id")
+        ),
         metadata={
             "taken": books.taken,
             "outcomes": books.outcomes,
@@ -64,17 +67,12 @@ def yahoo_rows_are_accepted(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="output_queue", description="No alert waits for its publication longer than a minute.")
 def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.quality import unpublished_since
-
-    with platform.connect() as connection:
-        waiting, seconds = unpublished_since(connection, platform.clock)
-    return dg.AssetCheckResult(
-        passed=seconds <= _STUCK_SECONDS, metadata={"waiting": waiting, "oldest_seconds": round(seconds, 1)}
-    )
+    found = publication(platform)
+    return dg.AssetCheckResult(passed=found.passed, description=found.said, metadata=found.metadata)
 
 
 @dg.asset_check(
-    asset="output_queue",
+    asset="market_queue",
     description="From receiving a message to its scores, 99 of 100 within COMPUTE_LIMIT_MS, over the last hour.",
 )
 def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
@@ -97,7 +95,15 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
 
     with platform.connect() as connection:
         repeated = repeated_alerts(connection)
-    return dg.AssetCheckResult(passed=repeated == 0, metadata={"repeated": repeated})
+    return dg.AssetCheckResult(
+        passed=repeated == 0,
+        description=(
+            f"{repeated:,} alerts have a state twice: group surveillance.anomalies by alert_id and alert_status"
+            if repeated
+            else "no alert has a state twice"
+        ),
+        metadata={"repeated": repeated},
+    )
 
 
 @dg.asset_check(
@@ -130,7 +136,16 @@ def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
 
     with platform.connect() as connection:
         uneven = uneven_signals(connection)
-    return dg.AssetCheckResult(passed=uneven == 0, metadata={"uneven": uneven})
+    return dg.AssetCheckResult(
+        passed=uneven == 0,
+        description=(
+            f"{uneven:,} rows of surveillance.signals have probabilities that do not sum to one, or a kind that is not "
+            "their action: `surveillance replay` their ids"
+            if uneven
+            else "all signals are consistent"
+        ),
+        metadata={"uneven": uneven},
+    )
 
 
 def _ingestion_result(platform: PlatformResource, source: str) -> dg.AssetCheckResult:

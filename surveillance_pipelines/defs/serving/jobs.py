@@ -7,6 +7,7 @@ from pydantic import Field
 
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.publication import PublicationCheck
 from surveillance_pipelines.defs.serving.queues import queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 from surveillance_pipelines.defs.serving.reports import log_report
@@ -33,8 +34,11 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     """
     from surveillance_pipelines.serving.drain import drain
 
+    published = PublicationCheck(platform)
+
     def on_report(report: "DrainReport") -> None:
         log_report(context, report, schemas)
+        published.evaluate(context, report)
 
     queue_url = config.queue_url or platform.endpoints.queue_urls[0]
 

@@ -10,7 +10,7 @@ from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.serving.queues import queue_name
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.meter import DrainReport
+    from surveillance_pipelines.serving.meter import DrainReport, StopReason
 
 COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "anomalies": ("opened", "confirmed", "retracted"),
@@ -22,6 +22,15 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 CONSERVATION: Final = "every_message_is_accounted_for"
 OUTCOMES: Final = ("scored", "late", "dead", "duplicate", "redelivered")
 """What a message that came ends as; exactly one of them."""
+ENDED: Final[Mapping["StopReason", str]] = {
+    "window": "ended with its window, a fresh run goes on",
+    "idle": "ended: the queue has no work",
+    "signal": "ended: it was told to stop",
+    "lease_held": "ended without serving: another run serves this queue, and no further one is needed",
+    "lease_lost": "ended: another run has taken the queue over, and has all that this one had not finished",
+}
+"""Why a run ended, for people."""
+
 MESSAGES_PER_EVALUATION: Final = 20
 """On a quiet queue a report may cover one message: an evaluation for each would be an event for each."""
 
@@ -115,4 +124,4 @@ def _sentence(report: "DrainReport") -> str:
         for step, words in ((COMPUTE, "compute"), (QUEUE_TO_QUEUE, "queue to queue"))
         if (row := report.latency.get(step)) is not None
     ]
-    return f"{said}{''.join(percentiles)}; stopped by {report.stopped_by}"
+    return f"{said}{''.join(percentiles)}; {ENDED[report.stopped_by]}"

@@ -16,6 +16,7 @@ def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -
     """Make the weekly partitions of inbox, ledger and outbox ahead, and drop those past LEDGER_RETENTION_DAYS.
 
     A week stays while an accepted message of it is not in the lake, or an output of it not published; the run says so.
+    Readings of the event clock go with the messages between which they stand, dead letters after a year.
     """
     from surveillance_pipelines.serving.retention import retain
     from surveillance_pipelines.storage.database import connect
@@ -31,7 +32,10 @@ def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -
 @dg.job(
     executor_def=dg.in_process_executor,
     tags={"surveillance/lane": "live"},
-    description="Drop weeks of inbox, ledger and outbox that are past LEDGER_RETENTION_DAYS; make the coming ones.",
+    description=(
+        "Drop weeks of inbox, ledger and outbox that are past LEDGER_RETENTION_DAYS, with the event clock's readings "
+        "between their messages, and dead letters after a year; make the coming weeks."
+    ),
 )
 def retention_job() -> None:
     drop_old_weeks()
