@@ -16,10 +16,10 @@ _SCORING_SOURCES: Final = (
     "features/*.py",
     "market/messages.py",
     "market/volume.py",
-    "models/bundle.py",
-    "models/scoring.py",
-    *(f"serving/{name}.py" for name in ("alerts", "bar_builder", "batch", "engine", "event_clock", "partial_bars",
-                                        "scoring_rows", "seeding", "signal_gate", "symbol_lane")),
+    *(f"models/{name}.py" for name in ("bundle", "explanations", "runtime", "scoring")),
+    *(f"serving/{name}.py" for name in ("alerts", "bar_builder", "batch", "engine", "event_clock", "guard",
+                                        "partial_bars", "scoring_rows", "seeding", "signal_gate", "snapshots",
+                                        "symbol_lane")),
     "strategies/*.py",
 )  # fmt: skip
 
