@@ -1,6 +1,6 @@
 """Columns and types of the frames that lanes hand to each other and keep in the lake.
 
-Apart from the words they are made of, because the live lane's first message does not wait for polars to load.
+Apart from the words they are made of, so that whoever needs the engine alone does not wait for polars to load.
 """
 
 from collections.abc import Iterable

@@ -5,8 +5,8 @@ import signal
 import statistics
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -80,16 +80,26 @@ class Finish:
 
     lane: Lane
     messages: int
+    cpu_seconds: Callable[[], dict[str, float]]
     _steps: list[float] = field(default_factory=list)
+    _before: dict[str, float] = field(default_factory=dict)
 
     def after(self, step: Step) -> None:
         """Note when a step was taken; the first is a batch received."""
         del step
+        if not self._steps:
+            self._before = self.cpu_seconds()
         self._steps.append(SYSTEM_CLOCK.now_us() / MICROSECONDS)
 
     @property
     def seconds(self) -> float:
         return max(self._steps) - self._steps[0]
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """CPU seconds of all processes from the first batch received until now."""
+        after = self.cpu_seconds()
+        return {name: after[name] - self._before[name] for name in after}
 
     def watch(self, ended: threading.Event) -> None:
         """Send this process what an operator would send once the ledger holds all and all is published."""
@@ -124,9 +134,9 @@ class Bench:
         lane.inputs[0].send(entries(random_ticks(messages, begin_us=begin, symbols=symbols)))
         return lane
 
-    def carried(self, lane: Lane, messages: int) -> tuple[float, DrainReport]:
-        """Let one drain run carry all messages; return the seconds and its report."""
-        finish, ended = Finish(lane, messages), threading.Event()
+    def carried(self, lane: Lane, messages: int) -> tuple[Finish, DrainReport]:
+        """Let one drain run carry all messages; return how long it took and its report."""
+        finish, ended = Finish(lane, messages, self._cpu_seconds), threading.Event()
         watch = threading.Thread(target=finish.watch, args=(ended,))
         watch.start()
         try:
@@ -139,20 +149,21 @@ class Bench:
             watch.join()
         if report.totals.get("scored") != messages or report.totals["published"] < messages:
             raise RuntimeError(f"expected {messages} messages scored and published, was {report.totals}")
-        return finish.seconds, report
+        return finish, report
 
     def ours(self) -> float:
-        lane = self.lane(MESSAGES)
-        with self._counted(self._cpu):
-            seconds, report = self.carried(lane, MESSAGES)
+        finish, report = self.carried(self.lane(MESSAGES), MESSAGES)
+        self._cpu.append(finish.spent)
         self.reports.append(report)
-        self.seconds.append(seconds / MESSAGES)
+        self.seconds.append(finish.seconds / MESSAGES)
         return self.seconds[-1]
 
     def anchor(self) -> float:
         lane = self.lane(MESSAGES)
-        with self._counted(self._anchor_cpu):
-            seconds = bare(lane, MESSAGES)
+        before = self._cpu_seconds()
+        seconds = bare(lane, MESSAGES)
+        after = self._cpu_seconds()
+        self._anchor_cpu.append({name: after[name] - before[name] for name in after})
         self.anchor_seconds.append(seconds / MESSAGES)
         return self.anchor_seconds[-1]
 
@@ -197,15 +208,8 @@ class Bench:
             Curve("99th percentile", *unit, rates, [point.p99_ms for point in points]),
         ]
 
-    @contextmanager
-    def _counted(self, spent: list[dict[str, float]]) -> Iterator[None]:
-        """Note the CPU seconds of this process, which runs the arm, and of both servers."""
-        before = self._cpu_seconds()
-        yield
-        after = self._cpu_seconds()
-        spent.append({name: after[name] - before[name] for name in after})
-
     def _cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU seconds of this process, which runs the arm, and of both servers."""
         found = {"arm": psutil.Process()}
         for name, server in (("queue_server", self._found.queue), ("postgresql", self._found.postgres)):
             found[name] = psutil.Process(server.pid)
@@ -216,8 +220,8 @@ class Bench:
         ours: list[float] = []
         theirs: list[float] = []
         for number in count(1):
-            seconds, report = self.carried(self.lane(MESSAGES, MANY), MESSAGES)
-            ours.append(seconds)
+            finish, report = self.carried(self.lane(MESSAGES, MANY), MESSAGES)
+            ours.append(finish.seconds)
             theirs.append(bare(self.lane(MESSAGES, MANY), MESSAGES))
             if number > MANY_ROUNDS:
                 return ours[1:], report, theirs[1:]

@@ -11,6 +11,7 @@ flipped.
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,16 @@ _PICK: Final = {
     "closed bar": "SELECT id FROM surveillance.predictions WHERE t_received IS NOT NULL"
     " ORDER BY bar_start DESC LIMIT 1",
 }
+_FLIP_DIGIT: Final = rb"""
+    UPDATE ops.inbox SET body = regexp_replace(body, '("price": ?\d)(\d)', '\1' ||
+    ((regexp_match(body, '"price": ?\d(\d)'))[1]::int + 1) %% 10) WHERE message_id =
+    (SELECT body::jsonb ->> 'correlation_id' FROM ops.outbox WHERE id = %s)
+"""
+_CLOSE: Final = b"""
+    SELECT symbol, bar_start, close FROM ops.live_bars WHERE (symbol, bar_start) =
+    (SELECT symbol, bar_start FROM surveillance.predictions WHERE id = %s)
+"""
+_SET_CLOSE: Final = b"UPDATE ops.live_bars SET close = %s WHERE symbol = %s AND bar_start = %s"
 _ALERTS: Final = "SELECT id FROM surveillance.anomalies UNION SELECT id FROM surveillance.signals"
 _BATCH_SCORES: Final = "SELECT id FROM surveillance.predictions WHERE t_received IS NULL AND bar_start::date = %s"
 
@@ -213,25 +224,20 @@ def _replay(proving: Proving, package: Path, *arguments: str) -> list[dict[str, 
 
 
 def _flip_bytes(proving: Proving, package: Path, said: list[str]) -> int:
-    """Flip one byte of each kind of stored input, say what the replay names, and return how many were not named."""
-    missed = 0
+    """Flip one byte of each kind of stored input; return how many times the replay did not name it."""
     ids = {name: _ids(proving, query)[0] for name, query in _PICK.items()}
-    flips = {
-        "bar in progress": (
-            "UPDATE ops.inbox SET body = regexp_replace(body, '(\"price\": ?\\d)(\\d)', '\\1' || "
-            "((regexp_match(body, '\"price\": ?\\d(\\d)'))[1]::int + 1) %% 10) WHERE message_id = "
-            "(SELECT body::jsonb ->> 'correlation_id' FROM ops.outbox WHERE id = %s)"
-        ),
-        "closed bar": (
-            "UPDATE ops.live_bars SET close = close + 1e-9 WHERE (symbol, bar_start) = "
-            "(SELECT symbol, bar_start FROM surveillance.predictions WHERE id = %s)"
-        ),
-    }
-    for name, statement in flips.items():
-        with proving.platform.connect() as connection:
-            changed = connection.execute(statement.encode(), (ids[name],)).rowcount
-        what = f"one byte of the input of a {name} ({changed} row)"
-        missed += _named(what, _replay(proving, package, ids[name]), said)
+    missed = 0
+    with proving.platform.connect() as connection:
+        connection.execute(_FLIP_DIGIT, (ids["bar in progress"],))
+    results = _replay(proving, package, ids["bar in progress"])
+    missed += _named("flipped one digit in a message of a bar in progress", results, said, "input_hash")
+    with proving.platform.connect() as connection:
+        symbol, bar_start, close = connection.execute(_CLOSE, (ids["closed bar"],)).fetchone() or ("", None, 0.0)
+        (bits,) = struct.unpack("<q", struct.pack("<d", close))
+        (flipped,) = struct.unpack("<d", struct.pack("<q", bits ^ 1))
+        connection.execute(_SET_CLOSE, (flipped, symbol, bar_start))
+    results = _replay(proving, package, ids["closed bar"])
+    missed += _named("flipped the last bit of the close of a closed bar", results, said, f"close of bar {symbol}")
     return missed + _flip_in_lake(proving, package, said)
 
 
@@ -249,17 +255,18 @@ def _flip_in_lake(proving: Proving, package: Path, said: list[str]) -> int:
         results = _replay(proving, package, *ids)
         path.write_bytes(content)
         found = [row for row in results if row["outcome"] not in ("equal", "equivalent")]
-        what = f"byte {place:,} of {len(content):,} of a Parquet file of features_core_v1"
-        print(f"flipped {what}: {_outcomes(results)} of the {len(ids):,} scores of {day}")
+        what = f"flipped byte {place:,} of {len(content):,} of a Parquet file of features_core_v1"
+        print(f"{what}: {_outcomes(results)} of the {len(ids):,} scores of {day}")
         if found:
-            return _named(what, found, said)
+            return _named(what, found, said, "features_core_v1")
     return 1
 
 
-def _named(what: str, results: Sequence[Mapping[str, Any]], said: list[str]) -> int:
+def _named(what: str, results: Sequence[Mapping[str, Any]], said: list[str], culprit: str) -> int:
+    """Note what a replay said of a damaged input; return 1 if it found no difference or did not name the culprit."""
     row = results[0]
-    said.append(f"flipped {what}: {row['outcome']}: {row['said'][:420].replace('|', '/')}")
-    return int(row["outcome"] in ("equal", "equivalent"))
+    said.append(f"{what}: {row['outcome']}: {row['said'][:420].replace('|', '/')}")
+    return int(row["outcome"] != "different" or culprit not in row["said"])
 
 
 def _ids(proving: Proving, query: str, *parameters: Any) -> list[str]:

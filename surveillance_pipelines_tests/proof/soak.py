@@ -72,6 +72,9 @@ _SIZES: Final = """
     WHERE n.nspname IN ('ops', 'surveillance') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     GROUP BY 1 HAVING sum(pg_total_relation_size(coalesce(p.inhrelid, c.oid))) > 1e6
 """
+_LEFT: Final = """
+    SELECT (SELECT count(*) FROM ops.inbox) + (SELECT count(*) FROM ops.ledger) + (SELECT count(*) FROM ops.outbox)
+"""
 
 
 def look(lane: Lane, runs: Runs, begin_us: int) -> Sample:
@@ -155,12 +158,14 @@ class Forgotten:
 
     Attributes:
         refused: partitions kept while the lake lacked their ticks → why.
+        kept: partitions kept afterwards, which should be none.
         books_mb: inbox, ledger and outbox before, and after the ticks were in the lake and retention ran again.
         left: their rows afterwards.
         landed: ticks in the lake.
     """
 
     refused: dict[str, str]
+    kept: dict[str, str]
     books_mb: tuple[float, float]
     left: int
     landed: int
@@ -183,9 +188,9 @@ def forget(lane: Lane, folder: Path) -> Forgotten:
         ticks = read_ticks(connection, now - timedelta(days=1), now)
         lake.write_days("ticks", ticks, days=ticks["date"].unique().to_list())
         done = retain(connection, lake, today=due, retention_days=keep)
-    ((left,),) = lane.query("SELECT (SELECT count(*) FROM ops.inbox) + (SELECT count(*) FROM ops.ledger)")
+    ((left,),) = lane.query(_LEFT)
     size_mb = [sum(partition.size_bytes for partition in outcome.now) / 1e6 for outcome in (early, done)]
-    return Forgotten(early.kept, (size_mb[0], size_mb[1]), left, len(ticks))
+    return Forgotten(early.kept, done.kept, (size_mb[0], size_mb[1]), left, len(ticks))
 
 
 def draw(samples: Sequence[Sample], path: Path) -> None:
@@ -228,7 +233,7 @@ def prove(minutes: float) -> dict[str, Any]:
     draw(samples, PICTURE)
     factors, rate, last = growth(samples), table_growth(samples), samples[-1]
     flat = all(factors[name] <= limit for name, limit in GROWTH.items()) and rate <= TABLE_GROWTH
-    kept = bool(forgotten.refused) and forgotten.left == 0 and forgotten.landed == sent
+    kept = forgotten.landed == sent and bool(forgotten.refused) and not forgotten.kept and forgotten.left == 0
     tables = sum(last.tables_mb.values())
     return {
         "work": f"{minutes:g} minutes at {RATE:.0f} messages/s over {QUEUES} queues, a standby for each, a handover "
