@@ -22,7 +22,7 @@ from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, utc_date
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.market.messages import encode_tick
-from surveillance_pipelines.market.queue import queue_for_symbol
+from surveillance_pipelines.market.queue import QueueClient, queue_for_symbol
 from surveillance_pipelines.serving.retention import retain
 from surveillance_pipelines.storage.database import connect
 from surveillance_pipelines.storage.lake import Lake
@@ -40,6 +40,8 @@ WINDOW_SECONDS: Final = 300.0
 SAMPLE_SECONDS: Final = 10.0
 GROWTH: Final = {"memory_mb": 1.15, "open_files": 1.1, "threads": 1.0, "p99_ms": 2.0}
 """By which factor the last quarter of the time may exceed the second one; in the first, caches fill."""
+RATE_HELD: Final = 0.99
+"""Of ``RATE``: below, the producer did not keep up, and this is another soak than the one that is promised."""
 TABLE_GROWTH: Final = 1.15
 """By which factor the tables may grow faster in the last quarter than in the second one: the rate is the messages'."""
 
@@ -98,15 +100,21 @@ def look(lane: Lane, runs: Runs, begin_us: int) -> Sample:
 
 
 def produce(lane: Lane, stop: threading.Event, sent: list[int]) -> None:
-    """Send a tick every 1/RATE seconds, each to the queue of its symbol."""
+    """Send a tick every 1/RATE seconds to the queue of its symbol; those that are late go together."""
     urls = lane.endpoints.queue_urls
-    queues = {symbol: lane.queue(queue_for_symbol(symbol, urls)) for symbol in SYMBOLS}
+    clients = {url: lane.queue(url) for url in urls}
+    queues = {symbol: clients[queue_for_symbol(symbol, urls)] for symbol in SYMBOLS}
     shape, begin = random_ticks(20_000, begin_us=0), SYSTEM_CLOCK.now_us()
     while not stop.is_set():
-        tick = shape[sent[0] % len(shape)]
-        body = encode_tick(Tick(tick.symbol, tick.price, tick.volume, SYSTEM_CLOCK.now_us()))
-        queues[tick.symbol].send([SendEntry(body, tick.symbol, f"tick-{sent[0]}")])
-        sent[0] += 1
+        now = SYSTEM_CLOCK.now_us()
+        batches: dict[QueueClient, list[SendEntry]] = {}
+        for number in range(sent[0], int((now - begin) * RATE / MICROSECONDS) + 1):
+            tick = shape[number % len(shape)]
+            body = encode_tick(Tick(tick.symbol, tick.price, tick.volume, now))
+            batches.setdefault(queues[tick.symbol], []).append(SendEntry(body, tick.symbol, f"tick-{number}"))
+        for queue, entries in batches.items():
+            queue.send(entries)
+            sent[0] += len(entries)
         due = begin + round(sent[0] / RATE * MICROSECONDS)
         stop.wait(max(0.0, (due - SYSTEM_CLOCK.now_us()) / MICROSECONDS))
 
@@ -234,14 +242,15 @@ def prove(minutes: float) -> dict[str, Any]:
     factors, rate, last = growth(samples), table_growth(samples), samples[-1]
     flat = all(factors[name] <= limit for name, limit in GROWTH.items()) and rate <= TABLE_GROWTH
     kept = forgotten.landed == sent and bool(forgotten.refused) and not forgotten.kept and forgotten.left == 0
-    tables = sum(last.tables_mb.values())
+    tables, rate_reached = sum(last.tables_mb.values()), sent / last.seconds
     return {
         "work": f"{minutes:g} minutes at {RATE:.0f} messages/s over {QUEUES} queues, a standby for each, a handover "
         f"every {WINDOW_SECONDS:.0f} s",
         "goal": "nothing lost; memory, files, threads and latency flat; tables grow with the messages they keep, and "
         "retention drops the week once the lake has its ticks",
         "found": [
-            f"{sent:,} sent, {distinct:,} with an outcome, {outcomes - distinct} with two; {runs.started} runs",
+            f"{sent:,} sent, {rate_reached:.1f} a second; {distinct:,} with an outcome, {outcomes - distinct} with two",
+            f"{runs.started} runs, one after the other on each queue",
             f"largest run {last.memory_mb:.0f} MB, {last.open_files} files, {last.threads} threads",
             f"from SQS to commit at the end: p50 {last.p50_ms:.0f}, p99 {last.p99_ms:.0f} ms",
             "last quarter against the second: " + ", ".join(f"{name} {value:.2f}×" for name, value in factors.items()),
@@ -249,7 +258,7 @@ def prove(minutes: float) -> dict[str, Any]:
             forgotten.sentence,
             "![over time](images/proof-soak.svg)",
         ],
-        "met": flat and kept and outcomes == distinct == sent,
+        "met": flat and kept and rate_reached >= RATE_HELD * RATE and outcomes == distinct == sent,
         "figures": {"growth": factors, "tables": rate, "samples": [asdict(sample) for sample in samples]},
     }
 
