@@ -1,16 +1,22 @@
 """The process of the embedded queue server: ministack, with long polls that end when a message comes.
 
 SQS answers a long poll as soon as there is a message. The emulator looks every 100 ms, which would be the greatest part
-of the latency that anyone sees on one machine. Everything else is the emulator's own; its version is pinned, because
-its table of actions is not a public interface.
+of the latency that anyone sees on one machine. And it goes on where the client has gone: a killed run's poll would take
+the next messages, and hide them. Everything else is the emulator's own; its version is pinned, because its table of
+actions is not a public interface.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any, Final, cast
 
 Action = Callable[[dict[str, Any], str], Any]
 """Takes a request and the queue's URL and returns the answer, or what to await for it."""
+
+Events = Callable[[], Awaitable[MutableMapping[str, Any]]]
+"""ASGI's: gives the next thing that the client did."""
+App = Callable[[MutableMapping[str, Any], Events, Any], Awaitable[None]]
 
 CHANGES: Final = (
     "SendMessage", "SendMessageBatch", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility",
@@ -20,6 +26,9 @@ CHANGES: Final = (
 
 LONGEST_NAP_SECONDS: Final = 0.1
 """A message whose visibility timeout ends makes no call: somebody must look."""
+
+
+_CLIENT: Final[ContextVar[Events | None]] = ContextVar("client", default=None)
 
 
 class Wakes:
@@ -70,15 +79,44 @@ def _long_poll(receive: Action, wakes: Wakes, nap_seconds: float) -> Action:
             return await cast("Awaitable[object]", receive(request, url))
         look = {**request, "WaitTimeSeconds": 0}
         now = asyncio.get_running_loop().time
-        deadline = now() + int(request["WaitTimeSeconds"])
-        while True:
-            answer = await cast("Awaitable[object]", receive(look, url))
-            left = deadline - now()
-            if answer or left <= 0:
-                return answer
-            await wakes.nap(_name(request, url), min(left, nap_seconds))
+        deadline, queue = now() + int(request["WaitTimeSeconds"]), _name(request, url)
+        gone: asyncio.Task[None] | None = None
+        try:
+            while True:
+                answer = await cast("Awaitable[object]", receive(look, url))
+                left = deadline - now()
+                if answer or left <= 0:
+                    return answer
+                if gone is None:
+                    gone = asyncio.create_task(_leaving(_CLIENT.get()))
+                    gone.add_done_callback(lambda _: wakes.wake(queue))
+                await wakes.nap(queue, min(left, nap_seconds))
+                if gone.done():
+                    return {}
+        finally:
+            if gone is not None:
+                gone.cancel()
 
     return call
+
+
+def knowing_clients(app: App) -> App:
+    """Return an ASGI application whose long polls end with their clients."""
+
+    async def call(scope: MutableMapping[str, Any], events: Events, send: Any) -> None:
+        _CLIENT.set(events)
+        await app(scope, events, send)
+
+    return call
+
+
+async def _leaving(client: Events | None) -> None:
+    """Wait until a client, whose request has been read, has gone; for ever where none is known."""
+    if client is None:
+        await asyncio.Event().wait()
+    else:
+        while (await client())["type"] != "http.disconnect":
+            pass
 
 
 def _name(request: Mapping[str, Any], url: str) -> str:
@@ -91,6 +129,7 @@ def main() -> None:
     from ministack.services import sqs
 
     sqs._HANDLERS.update(prompt(sqs._HANDLERS))  # noqa: SLF001 (see above)
+    app.app = knowing_clients(app.app)
     app.main()
 
 

@@ -1,12 +1,12 @@
 """The embedded queue server's process: a long poll ends when its queue changes."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ministack.services import sqs
 
-from surveillance_pipelines.storage.queue_process import CHANGES, Action, Wakes, prompt
+from surveillance_pipelines.storage.queue_process import CHANGES, Action, Wakes, knowing_clients, prompt
 
 _LONG = 3_600.0
 _HANGS = 30.0
@@ -67,6 +67,30 @@ def test_long_poll_gives_what_comes_while_it_waits(change: str) -> None:
         assert actions[change]({"QueueUrl": "http://there/0/a", "Body": "tick"}, "") == {"Id": "tick"}
         assert await asyncio.wait_for(poll, _HANGS) == {"Messages": ["tick"]}
         assert set(emulator.waits) == {0}, "the emulator itself waits for nothing"
+
+    asyncio.run(story())
+
+
+def test_long_poll_whose_client_has_gone_takes_nothing() -> None:
+    async def story() -> None:
+        emulator, left = _Emulator(), asyncio.Event()
+        actions = prompt(emulator.actions(), nap_seconds=_LONG)
+        answers: list[object] = []
+
+        async def client() -> dict[str, Any]:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def app(scope: Any, events: Any, send: Any) -> None:
+            del scope, events, send
+            answers.append(await actions["ReceiveMessage"]({"WaitTimeSeconds": _LONG}, "http://here/0/a"))
+
+        poll = asyncio.create_task(cast("Any", knowing_clients(app)({"type": "http"}, client, None)))
+        await asyncio.sleep(0)
+        left.set()
+        await asyncio.wait_for(poll, _HANGS)
+        actions["SendMessage"]({"QueueUrl": "http://there/0/a", "Body": "tick"}, "")
+        assert (answers, emulator.queues["a"]) == ([{}], ["tick"])
 
     asyncio.run(story())
 
