@@ -114,17 +114,7 @@ def drain(
         stop = stack.enter_context(_stop_on_signals())
         parts = _prepare(stack, endpoints, settings, plan, clock)
         connection = parts.connections.main
-        contender = Contender(
-            queue_url=queue_url,
-            run_id=run_id,
-            lease_seconds=settings.lease_seconds,
-            stands_by=settings.drain_standby,
-            clock=clock,
-            stop=stop,
-            on_news=on_news,
-            check=lambda: _look_at_watch(parts, plan),
-        )
-        lease = contend(connection, contender)
+        lease = contend(connection, _contender(parts, settings, plan, clock, stop))
         if not isinstance(lease, Lease):
             return _report(Meter(), plan, None, 0.0, lease)
         ended: StopReason | None = None
@@ -166,6 +156,19 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
         stack.callback(queue.close)
     _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each
     return _Parts(connections, watch, watching, lake, inputs, outputs)
+
+
+def _contender(parts: _Parts, settings: Settings, plan: DrainPlan, clock: Clock, stop: threading.Event) -> Contender:
+    return Contender(
+        queue_url=plan.queue_url,
+        run_id=plan.run_id,
+        lease_seconds=settings.lease_seconds,
+        stands_by=settings.drain_standby,
+        clock=clock,
+        stop=stop,
+        on_news=plan.on_news,
+        check=lambda: _look_at_watch(parts, plan),
+    )
 
 
 def _look_at_watch(parts: _Parts, plan: DrainPlan) -> None:

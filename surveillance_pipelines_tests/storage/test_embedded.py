@@ -1,5 +1,6 @@
 """Embedded services as processes: started once, shared, restarted, and gone when nobody needs them."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -77,6 +79,20 @@ def test_services_of_a_deleted_home_leave_no_process(home_settings: Settings) ->
     shutil.rmtree(home_settings.surveillance_home, ignore_errors=True)
     processes = (found.supervisor, found.postgres, found.queue)
     assert _becomes_true(lambda: not any(process.is_alive() for process in processes), 30)
+
+
+def test_long_poll_of_a_client_that_has_gone_takes_no_message(home_settings: Settings) -> None:
+    found = ensure_services(home_settings)
+    queue = sqs_client(found.queue_endpoint)
+    url = queue.create_queue(QueueName="gone.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.ReceiveMessage"}
+    client = HTTPConnection(found.queue_endpoint.removeprefix("http://"))
+    client.request("POST", "/", json.dumps({"QueueUrl": url, "WaitTimeSeconds": 20}), headers)
+    SYSTEM_CLOCK.sleep(0.5)  # its poll waits
+    client.close()
+    SYSTEM_CLOCK.sleep(0.2)
+    queue.send_message(QueueUrl=url, MessageBody="tick", MessageGroupId="A", MessageDeduplicationId="1")
+    assert [message["Body"] for message in queue.receive_message(QueueUrl=url)["Messages"]] == ["tick"]
 
 
 def test_services_restarted_find_rows_and_messages_at_the_same_addresses(home_settings: Settings) -> None:
