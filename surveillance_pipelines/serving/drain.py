@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import math
 import signal
 import sys
 import threading
@@ -47,9 +48,6 @@ REPORT_SECONDS: Final = 5.0
 
 LONGEST_POLL_SECONDS: Final = 3
 """A run that is told to stop waits for its poll to end."""
-
-HIDDEN_SECONDS: Final = 4
-"""What a run received in the moment of its death nobody can show again before. Longer than any step should take."""
 
 LONGEST_TURN_SECONDS: Final = 0.25
 """A run looks so often whether it is told to stop."""
@@ -225,12 +223,20 @@ def shell_options(settings: Settings) -> ShellOptions:
     """Return the shell's knobs from the platform's settings."""
     return ShellOptions(
         max_messages=settings.sqs_max_messages,
-        hidden_seconds=min(settings.sqs_visibility_timeout, HIDDEN_SECONDS),
+        hidden_seconds=_hidden_seconds(settings.lease_seconds),
         visibility_seconds=settings.sqs_visibility_timeout,
         poll_seconds=max(1, min(settings.sqs_wait_time, LONGEST_POLL_SECONDS)),
         publish_scores=settings.publish_scores,
         beat_seconds=settings.lease_seconds / leases.BEATS,
     )
+
+
+def _hidden_seconds(lease_seconds: float) -> int:
+    """Return for how long to hide what is received: whole seconds, as SQS counts, and no more than a lease if it can be.
+
+    What a run received in the moment of its death is on no record. So it can be received again when the standby begins.
+    """
+    return max(1, math.floor(lease_seconds))
 
 
 def _warm_up(scorer: AnomalyScorer) -> None:

@@ -1,7 +1,7 @@
 """Messages received and not deleted yet: hidden for longer while they are worked on, on record for the next holder.
 
-A message is hidden for a few seconds first: should the process die before it has put the receipt on record, nobody can
-show the message again earlier. Only what is worked on for longer is hidden for ``SQS_VISIBILITY_TIMEOUT``.
+A message is hidden for no longer than a lease first: should the process die before it has put the receipt on record,
+nobody can show the message again earlier. Only what is worked on for longer is hidden for ``SQS_VISIBILITY_TIMEOUT``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from surveillance_pipelines.serving.tasks import Condition
 @dataclass(slots=True)
 class _Held:
     receipts: tuple[str, ...]
-    renew_at: int  # half of the time for which they are hidden is over then
+    renew_at: int  # a quarter of the time for which they are hidden is over then
 
 
 class InFlight:
@@ -31,7 +31,7 @@ class InFlight:
         """Take in a micro-batch that is hidden from now on, and return its number."""
         with self._changed:
             self._count += 1
-            self._held[self._count] = _Held(tuple(receipts), now_us + _half(hidden_seconds))
+            self._held[self._count] = _Held(tuple(receipts), now_us + _quarter(hidden_seconds))
             return self._count
 
     def is_empty(self) -> bool:
@@ -64,10 +64,10 @@ class InFlight:
         with self._changed:
             for held in self._held.values():
                 if now_us >= held.renew_at:
-                    held.renew_at = now_us + _half(hidden_seconds)
+                    held.renew_at = now_us + _quarter(hidden_seconds)
                     receipts += held.receipts
         return receipts
 
 
-def _half(seconds: float) -> int:
-    return round(seconds / 2 * MICROSECONDS)
+def _quarter(seconds: float) -> int:
+    return round(seconds / 4 * MICROSECONDS)

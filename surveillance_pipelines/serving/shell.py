@@ -55,7 +55,7 @@ class ShellOptions:
     Attributes:
         max_messages: at most so many in a micro-batch.
         hidden_seconds: how long a message stays hidden when it is received.
-        visibility_seconds: … and from then on, if it is still worked on when half of that is over.
+        visibility_seconds: … and from then on, if it is still worked on when a quarter of that is over.
         poll_seconds: how long to wait for a message before asking again; a run that stops waits for it, too.
         publish_scores: which rows go to the output queue.
         beat_seconds: between two renewals of the lease.
