@@ -232,7 +232,7 @@ def shell_options(settings: Settings) -> ShellOptions:
 
 
 def _hidden_seconds(lease_seconds: float) -> int:
-    """Return for how long to hide what is received: whole seconds, as SQS counts, and no more than a lease if it can be.
+    """Return for how long to hide what is received: whole seconds, as SQS counts, and a lease at most.
 
     What a run received in the moment of its death is on no record. So it can be received again when the standby begins.
     """
