@@ -56,10 +56,11 @@ def _queues(platform: Platform) -> list[Line]:
     urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
     lines = []
     for url in urls:
-        depth = platform.queue(url).depth()
-        lines.append(
-            Line(f"queue {url.rsplit('/', 1)[-1]}", "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work")
-        )
+        queue, name = platform.queue(url), url.rsplit("/", 1)[-1]
+        depth, aside = queue.depth(), queue.set_aside()
+        lines.append(Line(f"queue {name}", "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work"))
+        if aside is not None and aside.total:
+            lines.append(Line(f"queue {name}", "warn", f"SQS set {aside.total:,} aside, in its dead-letter queue"))
     return lines
 
 

@@ -1,7 +1,9 @@
 """Features of whole days, many symbols at once: the backfill's way through the kernel, bit-equal to the live one."""
 
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -101,12 +103,16 @@ def features_of_days(
     wanted = np.array(sorted(day_start_us(day) // DAY_US for day in days))
     slabs = list(_slabs(known, numbers, wanted, symbols))
     inputs = input_columns(known, sessions)
-    out = np.empty((len(view.columns), sum(slab.end - slab.first for slab in slabs)))
-    compute, at = BATCH_KERNELS[view.name], 0
-    for slab in slabs:
+    counts = [slab.end - slab.first for slab in slabs]
+    out, compute = np.empty((len(view.columns), sum(counts))), BATCH_KERNELS[view.name]
+
+    def fill(slab: _Slab, at: int) -> None:
         compute(inputs, slab.begin, slab.first, slab.end, days=np.array(slab.days), out=out, at=at, chosen=flags)
-        at += slab.end - slab.first
-        advanced(slab.end - slab.first)
+
+    # As many threads as polars may use: the kernel lets go of Python's lock, and each symbol has columns of its own.
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        for count, _ in zip(counts, pool.map(fill, slabs, accumulate(counts, initial=0)), strict=True):
+            advanced(count)
     return _frame(known, slabs, out, {name: view.columns.index(name) for name in names})
 
 

@@ -5,6 +5,7 @@ group, so a shard is a queue, and ``queue_for_symbol`` says which one a symbol b
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final, TypeVar
@@ -134,17 +135,31 @@ class QueueClient:
 
     def depth(self) -> QueueDepth:
         """Return SQS's approximate counts."""
+        return self._depth(self.queue_url)
+
+    def set_aside(self) -> QueueDepth | None:
+        """Return the counts of this queue's own dead-letter queue, None if it has none.
+
+        SQS moves messages there that were received ``maxReceiveCount`` times and never deleted.
+        """
+        policy = self._attributes("RedrivePolicy").get("RedrivePolicy")
+        if policy is None:
+            return None
+        *_, owner, name = json.loads(policy)["deadLetterTargetArn"].split(":")
+        return self._depth(self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=owner)["QueueUrl"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _depth(self, queue_url: str) -> QueueDepth:
         names = (
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         )
-        attributes = self._attributes(*names)
-        return QueueDepth(*(int(attributes.get(name, 0)) for name in names))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        response = self._client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))
+        return QueueDepth(*(int(response.get("Attributes", {}).get(name, 0)) for name in names))
 
     def _attributes(self, *names: str) -> dict[str, str]:
         response = self._client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=list(names))

@@ -6,6 +6,8 @@ from typing import Final
 
 import psycopg
 
+from surveillance_pipelines.features.state import warm_up as warm_up_features
+from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.scoring import AnomalyScorer
 from surveillance_pipelines.serving.engine import Swap
 from surveillance_pipelines.serving.models import load_scorer, promoted_hash
@@ -66,6 +68,8 @@ class BundleWatch:
             scorer = load_scorer(self._connection, self._settings)
             scorer.warm_up()
             other_view = scorer.feature_view != self._newest.feature_view
+            if other_view:
+                warm_up_features(VIEWS[scorer.feature_view])
             swap = Swap(scorer, self._history() if other_view else {})
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the one that serves is better)
             self._refused = promoted

@@ -28,7 +28,7 @@ from surveillance_pipelines.serving.bundles import WATCH_SECONDS, BundleWatch
 from surveillance_pipelines.serving.engine import Engine, engine_config
 from surveillance_pipelines.serving.lease import Lease, LeaseLostError
 from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
-from surveillance_pipelines.serving.models import load_scorer
+from surveillance_pipelines.serving.models import load_serving_scorer
 from surveillance_pipelines.serving.passports import ScoringRun, record_run
 from surveillance_pipelines.serving.seeding import served_histories
 from surveillance_pipelines.serving.shell import AfterStep, Shell, ShellOptions
@@ -140,9 +140,10 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     connections = Connections.open(stack, endpoints.database_url)
     books = stack.enter_context(connect(endpoints.database_url, autocommit=True))
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
-    scorer = load_scorer(connections.main, settings)
+    scorer = load_serving_scorer(connections.main, settings, plan.queue_url)
     _warm_up(scorer)
     watch = BundleWatch(books, settings, scorer, lambda: served_histories(books, lake, plan.queue_url))
+    watch.look()  # at once, to say why if it is not the promoted bundle that serves
     watching = ThreadTasks()  # apart from the serving's, which end first: models that load hold up no handover
     stack.callback(watching.abort)
     watching.every("watch", WATCH_SECONDS, watch.look)
@@ -223,7 +224,7 @@ def shell_options(settings: Settings) -> ShellOptions:
     """Return the shell's knobs from the platform's settings."""
     return ShellOptions(
         max_messages=settings.sqs_max_messages,
-        hidden_seconds=_hidden_seconds(settings.lease_seconds),
+        hidden_seconds=_hidden_seconds(settings),
         visibility_seconds=settings.sqs_visibility_timeout,
         poll_seconds=max(1, min(settings.sqs_wait_time, LONGEST_POLL_SECONDS)),
         publish_scores=settings.publish_scores,
@@ -231,12 +232,12 @@ def shell_options(settings: Settings) -> ShellOptions:
     )
 
 
-def _hidden_seconds(lease_seconds: float) -> int:
-    """Return for how long to hide what is received: whole seconds, as SQS counts, and a lease at most.
+def _hidden_seconds(settings: Settings) -> int:
+    """Return for how long to hide what is received: a lease at most, in whole seconds, as SQS counts, and at least one.
 
     What a run received in the moment of its death is on no record. So it can be received again when the standby begins.
     """
-    return max(1, math.floor(lease_seconds))
+    return max(1, math.floor(min(settings.lease_seconds, settings.sqs_visibility_timeout)))
 
 
 def _warm_up(scorer: AnomalyScorer) -> None:

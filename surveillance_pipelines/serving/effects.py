@@ -115,7 +115,7 @@ class Effects:
     Attributes:
         inbox: raw messages, in the order they were taken.
         outcomes: one per inbox row.
-        redelivered: message ids that already had a ledger row: nothing happens but their deletion.
+        redelivered: message ids that had a ledger row already, or have one coming: nothing happens but their deletion.
         outputs: every output row in the order of its cause, which is the order on the wire.
         scored: how many bars, in progress or closed, the models were asked about.
         fallbacks: for how many of them an input was replaced by a substitute.

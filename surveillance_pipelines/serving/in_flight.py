@@ -16,6 +16,7 @@ from surveillance_pipelines.serving.tasks import Condition
 class _Held:
     receipts: tuple[str, ...]
     renew_at: int  # a quarter of the time for which they are hidden is over then
+    on_record: bool = False
 
 
 class InFlight:
@@ -33,6 +34,12 @@ class InFlight:
             self._count += 1
             self._held[self._count] = _Held(tuple(receipts), now_us + _quarter(hidden_seconds))
             return self._count
+
+    def recorded(self, number: int) -> None:
+        """Take in that a micro-batch's receipts are on record: only such may be hidden for longer."""
+        with self._changed:
+            if (held := self._held.get(number)) is not None:
+                held.on_record = True
 
     def is_empty(self) -> bool:
         """Say whether no micro-batch is worked on."""
@@ -58,15 +65,21 @@ class InFlight:
             done, self._done = self._done, []
             return done
 
-    def due(self, now_us: int, hidden_seconds: float) -> list[str]:
-        """Return the receipts that are to be hidden for another ``hidden_seconds`` from now, and count them as such."""
-        receipts: list[str] = []
+    def due(self, now_us: int) -> dict[int, tuple[str, ...]]:
+        """Return the micro-batches that are to be hidden for longer: number → receipts."""
         with self._changed:
-            for held in self._held.values():
-                if now_us >= held.renew_at:
+            return {
+                number: held.receipts
+                for number, held in self._held.items()
+                if held.on_record and now_us >= held.renew_at
+            }
+
+    def hidden(self, numbers: Iterable[int], now_us: int, hidden_seconds: float) -> None:
+        """Take in that micro-batches are hidden for another ``hidden_seconds`` from now."""
+        with self._changed:
+            for number in numbers:
+                if (held := self._held.get(number)) is not None:
                     held.renew_at = now_us + _quarter(hidden_seconds)
-                    receipts += held.receipts
-        return receipts
 
 
 def _quarter(seconds: float) -> int:

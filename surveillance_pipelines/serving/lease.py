@@ -95,7 +95,7 @@ def renew(connection: psycopg.Connection, lease: Lease) -> None:
 
 
 def renewal(lease: Lease) -> tuple[float, str, str, str, int]:
-    """Return the parameters of ``RENEW``, the statement that opens every transaction of the live lane."""
+    """Return the parameters of ``RENEW``, the statement that opens every transaction with effects."""
     return lease.seconds, lease.queue_url, lease.role, lease.holder, lease.fencing
 
 

@@ -13,7 +13,6 @@ from typing import Final, Literal
 import numpy as np
 
 from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.serving.effects import Effects
 from surveillance_pipelines.serving.outbox import OutboxRow
 
@@ -42,9 +41,9 @@ class DrainReport:
     """Where a drain run stands. Counts and latencies of ``interval`` are since the report before.
 
     Attributes:
-        totals: count by name: messages (received), of which each is one of scored, late, dead, duplicate, redelivered;
-            bars, revisions, clock_rows; opened, confirmed, retracted, signals, scores, fallback; published,
-            delete_refused.
+        totals: count by name: messages (received), of which each becomes one of scored, late, dead, duplicate,
+            redelivered; finished (deleted from the queue, or refused there); bars, revisions, clock_rows; opened,
+            confirmed, retracted, signals, scores, fallback; published, delete_refused.
         latency: percentiles by step (load, seed, process, commit, publish, mark, delete) and of queue_to_queue.
         stopped_by: why the run ended, None while it goes on.
     """
@@ -105,11 +104,18 @@ class Meter:
                 if row.id in sent_at:
                     self._took(QUEUE_TO_QUEUE, (now_us - sent_at[row.id]) / MICROSECONDS)
 
-    def committed(self, batch: Sequence[Received], effects: Effects) -> None:
-        """Count a micro-batch that is committed, or what the clock has closed."""
+    def received(self, messages: int) -> None:
+        """Count messages that came in."""
+        self.count("messages", messages)
+
+    def finished(self, messages: int) -> None:
+        """Count messages that are through: each of them must have an outcome by now."""
+        self.count("finished", messages)
+
+    def committed(self, effects: Effects) -> None:
+        """Count what is committed of a micro-batch, or of what the clock has closed."""
         with self._lock:
             totals = self._totals
-            totals["messages"] += len(batch)
             totals["redelivered"] += len(effects.redelivered)
             totals["clock_rows"] += len(effects.clock_rows)
             totals.update(row.outcome for row in effects.outcomes)

@@ -1,14 +1,20 @@
 """Which models score: the promoted bundle, the warm-up rules until there is one, or a bundle that is asked for."""
 
 from pathlib import Path
+from typing import Final
 
 import psycopg
 
-from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.bundle import BundleError, load_bundle
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.model_store import StoredBundle, active_bundle, find_bundle
 from surveillance_pipelines.strategies.warmup import WARMUP_BUNDLE, WarmupScorer
+from surveillance_pipelines.telemetry import get_logger
+
+_LAST_SERVED: Final = "SELECT bundle_hash FROM ops.served_bundles WHERE queue_url = %s ORDER BY id DESC LIMIT 1"
+
+_LOG = get_logger("models")
 
 
 class NoModelError(RuntimeError):
@@ -36,6 +42,25 @@ def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalySc
             "expected a promoted model bundle, found none: train and promote one, or set WARMUP_MODE_ENABLED=true"
         )
     return WarmupScorer()
+
+
+def load_serving_scorer(connection: psycopg.Connection, settings: Settings, queue_url: str) -> AnomalyScorer:
+    """Return what ``load_scorer`` does; where the promoted bundle is damaged, the one that served a queue last.
+
+    A queue must not stand because of a promotion. The run's watch for promotions says which one it refuses, and why.
+
+    Raises:
+        NoModelError: as ``load_scorer``.
+        BundleError: if the queue was never served, or by no other bundle that could be loaded.
+    """
+    try:
+        return load_scorer(connection, settings)
+    except BundleError as error:
+        last = connection.execute(_LAST_SERVED, (queue_url,)).fetchone()
+        if last is None:
+            raise
+        _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=last[0], error=str(error))
+        return load_pinned_scorer(connection, last[0])
 
 
 def load_pinned_scorer(connection: psycopg.Connection, bundle_hash: str) -> AnomalyScorer:

@@ -13,13 +13,15 @@ from surveillance_pipelines.serving.event_clock import EventClock
 from surveillance_pipelines.serving.snapshots import SERVING_STATE, load_serving_state
 
 _BOOKS: Final = """
-    SELECT (SELECT holder FROM ops.leases
-            WHERE queue_url = %(queue_url)s AND role = 'holder' AND expires_at > clock_timestamp()),
-           (SELECT holder FROM ops.leases
-            WHERE queue_url = %(queue_url)s AND role = 'standby' AND expires_at > clock_timestamp()),
+    WITH living AS (SELECT role, holder, run_id FROM ops.leases
+                    WHERE queue_url = %(queue_url)s AND expires_at > clock_timestamp())
+    SELECT (SELECT holder FROM living WHERE role = 'holder'),
+           (SELECT holder FROM living WHERE role = 'standby'),
+           (SELECT array_agg(run_id) FROM living WHERE run_id IS NOT NULL),
            (SELECT received_at FROM ops.inbox WHERE queue_url = %(queue_url)s ORDER BY position DESC LIMIT 1),
            (SELECT count(*) FROM (SELECT 1 FROM ops.outbox
-                                  WHERE queue_url = %(queue_url)s AND published_at IS NULL LIMIT 1000) AS unsent)
+                                  WHERE queue_url = %(queue_url)s AND published_at IS NULL LIMIT 1000) AS unsent),
+           (SELECT coalesce(sum(cardinality(receipts)), 0) FROM ops.in_flight WHERE queue_url = %(queue_url)s)
 """
 
 _SERVING_STATES: Final = "SELECT state FROM ops.feature_state WHERE queue_url = %s AND feature_view = %s"
@@ -36,9 +38,11 @@ class QueueView:
         unreachable: why the queue could not be asked; None if it could.
         holder: who holds its lease; None if nobody does.
         standby: who is ready to; None if nobody is.
+        run_ids: of these two, as far as they are runs of Dagster's.
         last_message_at: when the newest message was received, microseconds since the epoch; None before the first.
         unsent: output messages that wait to be published, counted up to 1,000.
         due_bars: bars in progress whose minute the event clock has passed: a run left them, and only a run closes them.
+        left: messages whose receipts a run left when it died: hidden until the next one shows them again.
     """
 
     queue_url: str
@@ -47,19 +51,21 @@ class QueueView:
     unreachable: str | None
     holder: str | None
     standby: str | None
+    run_ids: frozenset[str]
     last_message_at: int | None
     unsent: int
     due_bars: int
+    left: int
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.unsent or self.due_bars)
+        return bool(self.waiting or self.unsent or self.due_bars or self.left)
 
 
 def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
     """Return how the queue of a client is doing. A queue that cannot be asked is a finding, not an error."""
     books = connection.execute(_BOOKS, {"queue_url": client.queue_url}).fetchone()
-    holder, standby, received_at, unsent = books or (None,) * 4
+    holder, standby, run_ids, received_at, unsent, held = books or (None,) * 6
     waiting, in_flight, unreachable = _depth(client)
     return QueueView(
         queue_url=client.queue_url,
@@ -68,9 +74,11 @@ def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = 
         unreachable=unreachable,
         holder=holder,
         standby=standby,
+        run_ids=frozenset(run_ids or ()),
         last_message_at=None if received_at is None else to_us(received_at),
         unsent=unsent or 0,
         due_bars=_due_bars(connection, client.queue_url, clock.now_us()),
+        left=0 if holder is not None else int(held or 0),
     )
 
 

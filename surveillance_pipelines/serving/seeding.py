@@ -53,12 +53,12 @@ def served_seeds(connection: psycopg.Connection, lake: BarReader, queue_url: str
     """
     rows = connection.execute(_SNAPSHOTS, (queue_url,)).fetchall()
     snapshots = {(symbol, name): (as_of, state) for symbol, name, as_of, state in rows}
-    seeds: dict[str, Seed] = {}
+    history, seeds = _LakeHistory(lake), dict[str, Seed]()
     for symbol in sorted(symbol for symbol, name in snapshots if name == SERVING_STATE):
         last, serving = snapshots[symbol, SERVING_STATE]
         as_of, features = snapshots.get((symbol, feature_view), (None, None))
         if features is None or not _is_usable(features):
-            seeds[symbol] = _rebuilt(connection, lake, symbol, last, bytes(serving))
+            seeds[symbol] = _rebuilt(connection, history, symbol, last, bytes(serving))
             continue
         seeds[symbol] = Seed(
             features=bytes(features),
@@ -100,12 +100,12 @@ def served_histories(connection: psycopg.Connection, lake: BarReader, queue_url:
 
 
 def _rebuilt(
-    connection: psycopg.Connection, lake: BarReader, symbol: str, last: datetime | None, serving: bytes
+    connection: psycopg.Connection, history: "_LakeHistory", symbol: str, last: datetime | None, serving: bytes
 ) -> Seed:
     if last is None:
         return Seed(serving=serving)
     after = to_us(last) + 1
-    bars = _merged_history(connection, _LakeHistory(lake), symbol, after)
+    bars = _merged_history(connection, history, symbol, after)
     return Seed(serving=serving, bars=bars, revisable=_revisable(connection, symbol, last))
 
 

@@ -37,6 +37,9 @@ BATCHES_WITHOUT_LOOK: Final = 8
 BACKLOG_SECONDS: Final = 1.0
 """A message that has waited in the queue for longer was not waited for: there is a backlog."""
 
+LOOKS_AT_HIDDEN: Final = 4
+"""At what is hidden, in the time for which a message is hidden first."""
+
 SEND_ATTEMPTS: Final = 4
 """SQS refuses single entries for moments; a run that gave up at the first would cost seconds."""
 
@@ -137,6 +140,7 @@ class Shell:
             LeaseLostError: if loading has taken so long that another run took over.
         """
         self._store.renew()
+        self._tasks.every("beat", self._options.beat_seconds, self._store.renew)  # what follows may take long
         if receipts := self._store.held_before():
             self._show_again(receipts)
         while leftover := self._store.unpublished():
@@ -147,7 +151,7 @@ class Shell:
         self._commits = self._tasks.stage("commit", self._commit, room=ROOM)
         self._publications = self._tasks.stage("publish", self._publish, room=ROOM)
         self._deletions = self._tasks.stage("delete", self._delete, room=ROOM)
-        self._tasks.every("beat", self._options.beat_seconds, self._beat)
+        self._tasks.every("hide", self._options.hidden_seconds / LOOKS_AT_HIDDEN, self._keep_hidden)
         self._intake = self._tasks.source("receive", self._receive)
 
     def turn(self, wait_seconds: float) -> int:
@@ -217,7 +221,10 @@ class Shell:
         with self._timed("load"):
             receipts = [message.receipt_handle for message in batch]
             number = self._in_flight.add(receipts, self._clock.now_us(), self._options.hidden_seconds)
-            return Intake(batch, self._store.take_in(number, batch, done=self._in_flight.take_done()), number)
+            self._meter.received(len(batch))
+            known = self._store.take_in(number, batch, done=self._in_flight.take_done())
+            self._in_flight.recorded(number)
+            return Intake(batch, known, number)
 
     def _process(self, intake: Intake) -> None:
         batch = intake.batch
@@ -250,6 +257,7 @@ class Shell:
         """Make effects durable, one transaction per micro-batch, and hand on what follows from it."""
         for work in works:
             messages = self._commit_one(work.effects)
+            self._meter.committed(work.effects)
             if messages:
                 sent_at = {message.message_id: message.sent_at for message in work.batch}
                 causes = {row.id: row.correlation_id for row in work.effects.outputs}
@@ -257,7 +265,6 @@ class Shell:
                 self._publications.submit(Publication(messages, caused))
             if work.batch:
                 self._deletions.submit(work)
-            self._meter.committed(work.batch, work.effects)
 
     def _commit_one(self, effects: Effects) -> list[OutboxRow]:
         if effects.is_empty():  # every message was known: nothing to write
@@ -301,14 +308,15 @@ class Shell:
             except QueueError as error:  # they come again, are known, and are deleted then
                 self._meter.count("delete_refused", len(error.failures))
                 _LOG.warning("messages not deleted", error=str(error))
+            self._meter.finished(sum(len(work.batch) for work in works))
             self._in_flight.done([work.number for work in works])
 
-    def _beat(self) -> None:
-        """Keep the lease, and keep hidden what is worked on for long."""
-        self._store.renew()
-        receipts = self._in_flight.due(self._clock.now_us(), self._options.visibility_seconds)
-        if receipts:
-            self._extend(receipts, self._options.visibility_seconds)
+    def _keep_hidden(self) -> None:
+        """Hide for longer what is worked on for long. What is refused here is tried again at the next look."""
+        now, seconds = self._clock.now_us(), self._options.visibility_seconds
+        due = self._in_flight.due(now)
+        if due and self._extend([receipt for receipts in due.values() for receipt in receipts], seconds):
+            self._in_flight.hidden(due, now, seconds)
 
     def _show_again(self, receipts: Sequence[str]) -> None:
         """Let messages that a dead run held be received again now, not when their visibility ends."""
@@ -316,11 +324,13 @@ class Shell:
         self._store.forget_held()
         _LOG.info("messages of the run before are shown again", count=len(receipts))
 
-    def _extend(self, receipts: Sequence[str], seconds: int) -> None:
+    def _extend(self, receipts: Sequence[str], seconds: int) -> bool:
         try:
             self._inputs.extend_visibility(receipts, seconds)
         except QueueError as error:  # deleted meanwhile, or visible already
             _LOG.info("visibility not changed", error=str(error))
+            return False
+        return True
 
     def _with_recent(self, batch: Sequence[Received], known: Known) -> Known:
         """Add the ids of messages that this process has taken, which may not be committed yet, and take these."""

@@ -13,13 +13,15 @@ from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.retries import FIRST_PAUSE_SECONDS
-from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_tag
+from surveillance_pipelines.defs.serving import runs
+from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
 from surveillance_pipelines.defs.serving.runs import pause_left
 from surveillance_pipelines.defs.serving.sensors import queue_sensor
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.market.queue import QueueClient
 from surveillance_pipelines.serving import lease
 from surveillance_pipelines.serving.symbol_lane import REVISABLE_BARS
+from surveillance_pipelines.storage.cloud_stores import MAX_RECEIVE_COUNT, ensure_queues
 from surveillance_pipelines.storage.database import connect
 from surveillance_pipelines.storage.lake import Lake
 from surveillance_pipelines_tests.defs.runs import metadata_of, run_job
@@ -119,6 +121,36 @@ def test_market_queue_sensor_with_a_run_in_progress_asks_for_none(
     tags = {QUEUE_TAG: queue_tag(platform.endpoints.queue_urls[0])}
     instance.add_run(dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.STARTED))
     assert "is served by a run that is starting" in reason(look(platform, instance))
+
+
+def test_market_queue_sensor_does_not_wait_for_a_run_that_was_killed_long_ago(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    """Dagster's books may say for minutes that it has started; the leases know better."""
+    feed(platform, ticks(1))
+    tags = {QUEUE_TAG: queue_tag(platform.endpoints.queue_urls[0])}
+    instance.add_run(dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.STARTED))
+    monkeypatch.setattr(runs, "LONGEST_START_SECONDS", 0.0)
+    outcome = look(platform, instance)
+    assert isinstance(outcome, dg.SensorResult)
+    assert len(outcome.run_requests or []) == 1
+    instance.add_run(dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.NOT_STARTED))
+    assert "is served by a run that is starting" in reason(look(platform, instance))
+
+
+def test_market_queue_sensor_starts_a_run_for_messages_that_a_dead_one_hid(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+):
+    with connect(platform.endpoints.database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at) VALUES (%s, 1, 1, %s, now())",
+            (platform.endpoints.queue_urls[0], ["receipt"]),
+        )
+    outcome = look(platform, instance)
+    assert isinstance(outcome, dg.SensorResult)
+    assert len(outcome.run_requests or []) == 1
+    hold(platform, "holder")
+    assert "is served by holder-host:1;" in reason(look(platform, instance))
 
 
 def hold(platform: PlatformResource, *roles: lease.Role) -> None:
@@ -221,8 +253,29 @@ def test_live_checks_job_evaluates_every_promise_of_the_live_lane(
     result = run_job("live_checks_job", platform, instance)
     passed = {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
     assert {"every_message_is_accounted_for", "alerts_are_published", "dead_letters_are_few"} <= set(passed)
-    assert "compute_is_within_limit" in passed
+    assert {"compute_is_within_limit", "sqs_sets_no_message_aside"} <= set(passed)
     assert all(ok for name, ok in passed.items() if name != "compute_is_within_limit")
+
+
+def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    plain = platform.endpoints.queue_urls[0]
+    assert client_of(platform, plain).set_aside() is None
+    monkeypatch.setenv("SQS_QUEUE_URL", plain.replace(".fifo", "_with_policy.fifo"))
+    ensure_queues(platform.endpoints)
+    feed(platform, ticks(1))
+    client = client_of(platform, platform.endpoints.queue_urls[0])
+    aside = client.set_aside()
+    assert aside is not None
+    assert aside.total == 0
+    for _ in range(MAX_RECEIVE_COUNT + 1):
+        client.receive(10, visibility_seconds=0)
+    result = run_job("live_checks_job", platform, instance)
+    (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "sqs_sets_no_message_aside"]
+    assert not found.passed
+    name = queue_name(platform.endpoints.queue_urls[0])
+    assert str(found.description).startswith(f"{len(ticks(1))} of {name}: received again and again and never deleted")
 
 
 def test_drain_run_says_in_its_log_that_it_serves(

@@ -17,7 +17,7 @@ from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
 def taken(meter: Meter, *, anomalies: int, seconds: float) -> None:
     """Have the meter count micro-batches that opened an alert each."""
     for _ in range(anomalies):
-        meter._totals.update({"messages": 2, "scored": 2, "opened": 1})
+        meter._totals.update({"messages": 2, "scored": 2, "finished": 2, "opened": 1})
         meter.took("process", seconds)
         meter.took("queue_to_queue", 2 * seconds)
     meter.count("published", anomalies)
@@ -115,7 +115,7 @@ def test_lost_message_fails_the_check_at_once_and_loudly(
     stopped_by: StopReason | None, capfd: pytest.CaptureFixture[str], instance: dg.DagsterInstance
 ):
     meter = Meter()
-    meter._totals.update({"messages": 3, "scored": 1, "redelivered": 1})
+    meter._totals.update({"messages": 3, "finished": 3, "scored": 1, "redelivered": 1})
     lossy = report(meter, 5.0)
     taken(meter, anomalies=50, seconds=0.001)
     first, failed = evaluations(lossy, report(meter, 10.0, stopped_by), instance=instance)
@@ -126,6 +126,21 @@ def test_lost_message_fails_the_check_at_once_and_loudly(
     key = dg.AssetCheckKey(dg.AssetKey("market_queue"), CONSERVATION)
     (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
     assert record.status.value == "FAILED"
+
+
+def test_messages_in_work_are_no_loss_until_the_run_has_ended():
+    meter = Meter()
+    meter._totals.update({"messages": 30, "finished": 10, "scored": 20})
+    during, lost = report(meter, 5.0), report(meter, 6.0, "lease_lost")
+    after = report(meter, 6.0, "window")
+    assert [one.passed for one in evaluations(during)] == [True]
+    (left,) = evaluations(lost)
+    assert left.passed
+    assert str(left.description).endswith(" + 0 redelivered + 10 in work")
+    assert [one.passed for one in evaluations(after)] == [False]
+    doubled = Meter()
+    doubled._totals.update({"messages": 30, "scored": 31})
+    assert [one.passed for one in evaluations(report(doubled, 5.0))] == [False]
 
 
 def test_checks_that_a_run_evaluates_are_among_the_definitions():

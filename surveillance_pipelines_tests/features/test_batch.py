@@ -1,5 +1,7 @@
+import threading
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,6 +11,7 @@ from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.batch import (
+    BATCH_KERNELS,
     feature_schema,
     features_of_day,
     features_of_days,
@@ -40,6 +43,29 @@ def test_range_equals_its_days_one_by_one() -> None:
     ]
     assert pl.concat(apart).sort("symbol", "bar_start").equals(together)
     assert together.select("symbol", "bar_start").equals(bars.select("symbol", "bar_start"))
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_symbols_in_several_threads_have_equal_bits(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    bars, used, counted = market_bars(seed=36, count=700), set(), []
+    monkeypatch.setattr(pl, "thread_pool_size", lambda: threads)
+    compute = BATCH_KERNELS[CORE_V1.name]
+
+    def noting(*args: Any, **kwargs: Any) -> None:
+        used.add(threading.get_ident())
+        together.wait(10)
+        compute(*args, **kwargs)
+
+    symbols = bars["symbol"].n_unique()
+    together = threading.Barrier(min(threads, symbols))
+    monkeypatch.setitem(BATCH_KERNELS, CORE_V1.name, noting)
+    days = days_of(bars)
+    found = features_of_days(bars, days, SESSIONS, advanced=counted.append)
+    assert len(used) == min(threads, symbols)
+    assert sum(counted) == found.height
+    monkeypatch.undo()
+    apart = [features_of_days(bars, days, SESSIONS, symbols=[name]) for name in sorted(bars["symbol"].unique())]
+    assert pl.concat(apart).equals(found)
 
 
 def test_day_needs_no_more_than_512_bars_of_each_symbol() -> None:

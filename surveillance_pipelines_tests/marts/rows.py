@@ -106,7 +106,7 @@ def _latency_predictions() -> list[Score]:
 def _published_anomaly() -> Anomaly:
     committed = to_us(MONDAY) + 100_000
     return replace(
-        anomaly("SPY", MONDAY, "ramping", "confirmed", source_message_id="m-published"),
+        anomaly("SPY", MONDAY, "ramping", "confirmed", source_message_id="m-last-tick", correlation_id="m-published"),
         t_committed=committed,
         t_published=committed + 30_000,
     )

@@ -3,12 +3,12 @@
 import pytest
 
 from surveillance_pipelines.features.batch import features_of_days
-from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.bundle import BundleError, load_bundle
 from surveillance_pipelines.models.scoring import Scorer
 from surveillance_pipelines.serving import drain as drain_module
 from surveillance_pipelines.serving.batch import score_day
 from surveillance_pipelines.serving.engine import Engine, engine_config
-from surveillance_pipelines.serving.models import load_scorer
+from surveillance_pipelines.serving.models import load_serving_scorer
 from surveillance_pipelines.strategies.warmup import WarmupScorer
 from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle
 from surveillance_pipelines_tests.serving.market import SYMBOLS, plain_settings, sessions, stream
@@ -58,13 +58,36 @@ def test_batch_rows_equal_those_of_the_live_lane(scorer, whole):
 @pytest.mark.requirement("INF-05")
 def test_drain_loads_the_promoted_bundle_once_and_marks_rows_with_it(live_lane, bundle, monkeypatch):
     loads = []
-    monkeypatch.setattr(drain_module, "load_scorer", lambda *args: loads.append(args) or load_scorer(*args))
+    monkeypatch.setattr(
+        drain_module, "load_serving_scorer", lambda *args: loads.append(args) or load_serving_scorer(*args)
+    )
     live_lane.promote(bundle.bundle_hash, bundle.path)
     live_lane.send(stream(30))
     report = live_lane.drain(window_seconds=30)
     assert (report.bundle_hash, report.warmup, len(loads)) == (bundle.bundle_hash, False, 1)
     served = live_lane.query("SELECT DISTINCT bundle_hash, warmup FROM surveillance.predictions")
     assert served == [(bundle.bundle_hash, False)]
+
+
+def test_run_that_starts_after_a_bad_promotion_serves_with_the_bundle_before(live_lane, bundle, tmp_path):
+    """The next promotion that can be loaded is taken up as ever."""
+    live_lane.promote(bundle.bundle_hash, bundle.path)
+    messages = stream(30)
+    live_lane.send(messages[:40])
+    live_lane.drain(window_seconds=30)
+    live_lane.promote("0" * 64, tmp_path / "nothing", version=2)
+    live_lane.send(messages[40:])
+    news: list[str] = []
+    report = live_lane.drain(window_seconds=30, on_news=news.append)
+    assert report.bundle_hash == bundle.bundle_hash
+    assert live_lane.outcomes() == {"scored": len(messages)}
+    assert any(line.startswith("bundle 000000000000 was promoted and cannot serve (") for line in news)
+
+
+def test_queue_that_was_never_served_does_not_begin_with_a_damaged_bundle(live_lane, tmp_path):
+    live_lane.promote("0" * 64, tmp_path / "nothing")
+    with pytest.raises(BundleError, match="expected a bundle folder"):
+        live_lane.drain(window_seconds=5)
 
 
 @pytest.mark.requirement("INF-05")

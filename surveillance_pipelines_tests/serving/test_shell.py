@@ -1,6 +1,6 @@
 """The shell over a real database: what is known, what is seeded, what survives a crash between two steps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -26,6 +26,9 @@ from surveillance_pipelines_tests.serving.conftest import without_stamps
 from surveillance_pipelines_tests.serving.market import OPEN, SYMBOLS, received, sessions, stream, ticks
 from surveillance_pipelines_tests.serving.test_batch import bars_frame
 from surveillance_pipelines_tests.serving.test_engine import dirty_stream, feed, make_engine
+
+HIDDEN_SECONDS = 1
+VISIBILITY_SECONDS = 60
 
 
 class ListQueue:
@@ -78,6 +81,30 @@ class RefusingWire(Wire):
         raise QueueError("send", "q", dict.fromkeys(range(len(entries)), "InternalError"), len(entries))
 
 
+class HidingQueue(ListQueue):
+    """A queue that notes what it is to hide, and refuses to, at first."""
+
+    def __init__(self, messages: Sequence[Received], refusals: int = 0) -> None:
+        super().__init__(messages)
+        self.hidden: list[tuple[list[str], int]] = []
+        self.refusals = refusals
+
+    def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
+        self.hidden.append((list(receipts), seconds))
+        if len(self.hidden) <= self.refusals:
+            raise QueueError("extend", "q", {0: "InternalError"}, len(receipts))
+
+
+class TasksByHand(InlineTasks):
+    """What recurs does so when the test says."""
+
+    def __init__(self) -> None:
+        self.recurring: dict[str, Callable[[], None]] = {}
+
+    def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
+        self.recurring[name] = action
+
+
 class NoPromotion:
     """Models that stay as they are."""
 
@@ -94,7 +121,7 @@ def make_shell(live_lane):
     """Return a function that starts a fresh shell, as a new process would, on the lane's database."""
     connections = []
 
-    def make(inputs, outputs, after_step=lambda _: None, queue_url="q") -> Shell:
+    def make(inputs, outputs, after_step=lambda _: None, queue_url="q", clock=None, tasks=None) -> Shell:
         connections.append(live_lane.connect())
         connections[-1].execute("UPDATE ops.leases SET expires_at = clock_timestamp()")
         lease = acquire(connections[-1], queue_url, holder="test", seconds=60)
@@ -110,9 +137,9 @@ def make_shell(live_lane):
             engine=Engine(config, WarmupScorer(), sessions(), SYMBOLS),
             bundles=NoPromotion(),
             meter=Meter(),
-            clock=ManualClock(to_datetime(OPEN)),
-            options=ShellOptions(10, 1, 1, 0, "all", 1.0),
-            tasks=InlineTasks(),
+            clock=clock or ManualClock(to_datetime(OPEN)),
+            options=ShellOptions(10, HIDDEN_SECONDS, VISIBILITY_SECONDS, 0, "all", 1.0),
+            tasks=tasks or InlineTasks(),
             after_step=after_step,
         )
         shell.start()
@@ -167,13 +194,67 @@ def test_crashes_at_every_step_leave_the_effects_of_a_run_without_any(live_lane,
 
 
 def test_beat_keeps_the_lease_alive_and_shows_its_loss(live_lane, make_shell):
-    shell = make_shell(ListQueue([]), Wire())
+    tasks = TasksByHand()
+    make_shell(ListQueue([]), Wire(), tasks=tasks)
     live_lane.query("UPDATE ops.leases SET expires_at = '-infinity' RETURNING 1")
-    shell._beat()
+    beat = tasks.recurring["beat"]
+    beat()
     assert live_lane.column("SELECT expires_at > clock_timestamp() FROM ops.leases") == [True]
     live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")
     with pytest.raises(LeaseLostError):
-        shell._beat()
+        beat()
+
+
+def test_lease_is_renewed_while_a_run_loads_what_its_symbols_need(live_lane, make_shell, monkeypatch):
+    tasks, recurring = TasksByHand(), []
+    monkeypatch.setattr(PostgresStore, "served", lambda _: recurring.extend(tasks.recurring) or {})
+    make_shell(ListQueue([]), Wire(), tasks=tasks)
+    assert recurring == ["beat"]
+
+
+def test_messages_that_are_worked_on_for_long_stay_hidden_until_they_are_deleted(live_lane, make_shell):
+    """Each look hides what is due, and again what was refused; not what is on no record yet, nor what is through."""
+    messages = stream(10)[:5]
+    inputs, clock = HidingQueue(messages, refusals=1), ManualClock(to_datetime(OPEN))
+    tasks = TasksByHand()
+    shell = make_shell(inputs, Wire(), clock=clock, tasks=tasks)
+    hide = tasks.recurring["hide"]
+    receipts = [message.receipt_handle for message in messages]
+    intake = shell._receive()
+    hide()
+    assert inputs.hidden == [], "a batch that has just come is not due"
+    clock.advance(HIDDEN_SECONDS / 4)
+    hide()
+    hide()
+    hide()
+    assert inputs.hidden == [(receipts, VISIBILITY_SECONDS)] * 2, "refused, then taken, then not due"
+    clock.advance(VISIBILITY_SECONDS / 4)
+    hide()
+    assert len(inputs.hidden) == 3
+    shell._process(intake)
+    clock.advance(VISIBILITY_SECONDS)
+    hide()
+    assert len(inputs.hidden) == 3, "what is deleted needs no hiding"
+
+
+def test_message_whose_receipt_is_on_no_record_is_not_hidden_for_longer(live_lane, make_shell, monkeypatch):
+    """Nobody could show it again if the process died now."""
+    inputs, clock = HidingQueue(stream(10)[:5]), ManualClock(to_datetime(OPEN))
+    tasks = TasksByHand()
+    shell = make_shell(inputs, Wire(), clock=clock, tasks=tasks)
+    hide = tasks.recurring["hide"]
+    take_in = shell._store.take_in
+
+    def slow(*args, **kwargs):
+        clock.advance(HIDDEN_SECONDS)
+        hide()
+        return take_in(*args, **kwargs)
+
+    monkeypatch.setattr(shell._store, "take_in", slow)
+    shell._receive()
+    assert inputs.hidden == []
+    hide()
+    assert len(inputs.hidden) == 1
 
 
 def test_repeated_dedup_id_of_an_earlier_batch_is_a_duplicate(live_lane, make_shell):
@@ -270,13 +351,17 @@ def test_entry_that_is_refused_again_and_again_ends_the_run_and_is_sent_by_the_n
     assert_in_order(live_lane, wire)
 
 
-def test_feature_snapshot_of_other_code_is_rebuilt_from_bars(live_lane, make_shell):
-    messages = stream(90)
+def test_feature_snapshot_of_other_code_is_rebuilt_from_bars(live_lane, make_shell, monkeypatch):
+    """The lake is read once for all symbols, not once for each."""
+    messages, reads, read = stream(90), [], Lake.read
+    monkeypatch.setattr(Lake, "read", lambda lake, *args, **how: reads.append(how["days"]) or read(lake, *args, **how))
     inputs = ListQueue(messages[:500])
     drive(make_shell(inputs, Wire()), inputs)
     live_lane.query("UPDATE ops.feature_state SET state = 'SPFS0' WHERE feature_view = 'core_v1' RETURNING 1")
     inputs.messages = messages[500:]
+    reads.clear()
     drive(make_shell(inputs, Wire()), inputs)
+    assert len(reads) == len(set(reads)) > 0
     expected = feed(make_engine(), [messages])
     assert sorted(live_lane.column("SELECT input_hash FROM surveillance.anomalies")) == sorted(
         row.input_hash for row in expected.anomalies

@@ -11,6 +11,7 @@ from surveillance_pipelines.features.state import SymbolState
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.serving import bundles
 from surveillance_pipelines.serving.bundles import BundleWatch
 from surveillance_pipelines.serving.effects import Known
 from surveillance_pipelines.serving.engine import Engine, Swap
@@ -89,6 +90,23 @@ def test_watch_hands_a_promotion_over_once(live_lane, bundle):
         assert (swap.scorer.bundle_hash, swap.seeds) == (bundle.bundle_hash, {})
         watch.look()
         assert watch.take() is None
+
+
+def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bundle, monkeypatch):
+    class OtherView(WarmupScorer):
+        bundle_hash = bundle.bundle_hash
+        feature_view = "core_v2"
+
+    other, warmed = replace(CORE_V1, name="core_v2"), []
+    monkeypatch.setitem(views.VIEWS, other.name, other)
+    monkeypatch.setattr(bundles, "load_scorer", lambda *_: OtherView())
+    monkeypatch.setattr(bundles, "warm_up_features", warmed.append)
+    with live_lane.connect() as connection:
+        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), dict)
+        live_lane.promote(bundle.bundle_hash, bundle.path)
+        watch.look()
+        assert watch.take() is not None
+    assert warmed == [other]
 
 
 def test_alerts_open_before_a_swap_are_closed_after_it(bundle):

@@ -1,11 +1,12 @@
 -- One row per message and stage of the live lane. Predictions carry the stamps up to the commit, published rows the
--- rest; `queue_to_queue` starts when the producer's queue took the message.
+-- rest; `queue_to_queue` starts when the queue took the message that caused the row: a bar is closed by a later one
+-- than its last tick.
 with published as (
-    select source_message_id, committed_at, published_at
+    select correlation_id, committed_at, published_at
     from {{ ref("stg_anomalies") }}
     where published_at is not null
     union all
-    select source_message_id, committed_at, published_at
+    select correlation_id, committed_at, published_at
     from {{ ref("stg_signals") }}
     where published_at is not null
 ),
@@ -25,7 +26,7 @@ stages as (
     union all
     select 'queue_to_queue', published.published_at, {{ milliseconds("published.published_at", "inbox.sent_at") }}
     from published
-    inner join {{ ref("stg_inbox") }} as inbox on inbox.message_id = published.source_message_id
+    inner join {{ ref("stg_inbox") }} as inbox on inbox.message_id = published.correlation_id
 )
 
 select

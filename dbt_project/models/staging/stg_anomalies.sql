@@ -20,6 +20,7 @@ select
     reconstruction_error,
     source,
     source_message_id,
+    correlation_id,
     feature_view,
     bundle_hash,
     fallback_used as is_fallback,

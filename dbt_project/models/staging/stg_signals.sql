@@ -18,6 +18,7 @@ select
     horizon_minutes,
     source,
     source_message_id,
+    correlation_id,
     feature_view,
     bundle_hash,
     fallback_used as is_fallback,

@@ -7,6 +7,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.publication import publication
+from surveillance_pipelines.defs.serving.queues import input_queues, queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 
 _DEAD_SHARE: Final = 0.01
@@ -52,6 +53,26 @@ def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{books.dead_share:.2%} of {books.taken} messages are in ops.dead_letters",
         metadata={"codes": codes},
+    )
+
+
+@dg.asset_check(
+    asset="market_queue",
+    description="SQS has moved no message to a dead-letter queue of its own, where no run would ever see it.",
+)
+def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult:
+    found = {queue_name(queue.queue_url): queue.set_aside() for queue in input_queues(platform)}
+    counts = {name: depth.total for name, depth in found.items() if depth is not None}
+    lost = {name: count for name, count in counts.items() if count}
+    return dg.AssetCheckResult(
+        passed=not lost,
+        description=(
+            f"{', '.join(f'{count:,} of {name}' for name, count in lost.items())}: received again and again and never "
+            "deleted, so runs died of them or stood still; look at the failed drain runs, mend, and redrive that queue"
+            if lost
+            else f"{len(counts)} of {len(found)} queues have a dead-letter queue, and nothing is in it"
+        ),
+        metadata={"set_aside": counts},
     )
 
 

@@ -1,7 +1,13 @@
-"""How queues are named in tags and sentences."""
+"""The input queues, and how they are named in tags and sentences."""
 
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.contracts.queue import AwsCredentials
+    from surveillance_pipelines.defs.resources import PlatformResource
+    from surveillance_pipelines.market.queue import QueueClient
 
 QUEUE_TAG: Final = "surveillance/queue"
 """Run tag: which queue a drain run serves. dagster.yaml limits runs by it."""
@@ -15,3 +21,17 @@ def queue_name(queue_url: str) -> str:
 def queue_tag(queue_url: str) -> str:
     """Return account and name of a queue, such as ``000000000000/market_queue.fifo``: unique where names repeat."""
     return urlsplit(queue_url).path.strip("/")
+
+
+def input_queues(platform: "PlatformResource") -> list["QueueClient"]:
+    """Return a client for each input queue."""
+    endpoints, region = platform.endpoints, platform.settings.aws_region
+    return [_client(endpoints.sqs_endpoint_url, region, endpoints.aws, url) for url in endpoints.queue_urls]
+
+
+@cache
+def _client(endpoint_url: str | None, region: str, credentials: "AwsCredentials", queue_url: str) -> "QueueClient":
+    """Return the client of a queue; making one costs more than asking it."""
+    from surveillance_pipelines.market.queue import QueueClient
+
+    return QueueClient(endpoint_url, region, credentials, queue_url)

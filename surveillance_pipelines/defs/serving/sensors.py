@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -13,14 +12,12 @@ from surveillance_pipelines.defs.bars.jobs import yahoo_fallback_job
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.jobs import drain_job
-from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
-from surveillance_pipelines.defs.serving.runs import active_runs, pause_left
+from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, input_queues, queue_name, queue_tag
+from surveillance_pipelines.defs.serving.runs import pause_left, starting_runs
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.contracts.queue import AwsCredentials
     from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.market.availability import SourceDecision
-    from surveillance_pipelines.market.queue import QueueClient
     from surveillance_pipelines.serving.queue_watch import QueueView
     from surveillance_pipelines.settings import Settings
 
@@ -138,18 +135,8 @@ def _decide(settings: "Settings", view: "QueueView", market: Market, now_us: int
 def _views(platform: PlatformResource) -> list["QueueView"]:
     from surveillance_pipelines.serving.queue_watch import look_at
 
-    endpoints, region = platform.endpoints, platform.settings.aws_region
-    clients = [_client(endpoints.sqs_endpoint_url, region, endpoints.aws, url) for url in endpoints.queue_urls]
     with platform.connect() as connection:
-        return [look_at(client, connection, platform.clock) for client in clients]
-
-
-@cache
-def _client(endpoint_url: str | None, region: str, credentials: "AwsCredentials", queue_url: str) -> "QueueClient":
-    """Return the client of a queue; making one costs more than asking it."""
-    from surveillance_pipelines.market.queue import QueueClient
-
-    return QueueClient(endpoint_url, region, credentials, queue_url)
+        return [look_at(client, connection, platform.clock) for client in input_queues(platform)]
 
 
 def _sessions(platform: PlatformResource) -> "SessionTable | str":
@@ -176,15 +163,15 @@ def _judge(
     if view.unreachable is not None:
         problem = f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
         return problem, None
-    runs = active_runs(context.instance, view.queue_url)
-    if view.holder is None and not runs and not view.has_work:
+    starting = starting_runs(context.instance, view.queue_url, view.run_ids, now_us)
+    if view.holder is None and not starting and not view.has_work:
         return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}", None
-    if view.holder is None and not runs:
+    if view.holder is None and not starting:
         state, wanted = f"{name} has {_work(view)}", "a drain run"
-    elif view.holder is not None and runs < 2 and view.standby is None and _wants_standby(settings, view, now_us):
+    elif view.holder is not None and not (view.standby or starting) and _wants_standby(settings, view, now_us):
         state, wanted = f"{name} is served by {view.holder} and nobody stands by", "a standby"
     else:
-        return f"{name} is served by {_servers(view, runs)}; {view.waiting} messages wait", None
+        return f"{name} is served by {_servers(view, starting)}; {view.waiting} messages wait", None
     pause = pause_left(context.instance, view.queue_url, now_us)
     if pause > 0:
         return f"{state}; its last drain run failed, the next try is in {pause:.0f} s", None
@@ -199,15 +186,16 @@ def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool
 
 
 def _work(view: "QueueView") -> str:
-    return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close"
+    left = f", {view.left} messages of a run that died" if view.left else ""
+    return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close{left}"
 
 
-def _servers(view: "QueueView", runs: int) -> str:
+def _servers(view: "QueueView", starting: int) -> str:
     if view.holder is None:
         return "a run that is starting"
     if view.standby is not None:
         return f"{view.holder}, {view.standby} stands by"
-    return f"{view.holder}, another run is starting" if runs > 1 else view.holder
+    return f"{view.holder}, another run is starting" if starting else view.holder
 
 
 def _drain_request(view: "QueueView") -> dg.RunRequest:
