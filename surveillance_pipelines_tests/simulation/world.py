@@ -32,7 +32,7 @@ from surveillance_pipelines_tests.simulation.timeline import (
 
 LEASE_SECONDS: Final = 24.0
 OPTIONS: Final = ShellOptions(
-    max_messages=10, hidden_seconds=12, visibility_seconds=60, poll_seconds=8, publish_scores="alerts", beat_seconds=6.0
+    max_messages=10, hidden_seconds=20, visibility_seconds=60, poll_seconds=8, publish_scores="alerts", beat_seconds=6.0
 )
 LIMIT_SECONDS: Final = 6 * 3600.0
 CALL_SECONDS: Final = 0.004
