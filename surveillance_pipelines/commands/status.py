@@ -53,14 +53,17 @@ def _services(platform: Platform) -> list[Line]:
 
 
 def _queues(platform: Platform) -> list[Line]:
+    from surveillance_pipelines.serving.queue_watch import look_aside
+
     urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
     lines = []
     for url in urls:
         queue, name = platform.queue(url), url.rsplit("/", 1)[-1]
-        depth, aside = queue.depth(), queue.set_aside()
+        depth, aside = queue.depth(), look_aside(queue)
         lines.append(Line(f"queue {name}", "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work"))
-        if aside is not None and aside.total:
-            lines.append(Line(f"queue {name}", "warn", f"SQS set {aside.total:,} aside, in its dead-letter queue"))
+        if aside.messages or aside.problem:
+            found = aside.problem or f"SQS has set {aside.messages:,} messages aside"
+            lines.append(Line(f"dead-letter queue of {name}", "warn", found))
     return lines
 
 

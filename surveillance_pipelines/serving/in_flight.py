@@ -1,6 +1,6 @@
 """Messages received and not deleted yet: hidden for longer while they are worked on, on record for the next holder.
 
-A message is hidden for no longer than a lease first: should the process die before it has put the receipt on record,
+A message is hidden for about a lease first: should the process die before it has put the receipt on record,
 nobody can show the message again earlier. Only what is worked on for longer is hidden for ``SQS_VISIBILITY_TIMEOUT``.
 """
 

@@ -5,14 +5,17 @@ from typing import Final
 
 import psycopg
 
-from surveillance_pipelines.models.bundle import BundleError, load_bundle
+from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.storage.model_store import StoredBundle, active_bundle, find_bundle
 from surveillance_pipelines.strategies.warmup import WARMUP_BUNDLE, WarmupScorer
 from surveillance_pipelines.telemetry import get_logger
 
-_LAST_SERVED: Final = "SELECT bundle_hash FROM ops.served_bundles WHERE queue_url = %s ORDER BY id DESC LIMIT 1"
+_SERVED_BEFORE: Final = """
+    SELECT bundle_hash FROM ops.served_bundles WHERE queue_url = %s AND bundle_hash <> %s
+    GROUP BY bundle_hash ORDER BY max(id) DESC
+"""
 
 _LOG = get_logger("models")
 
@@ -45,22 +48,26 @@ def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalySc
 
 
 def load_serving_scorer(connection: psycopg.Connection, settings: Settings, queue_url: str) -> AnomalyScorer:
-    """Return what ``load_scorer`` does; where the promoted bundle is damaged, the one that served a queue last.
+    """Return what ``load_scorer`` does; where the promoted bundle cannot be loaded, the one that served a queue before.
 
     A queue must not stand because of a promotion. The run's watch for promotions says which one it refuses, and why.
 
     Raises:
         NoModelError: as ``load_scorer``.
-        BundleError: if the queue was never served, or by no other bundle that could be loaded.
+        Exception: what is wrong with the promoted bundle, if no other one served the queue, or only the warm-up rules
+            did and ``WARMUP_MODE_ENABLED`` is false.
     """
     try:
         return load_scorer(connection, settings)
-    except BundleError as error:
-        last = connection.execute(_LAST_SERVED, (queue_url,)).fetchone()
-        if last is None:
+    except NoModelError:
+        raise
+    except Exception as error:
+        rows = connection.execute(_SERVED_BEFORE, (queue_url, promoted_hash(connection))).fetchall()
+        before = next((name for (name,) in rows if name != WARMUP_BUNDLE or settings.warmup_mode_enabled), None)
+        if before is None:
             raise
-        _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=last[0], error=str(error))
-        return load_pinned_scorer(connection, last[0])
+        _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=before, error=str(error))
+        return load_pinned_scorer(connection, before)
 
 
 def load_pinned_scorer(connection: psycopg.Connection, bundle_hash: str) -> AnomalyScorer:

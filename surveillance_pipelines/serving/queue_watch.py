@@ -42,7 +42,7 @@ class QueueView:
         last_message_at: when the newest message was received, microseconds since the epoch; None before the first.
         unsent: output messages that wait to be published, counted up to 1,000.
         due_bars: bars in progress whose minute the event clock has passed: a run left them, and only a run closes them.
-        left: messages whose receipts a run left when it died: hidden until the next one shows them again.
+        left: receipts that a run left when it died; the next one shows again what is hidden of them, and forgets them.
     """
 
     queue_url: str
@@ -58,8 +58,13 @@ class QueueView:
     left: int
 
     @property
+    def has_input(self) -> bool:
+        """Whether anything is known to come out of the queue, so that it cannot count as silent."""
+        return bool(self.waiting or self.unsent or self.due_bars)
+
+    @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.unsent or self.due_bars or self.left)
+        return self.has_input or self.left > 0
 
 
 def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
@@ -80,6 +85,28 @@ def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = 
         due_bars=_due_bars(connection, client.queue_url, clock.now_us()),
         left=0 if holder is not None else int(held or 0),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """What SQS has moved to the dead-letter queue behind a queue.
+
+    Attributes:
+        messages: how many; None if there is no such queue, or it cannot be asked.
+        problem: why it cannot be asked, None if it can.
+    """
+
+    messages: int | None
+    problem: str | None = None
+
+
+def look_aside(client: QueueClient) -> SetAside:
+    """Return what SQS has set aside of a queue. A dead-letter queue that cannot be asked is a finding, not an error."""
+    try:
+        depth = client.set_aside()
+    except (BotoCoreError, ClientError) as error:
+        return SetAside(None, f"{type(error).__name__}: {error}; it takes sqs:GetQueueUrl and sqs:GetQueueAttributes")
+    return SetAside(None if depth is None else depth.total)
 
 
 def _due_bars(connection: psycopg.Connection, queue_url: str, now_us: int) -> int:

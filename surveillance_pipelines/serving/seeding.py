@@ -54,7 +54,8 @@ def served_seeds(connection: psycopg.Connection, lake: BarReader, queue_url: str
     rows = connection.execute(_SNAPSHOTS, (queue_url,)).fetchall()
     snapshots = {(symbol, name): (as_of, state) for symbol, name, as_of, state in rows}
     history, seeds = _LakeHistory(lake), dict[str, Seed]()
-    for symbol in sorted(symbol for symbol, name in snapshots if name == SERVING_STATE):
+    served = {symbol: last for (symbol, name), (last, _) in snapshots.items() if name == SERVING_STATE}
+    for symbol in sorted(served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol)):  # one day after the other
         last, serving = snapshots[symbol, SERVING_STATE]
         as_of, features = snapshots.get((symbol, feature_view), (None, None))
         if features is None or not _is_usable(features):
@@ -82,7 +83,7 @@ def history_seeds(connection: psycopg.Connection, lake: BarReader, symbols: Mapp
     """
     history = _LakeHistory(lake)
     seeds: dict[str, Seed] = {}
-    for symbol, event_time in symbols.items():
+    for symbol, event_time in sorted(symbols.items(), key=lambda item: item[1]):
         before = bar_start_of(event_time)
         bars = _merged_history(connection, history, symbol, before)
         seeds[symbol] = Seed(bars=bars, revisable=_revisable(connection, symbol, to_datetime(before - 1)))
@@ -110,7 +111,10 @@ def _rebuilt(
 
 
 class _LakeHistory:
-    """Reads the lake's revision-0 bars before a day, as far back as a symbol needs, each range once."""
+    """Reads the lake's revision-0 bars before a day, as far back as a symbol needs, each range once.
+
+    It keeps those of one day only: ask for the days one after the other.
+    """
 
     def __init__(self, lake: BarReader) -> None:
         self._lake = lake
@@ -128,6 +132,7 @@ class _LakeHistory:
 
     def _frame(self, day: date, reach: int) -> pl.DataFrame:
         if (day, reach) not in self._frames:
+            self._frames = {key: frame for key, frame in self._frames.items() if key[0] == day}
             bars = self._lake.read("bars_1m", days=(day - timedelta(days=reach), day), schema=BAR_SCHEMA)
             self._frames[day, reach] = market_context(bars)
         return self._frames[day, reach]

@@ -137,7 +137,7 @@ class Shell:
         """Go on where the run before stopped: take over its messages, publish what it left, take every symbol up.
 
         Raises:
-            LeaseLostError: if loading has taken so long that another run took over.
+            LeaseLostError: if another run has taken over. One that does so later is noticed in the first ``turn``.
         """
         self._store.renew()
         self._tasks.every("beat", self._options.beat_seconds, self._store.renew)  # what follows may take long

@@ -73,7 +73,7 @@ class Tasks(Protocol):
         ...
 
     def finish(self) -> None:
-        """Wait until every stage has worked off what it was given, in the order they were made; then end all.
+        """Wait until every stage has worked off what it was given, in the order they were made; then end what recurs.
 
         Raises what a stage died of.
         """
@@ -172,7 +172,7 @@ class ThreadTasks:
         self._begun(_Recurring(self, self._runtime, seconds, action), name)
 
     def finish(self) -> None:
-        for member in self._members:
+        for member in sorted(self._members, key=lambda member: isinstance(member, _Recurring)):
             member.close()
             member.join()
         self.check()

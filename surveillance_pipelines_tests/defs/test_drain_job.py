@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from botocore.exceptions import ClientError
 
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
@@ -178,6 +179,14 @@ def test_market_queue_sensor_with_holder_and_standby_asks_for_none(
     assert "is served by holder-host:1, standby-host:1 stands by" in reason(look(platform, instance))
 
 
+def test_market_queue_sensor_between_two_holders_waits_for_the_standby(
+    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+):
+    feed(platform, ticks(1))
+    hold(platform, "standby")
+    assert "is served by standby-host:1, which takes over" in reason(look(platform, instance))
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_market_queue_sensor_with_an_idle_holder_or_without_standbys_asks_for_none(
     platform: PlatformResource,
@@ -257,6 +266,10 @@ def test_live_checks_job_evaluates_every_promise_of_the_live_lane(
     assert all(ok for name, ok in passed.items() if name != "compute_is_within_limit")
 
 
+def out_of_reach(_: QueueClient) -> None:
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetQueueUrl")
+
+
 def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
     platform: PlatformResource, always_open: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ):
@@ -275,7 +288,14 @@ def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
     (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "sqs_sets_no_message_aside"]
     assert not found.passed
     name = queue_name(platform.endpoints.queue_urls[0])
-    assert str(found.description).startswith(f"{len(ticks(1))} of {name}: received again and again and never deleted")
+    said = f"{len(ticks(1))} messages are in the dead-letter queue of {name}: received again and again"
+    assert str(found.description).startswith(said)
+    monkeypatch.setattr(QueueClient, "set_aside", out_of_reach)
+    result = run_job("live_checks_job", platform, instance)
+    (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "sqs_sets_no_message_aside"]
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert "it takes sqs:GetQueueUrl and sqs:GetQueueAttributes" in str(found.description)
 
 
 def test_drain_run_says_in_its_log_that_it_serves(

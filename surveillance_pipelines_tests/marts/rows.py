@@ -72,6 +72,12 @@ def prediction(symbol: str, start: datetime, action: str = "HOLD", **changes) ->
     )  # fmt: skip
 
 
+def published(row: Anomaly) -> Anomaly:
+    """Return a row as committed 100 ms after 14:30, and published 30 ms later."""
+    committed = to_us(MONDAY) + 100_000
+    return replace(row, t_committed=committed, t_published=committed + 30_000)
+
+
 ALERT_ROWS = [
     # AAPL volume_spike: one confirmed, one retracted
     opened("AAPL", MONDAY, "volume_spike"),
@@ -80,8 +86,17 @@ ALERT_ROWS = [
     anomaly("AAPL", MONDAY + MINUTE, "volume_spike", "retracted", score=0.2),
     # AAPL price_gap: the bar is still in progress
     opened("AAPL", MONDAY + 2 * MINUTE, "price_gap"),
-    # MSFT volume_spike: confirmed at the close, retracted by a late tick
-    anomaly("MSFT", MONDAY, "volume_spike", "confirmed"),
+    # MSFT volume_spike: confirmed at the close, by the clock, which waited for no message; retracted by a late tick
+    published(
+        anomaly(
+            "MSFT",
+            MONDAY,
+            "volume_spike",
+            "confirmed",
+            source_message_id="m-long-before",
+            correlation_id="m-long-before",
+        )
+    ),
     anomaly("MSFT", MONDAY, "volume_spike", "retracted", revision=1, bar_status="revised"),
     # another UTC day, from the warm-up heuristics
     anomaly("AAPL", AFTER_MIDNIGHT, "ramping", "confirmed", warmup=True, source="yfinance", fallback_used=True),
@@ -104,11 +119,8 @@ def _latency_predictions() -> list[Score]:
 
 
 def _published_anomaly() -> Anomaly:
-    committed = to_us(MONDAY) + 100_000
-    return replace(
-        anomaly("SPY", MONDAY, "ramping", "confirmed", source_message_id="m-last-tick", correlation_id="m-published"),
-        t_committed=committed,
-        t_published=committed + 30_000,
+    return published(
+        anomaly("SPY", MONDAY, "ramping", "confirmed", source_message_id="m-last-tick", correlation_id="m-published")
     )
 
 
@@ -186,11 +198,12 @@ def insert_books(connection: psycopg.Connection) -> None:
             "VALUES (%s, %s, %s, %s, %s, %s)",
             (run, source, MONDAY, landed, landed, detail),
         )
-    connection.execute(
-        "INSERT INTO ops.inbox (message_id, queue_url, body, sent_at, received_at, receive_count) "
-        "VALUES ('m-published', 'q', '{}', %s, %s, 1)",
-        (MONDAY - timedelta(milliseconds=370), MONDAY),
-    )
+    for message, received_at in (("m-published", MONDAY), ("m-long-before", MONDAY - timedelta(seconds=40))):
+        connection.execute(
+            "INSERT INTO ops.inbox (message_id, queue_url, body, sent_at, received_at, receive_count) "
+            "VALUES (%s, 'q', '{}', %s, %s, 1)",
+            (message, received_at - timedelta(milliseconds=370), received_at),
+        )
 
 
 def insert_everything(connection: psycopg.Connection) -> None:

@@ -16,7 +16,7 @@ from surveillance_pipelines.storage.endpoints import resolve_endpoints
 
 DIES_AT_OCCURRENCE = 2
 HELD_SECONDS = 0.6
-"""A heartbeat hides what is worked on for so long for ``SQS_VISIBILITY_TIMEOUT``; the next run must not wait for it."""
+"""A run hides what is worked on for so long for ``SQS_VISIBILITY_TIMEOUT``; the next run must not wait for it."""
 
 
 def main(steps: list[str]) -> int:

@@ -70,7 +70,6 @@ def test_drain_loads_the_promoted_bundle_once_and_marks_rows_with_it(live_lane, 
 
 
 def test_run_that_starts_after_a_bad_promotion_serves_with_the_bundle_before(live_lane, bundle, tmp_path):
-    """The next promotion that can be loaded is taken up as ever."""
     live_lane.promote(bundle.bundle_hash, bundle.path)
     messages = stream(30)
     live_lane.send(messages[:40])
@@ -82,6 +81,16 @@ def test_run_that_starts_after_a_bad_promotion_serves_with_the_bundle_before(liv
     assert report.bundle_hash == bundle.bundle_hash
     assert live_lane.outcomes() == {"scored": len(messages)}
     assert any(line.startswith("bundle 000000000000 was promoted and cannot serve (") for line in news)
+
+
+def test_bad_promotion_does_not_bring_forbidden_rules_back(live_lane, tmp_path):
+    live_lane.send(stream(10))
+    live_lane.drain(window_seconds=30)
+    live_lane.promote("0" * 64, tmp_path / "nothing")
+    assert live_lane.drain(window_seconds=0.5).warmup
+    object.__setattr__(live_lane, "settings", live_lane.settings.model_copy(update={"warmup_mode_enabled": False}))
+    with pytest.raises(BundleError, match="expected a bundle folder"):
+        live_lane.drain(window_seconds=0.5)
 
 
 def test_queue_that_was_never_served_does_not_begin_with_a_damaged_bundle(live_lane, tmp_path):

@@ -35,6 +35,24 @@ def test_stages_work_everything_off_in_order_before_they_finish(tasks):
     assert seen == list(range(500))
 
 
+def test_what_recurs_goes_on_while_the_stages_finish(tasks):
+    """A lease is renewed until the last message is through."""
+    finishing, beats = threading.Event(), threading.Semaphore(0)
+
+    def beat() -> None:
+        if finishing.is_set():
+            beats.release()
+
+    def handle(_: list[int]) -> None:
+        finishing.set()
+        assert beats.acquire(timeout=SECONDS)
+        assert beats.acquire(timeout=SECONDS)
+
+    tasks.every("beat", 0.001, beat)
+    tasks.stage("slow", handle, room=1).submit(1)
+    tasks.finish()
+
+
 def test_full_stage_makes_its_feeder_wait(tasks):
     gate, entered = threading.Event(), threading.Event()
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from surveillance_pipelines.market.queue import QueueError
 from surveillance_pipelines.serving.outbox import OutboxRow
@@ -75,7 +76,7 @@ def wire_violations(deliveries: Sequence[Delivery], expected: Iterable[OutboxRow
 
 
 def ledger_violations(world: World) -> list[str]:
-    """Return where inputs and outcomes do not add up: one outcome a message, one effect a deduplication id."""
+    """Return where the books are wrong: one outcome a message, one effect a deduplication id, one writer at a time."""
     database, found = world.database, []
     sent = {message.message_id for message in world.inputs.log}
     outcomes = database.ledger
@@ -92,6 +93,9 @@ def ledger_violations(world: World) -> list[str]:
         found.append(f"ledger: {len(missing)} trades were never taken in")
     if repeated := [id_ for id_, times in taken_in.items() if times > 1]:
         found.append(f"ledger: {len(repeated)} trades were taken in twice")
+    numbers = [commit.fencing for commit in database.commits]
+    if late := sum(number < newest for number, newest in zip(numbers, accumulate(numbers, max), strict=True)):
+        found.append(f"ledger: {late} transactions of a run whose queue another had taken over")
     handled = Counter(m.message_id for commit in database.commits for m in commit.messages)
     if twice := [id_ for id_, times in handled.items() if times > 1]:
         found.append(f"ledger: {len(twice)} messages had their effects twice")

@@ -1,12 +1,12 @@
 -- One row per message and stage of the live lane. Predictions carry the stamps up to the commit, published rows the
 -- rest; `queue_to_queue` starts when the queue took the message that caused the row: a bar is closed by a later one
--- than its last tick.
+-- than its last tick, or by the clock, and then nothing was waited for.
 with published as (
-    select correlation_id, committed_at, published_at
+    select correlation_id, source_message_id, bar_status, committed_at, published_at
     from {{ ref("stg_anomalies") }}
     where published_at is not null
     union all
-    select correlation_id, committed_at, published_at
+    select correlation_id, source_message_id, bar_status, committed_at, published_at
     from {{ ref("stg_signals") }}
     where published_at is not null
 ),
@@ -27,6 +27,7 @@ stages as (
     select 'queue_to_queue', published.published_at, {{ milliseconds("published.published_at", "inbox.sent_at") }}
     from published
     inner join {{ ref("stg_inbox") }} as inbox on inbox.message_id = published.correlation_id
+    where not (published.bar_status = 'final' and published.correlation_id = published.source_message_id)
 )
 
 select

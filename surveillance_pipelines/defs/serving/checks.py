@@ -1,7 +1,7 @@
 """Promises of the live lane, read from its books."""
 
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
@@ -9,6 +9,9 @@ from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.publication import publication
 from surveillance_pipelines.defs.serving.queues import input_queues, queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.serving.queue_watch import SetAside
 
 _DEAD_SHARE: Final = 0.01
 """More than one refused message in a hundred is a producer's fault to look at, not noise."""
@@ -61,18 +64,30 @@ def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
     description="SQS has moved no message to a dead-letter queue of its own, where no run would ever see it.",
 )
 def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult:
-    found = {queue_name(queue.queue_url): queue.set_aside() for queue in input_queues(platform)}
-    counts = {name: depth.total for name, depth in found.items() if depth is not None}
-    lost = {name: count for name, count in counts.items() if count}
+    from surveillance_pipelines.serving.queue_watch import look_aside
+
+    if not platform.settings.use_sqs_data_source:
+        return dg.AssetCheckResult(passed=True, description="the queue is not read: USE_SQS_DATA_SOURCE is false")
+    found = {queue_name(queue.queue_url): look_aside(queue) for queue in input_queues(platform)}
+    lost = any(aside.messages for aside in found.values())
     return dg.AssetCheckResult(
-        passed=not lost,
-        description=(
-            f"{', '.join(f'{count:,} of {name}' for name, count in lost.items())}: received again and again and never "
-            "deleted, so runs died of them or stood still; look at the failed drain runs, mend, and redrive that queue"
-            if lost
-            else f"{len(counts)} of {len(found)} queues have a dead-letter queue, and nothing is in it"
-        ),
-        metadata={"set_aside": counts},
+        passed=not lost and all(aside.problem is None for aside in found.values()),
+        severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
+        description="; ".join(_aside_sentence(name, aside) for name, aside in found.items()),
+        metadata={"set_aside": {name: aside.messages for name, aside in found.items()}},
+    )
+
+
+def _aside_sentence(name: str, aside: "SetAside") -> str:
+    if aside.problem is not None:
+        return f"the dead-letter queue of {name} could not be asked ({aside.problem})"
+    if aside.messages is None:
+        return f"{name} has no dead-letter queue"
+    if aside.messages == 0:
+        return f"nothing is in the dead-letter queue of {name}"
+    return (
+        f"{aside.messages:,} messages are in the dead-letter queue of {name}: received again and again and never "
+        "deleted, so runs died of them or stood still; look at the failed drain runs, mend, and redrive that queue"
     )
 
 

@@ -69,7 +69,8 @@ def _evaluate_conservation(context: dg.OpExecutionContext, report: "DrainReport"
     may_be = messages - report.totals.get("finished", 0) if report.stopped_by in (None, "lease_lost") else 0
     passed = 0 <= in_work <= may_be
     news = messages // MESSAGES_PER_EVALUATION > (messages - gained) // MESSAGES_PER_EVALUATION
-    due = report.stopped_by is not None or (gained > 0 and (news or not passed))
+    moved = gained + report.interval.get("finished", 0)
+    due = report.stopped_by is not None or (gained > 0 and news) or (moved > 0 and not passed)
     if not messages or not due:
         return
     said = f"{messages} messages = {' + '.join(f'{count} {name}' for name, count in outcomes.items())}"

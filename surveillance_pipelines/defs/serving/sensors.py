@@ -48,8 +48,8 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
         minimum_interval_seconds=max(1, round(interval_seconds)),
         default_status=SENSORS_START,
         description=(
-            "Starts a drain run for each queue that has messages, unsent alerts or bars to close and no run, and a "
-            "second one that stands by while the first has work (`DRAIN_STANDBY`)."
+            "Starts a drain run for each queue that has no run, but messages, unsent alerts, bars to close or receipts "
+            "that a dead run left; and a second one that stands by while the first has work (`DRAIN_STANDBY`)."
         ),
     )
     def market_queue_sensor(
@@ -127,7 +127,7 @@ def _decide(settings: "Settings", view: "QueueView", market: Market, now_us: int
         use_queue=True,
         fall_back=settings.fallback_to_yfinance,
         reachable=view.unreachable is None,
-        silent=silent and not view.has_work,
+        silent=silent and not view.has_input,
         queue=queue_name(view.queue_url),
     )
 
@@ -164,9 +164,10 @@ def _judge(
         problem = f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
         return problem, None
     starting = starting_runs(context.instance, view.queue_url, view.run_ids, now_us)
-    if view.holder is None and not starting and not view.has_work:
+    coming = starting or view.standby is not None
+    if view.holder is None and not coming and not view.has_work:
         return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}", None
-    if view.holder is None and not starting:
+    if view.holder is None and not coming:
         state, wanted = f"{name} has {_work(view)}", "a drain run"
     elif view.holder is not None and not (view.standby or starting) and _wants_standby(settings, view, now_us):
         state, wanted = f"{name} is served by {view.holder} and nobody stands by", "a standby"
@@ -186,13 +187,13 @@ def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool
 
 
 def _work(view: "QueueView") -> str:
-    left = f", {view.left} messages of a run that died" if view.left else ""
+    left = f", and a run that died left receipts of {view.left}" if view.left else ""
     return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close{left}"
 
 
 def _servers(view: "QueueView", starting: int) -> str:
     if view.holder is None:
-        return "a run that is starting"
+        return "a run that is starting" if view.standby is None else f"{view.standby}, which takes over"
     if view.standby is not None:
         return f"{view.holder}, {view.standby} stands by"
     return f"{view.holder}, another run is starting" if starting else view.holder
