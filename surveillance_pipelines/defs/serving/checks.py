@@ -74,7 +74,10 @@ def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult
         passed=not lost and all(aside.problem is None for aside in found.values()),
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
         description="; ".join(_aside_sentence(name, aside) for name, aside in found.items()),
-        metadata={"set_aside": {name: aside.messages for name, aside in found.items()}},
+        metadata={
+            "messages": sum(aside.messages or 0 for aside in found.values()),
+            "set_aside": {name: aside.messages for name, aside in found.items()},
+        },
     )
 
 
