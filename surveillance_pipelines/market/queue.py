@@ -21,6 +21,8 @@ BATCH_SIZE: Final = 10
 LONGEST_WAIT_SECONDS: Final = 20
 """SQS's own limit for a long poll."""
 
+_CONTENT_BASED: Final = "ContentBasedDeduplication"
+
 _Item = TypeVar("_Item")
 
 
@@ -88,7 +90,7 @@ class QueueClient:
     @cached_property
     def content_based_dedup(self) -> bool:
         """Whether SQS derives deduplication ids from the body: then two equal trades are two trades."""
-        return self._attributes("ContentBasedDeduplication").get("ContentBasedDeduplication") == "true"
+        return self._attributes(self.queue_url, _CONTENT_BASED).get(_CONTENT_BASED) == "true"
 
     def receive(
         self, max_messages: int = BATCH_SIZE, *, wait_seconds: int = 0, visibility_seconds: int
@@ -142,7 +144,7 @@ class QueueClient:
 
         SQS moves messages there that were received ``maxReceiveCount`` times and never deleted.
         """
-        policy = self._attributes("RedrivePolicy").get("RedrivePolicy")
+        policy = self._attributes(self.queue_url, "RedrivePolicy").get("RedrivePolicy")
         if policy is None:
             return None
         *_, owner, name = json.loads(policy)["deadLetterTargetArn"].split(":")
@@ -158,11 +160,11 @@ class QueueClient:
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         )
-        response = self._client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))
-        return QueueDepth(*(int(response.get("Attributes", {}).get(name, 0)) for name in names))
+        attributes = self._attributes(queue_url, *names)
+        return QueueDepth(*(int(attributes.get(name, 0)) for name in names))
 
-    def _attributes(self, *names: str) -> dict[str, str]:
-        response = self._client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=list(names))
+    def _attributes(self, queue_url: str, *names: str) -> dict[str, str]:
+        response = self._client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))
         return response.get("Attributes", {})
 
     def _in_batches(self, action: str, call: Any, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def load_serving_scorer(connection: psycopg.Connection, settings: Settings, queu
         return load_scorer(connection, settings)
     except NoModelError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever is wrong with it, as in the watch; raised again where nothing else may serve
         rows = connection.execute(_SERVED_BEFORE, (queue_url, promoted_hash(connection))).fetchall()
         before = next((name for (name,) in rows if name != WARMUP_BUNDLE or settings.warmup_mode_enabled), None)
         if before is None:

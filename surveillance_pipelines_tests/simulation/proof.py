@@ -47,7 +47,7 @@ class Chunk:
 def run_seeds(seeds: range) -> Chunk:
     """Run consecutive seeds in this process.
 
-    Garbage is collected once, at the end: looking for it all the time costs a sixth, and schedules leave little.
+    Garbage is collected once, at the end: a schedule leaves little, and looking for it all the time costs more.
     """
     gc.disable()
     try:
