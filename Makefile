@@ -46,10 +46,11 @@ requirements: install  ## Run the tests and print the table of requirement ids w
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" -q --requirements
 
 .PHONY: check
-check: install  ## Lint, format check, types, Dagster definitions
+check: install  ## Lint, format check, types, imports between packages, Dagster definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --warnings
+	$(BIN)/lint-imports --no-cache
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check toml
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
@@ -62,12 +63,12 @@ format: install  ## Format and apply the safe fixes
 proof: install  ## Run the slow tests, then the benches beside their anchors, and write docs/proof.md
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 	$(BIN)/python -m surveillance_pipelines_tests.simulation
-	$(BIN)/python -m surveillance_pipelines_tests.proof.kills
-	$(BIN)/python -m surveillance_pipelines_tests.proof.fuzz
-	$(BIN)/python -m surveillance_pipelines_tests.proof.replay
-	$(BIN)/python -m surveillance_pipelines_tests.proof.served_days
-	$(BIN)/python -m surveillance_pipelines_tests.proof.soak
-	$(BIN)/python -m surveillance_pipelines_tests.proof
+	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.served_days
+	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m benchmarks
 
 .PHONY: clean
 clean:  ## Remove what builds and tests leave; .surveillance/ stays (see `surveillance reset`)

@@ -6,6 +6,8 @@ import pytest
 
 pytest_plugins = [
     "surveillance_pipelines_tests.storage_fixtures",
+    "surveillance_pipelines_tests.bundle_fixtures",
+    "surveillance_pipelines_tests.live_lane_fixtures",
     "surveillance_pipelines_tests.requirements_report",
 ]
 

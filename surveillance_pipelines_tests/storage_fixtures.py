@@ -15,12 +15,12 @@ import pytest
 from psycopg import sql
 
 from surveillance_pipelines.contracts.queue import AwsCredentials
+from surveillance_pipelines.embedded.service_home import ServiceHome
+from surveillance_pipelines.embedded.services import EmbeddedServices, hold
+from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.storage.database import connect, ensure_database, migrate, normalise_url, with_database
-from surveillance_pipelines.storage.embedded import EmbeddedServices, hold
-from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES
-from surveillance_pipelines.storage.lake import Lake
-from surveillance_pipelines.storage.service_home import ServiceHome
+from surveillance_pipelines.stores.database import connect, ensure_database, migrate, normalise_url, with_database
+from surveillance_pipelines.stores.lake import Lake
 
 MakeQueue = Callable[..., "LocalQueue"]
 

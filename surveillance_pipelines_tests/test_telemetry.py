@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from surveillance_pipelines.telemetry import REDACTED, bind_correlation, configure_logging, get_logger, redact
-from surveillance_pipelines_tests.serving.market import plain_settings
+from surveillance_pipelines_tests.engine.market import plain_settings
 
 
 @pytest.fixture

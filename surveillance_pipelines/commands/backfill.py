@@ -60,7 +60,7 @@ def backfill(
 def _pinned(platform: "Platform", bundle: str) -> dict[str, Any]:
     """Return the run's configuration that pins a bundle, after a look whether it can score."""
     from surveillance_pipelines.models.bundle import BundleError
-    from surveillance_pipelines.serving.models import load_pinned_scorer
+    from surveillance_pipelines.stores.scorers import load_pinned_scorer
 
     remedy = "column bundle_hash of surveillance.model_versions, and of every row, names them"
     with (

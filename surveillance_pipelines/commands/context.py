@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
 
-    from surveillance_pipelines.market.queue import QueueClient
-    from surveillance_pipelines.storage.endpoints import Endpoints
-    from surveillance_pipelines.storage.lake import Lake
-    from surveillance_pipelines.storage.registry import ModelRegistry
+    from surveillance_pipelines.contracts.endpoints import Endpoints
+    from surveillance_pipelines.stores.lake import Lake
+    from surveillance_pipelines.stores.registry import ModelRegistry
+    from surveillance_pipelines.transports.sqs import QueueClient
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,19 @@ class Platform:
 
     @cached_property
     def endpoints(self) -> "Endpoints":
-        from surveillance_pipelines.storage.endpoints import resolve_endpoints
+        from surveillance_pipelines.services.provisioning import provision
 
-        return resolve_endpoints(self.settings)
+        return provision(self.settings)
 
     @cached_property
     def lake(self) -> "Lake":
-        from surveillance_pipelines.storage.lake import Lake
+        from surveillance_pipelines.stores.lake import Lake
 
         return Lake(self.endpoints.lake_url, self.endpoints.lake_storage_options)
 
     @cached_property
     def registry(self) -> "ModelRegistry":
-        from surveillance_pipelines.storage.registry import ModelRegistry
+        from surveillance_pipelines.stores.registry import ModelRegistry
 
         return ModelRegistry(self.endpoints.mlflow_tracking_uri, self.endpoints.mlflow_artifact_root)
 
@@ -53,19 +54,19 @@ class Platform:
 
     def connect(self) -> "psycopg.Connection":
         """Open a connection for a ``with`` block, which commits at its end, or rolls back on an error, and closes."""
-        from surveillance_pipelines.storage.database import connect
+        from surveillance_pipelines.stores.database import connect
 
         return connect(self.endpoints.database_url)
 
     def queue(self, url: str) -> "QueueClient":
-        from surveillance_pipelines.market.queue import QueueClient
+        from surveillance_pipelines.transports.sqs import QueueClient
 
         found = self.endpoints
         return QueueClient(found.sqs_endpoint_url, self.settings.aws_region, found.aws, url, clock=self.clock)
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which a child process finds the same services and the same Dagster instance."""
-        return {**os.environ, **self.endpoints.environment(), "DAGSTER_HOME": str(self.dagster_home)}
+        return {**os.environ, **child_environment(self.endpoints), "DAGSTER_HOME": str(self.dagster_home)}
 
 
 def open_platform() -> Platform:

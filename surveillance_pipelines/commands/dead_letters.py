@@ -10,7 +10,7 @@ from surveillance_pipelines.commands.console import cell, counted, mark, say, ta
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.dead_letters import Replay, Verdict
+    from surveillance_pipelines.services.dead_letters import Replay, Verdict
 
 app: Final = typer.Typer(help="Inputs that were refused, kept with their body and the reason.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ def list_dead_letters(
 ) -> None:
     """Show how many inputs were refused by reason, the newest of them with their ids, and what became of replays."""
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.serving.dead_letters import replays_of
+    from surveillance_pipelines.services.dead_letters import replays_of
 
     with open_platform().connect() as connection:
         counts = connection.execute(
@@ -55,7 +55,7 @@ def show_dead_letter(
 ) -> None:
     """Show one refused input: its whole body, why it was refused, and every replay with its outcome."""
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.serving.dead_letters import find_letters, replays_of
+    from surveillance_pipelines.services.dead_letters import find_letters, replays_of
 
     with open_platform().connect() as connection:
         (letter,) = find_letters(connection, [id_])
@@ -84,8 +84,8 @@ def replay_dead_letters(
 ) -> None:
     """Put refused messages back on their input queue, repaired or as they are; not what would be refused again."""
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.serving.dead_letters import find_letters, judge, send
-    from surveillance_pipelines.storage.database import connect
+    from surveillance_pipelines.services.dead_letters import find_letters, judge, send
+    from surveillance_pipelines.stores.database import connect
 
     if not ids and code is None:
         remedy = "`surveillance dead-letters list` shows them"

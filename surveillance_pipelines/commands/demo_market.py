@@ -53,7 +53,7 @@ def build_market(symbols: Sequence[str], seed: int, clock: Clock) -> DemoMarket:
     """Return the market that a seed gives; its served day leaves a few ended sessions before today to go on with."""
     import polars as pl
 
-    from surveillance_pipelines.market.injection import plant
+    from surveillance_pipelines.training.injection import plant
 
     sessions = last_sessions(HISTORY_SESSIONS + 1 + _SPARE_SESSIONS, clock=clock).head(HISTORY_SESSIONS + 1)
     day: date = sessions["session_date"][-1]
@@ -65,7 +65,7 @@ def build_market(symbols: Sequence[str], seed: int, clock: Clock) -> DemoMarket:
 
 def _plan(served: "pl.DataFrame", seed: int) -> "pl.DataFrame":
     """Return the first plan, counting seeds up, in which every kind has found a place."""
-    from surveillance_pipelines.market.injection_plan import plan_injections
+    from surveillance_pipelines.training.injection_plan import plan_injections
 
     for attempt in range(_MOST_TRIES):
         plan = plan_injections(served, per_symbol_day=_PER_SYMBOL, seed=seed + attempt)

@@ -62,7 +62,7 @@ def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> 
     """Save one picture per symbol of the served day: price, what was planted, what was found."""
     import polars as pl
 
-    from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
+    from surveillance_pipelines.training.price_plot import prices_with_anomalies
 
     folder.mkdir(parents=True, exist_ok=True)
     marks = _frame(alerts)

@@ -12,7 +12,7 @@ from surveillance_pipelines.commands.failures import CommandError
 if TYPE_CHECKING:
     import dagster as dg
 
-    from surveillance_pipelines.market.queue import QueueClient
+    from surveillance_pipelines.transports.sqs import QueueClient
 
 PATIENCE_SECONDS: Final = 90.0
 """Without any progress for this long, something is broken: a sensor tick and a run's start take a tenth of it."""

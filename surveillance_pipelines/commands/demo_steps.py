@@ -35,7 +35,7 @@ def fresh_home() -> Platform:
     """
     import shutil
 
-    from surveillance_pipelines.storage.embedded import stop_services
+    from surveillance_pipelines.embedded.services import stop_services
 
     platform = open_platform()
     settings = platform.settings

@@ -66,7 +66,7 @@ def detect(
         getattr(anomalies, _WRITERS[out.suffix])(out)
         say(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
-        from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
+        from surveillance_pipelines.training.price_plot import prices_with_anomalies
 
         plot.write_bytes(prices_with_anomalies(detection.bars, anomalies, title=f"Anomalies found by {choice.said}"))
         say(f"wrote {plot}")

@@ -170,7 +170,7 @@ def check_models(platform: Platform) -> list[Finding]:
 
     def look() -> list[Finding]:
         from surveillance_pipelines.models.bundle import load_bundle
-        from surveillance_pipelines.storage.model_store import active_bundle
+        from surveillance_pipelines.stores.model_store import active_bundle
 
         with platform.connect() as connection:
             active = active_bundle(connection)

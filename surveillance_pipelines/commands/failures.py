@@ -13,7 +13,7 @@ _CHECK_QUEUE: Final = "check SQS_QUEUE_URL, SQS_ENDPOINT_URL and the AWS credent
 _CHECK_LAKE: Final = "check LAKE_URL, LAKE_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`"
 _UNREACHABLE: Final = (
     (
-        "surveillance_pipelines.storage.embedded",
+        "surveillance_pipelines.embedded.services",
         "EmbeddedServicesError",
         "",
         "read the logs named above, or set DATABASE_URL and SQS_QUEUE_URL to servers of your own",

@@ -10,7 +10,7 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.messages import encode_tick
-from surveillance_pipelines.market.queue import BATCH_SIZE, QueueClient, queue_for_symbol
+from surveillance_pipelines.transports.sqs import BATCH_SIZE, QueueClient, queue_for_symbol
 
 if TYPE_CHECKING:
     import polars as pl

@@ -25,7 +25,7 @@ def require_unused(home: Path) -> None:
     Raises:
         CommandError: naming them.
     """
-    from surveillance_pipelines.storage.service_home import ServiceHome
+    from surveillance_pipelines.embedded.service_home import ServiceHome
 
     if pids := [pid for pid in ServiceHome(home).live_holders() if pid != os.getpid()]:
         raise CommandError(

@@ -71,7 +71,7 @@ def land(platform: Platform, arrival: Arrival, *, calendar: str | None = None, d
         calendar: of new symbols; None to go by their spelling.
         detail: kept with the record of the visit.
     """
-    from surveillance_pipelines.storage.visits import Visit, record_visit
+    from surveillance_pipelines.stores.ingestion_runs import IngestionRun, record_ingestion_run
 
     started = now(platform.clock)
     fresh = without_known(platform, arrival.bars)
@@ -84,7 +84,7 @@ def land(platform: Platform, arrival: Arrival, *, calendar: str | None = None, d
         if not platform.lake.append(LANDED_TABLE, fresh.with_columns(batch_id=_literal(batch_id)), batch_id=batch_id):
             fresh = fresh.clear()  # another process has landed the very same bars since we looked
     landed = _count(arrival, fresh)
-    visit = Visit(
+    visit = IngestionRun(
         source=arrival.source,
         started_at=started,
         finished_at=now(platform.clock),
@@ -95,7 +95,7 @@ def land(platform: Platform, arrival: Arrival, *, calendar: str | None = None, d
         detail=detail,
     )
     with platform.connect() as connection:
-        record_visit(connection, visit)
+        record_ingestion_run(connection, visit)
     return landed
 
 

@@ -10,7 +10,7 @@ def prepare() -> None:
     credentials need sqs:CreateQueue and s3:CreateBucket; without them, create the FIFO queues and the bucket yourself.
     """
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.storage.cloud_stores import ensure_bucket, ensure_queues
+    from surveillance_pipelines.services.cloud_stores import ensure_bucket, ensure_queues
 
     platform = open_platform()
     say("finding the services, and bringing the database to the newest migration …")

@@ -37,8 +37,8 @@ def register(
     import polars as pl
 
     from surveillance_pipelines.market.calendars import build_sessions
-    from surveillance_pipelines.storage.instruments import load_instruments, register_instruments
-    from surveillance_pipelines.storage.sessions import save_sessions
+    from surveillance_pipelines.stores.instruments import load_instruments, register_instruments
+    from surveillance_pipelines.stores.sessions import save_sessions
 
     wanted = sorted(set(symbols))
     with platform.connect() as connection:

@@ -15,7 +15,7 @@ from surveillance_pipelines.commands.console import console, counted, is_live, m
 from surveillance_pipelines.commands.failures import CommandError, ExitCode
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.replay.comparison import Replayed
+    from surveillance_pipelines.replay.comparison import Replayed
 
 _MARKS: Final = {"equal": "ok", "equivalent": "ok", "different": "fail", "impossible": "warn"}
 _SHOWN: Final = 20
@@ -37,7 +37,7 @@ def replay(
     Byte for byte on an equal runtime hash, within 1e-6 on another. Exit code 0 only if every output passed.
     """
     from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.serving.replay.replayer import Replayer
+    from surveillance_pipelines.replay.replayer import Replayer
 
     if not ids and not sample:
         raise CommandError(

@@ -41,7 +41,7 @@ def reset(
         raise typer.Exit(ExitCode.FAILED)
     require_unused(home)
     if uses_embedded_services(settings):
-        from surveillance_pipelines.storage.embedded import stop_services
+        from surveillance_pipelines.embedded.services import stop_services
 
         stop_services(settings)
     shutil.rmtree(home)

@@ -38,7 +38,7 @@ class Choice:
 def choose_scorer(platform: Platform, *, bundle: Path | None, warmup: bool) -> Choice:
     """Return the models to use: the named bundle, else the champion, else the warm-up rules."""
     from surveillance_pipelines.models.bundle import BundleError, load_bundle
-    from surveillance_pipelines.strategies.warmup import WarmupScorer
+    from surveillance_pipelines.models.warmup import WarmupScorer
 
     if warmup:
         return Choice(WarmupScorer(), "the warm-up rules")
@@ -82,7 +82,7 @@ def _choice(bundle: "Bundle", name: str) -> Choice:
 
 
 def _champion(platform: Platform) -> tuple[int, str, str] | None:
-    from surveillance_pipelines.storage.model_store import active_bundle
+    from surveillance_pipelines.stores.model_store import active_bundle
 
     with platform.connect() as connection:
         return active_bundle(connection)
@@ -114,8 +114,8 @@ def find_anomalies(
     settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, scope: Scope, calendar: str | None
 ) -> Detection:
     """Compute features, and judge every bar in scope."""
-    from surveillance_pipelines.serving.batch import score_day
-    from surveillance_pipelines.serving.scoring_rows import row_config
+    from surveillance_pipelines.batch.scoring import score_day
+    from surveillance_pipelines.engine.scoring_rows import row_config
 
     sessions = sessions_of(bars, calendar, settings.default_calendar)
     features = _features(bars, sessions, scorer, scope)

@@ -53,7 +53,7 @@ def _services(platform: Platform) -> list[Line]:
 
 
 def _queues(platform: Platform) -> list[Line]:
-    from surveillance_pipelines.serving.queue_watch import look_aside
+    from surveillance_pipelines.services.queue_watch import look_aside
 
     urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
     lines = []
@@ -95,7 +95,7 @@ def _leases(connection: Any) -> list[Line]:
 
 
 def _books(platform: Platform, connection: Any) -> list[Line]:
-    from surveillance_pipelines.storage.partitions import missing_weeks, partitions, stray_weeks
+    from surveillance_pipelines.stores.partitions import missing_weeks, partitions, stray_weeks
 
     today, found = now(platform.clock).date(), partitions(connection)
     weeks = sorted({partition.monday for partition in found if partition.monday is not None})

@@ -17,7 +17,7 @@ from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
     ),
 )
 def run_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
-    from surveillance_pipelines.storage.run_failures import RunFailure, record_failure
+    from surveillance_pipelines.stores.run_failures import RunFailure, record_failure
     from surveillance_pipelines.telemetry import get_logger, redact
 
     run = context.dagster_run

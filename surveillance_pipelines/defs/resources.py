@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import polars as pl
     import psycopg
 
+    from surveillance_pipelines.contracts.endpoints import Endpoints
     from surveillance_pipelines.contracts.sessions import SessionTable
-    from surveillance_pipelines.serving.passports import ScoringRun
-    from surveillance_pipelines.storage.endpoints import Endpoints
-    from surveillance_pipelines.storage.lake import Lake
-    from surveillance_pipelines.storage.registry import ModelRegistry
+    from surveillance_pipelines.stores.lake import Lake
+    from surveillance_pipelines.stores.provenance import ScoringRun
+    from surveillance_pipelines.stores.registry import ModelRegistry
 
 
 _AROUND: Final = timedelta(days=14)
@@ -48,13 +48,13 @@ class PlatformResource(dg.ConfigurableResource):
 
     @property
     def lake(self) -> "Lake":
-        from surveillance_pipelines.storage.lake import Lake
+        from surveillance_pipelines.stores.lake import Lake
 
         return Lake(self.endpoints.lake_url, self.endpoints.lake_storage_options)
 
     @property
     def registry(self) -> "ModelRegistry":
-        from surveillance_pipelines.storage.registry import ModelRegistry
+        from surveillance_pipelines.stores.registry import ModelRegistry
 
         return ModelRegistry(self.endpoints.mlflow_tracking_uri, self.endpoints.mlflow_artifact_root)
 
@@ -67,15 +67,15 @@ class PlatformResource(dg.ConfigurableResource):
 
     def record_run(self, run: "ScoringRun") -> None:
         """Record what a run stands on, at once, so that what it writes can be replayed."""
-        from surveillance_pipelines.serving.passports import record_run
+        from surveillance_pipelines.stores.provenance import record_run
 
         with self.connect() as connection:
             record_run(connection, self.settings, run)
 
     def session_table(self, first: date, last: date) -> "SessionTable":
         """Return the sessions around a range of days, of every calendar that an instrument trades on."""
-        from surveillance_pipelines.storage.instruments import load_instruments
-        from surveillance_pipelines.storage.sessions import load_sessions
+        from surveillance_pipelines.stores.instruments import load_instruments
+        from surveillance_pipelines.stores.sessions import load_sessions
 
         with self.connect() as connection:
             calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
@@ -92,13 +92,13 @@ class PlatformResource(dg.ConfigurableResource):
 
     def connect(self) -> "psycopg.Connection":
         """Open a connection for a ``with`` block, which commits at its end, or rolls back on an error, and closes."""
-        from surveillance_pipelines.storage.database import connect
+        from surveillance_pipelines.stores.database import connect
 
         return connect(self.endpoints.database_url)
 
 
 @cache
 def _resolve_once(settings: Settings) -> "Endpoints":
-    from surveillance_pipelines.storage.endpoints import resolve_endpoints
+    from surveillance_pipelines.services.provisioning import provision
 
-    return resolve_endpoints(settings)
+    return provision(settings)

@@ -7,9 +7,9 @@ from typing import Final
 import polars as pl
 
 from surveillance_pipelines.evaluation.drift import drifted, population_stability
+from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.quality import ALWAYS_DEFINED
 from surveillance_pipelines.models.bundle import Bundle
-from surveillance_pipelines.models.training_data import feature_matrix
 
 WINDOW: Final = timedelta(days=7)
 """Days judged together: one odd day is what the platform is there to find, an odd week is another market."""

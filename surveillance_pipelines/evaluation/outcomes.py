@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from surveillance_pipelines.models.direction import HORIZON_MINUTES, direction_labels, forward_returns
+from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES, direction_labels, forward_returns
 from surveillance_pipelines.models.scoring import DIRECTIONS
 
 

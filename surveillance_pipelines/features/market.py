@@ -45,7 +45,7 @@ class MarketContext:
             self._answers.pop(bar_start, None)
 
     def seed(self, symbol: str, returns: Iterable[tuple[int, float]]) -> None:
-        """Take in ``SymbolState.recent_returns`` of a restored symbol."""
+        """Take in ``FeatureState.recent_returns`` of a restored symbol."""
         for bar_start, log_return in returns:
             self.update(symbol, bar_start, log_return)
 

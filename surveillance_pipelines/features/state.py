@@ -30,7 +30,7 @@ class SnapshotError(ValueError):
     """A snapshot that this code cannot continue from; seed the state from bars instead."""
 
 
-class SymbolState:
+class FeatureState:
     """The features' memory of one symbol: its last 512 revision-0 bars and the kernel's state within the UTC day.
 
     At the first bar of a UTC day the kernel's state is rebuilt from those bars, so the features of a day are a function
@@ -175,7 +175,7 @@ class SymbolState:
         return b"".join((_MAGIC, len(encoded).to_bytes(4, "little"), encoded, *(part.tobytes() for part in parts)))
 
     @classmethod
-    def restore(cls, snapshot: bytes) -> "SymbolState":
+    def restore(cls, snapshot: bytes) -> "FeatureState":
         """Return the state that ``snapshot`` holds.
 
         Raises:
@@ -192,7 +192,7 @@ class SymbolState:
             )
         return cls(view)._load(header, body)  # noqa: SLF001 (its own class)
 
-    def _load(self, header: dict[str, Any], body: memoryview) -> "SymbolState":
+    def _load(self, header: dict[str, Any], body: memoryview) -> "FeatureState":
         bars, width = header["bars"], len(self.view.inputs)
         wanted = 8 * (bars * (1 + width) + self.view.state_size)
         if len(body) != wanted:
@@ -255,7 +255,7 @@ def _absent(*names: str) -> Iterator[None]:
 
 def warm_up(view: FeatureView = CORE_V1) -> None:
     """Compile the kernel, or load it from numba's cache, before the first message waits for it."""
-    state = SymbolState(view)
+    state = FeatureState(view)
     state.advance(0, np.ones(len(view.inputs)))
     state.peek(DAY_US, np.ones(len(view.inputs)))
 

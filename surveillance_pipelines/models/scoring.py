@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
 from surveillance_pipelines.models.bundle import AUTOENCODER_FILE, CLASSIFIER_FILE, DIRECTION_FILE, Bundle, Scaling
+from surveillance_pipelines.models.momentum import momentum_probabilities
 from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, MIN_BATCH_ROWS, inference_session
-from surveillance_pipelines.strategies.momentum import momentum_probabilities
 
 Floats = npt.NDArray[np.float64]
 _Answer = TypeVar("_Answer", Floats, tuple[Floats, Floats])

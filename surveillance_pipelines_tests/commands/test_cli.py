@@ -5,7 +5,7 @@ import time
 import pytest
 
 from surveillance_pipelines.commands.failures import CommandError, ExitCode, explain
-from surveillance_pipelines.storage.embedded import EmbeddedServicesError
+from surveillance_pipelines.embedded.services import EmbeddedServicesError
 
 HEAVY = ("dagster", "polars", "numpy", "boto3", "psycopg", "torch", "pandas", "matplotlib", "mlflow")
 

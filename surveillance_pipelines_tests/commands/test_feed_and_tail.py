@@ -12,7 +12,7 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
 from surveillance_pipelines.market.messages import decode_tick
-from surveillance_pipelines.market.queue import queue_for_symbol
+from surveillance_pipelines.transports.sqs import queue_for_symbol
 from surveillance_pipelines_tests.market.markets import market_bars, minute
 
 

@@ -5,9 +5,9 @@ import json
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.queue import SendEntry
-from surveillance_pipelines.serving.drain import drain
-from surveillance_pipelines.storage.sessions import save_sessions
-from surveillance_pipelines_tests.serving.market import SESSION_ROWS, SYMBOLS, stream
+from surveillance_pipelines.runtime.drain import drain
+from surveillance_pipelines.stores.sessions import save_sessions
+from surveillance_pipelines_tests.engine.market import SESSION_ROWS, SYMBOLS, stream
 
 
 def test_replay_without_ids_and_without_outputs_says_what_to_do(surveillance) -> None:

@@ -10,10 +10,10 @@ from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.commands.homes import DEMO_MARKER, is_ours, without_password
 from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
 from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.embedded.service_home import ServiceHome
+from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.storage.endpoints import LOCAL_QUEUES
-from surveillance_pipelines.storage.partitions import partitions
-from surveillance_pipelines.storage.service_home import ServiceHome
+from surveillance_pipelines.stores.partitions import partitions
 
 
 def test_status_of_nothing_says_how_to_begin_and_starts_nothing(bare, tmp_path) -> None:

@@ -11,12 +11,13 @@ import pytest
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.market.simulator import default_market, simulate
+from surveillance_pipelines.services.endpoints import child_environment
+from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.storage.database import connect
-from surveillance_pipelines.storage.endpoints import resolve_endpoints
-from surveillance_pipelines.storage.instruments import register_instruments
-from surveillance_pipelines.storage.lake import Lake
-from surveillance_pipelines.storage.sessions import save_sessions
+from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.instruments import register_instruments
+from surveillance_pipelines.stores.lake import Lake
+from surveillance_pipelines.stores.sessions import save_sessions
 
 FIRST, LAST = date(2024, 3, 4), date(2024, 3, 6)
 SYMBOLS = ("AAPL", "MSFT", "SPY")
@@ -27,7 +28,7 @@ def platform(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> PlatformRes
     """The resource as a run has it: settings out of the environment, services out of settings."""
     for name in ("USE_SQS_DATA_SOURCE", "MODEL_RETRAINING_SCHEDULE", "SYMBOLS"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in resolve_endpoints(settings).environment().items():
+    for name, value in child_environment(provision(settings)).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SYMBOLS", ",".join(SYMBOLS))
     monkeypatch.setenv("FALLBACK_TO_YFINANCE", "false")

@@ -3,14 +3,14 @@
 import polars as pl
 import pytest
 
+from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA
 from surveillance_pipelines.defs.metadata import column_schema, stored_schema
 from surveillance_pipelines.features.batch import feature_schema
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.training_data import ROW_COLUMNS
-from surveillance_pipelines.serving.batch import SCORES_SCHEMA
-from surveillance_pipelines.storage.database import connect
-from surveillance_pipelines.storage.endpoints import resolve_endpoints
+from surveillance_pipelines.services.provisioning import provision
+from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.training.training_data import ROW_COLUMNS
 
 LAKE = {
     "bars": BAR_SCHEMA,
@@ -30,7 +30,7 @@ def test_columns_of_a_lake_table_have_a_meaning(table: str):
 
 @pytest.mark.parametrize("table", POSTGRES)
 def test_columns_of_a_postgresql_table_have_a_meaning(table: str, settings):
-    with connect(resolve_endpoints(settings).database_url) as connection:
+    with connect(provision(settings).database_url) as connection:
         columns = stored_schema(connection, table).columns
     assert len(columns) >= 4
     assert all(column.type for column in columns)

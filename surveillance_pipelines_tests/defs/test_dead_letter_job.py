@@ -9,10 +9,10 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK, now
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.market.messages import encode_tick
-from surveillance_pipelines.market.queue import QueueClient
-from surveillance_pipelines.storage.database import connect
+from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.defs.runs import run_job
-from surveillance_pipelines_tests.serving.market import ticks
+from surveillance_pipelines_tests.engine.market import ticks
 
 GOOD = encode_tick(ticks(1, symbols=("AAPL",))[0])
 

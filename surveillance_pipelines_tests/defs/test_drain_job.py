@@ -18,15 +18,15 @@ from surveillance_pipelines.defs.serving import runs
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
 from surveillance_pipelines.defs.serving.runs import pause_left
 from surveillance_pipelines.defs.serving.sensors import queue_sensor
+from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS
 from surveillance_pipelines.market.messages import encode_tick
-from surveillance_pipelines.market.queue import QueueClient
-from surveillance_pipelines.serving import lease
-from surveillance_pipelines.serving.symbol_lane import REVISABLE_BARS
-from surveillance_pipelines.storage.cloud_stores import MAX_RECEIVE_COUNT, ensure_queues
-from surveillance_pipelines.storage.database import connect
-from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines.services.cloud_stores import MAX_RECEIVE_COUNT, ensure_queues
+from surveillance_pipelines.stores import lease
+from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.lake import Lake
+from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.defs.runs import metadata_of, run_job
-from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, ticks
+from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, ticks
 
 LOCAL = AwsCredentials("local", "local")
 

@@ -11,7 +11,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import publication
 from surveillance_pipelines.defs.serving.publication import EVALUATE_SECONDS, Publication, PublicationCheck
 from surveillance_pipelines.defs.serving.reports import CONSERVATION, ENDED, MESSAGES_PER_EVALUATION, log_report
-from surveillance_pipelines.serving.meter import DrainReport, Meter, StopReason
+from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
 
 
 def taken(meter: Meter, *, anomalies: int, seconds: float) -> None:

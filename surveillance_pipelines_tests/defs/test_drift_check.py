@@ -14,7 +14,7 @@ from surveillance_pipelines.evaluation.drift_report import MIN_ROWS, DriftReport
 
 @pytest.fixture(autouse=True)
 def without_training_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "surveillance_pipelines.evaluation.plots", None)
+    monkeypatch.setitem(sys.modules, "surveillance_pipelines.training.plots", None)
 
 
 def check(platform: PlatformResource) -> dg.AssetCheckResult:

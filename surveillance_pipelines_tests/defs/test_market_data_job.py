@@ -11,7 +11,7 @@ from surveillance_pipelines.clock import ManualClock
 from surveillance_pipelines.defs.bars.checks import bars_are_fresh
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines_tests.defs.conftest import FIRST, LAST, SYMBOLS
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 

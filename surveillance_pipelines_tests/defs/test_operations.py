@@ -4,7 +4,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.operations import run_failure_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.storage.run_failures import recent_failures
+from surveillance_pipelines.stores.run_failures import recent_failures
 
 
 @dg.op

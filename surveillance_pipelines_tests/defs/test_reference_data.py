@@ -9,8 +9,8 @@ import pytest
 from surveillance_pipelines.clock import ManualClock, now
 from surveillance_pipelines.defs.bars.sensors import AHEAD, reference_data_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.storage.instruments import register_instruments
-from surveillance_pipelines.storage.sessions import last_sessions
+from surveillance_pipelines.stores.instruments import register_instruments
+from surveillance_pipelines.stores.sessions import last_sessions
 from surveillance_pipelines_tests.defs.conftest import SYMBOLS
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 

@@ -8,9 +8,9 @@ import pytest
 
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.serving.replay.comparison import Replayed
-from surveillance_pipelines.serving.replay.replayer import Replayer
-from surveillance_pipelines.storage.lake import Lake
+from surveillance_pipelines.replay.comparison import Replayed
+from surveillance_pipelines.replay.replayer import Replayer
+from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
 from surveillance_pipelines_tests.defs.runs import check_of, run_job
 

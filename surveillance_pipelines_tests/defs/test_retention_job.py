@@ -8,10 +8,10 @@ import pytest
 
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule
-from surveillance_pipelines.storage.database import connect
-from surveillance_pipelines.storage.partitions import missing_weeks, partitions
+from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.partitions import missing_weeks, partitions
 from surveillance_pipelines_tests.defs.runs import run_job
-from surveillance_pipelines_tests.storage.test_partitions import insert_message, insert_output
+from surveillance_pipelines_tests.stores.test_partitions import insert_message, insert_output
 
 OLD = datetime(2024, 3, 5, 15, tzinfo=UTC)
 

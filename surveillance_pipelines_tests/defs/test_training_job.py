@@ -12,8 +12,8 @@ from surveillance_pipelines.defs.models.schedules import retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.storage.lake import Lake
-from surveillance_pipelines.storage.model_store import active_bundle
+from surveillance_pipelines.stores.lake import Lake
+from surveillance_pipelines.stores.model_store import active_bundle
 from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 

@@ -8,7 +8,7 @@ import pytest
 from surveillance_pipelines.evaluation.drift_report import MIN_ROWS, drift_report, window_before
 from surveillance_pipelines.features.quality import ALWAYS_DEFINED
 from surveillance_pipelines.models.bundle import Bundle, load_bundle
-from surveillance_pipelines_tests.models.tiny_bundle import build_tiny_bundle, tiny_training_set
+from surveillance_pipelines_tests.training.tiny_bundle import build_tiny_bundle, tiny_training_set
 
 FIRST, LAST = date(2024, 3, 4), date(2024, 3, 8)
 

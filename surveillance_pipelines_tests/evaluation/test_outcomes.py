@@ -6,9 +6,9 @@ import polars as pl
 import psycopg
 
 from surveillance_pipelines.clock import ManualClock
+from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES
 from surveillance_pipelines.evaluation.outcomes import outcomes
-from surveillance_pipelines.models.direction import HORIZON_MINUTES
-from surveillance_pipelines.storage.predictions import open_predictions, settle
+from surveillance_pipelines.stores.predictions import open_predictions, settle
 
 OPEN = datetime(2024, 3, 5, 14, 30, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from surveillance_pipelines.features.batch import (
 )
 from surveillance_pipelines.features.inputs import kernel_inputs
 from surveillance_pipelines.features.market import MarketContext
-from surveillance_pipelines.features.state import SymbolState
+from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.market.calendars import build_sessions
@@ -155,11 +155,11 @@ def live_features(bars: pl.DataFrame, sessions: SessionTable, batches: int, seed
     context, states, out = MarketContext(), {}, np.empty((len(ordered), len(CORE_V1.columns)))
     for i, (symbol, start) in enumerate(zip(symbols, starts, strict=True)):
         if i in borders:
-            states = {name: SymbolState.restore(state.snapshot()) for name, state in states.items()}
+            states = {name: FeatureState.restore(state.snapshot()) for name, state in states.items()}
             context = MarketContext()
             for name, state in states.items():
                 context.seed(name, state.recent_returns())
-        state = states.setdefault(symbol, SymbolState())
+        state = states.setdefault(symbol, FeatureState())
         inputs[i, [kernel.PEERS_RETURN, kernel.PEERS]] = context.value(symbol, start)
         out[i] = state.advance(start, inputs[i])
         context.update(symbol, start, state.last_log_return)

@@ -12,7 +12,7 @@ from surveillance_pipelines.clock import DAY_US
 from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.inputs import kernel_inputs, market_context
-from surveillance_pipelines.features.state import SnapshotError, SymbolState, warm_up
+from surveillance_pipelines.features.state import FeatureState, SnapshotError, warm_up
 from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS
 from surveillance_pipelines_tests.features.bars import MINUTE_US, always_open, same_bits, symbol_bars
 
@@ -55,10 +55,10 @@ def test_bar_by_bar_equals_batch_for_any_split_and_restart(
 ) -> None:
     bars = served(symbol_bars("AAA", seed, count, quiet=quiet, gaps=gaps, flat=flat), seed)
     starts, inputs = starts_and_inputs(bars)
-    state, rows = SymbolState(), []
+    state, rows = FeatureState(), []
     for i in range(count):
         if i in splits:
-            state = SymbolState.restore(state.snapshot())
+            state = FeatureState.restore(state.snapshot())
         if i in peeks:
             state.peek(int(starts[i]) + DAY_US, inputs[i])  # a bar in progress that never closed
         peeked = state.peek(int(starts[i]), inputs[i])
@@ -69,11 +69,11 @@ def test_bar_by_bar_equals_batch_for_any_split_and_restart(
 
 def test_restore_continues_from_the_very_state() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 3, 700))
-    state = SymbolState()
+    state = FeatureState()
     for start, row in zip(starts[:-1].tolist(), inputs, strict=False):
         state.advance(start, row)
     snapshot = state.snapshot()
-    restored = SymbolState.restore(snapshot)
+    restored = FeatureState.restore(snapshot)
     assert restored.snapshot() == snapshot
     assert restored.last_bar_start == state.last_bar_start == starts[-2]
     assert restored.recent_returns() == state.recent_returns()
@@ -84,7 +84,7 @@ def test_restore_continues_from_the_very_state() -> None:
 
 def test_seed_leaves_the_state_that_advancing_leaves() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 4, 800))
-    advanced, seeded = SymbolState(), SymbolState()
+    advanced, seeded = FeatureState(), FeatureState()
     for start, row in zip(starts.tolist(), inputs, strict=True):
         advanced.advance(start, row)
     seeded.seed(starts, inputs)
@@ -95,7 +95,7 @@ def test_seed_with_yesterday_gives_the_features_of_today() -> None:
     bars = symbol_bars("AAA", 5, 2000, gaps=0.0)
     starts, inputs = starts_and_inputs(bars)
     today = int(np.searchsorted(starts, starts[-1] // DAY_US * DAY_US))
-    state = SymbolState()
+    state = FeatureState()
     state.seed(starts[today - HISTORY_BARS : today], inputs[today - HISTORY_BARS : today])
     rows = [state.advance(int(starts[i]), inputs[i]) for i in range(today, len(starts))]
     assert len(rows) > 100
@@ -105,10 +105,10 @@ def test_seed_with_yesterday_gives_the_features_of_today() -> None:
 def test_day_depends_on_the_512_bars_before_it_only() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 6, 1500, gaps=0.0))
     midnight = int(starts[-1]) // DAY_US * DAY_US + DAY_US
-    whole, tail = SymbolState(), SymbolState()
+    whole, tail = FeatureState(), FeatureState()
     whole.seed(starts, inputs)
     tail.seed(starts[-HISTORY_BARS:], inputs[-HISTORY_BARS:])
-    short = SymbolState()
+    short = FeatureState()
     short.seed(starts[-300:], inputs[-300:])
     expected = whole.peek(midnight, inputs[0])
     assert same_bits(tail.peek(midnight, inputs[0]), expected)
@@ -117,7 +117,7 @@ def test_day_depends_on_the_512_bars_before_it_only() -> None:
 
 def test_recent_returns_are_the_log_returns_served() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 7, 300))
-    state, served_returns = SymbolState(), []
+    state, served_returns = FeatureState(), []
     assert state.last_bar_start is None
     assert math.isnan(state.last_log_return)
     for start, row in zip(starts.tolist(), inputs, strict=True):
@@ -128,7 +128,7 @@ def test_recent_returns_are_the_log_returns_served() -> None:
 
 def test_advance_with_a_bar_not_after_the_last_is_refused() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 8, 3))
-    state = SymbolState()
+    state = FeatureState()
     state.advance(int(starts[1]), inputs[1])
     before = state.snapshot()
     for start in (starts[1], starts[0]):
@@ -142,11 +142,11 @@ def test_advance_with_a_bar_not_after_the_last_is_refused() -> None:
 def test_seed_with_unsorted_bars_is_refused() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 9, 5))
     with pytest.raises(ValueError, match="ascending"):
-        SymbolState().seed(starts[::-1], inputs)
+        FeatureState().seed(starts[::-1], inputs)
 
 
 def test_restore_of_a_foreign_snapshot_says_what_was_expected() -> None:
-    snapshot = SymbolState().snapshot()
+    snapshot = FeatureState().snapshot()
     hash_ = CORE_V1.source_hash.encode()
     foreign = {
         "begins with": b"PK\x03\x04" + snapshot,
@@ -156,7 +156,7 @@ def test_restore_of_a_foreign_snapshot_says_what_was_expected() -> None:
     }
     for message, data in foreign.items():
         with pytest.raises(SnapshotError, match=message):
-            SymbolState.restore(data)
+            FeatureState.restore(data)
 
 
 def test_warm_up_compiles_the_kernel() -> None:
@@ -175,7 +175,7 @@ def test_warm_up_imports_nothing_that_the_kernel_does_not_call() -> None:
 
 
 def test_empty_seed_then_first_bar_has_no_return() -> None:
-    state = SymbolState()
+    state = FeatureState()
     state.seed(np.empty(0, dtype=np.int64), np.empty((0, 10)))
     _, inputs = starts_and_inputs(symbol_bars("AAA", 10, 1))
     features = state.advance(17 * MINUTE_US, inputs[0])
@@ -187,7 +187,7 @@ def test_bars_of_any_array_like_give_equal_bits() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 11, 80))
     inputs[:, 8:] = 0.0
     whole = np.floor(inputs)
-    states = [SymbolState() for _ in range(5)]
+    states = [FeatureState() for _ in range(5)]
     forms = (
         np.asarray,
         np.ndarray.tolist,
@@ -204,7 +204,7 @@ def test_bars_of_any_array_like_give_equal_bits() -> None:
 
 def test_peek_of_a_new_day_after_further_bars_sees_them() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 12, 200, gaps=0.0))
-    state, fresh = SymbolState(), SymbolState()
+    state, fresh = FeatureState(), FeatureState()
     tomorrow = (int(starts[-1]) // DAY_US + 1) * DAY_US
     for i in range(150):
         state.advance(int(starts[i]), inputs[i])

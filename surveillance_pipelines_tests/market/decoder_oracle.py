@@ -18,7 +18,7 @@ from surveillance_pipelines.market.messages import (
     encode_tick,
     read_tick,
 )
-from surveillance_pipelines.serving.tables import storable
+from surveillance_pipelines.stores.tables import storable
 
 RECEIVED: Final = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
 INSTRUMENTS: Final = frozenset({"AAPL", "9988.HK", "^GSPC"})

@@ -9,10 +9,10 @@ from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import Bar, Tick, Timeframe
 from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_of, revise
 from surveillance_pipelines.market.aggregation import bars_from_ticks, resample, very_late_revisions
 from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
 from surveillance_pipelines.market.calendars import build_sessions
-from surveillance_pipelines.serving.bar_builder import OpenBar, Print, bar_start_of, revise
 from surveillance_pipelines_tests.market.markets import bar, market_bars, minute, session_table, sessions, ticks
 
 VALUES = ("open", "high", "low", "close", "volume", "trades")

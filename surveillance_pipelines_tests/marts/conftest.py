@@ -9,9 +9,8 @@ import dagster as dg
 import pytest
 
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.storage.database import connect, ensure_database, migrate, with_database
-from surveillance_pipelines.storage.embedded import EmbeddedServices
-from surveillance_pipelines.storage.endpoints import postgres_variables
+from surveillance_pipelines.embedded.services import EmbeddedServices
+from surveillance_pipelines.stores.database import connect, ensure_database, migrate, postgres_variables, with_database
 from surveillance_pipelines_tests.marts.rows import insert_everything
 
 DATABASE = "marts_of_this_run"

@@ -9,7 +9,7 @@ import psycopg
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.outputs import Action, Anomaly, Score, Signal, alert_id
 from surveillance_pipelines.hashing import sha256_json
-from surveillance_pipelines.serving.tables import ANOMALIES, PREDICTIONS, SIGNALS, Table, output_values
+from surveillance_pipelines.stores.tables import ANOMALIES, PREDICTIONS, SIGNALS, Table, output_values
 
 MONDAY = datetime(2024, 1, 15, 14, 30, tzinfo=UTC)
 AFTER_MIDNIGHT = datetime(2024, 1, 16, 0, 30, tzinfo=UTC)  # still Monday in New York

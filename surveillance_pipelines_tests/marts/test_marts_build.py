@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 from psycopg.rows import dict_row
 
-from surveillance_pipelines.storage.database import connect
+from surveillance_pipelines.stores.database import connect
 
 # dagster-dbt 0.29 asks its own context in a way that Dagster 1.13 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*AssetExecutionContext:DeprecationWarning:dagster_dbt")

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from surveillance_pipelines.storage.database import connect
+from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines_tests.marts.conftest import build
 from surveillance_pipelines_tests.marts.rows import MONDAY, insert_everything
 

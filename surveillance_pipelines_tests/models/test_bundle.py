@@ -19,9 +19,9 @@ from surveillance_pipelines.models.bundle import (
     load_bundle,
     write_bundle,
 )
-from surveillance_pipelines.models.deadline import Deadline
-from surveillance_pipelines.models.training import save_bundle, train_models
-from surveillance_pipelines_tests.models.tiny_bundle import TINY_CONFIG, tiny_training_set
+from surveillance_pipelines.training.bundle_training import save_bundle, train_models
+from surveillance_pipelines.training.deadline import Deadline
+from surveillance_pipelines_tests.training.tiny_bundle import TINY_CONFIG, tiny_training_set
 
 CONTENTS: dict[str, bytes] = dict.fromkeys(BUNDLE_FILES, b"{}")
 
@@ -157,7 +157,7 @@ from pathlib import Path
 import numpy as np
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.scoring import Scorer
-from surveillance_pipelines.strategies.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupScorer
 scorer = Scorer(load_bundle(Path({str(bundle_path)!r})))
 scorer.warm_up()
 heavy = {{"torch", "mlflow", "pandas", "sklearn", "xgboost", "matplotlib", "dagster", "onnx"}} & set(sys.modules)

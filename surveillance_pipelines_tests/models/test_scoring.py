@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
 from surveillance_pipelines.features.batch import features_of_days
+from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.models.explanations import explanation
@@ -22,8 +23,8 @@ from surveillance_pipelines.models.scoring import (
     name_kinds,
     top_contributions,
 )
-from surveillance_pipelines.models.training_data import LABELS, feature_matrix
-from surveillance_pipelines_tests.models.tiny_bundle import tiny_market, tiny_training_set
+from surveillance_pipelines.training.training_data import LABELS
+from surveillance_pipelines_tests.training.tiny_bundle import tiny_market, tiny_training_set
 
 ARRAYS = (
     "anomaly_score", "confidence", "reconstruction_error", "autoencoder_score", "classifier_score", "probabilities",

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from surveillance_pipelines.contracts.queue import Received, SendEntry
-from surveillance_pipelines.market.queue import QueueError
-from surveillance_pipelines.serving.effects import Effects, Known
-from surveillance_pipelines.serving.outbox import OutboxRow, ordered_calls, send_entries
-from surveillance_pipelines.serving.ports import OutputQueue, Store
-from surveillance_pipelines.serving.snapshots import SERVING_STATE
+from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.engine.snapshots import SERVING_STATE
+from surveillance_pipelines.runtime.ports import OutputQueue, Store
+from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, send_entries
+from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.simulation.world import Ports, World
 
 Wrap = Callable[[World, Ports], Ports]
@@ -25,8 +25,8 @@ class _Store:
 
     ports: Ports
 
-    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        return self.ports.store.take_in(number, batch, done=done)
+    def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        return self.ports.store.record_received(number, batch, done=done)
 
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
         self.ports.store.commit(effects, messages, committed_at=committed_at)
@@ -98,8 +98,8 @@ class _OutboxInItsOwnTransaction(_Store):
 
 
 class _LedgerNotConsulted(_Store):
-    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        super().take_in(number, batch, done=done)
+    def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        super().record_received(number, batch, done=done)
         return Known()
 
 

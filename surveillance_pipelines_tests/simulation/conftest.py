@@ -1,5 +1,5 @@
 """The live lane of the serving tests, for the comparison with a real database."""
 
-from surveillance_pipelines_tests.serving.conftest import live_lane
+from surveillance_pipelines_tests.live_lane_fixtures import live_lane
 
 __all__ = ["live_lane"]

@@ -1,6 +1,6 @@
 """The database of a schedule: the live lane's tables in memory, their uniqueness, row lock and transactions.
 
-What ``serving/lease.py``, ``ledger.py``, ``outbox.py`` and ``seeding.py`` ask of PostgreSQL, and nothing else;
+What ``stores/lease.py``, ``ledger.py``, ``outbox.py`` and ``seeding.py`` ask of PostgreSQL, and nothing else;
 ``test_store.py`` runs the same script against both and compares.
 """
 
@@ -14,12 +14,12 @@ from surveillance_pipelines.clock import MICROSECONDS, day_start_us, to_datetime
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.engine.bar_builder import bar_start_of
+from surveillance_pipelines.engine.effects import ClockRow, DeadLetter, Effects, LaneSeed, Outcome, StateRow
+from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS
 from surveillance_pipelines.features.views import HISTORY_BARS
-from surveillance_pipelines.serving.bar_builder import bar_start_of
-from surveillance_pipelines.serving.effects import ClockRow, DeadLetter, Effects, LaneSeed, Outcome, StateRow
-from surveillance_pipelines.serving.lease import Lease, LeaseLostError
-from surveillance_pipelines.serving.outbox import OutboxRow
-from surveillance_pipelines.serving.symbol_lane import REVISABLE_BARS
+from surveillance_pipelines.stores.lease import Lease, LeaseLostError
+from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines_tests.simulation.timeline import Timeline
 
 HISTORY_DAYS: Final = 10

@@ -13,7 +13,7 @@ from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import Received, SendEntry
-from surveillance_pipelines.market.queue import BATCH_SIZE, QueueError
+from surveillance_pipelines.transports.sqs import BATCH_SIZE, QueueError
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.timeline import Timeline
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from surveillance_pipelines.market.queue import QueueError
-from surveillance_pipelines.serving.outbox import OutboxRow
+from surveillance_pipelines.stores.outbox import OutboxRow
+from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.world import World
 

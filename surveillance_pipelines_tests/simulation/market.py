@@ -15,10 +15,10 @@ from surveillance_pipelines.clock import DAY_US, MICROSECONDS
 from surveillance_pipelines.contracts.market import Bar, Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
+from surveillance_pipelines.engine.scoring_rows import rows_of_scorer
 from surveillance_pipelines.market.messages import encode_tick
-from surveillance_pipelines.serving.engine import Engine, EngineConfig, engine_config
-from surveillance_pipelines.serving.scoring_rows import rows_of_scorer
-from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, plain_settings, sessions
+from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, plain_settings, sessions
 from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyScorer
 
 MARKETS: Final = 128

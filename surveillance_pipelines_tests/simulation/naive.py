@@ -6,9 +6,9 @@ and a message that it sees twice counts twice.
 
 from functools import lru_cache
 
-from surveillance_pipelines.serving.effects import Effects, Known
-from surveillance_pipelines.serving.lease import Lease
-from surveillance_pipelines.serving.outbox import OutboxRow, ordered_calls, outbox_rows, send_entries
+from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.stores.lease import Lease
+from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, outbox_rows, send_entries
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.invariants import consume, wire_violations
 from surveillance_pipelines_tests.simulation.market import MARKETS, market

@@ -19,11 +19,11 @@ from typing import Any, Final
 
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow
-from surveillance_pipelines.serving.engine import Engine, Swap
-from surveillance_pipelines.serving.lease import Lease
-from surveillance_pipelines.serving.outbox import outbox_rows
-from surveillance_pipelines.serving.snapshots import ServingState, load_serving_state
-from surveillance_pipelines.serving.symbol_lane import SymbolLane
+from surveillance_pipelines.engine.engine import Engine, Swap
+from surveillance_pipelines.engine.snapshots import ServingState, load_serving_state
+from surveillance_pipelines.engine.symbol_state import SymbolState
+from surveillance_pipelines.stores.lease import Lease
+from surveillance_pipelines.stores.outbox import outbox_rows
 from surveillance_pipelines_tests.simulation.database import Commit, Database
 from surveillance_pipelines_tests.simulation.market import Market, session_table
 from surveillance_pipelines_tests.simulation.scorer import TinyScorer
@@ -91,14 +91,14 @@ def _restore_differences(engine: Engine, recorded: Database) -> list[str]:
     store = MemoryStore(recorded, Lease("q", "nobody", 0, 0.0), TinyScorer.feature_view)
     wrong: list[str] = []
     for symbol, seed in store.served().items():
-        restored = SymbolLane.from_seed(symbol, session_table(), seed)
+        restored = SymbolState.from_seed(symbol, session_table(), seed)
         lasting = engine._lanes[symbol]
         if _lane_state(restored) != _lane_state(lasting):
             wrong.append(f"restore: {symbol} does not go on where it stood")
     return wrong
 
 
-def _lane_state(lane: SymbolLane) -> tuple[bytes, list[Any]]:
+def _lane_state(lane: SymbolState) -> tuple[bytes, list[Any]]:
     return lane._features.snapshot(), [repr(bar) for bar in lane._recent.values()]
 
 

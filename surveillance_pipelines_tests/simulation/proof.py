@@ -10,8 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.harness import counted
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
-from surveillance_pipelines_tests.proof.harness import counted
 from surveillance_pipelines_tests.simulation.bugs import BUGS
 from surveillance_pipelines_tests.simulation.market import MARKETS
 from surveillance_pipelines_tests.simulation.naive import naive_violations

@@ -10,7 +10,8 @@ from unittest.mock import patch
 
 import structlog
 
-from surveillance_pipelines.serving import shell, symbol_lane
+from surveillance_pipelines.engine import symbol_state as symbol_lane
+from surveillance_pipelines.runtime import shell
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.invariants import consume, ledger_violations, wire_violations
 from surveillance_pipelines_tests.simulation.market import MARKETS, market

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from surveillance_pipelines.contracts.queue import Received
-from surveillance_pipelines.features.state import SymbolState
-from surveillance_pipelines.serving.effects import Effects, Known
-from surveillance_pipelines.serving.lease import Lease
-from surveillance_pipelines.serving.outbox import OutboxRow
-from surveillance_pipelines.serving.snapshots import SERVING_STATE
-from surveillance_pipelines.serving.symbol_lane import Seed
+from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.engine.snapshots import SERVING_STATE
+from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.features.state import FeatureState
+from surveillance_pipelines.stores.lease import Lease
+from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines_tests.simulation.database import Database
 
 UNPUBLISHED_LIMIT: Final = 7
@@ -27,7 +27,7 @@ class MemoryStore:
         self._feature_view: Final = feature_view
         self._in_transaction: Final = in_transaction
 
-    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+    def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
         held, fencing = self.database.in_flight, self.lease.fencing
         for finished in done:
             held.pop((fencing, finished), None)
@@ -89,7 +89,7 @@ class MemoryStore:
                 return Seed(serving=serving.state)
             bars = database.history(symbol, last + 60_000_000)
             return Seed(serving=serving.state, bars=bars, revisable=database.revisable(symbol, last))
-        SymbolState.restore(features.state)  # raises for bytes that no run could go on from
+        FeatureState.restore(features.state)  # raises for bytes that no run could go on from
         return Seed(
             features=features.state,
             serving=serving.state,

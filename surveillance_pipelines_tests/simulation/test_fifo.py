@@ -6,7 +6,7 @@ import pytest
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import Received, SendEntry
-from surveillance_pipelines.market.queue import QueueError
+from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.timeline import Timeline

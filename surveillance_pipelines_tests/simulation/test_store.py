@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from surveillance_pipelines.serving.effects import ClockRow, Known
-from surveillance_pipelines.serving.engine import Engine, engine_config
-from surveillance_pipelines.serving.lease import Lease, LeaseLostError, acquire
-from surveillance_pipelines.serving.outbox import outbox_rows
-from surveillance_pipelines.serving.ports import Store
-from surveillance_pipelines.serving.store import Connections, PostgresStore
-from surveillance_pipelines.serving.symbol_lane import Seed
-from surveillance_pipelines.storage.lake import Lake
-from surveillance_pipelines_tests.serving.market import MINUTE, OPEN, SYMBOLS, sessions
-from surveillance_pipelines_tests.serving.test_engine import dirty_stream
+from surveillance_pipelines.engine.effects import ClockRow, Known
+from surveillance_pipelines.engine.engine import Engine, engine_config
+from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.runtime.ports import Store
+from surveillance_pipelines.stores.lake import Lake
+from surveillance_pipelines.stores.lease import Lease, LeaseLostError, acquire
+from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+from surveillance_pipelines.stores.outbox import outbox_rows
+from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, SYMBOLS, sessions
+from surveillance_pipelines_tests.engine.test_engine import dirty_stream
 from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.scorer import TinyScorer
 from surveillance_pipelines_tests.simulation.store import MemoryStore
@@ -58,7 +58,7 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
             engines = [fresh_engine(live_lane, store) for store in stores]
         answers = []
         for store, engine in zip(stores, engines, strict=True):
-            known = store.take_in(number, batch, done=[number - 1])
+            known = store.record_received(number, batch, done=[number - 1])
             readings = engine.read(batch)
             history = store.history(engine.symbols_to_seed(readings))
             for symbol, seed in history.items():
@@ -74,7 +74,7 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
     after = dict.fromkeys(SYMBOLS, OPEN + 200 * MINUTE)
     assert comparable(stores[0].history(after)) == comparable(stores[1].history(after))
     numbers = len(batches), len(batches) - 1
-    known = [store.take_in(numbers[0], [last], done=[numbers[1]]) for store in stores]
+    known = [store.record_received(numbers[0], [last], done=[numbers[1]]) for store in stores]
     assert known[0] == known[1] != Known()
 
 

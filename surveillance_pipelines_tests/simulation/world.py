@@ -7,16 +7,16 @@ from typing import Final, Protocol, TypeVar
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import Received, SendEntry
-from surveillance_pipelines.market.queue import QueueError
-from surveillance_pipelines.serving.effects import Effects, Known
-from surveillance_pipelines.serving.engine import Engine, Swap
-from surveillance_pipelines.serving.lease import Lease, LeaseLostError
-from surveillance_pipelines.serving.meter import Meter
-from surveillance_pipelines.serving.outbox import OutboxRow
-from surveillance_pipelines.serving.ports import Bundles, InputQueue, OutputQueue, Store
-from surveillance_pipelines.serving.shell import Shell, ShellOptions, Step
-from surveillance_pipelines.serving.symbol_lane import Seed
-from surveillance_pipelines.serving.tasks import ThreadTasks
+from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.engine.engine import Engine, Swap
+from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.runtime.ports import Bundles, InputQueue, OutputQueue, Store
+from surveillance_pipelines.runtime.shell import Shell, ShellOptions, Step
+from surveillance_pipelines.runtime.tasks import ThreadTasks
+from surveillance_pipelines.stores.lease import Lease, LeaseLostError
+from surveillance_pipelines.stores.outbox import OutboxRow
+from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
@@ -32,7 +32,12 @@ from surveillance_pipelines_tests.simulation.timeline import (
 
 LEASE_SECONDS: Final = 24.0
 OPTIONS: Final = ShellOptions(
-    max_messages=10, hidden_seconds=20, visibility_seconds=60, poll_seconds=8, publish_scores="alerts", beat_seconds=6.0
+    max_messages=10,
+    hidden_seconds=20,
+    visibility_seconds=60,
+    poll_seconds=8,
+    publish_scores="alerts",
+    heartbeat_seconds=6.0,
 )
 LIMIT_SECONDS: Final = 6 * 3600.0
 CALL_SECONDS: Final = 0.004
@@ -268,8 +273,8 @@ class _FaultyStore:
     process: Process
     store: MemoryStore
 
-    def take_in(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        return self.process.call("take_in", lambda: self.store.take_in(number, batch, done=done))
+    def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        return self.process.call("record_received", lambda: self.store.record_received(number, batch, done=done))
 
     def held_before(self) -> Sequence[str]:
         return self.process.call("held_before", self.store.held_before)

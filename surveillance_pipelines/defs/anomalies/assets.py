@@ -6,23 +6,15 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.anomalies.checks import scores_result
 from surveillance_pipelines.defs.anomalies.pictures import worst_bar
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import rows_metadata, stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
-_VERSION: Final = code_version(
-    "serving/batch.py",
-    "serving/backfill.py",
-    "serving/scoring_rows.py",
-    "serving/signal_gate.py",
-    "models/scoring.py",
-    "strategies/warmup.py",
-    "strategies/momentum.py",
-)
+_VERSION: Final = code_version("batch.backfill")
 _COMMON: Final[dict[str, Any]] = {"owners": OWNERS, "code_version": _VERSION}
 
 
@@ -85,11 +77,11 @@ def batch_scoring(
     context: dg.AssetExecutionContext, config: ScoringConfig, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Score the features of a range of days, one day after the other, and keep what stands out."""
-    from surveillance_pipelines.serving.backfill import ScoredRange, score_days
-    from surveillance_pipelines.serving.batch import SCORES_SCHEMA
-    from surveillance_pipelines.serving.models import load_pinned_scorer, load_scorer
-    from surveillance_pipelines.serving.passports import ScoringRun, record_run
-    from surveillance_pipelines.serving.scoring_rows import row_config
+    from surveillance_pipelines.batch.backfill import ScoredRange, score_days
+    from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
+    from surveillance_pipelines.engine.scoring_rows import row_config
+    from surveillance_pipelines.stores.provenance import ScoringRun, record_run
+    from surveillance_pipelines.stores.scorers import load_pinned_scorer, load_scorer
 
     first, last = days_of_run(context)
     found = ScoredRange()

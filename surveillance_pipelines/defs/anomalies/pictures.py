@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from surveillance_pipelines.defs.metadata import drawn
 
 if TYPE_CHECKING:
+    from surveillance_pipelines.batch.scoring import DayScores
     from surveillance_pipelines.contracts.outputs import Anomaly
-    from surveillance_pipelines.serving.batch import DayScores
 
 
 def worst_bar(scored: "DayScores | None") -> dict[str, Any]:
@@ -25,7 +25,7 @@ def _draw(scored: "DayScores", worst: "Anomaly", title: str) -> bytes:
 
     from surveillance_pipelines.clock import to_datetime, utc_date
     from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
-    from surveillance_pipelines.evaluation.price_plot import prices_with_anomalies
+    from surveillance_pipelines.training.price_plot import prices_with_anomalies
 
     day = utc_date(worst.bar_start)
     bars = scored.scores.filter((pl.col("symbol") == worst.symbol) & (pl.col("date") == day))

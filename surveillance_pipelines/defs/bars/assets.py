@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
 from surveillance_pipelines.defs.bars.checks import silence_result, uniqueness_result
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -33,7 +33,7 @@ _COMMON: Final[dict[str, Any]] = {
 @dg.asset(
     **_COMMON,
     deps=["market_queue", "instruments"],
-    code_version=code_version("market/messages.py", "storage/live_rows.py"),
+    code_version=code_version("stores.live_rows"),
     check_specs=[
         dg.AssetCheckSpec(
             "ticks_are_unique", asset="ticks", blocking=True, description="No message of the queue is kept twice."
@@ -43,7 +43,7 @@ _COMMON: Final[dict[str, Any]] = {
 def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """Trades that came through the queue and were accepted, as the ledger knows them: scored or late."""
     from surveillance_pipelines.contracts.frames import TICK_SCHEMA
-    from surveillance_pipelines.storage.live_rows import read_ticks, with_dropped
+    from surveillance_pipelines.stores.live_rows import read_ticks, with_dropped
 
     first, last = days_of_run(context)
     with platform.connect() as connection:
@@ -63,9 +63,7 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     **_COMMON,
     deps=["bars_landed", "yahoo_bars", "ticks", "trading_sessions"],
     freshness_policy=DAILY,
-    code_version=code_version(
-        "market/resolution.py", "market/aggregation.py", "market/bar_frames.py", "storage/live_rows.py"
-    ),
+    code_version=code_version("market.resolution", "market.aggregation", "stores.live_rows"),
     check_specs=[
         dg.AssetCheckSpec(
             "bars_are_unique",
@@ -113,7 +111,7 @@ def _live_bars(platform: PlatformResource, first: date, last: date) -> "pl.DataF
 
     from surveillance_pipelines.contracts.frames import TICK_SCHEMA
     from surveillance_pipelines.market.aggregation import very_late_revisions
-    from surveillance_pipelines.storage.live_rows import read_live_bars
+    from surveillance_pipelines.stores.live_rows import read_live_bars
 
     with platform.connect() as connection:
         live = read_live_bars(connection, first, last)
@@ -134,7 +132,7 @@ def _resample_asset(timeframe: "Timeframe") -> Any:
         deps=["bars_1m", "trading_sessions"],
         description=f"1-minute bars of revision 0 merged to {timeframe}; {kept}.",
         freshness_policy=DAILY,
-        code_version=code_version("market/aggregation.py", "market/bar_frames.py", "contracts/sessions.py"),
+        code_version=code_version("market.aggregation"),
         check_specs=[
             dg.AssetCheckSpec(
                 check_name, asset=name, blocking=True, description="One row per symbol, start and revision."

@@ -86,7 +86,7 @@ def bars_are_fresh(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="bars_landed", description="Every symbol that landed is in the instrument table.")
 def landed_symbols_are_known(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.storage.instruments import load_instruments
+    from surveillance_pipelines.stores.instruments import load_instruments
 
     lake = platform.lake
     landed = (

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from surveillance_pipelines.clock import now
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import FIRST_DAY
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -24,7 +24,7 @@ _AHEAD: Final = timedelta(days=200)
     kinds={"postgresql"},
     owners=OWNERS,
     tags=tags("warehouse", "postgresql"),
-    code_version=code_version("storage/instruments.py"),
+    code_version=code_version("stores.instruments"),
     check_specs=[
         dg.AssetCheckSpec(
             "instruments_are_registered",
@@ -37,7 +37,7 @@ _AHEAD: Final = timedelta(days=200)
 def instruments(platform: PlatformResource) -> dg.MaterializeResult:
     """Symbols the platform watches, each with the calendar it trades on: `SYMBOLS`, and what was ingested."""
     from surveillance_pipelines.market.calendars import guess_calendar
-    from surveillance_pipelines.storage.instruments import load_instruments, register_instruments
+    from surveillance_pipelines.stores.instruments import load_instruments, register_instruments
 
     settings = platform.settings
     with platform.connect() as connection:
@@ -67,7 +67,7 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:
     owners=OWNERS,
     deps=["instruments"],
     tags=tags("warehouse", "postgresql"),
-    code_version=code_version("market/calendars.py", "storage/sessions.py"),
+    code_version=code_version("market.calendars", "stores.sessions"),
     check_specs=[
         dg.AssetCheckSpec(
             "sessions_reach_ahead",
@@ -81,8 +81,8 @@ def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
 
     A calendar that the library cannot give, or not far enough ahead, is a warning: the others are kept.
     """
-    from surveillance_pipelines.storage.instruments import load_instruments
-    from surveillance_pipelines.storage.sessions import last_sessions, save_sessions
+    from surveillance_pipelines.stores.instruments import load_instruments
+    from surveillance_pipelines.stores.sessions import last_sessions, save_sessions
 
     last = now(platform.clock).date() + _AHEAD
     with platform.connect() as connection:

@@ -27,8 +27,8 @@ LONGEST_PAUSE_SECONDS: Final = 1800.0
 def reference_data_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
-    from surveillance_pipelines.storage.instruments import load_instruments
-    from surveillance_pipelines.storage.sessions import last_sessions
+    from surveillance_pipelines.stores.instruments import load_instruments
+    from surveillance_pipelines.stores.sessions import last_sessions
 
     with platform.connect() as connection:
         calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from surveillance_pipelines.clock import now
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import OWNERS, REASON_TAG, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import counts_table, frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     partitions_def=DAYS,
     deps=["yahoo_finance", "bars_landed", "ticks", "trading_sessions"],
     tags=tags("warehouse", "lake"),
-    code_version=code_version(
-        "market/yahoo.py", "market/client.py", "market/availability.py", "market/row_checks.py", "market/resolution.py"
-    ),
+    code_version=code_version("market.yahoo", "market.availability", "market.resolution"),
     check_specs=[
         dg.AssetCheckSpec(
             "yahoo_answers_for_every_gap",
@@ -88,7 +86,7 @@ def _gaps(
     import polars as pl
 
     from surveillance_pipelines.market.availability import EDGE_MINUTES, gaps_to_fill
-    from surveillance_pipelines.storage.live_rows import read_live_bars
+    from surveillance_pipelines.stores.live_rows import read_live_bars
 
     # A session may begin or end on a neighbouring UTC day.
     around = first - timedelta(days=1), last + timedelta(days=1)
@@ -117,7 +115,7 @@ def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "tuple[FetchR
     from surveillance_pipelines.market.availability import days_of
     from surveillance_pipelines.market.resolution import without_repeats
     from surveillance_pipelines.market.yahoo import fetch_bars
-    from surveillance_pipelines.storage.visits import Visit, record_visit
+    from surveillance_pipelines.stores.ingestion_runs import IngestionRun, record_ingestion_run
 
     settings, started, days = platform.settings, now(platform.clock), days_of(gaps)
     result = fetch_bars(
@@ -134,7 +132,7 @@ def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "tuple[FetchR
     news = without_repeats(result.frame, _landed(platform, days[0], days[-1]))
     if not news.is_empty():
         platform.lake.append("bars_landed", news, batch_id=result.batch_id)
-    visit = Visit(
+    visit = IngestionRun(
         source="yfinance",
         started_at=started,
         finished_at=now(platform.clock),
@@ -145,7 +143,7 @@ def _fetch(platform: PlatformResource, gaps: "tuple[Gap, ...]") -> "tuple[FetchR
         detail={symbol: ended.outcome for symbol, ended in result.outcomes.items()} | {"fallback": True},
     )
     with platform.connect() as connection:
-        record_visit(connection, visit)
+        record_ingestion_run(connection, visit)
     return result, news
 
 

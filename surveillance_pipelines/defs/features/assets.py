@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, days_within
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.features.checks import finiteness_result
 from surveillance_pipelines.defs.metadata import frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -28,16 +28,7 @@ TABLE: Final = "features_core_v1"
     deps=["bars_1m", "trading_sessions"],
     freshness_policy=DAILY,
     tags=tags("warehouse", "lake") | {"surveillance/feature-view": "core_v1"},
-    code_version=code_version(
-        "features/kernel.py",
-        "features/batch_prices.py",
-        "features/batch_context.py",
-        "features/batch_kernel.py",
-        "features/batch.py",
-        "features/inputs.py",
-        "features/market.py",
-        "features/views.py",
-    ),
+    code_version=code_version("features.batch"),
     check_specs=[
         dg.AssetCheckSpec(
             "features_are_finite",
@@ -55,7 +46,7 @@ def features_core_v1(context: dg.AssetExecutionContext, platform: PlatformResour
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.features.batch import features_of_days, with_history
     from surveillance_pipelines.features.views import CORE_V1
-    from surveillance_pipelines.serving.passports import ScoringRun
+    from surveillance_pipelines.stores.provenance import ScoringRun
 
     first, last = days_of_run(context)
     lake = platform.lake

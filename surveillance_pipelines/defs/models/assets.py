@@ -8,8 +8,8 @@ import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import OWNERS, tags
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import frame_metadata, picture, value_counts
 from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import (
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 POOL: Final = "training"
 """One training at a time; dagster.yaml sets the limit of pools."""
 
-_TRAINING_SET_SOURCES: Final = (
-    "models/training_set.py", "models/planted_bars.py", "models/direction.py", "market/injection.py",
-    "market/injection_plan.py", "market/anomaly_shapes.py", "evaluation/splits.py", "features/kernel.py",
-    "features/batch_prices.py", "features/batch_context.py", "features/batch_kernel.py", "features/batch.py",
-    "features/inputs.py", "features/market.py",
-)  # fmt: skip
-_TRAINING_SOURCES: Final = (
-    "models/training.py", "models/autoencoder.py", "models/classifier.py", "models/direction.py", "models/boosting.py",
-    "models/export.py",
-)  # fmt: skip
 COMMON: Final[dict[str, Any]] = {"group_name": "models", "owners": OWNERS}
 
 
@@ -55,7 +45,7 @@ class TrainingSetConfig(dg.Config):
     deps=["bars_1m", "trading_sessions"],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version(*_TRAINING_SET_SOURCES),
+    code_version=code_version("training.training_set"),
     check_specs=[
         dg.AssetCheckSpec(
             "training_rows_are_enough",
@@ -71,7 +61,7 @@ def training_set(
     """Feature rows of real bars and of copies with planted anomalies, split in time with a purge between."""
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.features.batch import with_history
-    from surveillance_pipelines.models.training_set import build_training_set
+    from surveillance_pipelines.training.training_set import build_training_set
 
     lake, version = platform.lake, platform.lake.version("bars_1m")
     first, last = _days_to_train(config, lake.days("bars_1m"))
@@ -120,7 +110,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
             deps=["training_set"],
             description="Learns what ordinary bars look like; its reconstruction error is high where a bar is strange.",
             kinds={"pytorch", "onnx"},
-            code_version=code_version(*_TRAINING_SOURCES),
+            code_version=code_version("training.bundle_training"),
             tags=tags("training", "models"),
             **COMMON,
         ),
@@ -129,7 +119,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
             deps=["training_set", "market_autoencoder"],
             description="Names the kind of an anomaly from the features and the autoencoder's error.",
             kinds={"xgboost", "onnx"},
-            code_version=code_version(*_TRAINING_SOURCES),
+            code_version=code_version("training.bundle_training"),
             tags=tags("training", "models"),
             **COMMON,
         ),
@@ -138,7 +128,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
             deps=["training_set"],
             description="SELL, HOLD or BUY for the next minutes; stays in warm-up until it beats a constant call.",
             kinds={"xgboost", "onnx"},
-            code_version=code_version(*_TRAINING_SOURCES),
+            code_version=code_version("training.bundle_training"),
             tags=tags("training", "models"),
             **COMMON,
         ),
@@ -150,10 +140,10 @@ def train_models(
     context: dg.AssetExecutionContext, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Train scaler, autoencoder, classifier and direction model on one training set, and write their bundle."""
-    from surveillance_pipelines.evaluation.plots import training_figures
-    from surveillance_pipelines.models import training
-    from surveillance_pipelines.models.deadline import Deadline
-    from surveillance_pipelines.models.training_data import TrainingSet
+    from surveillance_pipelines.training import bundle_training as training
+    from surveillance_pipelines.training.deadline import Deadline
+    from surveillance_pipelines.training.plots import training_figures
+    from surveillance_pipelines.training.training_data import TrainingSet
 
     folder, clock = build_folder(context, platform.settings), platform.clock
     rows = TrainingSet.load(folder.require(folder.training_set))

@@ -12,10 +12,10 @@ from surveillance_pipelines.defs.resources import PlatformResource
 if TYPE_CHECKING:
     from surveillance_pipelines.evaluation.drift_report import DriftReport
     from surveillance_pipelines.evaluation.gate import GateRule
-    from surveillance_pipelines.evaluation.report import Evaluation
-    from surveillance_pipelines.models.training import TrainedModels
-    from surveillance_pipelines.models.training_data import TrainingSet
     from surveillance_pipelines.settings import Settings
+    from surveillance_pipelines.training.bundle_training import TrainedModels
+    from surveillance_pipelines.training.report import Evaluation
+    from surveillance_pipelines.training.training_data import TrainingSet
 
 _ACCURACY_RULES: Final = frozenset({"accuracy", "balanced_accuracy"})
 _ROW_RULES: Final = frozenset({"training_rows"})
@@ -150,6 +150,6 @@ def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
 
 def _draw(report: "DriftReport") -> bytes:
     # This imports the training libraries, which cost seconds: the check belongs to every run of market data.
-    from surveillance_pipelines.evaluation.plots import drift
+    from surveillance_pipelines.training.plots import drift
 
     return drift(report.indices)

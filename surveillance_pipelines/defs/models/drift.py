@@ -19,7 +19,7 @@ def champion_drift(platform: PlatformResource) -> "DriftReport | None":
     from surveillance_pipelines.evaluation.drift_report import drift_report, window_before
     from surveillance_pipelines.features.batch import feature_schema
     from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.storage.model_store import active_bundle
+    from surveillance_pipelines.stores.model_store import active_bundle
 
     with platform.connect() as connection:
         active = active_bundle(connection)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import WEEKLY, tags
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import counts_table, picture
 from surveillance_pipelines.defs.models.assets import COMMON, POOL
 from surveillance_pipelines.defs.models.build_folder import build_folder
@@ -21,7 +21,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
     deps=["market_autoencoder", "market_classifier", "market_direction"],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version("models/bundle.py", "storage/registry.py", "storage/model_store.py"),
+    code_version=code_version("models.bundle", "stores.registry", "stores.model_store"),
     check_specs=[
         dg.AssetCheckSpec(
             "bundle_is_intact",
@@ -58,16 +58,16 @@ def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) 
     deps=["model_bundle", "training_set"],
     pool=POOL,
     tags=tags("training", "postgresql"),
-    code_version=code_version("evaluation/report.py", "evaluation/gate.py", "evaluation/metrics.py"),
+    code_version=code_version("training.report"),
     check_specs=GATE_CHECKS,
 )
 def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """The bundle judged on days that its training never saw, through the code that serves it, beside naive rivals."""
-    from surveillance_pipelines.evaluation.plots import evaluation_figures
-    from surveillance_pipelines.evaluation.report import evaluate
     from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.models.scoring import Scorer
-    from surveillance_pipelines.models.training_data import TrainingSet
+    from surveillance_pipelines.training.plots import evaluation_figures
+    from surveillance_pipelines.training.report import evaluate
+    from surveillance_pipelines.training.training_data import TrainingSet
 
     settings = platform.settings
     folder = build_folder(context, settings)
@@ -102,7 +102,7 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     pool=POOL,
     freshness_policy=WEEKLY,
     tags=tags("training", "postgresql"),
-    code_version=code_version("storage/model_store.py"),
+    code_version=code_version("stores.model_store"),
     check_specs=[
         dg.AssetCheckSpec(
             "champion_is_the_registered_one",
@@ -117,7 +117,7 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> d
     Drain runs in progress go on with theirs until their window ends.
     """
     from surveillance_pipelines.features.views import CORE_V1
-    from surveillance_pipelines.storage.model_store import active_bundle, promote
+    from surveillance_pipelines.stores.model_store import active_bundle, promote
 
     registered = build_folder(context, platform.settings).registration()
     with platform.connect() as connection:

@@ -9,14 +9,14 @@ from surveillance_pipelines.defs.models.build_folder import BuildFolder, Registr
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.evaluation.report import Evaluation
+    from surveillance_pipelines.training.report import Evaluation
 
 
 def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dagster_run_id: str) -> Registration:
     """Keep the bundle of a build with its MLflow run as a model version, freeze it as ``v{n}``, and record both."""
     from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
-    from surveillance_pipelines.models.training_data import TrainingSet
-    from surveillance_pipelines.storage.model_store import ModelVersion, next_version, record_version
+    from surveillance_pipelines.stores.model_store import ModelVersion, next_version, record_version
+    from surveillance_pipelines.training.training_data import TrainingSet
 
     bundle = load_bundle(folder.require(folder.bundle))
     seconds = folder.facts("training")["seconds"]
@@ -45,7 +45,7 @@ def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dags
 
 def record_verdict(folder: BuildFolder, platform: PlatformResource, verdict: "Evaluation") -> None:
     """Write the figures of an evaluation to the version's records in PostgreSQL and MLflow."""
-    from surveillance_pipelines.storage.model_store import QualityMetric, record_metrics
+    from surveillance_pipelines.stores.model_store import QualityMetric, record_metrics
 
     registered = folder.registration()
     measures = [measure for measure in verdict.measures if math.isfinite(measure.value)]

@@ -20,7 +20,7 @@ def model_drift_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
     from surveillance_pipelines.defs.models.drift import champion_drift
-    from surveillance_pipelines.storage.model_store import active_bundle
+    from surveillance_pipelines.stores.model_store import active_bundle
 
     with platform.connect() as connection:
         active = active_bundle(connection)

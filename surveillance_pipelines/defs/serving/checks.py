@@ -11,7 +11,7 @@ from surveillance_pipelines.defs.serving.queues import input_queues, queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.queue_watch import SetAside
+    from surveillance_pipelines.services.queue_watch import SetAside
 
 _DEAD_SHARE: Final = 0.01
 """More than one refused message in a hundred is a producer's fault to look at, not noise."""
@@ -25,7 +25,7 @@ _REPLAYED: Final = 50
     description="Every message taken has exactly one outcome: taken = scored + late + dead + duplicate.",
 )
 def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.quality import balance
+    from surveillance_pipelines.stores.quality import balance
 
     with platform.connect() as connection:
         books = balance(connection)
@@ -47,7 +47,7 @@ def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckR
 
 @dg.asset_check(asset="market_queue", description="At most one message in a hundred is refused.")
 def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.quality import balance, dead_letter_codes
+    from surveillance_pipelines.stores.quality import balance, dead_letter_codes
 
     with platform.connect() as connection:
         books, codes = balance(connection), dead_letter_codes(connection, source="sqs")
@@ -64,7 +64,7 @@ def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
     description="SQS has moved no message to a dead-letter queue of its own, where no run would ever see it.",
 )
 def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.queue_watch import look_aside
+    from surveillance_pipelines.services.queue_watch import look_aside
 
     if not platform.settings.use_sqs_data_source:
         return dg.AssetCheckResult(passed=True, description="the queue is not read: USE_SQS_DATA_SOURCE is false")
@@ -115,7 +115,7 @@ def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
     description="From receiving a message to its scores, 99 of 100 within COMPUTE_LIMIT_MS, over the last hour.",
 )
 def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.quality import compute_latency
+    from surveillance_pipelines.stores.quality import compute_latency
 
     limit = platform.settings.compute_limit_ms
     with platform.connect() as connection:
@@ -130,7 +130,7 @@ def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="anomalies", description="One model and configuration opens, confirms or retracts an alert once.")
 def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.quality import repeated_alerts
+    from surveillance_pipelines.stores.quality import repeated_alerts
 
     with platform.connect() as connection:
         repeated = repeated_alerts(connection)
@@ -153,7 +153,7 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     ),
 )
 def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.replay.replayer import Replayer
+    from surveillance_pipelines.replay.replayer import Replayer
 
     with platform.connect() as connection:
         replayer = Replayer(connection, platform.lake, platform.settings)
@@ -171,7 +171,7 @@ def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="signals", description="Probabilities of a signal sum to one, and its kind is its action.")
 def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.quality import uneven_signals
+    from surveillance_pipelines.stores.quality import uneven_signals
 
     with platform.connect() as connection:
         uneven = uneven_signals(connection)
@@ -188,7 +188,7 @@ def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
 
 
 def _ingestion_result(platform: PlatformResource, source: str) -> dg.AssetCheckResult:
-    from surveillance_pipelines.serving.quality import refused_share
+    from surveillance_pipelines.stores.quality import refused_share
 
     with platform.connect() as connection:
         rows, share = refused_share(connection, source)

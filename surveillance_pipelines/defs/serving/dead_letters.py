@@ -20,9 +20,9 @@ class ReplayConfig(dg.Config):
 @dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
 def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, platform: PlatformResource) -> None:
     """Put dead letters back on their input queue; fails, after sending the others, if one would be refused again."""
-    from surveillance_pipelines.market.queue import QueueClient
-    from surveillance_pipelines.serving.dead_letters import find_letters, judge, send
-    from surveillance_pipelines.storage.database import connect
+    from surveillance_pipelines.services.dead_letters import find_letters, judge, send
+    from surveillance_pipelines.stores.database import connect
+    from surveillance_pipelines.transports.sqs import QueueClient
 
     settings, endpoints, clock = platform.settings, platform.endpoints, platform.clock
 

@@ -13,7 +13,7 @@ from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_
 from surveillance_pipelines.defs.serving.reports import log_report
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.meter import DrainReport
+    from surveillance_pipelines.runtime.meter import DrainReport
 
 
 class DrainConfig(dg.Config):
@@ -32,7 +32,7 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     Logs materializations of `anomalies`, `signals` and `output_queue` every few seconds, with counts and latencies, and
     at the end one of each that covers the whole run.
     """
-    from surveillance_pipelines.serving.drain import drain
+    from surveillance_pipelines.runtime.drain import drain
 
     published = PublicationCheck(platform)
 
@@ -42,7 +42,7 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 
     queue_url = config.queue_url or platform.endpoints.queue_urls[0]
 
-    def on_news(sentence: str) -> None:
+    def on_status(sentence: str) -> None:
         context.log.info("%s: %s", queue_name(queue_url), sentence)
 
     settings, endpoints = platform.settings, platform.endpoints
@@ -56,7 +56,7 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
         window_seconds=config.window_seconds or settings.drain_window_seconds,
         clock=platform.clock,
         on_report=on_report,
-        on_news=on_news,
+        on_status=on_status,
     )
 
 
@@ -94,7 +94,7 @@ def replay_outputs(context: dg.OpExecutionContext, config: ReplayConfig, platfor
 
     Fails if one is not the same or cannot be made again; the table in its metadata says which and why.
     """
-    from surveillance_pipelines.serving.replay.replayer import Replayer
+    from surveillance_pipelines.replay.replayer import Replayer
 
     with platform.connect() as connection:
         replayer = Replayer(connection, platform.lake, platform.settings)

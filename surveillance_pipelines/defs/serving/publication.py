@@ -8,7 +8,7 @@ import dagster as dg
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.meter import DrainReport
+    from surveillance_pipelines.runtime.meter import DrainReport
 
 CHECK: Final = "alerts_are_published"
 
@@ -44,7 +44,7 @@ class Publication:
 
 def publication(platform: PlatformResource) -> Publication:
     """Return how publication stands, of all queues."""
-    from surveillance_pipelines.serving.quality import unpublished_since
+    from surveillance_pipelines.stores.quality import unpublished_since
 
     with platform.connect() as connection:
         return Publication(*unpublished_since(connection, platform.clock))

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from surveillance_pipelines.contracts.queue import AwsCredentials
     from surveillance_pipelines.defs.resources import PlatformResource
-    from surveillance_pipelines.market.queue import QueueClient
+    from surveillance_pipelines.transports.sqs import QueueClient
 
 QUEUE_TAG: Final = "surveillance/queue"
 """Run tag: which queue a drain run serves. dagster.yaml limits runs by it."""
@@ -32,6 +32,6 @@ def input_queues(platform: "PlatformResource") -> list["QueueClient"]:
 @cache
 def _client(endpoint_url: str | None, region: str, credentials: "AwsCredentials", queue_url: str) -> "QueueClient":
     """Return the client of a queue; making one costs more than asking it."""
-    from surveillance_pipelines.market.queue import QueueClient
+    from surveillance_pipelines.transports.sqs import QueueClient
 
     return QueueClient(endpoint_url, region, credentials, queue_url)

@@ -8,7 +8,7 @@ from surveillance_pipelines.clock import to_iso
 from surveillance_pipelines.defs.metadata import counts_table
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.replay.comparison import Replayed
+    from surveillance_pipelines.replay.comparison import Replayed
 
 _SHOWN: Final = 50
 

@@ -10,7 +10,7 @@ from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.serving.queues import queue_name
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.meter import DrainReport, StopReason
+    from surveillance_pipelines.runtime.meter import DrainReport, StopReason
 
 COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "anomalies": ("opened", "confirmed", "retracted"),
@@ -119,7 +119,7 @@ def _metadata(report: "DrainReport", gained: int) -> dict[str, Any]:
 
 
 def _sentence(report: "DrainReport") -> str:
-    from surveillance_pipelines.serving.meter import COMPUTE, QUEUE_TO_QUEUE
+    from surveillance_pipelines.runtime.meter import COMPUTE, QUEUE_TO_QUEUE
 
     counts = ", ".join(f"{name} {count}" for name, count in sorted(report.totals.items()) if count)
     said = f"{queue_name(report.queue_url)} after {report.seconds:.0f} s: {counts or 'no messages'}"

@@ -8,7 +8,7 @@ from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.serving.retention import Retained
+    from surveillance_pipelines.services.retention import Retained
 
 
 @dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
@@ -18,8 +18,8 @@ def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -
     A week stays while an accepted message of it is not in the lake, or an output of it not published; the run says so.
     Readings of the event clock go with the messages between which they stand, dead letters after a year.
     """
-    from surveillance_pipelines.serving.retention import retain
-    from surveillance_pipelines.storage.database import connect
+    from surveillance_pipelines.services.retention import retain
+    from surveillance_pipelines.stores.database import connect
 
     days = platform.settings.ledger_retention_days
     with connect(platform.endpoints.database_url, autocommit=True) as connection:

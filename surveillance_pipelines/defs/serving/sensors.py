@@ -18,7 +18,7 @@ from surveillance_pipelines.defs.serving.runs import pause_left, starting_runs
 if TYPE_CHECKING:
     from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.market.availability import SourceDecision
-    from surveillance_pipelines.serving.queue_watch import QueueView
+    from surveillance_pipelines.services.queue_watch import QueueView
     from surveillance_pipelines.settings import Settings
 
 
@@ -101,7 +101,7 @@ def yahoo_fallback_sensor(
 def _decisions(platform: PlatformResource, sessions: "SessionTable", now_us: int) -> list["SourceDecision"]:
     """Return where the data of each queue should come from now; none of a queue whose watched symbols do not trade."""
     from surveillance_pipelines.market.availability import decide_source
-    from surveillance_pipelines.market.queue import queue_for_symbol
+    from surveillance_pipelines.transports.sqs import queue_for_symbol
 
     settings, queue_urls = platform.settings, platform.endpoints.queue_urls
     if not settings.use_sqs_data_source:
@@ -133,7 +133,7 @@ def _decide(settings: "Settings", view: "QueueView", market: Market, now_us: int
 
 
 def _views(platform: PlatformResource) -> list["QueueView"]:
-    from surveillance_pipelines.serving.queue_watch import look_at
+    from surveillance_pipelines.services.queue_watch import look_at
 
     with platform.connect() as connection:
         return [look_at(client, connection, platform.clock) for client in input_queues(platform)]

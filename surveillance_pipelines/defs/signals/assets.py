@@ -6,9 +6,9 @@ from typing import Final
 
 import dagster as dg
 
+from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import DAILY, OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run, days_within
-from surveillance_pipelines.defs.code_versions import code_version
 from surveillance_pipelines.defs.metadata import stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
@@ -24,7 +24,7 @@ _UNSETTLED_SHARE: Final = 0.2
     deps=["signals", "features_core_v1"],
     freshness_policy=DAILY,
     tags=tags("warehouse", "postgresql"),
-    code_version=code_version("evaluation/outcomes.py", "models/direction.py"),
+    code_version=code_version("evaluation.outcomes", "stores.predictions"),
     check_specs=[
         dg.AssetCheckSpec(
             "most_predictions_are_settled",
@@ -35,10 +35,10 @@ _UNSETTLED_SHARE: Final = 0.2
 )
 def prediction_outcomes(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """The move that followed each prediction, written onto its row once its horizon is over."""
+    from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES
     from surveillance_pipelines.evaluation.outcomes import outcomes
     from surveillance_pipelines.features.batch import feature_schema
-    from surveillance_pipelines.models.direction import HORIZON_MINUTES
-    from surveillance_pipelines.storage.predictions import open_predictions, settle
+    from surveillance_pipelines.stores.predictions import open_predictions, settle
 
     first, last = days_of_run(context)
     columns = ["symbol", "date", "bar_start", "close", "realised_volatility"]

@@ -1,0 +1,182 @@
+"""The models that benches score with: trained once on a simulated market with the platform's own training code.
+
+They lie in ``proof/models.tmp``, which git ignores, until the training code or the features change.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.harness import REPOSITORY, RESULTS
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.hashing import sha256_files
+from surveillance_pipelines.models import scoring
+from surveillance_pipelines.models.bundle import Bundle, load_bundle
+from surveillance_pipelines.models.scoring import Scorer, Scores
+
+Floats = npt.NDArray[np.float64]
+Model = Callable[[Any], Any]
+
+SYMBOLS: Final = tuple(f"SIM{i}" for i in range(10))
+FIRST: Final = date(2024, 3, 4)
+LAST: Final = date(2024, 3, 13)
+SEED: Final = 5
+
+_LAYERS: Final = "autoencoder.npz"
+_NATIVE: Final = ("classifier.ubj", "direction.ubj")
+
+
+@dataclass(frozen=True, slots=True)
+class ProofModels:
+    """The bundle and the same models in their native form.
+
+    Attributes:
+        bundle: whose direction model speaks: on a random market it never passes its gate, and all models should run.
+        folder: of the native files.
+    """
+
+    bundle: Bundle
+    folder: Path
+
+    def layers(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """Return (weight, bias) of each layer of the autoencoder."""
+        arrays = np.load(self.folder / _LAYERS, allow_pickle=False)
+        return [(arrays[f"weight_{i}"], arrays[f"bias_{i}"]) for i in range(len(arrays.files) // 2)]
+
+    @property
+    def classifier(self) -> Path:
+        return self.folder / _NATIVE[0]
+
+    @property
+    def direction(self) -> Path:
+        return self.folder / _NATIVE[1]
+
+
+def proof_models() -> ProofModels:
+    """Return the models, trained now if this code has not trained them before."""
+    folder = RESULTS / "models.tmp" / _code_hash()[:16]
+    if not folder.exists():
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        scratch = folder.with_name("unfinished")
+        scratch.mkdir(parents=True)
+        _train(scratch)
+        scratch.rename(folder)
+    return ProofModels(speaking(load_bundle(folder / "bundle")), folder)
+
+
+def speaking(bundle: Bundle) -> Bundle:
+    """Return a bundle whose direction model is asked whatever its gate said."""
+    return replace(bundle, config=bundle.config | {"direction": bundle.config["direction"] | {"ready": True}})
+
+
+def native_network(models: ProofModels) -> tuple[Any, Model]:
+    """Return the autoencoder as a torch module, and the function f4[n, d] → f4[n, d] that calls it eagerly."""
+    import torch
+
+    from surveillance_pipelines.training.autoencoder import DEFAULT, build_network
+
+    torch.set_num_threads(1)
+    layers = models.layers()
+    network = build_network(layers[0][0].shape[1], DEFAULT).eval()
+    linear = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
+    with torch.no_grad():
+        for layer, (weight, bias) in zip(linear, layers, strict=True):
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+
+    def reconstructed(scaled: Any) -> Any:
+        with torch.inference_mode():
+            return network(torch.from_numpy(scaled)).numpy()
+
+    return network, reconstructed
+
+
+def anomaly_scores(bundle: Bundle, features: Floats, reconstructed: Model, classify: Model) -> Floats:
+    """Return the anomaly scores, f8[n], of models in another form.
+
+    What the platform does around its models is the same here, except that nothing is padded and nothing explained.
+
+    Args:
+        bundle: for scaling, calibration and threshold.
+        features: f8[n, 48] of the view.
+        reconstructed: the autoencoder, f4[n, d] → f4[n, d].
+        classify: the classifier, f4[n, d + 1] → probabilities.
+    """
+    inputs = features[:, list(bundle.view.model_indices)]
+    missing = np.isnan(inputs)
+    scaled = scoring.scale(inputs, bundle.scaling)
+    squares = np.where(missing, 0.0, (scaled.astype(np.float64) - reconstructed(scaled)) ** 2)
+    error = squares.sum(axis=1) / np.maximum((~missing).sum(axis=1), 1)
+    probabilities = classify(scoring.classifier_inputs(inputs, error))
+    strange = scoring.calibrated(error, *scoring.calibration_table(bundle.config["autoencoder"]["calibration"]))
+    threshold = float(bundle.config["classifier"]["threshold"])
+    known = scoring.centred_on_threshold(1.0 - probabilities[:, 0].astype(np.float64), threshold)
+    return np.maximum(strange, known)
+
+
+def market_features(rows: int = 2_000) -> Floats:
+    """Return features f8[n, 48] of the simulated market, every symbol and hour, all windows full."""
+    from surveillance_pipelines.features.batch import features_of_days
+
+    bars, sessions = _market()
+    features = features_of_days(bars, [LAST], sessions)
+    every = max(1, len(features) // rows)
+    return np.ascontiguousarray(features.select(CORE_V1.columns).to_numpy()[::every])
+
+
+class RecordingScorer:
+    """A scorer that keeps the features it was last asked about."""
+
+    warmup: bool = False
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.bundle_hash, self.feature_view = scorer.bundle_hash, scorer.feature_view
+        self.horizon_minutes = scorer.horizon_minutes
+        self.features: Floats = np.empty((0, 0))
+
+    def warm_up(self) -> None:
+        self._scorer.warm_up()
+
+    def score(self, features: Floats) -> Scores:
+        self.features = features
+        return self._scorer.score(features)
+
+
+def _train(folder: Path) -> None:
+    from surveillance_pipelines.training.bundle_training import save_bundle, train_models
+    from surveillance_pipelines.training.deadline import Deadline
+    from surveillance_pipelines.training.training_set import build_training_set
+
+    bars, sessions = _market()
+    rows = build_training_set(bars, sessions, first=FIRST, last=LAST, seed=SEED)
+    trained = train_models(rows, seed=SEED, deadline=Deadline.after(900.0))
+    save_bundle(trained, folder / "bundle")
+    arrays = {f"weight_{i}": weight for i, (weight, _) in enumerate(trained.autoencoder.layers)}
+    arrays |= {f"bias_{i}": bias for i, (_, bias) in enumerate(trained.autoencoder.layers)}
+    np.savez(folder / _LAYERS, **arrays)  # pyright: ignore[reportArgumentType] (arrays by name)
+    for name, booster in zip(_NATIVE, (trained.classifier.model.booster, trained.direction.booster), strict=True):
+        booster.save_model(folder / name)
+
+
+def _market() -> tuple[Any, SessionTable]:
+    from surveillance_pipelines.market.calendars import build_sessions
+    from surveillance_pipelines.market.simulator import default_market, simulate
+
+    sessions = build_sessions("XNYS", FIRST, LAST)
+    return simulate(default_market(SYMBOLS, SEED), sessions), SessionTable.from_frame(sessions)
+
+
+def _code_hash() -> str:
+    package = REPOSITORY / "surveillance_pipelines"
+    folders = ("features", "models", "evaluation")
+    files = [path for folder in folders for path in sorted((package / folder).glob("*.py"))]
+    market = [package / "market" / name for name in ("simulator.py", "injection.py", "injection_plan.py")]
+    return sha256_files([Path(__file__), *market, *files])

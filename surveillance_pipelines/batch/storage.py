@@ -1,0 +1,115 @@
+"""Batch scores into the tables of the live lane: rows that are there already stay as they are.
+
+Rows travel by COPY into their table, a fifth of the time of an insert over arrays, which suits the few rows of a
+micro-batch. Where a row is there already, COPY gives up: all go through a temporary table then, and only new ones on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import polars as pl
+import psycopg
+
+from surveillance_pipelines.batch.scoring import DayScores
+from surveillance_pipelines.clock import to_us
+from surveillance_pipelines.contracts.outputs import OutputRow
+from surveillance_pipelines.stores import tables
+from surveillance_pipelines.stores.tables import Table
+
+_LAST_SIGNALS: Final = """
+    SELECT symbol, max(bar_start) FROM surveillance.signals WHERE bar_start < %s AND bundle_hash = %s GROUP BY symbol
+"""
+_LIVE_ONLY: Final = ("t_received", "t_computed", "t_committed")
+_NULL: Final = "\\N"
+_INSTANT: Final = "%Y-%m-%d %H:%M:%S%.6f+00"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How many rows were new; the others had been written before, by an earlier run or by the live lane."""
+
+    anomalies: int = 0
+    signals: int = 0
+    predictions: int = 0
+
+    def __add__(self, other: "Stored") -> "Stored":
+        return Stored(
+            self.anomalies + other.anomalies, self.signals + other.signals, self.predictions + other.predictions
+        )
+
+
+def last_signals(connection: psycopg.Connection[Any], before: date, bundle_hash: str) -> dict[str, int]:
+    """Return symbol → start of the bar of its last signal before a UTC day, in microseconds since the epoch."""
+    rows = connection.execute(_LAST_SIGNALS, (before, bundle_hash))
+    return {symbol: to_us(bar_start) for symbol, bar_start in rows}
+
+
+def store_scores(connection: psycopg.Connection[Any], scored: DayScores) -> Stored:
+    """Write anomalies, signals and predictions that are not there yet, all or none: in one transaction."""
+    with connection.transaction():
+        return Stored(
+            _store_rows(connection, tables.ANOMALIES, scored.anomalies),
+            _store_rows(connection, tables.SIGNALS, scored.signals),
+            _store_frame(connection, tables.PREDICTIONS, scored.scores),
+        )
+
+
+def _store_rows(connection: psycopg.Connection[Any], table: Table, rows: list[Any]) -> int:
+    def write(copy: psycopg.Copy) -> None:
+        row: OutputRow
+        for row in rows:
+            copy.write_row(tables.output_values(row, table.columns))
+
+    return _store(connection, table, "FORMAT text", write) if rows else 0
+
+
+def _store_frame(connection: psycopg.Connection[Any], table: Table, frame: pl.DataFrame) -> int:
+    """Write a frame as CSV, which polars makes without a Python object for any value."""
+    rows = frame.with_columns(pl.lit(None).alias(name) for name in _LIVE_ONLY).select(table.columns)
+
+    def write(copy: psycopg.Copy) -> None:
+        copy.write(rows.write_csv(include_header=False, null_value=_NULL, datetime_format=_INSTANT))
+
+    return _store(connection, table, f"FORMAT csv, NULL '{_NULL}'", write) if len(rows) else 0
+
+
+def _store(
+    connection: psycopg.Connection[Any], table: Table, options: str, write: Callable[[psycopg.Copy], None]
+) -> int:
+    """Copy rows straight into a table; where one is there already, begin again and leave those as they are."""
+    try:
+        with connection.transaction():  # a savepoint: the day's other tables stay as they are
+            return _copy(connection, table.columns, options, write, into=table.name)
+    except psycopg.errors.UniqueViolation:
+        return _merge(connection, table, options, write)
+
+
+def _merge(
+    connection: psycopg.Connection[Any], table: Table, options: str, write: Callable[[psycopg.Copy], None]
+) -> int:
+    staged = f"staged_{table.name.partition('.')[2]}"
+    for statement in (
+        f"CREATE TEMP TABLE IF NOT EXISTS {staged} (LIKE {table.name}) ON COMMIT DELETE ROWS",
+        f"TRUNCATE {staged}",
+    ):
+        connection.execute(statement.encode())
+    _copy(connection, table.columns, options, write, into=staged)
+    columns = ", ".join(table.columns)
+    insert = f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT {table.conflict}"  # noqa: S608 (constant names)
+    return connection.execute(insert.encode()).rowcount
+
+
+def _copy(
+    connection: psycopg.Connection[Any],
+    columns: Sequence[str],
+    options: str,
+    write: Callable[[psycopg.Copy], None],
+    *,
+    into: str,
+) -> int:
+    with connection.cursor() as cursor:
+        with cursor.copy(f"COPY {into} ({', '.join(columns)}) FROM STDIN ({options})".encode()) as copy:
+            write(copy)
+        return cursor.rowcount

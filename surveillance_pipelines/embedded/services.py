@@ -1,0 +1,157 @@
+"""Embedded services: found, or started, by any process of the project, and gone when the last one has.
+
+A process that calls ``ensure_services`` becomes a *holder* until it ends, however it ends. A supervisor
+(``embedded/supervisor.py``), one per home, runs PostgreSQL and the queue server and stops both a few seconds after the
+last holder is gone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
+from surveillance_pipelines.embedded.postgres_server import PostgresServer, end, essence
+from surveillance_pipelines.embedded.queue_server import QueueServer
+from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
+from surveillance_pipelines.embedded.supervisor import ALREADY_SUPERVISED, FAILED
+from surveillance_pipelines.settings import Settings
+
+_START_SECONDS: Final = 90.0
+_STOP_SECONDS: Final = 60.0
+
+
+class EmbeddedServicesError(RuntimeError):
+    """The embedded services could not be started; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedServices:
+    """Where the services of a home listen (loopback only), and the processes behind them.
+
+    Attributes:
+        server_url: of PostgreSQL's own database ``postgres``; the role may create databases. Holds a password.
+        queue_endpoint: the endpoint URL of SQS and S3.
+    """
+
+    supervisor: ProcessId
+    postgres: ProcessId
+    queue: ProcessId
+    server_url: str
+    queue_endpoint: str
+
+    @property
+    def are_alive(self) -> bool:
+        return all(process.is_alive() for process in (self.supervisor, self.postgres, self.queue))
+
+
+def ensure_services(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> EmbeddedServices:
+    """Return the services of ``SURVEILLANCE_HOME``, started if they do not run; this process becomes a holder.
+
+    Raises:
+        EmbeddedServicesError: if they do not start.
+    """
+    home = ServiceHome(settings.surveillance_home)
+    home.prepare()
+    home.register(os.getpid())
+    deadline = clock.now_us() + round(_START_SECONDS * MICROSECONDS)
+    reason = f"nobody published their addresses within {_START_SECONDS:.0f} s"
+    while clock.now_us() < deadline:
+        if (services := read_services(home.home)) is not None:
+            return services
+        code, said = _start_supervisor(home)
+        if code not in (0, ALREADY_SUPERVISED):
+            reason = _reason(said)
+            break
+        clock.sleep(0.05)
+    raise EmbeddedServicesError(
+        f"expected the embedded services of {home.home} to start, they did not: {reason} (see {home.logs})"
+    )
+
+
+@contextmanager
+def hold(settings: Settings) -> Iterator[EmbeddedServices]:
+    """Keep the services running for a ``with`` block, and let go of them at its end."""
+    services = ensure_services(settings)
+    try:
+        yield services
+    finally:
+        release(settings)
+
+
+def release(settings: Settings) -> None:
+    """Stop being a holder; without any other the services end a few seconds later."""
+    ServiceHome(settings.surveillance_home).unregister(os.getpid())
+
+
+def stop_services(settings: Settings) -> bool:
+    """Stop the services of a home now, whoever needs them, and wait; return whether any ran.
+
+    Services that a killed supervisor left behind are stopped too.
+    """
+    home = ServiceHome(settings.surveillance_home)
+    services = _recorded(home)
+    if services is not None:
+        end(services.supervisor, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
+    left = [server for server in (QueueServer(home), PostgresServer(home)) if server.running() is not None]
+    for server in left:
+        server.stop()
+    home.record.unlink(missing_ok=True)
+    return services is not None or bool(left)
+
+
+def read_services(home: Path) -> EmbeddedServices | None:
+    """Return the services of a home if they run under a living supervisor."""
+    services = _recorded(ServiceHome(home))
+    return services if services is not None and services.are_alive else None
+
+
+def is_prepared(home: Path, services: EmbeddedServices, revision: str) -> bool:
+    """Say whether these running services have the databases, tables and queues of a revision of the schema."""
+    return read_json(_preparation(home)) == _fingerprint(services, revision)
+
+
+def remember_prepared(home: Path, services: EmbeddedServices, revision: str) -> None:
+    """Record that they have, so that the next process need not check again."""
+    write_json(_preparation(home), _fingerprint(services, revision))
+
+
+def _preparation(home: Path) -> Path:
+    return ServiceHome(home).embedded / "prepared.json"
+
+
+def _fingerprint(services: EmbeddedServices, revision: str) -> dict[str, Any]:
+    servers = {"postgres": asdict(services.postgres), "queue": asdict(services.queue)}
+    return {**servers, "migration": revision}
+
+
+def _recorded(home: ServiceHome) -> EmbeddedServices | None:
+    found: dict[str, Any] | None = read_json(home.record)
+    if found is None:
+        return None
+    processes = {name: ProcessId(**found.pop(name)) for name in ("supervisor", "postgres", "queue")}
+    return EmbeddedServices(**processes, **found)
+
+
+def _start_supervisor(home: ServiceHome) -> tuple[int, str]:
+    """Return the exit code of the starting command, and what its log says since."""
+    path = home.logs / "supervisor.log"
+    # A session of its own: a ctrl-C in the terminal of one holder must not end the services of the others.
+    with path.open("ab") as log:
+        before = log.tell()
+        code = subprocess.run(
+            [sys.executable, "-m", "surveillance_pipelines.embedded.supervisor", str(home.home)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, check=False,
+        ).returncode  # fmt: skip
+    return code, path.read_bytes()[before:].decode(errors="replace")
+
+
+def _reason(said: str) -> str:
+    lines = said.splitlines()
+    named = [line.removeprefix(FAILED) for line in lines if line.startswith(FAILED)]
+    return named[-1] if named else essence(lines)

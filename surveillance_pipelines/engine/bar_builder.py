@@ -1,0 +1,116 @@
+"""Ticks into one symbol's 1-minute bars: the bar in progress, and revisions of bars already closed.
+
+A bar opens with its earliest and closes with its latest event time; among equal event times the first and the last to
+arrive. Volumes are added in order of arrival; the last message to arrive is the bar's source message.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from surveillance_pipelines.contracts.market import Bar, BarStatus, Tick
+from surveillance_pipelines.engine.event_clock import Anchor
+
+MINUTE_US: Final = 60_000_000
+
+
+def bar_start_of(event_time: int) -> int:
+    """Return the start of the minute that an instant lies in."""
+    return event_time - event_time % MINUTE_US
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """A tick with what its message adds: the size after cumulative volumes are resolved, and where it came from."""
+
+    tick: Tick
+    size: float
+    message_id: str
+    received_at: int
+
+    @property
+    def anchor(self) -> Anchor:
+        """What the event clock learns from it."""
+        return Anchor(self.received_at, self.tick.event_time)
+
+
+@dataclass(slots=True)
+class OpenBar:
+    """The bar in progress of one symbol."""
+
+    symbol: str
+    bar_start: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    trades: int
+    first_event_time: int
+    event_time: int
+    knowledge_time: int
+    source_message_id: str
+
+    @classmethod
+    def start(cls, first: Print) -> "OpenBar":
+        tick = first.tick
+        return cls(
+            tick.symbol, bar_start_of(tick.event_time), tick.price, tick.price, tick.price, tick.price, first.size, 1,
+            tick.event_time, tick.event_time, first.received_at, first.message_id,
+        )  # fmt: skip
+
+    def add(self, print_: Print) -> None:
+        """Take one more tick of the same minute."""
+        tick = print_.tick
+        self.high = max(self.high, tick.price)
+        self.low = min(self.low, tick.price)
+        self.volume += print_.size
+        self.trades += 1
+        self.source_message_id = print_.message_id
+        self.knowledge_time = max(self.knowledge_time, print_.received_at)
+        if tick.event_time < self.first_event_time:
+            self.first_event_time, self.open = tick.event_time, tick.price
+        if tick.event_time >= self.event_time:
+            self.event_time, self.close = tick.event_time, tick.price
+
+    def to_bar(self, status: BarStatus, *, market_return: float, market_peers: int) -> Bar:
+        """Return the bar as it stands, revision 0."""
+        return Bar(
+            symbol=self.symbol,
+            bar_start=self.bar_start,
+            open=self.open,
+            high=self.high,
+            low=self.low,
+            close=self.close,
+            volume=self.volume,
+            trades=self.trades,
+            first_event_time=self.first_event_time,
+            event_time=self.event_time,
+            revision=0,
+            bar_status=status,
+            knowledge_time=self.knowledge_time,
+            source_message_id=self.source_message_id,
+            market_return=market_return,
+            market_peers=market_peers,
+        )
+
+
+def revise(bar: Bar, late: Print) -> Bar:
+    """Return the next revision of a closed bar, with one late tick in it."""
+    tick = late.tick
+    changes: dict[str, Any] = {}
+    if tick.event_time < bar.first_event_time:
+        changes = {"first_event_time": tick.event_time, "open": tick.price}
+    if tick.event_time >= bar.event_time:
+        changes |= {"event_time": tick.event_time, "close": tick.price}
+    return replace(
+        bar,
+        high=max(bar.high, tick.price),
+        low=min(bar.low, tick.price),
+        volume=bar.volume + late.size,
+        trades=bar.trades + 1,
+        revision=bar.revision + 1,
+        bar_status="revised",
+        source_message_id=late.message_id,
+        knowledge_time=max(bar.knowledge_time, late.received_at),
+        **changes,
+    )

@@ -1,0 +1,339 @@
+"""The live core: messages and clock readings in, effects out. No I/O, no clock, no randomness.
+
+Equal inputs in equal order give equal effects, however they are cut into micro-batches: features are sequenced message
+by message, everything a batch needs scored is scored in one call, and alerts and signals follow in order again.
+
+An engine whose effects were not committed is ahead of the database: drop it and seed another.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.contracts.market import Refusal, Tick
+from surveillance_pipelines.contracts.outputs import OutputRow
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.engine.bar_builder import MINUTE_US, Print, bar_start_of
+from surveillance_pipelines.engine.effects import (
+    BundleRow,
+    ClockRow,
+    DeadLetter,
+    Effects,
+    InboxRow,
+    Known,
+    NewInstrument,
+    Outcome,
+    OutcomeName,
+)
+from surveillance_pipelines.engine.event_clock import EventClock
+from surveillance_pipelines.engine.guard import ModelGuard
+from surveillance_pipelines.engine.scoring_rows import (
+    Candidate,
+    RowConfig,
+    anomaly_kind,
+    anomaly_row,
+    paced_signal,
+    row_config,
+    rows_of_scorer,
+    score_row,
+)
+from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
+from surveillance_pipelines.features.market import MarketContext
+from surveillance_pipelines.features.views import VIEWS
+from surveillance_pipelines.market.messages import read_tick
+from surveillance_pipelines.models.scoring import AnomalyScorer, Scores
+from surveillance_pipelines.settings import Settings
+
+Readings = Sequence[tuple[Received, Tick | Refusal]]
+"""A micro-batch in the order it was received, each message with what it says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """The knobs of the core. Durations are in microseconds.
+
+    Attributes:
+        rows: what all output rows share.
+        bar_close_grace: how long after its minute a bar waits for ticks before the event clock closes it.
+        volume_is_cumulative: the feed sends running totals of the day.
+        unknown_symbols: refuse them, or register them under ``default_calendar``.
+        content_based_dedup: the queue derives dedup ids from bodies, where two equal trades are two trades.
+        breaker_cooldown: how long a model that failed is left alone.
+        provisional_scores: make score rows of bars in progress, too; nobody reads them unless they are published.
+    """
+
+    rows: RowConfig
+    bar_close_grace: int
+    volume_is_cumulative: bool = False
+    unknown_symbols: Literal["refuse", "register"] = "refuse"
+    default_calendar: str = "XNYS"
+    content_based_dedup: bool = False
+    provisional_scores: bool = True
+    breaker_cooldown: int = 30 * MICROSECONDS
+
+
+def engine_config(
+    settings: Settings, scorer: AnomalyScorer, *, run_id: str | None = None, content_based_dedup: bool = False
+) -> EngineConfig:
+    """Return the core's knobs from the platform's settings."""
+    return EngineConfig(
+        rows=row_config(settings, scorer, run_id=run_id),
+        bar_close_grace=round(settings.bar_close_grace_seconds * MICROSECONDS),
+        volume_is_cumulative=settings.sqs_volume_is_cumulative,
+        unknown_symbols=settings.unknown_symbols,
+        default_calendar=settings.default_calendar,
+        content_based_dedup=content_based_dedup,
+        provisional_scores=settings.publish_scores == "all",
+        breaker_cooldown=round(settings.model_breaker_seconds * MICROSECONDS),
+    )
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Other models to score with.
+
+    Attributes:
+        scorer: warmed.
+        seeds: symbol → history, where the scorer's feature view is another than before.
+    """
+
+    scorer: AnomalyScorer
+    seeds: Mapping[str, Seed] = field(default_factory=dict)
+
+
+class Engine:
+    """Every symbol of one queue."""
+
+    def __init__(
+        self, config: EngineConfig, scorer: AnomalyScorer, sessions: SessionTable, instruments: Iterable[str]
+    ) -> None:
+        self._config = config
+        self._scorer = scorer
+        self._guard = ModelGuard(scorer, config.breaker_cooldown)
+        self._sessions = sessions
+        self._instruments = set(instruments)
+        self._lanes: dict[str, SymbolState] = {}
+        self._market = MarketContext()
+        self._clock = EventClock()
+        self._bundle_row: BundleRow | None = None  # to go with the next effects
+
+    def read(self, batch: Sequence[Received]) -> Readings:
+        """Decode a micro-batch: what ``symbols_to_seed`` and ``process`` take."""
+        known = None if self._config.unknown_symbols == "register" else self._instruments
+        return [
+            (message, read_tick(message.body, received_at=message.received_at, instruments=known)) for message in batch
+        ]
+
+    def symbols_to_seed(self, batch: Readings) -> dict[str, int]:
+        """Return the symbols of a batch that need history, each with the event time up to which.
+
+        Those are the symbols without a lane, up to their first tick, and those whose lane misses a session somewhere in
+        the batch, up to the last tick that follows one. A symbol may be both: seed the one, then ask again.
+        """
+        wanted: dict[str, int] = {}
+        newest: dict[str, int | None] = {}
+        for _, tick in batch:
+            if not isinstance(tick, Tick):
+                continue
+            lane = self._lanes.get(tick.symbol)
+            if lane is None:
+                wanted.setdefault(tick.symbol, tick.event_time)
+                continue
+            before = newest.setdefault(tick.symbol, lane.newest)
+            if lane.is_session_missed(before, tick.event_time):
+                wanted[tick.symbol] = tick.event_time
+            newest[tick.symbol] = max(before or 0, bar_start_of(tick.event_time))
+        return wanted
+
+    def seed(self, symbol: str, seed: Seed) -> None:
+        """Give a symbol its lane before its first message is processed, or what its lane is about to miss."""
+        if symbol in self._lanes:
+            self._lanes[symbol].catch_up(seed)
+            return
+        lane = SymbolState.from_seed(symbol, self._sessions, seed, VIEWS[self._scorer.feature_view])
+        self._lanes[symbol] = lane
+        self._market.seed(symbol, lane.served_returns())
+        if lane.anchor is not None:
+            self._clock.see(lane.anchor)
+
+    def process(self, batch: Readings, known: Known) -> Effects:
+        """Take a micro-batch in the order it was received.
+
+        Args:
+            batch: messages as read; every symbol in it is seeded.
+            known: the ids of the batch that already have a ledger row.
+        """
+        turn = _EngineCall(known, max((message.received_at for message, _ in batch), default=0))
+        for message, tick in batch:
+            self._take(message, tick, turn)
+        return self._finish(turn)
+
+    def record_bundle(self, now_us: int) -> None:
+        """Have the next effects say which models score."""
+        self._bundle_row = BundleRow(self._scorer.bundle_hash, self._scorer.feature_view, now_us)
+
+    def swap(self, swap: Swap, now_us: int) -> None:
+        """Score with other models from the next message on; a new feature view goes on where the old one stands."""
+        if swap.scorer.feature_view != self._scorer.feature_view:
+            view = VIEWS[swap.scorer.feature_view]
+            for symbol, lane in self._lanes.items():
+                lane.change_view(view, swap.seeds.get(symbol, Seed()))
+        self._scorer = swap.scorer
+        self._guard = ModelGuard(swap.scorer, self._config.breaker_cooldown)
+        self._config = replace(self._config, rows=rows_of_scorer(self._config.rows, swap.scorer))
+        self.record_bundle(now_us)
+
+    def tick_clock(self, now_us: int) -> Effects:
+        """Read the event clock and close the bars whose minute and grace have passed; empty if there are none."""
+        event_clock = self._clock.read(now_us)
+        return Effects() if event_clock is None else self.apply_clock(ClockRow(event_clock, now_us))
+
+    def apply_clock(self, row: ClockRow) -> Effects:
+        """Close what a clock reading closes, in the order of minutes, then symbols; a replay calls this."""
+        turn = _EngineCall(Known(), row.recorded_at)
+        for lane in self._due(row.event_clock):
+            self._close(lane, turn, cause=None, t_received=row.recorded_at)
+            turn.effects.clock_rows = [row]
+        return self._finish(turn)
+
+    def next_close_us(self, now_us: int) -> int | None:
+        """Return the wall instant at which the clock next closes a bar, None while it has nothing to wait for.
+
+        A bar more than a minute ahead of the clock belongs to a newer day than the feed is at: only its own ticks
+        close it.
+        """
+        event_clock = self._clock.read(now_us)
+        if event_clock is None:
+            return None
+        horizon = event_clock + MINUTE_US + self._config.bar_close_grace
+        dues = [due for lane in self._lanes.values() if (due := self._due_at(lane)) is not None and due <= horizon]
+        return self._clock.when(min(dues)) if dues else None
+
+    def _take(self, message: Received, tick: Tick | Refusal, turn: "_EngineCall") -> None:
+        if not turn.is_new(message):
+            turn.effects.redelivered.append(message.message_id)
+            return
+        dedup_id = None if self._config.content_based_dedup else message.dedup_id
+        if turn.is_repeat(dedup_id):
+            turn.record(message, tick, dedup_id, "duplicate", "its dedup id was already taken in")
+        elif isinstance(tick, Refusal):
+            turn.record(message, tick, dedup_id, "dead", tick.code)
+        else:
+            self._accept(message, tick, dedup_id, turn)
+
+    def _accept(self, message: Received, tick: Tick, dedup_id: str | None, turn: "_EngineCall") -> None:
+        self._register(tick.symbol, turn)
+        lane = self._lane(tick.symbol)
+        turn.touched[tick.symbol] = lane
+        size = lane.size_of(tick.volume, tick.event_time) if self._config.volume_is_cumulative else tick.volume
+        print_ = Print(tick, size, message.message_id, message.received_at)
+        if lane.is_late(tick.event_time):
+            revised = lane.revise(print_)
+            turn.effects.bars += [] if revised is None else [revised]
+            reason = "its bar has closed" if revised is None else f"its bar has closed: revision {revised.revision}"
+            turn.record(message, tick, dedup_id, "late", reason)
+            return
+        if lane.closes_before(tick.event_time):
+            self._close(lane, turn, cause=message.message_id, t_received=message.received_at)
+        lane.add(print_)
+        self._clock.see(print_.anchor)
+        turn.candidates.append((lane, lane.peek(self._market, print_)))
+        turn.record(message, tick, dedup_id, "scored")
+
+    def _close(self, lane: SymbolState, turn: "_EngineCall", *, cause: str | None, t_received: int) -> None:
+        bar, candidate = lane.close(self._market, cause=cause, t_received=t_received)
+        turn.touched[lane.symbol] = lane
+        turn.effects.bars.append(bar)
+        turn.candidates.append((lane, candidate))
+
+    def _finish(self, turn: "_EngineCall") -> Effects:
+        effects = turn.effects
+        if turn.candidates:
+            scores = self._guard.score(np.stack([bar.features for _, bar in turn.candidates]), turn.now)
+            out = bool(scores.models_out)
+            effects.scored = len(turn.candidates)
+            effects.fallbacks = sum(out or bar.fallback_used for _, bar in turn.candidates)
+            effects.breakers = self._guard.breakers.take_events()
+            for i, (lane, bar) in enumerate(turn.candidates):
+                effects.outputs += self._outputs(lane, bar, scores, i)
+        for _, lane in sorted(turn.touched.items()):
+            effects.states += lane.take_state_rows()
+            effects.seeds += lane.take_seeds()
+        if self._bundle_row is not None and not effects.is_empty():
+            effects.bundles, self._bundle_row = [self._bundle_row], None
+        return effects
+
+    def _outputs(self, lane: SymbolState, bar: Candidate, scores: Scores, i: int) -> list[OutputRow]:
+        rows = self._config.rows
+        kind = anomaly_kind(scores, i)
+        final = bar.bar_status == "final"
+        events = lane.alerts.on_final(kind) if final else lane.alerts.on_provisional(kind)
+        outputs: list[OutputRow] = []
+        if final or self._config.provisional_scores:
+            outputs.append(score_row(rows, bar, scores, i))
+        outputs += [anomaly_row(rows, bar, scores, i, kind=event.kind, status=event.status) for event in events]
+        signal = paced_signal(rows, bar, scores, i, lane.gate) if final else None
+        return outputs if signal is None else [*outputs, signal]
+
+    def _register(self, symbol: str, turn: "_EngineCall") -> None:
+        if symbol not in self._instruments:
+            self._instruments.add(symbol)
+            turn.effects.instruments.append(NewInstrument(symbol, self._config.default_calendar))
+
+    def _lane(self, symbol: str) -> SymbolState:
+        lane = self._lanes.get(symbol)
+        if lane is None:
+            raise RuntimeError(f"expected {symbol} to be seeded before its first message: call symbols_to_seed, seed")
+        return lane
+
+    def _due_at(self, lane: SymbolState) -> int | None:
+        bar = lane.open_bar
+        return None if bar is None else bar.bar_start + MINUTE_US + self._config.bar_close_grace
+
+    def _due(self, event_clock: int) -> list[SymbolState]:
+        dues = [(due, lane) for lane in self._lanes.values() if (due := self._due_at(lane)) is not None]
+        passed = [(due, lane.symbol, lane) for due, lane in dues if due <= event_clock]
+        return [lane for _, _, lane in sorted(passed, key=lambda item: item[:2])]
+
+
+class _EngineCall:
+    """One call of the engine: what it has met and collected so far."""
+
+    def __init__(self, known: Known, now: int) -> None:
+        self.now = now  # by what is recorded with the input, so that a replay has the same
+        self.effects = Effects()
+        self.candidates: list[tuple[SymbolState, Candidate]] = []
+        self.touched: dict[str, SymbolState] = {}
+        self._message_ids = set(known.message_ids)
+        self._dedup_ids = set(known.dedup_ids)
+
+    def is_new(self, message: Received) -> bool:
+        new = message.message_id not in self._message_ids
+        self._message_ids.add(message.message_id)
+        return new
+
+    def is_repeat(self, dedup_id: str | None) -> bool:
+        repeat = dedup_id is not None and dedup_id in self._dedup_ids
+        if dedup_id is not None:
+            self._dedup_ids.add(dedup_id)
+        return repeat
+
+    def record(
+        self,
+        message: Received,
+        tick: Tick | Refusal,
+        dedup_id: str | None,
+        outcome: OutcomeName,
+        reason: str | None = None,
+    ) -> None:
+        event_time, symbol = (None, None) if isinstance(tick, Refusal) else (tick.event_time, tick.symbol)
+        self.effects.inbox.append(InboxRow(message, event_time, symbol))
+        self.effects.outcomes.append(Outcome(message.message_id, dedup_id, outcome, reason))
+        if isinstance(tick, Refusal) and outcome == "dead":
+            self.effects.dead_letters.append(
+                DeadLetter(message.message_id, message.body, tick.code, tick.reason, message.received_at)
+            )

@@ -1,0 +1,314 @@
+"""From feature vectors and scores to output rows: the one place, used by the live engine and by batch scoring.
+
+Only what a row's cause knows goes in; ``t_computed`` and ``t_committed`` are the shell's to stamp.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.contracts.market import BarStatus, Source
+from surveillance_pipelines.contracts.outputs import (
+    Action,
+    AlertStatus,
+    Anomaly,
+    Score,
+    Signal,
+    alert_id,
+    final_row_ids,
+    row_id,
+)
+from surveillance_pipelines.engine.code_version import scoring_code_version
+from surveillance_pipelines.hashing import sha256_bytes, sha256_rows
+from surveillance_pipelines.models.explanations import explanation
+from surveillance_pipelines.models.runtime import runtime_hash
+from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.strategies.pacing import SignalGate, SignalPace
+
+RowType = Literal["anomaly", "signal", "score"]
+
+TIMEFRAME: Final = "1m"
+STRATEGY: Final = "surveillance"
+SIGNAL_THRESHOLD: Final = 1.0 / len(DIRECTIONS)
+"""A signal takes the most probable of three actions, so its probability is above this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowConfig:
+    """What all rows of one run share: who asks, and which code and models answer."""
+
+    tenant: str
+    config_hash: str
+    code_version: str
+    feature_view: str
+    bundle_hash: str
+    runtime_hash: str
+    warmup: bool
+    horizon_minutes: int
+    pace: SignalPace
+    run_id: str | None = None
+    strategy: str = STRATEGY
+
+
+def row_config(settings: Settings, scorer: AnomalyScorer, *, run_id: str | None = None) -> RowConfig:
+    """Return what the rows of a run over these settings and models share."""
+    pace = SignalPace(
+        cooldown=round(settings.signal_cooldown_seconds * MICROSECONDS),
+        warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
+    )
+    config = rows_as_of_now(scorer, tenant=settings.tenant, config_hash=settings.config_hash, pace=pace)
+    return replace(config, run_id=run_id)
+
+
+def rows_as_of_now(
+    scorer: AnomalyScorer, *, tenant: str, config_hash: str, pace: SignalPace, strategy: str = STRATEGY
+) -> RowConfig:
+    """Return what rows share that a scorer makes with this process's code and runtime."""
+    return RowConfig(
+        tenant=tenant,
+        config_hash=config_hash,
+        code_version=scoring_code_version(),
+        feature_view=scorer.feature_view,
+        bundle_hash=scorer.bundle_hash,
+        runtime_hash=runtime_hash(),
+        warmup=scorer.warmup,
+        horizon_minutes=scorer.horizon_minutes,
+        pace=pace,
+        strategy=strategy,
+    )
+
+
+def rows_of_scorer(config: RowConfig, scorer: AnomalyScorer) -> RowConfig:
+    """Return what the rows of the same run share from now on, scored by other models."""
+    return replace(
+        config,
+        feature_view=scorer.feature_view,
+        bundle_hash=scorer.bundle_hash,
+        warmup=scorer.warmup,
+        horizon_minutes=scorer.horizon_minutes,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One bar with its feature vector, about to be scored.
+
+    Attributes:
+        features: float64[F], the columns of the feature view.
+        fallback_used: the features rest on a substitute, because the trading session is not on record.
+        trigger_message_id: the message that asks for a provisional score; None on a final bar.
+        correlation_id: the message or bar that caused the scoring, carried through every row and log line.
+        t_received: when that message was received; None in batch.
+        market_return: what a bar in progress was scored with; None on a final bar, and where there was no peer.
+        market_peers: likewise, how many peers.
+    """
+
+    symbol: str
+    bar_start: int
+    bar_status: BarStatus
+    event_time: int
+    knowledge_time: int
+    source: Source
+    source_message_id: str | None
+    price: float
+    volume: float
+    features: npt.NDArray[np.float64]
+    fallback_used: bool = False
+    trigger_message_id: str | None = None
+    correlation_id: str | None = None
+    t_received: int | None = None
+    market_return: float | None = None
+    market_peers: int | None = None
+
+
+def input_hashes(features: npt.NDArray[np.float64]) -> list[str]:
+    """Return ``input_hash`` of every row of float64[n, F]."""
+    canonical = np.where(np.isnan(features), np.nan, features)
+    return sha256_rows(canonical.astype("<f8", copy=False))
+
+
+def input_hash(features: npt.NDArray[np.float64]) -> str:
+    """Return the hash of a feature vector; all NaNs count as one, so a trip through a file changes nothing."""
+    canonical = np.where(np.isnan(features), np.nan, features)
+    return sha256_bytes(np.ascontiguousarray(canonical, dtype="<f8").data)
+
+
+def anomaly_kind(scores: Scores, i: int) -> str | None:
+    """Return the kind of anomaly that row ``i`` of the scores shows, None for a normal bar."""
+    return scores.kind[i] if scores.is_anomaly[i] else None
+
+
+def anomaly_row(
+    config: RowConfig, bar: Candidate, scores: Scores, i: int, *, kind: str, status: AlertStatus
+) -> Anomaly:
+    """Return the row that opens, confirms or retracts an alert of a kind."""
+    score = float(scores.anomaly_score[i])
+    confidence = _confidence(scores, i, kind)
+    return Anomaly(
+        id=_id("anomaly", config, bar, kind),
+        **_common(config, bar, scores),
+        score=score,
+        threshold=float(scores.threshold),
+        kind=kind,
+        confidence=confidence,
+        risk_score=score * confidence,
+        explanation=explanation(scores, i),
+        warmup=config.warmup,
+        alert_status=status,
+        alert_id=alert_id(
+            tenant=config.tenant, symbol=bar.symbol, timeframe=TIMEFRAME, bar_start=bar.bar_start, kind=kind
+        ),
+        price=bar.price,
+        volume=bar.volume,
+        reconstruction_error=_finite(scores.reconstruction_error[i]),
+    )
+
+
+def action_of(scores: Scores, i: int) -> Action:
+    """Return the most probable action."""
+    return cast("Action", DIRECTIONS[int(np.argmax(scores.direction_probabilities[i]))])
+
+
+def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Signal:
+    """Return the direction call on a final bar. Its risk is the anomaly score: how strange the bar is it stands on."""
+    probabilities = dict(zip(DIRECTIONS, scores.direction_probabilities[i].tolist(), strict=True))
+    action = action_of(scores, i)
+    return Signal(
+        id=_id("signal", config, bar, action),
+        **_common(config, bar, scores),
+        score=probabilities[action],
+        threshold=SIGNAL_THRESHOLD,
+        kind=action,
+        confidence=probabilities[action],
+        risk_score=float(scores.anomaly_score[i]),
+        explanation=explanation(scores, i),
+        warmup=_is_warmup_signal(config, scores),
+        action=action,
+        price=bar.price,
+        buy_probability=probabilities["BUY"],
+        hold_probability=probabilities["HOLD"],
+        sell_probability=probabilities["SELL"],
+        horizon_minutes=config.horizon_minutes,
+    )
+
+
+def paced_signal(config: RowConfig, bar: Candidate, scores: Scores, i: int, gate: SignalGate) -> Signal | None:
+    """Return the signal of a final bar if there is one and the symbol may signal again."""
+    if action_of(scores, i) == "HOLD" or not gate.passes(bar.bar_start, signal_gap(config, scores)):
+        return None
+    return signal_row(config, bar, scores, i)
+
+
+def signal_gap(config: RowConfig, scores: Scores) -> int:
+    """Return the distance in microseconds that a signal of these scores keeps from the one before it."""
+    return config.pace.gap(warmup=_is_warmup_signal(config, scores))
+
+
+def _is_warmup_signal(config: RowConfig, scores: Scores) -> bool:
+    return config.warmup or not scores.direction_ready
+
+
+def score_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Score:
+    """Return what the models say of a bar, alert or not."""
+    score, confidence = float(scores.anomaly_score[i]), float(scores.confidence[i])
+    sell, hold, buy = scores.direction_probabilities[i].tolist()
+    return Score(
+        id=_id("score", config, bar, "score"),
+        **_common(config, bar, scores),
+        score=score,
+        threshold=float(scores.threshold),
+        kind=scores.kind[i],
+        confidence=confidence,
+        risk_score=score * confidence if scores.is_anomaly[i] else 0.0,
+        explanation={"models_out": list(scores.models_out)} if scores.models_out else {},
+        warmup=config.warmup,
+        price=bar.price,
+        volume=bar.volume,
+        is_anomaly=bool(scores.is_anomaly[i]),
+        reconstruction_error=_finite(scores.reconstruction_error[i]),
+        buy_probability=buy,
+        hold_probability=hold,
+        sell_probability=sell,
+        horizon_minutes=config.horizon_minutes,
+    )
+
+
+def _confidence(scores: Scores, i: int, kind: str) -> float:
+    """Return the probability of a kind that the scores may show or, for a retraction, no longer show."""
+    if scores.kind[i] == kind:
+        return float(scores.confidence[i])
+    if kind in scores.labels:
+        return float(scores.probabilities[i, scores.labels.index(kind)])
+    return 0.0  # "unclassified" has no probability of its own
+
+
+def score_ids(config: RowConfig, symbols: Sequence[str], bar_starts: Sequence[int]) -> list[str]:
+    """Return the ids of the score rows of final bars, in their order."""
+    return final_row_ids(
+        "score",
+        symbols,
+        bar_starts,
+        kind="score",
+        tenant=config.tenant,
+        strategy=config.strategy,
+        timeframe=TIMEFRAME,
+        feature_view=config.feature_view,
+        bundle_hash=config.bundle_hash,
+        config_hash=config.config_hash,
+    )
+
+
+def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
+    return row_id(
+        row_type,
+        kind=kind,
+        tenant=config.tenant,
+        strategy=config.strategy,
+        symbol=bar.symbol,
+        timeframe=TIMEFRAME,
+        bar_start=bar.bar_start,
+        revision=0,
+        bar_status=bar.bar_status,
+        trigger_message_id=bar.trigger_message_id,
+        feature_view=config.feature_view,
+        bundle_hash=config.bundle_hash,
+        config_hash=config.config_hash,
+    )
+
+
+def _common(config: RowConfig, bar: Candidate, scores: Scores) -> dict[str, Any]:
+    return {
+        "event_time": bar.event_time,
+        "knowledge_time": bar.knowledge_time,
+        "source": bar.source,
+        "source_message_id": bar.source_message_id,
+        "symbol": bar.symbol,
+        "timeframe": TIMEFRAME,
+        "bar_start": bar.bar_start,
+        "revision": 0,
+        "bar_status": bar.bar_status,
+        "input_hash": input_hash(bar.features),
+        "feature_view": config.feature_view,
+        "bundle_hash": config.bundle_hash,
+        "code_version": config.code_version,
+        "config_hash": config.config_hash,
+        "runtime_hash": config.runtime_hash,
+        "fallback_used": bar.fallback_used or bool(scores.models_out),
+        "tenant": config.tenant,
+        "strategy": config.strategy,
+        "correlation_id": bar.correlation_id,
+        "run_id": config.run_id,
+        "t_received": bar.t_received,
+        "market_return": bar.market_return,
+        "market_peers": bar.market_peers,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

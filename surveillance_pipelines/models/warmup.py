@@ -1,0 +1,140 @@
+"""Warm-up heuristics: rules of thumb that stand in until a model has passed its gate (MOD-10, INF-11).
+
+Each rule compares features, already in units of their own usual size, with fixed limits. They are deliberately blunt:
+few alerts, plain reasons. Every row they produce is marked ``warmup``.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.models.momentum import momentum_probabilities
+from surveillance_pipelines.models.scoring import NORMAL, THRESHOLD, Scores, require_features, top_contributions
+
+Floats = npt.NDArray[np.float64]
+
+WARMUP_BUNDLE: Final = "warmup"
+"""Stands where a row would name the hash of its model bundle."""
+
+WARMUP_HORIZON_MINUTES: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of anomaly and the features that must all reach their limits.
+
+    Attributes:
+        kind: the anomaly's name.
+        limits: (feature, limit) pairs; a feature of ``TWO_SIDED`` counts by its size.
+        last_minutes: the rule looks only at this many minutes before the close; None means always.
+    """
+
+    kind: str
+    limits: tuple[tuple[str, float], ...]
+    last_minutes: float | None = None
+
+
+TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", "sign_balance_10", "divergence_z_15"})
+"""Features that are as strange far below zero as far above."""
+
+RULES: Final = (
+    Rule("volume_spike", (("volume_z", 5.0),)),
+    Rule("price_gap", (("gap_z", 8.0),)),
+    Rule("price_volume_divergence", (("price_volume_divergence", 8.0), ("return_z", 6.0))),
+    Rule("volatility_burst", (("volatility_ratio", 4.0), ("range_ratio", 4.0))),
+    Rule("ramping", (("sign_balance_10", 0.9), ("return_z_15", 5.0))),
+    Rule("pump_and_dump", (("round_trip_30", 3.0), ("return_z_15", 2.0))),
+    Rule("marking_the_close", (("return_z", 5.0), ("volume_z", 3.0)), last_minutes=10.0),
+    Rule("momentum_ignition", (("return_z_5", 6.0), ("volume_z_5", 2.0))),
+    Rule("cross_symbol_divergence", (("divergence_z_15", 9.0), ("return_z_15", 4.0))),
+)
+
+
+class WarmupScorer:
+    """Scores feature vectors of ``core_v1`` by rules, with the same output as a bundle's models."""
+
+    bundle_hash: str = WARMUP_BUNDLE
+    feature_view: str = CORE_V1.name
+    warmup: bool = True
+    horizon_minutes: int = WARMUP_HORIZON_MINUTES
+
+    def warm_up(self) -> None:
+        """Do nothing: rules need no loading."""
+
+    def score(self, features: Floats) -> Scores:
+        """Score bars.
+
+        Args:
+            features: float64[n, F], the columns of ``core_v1`` in order, NaN where a feature is missing.
+
+        Returns:
+            scores whose probabilities are the rules' own strengths, no learnt ones.
+        """
+        features = require_features(features, CORE_V1.columns)
+        strength = np.column_stack([_strength(features, rule) for rule in RULES])
+        points = strength / (1.0 + strength)  # 0.5 at the limits, towards 1 far beyond them
+        best = np.argmax(points, axis=1)
+        score = points[np.arange(len(points)), best]
+        is_anomaly = score >= THRESHOLD
+        top, shares, values = top_contributions(_evidence(features, best), features)
+        return Scores(
+            anomaly_score=score,
+            threshold=THRESHOLD,
+            is_anomaly=is_anomaly,
+            kind=[RULES[k].kind if odd else NORMAL for k, odd in zip(best.tolist(), is_anomaly.tolist(), strict=True)],
+            confidence=np.where(is_anomaly, score, 1.0 - score),
+            reconstruction_error=np.full(len(score), np.nan),
+            autoencoder_score=np.zeros(len(score)),
+            classifier_score=score,
+            labels=(NORMAL, *ANOMALY_KINDS),
+            probabilities=_probabilities(best, score),
+            feature_names=CORE_V1.columns,
+            top_features=top,
+            top_shares=shares,
+            top_values=values,
+            direction_probabilities=momentum_probabilities(features, CORE_V1.columns),
+            direction_ready=False,
+        )
+
+
+def _strength(features: Floats, rule: Rule) -> Floats:
+    """Return how far the weakest of the rule's features is past its limit, as a ratio; a missing one is at zero."""
+    strength = np.minimum.reduce([_ratio(features, name, limit) for name, limit in rule.limits])
+    if rule.last_minutes is None:
+        return strength
+    minutes = _column(features, "minutes_to_close")
+    return np.where((minutes > 0.0) & (minutes <= rule.last_minutes), strength, 0.0)
+
+
+def _ratio(features: Floats, name: str, limit: float) -> Floats:
+    values = _column(features, name)
+    sizes = np.abs(values) if name in TWO_SIDED else np.maximum(values, 0.0)
+    return np.nan_to_num(sizes / limit, nan=0.0)
+
+
+def _column(features: Floats, name: str) -> Floats:
+    return features[:, CORE_V1.columns.index(name)]
+
+
+def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
+    """Return, per row, how far each feature of the strongest rule is past its limit; zero for other features."""
+    evidence = np.zeros_like(features)
+    for k, rule in enumerate(RULES):
+        rows = best == k
+        for name, limit in rule.limits:
+            column = CORE_V1.columns.index(name)
+            evidence[rows, column] = _ratio(features, name, limit)[rows]
+    return evidence
+
+
+def _probabilities(best: npt.NDArray[np.intp], score: Floats) -> Floats:
+    """Return a distribution over normal and the kinds that knows two of them: the strongest rule's kind, and normal."""
+    columns = np.array([1 + ANOMALY_KINDS.index(rule.kind) for rule in RULES])
+    probabilities = np.zeros((len(score), 1 + len(ANOMALY_KINDS)))
+    probabilities[np.arange(len(score)), columns[best]] = score
+    probabilities[:, 0] = 1.0 - score
+    return probabilities

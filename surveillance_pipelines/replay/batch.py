@@ -1,0 +1,141 @@
+"""One output of batch scoring from the lake: the bars and features of the versions that its runs read."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from surveillance_pipelines.clock import to_datetime, to_iso, to_us
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+from surveillance_pipelines.engine.scoring_rows import Candidate
+from surveillance_pipelines.features.batch import feature_schema, features_of_days, with_history
+from surveillance_pipelines.features.inputs import market_context
+from surveillance_pipelines.features.views import FeatureView
+from surveillance_pipelines.replay.comparison import CannotReplayError, StoredOutput
+from surveillance_pipelines.replay.live import DamagedInputError, Difference
+from surveillance_pipelines.replay.repository import RecordedRun, ReplayRepository, day_of
+from surveillance_pipelines.stores.lake import Lake
+
+BARS: Final = "bars_1m"
+
+Floats = npt.NDArray[np.float64]
+
+
+class Rebuilt(NamedTuple):
+    """The bar with its features, and what is worth knowing about how they came about."""
+
+    candidate: Candidate
+    notes: tuple[str, ...]
+
+
+class BatchRebuilder:
+    """Rebuilds the inputs of batch scores; frames that several outputs need are read once."""
+
+    def __init__(self, books: ReplayRepository, lake: Lake) -> None:
+        self._books: Final = books
+        self._lake: Final = lake
+        self._contexts: dict[tuple[Any, ...], pl.DataFrame] = {}
+        self._features: dict[tuple[Any, ...], pl.DataFrame] = {}
+
+    def candidate(self, output: StoredOutput, view: FeatureView, run: RecordedRun, knobs: Mapping[str, Any]) -> Rebuilt:
+        """Return the bar of an output with its features, computed from the bars that the features were made of.
+
+        Raises:
+            CannotReplayError: if the versions are not on record, or no longer in the lake.
+            DamagedInputError: if the features that were scored are not what their bars give.
+        """
+        table, day = f"features_{view.name}", day_of(output)
+        version = run.versions_read.get(table)
+        if version is None:
+            raise CannotReplayError(f"which version of {table} was scored is not on record in ops.scoring_runs")
+        stored = self._one(self._stored_features(table, version, day, view), output, f"{table} version {version}")
+        vector = _vector(stored, view)
+        notes: tuple[str, ...] = ()
+        made = self._books.features_run(table, version, day)
+        if made is None:
+            notes = (f"which bars version {version} of {table} was made of is not on record: features taken as stored",)
+        else:
+            again = self._one(self._rebuilt_features(made, day, view, knobs), output, BARS)
+            _require_same(vector, _vector(again, view), output, view, (table, version, made.versions_read.get(BARS)))
+        sessions = self._books.sessions(run, knobs)
+        covered = sessions.for_symbol(output.symbol).covers(output.bar_start)
+        return Rebuilt(_candidate(stored, output, vector, covered=covered), notes)
+
+    def _stored_features(self, table: str, version: int, day: date, view: FeatureView) -> pl.DataFrame:
+        key = (table, version, day)
+        if key not in self._features:
+            self._features[key] = self._read(table, version, (day, day), feature_schema(view))
+        return self._features[key]
+
+    def _rebuilt_features(
+        self, run: RecordedRun, day: date, view: FeatureView, knobs: Mapping[str, Any]
+    ) -> pl.DataFrame:
+        key = ("rebuilt", run.versions_read.get(BARS), run.days, view.name, day)
+        if key not in self._features:
+            context = self._market_context(run)
+            sessions = self._books.sessions(run, knobs)
+            self._features[key] = features_of_days(context, [day], sessions, view)
+        return self._features[key]
+
+    def _market_context(self, run: RecordedRun) -> pl.DataFrame:
+        """Return the bars as the run read them; the frame decides what a symbol's first bars see of their peers."""
+        version, (first, last) = run.versions_read.get(BARS), run.days
+        if first is None or last is None:
+            raise CannotReplayError("the days of the run that computed the features are not on record")
+        key = (version, first, last)
+        if key not in self._contexts:
+            bars = with_history(lambda since, until: self._read(BARS, version, (since, until), BAR_SCHEMA), first, last)
+            self._contexts[key] = market_context(bars)
+        return self._contexts[key]
+
+    def _read(self, table: str, version: int | None, days: tuple[date, date], schema: pl.Schema) -> pl.DataFrame:
+        try:
+            return self._lake.read(table, days=days, schema=schema, version=version)
+        except Exception as error:  # delta-rs and polars name a lost version or file in many ways
+            raise CannotReplayError(f"version {version} of {table} cannot be read from the lake: {error}") from error
+
+    def _one(self, frame: pl.DataFrame, output: StoredOutput, where: str) -> dict[str, Any]:
+        start = to_datetime(output.bar_start)
+        found = frame.filter(
+            (pl.col("symbol") == output.symbol) & (pl.col("bar_start") == start) & (pl.col("revision") == 0)
+        )
+        if found.height != 1:
+            named = f"{output.symbol} {to_iso(output.bar_start)[:16]}"
+            raise CannotReplayError(f"expected one bar {named} in {where}, found {found.height}")
+        return found.row(0, named=True)
+
+
+def _vector(row: Mapping[str, Any], view: FeatureView) -> Floats:
+    return np.array([np.nan if row[name] is None else row[name] for name in view.columns], dtype=np.float64)
+
+
+def _require_same(
+    stored: Floats, again: Floats, output: StoredOutput, view: FeatureView, versions: tuple[str, int, int | None]
+) -> None:
+    differ = np.flatnonzero((stored != again) & ~(np.isnan(stored) & np.isnan(again)))
+    if len(differ):
+        table, version, bars = versions
+        first = int(differ[0])
+        name = f"{view.columns[first]} of bar {output.symbol} {to_iso(output.bar_start)[:16]}"
+        cause = f"{table} version {version} is not what {BARS} version {bars} gives; {len(differ)} features differ"
+        raise DamagedInputError(Difference(name, float(stored[first]), float(again[first]), cause))
+
+
+def _candidate(row: Mapping[str, Any], output: StoredOutput, features: Floats, *, covered: bool) -> Candidate:
+    return Candidate(
+        symbol=output.symbol,
+        bar_start=output.bar_start,
+        bar_status="final",
+        event_time=to_us(row["event_time"]),
+        knowledge_time=to_us(row["knowledge_time"]),
+        source=row["source"],
+        source_message_id=row["source_message_id"],
+        price=row["close"],
+        volume=0.0 if row["volume"] is None else row["volume"],
+        features=features,
+        fallback_used=not covered,
+        correlation_id=row["source_message_id"],
+    )

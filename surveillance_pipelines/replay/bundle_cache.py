@@ -1,0 +1,50 @@
+"""The models that scored a row, found again by their hash."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from surveillance_pipelines.models.bundle import BundleError, load_bundle
+from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
+from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupScorer
+from surveillance_pipelines.replay.comparison import CannotReplayError
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.model_store import bundle_paths
+
+
+class BundleCache:
+    """Scorers by bundle hash, each loaded once. Every registered bundle stays on disk; a retrain adds a folder."""
+
+    def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
+        self._connection: Final = connection
+        self._settings: Final = settings
+        self._scorers: dict[str, AnomalyScorer] = {WARMUP_BUNDLE: WarmupScorer()}
+
+    def scorer(self, bundle_hash: str) -> AnomalyScorer:
+        """Return the scorer of a bundle, with all of its models.
+
+        Raises:
+            CannotReplayError: if the bundle is gone or damaged.
+        """
+        if bundle_hash not in self._scorers:
+            self._scorers[bundle_hash] = Scorer(self._bundle(bundle_hash))
+        return self._scorers[bundle_hash]
+
+    def _bundle(self, bundle_hash: str) -> Any:
+        recorded = bundle_paths(self._connection, bundle_hash)
+        moved = [self._settings.models_path / path.name for path in recorded]  # a home may move with its bundles
+        refused: list[str] = []
+        for path in dict.fromkeys([*recorded, *moved]):
+            if not path.is_dir():
+                continue
+            try:
+                return load_bundle(Path(path), expected_hash=bundle_hash, any_view_code=True)
+            except BundleError as error:
+                refused.append(str(error))
+        if refused:
+            raise CannotReplayError("; ".join(refused))
+        where = ", ".join(str(path) for path in recorded) or "no folder on record in surveillance.model_versions"
+        raise CannotReplayError(
+            f"expected the model bundle {bundle_hash} in {where}, found none: restore that folder from a backup"
+        )

@@ -1,0 +1,96 @@
+"""Newly promoted models: found, loaded and warmed beside those that serve, and swapped in between two messages."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import psycopg
+
+from surveillance_pipelines.engine.engine import Swap
+from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.features.state import warm_up as warm_up_features
+from surveillance_pipelines.features.views import VIEWS
+from surveillance_pipelines.models.scoring import AnomalyScorer
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.scorers import load_scorer, promoted_hash
+from surveillance_pipelines.telemetry import get_logger
+
+WATCH_SECONDS: Final = 2.0
+"""Between two looks for a promotion: one indexed query."""
+
+_LOG = get_logger("bundles")
+
+
+class BundleWatch:
+    """Looks for a promotion with ``look``, in a thread of its own; ``take`` hands over what is ready.
+
+    Args:
+        connection: of this watch alone, in autocommit mode.
+        settings: the platform's knobs.
+        serving: the scorer that serves.
+        history: gives the history of every served symbol, asked when a promotion changes the feature view.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        settings: Settings,
+        serving: AnomalyScorer,
+        history: Callable[[], Mapping[str, Seed]],
+    ) -> None:
+        self._connection: Final = connection
+        self._settings: Final = settings
+        self._history: Final = history
+        self._lock: Final = threading.Lock()
+        self._newest = serving
+        self._refused: str | None = None
+        self._refusal: str | None = None
+        self._ready: Swap | None = None
+
+    @property
+    def newest(self) -> AnomalyScorer:
+        """The newest models that are ready, taken or not."""
+        with self._lock:
+            return self._newest
+
+    def begin(self) -> AnomalyScorer:
+        """Return the newest models, as taken: a run that begins to serve needs no swap to them."""
+        with self._lock:
+            self._ready = None
+            return self._newest
+
+    def look(self) -> None:
+        """Load and warm what has been promoted since the last look. Damaged models are refused; the old ones go on."""
+        promoted = promoted_hash(self._connection)
+        if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
+            return
+        try:
+            scorer = load_scorer(self._connection, self._settings)
+            scorer.warm_up()
+            other_view = scorer.feature_view != self._newest.feature_view
+            if other_view:
+                warm_up_features(VIEWS[scorer.feature_view])
+            swap = Swap(scorer, self._history() if other_view else {})
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the one that serves is better)
+            self._refused = promoted
+            _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=promoted, error=repr(error))
+            with self._lock:
+                self._refusal = (
+                    f"bundle {promoted[:12]} was promoted and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
+                    "serves on; promote another, or mend it, and the next run tries again"
+                )
+            return
+        with self._lock:
+            self._newest, self._ready = scorer, swap
+
+    def take(self) -> Swap | None:
+        """Return the newest models if they have not been taken yet."""
+        with self._lock:
+            ready, self._ready = self._ready, None
+            return ready
+
+    def claim_refusal(self) -> str | None:
+        """Return why a promotion was refused, once."""
+        with self._lock:
+            refusal, self._refusal = self._refusal, None
+            return refusal

@@ -1,0 +1,335 @@
+"""A drain run: stand by until a queue's lease is free, hold it for a window of time, and serve the queue meanwhile."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import psycopg
+
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.endpoints import Endpoints
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.engine.engine import Engine, engine_config
+from surveillance_pipelines.features.state import warm_up as warm_up_features
+from surveillance_pipelines.features.views import VIEWS
+from surveillance_pipelines.models.scoring import AnomalyScorer
+from surveillance_pipelines.runtime.bundle_watch import WATCH_SECONDS, BundleWatch
+from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
+from surveillance_pipelines.runtime.shell import AfterStep, Shell, ShellOptions
+from surveillance_pipelines.runtime.standby import Contender, contend
+from surveillance_pipelines.runtime.tasks import ThreadTasks
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores import lease as leases
+from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.instruments import load_instruments
+from surveillance_pipelines.stores.lake import Lake
+from surveillance_pipelines.stores.lease import Lease, LeaseLostError
+from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+from surveillance_pipelines.stores.provenance import ScoringRun, record_run
+from surveillance_pipelines.stores.scorers import load_serving_scorer
+from surveillance_pipelines.stores.seeding import served_histories
+from surveillance_pipelines.stores.sessions import load_sessions
+from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
+from surveillance_pipelines.transports.sqs import QueueClient
+
+REPORT_SECONDS: Final = 5.0
+"""Between two reports: an event per message would drown Dagster's log."""
+
+LONGEST_POLL_SECONDS: Final = 3
+"""A run that is told to stop waits for its poll to end."""
+
+STOP_CHECK_SECONDS: Final = 0.25
+"""A run looks so often whether it is told to stop."""
+
+OnReport = Callable[[DrainReport], None]
+OnStatus = Callable[[str], None]
+
+_LOG = get_logger("drain")
+
+
+@dataclass(frozen=True)
+class DrainPlan:
+    """What one drain run is asked to do."""
+
+    queue_url: str
+    run_id: str | None
+    window_seconds: float
+    on_report: OnReport
+    on_status: OnStatus
+    after_step: AfterStep
+
+
+def drain(
+    endpoints: Endpoints,
+    settings: Settings,
+    queue_url: str,
+    *,
+    run_id: str | None = None,
+    window_seconds: float | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    on_report: OnReport = lambda _: None,
+    on_status: OnStatus = lambda _: None,
+    after_step: AfterStep = lambda _: None,
+) -> DrainReport:
+    """Serve a queue until the window ends, the queue stays idle, the lease is lost, or a signal asks to stop.
+
+    While another run serves, this one stands by with everything warm (``DRAIN_STANDBY``): it takes over when the holder
+    ends, or a lease after its last sign of life, and ends with it when the queue is idle.
+
+    The process's structured log goes to standard error from here on, at ``LOG_LEVEL`` and without secrets.
+
+    Args:
+        endpoints: where the stores and queues are.
+        settings: the platform's knobs.
+        queue_url: one of the input queues.
+        run_id: of the Dagster run, written on every row.
+        window_seconds: None means ``DRAIN_WINDOW_SECONDS``.
+        clock: the seam for time.
+        on_report: called every few seconds and once at the end.
+        on_status: called with a sentence when the run begins to stand by, begins to serve or swaps models.
+        after_step: called after each step of the shell.
+
+    Raises:
+        NoModelError: if nothing may score.
+        QueueError: if SQS did not accept what was sent or deleted; the next run goes on from what is committed.
+    """
+    configure_logging(settings)
+    window = settings.drain_window_seconds if window_seconds is None else window_seconds
+    plan = DrainPlan(queue_url, run_id, window, on_report, on_status, after_step)
+    with ExitStack() as stack:
+        stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
+        stop = stack.enter_context(_stop_on_signals())
+        parts = _prepare(stack, endpoints, settings, plan, clock)
+        connection = parts.connections.main
+        lease = contend(connection, _contender(parts, settings, plan, clock, stop))
+        if not isinstance(lease, Lease):
+            return _report(Meter(), plan, None, 0.0, lease)
+        ended: StopReason | None = None
+        try:
+            report = _serve(parts, settings, plan, lease=lease, clock=clock, stop=stop)
+            ended = report.stopped_by
+            return report
+        finally:
+            leases.release(connection, lease, ended=ended)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a run gets ready before it may serve: a standby waits with all of it warm."""
+
+    connections: Connections
+    watch: BundleWatch
+    watching: ThreadTasks
+    lake: Lake
+    inputs: QueueClient
+    outputs: QueueClient
+
+
+def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Parts:
+    connections = Connections.open(stack, endpoints.database_url)
+    books = stack.enter_context(connect(endpoints.database_url, autocommit=True))
+    lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
+    scorer = load_serving_scorer(connections.main, settings, plan.queue_url)
+    _warm_up(scorer)
+    watch = BundleWatch(books, settings, scorer, lambda: served_histories(books, lake, plan.queue_url))
+    watch.look()  # at once, to say why if it is not the promoted bundle that serves
+    watching = ThreadTasks()  # apart from the serving's, which end first: models that load hold up no handover
+    stack.callback(watching.abort)
+    watching.every("watch", WATCH_SECONDS, watch.look)
+    inputs, outputs = (
+        QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
+        for url in (plan.queue_url, endpoints.output_queue_url)
+    )
+    for queue in (inputs, outputs):
+        stack.callback(queue.close)
+    _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each
+    return _Parts(connections, watch, watching, lake, inputs, outputs)
+
+
+def _contender(parts: _Parts, settings: Settings, plan: DrainPlan, clock: Clock, stop: threading.Event) -> Contender:
+    return Contender(
+        queue_url=plan.queue_url,
+        run_id=plan.run_id,
+        lease_seconds=settings.lease_seconds,
+        stands_by=settings.drain_standby,
+        clock=clock,
+        stop=stop,
+        on_status=plan.on_status,
+        check=lambda: _look_at_watch(parts, plan),
+    )
+
+
+def _look_at_watch(parts: _Parts, plan: DrainPlan) -> None:
+    """Raise what the watch for promotions died of, and say which promotion it refused."""
+    parts.watching.check()
+    if (refusal := parts.watch.claim_refusal()) is not None:
+        plan.on_status(refusal)
+
+
+def _serve(
+    parts: _Parts, settings: Settings, plan: DrainPlan, *, lease: Lease, clock: Clock, stop: threading.Event
+) -> DrainReport:
+    begin = clock.now_us()
+    connection, scorer = parts.connections.main, parts.watch.begin()
+    engine = build_engine(connection, settings, scorer, plan, content_based_dedup=parts.inputs.content_based_dedup)
+    meter = Meter()
+    shell = Shell(
+        inputs=parts.inputs,
+        outputs=parts.outputs,
+        store=PostgresStore(parts.connections, parts.lake, lease, feature_view=scorer.feature_view, run_id=plan.run_id),
+        engine=engine,
+        bundles=parts.watch,
+        meter=meter,
+        clock=clock,
+        options=shell_options(settings),
+        tasks=ThreadTasks(),
+        after_step=plan.after_step,
+        on_status=plan.on_status,
+    )
+    _LOG.info("serving", bundle_hash=scorer.bundle_hash, warmup=scorer.warmup, fencing=lease.fencing)
+    plan.on_status(f"serves from now on with bundle {scorer.bundle_hash[:12]}, fencing number {lease.fencing}")
+
+    def report(stopped_by: StopReason | None = None) -> DrainReport:
+        seconds = (clock.now_us() - begin) / MICROSECONDS
+        return _report(meter, plan, parts.watch.newest, seconds, stopped_by)
+
+    try:
+        shell.start()
+        stopped_by = _loop(
+            shell, engine, settings, plan, parts=parts, clock=clock, begin=begin, stop=stop, report=report
+        )
+        shell.finish()
+    except LeaseLostError as error:
+        shell.abort()
+        _LOG.warning("lease lost", error=str(error))
+        stopped_by = "lease_lost"
+    except BaseException:  # whatever it is, the threads must not go on behind it
+        shell.abort()
+        raise
+    return report(stopped_by)
+
+
+def shell_options(settings: Settings) -> ShellOptions:
+    """Return the shell's knobs from the platform's settings."""
+    return ShellOptions(
+        max_messages=settings.sqs_max_messages,
+        hidden_seconds=_hidden_seconds(settings),
+        visibility_seconds=settings.sqs_visibility_timeout,
+        poll_seconds=max(1, min(settings.sqs_wait_time, LONGEST_POLL_SECONDS)),
+        publish_scores=settings.publish_scores,
+        heartbeat_seconds=settings.lease_seconds / leases.HEARTBEATS_PER_LEASE,
+    )
+
+
+def _hidden_seconds(settings: Settings) -> int:
+    """Return for how long to hide what is received: a lease at most, in whole seconds, as SQS counts, and at least one.
+
+    What a run received in the moment of its death is on no record. So it can be received again when the standby begins.
+    """
+    return max(1, math.floor(min(settings.lease_seconds, settings.sqs_visibility_timeout)))
+
+
+def _warm_up(scorer: AnomalyScorer) -> None:
+    """Run features and models once; a failure is a warning only: the first real bar says more about it (INF-05)."""
+    try:
+        warm_up_features(VIEWS[scorer.feature_view])
+        scorer.warm_up()
+    except Exception as error:  # noqa: BLE001 (whatever the models raise; on record, and raised again by real bars)
+        _LOG.warning("warm-up failed", error=repr(error))
+
+
+def build_engine(
+    connection: psycopg.Connection,
+    settings: Settings,
+    scorer: AnomalyScorer,
+    plan: DrainPlan,
+    *,
+    content_based_dedup: bool,
+) -> Engine:
+    """Return an engine over the instruments and sessions in the database, and record that this run stands on them.
+
+    ``SYMBOLS`` are known without a row.
+    """
+    calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
+    run = ScoringRun(lane="live", run_id=plan.run_id, calendar_of=calendar_of, queue_url=plan.queue_url)
+    record_run(connection, settings, run)
+    config = engine_config(settings, scorer, run_id=plan.run_id, content_based_dedup=content_based_dedup)
+    sessions = load_calendars(connection, settings, calendar_of)
+    return Engine(config, scorer, sessions, {*calendar_of, *settings.symbols})
+
+
+def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:
+    """Return every session on record, of the default calendar and of those that instruments trade on."""
+    others = sorted(set(calendar_of.values()) - {settings.default_calendar})
+    sessions = load_sessions(connection, [settings.default_calendar, *others], date.min, date.max)
+    return sessions.with_calendars(calendar_of)
+
+
+def _loop(
+    shell: Shell,
+    engine: Engine,
+    settings: Settings,
+    plan: DrainPlan,
+    *,
+    parts: _Parts,
+    clock: Clock,
+    begin: int,
+    stop: threading.Event,
+    report: Callable[[], DrainReport],
+) -> StopReason:
+    end = begin + round(plan.window_seconds * MICROSECONDS)
+    idle = round(settings.drain_idle_seconds * MICROSECONDS)
+    last_message = last_report = clock.now_us()
+    while True:
+        _look_at_watch(parts, plan)
+        instant = clock.now_us()
+        next_close = engine.next_close_us(instant)
+        if stop.is_set():
+            return "signal"
+        if instant >= end:
+            return "window"
+        if instant - last_message >= idle and next_close is None:
+            return "idle"
+        until = min([end, last_message + idle] if next_close is None else [end, next_close])
+        if shell.turn(min(STOP_CHECK_SECONDS, max(0.0, (until - instant) / MICROSECONDS))):
+            last_message = clock.now_us()
+        if clock.now_us() - last_report >= REPORT_SECONDS * MICROSECONDS:
+            plan.on_report(report())
+            last_report = clock.now_us()
+
+
+def _report(
+    meter: Meter, plan: DrainPlan, scorer: AnomalyScorer | None, seconds: float, stopped_by: StopReason | None
+) -> DrainReport:
+    report = meter.report(
+        queue_url=plan.queue_url,
+        run_id=plan.run_id,
+        bundle_hash="" if scorer is None else scorer.bundle_hash,
+        warmup=scorer is not None and scorer.warmup,
+        seconds=seconds,
+        stopped_by=stopped_by,
+    )
+    if stopped_by is not None:
+        plan.on_report(report)
+        _LOG.info("drain run ended", stopped_by=stopped_by, **report.totals)
+    return report
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Turn SIGTERM and SIGINT into an event while the block runs: the batch in hand is finished first."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

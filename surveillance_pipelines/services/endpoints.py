@@ -1,0 +1,138 @@
+"""Where everything is: what the user configured, else the embedded services. Nothing is started or created here."""
+
+from pathlib import Path
+from typing import Final
+
+from surveillance_pipelines.contracts.endpoints import Endpoints
+from surveillance_pipelines.contracts.queue import AwsCredentials
+from surveillance_pipelines.embedded.services import EmbeddedServices
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.database import normalise_url, postgres_variables, with_database
+
+# The embedded server answers for any host name in a queue's URL, so the name stays the same when its port changes:
+# leases, states and outboxes are kept by it.
+LOCAL_QUEUES: Final = "https://sqs.us-east-1.amazonaws.com/000000000000"
+LOCAL_QUEUE_URL: Final = f"{LOCAL_QUEUES}/market_queue.fifo"
+LOCAL_OUTPUT_QUEUE_URL: Final = f"{LOCAL_QUEUES}/surveillance_output.fifo"
+
+
+def needs_embedded_database(settings: Settings) -> bool:
+    """Say whether the settings leave PostgreSQL to the embedded services."""
+    return settings.database_url is None
+
+
+def needs_embedded_queue(settings: Settings) -> bool:
+    """Say whether the settings leave the queues to the embedded services."""
+    return not settings.sqs_queue_url
+
+
+def locate(settings: Settings, services: EmbeddedServices | None) -> Endpoints:
+    """Return the addresses of every store and queue.
+
+    Args:
+        settings: what the user configured.
+        services: the running embedded services; None where the settings name a database and a queue.
+    """
+    needs_queue = needs_embedded_queue(settings)
+    database_url = _database_url(settings, services.server_url if services else "")
+    return Endpoints(
+        database_url=database_url,
+        dagster_database_url=_dagster_url(settings, database_url),
+        mlflow_tracking_uri=settings.mlflow_tracking_uri
+        or normalise_url(with_database(database_url, "mlflow"), "psycopg2"),
+        mlflow_artifact_root=_artifact_root(settings),
+        lake_url=_lake_url(settings),
+        lake_storage_options=_lake_options(settings),
+        models_path=settings.models_path,
+        sqs_endpoint_url=services.queue_endpoint if services and needs_queue else settings.sqs_endpoint_url,
+        queue_urls=settings.sqs_queue_url or (LOCAL_QUEUE_URL,),
+        output_queue_url=settings.output_queue_url
+        or (LOCAL_OUTPUT_QUEUE_URL if needs_queue else _output_beside(settings)),
+        aws=_credentials(settings, embedded=needs_queue),
+        aws_region=settings.aws_region,
+        home=settings.surveillance_home,
+        embedded=services is not None,
+    )
+
+
+def child_environment(endpoints: Endpoints) -> dict[str, str]:
+    """Return the variables with which a child process finds the same services, dbt's connection among them."""
+    variables = {
+        "DATABASE_URL": endpoints.database_url,
+        "DAGSTER_DATABASE_URL": endpoints.dagster_database_url,
+        "MLFLOW_TRACKING_URI": endpoints.mlflow_tracking_uri,
+        "LAKE_URL": endpoints.lake_url,
+        "MODEL_STORAGE_PATH": str(endpoints.models_path),
+        "SURVEILLANCE_HOME": str(endpoints.home),
+        "SQS_QUEUE_URL": ",".join(endpoints.queue_urls),
+        "OUTPUT_QUEUE_URL": endpoints.output_queue_url,
+        "AWS_REGION": endpoints.aws_region,
+        **postgres_variables(endpoints.database_url),
+    }
+    if endpoints.sqs_endpoint_url is not None:
+        variables["SQS_ENDPOINT_URL"] = endpoints.sqs_endpoint_url
+    if "AWS_ENDPOINT_URL" in endpoints.lake_storage_options:
+        variables["LAKE_ENDPOINT_URL"] = endpoints.lake_storage_options["AWS_ENDPOINT_URL"]
+    if endpoints.aws.access_key_id is not None and endpoints.aws.secret_access_key is not None:
+        variables["AWS_ACCESS_KEY_ID"] = endpoints.aws.access_key_id
+        variables["AWS_SECRET_ACCESS_KEY"] = endpoints.aws.secret_access_key
+    if endpoints.aws.session_token is not None:
+        variables["AWS_SESSION_TOKEN"] = endpoints.aws.session_token
+    return variables
+
+
+def _database_url(settings: Settings, server_url: str) -> str:
+    if settings.database_url is not None:
+        return normalise_url(settings.database_url.get_secret_value(), "libpq")
+    return with_database(server_url, "surveillance")
+
+
+def _dagster_url(settings: Settings, database_url: str) -> str:
+    if settings.dagster_database_url is not None:
+        return settings.dagster_database_url.get_secret_value()
+    return normalise_url(with_database(database_url, "dagster"), "psycopg2")
+
+
+def _artifact_root(settings: Settings) -> str | None:
+    by_server = (settings.mlflow_tracking_uri or "").startswith(("http://", "https://"))
+    return None if by_server else str(settings.surveillance_home / "mlartifacts")
+
+
+def _output_beside(settings: Settings) -> str:
+    """Return the output queue's default: in the account and region of the first input queue."""
+    return settings.sqs_queue_url[0].rsplit("/", 1)[0] + "/surveillance_output.fifo"
+
+
+def _credentials(settings: Settings, *, embedded: bool) -> AwsCredentials:
+    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    if key is not None and secret is not None:
+        token = settings.aws_session_token
+        return AwsCredentials(
+            key.get_secret_value(), secret.get_secret_value(), None if token is None else token.get_secret_value()
+        )
+    # The local server wants some credentials and checks none; for AWS, none means boto3's own chain (role, profile).
+    return AwsCredentials("local", "local") if embedded else AwsCredentials(None, None)
+
+
+def _lake_options(settings: Settings) -> dict[str, str]:
+    if not (settings.lake_url or "").startswith("s3://"):
+        return {}
+    options = {"AWS_REGION": settings.aws_region}
+    if settings.lake_endpoint_url is not None:
+        options |= {"AWS_ENDPOINT_URL": settings.lake_endpoint_url}
+        if settings.lake_endpoint_url.startswith("http://"):
+            options["AWS_ALLOW_HTTP"] = "true"
+    if settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None:
+        options["AWS_ACCESS_KEY_ID"] = settings.aws_access_key_id.get_secret_value()
+        options["AWS_SECRET_ACCESS_KEY"] = settings.aws_secret_access_key.get_secret_value()
+    if settings.aws_session_token is not None:
+        options["AWS_SESSION_TOKEN"] = settings.aws_session_token.get_secret_value()
+    return options
+
+
+def _lake_url(settings: Settings) -> str:
+    if settings.lake_url is None:
+        return str(settings.surveillance_home / "lake")
+    # A folder must mean the same one to a child process, which starts elsewhere.
+    is_folder = "://" not in settings.lake_url
+    return str(Path(settings.lake_url).expanduser().absolute()) if is_folder else settings.lake_url

@@ -1,0 +1,66 @@
+"""Make everything ready to use: start services, create and migrate databases, create queues."""
+
+import psycopg
+
+from surveillance_pipelines.contracts.endpoints import Endpoints
+from surveillance_pipelines.services.endpoints import locate, needs_embedded_database, needs_embedded_queue
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.database import (
+    ensure_database,
+    is_migrated,
+    migrate,
+    newest_revision,
+    with_database,
+)
+
+
+def provision(settings: Settings) -> Endpoints:
+    """Return the addresses of everything, ready to use: databases exist and are migrated, embedded queues exist.
+
+    Embedded services are started only for what the settings leave open: PostgreSQL without ``DATABASE_URL``, the
+    queues without ``SQS_QUEUE_URL``.
+    """
+    from surveillance_pipelines.embedded.services import ensure_services, is_prepared, remember_prepared
+    from surveillance_pipelines.services.cloud_stores import ensure_queues
+
+    needs_queue = needs_embedded_queue(settings)
+    services = ensure_services(settings) if needs_embedded_database(settings) or needs_queue else None
+    found = locate(settings, services)
+    if services is None:
+        _prepare_databases(found, settings)
+        return found
+    # What this code wants of the services: another release may have prepared them for its own.
+    wanted = newest_revision()
+    if not is_prepared(settings.surveillance_home, services, wanted):
+        _prepare_databases(found, settings)
+        if needs_queue:
+            ensure_queues(found)
+        remember_prepared(settings.surveillance_home, services, wanted)
+    return found
+
+
+def _prepare_databases(found: Endpoints, settings: Settings) -> None:
+    """Create the databases that the settings leave to us, and migrate the platform's own."""
+    wanted = {
+        "surveillance": settings.database_url,
+        "dagster": settings.dagster_database_url,
+        "mlflow": settings.mlflow_tracking_uri,
+    }
+    for name, configured in wanted.items():
+        if configured is None:
+            _ensure_database(found, settings, name)
+    if not is_migrated(found.database_url):
+        migrate(found.database_url)
+
+
+def _ensure_database(found: Endpoints, settings: Settings, name: str) -> None:
+    # Any database of the server will do to ask from; a configured one is known to exist.
+    asked = found.database_url if settings.database_url else with_database(found.database_url, "postgres")
+    try:
+        ensure_database(asked, name)
+    except psycopg.errors.InsufficientPrivilege as error:
+        variable = {"dagster": "DAGSTER_DATABASE_URL", "mlflow": "MLFLOW_TRACKING_URI"}[name]
+        raise RuntimeError(
+            f"expected a database {name!r} on the server of DATABASE_URL, found none, and the role may not create it: "
+            f"create it, or set {variable}"
+        ) from error

@@ -1,0 +1,130 @@
+"""PostgreSQL: connections, URLs per driver, bulk inserts and migrations. psycopg only; Alembic is imported on use."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+Driver = Literal["psycopg", "psycopg2", "libpq"]
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_SCHEMES: Final[dict[Driver, str]] = {
+    "libpq": "postgresql",
+    "psycopg": "postgresql+psycopg",
+    "psycopg2": "postgresql+psycopg2",
+}
+
+
+def normalise_url(url: str, driver: Driver) -> str:
+    """Return a PostgreSQL URL with the scheme that a driver wants; everything else stays.
+
+    Raises:
+        ValueError: if the URL is not a PostgreSQL URL. The message leaves out the URL: it may hold a password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise ValueError(f"expected a postgresql:// URL (DATABASE_URL), got the scheme {parts.scheme!r}")
+    return _SCHEMES[driver] + url[len(parts.scheme) :]
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    parts = urlsplit(url)
+    # urlunsplit drops the // of an empty host, which is how a socket folder is written.
+    rest = urlunsplit(("", "", f"/{name}", parts.query, ""))
+    return f"{parts.scheme}://{parts.netloc}{rest}"
+
+
+def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection whose session reads and writes UTC.
+
+    Raises:
+        psycopg.OperationalError: if the server cannot be reached.
+    """
+    parameters: dict[str, Any] = {"connect_timeout": 10, **conninfo_to_dict(normalise_url(database_url, "libpq"))}
+    parameters["options"] = f"{parameters.get('options', '')} -c timezone=UTC"
+    return psycopg.connect(autocommit=autocommit, **parameters)
+
+
+def upsert_rows(
+    connection: psycopg.Connection[Any],
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    key: Sequence[str],
+) -> int:
+    """Insert rows that are not there yet, by ``key``, and return how many were new.
+
+    Args:
+        connection: an open connection; the caller owns the transaction.
+        table: ``schema.name``.
+        columns: names in the order of the values.
+        rows: one sequence of values per row.
+        key: the columns of the unique key that makes a row the same row.
+    """
+    if not rows:
+        return 0
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO NOTHING").format(
+        sql.Identifier(*table.split(".")),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL(", ").join(sql.Placeholder() for _ in columns),
+        sql.SQL(", ").join(map(sql.Identifier, key)),
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, rows)
+        return max(cursor.rowcount, 0)
+
+
+def ensure_database(server_url: str, name: str) -> bool:
+    """Create a database on the server of ``server_url`` unless it exists; return whether it was created."""
+    with connect(server_url, autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            return False
+        try:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            return False  # another process was quicker
+        return True
+
+
+def is_migrated(database_url: str) -> bool:
+    """Say whether the database is at the newest migration, without importing Alembic."""
+    with connect(database_url, autocommit=True) as connection:
+        if connection.execute("SELECT to_regclass('public.alembic_version')").fetchone() == (None,):
+            return False
+        row = connection.execute("SELECT version_num FROM public.alembic_version").fetchone()
+    return row is not None and row[0] == newest_revision()
+
+
+def newest_revision() -> str:
+    """Return the id of the newest migration: file names begin with it."""
+    return max(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def migrate(database_url: str, revision: str = "head") -> None:
+    """Bring the platform's tables to a migration; processes that start together take turns."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database_url"] = normalise_url(database_url, "psycopg")
+    if revision == "head" or revision.startswith("+"):
+        command.upgrade(config, revision)
+    else:
+        command.downgrade(config, revision)
+
+
+def postgres_variables(database_url: str) -> dict[str, str]:
+    """Return a database URL as libpq's environment variables: dbt's profile reads some, libpq itself the others."""
+    from psycopg import pq
+    from psycopg.conninfo import conninfo_to_dict
+
+    variable_of = {option.keyword.decode(): option.envvar for option in pq.Conninfo.get_defaults()}
+    usual = {"PGHOST": "localhost", "PGPORT": "5432", "PGUSER": "postgres", "PGPASSWORD": ""}
+    given = {variable_of[keyword]: str(value) for keyword, value in conninfo_to_dict(database_url).items()}
+    return usual | {variable.decode(): value for variable, value in given.items() if variable}

@@ -1,0 +1,185 @@
+"""The ledger: which inputs are done, and the one transaction that makes a micro-batch's effects durable."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.engine.effects import BreakerEvent, BundleRow, ClockRow, Effects, Known, LaneSeed
+from surveillance_pipelines.hashing import sha256_bytes
+from surveillance_pipelines.stores import tables
+from surveillance_pipelines.stores.lease import RENEW, Lease, renewal, require_held
+from surveillance_pipelines.stores.outbox import OutboxRow
+
+_KNOWN = """
+    SELECT 'message', message_id FROM ops.ledger WHERE message_id = ANY(%(messages)s)
+    UNION ALL
+    SELECT 'dedup', dedup_id FROM ops.ledger
+    WHERE queue_url = %(queue_url)s AND dedup_id = ANY(%(dedups)s) AND outcome <> 'duplicate'
+"""
+
+_HOLD = "INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at) VALUES (%s, %s, %s, %s, %s)"
+
+_STRIKE_OUT = "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing = %s AND batch = ANY(%s)"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitContext:
+    """Who commits, and when by the platform's clock (microseconds since the epoch)."""
+
+    lease: Lease
+    run_id: str | None
+    committed_at: int
+
+
+def record_received(
+    connection: psycopg.Connection, lease: Lease, number: int, batch: Sequence[Received], *, done: Sequence[int]
+) -> Known:
+    """Put a micro-batch's receipts on record, strike out those of ``done``, and return which ids have a ledger row.
+
+    One round trip.
+    """
+    values = {
+        "queue_url": lease.queue_url,
+        "messages": [message.message_id for message in batch],
+        "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
+    }
+    receipts = [message.receipt_handle for message in batch]
+    with connection.pipeline():
+        if done:
+            connection.execute(_STRIKE_OUT, (lease.queue_url, lease.fencing, list(done)))
+        connection.execute(_HOLD, (lease.queue_url, lease.fencing, number, receipts, to_datetime(batch[0].received_at)))
+        found = connection.execute(_KNOWN, values)
+    rows = found.fetchall()
+    return Known(
+        frozenset(id_ for what, id_ in rows if what == "message"),
+        frozenset(id_ for what, id_ in rows if what == "dedup"),
+    )
+
+
+def held_before(connection: psycopg.Connection, lease: Lease) -> list[str]:
+    """Return the receipts on record of holders before this one, oldest first."""
+    rows = connection.execute(
+        "SELECT receipts FROM ops.in_flight WHERE queue_url = %s AND fencing < %s ORDER BY fencing, batch",
+        (lease.queue_url, lease.fencing),
+    )
+    return [receipt for (receipts,) in rows for receipt in receipts]
+
+
+def forget_held(connection: psycopg.Connection, lease: Lease) -> None:
+    """Strike out the receipts of holders before this one, and its own."""
+    connection.execute(
+        "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing <= %s", (lease.queue_url, lease.fencing)
+    )
+
+
+def commit_effects(
+    connection: psycopg.Connection, effects: Effects, messages: Sequence[OutboxRow], context: CommitContext
+) -> None:
+    """Write effects and the messages they publish in one transaction, if the lease is still held.
+
+    All statements travel in one round trip.
+
+    Raises:
+        LeaseLostError: if another run has taken the queue; nothing is written then.
+    """
+    with connection.transaction():
+        with connection.pipeline():
+            renewed = connection.execute(RENEW, renewal(context.lease))
+            for seed in effects.seeds:  # before the inbox: its messages come after the seed
+                connection.execute(tables.LANE_SEED, _seed_values(seed, context))
+            for row in effects.bundles:  # before the messages that they score
+                connection.execute(tables.SERVED_BUNDLE, _bundle_values(row, context))
+            for table, rows in _rows(effects, messages, context):
+                if rows:
+                    connection.execute(table.insert, table.parameters(rows))
+            for event in effects.breakers:
+                connection.execute(tables.BREAKER_EVENT, _breaker_values(event, context))
+            for row in effects.clock_rows:
+                connection.execute(tables.CLOCK_ROW, _clock_values(row, context))
+        require_held(renewed, context.lease)
+
+
+def _clock_values(row: ClockRow, context: CommitContext) -> tuple[Any, ...]:
+    return context.lease.queue_url, to_datetime(row.event_clock), to_datetime(row.recorded_at), context.run_id
+
+
+def _bundle_values(row: BundleRow, context: CommitContext) -> tuple[Any, ...]:
+    return context.lease.queue_url, row.bundle_hash, row.feature_view, to_datetime(row.recorded_at), context.run_id
+
+
+def _breaker_values(event: BreakerEvent, context: CommitContext) -> tuple[Any, ...]:
+    queue_url, at = context.lease.queue_url, to_datetime(event.at)
+    return queue_url, event.model, event.state, event.reason, at, context.run_id
+
+
+def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
+    as_of = None if row.as_of_bar_start is None else to_datetime(row.as_of_bar_start)
+    return (
+        context.lease.queue_url, row.symbol, row.feature_view, row.calendar, as_of, row.history,
+        sha256_bytes(row.history), to_datetime(context.committed_at), context.run_id,
+    )  # fmt: skip
+
+
+_TableRows = tuple[tables.Table, list[list[Any]]]
+
+
+def _rows(effects: Effects, messages: Sequence[OutboxRow], context: CommitContext) -> Iterator[_TableRows]:
+    yield from _input_rows(effects, context)
+    yield from _state_rows(effects, context)
+    for table, outputs in (
+        (tables.ANOMALIES, effects.anomalies),
+        (tables.SIGNALS, effects.signals),
+        (tables.PREDICTIONS, effects.predictions),
+    ):
+        yield table, [tables.output_values(row, table.columns) for row in outputs]
+    now, queue_url = to_datetime(context.committed_at), context.lease.queue_url
+    yield (
+        tables.OUTBOX,
+        [[row.id, queue_url, row.body, row.group_id, now, context.run_id] for row in messages],
+    )
+
+
+def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
+    queue_url, run_id, now = context.lease.queue_url, context.run_id, to_datetime(context.committed_at)
+    text = tables.storable
+    yield (
+        tables.INBOX,
+        [
+            [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
+             to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count,
+             None if row.event_time is None else to_datetime(row.event_time), row.symbol, run_id, now]
+            for row in effects.inbox for m in (row.message,)
+        ],
+    )  # fmt: skip
+    yield (
+        tables.LEDGER,
+        [
+            [row.message_id, row.dedup_id, queue_url, row.outcome, row.reason, now, run_id, context.lease.fencing]
+            for row in effects.outcomes
+        ],
+    )
+    yield (
+        tables.DEAD_LETTERS,
+        [
+            [row.message_id, queue_url, text(row.body), row.code, text(row.reason), to_datetime(row.received_at), "sqs"]
+            for row in effects.dead_letters
+        ],
+    )
+    yield tables.INSTRUMENTS, [[row.symbol, row.calendar, now, "sqs"] for row in effects.instruments]
+
+
+def _state_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
+    queue_url, run_id, now = context.lease.queue_url, context.run_id, to_datetime(context.committed_at)
+    yield tables.LIVE_BARS, [[*tables.bar_values(bar), queue_url, run_id, now] for bar in effects.bars]
+    yield (
+        tables.FEATURE_STATE,
+        [
+            [queue_url, row.symbol, row.name, None if row.as_of_bar_start is None else to_datetime(row.as_of_bar_start),
+             row.day, row.state, now]
+            for row in effects.states
+        ],
+    )  # fmt: skip

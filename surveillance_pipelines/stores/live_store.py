@@ -1,0 +1,88 @@
+"""The durable side of one input queue in PostgreSQL, with the lake behind it for history."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import Final
+
+import psycopg
+
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.stores import ledger, outbox, seeding
+from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.lease import Lease, renew
+from surveillance_pipelines.stores.outbox import OutboxRow
+from surveillance_pipelines.stores.seeding import BarReader
+
+
+@dataclass(frozen=True)
+class Connections:
+    """One connection for each thread of the live lane, in autocommit mode."""
+
+    main: psycopg.Connection
+    intake: psycopg.Connection
+    commit: psycopg.Connection
+    publish: psycopg.Connection
+    beat: psycopg.Connection
+
+    @classmethod
+    def open(cls, stack: ExitStack, database_url: str) -> "Connections":
+        """Connect once per thread; the stack closes them.
+
+        What the threads of intake and publication write may be lost in a crash of the server, at the cost of a wait for
+        the visibility timeout or of a message published again: they need not wait for the disk.
+        """
+        opened = {field.name: stack.enter_context(connect(database_url, autocommit=True)) for field in fields(cls)}
+        for name in ("intake", "publish"):
+            opened[name].execute("SET synchronous_commit TO off")
+        return cls(**opened)
+
+
+class PostgresStore:
+    """Implements ``ports.Store``."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        lake: BarReader,
+        lease: Lease,
+        *,
+        feature_view: str,
+        run_id: str | None = None,
+    ) -> None:
+        self._connections: Final = connections
+        self._lake: Final = lake
+        self._lease: Final = lease
+        self._feature_view: Final = feature_view
+        self._run_id: Final = run_id
+
+    def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
+        return ledger.record_received(self._connections.intake, self._lease, number, batch, done=done)
+
+    def held_before(self) -> Sequence[str]:
+        return ledger.held_before(self._connections.main, self._lease)
+
+    def forget_held(self) -> None:
+        ledger.forget_held(self._connections.main, self._lease)
+
+    def served(self) -> Mapping[str, Seed]:
+        connection = self._connections.main
+        return seeding.served_seeds(connection, self._lake, self._lease.queue_url, self._feature_view)
+
+    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
+        return seeding.history_seeds(self._connections.main, self._lake, symbols)
+
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+        context = ledger.CommitContext(self._lease, self._run_id, committed_at)
+        ledger.commit_effects(self._connections.commit, effects, messages, context)
+
+    def unpublished(self) -> Sequence[OutboxRow]:
+        return outbox.unpublished(self._connections.main, self._lease.queue_url)
+
+    def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
+        outbox.mark_published(self._connections.publish, rows, published_at=published_at)
+
+    def renew(self) -> None:
+        renew(self._connections.beat, self._lease)

@@ -1,0 +1,189 @@
+"""Where symbols start: from the snapshots of the run before, or from history for one that is new to the queue."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any, Final, Protocol
+
+import polars as pl
+import psycopg
+
+from surveillance_pipelines.clock import day_start_us, to_datetime, to_us, utc_date
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+from surveillance_pipelines.contracts.market import Bar
+from surveillance_pipelines.engine.bar_builder import MINUTE_US, bar_start_of
+from surveillance_pipelines.engine.snapshots import SERVING_STATE
+from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
+from surveillance_pipelines.features.inputs import market_context
+from surveillance_pipelines.features.state import FeatureState, SnapshotError
+from surveillance_pipelines.features.views import HISTORY_BARS
+from surveillance_pipelines.stores.tables import BAR_COLUMNS
+
+_BAR_FIELDS: Final = ", ".join(f"b.{name}" for name in BAR_COLUMNS)
+
+_SNAPSHOTS: Final = "SELECT symbol, feature_view, as_of_bar_start, state FROM ops.feature_state WHERE queue_url = %s"
+
+_BARS_SINCE: Final = f"""
+    SELECT {_BAR_FIELDS} FROM ops.live_bars b
+    WHERE b.symbol = %s AND b.revision = 0 AND b.bar_start > %s AND b.bar_start <= %s
+    ORDER BY b.bar_start
+"""  # noqa: S608 (constant names)
+
+_LATEST_REVISIONS: Final = f"""
+    SELECT DISTINCT ON (b.bar_start) {_BAR_FIELDS} FROM ops.live_bars b
+    WHERE b.symbol = %s AND b.bar_start <= %s
+    ORDER BY b.bar_start DESC, b.revision DESC LIMIT {REVISABLE_BARS}
+"""  # noqa: S608 (constant names)
+
+_BEGINNING: Final = to_datetime(0)
+
+_HISTORY_DAYS: Final = 10
+"""Calendar days looked at first: 512 minutes are two sessions, and ten days bridge any holidays."""
+
+
+class BarReader(Protocol):
+    """The lake, as far as seeding reads it."""
+
+    def read(self, table: str, *, days: Any, schema: pl.Schema) -> pl.DataFrame: ...
+
+
+def served_seeds(connection: psycopg.Connection, lake: BarReader, queue_url: str, feature_view: str) -> dict[str, Seed]:
+    """Return, for every symbol that a queue has served, the state of its last committed message.
+
+    A feature snapshot of other code is left aside, and the features are rebuilt from bars.
+    """
+    rows = connection.execute(_SNAPSHOTS, (queue_url,)).fetchall()
+    snapshots = {(symbol, name): (as_of, state) for symbol, name, as_of, state in rows}
+    history, seeds = _LakeHistory(lake), dict[str, Seed]()
+    served = {symbol: last for (symbol, name), (last, _) in snapshots.items() if name == SERVING_STATE}
+    for symbol in sorted(served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol)):  # one day after the other
+        last, serving = snapshots[symbol, SERVING_STATE]
+        as_of, features = snapshots.get((symbol, feature_view), (None, None))
+        if features is None or not _is_usable(features):
+            seeds[symbol] = _rebuilt(connection, history, symbol, last, bytes(serving))
+            continue
+        seeds[symbol] = Seed(
+            features=bytes(features),
+            serving=bytes(serving),
+            bars=_bars(connection, _BARS_SINCE, symbol, as_of or _BEGINNING, last or _BEGINNING),
+            revisable=_revisable(connection, symbol, last),
+        )
+    return seeds
+
+
+def history_seeds(connection: psycopg.Connection, lake: BarReader, symbols: Mapping[str, int]) -> dict[str, Seed]:
+    """Return the history of symbols that are new to a queue: the 512 bars before the UTC day, and the day's so far.
+
+    Bars served live win over the lake's of the same minute.
+
+    Args:
+        connection: to PostgreSQL.
+        lake: read only here, for as many days as 512 bars take.
+        symbols: symbol → event time of its first tick, microseconds since the epoch; bars from that minute on are
+            not history.
+    """
+    history = _LakeHistory(lake)
+    seeds: dict[str, Seed] = {}
+    for symbol, event_time in sorted(symbols.items(), key=lambda item: item[1]):
+        before = bar_start_of(event_time)
+        bars = _merged_history(connection, history, symbol, before)
+        seeds[symbol] = Seed(bars=bars, revisable=_revisable(connection, symbol, to_datetime(before - 1)))
+    return seeds
+
+
+def served_histories(connection: psycopg.Connection, lake: BarReader, queue_url: str) -> dict[str, Seed]:
+    """Return the history of every symbol that a queue has served, up to its last bar: what another view starts from."""
+    rows = connection.execute(
+        "SELECT symbol, as_of_bar_start FROM ops.feature_state "
+        "WHERE queue_url = %s AND feature_view = %s AND as_of_bar_start IS NOT NULL",
+        (queue_url, SERVING_STATE),
+    )
+    return history_seeds(connection, lake, {symbol: to_us(last) + MINUTE_US for symbol, last in rows})
+
+
+def _rebuilt(
+    connection: psycopg.Connection, history: "_LakeHistory", symbol: str, last: datetime | None, serving: bytes
+) -> Seed:
+    if last is None:
+        return Seed(serving=serving)
+    after = to_us(last) + 1
+    bars = _merged_history(connection, history, symbol, after)
+    return Seed(serving=serving, bars=bars, revisable=_revisable(connection, symbol, last))
+
+
+class _LakeHistory:
+    """Reads the lake's revision-0 bars before a day, as far back as a symbol needs, each range once.
+
+    It keeps those of one day only: ask for the days one after the other.
+    """
+
+    def __init__(self, lake: BarReader) -> None:
+        self._lake = lake
+        self._frames: dict[tuple[date, int], pl.DataFrame] = {}
+
+    def bars(self, symbol: str, day: date) -> pl.DataFrame:
+        """Return one symbol's bars with their market context: 512 before ``day`` or all there are, and the day's."""
+        reach, known = _HISTORY_DAYS, -1
+        while True:
+            own = self._frame(day, reach).filter(pl.col("symbol") == symbol)
+            before = own.filter(pl.col("bar_start").dt.date() < day).height
+            if before >= HISTORY_BARS or before == known:
+                return own
+            reach, known = reach * 4, before
+
+    def _frame(self, day: date, reach: int) -> pl.DataFrame:
+        if (day, reach) not in self._frames:
+            self._frames = {key: frame for key, frame in self._frames.items() if key[0] == day}
+            bars = self._lake.read("bars_1m", days=(day - timedelta(days=reach), day), schema=BAR_SCHEMA)
+            self._frames[day, reach] = market_context(bars)
+        return self._frames[day, reach]
+
+
+def _merged_history(connection: psycopg.Connection, history: _LakeHistory, symbol: str, before: int) -> tuple[Bar, ...]:
+    """Return one symbol's bars before an instant, ascending: 512 before its UTC day, then the day's own."""
+    own = history.bars(symbol, utc_date(before)).filter(pl.col("bar_start") < to_datetime(before))
+    by_start = {bar.bar_start: bar for bar in map(_bar_of_record, own.iter_rows(named=True))}
+    day = day_start_us(utc_date(before))
+    since = to_datetime(day) - timedelta(days=_HISTORY_DAYS)
+    served = _bars(connection, _BARS_SINCE, symbol, since, to_datetime(before - 1))
+    by_start.update((bar.bar_start, bar) for bar in served)
+    starts = sorted(by_start)
+    earlier = [start for start in starts if start < day][-HISTORY_BARS:]
+    return tuple(by_start[start] for start in (*earlier, *(start for start in starts if start >= day)))
+
+
+def _is_usable(snapshot: bytes) -> bool:
+    try:
+        FeatureState.restore(bytes(snapshot))
+    except SnapshotError:
+        return False
+    return True
+
+
+def _revisable(connection: psycopg.Connection, symbol: str, last: datetime | None) -> tuple[Bar, ...]:
+    return () if last is None else _bars(connection, _LATEST_REVISIONS, symbol, last)[::-1]
+
+
+def _bars(connection: psycopg.Connection, query: str, *parameters: Any) -> tuple[Bar, ...]:
+    rows = connection.execute(query, parameters)  # type: ignore[arg-type]
+    return tuple(_bar(dict(zip(BAR_COLUMNS, row, strict=True))) for row in rows)
+
+
+def _bar(record: dict[str, Any]) -> Bar:
+    values: dict[str, Any] = {
+        name: to_us(value) if isinstance(value, datetime) else value for name, value in record.items()
+    }
+    return Bar(**values)
+
+
+def _bar_of_record(record: dict[str, Any]) -> Bar:
+    """Return a lake row as a bar; what the lake does not know of it has no bearing on features."""
+    known = {name: record[name] for name in BAR_COLUMNS if name != "first_event_time"}
+    return _bar(
+        {
+            **known,
+            "first_event_time": record["bar_start"],
+            "market_return": float("nan") if record["market_return"] is None else record["market_return"],
+            "trades": record["trades"] or 0,
+            "source_message_id": record["source_message_id"] or "",
+        }
+    )

@@ -1,0 +1,119 @@
+"""Where to plant anomalies: apart from each other, each kind as often as the others, and where each can happen."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from surveillance_pipelines.contracts.frames import conform
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.training.anomaly_shapes import KIND_BARS, SHAPES
+from surveillance_pipelines.training.injection import LOCAL_BARS, PLAN_SCHEMA, anomaly_id
+
+SPACING_BARS: Final = 45
+"""Between the end of one anomaly and the start of the next: past the memory of the shorter features."""
+OPENING_BARS: Final = 5
+"""Nothing is planted in a session's first minutes, where gaps and heavy volume are ordinary."""
+SEVERITY: Final = (5.0, 14.0)
+"""From what a careful eye finds to what nobody misses."""
+
+_MOST_TRIES: Final = 25
+_LEAST_TRADED: Final = 0.8
+"""Share of a session's minutes with volume; in thinner ones the local median volume says little."""
+
+
+def plan_injections(
+    bars: pl.DataFrame,
+    *,
+    per_symbol_day: float,
+    seed: int,
+    kinds: Sequence[str] = ANOMALY_KINDS,
+    severity: tuple[float, float] = SEVERITY,
+    sessions: SessionTable | None = None,
+) -> pl.DataFrame:
+    """Return where to plant anomalies in bars, in the columns of ``PLAN_SCHEMA``.
+
+    Kinds come in shuffled rounds, so that their counts stay even. Marking the close takes a session's last minutes, all
+    others lie between its opening and those. Sessions with little volume, too few bars, or no hour before them get
+    none. Cross-symbol divergence is left out where only one symbol trades.
+
+    Args:
+        bars: ``BAR_SCHEMA``, one row per symbol and minute.
+        per_symbol_day: anomalies per symbol and session, on average; a fraction is a probability.
+        seed: of places, kinds and severities.
+        kinds: the kinds to plant.
+        severity: range to draw from, evenly.
+        sessions: regular hours; None takes each UTC date as one session, which is right only for bars without pre- and
+            post-market.
+
+    Raises:
+        ValueError: if a kind is unknown.
+    """
+    unknown = sorted(set(kinds) - set(SHAPES))
+    if unknown or not kinds:
+        raise ValueError(f"expected kinds out of {sorted(SHAPES)}, got {unknown or 'none'}")
+    random = np.random.default_rng(seed)
+    usable = [kind for kind in kinds if kind != "cross_symbol_divergence" or bars["symbol"].n_unique() > 1]
+    rounds = _rounds(usable, random)
+    rows: list[tuple[str, str, int, str, float, int]] = []
+    for (symbol,), part in bars.sort("symbol", "bar_start").partition_by("symbol", as_dict=True).items():
+        starts = part["bar_start"].dt.timestamp("us").to_numpy()
+        taken: list[tuple[int, int]] = []
+        for first, last in _sessions_of(str(symbol), part, sessions):
+            count = int(per_symbol_day) + int(random.random() < per_symbol_day % 1)
+            for _ in range(count):
+                kind = next(rounds)
+                length = int(random.integers(KIND_BARS[kind][0], KIND_BARS[kind][1] + 1))
+                place = _place(kind, length, (first, last), taken, random)
+                if place is not None:
+                    taken.append((place, place + length))
+                    start = int(starts[place])
+                    drawn = float(random.uniform(*severity))
+                    rows.append((anomaly_id(str(symbol), start, kind), str(symbol), start, kind, drawn, length))
+    raw = {**PLAN_SCHEMA, "bar_start": pl.Int64}
+    return conform(pl.DataFrame(rows, schema=raw, orient="row"), PLAN_SCHEMA).sort("symbol", "bar_start")
+
+
+def _rounds(kinds: Sequence[str], random: np.random.Generator) -> Iterator[str]:
+    while True:
+        yield from random.permutation(np.array(kinds)).tolist()
+
+
+def _sessions_of(symbol: str, bars: pl.DataFrame, sessions: SessionTable | None) -> Iterator[tuple[int, int]]:
+    """Yield the first and one past the last row of each session that can hold anomalies."""
+    identity, inside = _session_of_rows(symbol, bars, sessions)
+    traded = bars["volume"].to_numpy() > 0
+    rows = np.flatnonzero(inside)
+    for part in np.split(rows, np.flatnonzero(np.diff(identity[rows])) + 1):
+        if len(part) > OPENING_BARS + SPACING_BARS and traded[part].mean() >= _LEAST_TRADED:
+            yield int(part[0]), int(part[-1]) + 1
+
+
+def _session_of_rows(
+    symbol: str, bars: pl.DataFrame, sessions: SessionTable | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    if sessions is None:
+        return bars["date"].cast(pl.Int32).cast(pl.Int64).to_numpy(), np.ones(bars.height, dtype=bool)
+    starts = bars["bar_start"].dt.timestamp("us").to_numpy()
+    identity, minute, length = sessions.for_symbol(symbol).positions(starts)
+    return identity, (minute >= 0) & (minute < length)
+
+
+def _place(
+    kind: str, length: int, session: tuple[int, int], taken: Sequence[tuple[int, int]], random: np.random.Generator
+) -> int | None:
+    """Return a free row to start at, or None if none was found."""
+    first, last = session
+    closing = KIND_BARS["marking_the_close"][1]
+    low, high = max(first + OPENING_BARS, LOCAL_BARS), last - closing - length
+    if kind == "marking_the_close":
+        low, high = last - length, last - length + 1
+    if low < LOCAL_BARS or low >= high:
+        return None
+    for start in random.integers(low, high, _MOST_TRIES).tolist():
+        if all(start >= end + SPACING_BARS or start + length + SPACING_BARS <= begin for begin, end in taken):
+            return start
+    return None

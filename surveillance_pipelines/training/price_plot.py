@@ -1,0 +1,112 @@
+"""Prices with the anomalies marked on them: what an alert looked like on the tape."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from surveillance_pipelines.training.figures import BLUE, GREY, KIND_COLOURS, new_figure, to_png
+
+MOST_SYMBOLS: Final = 6
+MOST_TICKS: Final = 9
+_ROOM_FOR_VOLUME: Final = 4
+"""The axis of volumes is so many times the largest, which leaves them at the foot of the picture."""
+
+
+def prices_with_anomalies(
+    bars: pl.DataFrame, anomalies: pl.DataFrame, *, title: str, planted: pl.DataFrame | None = None
+) -> bytes:
+    """Draw closes over volumes with anomalies marked, one strip per symbol, as PNG bytes.
+
+    Bars stand side by side without the hours between sessions. A symbol's colours mean the same in every strip.
+
+    Args:
+        bars: symbol, bar_start (UTC), close, volume; at least one row. Of more than ``MOST_SYMBOLS`` symbols, those
+            with the most anomalies are drawn.
+        anomalies: symbol, bar_start, kind; rows whose bar is absent are left out. No rows is fine.
+        title: what is shown, and who found it.
+        planted: symbol, bar_start, kind, bars (how many) of planted anomalies, shaded; None when nothing was planted.
+
+    Raises:
+        ValueError: if there are no bars.
+    """
+    if bars.is_empty():
+        raise ValueError("expected bars to draw, got none: choose a symbol and days that have some")
+    symbols = _chosen(bars, anomalies)
+    colours = _colours([anomalies] if planted is None else [anomalies, planted])
+    figure, strips = new_figure(13, 3.4 * len(symbols) + 0.8, rows=len(symbols))
+    for symbol, axes in zip(symbols, strips, strict=True):
+        own = pl.col("symbol") == symbol
+        placed = bars.filter(own).sort("bar_start").with_row_index("place")
+        _draw_prices(axes, symbol, placed)
+        handles = [] if planted is None else _shade(axes, planted.filter(own), placed, colours)
+        handles += _mark(axes, anomalies.filter(own), placed, colours)
+        if handles:
+            axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    strips[-1].set_xlabel("bar start (UTC); volume at the foot")
+    figure.suptitle(title, fontsize=11)
+    return to_png(figure)
+
+
+def _chosen(bars: pl.DataFrame, anomalies: pl.DataFrame) -> list[str]:
+    counts = dict(anomalies.group_by("symbol").len().iter_rows())
+    ranked = sorted(bars["symbol"].unique().to_list(), key=lambda symbol: (-counts.get(symbol, 0), symbol))
+    return sorted(ranked[:MOST_SYMBOLS])
+
+
+def _colours(marks: list[pl.DataFrame]) -> dict[str, str]:
+    kinds = sorted({kind for rows in marks for kind in rows["kind"].to_list()})
+    return {kind: KIND_COLOURS[n % len(KIND_COLOURS)] for n, kind in enumerate(kinds)}
+
+
+def _draw_prices(axes: Axes, symbol: str, placed: pl.DataFrame) -> None:
+    volume = axes.twinx()
+    volume.vlines(placed["place"], 0, placed["volume"], colors=GREY, linewidth=0.8, alpha=0.5)
+    largest = max(1.0, *placed["volume"].to_list())
+    volume.set(ylim=(0, largest * _ROOM_FOR_VOLUME), yticks=[])
+    volume.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    axes.set_zorder(volume.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    axes.plot(placed["place"], placed["close"], color=BLUE, linewidth=1)
+    axes.set_title(symbol, loc="left", fontsize=10, fontweight="bold")
+    axes.set_ylabel("close", fontsize=8)
+    axes.set_xlim(-1, len(placed))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda _place, _tick: ""))
+    _name_ticks(axes, placed["bar_start"].to_list())
+
+
+def _mark(axes: Axes, anomalies: pl.DataFrame, placed: pl.DataFrame, colours: Mapping[str, str]) -> list[Line2D]:
+    marks = anomalies.select("bar_start", "kind").join(placed, on="bar_start", how="inner")
+    handles = []
+    for (kind,), rows in marks.sort("kind").partition_by("kind", as_dict=True, maintain_order=True).items():
+        colour, name = colours[str(kind)], f"{str(kind).replace('_', ' ')} ({len(rows)})"
+        axes.scatter(rows["place"], rows["close"], s=34, facecolors="none", edgecolors=colour, linewidths=1.5, zorder=3)
+        handles.append(_key(colour, name, marker="o", filled=False))
+    return handles
+
+
+def _shade(axes: Axes, planted: pl.DataFrame, placed: pl.DataFrame, colours: Mapping[str, str]) -> list[Line2D]:
+    stretches = planted.join(placed.select("bar_start", "place"), on="bar_start", how="inner").sort("place")
+    for row in stretches.iter_rows(named=True):
+        left, right = row["place"] - 0.5, row["place"] + row["bars"] - 0.5
+        axes.axvspan(left, right, color=colours[row["kind"]], alpha=0.25, linewidth=0)
+    kinds = stretches["kind"].unique().sort().to_list()
+    return [_key(colours[kind], f"planted: {kind.replace('_', ' ')}", marker="s", filled=True) for kind in kinds]
+
+
+def _key(colour: str, name: str, *, marker: str, filled: bool) -> Line2D:
+    face, faint = (colour, 0.4) if filled else ("none", 1.0)
+    return Line2D(
+        [], [], linestyle="", marker=marker, markerfacecolor=face, markeredgecolor=colour, alpha=faint, label=name
+    )
+
+
+def _name_ticks(axes: Axes, starts: list[datetime]) -> None:
+    step = max(1, -(-len(starts) // MOST_TICKS))
+    places = list(range(0, len(starts), step))
+    form = "%H:%M" if starts[0].date() == starts[-1].date() else "%b %d\n%H:%M"
+    axes.set_xticks(places, [f"{starts[place]:{form}}" for place in places], fontsize=8)

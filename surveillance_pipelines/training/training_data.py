@@ -1,0 +1,89 @@
+"""The rows that models are trained and judged on, as a frame with a fingerprint; it is built in ``training_set``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.features.views import VIEWS, FeatureView
+from surveillance_pipelines.models.scoring import NORMAL
+
+Split = Literal["train", "validation", "test", "purged"]
+
+LABELS: Final = (NORMAL, *ANOMALY_KINDS)
+"""Classes of the classifier, in order."""
+
+ROW_COLUMNS: Final = {
+    "date": pl.Date,  # UTC date of bar_start
+    "symbol": pl.String,
+    "bar_start": UTC_MICROSECONDS,
+    "replica": pl.Int32,  # 0: the bars as they are; n: the n-th copy, with anomalies planted
+    "split": pl.String,
+    "label": pl.String,  # one of LABELS; null: an echo of a planted anomaly, or a bar too early to judge
+    "anomaly_id": pl.String,  # of the planted anomaly, null elsewhere
+    "severity": pl.Float64,
+    "forward_return": pl.Float64,  # log return of the next horizon; null where the day ends before
+}
+"""Columns of a training set beside the feature view's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingSet:
+    """Feature rows with labels and splits.
+
+    Attributes:
+        frame: ``ROW_COLUMNS``, then the columns of the view as float64, NaN where missing.
+        view: the feature view's name.
+        params: how it was built, JSON-safe.
+        fingerprint: sha256 of the bars it was built from, of their places in the trading sessions, and of ``params``.
+    """
+
+    frame: pl.DataFrame
+    view: str
+    params: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def feature_view(self) -> FeatureView:
+        return VIEWS[self.view]
+
+    def rows(self, *splits: Split, labelled: bool = False, original: bool = False) -> pl.DataFrame:
+        """Return the rows of some splits.
+
+        Args:
+            splits: which.
+            labelled: only those with a label.
+            original: only bars as they are, no planted copies.
+        """
+        frame = self.frame.filter(pl.col("split").is_in(splits))
+        if labelled:
+            frame = frame.filter(pl.col("label").is_not_null())
+        return frame.filter(pl.col("replica") == 0) if original else frame
+
+    def save(self, folder: Path) -> None:
+        """Write the set to a folder: ``rows.parquet`` and ``training_set.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.frame.write_parquet(folder / "rows.parquet")
+        about = {"view": self.view, "params": self.params, "fingerprint": self.fingerprint}
+        (folder / "training_set.json").write_text(json.dumps(about, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainingSet":
+        """Read a set that ``save`` wrote."""
+        about = json.loads((folder / "training_set.json").read_text())
+        return cls(frame=pl.read_parquet(folder / "rows.parquet"), **about)
+
+
+def class_numbers(labels: pl.Series) -> npt.NDArray[np.int64]:
+    """Return labels as their positions in ``LABELS``, int64[n].
+
+    Raises:
+        polars.exceptions.InvalidOperationError: if a label is none of them.
+    """
+    return labels.replace_strict(list(LABELS), list(range(len(LABELS))), return_dtype=pl.Int64).to_numpy()

@@ -1,0 +1,139 @@
+"""Build the training set: real or simulated bars as they are, copies of them with anomalies planted, labels, splits.
+
+No exchange publishes which bars were manipulated, so the labels come from anomalies planted into copies of the bars
+(``market/injection``). A copy goes through the same feature code, so peers see the planted moves in their market
+features too. The bars as they are count as ordinary, although some are not: that makes the measured false alerts an
+upper bound.
+"""
+
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES, forward_returns
+from surveillance_pipelines.evaluation.splits import FRACTIONS, PURGE_BARS, assign_splits
+from surveillance_pipelines.features.batch import features_of_days
+from surveillance_pipelines.features.views import CORE_V1, FeatureView
+from surveillance_pipelines.hashing import sha256_bytes, sha256_json
+from surveillance_pipelines.models.scoring import NORMAL
+from surveillance_pipelines.training.planted_bars import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
+from surveillance_pipelines.training.training_data import ROW_COLUMNS, TrainingSet
+
+MIN_HISTORY_BARS: Final = 60
+"""Bars of a symbol before the first that is judged: earlier, the volatility that most features are scaled by is
+unknown."""
+
+MAX_PER_COPY: Final = 3.0
+"""Anomalies per symbol and day that one copy can hold apart from each other; more anomalies take more copies."""
+
+ORDINARY_PER_COPY: Final = 0.25
+"""Part of a copy's ordinary bars that are kept: they teach that a peer's anomaly is not one's own, and repeat the
+bars as they are otherwise."""
+
+_FINGERPRINTED: Final = (
+    "symbol", "bar_start", "open", "high", "low", "close", "volume", "market_return", "market_peers",
+)  # fmt: skip
+"""Columns of a bar that its features are made of; the last two where it was served with them."""
+
+
+def build_training_set(
+    bars_1m: pl.DataFrame,
+    sessions: SessionTable,
+    *,
+    first: date,
+    last: date,
+    seed: int,
+    per_symbol_day: float = 12.0,
+    view: FeatureView = CORE_V1,
+) -> TrainingSet:
+    """Return feature rows of the days ``first`` to ``last`` with labels, splits and forward returns.
+
+    Args:
+        bars_1m: ``BAR_SCHEMA``, 1-minute bars; bars before ``first`` are history for the features, bars after
+            ``last`` are ignored.
+        sessions: of every calendar that the symbols trade on.
+        first: first UTC date, included.
+        last: last UTC date, included.
+        seed: of the places, kinds and severities of the planted anomalies.
+        per_symbol_day: anomalies to plant per symbol and day over all copies; places that do not fit are left out.
+        view: the features.
+
+    Raises:
+        ValueError: if the range has fewer than three days with bars.
+    """
+    bars = bars_1m.filter((pl.col("revision") == 0) & (pl.col("date") <= last)).sort("symbol", "bar_start")
+    splits = assign_splits(bars.filter(pl.col("date") >= first).select("symbol", "date", "bar_start"))
+    copies = max(1, int(np.ceil(per_symbol_day / MAX_PER_COPY)))
+    parts = [_original_rows(bars, sessions, splits, view)]
+    plans = plan_copies(bars, sessions, copies=copies, per_symbol_day=per_symbol_day / copies, seed=seed)
+    for copy, plan in enumerate(plans, start=1):
+        features = planted_features(bars, plan, sessions, seed=seed * SEED_STRIDE + copy, view=view)
+        rows = features.with_columns(replica=pl.lit(copy), forward_return=pl.lit(None, pl.Float64))
+        parts.append(_thinned(_placed(rows, bars, splits), seed * SEED_STRIDE + copy))
+    params = {
+        "first": first.isoformat(),
+        "last": last.isoformat(),
+        "seed": seed,
+        "per_symbol_day": per_symbol_day,
+        "copies": copies,
+        **_fixed_parameters(view),
+    }
+    frame = pl.concat([part.select(*ROW_COLUMNS, *view.columns).cast(pl.Schema(ROW_COLUMNS)) for part in parts])
+    return TrainingSet(frame=frame, view=view.name, params=params, fingerprint=_fingerprint(bars, sessions, params))
+
+
+def _original_rows(bars: pl.DataFrame, sessions: SessionTable, splits: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
+    features = features_of_days(bars, splits["date"].unique().to_list(), sessions, view)
+    returns = features.with_columns(forward_return=forward_returns(features, HORIZON_MINUTES))
+    rows = returns.with_columns(
+        label=pl.lit(NORMAL),
+        anomaly_id=pl.lit(None, pl.String),
+        severity=pl.lit(None, pl.Float64),
+        replica=pl.lit(0, pl.Int32),
+    )
+    return _placed(rows, bars, splits)
+
+
+def _placed(rows: pl.DataFrame, bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
+    """Add the splits, drop days outside the range, and unlabel the bars that come too early to judge."""
+    ages = bars.select("symbol", "bar_start", age=pl.int_range(pl.len()).over("symbol"))
+    placed = rows.join(ages, on=["symbol", "bar_start"], how="left", maintain_order="left").join(
+        splits.select("symbol", "bar_start", "split"), on=["symbol", "bar_start"], how="inner", maintain_order="left"
+    )
+    return placed.with_columns(label=pl.when(pl.col("age") >= MIN_HISTORY_BARS).then("label"))
+
+
+def _thinned(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Keep every planted bar, and a part of the ordinary ones."""
+    kept = np.random.default_rng(seed).random(len(rows)) < ORDINARY_PER_COPY
+    planted = pl.col("label").is_in(ANOMALY_KINDS)
+    return rows.filter(planted | ((pl.col("label") == NORMAL) & pl.Series(kept)))
+
+
+def _fixed_parameters(view: FeatureView) -> dict[str, Any]:
+    return {
+        "echo_bars": ECHO_BARS,
+        "min_history_bars": MIN_HISTORY_BARS,
+        "purge_bars": PURGE_BARS,
+        "fractions": list(FRACTIONS),
+        "horizon_minutes": HORIZON_MINUTES,
+        "feature_view_source_hash": view.source_hash,
+    }
+
+
+def _fingerprint(bars: pl.DataFrame, sessions: SessionTable, params: dict[str, Any]) -> str:
+    columns = [bars[name].to_physical() for name in _FINGERPRINTED[1:]]
+    content = sha256_bytes(*(np.ascontiguousarray(column.to_numpy()).tobytes() for column in columns))
+    symbols = bars["symbol"].unique().sort()
+    hours = [_session_hours(sessions, bars.filter(pl.col("symbol") == symbol)) for symbol in symbols]
+    return sha256_json([content, sha256_json(bars["symbol"].to_list()), hours, params])
+
+
+def _session_hours(sessions: SessionTable, bars: pl.DataFrame) -> str:
+    """Return a hash of where the bars of a symbol lie in their sessions: how far the table reaches is no part of it."""
+    starts = bars["bar_start"].dt.timestamp("us").to_numpy()
+    return sha256_bytes(*(part.tobytes() for part in sessions.for_symbol(bars["symbol"][0]).positions(starts)))

@@ -1,0 +1,159 @@
+"""Models that fail while they serve: who answers instead, when they are tried again, what the rows say."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.engine.effects import Known
+from surveillance_pipelines.engine.engine import Engine, engine_config
+from surveillance_pipelines.engine.guard import CACHE_SECONDS, ModelGuard, without_models
+from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.scoring import AUTOENCODER, CLASSIFIER, DIRECTION, Scorer, Scores
+from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines_tests.engine.market import SYMBOLS, plain_settings, sessions, stream
+from surveillance_pipelines_tests.training.tiny_bundle import build_tiny_bundle
+
+COOLDOWN = 30 * MICROSECONDS
+
+
+class FlakySession:
+    """An ONNX session that fails while it is told to."""
+
+    def __init__(self, session, answer=None) -> None:
+        self.session = session
+        self.answer = answer
+        self.calls = 0
+        self.broken = True
+
+    def get_inputs(self):
+        return self.session.get_inputs()
+
+    def get_outputs(self):
+        return self.session.get_outputs()
+
+    def run(self, outputs, inputs):
+        self.calls += 1
+        if not self.broken:
+            return self.session.run(outputs, inputs)
+        if self.answer is None:
+            raise RuntimeError("out of memory")
+        return [np.full_like(part, self.answer) for part in self.session.run(outputs, inputs)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "v1"
+    build_tiny_bundle(folder)
+    return load_bundle(folder)
+
+
+@pytest.fixture
+def scorer(bundle) -> Scorer:
+    return Scorer(bundle)
+
+
+@pytest.fixture
+def features(scorer):
+    return np.random.default_rng(3).normal(size=(6, len(scorer._view_columns)))
+
+
+def break_model(scorer: Scorer, model: str, answer=None) -> FlakySession:
+    session = FlakySession(scorer._sessions[model], answer)
+    scorer._sessions = {**scorer._sessions, model: session}
+    return session
+
+
+def assert_same(first: Scores, second: Scores) -> None:
+    for field in fields(Scores):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
+
+
+@pytest.mark.requirement("MON-05", "INF-03")
+@pytest.mark.parametrize("answer", [None, np.nan, np.inf])
+def test_failing_model_is_left_out_and_tried_again_after_its_time(scorer, features, answer):
+    healthy = scorer.score(features)
+    session = break_model(scorer, CLASSIFIER, answer)
+    guard = ModelGuard(scorer, COOLDOWN)
+    failed = guard.score(features, 0)
+    assert failed.models_out == (CLASSIFIER,)
+    assert set(failed.kind) <= {"normal", "unclassified"}
+    np.testing.assert_array_equal(failed.anomaly_score, healthy.autoencoder_score)
+    guard.score(features + 1.0, COOLDOWN - 1)
+    assert session.calls == 1, "a model that is out is not asked"
+
+    guard.score(features + 2.0, COOLDOWN)
+    assert session.calls == 2, "it is tried once"
+    session.broken = False
+    assert guard.score(features + 3.0, COOLDOWN + 1).models_out == (CLASSIFIER,)
+    assert guard.score(features, 2 * COOLDOWN).models_out == ()
+    assert_same(guard.score(features + 4.0, 2 * COOLDOWN), scorer.score(features + 4.0))
+    events = [(event.model, event.state) for event in guard.breakers.take_events()]
+    states = ["open", "half_open", "open", "half_open", "closed"]
+    assert events == [(CLASSIFIER, state) for state in states]
+
+
+def test_every_model_has_a_substitute(scorer, features):
+    out = scorer.leaving_out({AUTOENCODER}).score(features)
+    assert np.isnan(out.reconstruction_error).all()
+    assert (out.autoencoder_score == 0.0).all()
+    np.testing.assert_array_equal(out.anomaly_score, out.classifier_score)
+    out = scorer.leaving_out({DIRECTION}).score(features)
+    assert not out.direction_ready
+    np.testing.assert_array_equal(out.direction_probabilities, WarmupScorer().score(features).direction_probabilities)
+    rules = without_models(scorer, {AUTOENCODER, CLASSIFIER}).score(features)
+    assert rules.models_out == (AUTOENCODER, CLASSIFIER)
+    np.testing.assert_array_equal(rules.anomaly_score, WarmupScorer().score(features).anomaly_score)
+
+
+@pytest.mark.requirement("INF-06")
+def test_prediction_of_equal_features_is_taken_from_the_cache_for_thirty_seconds(scorer, features):
+    session = break_model(scorer, AUTOENCODER)
+    session.broken = False
+    guard = ModelGuard(scorer, COOLDOWN)
+    first = guard.score(features, 0)
+    assert_same(guard.score(features, MICROSECONDS), first)
+    assert session.calls == 1
+    mixed = np.concatenate([features[:3], features[:2] + 9.0, features[3:]])
+    assert_same(guard.score(mixed, MICROSECONDS), scorer.score(mixed))
+    guard.score(features, round(CACHE_SECONDS * MICROSECONDS) + 1)
+    assert session.calls == 4, "once for the two new rows, once by this test, once after the time"
+
+
+def test_trial_of_a_model_asks_it_whatever_is_cached(scorer, features):
+    guard = ModelGuard(scorer, 1 * MICROSECONDS)
+    guard.score(features, 0)
+    session = break_model(scorer, CLASSIFIER)
+    assert guard.score(features + 1.0, 1).models_out == (CLASSIFIER,)
+    assert guard.score(features, 2 * MICROSECONDS).models_out == (CLASSIFIER,)
+    assert session.calls == 2, "equal features were scored before it failed, which says nothing about it now"
+
+
+def test_rows_of_the_engine_say_which_models_were_out(scorer):
+    break_model(scorer, CLASSIFIER)
+    engine = Engine(engine_config(plain_settings(publish_scores="all"), scorer), scorer, sessions(), SYMBOLS)
+    for symbol in SYMBOLS:
+        engine.seed(symbol, Seed())
+    effects = engine.process(engine.read(stream(3)), Known())
+    assert effects.fallbacks == effects.scored == len(effects.scores)
+    assert {row.fallback_used for row in effects.scores} == {True}
+    assert [row.explanation for row in effects.scores[:1]] == [{"models_out": [CLASSIFIER]}]
+    assert [(event.model, event.state) for event in effects.breakers] == [(CLASSIFIER, "open")]
+
+
+@pytest.mark.requirement("MON-05")
+def test_breaker_is_on_record_and_no_message_is_lost(live_lane, bundle, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    live_lane.promote(bundle.bundle_hash, bundle.path)
+    monkeypatch.setattr("surveillance_pipelines.models.scoring.reconstruct", fail)
+    live_lane.send(stream(20))
+    report = live_lane.drain(window_seconds=30)
+    assert live_lane.outcomes() == {"scored": len(stream(20))}
+    assert report.fallback_rate == 1.0
+    assert live_lane.query("SELECT model, state, reason FROM ops.breaker_events") == [
+        (AUTOENCODER, "open", "expected finite outputs of the autoencoder, got RuntimeError('out of memory')")
+    ]

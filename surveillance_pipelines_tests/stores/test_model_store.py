@@ -1,0 +1,103 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from surveillance_pipelines.clock import ManualClock
+from surveillance_pipelines.stores.model_store import (
+    ModelVersion,
+    QualityMetric,
+    active_bundle,
+    find_bundle,
+    next_version,
+    promote,
+    record_version,
+)
+
+
+def a_version(number: int) -> ModelVersion:
+    return ModelVersion(
+        version=number,
+        bundle_hash=f"hash{number}",
+        path=Path(f"/models/v{number}"),
+        training_duration_seconds=12.5,
+        training_dataset_size=50_000,
+    )
+
+
+def test_active_bundle_before_any_promotion_is_none(connection: psycopg.Connection):
+    record_version(connection, a_version(1))
+    assert active_bundle(connection) is None
+
+
+@pytest.mark.requirement("TRN-08")
+def test_promote_second_version_deactivates_the_first(connection: psycopg.Connection):
+    for number in (1, 2):
+        record_version(connection, a_version(number))
+        promote(connection, number, feature_view="core_v1", reason="gate passed")
+    active = connection.execute("SELECT version FROM surveillance.model_versions WHERE is_active").fetchall()
+    assert active == [("v2",)]
+    assert active_bundle(connection) == (2, "/models/v2", "hash2")
+    timeline = connection.execute("SELECT version, bundle_hash FROM ops.bundle_timeline ORDER BY id").fetchall()
+    assert timeline == [(1, "hash1"), (2, "hash2")]
+
+
+def test_promote_unknown_version_raises_and_keeps_the_champion(connection: psycopg.Connection):
+    record_version(connection, a_version(1))
+    promote(connection, 1, feature_view="core_v1", reason="gate passed")
+    connection.commit()
+    with pytest.raises(LookupError, match="v9"):
+        promote(connection, 9, feature_view="core_v1", reason="by hand")
+    connection.rollback()
+    assert active_bundle(connection) == (1, "/models/v1", "hash1")
+
+
+@pytest.mark.requirement("TRN-07")
+def test_record_version_keeps_metadata_and_quality(connection: psycopg.Connection):
+    clock = ManualClock(datetime(2024, 1, 15, 12, tzinfo=UTC))
+    metric = QualityMetric(name="accuracy", value=0.82, model="classifier", split="test", dataset_size=10_000)
+    identity = record_version(connection, a_version(3), [metric], clock)
+    row = connection.execute(
+        "SELECT version, trained_at, training_dataset_size FROM surveillance.model_versions WHERE id = %s", (identity,)
+    ).fetchone()
+    assert row == ("v3", datetime(2024, 1, 15, 12, tzinfo=UTC), 50_000)
+    figures = connection.execute("SELECT metric_name, metric_value, metric_type FROM surveillance.model_metrics")
+    assert figures.fetchall() == [("accuracy", 0.82, "classification")]
+
+
+def test_record_version_twice_raises(connection: psycopg.Connection):
+    record_version(connection, a_version(1))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        record_version(connection, a_version(1))
+
+
+def test_next_version_counts_only_version_folders(connection: psycopg.Connection, tmp_path: Path):
+    assert next_version(connection, tmp_path) == 1
+    for name in ("v1", "v12", "vault", "build"):
+        (tmp_path / name).mkdir()
+    assert next_version(connection, tmp_path) == 13
+
+
+def test_next_version_after_a_lost_disk_goes_on_from_the_records(connection: psycopg.Connection, tmp_path: Path):
+    record_version(connection, a_version(4))
+    assert next_version(connection, tmp_path) == 5
+
+
+def test_find_bundle_by_the_beginning_of_its_hash_is_the_newest_version(connection: psycopg.Connection):
+    for number, bundle_hash in enumerate(("aaaaaaaa11", "aaaaaaaa11", "bbbbbbbb22"), start=1):
+        record_version(connection, replace(a_version(number), bundle_hash=bundle_hash))
+    assert find_bundle(connection, "aaaaaaaa") == (2, "/models/v2", "aaaaaaaa11")
+    assert find_bundle(connection, "bbbbbbbb22").version == 3
+
+
+def test_find_bundle_that_is_unknown_ambiguous_or_too_short_says_so(connection: psycopg.Connection):
+    for number, bundle_hash in enumerate(("aaaaaaaa11", "aaaaaaaa22"), start=1):
+        record_version(connection, replace(a_version(number), bundle_hash=bundle_hash))
+    with pytest.raises(LookupError, match="found none"):
+        find_bundle(connection, "cccccccc")
+    with pytest.raises(LookupError, match="aaaaaaaa11, aaaaaaaa22"):
+        find_bundle(connection, "aaaaaaaa")
+    with pytest.raises(ValueError, match="at least 8 characters"):
+        find_bundle(connection, "aaaa")

@@ -1,0 +1,110 @@
+"""The live lane with a real model bundle."""
+
+import pytest
+
+from surveillance_pipelines.batch.scoring import score_day
+from surveillance_pipelines.engine.engine import Engine, engine_config
+from surveillance_pipelines.features.batch import features_of_days
+from surveillance_pipelines.models.bundle import BundleError, load_bundle
+from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.runtime import drain as drain_module
+from surveillance_pipelines.stores.scorers import load_serving_scorer
+from surveillance_pipelines_tests.batch.test_scoring import bars_frame, identity
+from surveillance_pipelines_tests.engine.market import SYMBOLS, plain_settings, sessions, stream
+from surveillance_pipelines_tests.engine.test_engine import feed
+from surveillance_pipelines_tests.training.tiny_bundle import build_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "v1"
+    build_tiny_bundle(folder)
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle):
+    return Scorer(bundle)
+
+
+def make_engine(scorer) -> Engine:
+    return Engine(engine_config(plain_settings(), scorer), scorer, sessions(), SYMBOLS)
+
+
+@pytest.fixture(scope="module")
+def whole(scorer):
+    return feed(make_engine(scorer), [stream(120)])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 10])
+def test_micro_batches_of_any_size_give_the_same_scores_bit_for_bit(scorer, whole, size):
+    messages = stream(120)
+    batches = [messages[start : start + size] for start in range(0, len(messages), size)]
+    assert feed(make_engine(scorer), batches) == whole
+
+
+def test_batch_rows_equal_those_of_the_live_lane(scorer, whole):
+    bars = bars_frame(whole.bars)
+    features = features_of_days(bars, bars["date"].unique().to_list(), sessions())
+    config = engine_config(plain_settings(), scorer).rows
+    batch = score_day(features, scorer, config, sessions=sessions())
+    assert len(batch.anomalies) > 0
+    assert identity(batch.anomalies) == identity([a for a in whole.anomalies if a.alert_status == "confirmed"])
+    assert identity(batch.signals) == identity(whole.signals)
+    assert set(batch.scores["id"]) == {row.id for row in whole.predictions}
+
+
+@pytest.mark.requirement("INF-05")
+def test_drain_loads_the_promoted_bundle_once_and_marks_rows_with_it(live_lane, bundle, monkeypatch):
+    loads = []
+    monkeypatch.setattr(
+        drain_module, "load_serving_scorer", lambda *args: loads.append(args) or load_serving_scorer(*args)
+    )
+    live_lane.promote(bundle.bundle_hash, bundle.path)
+    live_lane.send(stream(30))
+    report = live_lane.drain(window_seconds=30)
+    assert (report.bundle_hash, report.warmup, len(loads)) == (bundle.bundle_hash, False, 1)
+    served = live_lane.query("SELECT DISTINCT bundle_hash, warmup FROM surveillance.predictions")
+    assert served == [(bundle.bundle_hash, False)]
+
+
+def test_run_that_starts_after_a_bad_promotion_serves_with_the_bundle_before(live_lane, bundle, tmp_path):
+    live_lane.promote(bundle.bundle_hash, bundle.path)
+    messages = stream(30)
+    live_lane.send(messages[:40])
+    live_lane.drain(window_seconds=30)
+    live_lane.promote("0" * 64, tmp_path / "nothing", version=2)
+    live_lane.send(messages[40:])
+    news: list[str] = []
+    report = live_lane.drain(window_seconds=30, on_status=news.append)
+    assert report.bundle_hash == bundle.bundle_hash
+    assert live_lane.outcomes() == {"scored": len(messages)}
+    assert any(line.startswith("bundle 000000000000 was promoted and cannot serve (") for line in news)
+
+
+def test_bad_promotion_does_not_bring_forbidden_rules_back(live_lane, tmp_path):
+    live_lane.send(stream(10))
+    live_lane.drain(window_seconds=30)
+    live_lane.promote("0" * 64, tmp_path / "nothing")
+    assert live_lane.drain(window_seconds=0.5).warmup
+    object.__setattr__(live_lane, "settings", live_lane.settings.model_copy(update={"warmup_mode_enabled": False}))
+    with pytest.raises(BundleError, match="expected a bundle folder"):
+        live_lane.drain(window_seconds=0.5)
+
+
+def test_queue_that_was_never_served_does_not_begin_with_a_damaged_bundle(live_lane, tmp_path):
+    live_lane.promote("0" * 64, tmp_path / "nothing")
+    with pytest.raises(BundleError, match="expected a bundle folder"):
+        live_lane.drain(window_seconds=5)
+
+
+@pytest.mark.requirement("INF-05")
+def test_failing_warm_up_is_only_a_warning(live_lane, monkeypatch, capsys):
+    def fail(_):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(WarmupScorer, "warm_up", fail)
+    live_lane.send(stream(2))
+    assert live_lane.drain(window_seconds=30).totals["scored"] == 18
+    assert "warm-up failed" in capsys.readouterr().err

@@ -1,0 +1,87 @@
+import math
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.market.bar_frames import complete_bars
+from surveillance_pipelines.market.calendars import build_sessions
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.training.bundle_training import save_bundle, train_models
+from surveillance_pipelines.training.deadline import Deadline
+from surveillance_pipelines.training.report import evaluate, event_recall
+from surveillance_pipelines.training.training_data import LABELS
+from surveillance_pipelines.training.training_set import build_training_set
+from surveillance_pipelines_tests.training.tiny_bundle import tiny_training_set
+
+
+def test_evaluate_judges_only_labelled_test_bars(evaluation):
+    frame = evaluation.judged.frame
+    assert set(frame["split"]) == {"test"}
+    assert frame["label"].null_count() == 0
+    assert len(frame) == len(tiny_training_set().rows("test", labelled=True))
+
+
+def test_evaluate_measures_are_finite_and_named_once(evaluation):
+    names = [(measure.model, measure.key) for measure in evaluation.measures]
+    assert len(set(names)) == len(names)
+    assert all(math.isfinite(measure.value) for measure in evaluation.measures)
+    wanted = {
+        "classifier_accuracy", "classifier_balanced_accuracy", "classifier_macro_f1", "classifier_majority_accuracy",
+        "anomaly_pr_auc", "anomaly_alerts_per_symbol_day", "anomaly_events_found", "autoencoder_roc_auc",
+        "direction_balanced_accuracy",
+    }  # fmt: skip
+    assert wanted <= set(evaluation.metrics)
+
+
+def test_evaluate_tiny_models_beat_the_naive_rivals(evaluation):
+    metrics = evaluation.metrics
+    assert metrics["classifier_balanced_accuracy"] > 2 * metrics["classifier_majority_balanced_accuracy"]
+    assert metrics["anomaly_pr_auc"] > metrics["classifier_robust_z_pr_auc"]
+    assert metrics["autoencoder_roc_auc"] > 0.75
+
+
+def test_evaluate_direction_of_one_test_day_stays_in_warm_up(evaluation):
+    assert not evaluation.direction_gate.passed
+    assert evaluation.direction_gate.reasons[0].startswith("test_days fails")
+
+
+def test_evaluate_gate_follows_the_threshold(evaluation):
+    assert {rule.name: rule.limit for rule in evaluation.anomaly_gate.rules}["accuracy"] == 0.75
+
+
+def test_event_recall_counts_each_planted_anomaly_once(evaluation):
+    events = event_recall(evaluation.judged)
+    assert set(events["label"]) == set(ANOMALY_KINDS)
+    planted = evaluation.judged.frame.filter(pl.col("anomaly_id").is_not_null())
+    assert events["planted"].sum() == planted.select("replica", "anomaly_id").n_unique()
+    assert (events["named"] <= events["found"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.requirement("MOD-01", "MOD-02", "TRN-04")
+def test_evaluate_models_of_real_bars_pass_the_gate_on_later_days(shared_data, tmp_path):
+    raw = pl.read_parquet(shared_data / "equity_minute" / "yahoo_1m_2019_2022.parquet").rename({"ts": "bar_start"})
+    bars = complete_bars(raw, source="file", adjustment="split", timeframe="1m", batch_id="test")
+    table = SessionTable.from_frame(build_sessions("XNYS", date(2019, 12, 1), date(2022, 4, 20)))
+    days = bars["date"].unique().sort()
+    data = build_training_set(bars, table, first=days[0], last=days[-1], seed=1)
+    save_bundle(train_models(data, seed=1, deadline=Deadline.after(600.0)), tmp_path / "v1")
+    judged = evaluate(data, Scorer(load_bundle(tmp_path / "v1")), min_rows=1_000, min_accuracy=0.75, seed=1)
+    assert judged.anomaly_gate.passed, judged.anomaly_gate.reasons
+    assert judged.metrics["anomaly_events_found"] > 0.8
+    assert np.isfinite(judged.judged.scores.anomaly_score).all()
+
+
+def test_figures_of_one_class_stand_in_a_table_of_their_own(evaluation):
+    rows = {row["label"]: row for row in evaluation.by_label}
+    assert set(rows) <= set(LABELS)
+    assert {tuple(row) for row in evaluation.by_label} == {("label", "events_found", "events_named", "recall")}
+    assert rows["normal"]["events_found"] is None
+    assert rows["volume_spike"]["recall"] == evaluation.metrics["classifier_recall_volume_spike"]
+    assert not any(name.endswith(LABELS) for name in evaluation.overall)
