@@ -27,9 +27,9 @@ import polars as pl
 
 from benchmarks.harness import REPOSITORY, counted
 from benchmarks.live_lane import services_of
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.landing import Arrival, land
 from surveillance_pipelines.market.files import read_bars
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 
 DATA: Final = REPOSITORY.parent / "shared" / "data" / "equity_minute" / "yahoo_1m_2019_2022.parquet"

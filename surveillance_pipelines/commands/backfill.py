@@ -9,10 +9,9 @@ import typer
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import say, table
 from surveillance_pipelines.commands.days import as_days
-from surveillance_pipelines.commands.failures import ExitCode, failing_as
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.commands.context import Platform
+    from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
 
@@ -38,8 +37,8 @@ def backfill(
     ] = None,
 ) -> None:
     """Materialize bars and features of every day between FIRST and LAST, in one Dagster run."""
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
+    from surveillance_pipelines.services.platform import open_platform
 
     days = as_days(first, last)
     _require_partitions(*days)
@@ -59,15 +58,9 @@ def backfill(
 
 def _pinned(platform: "Platform", bundle: str) -> dict[str, Any]:
     """Return the run's configuration that pins a bundle, after a look whether it can score."""
-    from surveillance_pipelines.models.bundle import BundleError
-    from surveillance_pipelines.stores.scorers import load_pinned_scorer
+    from surveillance_pipelines.services.detection import pinned_bundle_hash
 
-    remedy = "column bundle_hash of surveillance.model_versions, and of every row, names them"
-    with (
-        failing_as(ExitCode.USAGE, LookupError, ValueError, BundleError, remedy=remedy),
-        platform.connect() as connection,
-    ):
-        bundle_hash = load_pinned_scorer(connection, bundle).bundle_hash
+    bundle_hash = pinned_bundle_hash(platform, bundle)
     return {"ops": {"batch_scoring": {"config": {"bundle_hash": bundle_hash}}}}
 
 

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _PAGE = 500
-_OWN_WORDS = re.compile(r"\A[\w.]*\b(?:Failure|ValueError|RuntimeError): (?=expected )")
-"""The class in front of an error of ours, which says what it expected by itself."""
+_CLASS_NAME = re.compile(r"\A(?:surveillance_pipelines[\w.]*|[\w.]*Failure|ValueError|RuntimeError): (?=\S)")
+"""The class in front of an error of the platform, whose message is complete without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +92,4 @@ def plain(metadata: Any) -> dict[str, Any]:
 def _root_cause(error: Any) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
-    return "unknown error" if error is None else _OWN_WORDS.sub("", error.message.strip())
+    return "unknown error" if error is None else _CLASS_NAME.sub("", error.message.strip())

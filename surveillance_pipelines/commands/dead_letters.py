@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from surveillance_pipelines.commands.console import cell, counted, mark, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.dead_letters import Replay, Verdict
@@ -24,8 +24,8 @@ def list_dead_letters(
     code: Annotated[str | None, typer.Option(help="Only this refusal code, such as not_json.")] = None,
 ) -> None:
     """Show how many inputs were refused by reason, the newest of them with their ids, and what became of replays."""
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.services.dead_letters import replays_of
+    from surveillance_pipelines.services.platform import open_platform
 
     with open_platform().connect() as connection:
         counts = connection.execute(
@@ -54,8 +54,8 @@ def show_dead_letter(
     out: Annotated[Path | None, typer.Option(help="Write the body to this file, to repair it.")] = None,
 ) -> None:
     """Show one refused input: its whole body, why it was refused, and every replay with its outcome."""
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.services.dead_letters import find_letters, replays_of
+    from surveillance_pipelines.services.platform import open_platform
 
     with open_platform().connect() as connection:
         (letter,) = find_letters(connection, [id_])
@@ -83,15 +83,15 @@ def replay_dead_letters(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, send nothing.")] = False,
 ) -> None:
     """Put refused messages back on their input queue, repaired or as they are; not what would be refused again."""
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.services.dead_letters import find_letters, judge, send
+    from surveillance_pipelines.services.platform import open_platform
     from surveillance_pipelines.stores.database import connect
 
     if not ids and code is None:
         remedy = "`surveillance dead-letters list` shows them"
-        raise CommandError("expected ids or --code, got neither", remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError("expected ids or --code, got neither", remedy=remedy)
     if edit_body is not None and body is not None:
-        raise CommandError("expected --edit-body or --body, got both", code=ExitCode.USAGE)
+        raise InvalidInputError("expected --edit-body or --body, got both")
     repaired = body if edit_body is None else edit_body.read_text(encoding="utf-8").strip()
     platform = open_platform()
     settings, queue_urls, clock = platform.settings, platform.endpoints.queue_urls, platform.clock
@@ -106,7 +106,7 @@ def replay_dead_letters(
     table("dry run: nothing is sent" if dry_run else "", ("id", "", "what becomes of it"), rows)
     unsent = sum(verdict.action in ("refused", "elsewhere") for verdict in verdicts)
     if unsent:
-        raise CommandError(
+        raise OperationFailedError(
             f"expected to replay {counted(len(verdicts), 'dead letter')}, {unsent:,} cannot be sent: see above",
             remedy="repair the body (--edit-body or --body), or have a message refused once more (--force)",
         )

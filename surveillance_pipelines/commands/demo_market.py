@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.clock import Clock
 from surveillance_pipelines.commands.days import span
-from surveillance_pipelines.commands.failures import CommandError
 from surveillance_pipelines.commands.simulation import last_sessions, simulated_bars
+from surveillance_pipelines.contracts.errors import OperationFailedError
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _plan(served: "pl.DataFrame", seed: int) -> "pl.DataFrame":
         plan = plan_injections(served, per_symbol_day=_PER_SYMBOL, seed=seed + attempt)
         if set(plan["kind"]) == set(ANOMALY_KINDS):
             return plan
-    raise CommandError(
+    raise OperationFailedError(
         f"expected a plan with every kind of anomaly, found none in {_MOST_TRIES} tries from seed {seed}",
         remedy="choose another --seed",
     )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.console import Bar, progress
-from surveillance_pipelines.commands.context import Platform
-from surveillance_pipelines.commands.failures import CommandError
+from surveillance_pipelines.contracts.errors import OperationFailedError
+from surveillance_pipelines.services.platform import Platform
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -61,7 +61,7 @@ def serve(platform: Platform, instance: "dg.DagsterInstance", daemon: Child, sen
     """Read the output queue until every input has an outcome, everything is published, and the drain run has ended.
 
     Raises:
-        CommandError: if nothing moves for ``PATIENCE_SECONDS``, or the daemon or every drain run fails.
+        OperationFailedError: if nothing moves for ``PATIENCE_SECONDS``, or the daemon or every drain run fails.
     """
     served = Served()
     queue = platform.queue(platform.endpoints.output_queue_url)
@@ -125,7 +125,7 @@ def _drain_runs(instance: "dg.DagsterInstance", served: Served) -> bool:
     runs = instance.get_runs(filters=dg.RunsFilter(job_name="drain_job"), limit=20)
     served.run_ids = [run.run_id for run in reversed(runs)]
     if runs and all(run.is_failure for run in runs):
-        raise CommandError(
+        raise OperationFailedError(
             f"every drain run failed, the last one is {runs[0].run_id}",
             remedy=f"open it in the Dagster UI (`surveillance up`), under Runs, id {runs[0].run_id[:8]}",
         )
@@ -138,7 +138,7 @@ def _check_patience(platform: Platform, served: Served, sent: int, *, running: b
     if waited < PATIENCE_SECONDS + (platform.settings.drain_idle_seconds if running else 0):
         return
     state = "a drain run is at work" if running else "no drain run is at work"
-    raise CommandError(
+    raise OperationFailedError(
         f"expected an outcome for each of {sent:,} inputs; after {waited:.0f} s without progress {served.answered:,} "
         f"have one, and {state}",
         remedy=f"read {platform.home / 'logs' / 'dagster-daemon.log'}, or see the sensor's ticks in `surveillance up`",

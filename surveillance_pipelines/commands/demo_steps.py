@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Final, Self
 from surveillance_pipelines.commands import demo_report, landing
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.console import say, table
-from surveillance_pipelines.commands.context import Platform, open_platform
 from surveillance_pipelines.commands.dagster_home import open_instance, prepare, start_daemon
 from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
 from surveillance_pipelines.commands.demo_market import DemoMarket, build_market
 from surveillance_pipelines.commands.demo_matching import alerts_of, compare
 from surveillance_pipelines.commands.demo_serving import Served, latencies, serve
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.feeding import send_ticks
 from surveillance_pipelines.commands.homes import DEMO_MARKER, require_unused
 from surveillance_pipelines.commands.registration import register
 from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.platform import Platform, open_platform
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -31,7 +31,7 @@ def fresh_home() -> Platform:
     """Return a platform over an empty home.
 
     Raises:
-        CommandError: if stores of the user are configured, or the home holds something that is not a demo's.
+        InvalidInputError: if stores of the user are configured, or the home holds something that is not a demo's.
     """
     import shutil
 
@@ -49,18 +49,16 @@ def fresh_home() -> Platform:
         "DAGSTER_DATABASE_URL": settings.dagster_database_url,
     }
     if named := [name for name, value in own.items() if value]:
-        raise CommandError(
+        raise InvalidInputError(
             f"expected no store of yours, {', '.join(named)} is set: the demo fills its stores with a synthetic market",
             remedy=f"unset {', '.join(named)} (or move .env away) and repeat",
-            code=ExitCode.USAGE,
         )
     home = platform.home
     if home.exists() and any(home.iterdir()):
         if not (home / DEMO_MARKER).is_file():
-            raise CommandError(
+            raise InvalidInputError(
                 f"expected an empty {home} or one of an earlier demo, it holds something else",
                 remedy="give the demo a home of its own: `surveillance --home .demo demo`; or `surveillance reset`",
-                code=ExitCode.USAGE,
             )
         require_unused(home)
         say(f"deleting the earlier demo in {home}")

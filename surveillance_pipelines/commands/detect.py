@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from surveillance_pipelines.commands.console import counted, price_cell, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.commands.context import Platform
+    from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
 _SHOWN: Final = 40
@@ -44,9 +44,9 @@ def detect(
 
     Bars that are left out of the report are history for the others. Nothing is stored but the files you name.
     """
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.scoring import Scope, choose_scorer, find_anomalies, warn_of_synthetic_training
     from surveillance_pipelines.commands.symbols import parse_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     if out is not None and out.suffix not in _WRITERS:
         raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
@@ -104,11 +104,11 @@ def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFra
     if found.frame.is_empty():
         remedy = f"`surveillance ingest {path}` keeps the reasons"
         said = f"no row of {path} could be used: {first_reason(found) or 'it has none'}"
-        raise CommandError(said, remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError(said, remedy=remedy)
     timeframe = found.frame["timeframe"][0]
     if timeframe != "1m":
         remedy = "the models know 1-minute bars only; give a finer file"
-        raise CommandError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy)
     return found.frame
 
 
@@ -119,14 +119,11 @@ def _bars_of_lake(platform: "Platform", first: datetime | None) -> "pl.DataFrame
     days = platform.lake.days(_OWN_BARS)
     if not days:
         remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
-        raise CommandError(
-            f"expected bars in the lake table {_OWN_BARS}, found none", remedy=remedy, code=ExitCode.USAGE
-        )
+        raise InvalidInputError(f"expected bars in the lake table {_OWN_BARS}, found none", remedy=remedy)
     if first is not None and first.date() > days[-1]:
-        raise CommandError(
+        raise InvalidInputError(
             f"expected bars from {first:%Y-%m-%d} on, the last in the lake are of {days[-1]}",
             remedy="choose an earlier --first, or bring newer bars in (`surveillance ingest`, `surveillance backfill`)",
-            code=ExitCode.USAGE,
         )
     begin = (days[-1] if first is None else first.date()) - _HISTORY
     return platform.lake.read(_OWN_BARS, days=(begin, days[-1]), schema=BAR_SCHEMA)

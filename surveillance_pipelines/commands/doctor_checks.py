@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.dagster_home import PROJECT_ROOT
 from surveillance_pipelines.commands.failures import explain
 from surveillance_pipelines.commands.homes import uses_embedded_services, without_password
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.platform import Platform
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -61,12 +62,12 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
 
 def load_settings() -> tuple[Finding, Platform | None]:
     """Read the settings; without them nothing else can be looked at."""
-    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.services.platform import open_platform
 
     try:
         platform = open_platform()
-    except ValueError as error:  # pydantic's own is one
-        return Finding("settings", "fail", str(error), "correct the variable; .env.example lists every knob"), None
+    except InvalidInputError as error:
+        return Finding("settings", "fail", error.message, error.remedy), None
     source = ".env and the environment" if Path(".env").is_file() else "the environment"
     return Finding("settings", "ok", f"read from {source}; home {platform.home}"), platform
 
@@ -207,7 +208,7 @@ def _guarded(name: str, look: Callable[[], list[Finding]], remedy: str) -> list[
     try:
         return look()
     except Exception as error:  # noqa: BLE001 - a broken part is what the doctor reports
-        return [Finding(name, "fail", str(explain(error)), remedy)]
+        return [Finding(name, "fail", explain(error).message, remedy)]
 
 
 def _is_installed(package: str) -> bool:

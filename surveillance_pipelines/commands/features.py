@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from surveillance_pipelines.commands.console import counted, progress, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,10 +43,10 @@ def features(
 
     Bars that are left out of the answer are history and peers of the others. A file needs no store and no service.
     """
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.known_bars import bars_of_file, bars_of_lake, instant
     from surveillance_pipelines.commands.symbols import parse_symbols
     from surveillance_pipelines.features.views import VIEWS
+    from surveillance_pipelines.services.platform import open_platform
 
     if view not in VIEWS:
         raise typer.BadParameter(f"expected one of {', '.join(VIEWS)}, got {view!r}", param_hint="--view")
@@ -99,10 +99,9 @@ def _show(answer: "pl.DataFrame") -> None:
     import polars as pl
 
     if answer.is_empty():
-        raise CommandError(
+        raise InvalidInputError(
             "expected bars whose first version was known, got corrections of unknown bars only",
             remedy="name a later --as-of",
-            code=ExitCode.USAGE,
         )
     features_of_row = answer.columns[answer.columns.index("volume") + 1 :]
     complete = pl.all_horizontal(pl.col(features_of_row).is_finite())

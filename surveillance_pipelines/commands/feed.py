@@ -9,13 +9,13 @@ import typer
 
 from surveillance_pipelines.commands.console import counted, say
 from surveillance_pipelines.commands.days import span
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.commands.context import Platform
+    from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
 _SIMULATED = "simulated"
@@ -45,11 +45,11 @@ def feed(
     the symbol; with several queues a symbol always goes to the same one. Feeding the same ticks twice has no effect
     twice: SQS drops the repeat within five minutes, the ledger marks it as a duplicate afterwards.
     """
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.feeding import send_ticks
     from surveillance_pipelines.commands.registration import register
     from surveillance_pipelines.commands.served import last_served, warn_of_late
     from surveillance_pipelines.commands.symbols import parse_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     pace = parse_speed(speed)
     platform = open_platform()
@@ -125,9 +125,8 @@ def _narrow(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -
     if kept.is_empty():
         symbols_held = counted(ticks["symbol"].n_unique(), "symbol")
         held = f"{symbols_held} from {ticks['event_time'].min()} to {ticks['event_time'].max()}"
-        raise CommandError(
+        raise InvalidInputError(
             f"expected ticks of {', '.join(symbols) or 'any symbol'} on {day or 'any day'}, got none; there are {held}",
             remedy="choose other --symbols or another --day",
-            code=ExitCode.USAGE,
         )
     return kept

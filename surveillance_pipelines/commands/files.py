@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from surveillance_pipelines.market.files import FileResult
@@ -63,4 +63,4 @@ def _naming_the_option() -> Iterator[None]:
     try:
         yield
     except FileError as error:
-        raise CommandError(str(error), remedy=_REMEDIES.get(error.lacks, ""), code=ExitCode.USAGE) from error
+        raise InvalidInputError(str(error), remedy=_REMEDIES.get(error.lacks, "")) from error

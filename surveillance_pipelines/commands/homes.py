@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from surveillance_pipelines.commands.failures import CommandError
+from surveillance_pipelines.contracts.errors import ConflictError
 from surveillance_pipelines.settings import Settings
 
 DEMO_MARKER: Final = "demo.json"
@@ -23,12 +23,12 @@ def require_unused(home: Path) -> None:
     """Refuse to take a home away from processes that work in it.
 
     Raises:
-        CommandError: naming them.
+        ConflictError: naming them.
     """
     from surveillance_pipelines.embedded.service_home import ServiceHome
 
     if pids := [pid for pid in ServiceHome(home).live_holders() if pid != os.getpid()]:
-        raise CommandError(
+        raise ConflictError(
             f"expected nobody to use {home}, the processes {', '.join(map(str, pids))} do",
             remedy="end them (ctrl-C of `surveillance up`) and repeat",
         )

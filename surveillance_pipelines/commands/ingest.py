@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
+from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 
 if TYPE_CHECKING:
     from surveillance_pipelines.commands.landing import Landed
@@ -59,8 +59,8 @@ def ingest_files(
 ) -> None:
     """Land the bars of files; rows that are not valid are kept apart with their reason."""
     from surveillance_pipelines.commands import landing
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.files import first_reason, read_bars_file
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     visits, useless = [], []
@@ -76,10 +76,9 @@ def ingest_files(
             useless.append(f"{path} ({refused if found.rows_in else '0 rows'})")
     _say_what_next(visits)
     if useless:
-        raise CommandError(
+        raise InvalidInputError(
             f"expected bars, more than half of the rows could not be used of {', '.join(useless)}",
             remedy="`surveillance dead-letters list` says why rows were refused; the others have landed",
-            code=ExitCode.USAGE,
         )
 
 
@@ -93,9 +92,9 @@ def ingest_yahoo(
 ) -> None:
     """Land bars of Yahoo Finance."""
     from surveillance_pipelines.commands import landing
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.symbols import parse_symbols
     from surveillance_pipelines.commands.yahoo import fetch
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     wanted = parse_symbols(symbols) or platform.settings.symbols
@@ -103,7 +102,7 @@ def ingest_yahoo(
     landed = landing.land(platform, arrival, calendar=calendar, detail={"symbols": list(wanted), "interval": interval})
     landing.show(landed, arrival.notes)
     if arrival.bars.is_empty():
-        raise CommandError(
+        raise OperationFailedError(
             f"expected bars of {', '.join(wanted)} from Yahoo, got none",
             remedy="check the symbols, the days (1m goes back 30 days) and the network",
         )
@@ -119,9 +118,9 @@ def ingest_simulated(
 ) -> None:
     """Land a synthetic market. Its rows say `simulated`, and never replace real ones."""
     from surveillance_pipelines.commands import landing
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.simulation import CALENDAR, last_sessions, simulated_bars
     from surveillance_pipelines.commands.symbols import parse_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     wanted = parse_symbols(symbols) or platform.settings.symbols

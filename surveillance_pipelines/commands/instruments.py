@@ -12,7 +12,7 @@ app: Final = typer.Typer(help="Which symbols are watched.", no_args_is_help=True
 @app.command("list")
 def list_instruments() -> None:
     """Show the instrument table."""
-    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.services.platform import open_platform
 
     with open_platform().connect() as connection:
         rows = connection.execute(
@@ -33,9 +33,9 @@ def add_instruments(
     ] = None,
 ) -> None:
     """Register symbols, so that the queue's messages for them are accepted."""
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.registration import register
     from surveillance_pipelines.commands.symbols import valid_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     wanted = valid_symbols(symbols)
     added = register(open_platform(), wanted, calendar=calendar, source="command line")

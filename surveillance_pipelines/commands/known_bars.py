@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from surveillance_pipelines.commands.console import say, table
-from surveillance_pipelines.commands.context import Platform
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.platform import Platform
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,7 +51,7 @@ class Known:
         """Return the revision-0 bars of some days and symbols.
 
         Raises:
-            CommandError: if there are none.
+            InvalidInputError: if there are none.
         """
         import polars as pl
 
@@ -68,20 +68,18 @@ class Known:
             held = f"{', '.join(self.bars['symbol'].unique().sort())} of {days_held}"
             asked = f"{', '.join(symbols) or 'any symbol'} from {first or 'any day'} to {last or 'any day'}"
             said = held if self.bars.height else f"none ({self.not_yet_known:,} were learned later)"
-            raise CommandError(
+            raise InvalidInputError(
                 f"expected bars of {asked}, {self.name} has {said}",
                 remedy="choose other symbols or days, or a later --as-of",
-                code=ExitCode.USAGE,
             )
         return found
 
     def require_mostly_good(self) -> None:
         """Fail where more than half of the rows were refused: the file is probably not what it was taken for."""
         if self.refused * 2 > self.rows:
-            raise CommandError(
+            raise InvalidInputError(
                 f"expected bars, {self.refused:,} of {self.rows:,} rows of {self.name} could not be used",
                 remedy="the reasons stand above; the features of the other rows have been computed",
-                code=ExitCode.USAGE,
             )
 
 
@@ -108,7 +106,7 @@ def bars_of_file(path: Path, *, tz: str | None, symbol: str | None, as_of: int |
     """Return the bars of a file after saying which rows were left out and why.
 
     Raises:
-        CommandError: if there is no usable row, or the bars are not of one minute.
+        InvalidInputError: if there is no usable row, or the bars are not of one minute.
     """
     from surveillance_pipelines.commands.files import first_reason, read_known_bars_file
 
@@ -119,10 +117,10 @@ def bars_of_file(path: Path, *, tz: str | None, symbol: str | None, as_of: int |
     if len(found.refusals) == found.rows_in:
         said = f"no row of {path} could be used: {first_reason(found) or 'it has none'}"
         remedy = "docs/market-data.md says what a file of bars looks like"
-        raise CommandError(said, remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError(said, remedy=remedy)
     if not found.frame.is_empty() and (timeframe := found.frame["timeframe"][0]) != "1m":
         remedy = "features are of 1-minute bars; give a finer file"
-        raise CommandError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy)
     return Known(
         str(path), found.frame, found.rows_in, refused=len(found.refusals), duplicates=found.duplicates,
         not_yet_known=found.not_yet_known,
@@ -133,7 +131,7 @@ def bars_of_lake(platform: Platform, days: Days, *, as_of: int | None) -> Known:
     """Return the platform's own bars of some days (its last one when none is named), and the history before them.
 
     Raises:
-        CommandError: if the lake has no bars.
+        InvalidInputError: if the lake has no bars.
     """
     from surveillance_pipelines.features.batch import with_history
 
@@ -141,7 +139,7 @@ def bars_of_lake(platform: Platform, days: Days, *, as_of: int | None) -> Known:
     if not held:
         remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
         said = f"expected bars in the lake table {_OWN_BARS}, found none"
-        raise CommandError(said, remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError(said, remedy=remedy)
     last = days[1] or held[-1]
     counts: list[tuple[int, int, int, int]] = []
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import say, table
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.days import span
 from surveillance_pipelines.commands.registration import register
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.hashing import sha256_bytes
+from surveillance_pipelines.services.platform import Platform
 
 if TYPE_CHECKING:
     import polars as pl

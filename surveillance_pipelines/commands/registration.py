@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from surveillance_pipelines.clock import now
-from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.services.platform import Platform
 
 _BEFORE: Final = timedelta(days=10)
 _AHEAD: Final = timedelta(days=60)

@@ -12,7 +12,8 @@ import typer
 from rich.progress import Progress
 
 from surveillance_pipelines.commands.console import console, counted, is_live, mark, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from surveillance_pipelines.replay.comparison import Replayed
@@ -36,13 +37,12 @@ def replay(
 
     Byte for byte on an equal runtime hash, within 1e-6 on another. Exit code 0 only if every output passed.
     """
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.replay.replayer import Replayer
+    from surveillance_pipelines.services.platform import open_platform
 
     if not ids and not sample:
-        raise CommandError(
+        raise InvalidInputError(
             "expected ids of outputs or --sample N, got neither",
-            code=ExitCode.USAGE,
             remedy="take an id from the column id of surveillance.anomalies or from a message, or draw some: "
             "surveillance replay --sample 20",
         )

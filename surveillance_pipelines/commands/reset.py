@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 
 def reset(
@@ -21,18 +22,17 @@ def reset(
         require_unused,
         uses_embedded_services,
     )
-    from surveillance_pipelines.settings import Settings
+    from surveillance_pipelines.services.platform import read_settings
 
-    settings = Settings()
+    settings = read_settings()
     home = settings.surveillance_home
     if not home.exists():
         say(f"nothing to do: {home} does not exist")
         return
     if not is_ours(home):
-        raise CommandError(
+        raise InvalidInputError(
             f"expected one of {', '.join(MARKERS)} in {home}, found none: it does not look like ours",
             remedy="check SURVEILLANCE_HOME; delete the folder yourself if you mean it",
-            code=ExitCode.USAGE,
         )
     if not yes and not typer.confirm(
         f"Delete {home} ({folder_size(home) / 1e6:,.0f} MB: database, lake, models, runs)?"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.days import span
-from surveillance_pipelines.commands.failures import CommandError, ExitCode, failing_as
 from surveillance_pipelines.commands.homes import is_untouched
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,21 +37,20 @@ class Choice:
 
 def choose_scorer(platform: Platform, *, bundle: Path | None, warmup: bool) -> Choice:
     """Return the models to use: the named bundle, else the champion, else the warm-up rules."""
-    from surveillance_pipelines.models.bundle import BundleError, load_bundle
+    from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.models.warmup import WarmupScorer
 
     if warmup:
         return Choice(WarmupScorer(), "the warm-up rules")
-    with failing_as(ExitCode.USAGE, BundleError):
-        if bundle is not None:
-            loaded = load_bundle(bundle)
-            return _choice(loaded, f"the bundle {loaded.bundle_hash[:12]}")
-        active = None if is_untouched(platform.settings) else _champion(platform)
-        if active is None:
-            return Choice(WarmupScorer(), "the warm-up rules: no model has been promoted yet (`surveillance train`)")
-        version, path, bundle_hash = active
-        loaded = load_bundle(Path(path), expected_hash=bundle_hash)
-        return _choice(loaded, f"the champion, v{version} {bundle_hash[:12]}")
+    if bundle is not None:
+        loaded = load_bundle(bundle)
+        return _choice(loaded, f"the bundle {loaded.bundle_hash[:12]}")
+    active = None if is_untouched(platform.settings) else _champion(platform)
+    if active is None:
+        return Choice(WarmupScorer(), "the warm-up rules: no model has been promoted yet (`surveillance train`)")
+    version, path, bundle_hash = active
+    loaded = load_bundle(Path(path), expected_hash=bundle_hash)
+    return _choice(loaded, f"the champion, v{version} {bundle_hash[:12]}")
 
 
 def warn_of_synthetic_training(platform: Platform, choice: Choice, bars: "pl.DataFrame") -> None:
@@ -143,10 +142,9 @@ def _features(bars: "pl.DataFrame", sessions: "SessionTable", scorer: "AnomalySc
         features = features.filter(pl.col("symbol").is_in(scope.symbols))
     if features.is_empty():
         held = f"{', '.join(bars['symbol'].unique().sort())} up to {bars['date'].max()}"
-        raise CommandError(
+        raise InvalidInputError(
             f"expected bars of {', '.join(scope.symbols) or 'any symbol'} from {scope.first or 'any day'} "
             f"on, there are {held}",
-            code=ExitCode.USAGE,
             remedy="choose other symbols or days",
         )
     return features

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.services.platform import Platform
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import heading, mark, say, table
-from surveillance_pipelines.commands.context import Platform, open_platform
+from surveillance_pipelines.services.platform import Platform, open_platform
 
 
 @dataclass(frozen=True, slots=True)

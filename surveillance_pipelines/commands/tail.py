@@ -13,7 +13,7 @@ from rich.table import Table
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.commands.console import cell, console, counted, error_console, is_live, price_cell
-from surveillance_pipelines.commands.context import Platform, open_platform
+from surveillance_pipelines.services.platform import Platform, open_platform
 
 _SHOWN_ROWS: Final = 25
 _HIDDEN_SECONDS: Final = 30

@@ -31,8 +31,8 @@ def train(
 
     Exits with 1 when the gate refuses: the models are kept as a version, the old champion stays.
     """
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.training import train_range
+    from surveillance_pipelines.services.platform import open_platform
 
     if first is not None and last is not None:
         as_days(first, last)

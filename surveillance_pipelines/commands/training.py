@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.dagster_events import Check
 from surveillance_pipelines.commands.dagster_runs import run_job
+from surveillance_pipelines.services.platform import Platform
 
 _GATE: Final = "model_evaluation"
 
@@ -49,7 +49,7 @@ def train_range(platform: Platform, first: date | None, last: date | None, *, se
     A gate that refuses is an answer and no error; what keeps the run from being judged at all is one.
 
     Raises:
-        CommandError: if the run failed before the gate could decide, or after it had agreed.
+        OperationFailedError: if the run failed before the gate could decide, or after it had agreed.
     """
     days = {name: day.isoformat() for name, day in (("first_day", first), ("last_day", last)) if day is not None}
     config = {**days, "seed": seed}

@@ -8,9 +8,9 @@ import typer
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.children import Child, ending_on_signals
 from surveillance_pipelines.commands.console import heading, say
-from surveillance_pipelines.commands.context import Platform, open_platform
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.homes import DEMO_MARKER
+from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
+from surveillance_pipelines.services.platform import Platform, open_platform
 
 _DEFAULT_PORT: Final = 3000
 _START_SECONDS: Final = 90.0
@@ -66,10 +66,9 @@ def _free_port(host: str, wanted: int | None) -> int:
     for port in candidates:
         if not _answers(host, port):
             return port
-    raise CommandError(
+    raise InvalidInputError(
         f"expected a free port for the UI, {wanted or 'each from 3000 to 3099'} is in use on {host}",
         remedy="choose another with --port",
-        code=ExitCode.USAGE,
     )
 
 
@@ -79,7 +78,7 @@ def _wait_for_port(host: str, port: int, children: list[Child]) -> None:
         for child in children:
             child.check_alive()
         if waited > _START_SECONDS:
-            raise CommandError(
+            raise OperationFailedError(
                 f"expected the UI to answer on port {port} within {_START_SECONDS:.0f} s, it did not",
                 remedy=f"read {children[0].log}",
             )

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import counted, say
-from surveillance_pipelines.commands.context import Platform
-from surveillance_pipelines.commands.failures import CommandError, ExitCode, failing_as
 from surveillance_pipelines.commands.landing import Arrival
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.platform import Platform
 
 _REACH: Final = {"1m": timedelta(days=30), "5m": timedelta(days=60), "15m": timedelta(days=60)}
 """How far back Yahoo keeps bars of an interval; longer ones reach further."""
@@ -21,25 +21,22 @@ def fetch(platform: Platform, symbols: Sequence[str], first: date, last: date, i
     settings = platform.settings
     reach, today = _REACH.get(interval), now(platform.clock).date()
     if reach is not None and first < today - reach:
-        raise CommandError(
+        raise InvalidInputError(
             f"expected days from {today - reach} on, got {first}: Yahoo keeps {interval} bars for {reach.days} days",
             remedy="a later --start, or a longer --interval (1h, 1d)",
-            code=ExitCode.USAGE,
         )
     say(f"asking Yahoo Finance for {interval} bars of {counted(len(symbols), 'symbol')} …")
-    install = "pip install 'surveillance-pipelines[yahoo]'"
-    with failing_as(ExitCode.USAGE, ModuleNotFoundError, remedy=install), failing_as(ExitCode.USAGE, ValueError):
-        result = fetch_bars(
-            symbols,
-            start=first,
-            end=last + timedelta(days=1),
-            interval=interval,
-            adjustment=settings.yfinance_adjustment,
-            cache_folder=platform.home / "cache" / "yfinance",
-            batch_size=settings.yfinance_batch_size,
-            max_attempts=settings.yfinance_max_attempts,
-            clock=platform.clock,
-        )
+    result = fetch_bars(
+        symbols,
+        start=first,
+        end=last + timedelta(days=1),
+        interval=interval,
+        adjustment=settings.yfinance_adjustment,
+        cache_folder=platform.home / "cache" / "yfinance",
+        batch_size=settings.yfinance_batch_size,
+        max_attempts=settings.yfinance_max_attempts,
+        clock=platform.clock,
+    )
     for symbol in result.missing:
         ended = result.outcomes[symbol]
         say(f"  {symbol}: {ended.outcome} after {counted(ended.attempts, 'attempt')}: {ended.reason}", style="yellow")

@@ -13,6 +13,7 @@ from numba import float64
 from numpy.typing import ArrayLike, NDArray
 
 from surveillance_pipelines.clock import DAY_US
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS, VIEWS, FeatureView
 from surveillance_pipelines.hashing import canonical_json
@@ -26,7 +27,7 @@ _UNUSED_BY_THE_KERNEL: Final = ("scipy.linalg", "cffi")
 tenth of a second or two before a drain run's first message."""
 
 
-class SnapshotError(ValueError):
+class SnapshotError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """A snapshot that this code cannot continue from; seed the state from bars instead."""
 
 

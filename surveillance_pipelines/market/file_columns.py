@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.market.row_checks import CODE, DETAIL, RAW
 
@@ -41,7 +42,7 @@ _SHOWN: Final = 40
 """Letters of an unreadable value that a message quotes."""
 
 
-class FileError(ValueError):
+class FileError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     """The file as a whole cannot be read: it says what was expected and what came.
 
     Attributes:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.features.views import VIEWS, FeatureView
 from surveillance_pipelines.hashing import canonical_json, sha256_bytes, sha256_text
 
@@ -35,7 +36,7 @@ FORMAT: Final = 1
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 
 
-class BundleError(ValueError):
+class BundleError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """A bundle cannot be used: damaged, altered, of another format, or trained for other features."""
 
 

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
 from surveillance_pipelines.models.bundle import AUTOENCODER_FILE, CLASSIFIER_FILE, DIRECTION_FILE, Bundle, Scaling
 from surveillance_pipelines.models.momentum import momentum_probabilities
@@ -93,7 +94,7 @@ class Scores:
         return len(self.anomaly_score)
 
 
-class ModelFailedError(RuntimeError):
+class ModelFailedError(SurveillanceError, code=ErrorCode.FAILED):
     """One model of a bundle raised, or gave what is no number; the others are well.
 
     Attributes:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
 from surveillance_pipelines.contracts.market import Refusal
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.hashing import sha256_text
@@ -136,7 +137,7 @@ def find_letters(connection: psycopg.Connection[Any], ids: Sequence[str], *, cod
     By code only letters of a queue are found, and only those not replayed yet.
 
     Raises:
-        ValueError: if an id is of no letter, or of several.
+        NotFoundError: if an id is of no letter, or of several.
     """
     found: dict[str, Letter] = {}
     for wanted in ids:
@@ -147,8 +148,8 @@ def find_letters(connection: psycopg.Connection[Any], ids: Sequence[str], *, cod
         exact = [row for row in rows if row[0] == wanted] or rows
         if len(exact) != 1:
             came = "no letter has" if not exact else "several have"
-            raise ValueError(
-                f"expected the id of a dead letter, {came} {wanted!r}: see `surveillance dead-letters list`"
+            raise NotFoundError(
+                f"expected the id of a dead letter, {came} {wanted!r}", remedy="see `surveillance dead-letters list`"
             )
         found[exact[0][0]] = Letter(*exact[0])
     if code is not None:
@@ -187,10 +188,12 @@ def judge(
         clock: read once; a timestamp must not lie past it.
 
     Raises:
-        ValueError: if a repaired body is given for another number of letters than one.
+        InvalidInputError: if a repaired body is given for another number of letters than one.
     """
     if body is not None and len(letters) != 1:
-        raise ValueError(f"expected one dead letter for a repaired body, got {len(letters)}: repair them one by one")
+        raise InvalidInputError(
+            f"expected one dead letter for a repaired body, got {len(letters)}", remedy="repair them one by one"
+        )
     known = {row.symbol for row in load_instruments(connection)} | set(settings.symbols)
     instruments = None if settings.unknown_symbols == "register" else known
     replays = replays_of(connection, [letter.message_id for letter in letters])

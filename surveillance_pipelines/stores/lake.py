@@ -1,5 +1,6 @@
 """The lake: Delta tables partitioned by UTC ``date``, on a local folder or on S3, one writer per table."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,6 +12,13 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.contracts.errors import (
+    ConflictError,
+    ErrorCode,
+    NotFoundError,
+    SurveillanceError,
+    UnavailableError,
+)
 
 PARTITION: Final = "date"
 COMMIT_ATTEMPTS: Final = 50
@@ -23,12 +31,29 @@ CHECKPOINT_COMMITS: Final = "10"
 millisecond each, and a backfill opens and commits once a day; Delta's own default is 100."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
+_DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
+"""Colours and arrows in the nested errors of delta-rs."""
+
 DayRange = tuple[date, date]
 _T = TypeVar("_T")
 
 
-class SchemaMismatchError(ValueError):
+class SchemaMismatchError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """A frame does not have the columns of the table it should be written to."""
+
+
+def translate_error(error: Exception) -> SurveillanceError | None:
+    """Return delta-rs's report of an object store that does not answer as an error of the platform; None for others.
+
+    delta-rs raises a bare ``OSError`` for it, which only its first words tell from others.
+    """
+    if not (isinstance(error, OSError) and str(error).startswith("Generic S3 error")):
+        return None
+    words = " ".join(_DECORATION.sub(" ", str(error)).split())
+    return UnavailableError(
+        f"expected the lake to answer: {words}",
+        remedy="check LAKE_URL, LAKE_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`",
+    )
 
 
 @dataclass(frozen=True)
@@ -82,11 +107,11 @@ class Lake:
             version: an older version of the table.
 
         Raises:
-            FileNotFoundError: if the table does not exist and no schema says what an empty one looks like.
+            NotFoundError: if the table does not exist and no schema says what an empty one looks like.
         """
         if not self.exists(table):
             if schema is None:
-                raise FileNotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
+                raise NotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
             empty = schema.to_frame()
             return empty if columns is None else empty.select(columns)
         frame = self.scan(table, version=version)
@@ -159,9 +184,10 @@ class Lake:
                 return change(self._open(table) if self.exists(table) else None)
             except (CommitFailedError, _AlreadyCreatedError):
                 SYSTEM_CLOCK.sleep(0.005 * attempt)
-        raise CommitFailedError(
+        raise ConflictError(
             f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers were quicker each "
-            "time: write it from fewer processes at once"
+            "time",
+            remedy="write it from fewer processes at once",
         )
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
@@ -195,7 +221,7 @@ class Lake:
         return dict(self.storage_options) or None
 
 
-class _AlreadyCreatedError(Exception):
+class _AlreadyCreatedError(SurveillanceError, code=ErrorCode.CONFLICT):
     """Another writer has created the table that we were about to create."""
 
 

@@ -12,13 +12,15 @@ from typing import Final, Literal
 
 import psycopg
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+
 Role = Literal["holder", "standby"]
 
 HEARTBEATS_PER_LEASE: Final = 4
 """Renewals in the time that a lease lasts: three may be lost."""
 
 
-class LeaseLostError(RuntimeError):
+class LeaseLostError(SurveillanceError, code=ErrorCode.CONFLICT):
     """Another run holds the queue now; nothing of this transaction was written."""
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import psycopg
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
 from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupScorer
@@ -20,7 +21,7 @@ _SERVED_BEFORE: Final = """
 _LOG = get_logger("models")
 
 
-class NoModelError(RuntimeError):
+class NoModelError(SurveillanceError, code=ErrorCode.NOT_READY):
     """Nothing may score: no bundle is promoted, and warm-up is switched off."""
 
 

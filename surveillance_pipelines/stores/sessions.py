@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import psycopg
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.frames import SESSION_SCHEMA
 from surveillance_pipelines.contracts.sessions import SessionTable
 
@@ -38,6 +39,10 @@ _AS_OF = """(
 """The record as it stood: without what came later, and with the hours that later ones replaced."""
 
 
+class NoSessionsError(SurveillanceError, ValueError, code=ErrorCode.NOT_READY):
+    """A calendar has no session on record up to the day asked for."""
+
+
 def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> None:
     """Write sessions of ``SESSION_SCHEMA``; one that an exchange has moved since replaces its old hours."""
     with connection.cursor() as cursor:
@@ -65,7 +70,7 @@ def load_sessions(
         as_of: as the record stood at an instant of PostgreSQL's clock; None for now.
 
     Raises:
-        ValueError: if a calendar has no session up to ``last``: materialize ``trading_sessions``.
+        NoSessionsError: if a calendar has no session up to ``last``: materialize ``trading_sessions``.
     """
     record = "surveillance.sessions" if as_of is None else _AS_OF
     known = {"as_of": as_of, "first": first, "last": last}
@@ -75,7 +80,7 @@ def load_sessions(
         rows += connection.execute(before, {**known, "calendars": ended}).fetchall()
     frame = pl.DataFrame(rows, schema=SESSION_SCHEMA, orient="row")
     if missing := sorted(set(calendars) - set(frame["calendar"].unique())):
-        raise ValueError(
+        raise NoSessionsError(
             f"expected sessions of calendars {missing} up to {last}, found none: materialize the asset trading_sessions"
         )
     return SessionTable.from_frame(frame, calendar=calendars[0])

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 
 Progress = Callable[[str, float], None]
 """Called with the stage's name and the fraction of the whole training that is done, 0..1."""
 
 
-class TrainingTimeout(TimeoutError):  # noqa: N818
+class TrainingTimeout(SurveillanceError, code=ErrorCode.TIMEOUT):  # noqa: N818
     """The training took longer than ``MODEL_TRAINING_MAX_DURATION_SECONDS``; nothing of it is kept."""
 
 

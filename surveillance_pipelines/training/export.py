@@ -11,6 +11,7 @@ from onnxmltools.convert import convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
 from xgboost import Booster
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.models.runtime import inference_session
 from surveillance_pipelines.models.scoring import run_model
 
@@ -21,7 +22,7 @@ MAX_DIFFERENCE: Final = 1e-5
 """Largest accepted difference between ONNX Runtime and the native model: float32 sums in another order, no more."""
 
 
-class ParityError(ValueError):
+class ParityError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """The exported model computes something else than the model that was trained."""
 
 

@@ -5,13 +5,13 @@ import uuid
 
 import pytest
 
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.commands.homes import DEMO_MARKER, is_ours, without_password
 from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.partitions import partitions
 
@@ -81,7 +81,7 @@ def test_doctor_with_settings_out_of_bounds_reports_instead_of_breaking(bare, mo
     monkeypatch.setenv("SQS_WAIT_TIME", "500")
     answer = bare("doctor")
     assert answer.exit_code == ExitCode.FAILED
-    assert "sqs_wait_time" in answer.output.replace("\n", "")
+    assert "SQS_WAIT_TIME" in answer.output.replace("\n", "")
 
 
 def test_reset_of_a_folder_that_is_not_ours_refuses(bare, tmp_path) -> None:
