@@ -3,16 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.commands.console import counted, heading, mark, say, table
-from surveillance_pipelines.commands.demo_market import DemoMarket
-from surveillance_pipelines.commands.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, Comparison
-from surveillance_pipelines.commands.demo_serving import Latencies, Served
-
-if TYPE_CHECKING:
-    import polars as pl
+from surveillance_pipelines.commands.demo_serving import Served
+from surveillance_pipelines.services.demo_market import DemoMarket, served_pictures
+from surveillance_pipelines.services.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, Comparison
+from surveillance_pipelines.services.demo_outputs import Latencies
 
 
 def show_comparison(comparison: Comparison, bars: int) -> None:
@@ -60,19 +57,11 @@ def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bo
 
 def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> list[Path]:
     """Save one picture per symbol of the served day: price, what was planted, what was found."""
-    import polars as pl
-
-    from surveillance_pipelines.training.price_plot import prices_with_anomalies
-
     folder.mkdir(parents=True, exist_ok=True)
-    marks = _frame(alerts)
     paths = []
-    for symbol in market.served["symbol"].unique().sort().to_list():
-        own = market.served.filter(pl.col("symbol") == symbol)
-        path = folder / f"{symbol}.png"
-        title = f"{symbol} on the served day: what was planted, and the alerts that came out of the output queue"
-        path.write_bytes(prices_with_anomalies(own, marks, title=title, planted=market.planted))
-        paths.append(path)
+    for symbol, picture in served_pictures(market, alerts):
+        paths.append(folder / f"{symbol}.png")
+        paths[-1].write_bytes(picture)
     return paths
 
 
@@ -86,13 +75,3 @@ def show_what_next(home: Path, pictures: Sequence[Path]) -> None:
     say("  the live queue  `surveillance up`, then the next session: `surveillance feed simulated --speed 60`, and")
     say("                  `surveillance tail`")
     say(f"  start again     `surveillance reset` deletes {home}")
-
-
-def _frame(alerts: Sequence[Alert]) -> "pl.DataFrame":
-    import polars as pl
-
-    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
-
-    rows = [(alert.symbol, alert.bar_start, alert.kind) for alert in alerts]
-    schema = {"symbol": pl.String, "bar_start": pl.Int64, "kind": pl.String}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS))

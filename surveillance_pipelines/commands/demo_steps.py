@@ -3,28 +3,29 @@
 import json
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from surveillance_pipelines.commands import demo_report, landing
+from surveillance_pipelines.commands import demo_report
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.console import say, table
 from surveillance_pipelines.commands.dagster_home import open_instance, prepare, start_daemon
 from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
-from surveillance_pipelines.commands.demo_market import DemoMarket, build_market
-from surveillance_pipelines.commands.demo_matching import alerts_of, compare
-from surveillance_pipelines.commands.demo_serving import Served, latencies, serve
-from surveillance_pipelines.commands.feeding import send_ticks
-from surveillance_pipelines.commands.homes import DEMO_MARKER, require_unused
-from surveillance_pipelines.commands.registration import register
+from surveillance_pipelines.commands.demo_serving import Served, serve
+from surveillance_pipelines.commands.feed import send
+from surveillance_pipelines.commands.ingest import show_ingestion
 from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
 from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.demo_market import DemoMarket, build_market, served_ticks
+from surveillance_pipelines.services.demo_matching import alerts_of, compare
+from surveillance_pipelines.services.demo_outputs import latencies
+from surveillance_pipelines.services.homes import DEMO_MARKER, delete_home, require_unused
+from surveillance_pipelines.services.ingestion import ReceivedBars, land
+from surveillance_pipelines.services.instruments import register
 from surveillance_pipelines.services.platform import Platform, open_platform
 
 if TYPE_CHECKING:
     import dagster as dg
-
-TICKS_PER_BAR: Final = 4
 
 
 def fresh_home() -> Platform:
@@ -33,10 +34,6 @@ def fresh_home() -> Platform:
     Raises:
         InvalidInputError: if stores of the user are configured, or the home holds something that is not a demo's.
     """
-    import shutil
-
-    from surveillance_pipelines.embedded.services import stop_services
-
     platform = open_platform()
     settings = platform.settings
     own = {
@@ -62,8 +59,7 @@ def fresh_home() -> Platform:
             )
         require_unused(home)
         say(f"deleting the earlier demo in {home}")
-        stop_services(settings)
-        shutil.rmtree(home)
+        delete_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     (home / DEMO_MARKER).write_text(json.dumps({"made_by": "surveillance demo"}))
     return platform
@@ -99,8 +95,8 @@ class Demo:
         """Make the market; land its history as a user's bars would land."""
         settings = self._platform.settings
         self._market: DemoMarket = build_market(settings.symbols, self._seed, self._platform.clock)
-        arrival = landing.Arrival("simulated", self._market.history, (), 0, self._market.history.height)
-        landing.show(landing.land(self._platform, arrival, detail={"seed": self._seed, "demo": True}))
+        received = ReceivedBars("simulated", self._market.history, rows_in=self._market.history.height)
+        show_ingestion(land(self._platform, received, detail={"seed": self._seed, "demo": True}))
         register(self._platform, settings.symbols, source="demo", first=self._market.first, last=self._market.day)
         say(f"{self._market.planted.height} anomalies of {self._market.planted['kind'].n_unique()} kinds are planted "
             f"in the bars of {self._market.day}, which the models never see before it is served")  # fmt: skip
@@ -121,12 +117,8 @@ class Demo:
 
     def serve(self) -> None:
         """Feed the last day as ticks and read what the platform says about it."""
-        from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
-
         platform = self._platform
-        ticks = ticks_from_bars(self._market.served, TICKS_PER_BAR, self._seed)
-        queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
-        self._sent = send_ticks(ticks, queues, speed=self._speed, clock=platform.clock)
+        self._sent = send(platform, served_ticks(self._market, self._seed), speed=self._speed)
         self._served = serve(platform, self._instance, self._daemon, self._sent)
 
     def build_tables(self, *, marts: bool) -> None:

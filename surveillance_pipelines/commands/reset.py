@@ -13,14 +13,11 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Stop the embedded services and delete SURVEILLANCE_HOME. Never touches a database, queue or bucket of yours."""
-    import shutil
-
-    from surveillance_pipelines.commands.homes import (
+    from surveillance_pipelines.services.homes import (
         MARKERS,
+        delete_home,
         folder_size,
         is_ours,
-        require_unused,
-        uses_embedded_services,
     )
     from surveillance_pipelines.services.platform import read_settings
 
@@ -39,12 +36,7 @@ def reset(
     ):
         say("kept")
         raise typer.Exit(ExitCode.FAILED)
-    require_unused(home)
-    if uses_embedded_services(settings):
-        from surveillance_pipelines.embedded.services import stop_services
-
-        stop_services(settings)
-    shutil.rmtree(home)
+    delete_home(settings)
     say(f"deleted {home}")
     if settings.database_url is not None or settings.sqs_queue_url:
         say("kept: the database and the queues that you configured")

@@ -8,8 +8,8 @@ import typer
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.children import Child, ending_on_signals
 from surveillance_pipelines.commands.console import heading, say
-from surveillance_pipelines.commands.homes import DEMO_MARKER
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
+from surveillance_pipelines.services.homes import DEMO_MARKER
 from surveillance_pipelines.services.platform import Platform, open_platform
 
 _DEFAULT_PORT: Final = 3000

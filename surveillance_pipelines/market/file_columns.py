@@ -42,6 +42,10 @@ _SHOWN: Final = 40
 """Letters of an unreadable value that a message quotes."""
 
 
+_REMEDIES: Final = {"symbol": "`--symbol SPY`, the symbol of the whole file", "timezone": "`--tz America/New_York`"}
+"""What a file lacks → the option that states it."""
+
+
 class FileError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     """The file as a whole cannot be read: it says what was expected and what came.
 
@@ -50,7 +54,7 @@ class FileError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     """
 
     def __init__(self, message: str, *, lacks: Literal["symbol", "timezone", ""] = "") -> None:
-        super().__init__(message)
+        super().__init__(message, remedy=_REMEDIES.get(lacks, ""))
         self.lacks = lacks
 
 

@@ -18,6 +18,7 @@ from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.messages import read_tick
 from surveillance_pipelines.runtime.ports import OutputQueue
+from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.transports.sqs import BATCH_SIZE, queue_for_symbol
@@ -241,6 +242,72 @@ def send(
                 connection.execute(_MARK, (now(clock), message_id, row.letter.message_id))
                 sent[row.letter.message_id] = message_id
     return sent
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The outcome of one request to replay dead letters.
+
+    Attributes:
+        verdicts: one for each dead letter.
+        sent: id of a dead letter → MessageId of its replay.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    sent: dict[str, str]
+
+    @property
+    def unsent(self) -> int:
+        """Number of dead letters that cannot be sent."""
+        return sum(verdict.action in ("refused", "elsewhere") for verdict in self.verdicts)
+
+
+def replay(
+    stores: Stores,
+    ids: Sequence[str],
+    *,
+    code: str | None = None,
+    body: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Replayed:
+    """Put dead letters back on their queue, repaired or as they are; not those that would be refused again.
+
+    Args:
+        stores: database and queues.
+        ids: of dead letters, which may be cut short.
+        code: also all of this refusal code that were not replayed yet.
+        body: the repaired body, for one dead letter.
+        force: send also those that would be refused again.
+        dry_run: only judge them.
+
+    Raises:
+        NotFoundError: if an id is of no dead letter, or of several.
+        InvalidInputError: if a repaired body is given for another number of dead letters than one.
+    """
+    with stores.connect(autocommit=True) as connection:
+        found = find_letters(connection, ids, code=code)
+        queue_urls, clock = stores.endpoints.queue_urls, stores.clock
+        verdicts = judge(connection, found, stores.settings, queue_urls, body=body, force=force, clock=clock)
+        sent = {} if dry_run else send(connection, verdicts, stores.queue, clock=clock)
+    return Replayed(tuple(verdicts), sent)
+
+
+def counts_by_reason(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    """Return source, code, rows, rows replayed and last instant of the refused inputs, most frequent first."""
+    return connection.execute(
+        "SELECT source, code, count(*), count(replayed_at), max(received_at) FROM ops.dead_letters "
+        "GROUP BY 1, 2 ORDER BY 3 DESC"
+    ).fetchall()
+
+
+def newest(connection: psycopg.Connection[Any], limit: int, *, code: str | None = None) -> list[tuple[Any, ...]]:
+    """Return id, instant, source, code and reason of the newest refused inputs, all or those with a code."""
+    return connection.execute(
+        "SELECT message_id, received_at, source, code, reason FROM ops.dead_letters "
+        "WHERE %(code)s::text IS NULL OR code = %(code)s ORDER BY received_at DESC LIMIT %(limit)s",
+        {"code": code, "limit": limit},
+    ).fetchall()
 
 
 def dedup_id(message_id: str, body: str) -> str:

@@ -6,11 +6,11 @@ import uuid
 import pytest
 
 from surveillance_pipelines.commands.failures import ExitCode
-from surveillance_pipelines.commands.homes import DEMO_MARKER, is_ours, without_password
 from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
+from surveillance_pipelines.services.homes import DEMO_MARKER, is_ours, without_password
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.partitions import partitions
@@ -147,10 +147,10 @@ def test_without_password_hides_only_the_password(url: str, shown: str) -> None:
 
 
 def test_status_says_degraded_while_coming_weeks_have_no_partition(surveillance, platform) -> None:
-    assert "books" not in surveillance("status").output.splitlines()[-1]
+    assert "ledger tables" not in surveillance("status").output.splitlines()[-1]
     with platform.connect() as connection:
         coming = max(p.name for p in partitions(connection) if p.monday is not None and p.book == "inbox")
         connection.execute(f"DROP TABLE ops.{coming}".encode())
     answer = surveillance("status")
-    assert "books" in answer.output.splitlines()[-1]
+    assert "ledger tables" in answer.output.splitlines()[-1]
     assert "no partition of inbox" in answer.output

@@ -6,8 +6,7 @@ from typing import Final
 
 import dagster as dg
 
-FIRST_DAY: Final = date(2008, 1, 1)
-"""Exchanges' minute bars are rarely kept further back."""
+from surveillance_pipelines.contracts.market import FIRST_DAY
 
 DAYS: Final = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), end_offset=1)
 """UTC date of the bar's start. ``end_offset`` puts today in: a day is filled while it trades."""

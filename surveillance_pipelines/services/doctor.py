@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from surveillance_pipelines.commands.dagster_home import PROJECT_ROOT
-from surveillance_pipelines.commands.failures import explain
-from surveillance_pipelines.commands.homes import uses_embedded_services, without_password
 from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.failures import translate
+from surveillance_pipelines.services.homes import uses_embedded_services, without_password
 from surveillance_pipelines.services.platform import Platform
 
 Verdict = Literal["ok", "warn", "fail"]
 
+_PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 _LEAST_FREE_GB: Final = 2.0
 _QUEUE_REMEDY: Final = (
     "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and what they allow (sqs:ReceiveMessage …)"
@@ -185,7 +185,7 @@ def check_models(platform: Platform) -> list[Finding]:
 
 
 def check_manifest(_: Platform) -> list[Finding]:
-    manifest = PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
+    manifest = _PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
     if manifest.is_file():
         return [Finding("dbt manifest", "ok", "prepared")]
     return [Finding("dbt manifest", "warn", "absent: the marts do not load", "`make install`, which runs dbt parse")]
@@ -208,7 +208,7 @@ def _guarded(name: str, look: Callable[[], list[Finding]], remedy: str) -> list[
     try:
         return look()
     except Exception as error:  # noqa: BLE001 - a broken part is what the doctor reports
-        return [Finding(name, "fail", explain(error).message, remedy)]
+        return [Finding(name, "fail", translate(error).message, remedy)]
 
 
 def _is_installed(package: str) -> bool:

@@ -1,4 +1,4 @@
-"""The synthetic market as commands use it: the last sessions before a day, the platform's default characters."""
+"""The synthetic market: the last sessions before a day, with the platform's default characters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

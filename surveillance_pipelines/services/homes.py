@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -52,3 +53,17 @@ def without_password(url: str) -> str:
 def folder_size(path: Path) -> int:
     """Return the bytes of all files below a folder."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def delete_home(settings: Settings) -> None:
+    """Stop the embedded services of SURVEILLANCE_HOME and delete the folder.
+
+    Raises:
+        ConflictError: if other processes work in it.
+    """
+    from surveillance_pipelines.embedded.services import stop_services
+
+    require_unused(settings.surveillance_home)
+    if uses_embedded_services(settings):
+        stop_services(settings)
+    shutil.rmtree(settings.surveillance_home)

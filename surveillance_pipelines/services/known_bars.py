@@ -1,21 +1,18 @@
-"""Bars for a command, as known at an instant: of a file, or of the platform's lake."""
+"""Bars as known at an instant: of a file, or of the platform's lake."""
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import typer
-
-from surveillance_pipelines.commands.console import say, table
 from surveillance_pipelines.contracts.errors import InvalidInputError
-from surveillance_pipelines.services.platform import Platform
+from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.market.files import FileResult
+    from surveillance_pipelines.market.row_checks import RowRefusal
 
 Days = tuple[date | None, date | None]
 """First and last UTC day, both included; None for no border."""
@@ -24,28 +21,34 @@ _OWN_BARS: Final = "bars_1m"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownBars:
     """Bars with their revisions, and what became of the other rows.
 
     Attributes:
-        name: where they come from, in words.
+        name: their origin, in words.
         bars: ``BAR_SCHEMA``, with history and peers of what is asked for.
-        rows: that there were: bars + the counts below.
-        refused: that are not valid.
-        duplicates: that repeat what was known.
-        overruled: of sources that give way to another.
-        not_yet_known: learned after the instant asked for.
-        days: of the bars that are more than history; all where there is no border.
+        rows: rows read = bars + refusals + the counts below.
+        refusals: rows that are not valid, each with its reason.
+        duplicates: rows that repeat what was known.
+        overruled: rows of sources that give way to another.
+        not_yet_known: rows learned after the instant asked for.
+        days: days of the bars that are not only history; None for no border.
+        notes: assumptions of the reader.
     """
 
     name: str
     bars: "pl.DataFrame"
     rows: int
-    refused: int = 0
+    refusals: "Sequence[RowRefusal]" = ()
     duplicates: int = 0
     overruled: int = 0
     not_yet_known: int = 0
     days: Days = (None, None)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> int:
+        return len(self.refusals)
 
     def within(self, days: Days, symbols: tuple[str, ...]) -> "pl.DataFrame":
         """Return the revision-0 bars of some days and symbols.
@@ -83,51 +86,30 @@ class Known:
             )
 
 
-def instant(text: str) -> int:
-    """Return an instant, microseconds since the epoch.
-
-    Raises:
-        typer.BadParameter: if it cannot be read or has no time zone.
-    """
-    from surveillance_pipelines.clock import to_us
-
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter(
-            f"expected an instant with its time zone, such as 2024-03-06T14:30:00Z, got {text!r}", param_hint="--as-of"
-        )
-    return to_us(moment)
-
-
-def bars_of_file(path: Path, *, tz: str | None, symbol: str | None, as_of: int | None) -> Known:
-    """Return the bars of a file after saying which rows were left out and why.
+def bars_of_file(path: Path, *, timezone: str | None, symbol: str | None, as_of: int | None) -> KnownBars:
+    """Return the bars of a file.
 
     Raises:
         InvalidInputError: if there is no usable row, or the bars are not of one minute.
     """
-    from surveillance_pipelines.commands.files import first_reason, read_known_bars_file
+    from surveillance_pipelines.market.files import read_known_bars
 
-    found = read_known_bars_file(path, tz=tz, symbol=symbol, as_of=as_of)
-    for note in found.notes:
-        say(note, style="yellow")
-    _show_refusals(found)
+    found = read_known_bars(path, timezone=timezone, symbol=symbol, as_of=as_of)
     if len(found.refusals) == found.rows_in:
-        said = f"no row of {path} could be used: {first_reason(found) or 'it has none'}"
-        remedy = "docs/market-data.md says what a file of bars looks like"
-        raise InvalidInputError(said, remedy=remedy)
+        raise InvalidInputError(
+            f"expected bars, no row of {path} can be used: {found.first_reason or 'it has none'}",
+            remedy="docs/market-data.md describes a file of bars",
+        )
     if not found.frame.is_empty() and (timeframe := found.frame["timeframe"][0]) != "1m":
         remedy = "features are of 1-minute bars; give a finer file"
         raise InvalidInputError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy)
-    return Known(
-        str(path), found.frame, found.rows_in, refused=len(found.refusals), duplicates=found.duplicates,
-        not_yet_known=found.not_yet_known,
+    return KnownBars(
+        str(path), found.frame, found.rows_in, refusals=found.refusals, duplicates=found.duplicates,
+        not_yet_known=found.not_yet_known, notes=found.notes,
     )  # fmt: skip
 
 
-def bars_of_lake(platform: Platform, days: Days, *, as_of: int | None) -> Known:
+def bars_of_lake(stores: Stores, days: Days, *, as_of: int | None) -> KnownBars:
     """Return the platform's own bars of some days (its last one when none is named), and the history before them.
 
     Raises:
@@ -135,7 +117,7 @@ def bars_of_lake(platform: Platform, days: Days, *, as_of: int | None) -> Known:
     """
     from surveillance_pipelines.features.batch import with_history
 
-    held = platform.lake.days(_OWN_BARS)
+    held = stores.lake.days(_OWN_BARS)
     if not held:
         remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
         said = f"expected bars in the lake table {_OWN_BARS}, found none"
@@ -144,41 +126,28 @@ def bars_of_lake(platform: Platform, days: Days, *, as_of: int | None) -> Known:
     counts: list[tuple[int, int, int, int]] = []
 
     def read(since: date, until: date) -> "pl.DataFrame":
-        found = _known_bars(platform, since, until, as_of)
+        found = _known_bars(stores, since, until, as_of)
         counts.append((found.rows, found.duplicates, found.overruled, found.not_yet_known))
         return found.bars
 
     first = days[0] or last
     bars = with_history(read, first, last)
     rows, duplicates, overruled, later = counts[-1]
-    return Known(
+    return KnownBars(
         "the lake", bars, rows, duplicates=duplicates, overruled=overruled, not_yet_known=later, days=(first, last)
     )
 
 
-def _known_bars(platform: Platform, first: date, last: date, as_of: int | None) -> Known:
+def _known_bars(stores: Stores, first: date, last: date, as_of: int | None) -> KnownBars:
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.resolution import bars_known_at
 
-    bars = platform.lake.read(_OWN_BARS, days=(first, last), schema=BAR_SCHEMA)
+    bars = stores.lake.read(_OWN_BARS, days=(first, last), schema=BAR_SCHEMA)
     if as_of is None:
-        return Known("the lake", bars, bars.height)
-    landed = platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
+        return KnownBars("the lake", bars, bars.height)
+    landed = stores.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
     found = bars_known_at(bars, landed, as_of)
-    return Known(
+    return KnownBars(
         "the lake", found.bars, found.rows_in, duplicates=found.duplicates, overruled=found.overruled,
         not_yet_known=found.not_yet_known,
     )  # fmt: skip
-
-
-def _show_refusals(found: "FileResult") -> None:
-    if not found.refusals:
-        return
-    counts = Counter(refusal.code for refusal in found.refusals)
-    firsts = {refusal.code: refusal for refusal in reversed(found.refusals)}
-    table(
-        f"{len(found.refusals):,} of {found.rows_in:,} rows refused",
-        ("reason", "rows", "first", "what was expected"),
-        ((code, count, firsts[code].where, firsts[code].reason) for code, count in counts.most_common()),
-        right=("rows",),
-    )
