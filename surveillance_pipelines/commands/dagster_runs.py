@@ -35,13 +35,13 @@ class RunOutcome:
     seconds: float
 
     def require_success(self, what: str) -> "RunOutcome":
-        """Return itself, or raise a ``OperationFailedError`` with what the failed steps said."""
+        """Return itself, or raise an ``OperationFailedError`` with the errors of the failed steps."""
         if self.succeeded:
             return self
-        refused = [f"{check.asset}: {check.said}" for check in self.checks if check.blocking and not check.passed]
-        said = "\n".join(f"  {line}" for line in refused or self.errors) or "  nothing; its process ended early"
+        refused = [f"{check.asset}: {check.summary}" for check in self.checks if check.blocking and not check.passed]
+        reasons = "\n".join(f"  {line}" for line in refused or self.errors) or "  nothing; its process ended early"
         raise OperationFailedError(
-            f"{what} failed; run {self.run_id} said:\n{said}",
+            f"{what} failed; run {self.run_id} said:\n{reasons}",
             remedy=f"open the run in the Dagster UI (`surveillance up`), under Runs, id {self.run_id[:8]}",
         )
 

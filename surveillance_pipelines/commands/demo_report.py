@@ -13,7 +13,7 @@ from surveillance_pipelines.services.demo_outputs import Latencies
 
 
 def show_comparison(comparison: Comparison, bars: int) -> None:
-    """Print planted anomalies beside what the output queue said about them; ``bars`` were served in all."""
+    """Print planted anomalies beside the alerts of the output queue; ``bars`` were served in all."""
     rows = [
         (
             f"{to_datetime(match.bar_start):%H:%M}",
@@ -34,9 +34,10 @@ def show_comparison(comparison: Comparison, bars: int) -> None:
     say(f"found {comparison.found} of {planted} planted anomalies, {right_name} by their own name")
     say(f"(an alert counts when it stands on a planted bar of its symbol or within {SLACK_BARS} bars after)")
     kinds = Counter(alert.kind for alert in comparison.false_alerts)
-    said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    by_kind = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    named = f" ({by_kind})" if by_kind else ""
     beside = {(alert.symbol, alert.bar_start) for alert in comparison.false_alerts}
-    say(f"alerts where nothing was planted: on {len(beside)} of {bars:,} bars{f' ({said})' if said else ''}")
+    say(f"alerts where nothing was planted: on {len(beside)} of {bars:,} bars{named}")
     echoes = sum(comparison.is_echo(*bar) for bar in beside)
     say(f"({echoes} of these bars follow a planted anomaly within {ECHO_MINUTES} minutes: their windows still hold it)")
 

@@ -116,7 +116,7 @@ class Demo:
             say("going on with the warm-up rules", style="yellow")
 
     def serve(self) -> None:
-        """Feed the last day as ticks and read what the platform says about it."""
+        """Feed the last day as ticks and read the output queue."""
         platform = self._platform
         self._sent = send(platform, served_ticks(self._market, self._seed), speed=self._speed)
         self._served = serve(platform, self._instance, self._daemon, self._sent)
@@ -142,7 +142,7 @@ class Demo:
         if not self._training.promoted:
             problems.append(f"the gate refused the models: {'; '.join(self._training.refusals)}")
         if not comparison.found:
-            problems.append("no planted anomaly was found in what the output queue said")
+            problems.append("no planted anomaly was found among the messages of the output queue")
         if self._served.outcomes.get("scored", 0) != self._sent:
             problems.append(f"{self._sent:,} ticks were sent and {self._served.outcomes} came of them, not all scored")
         return problems

@@ -1,4 +1,4 @@
-"""``surveillance tail``: watch what the platform says on the output queue."""
+"""``surveillance tail``: watch the messages of the output queue."""
 
 import json
 import math
@@ -119,8 +119,8 @@ def _show_live(messages: Iterator[dict[str, Any]]) -> None:
 
 
 def _table(rows: deque[list[str]], counts: dict[str, int]) -> Table:
-    said = ", ".join(f"{number:,} of type {kind}" for kind, number in counts.items())
-    shown = Table(title=f"output queue: {said} (ctrl-C ends)", title_justify="left")
+    summary = ", ".join(f"{number:,} of type {kind}" for kind, number in counts.items())
+    shown = Table(title=f"output queue: {summary} (ctrl-C ends)", title_justify="left")
     for name in _COLUMNS:
         shown.add_column(name)
     for row in rows:

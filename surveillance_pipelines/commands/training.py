@@ -1,4 +1,4 @@
-"""One training run as a command sees it: what the evaluation measured and what the gate said."""
+"""One training run as a command sees it: the measurements of the evaluation and the verdict of the gate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class Training:
 
     @property
     def refusals(self) -> list[str]:
-        """What kept the bundle from being promoted, in words."""
-        return [f"{check.name}: {check.said}" for check in self.gate if check.blocking and not check.passed]
+        """Reasons for which the gate refused the bundle."""
+        return [f"{check.name}: {check.summary}" for check in self.gate if check.blocking and not check.passed]
 
 
 def train_range(platform: Platform, first: date | None, last: date | None, *, seed: int) -> Training:

@@ -55,7 +55,7 @@ _ELSEWHERE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A refused input.
 
     Attributes:
@@ -123,7 +123,7 @@ class Verdict:
         dedup_id: of letter and body.
     """
 
-    letter: Letter
+    letter: DeadLetter
     body: str
     action: Action
     said: str
@@ -132,7 +132,9 @@ class Verdict:
     dedup_id: str = ""
 
 
-def find_letters(connection: psycopg.Connection[Any], ids: Sequence[str], *, code: str | None = None) -> list[Letter]:
+def find_letters(
+    connection: psycopg.Connection[Any], ids: Sequence[str], *, code: str | None = None
+) -> list[DeadLetter]:
     """Return letters in the order received: those with the ids, which may be cut short, and those with a code.
 
     By code only letters of a queue are found, and only those not replayed yet.
@@ -140,7 +142,7 @@ def find_letters(connection: psycopg.Connection[Any], ids: Sequence[str], *, cod
     Raises:
         NotFoundError: if an id is of no letter, or of several.
     """
-    found: dict[str, Letter] = {}
+    found: dict[str, DeadLetter] = {}
     for wanted in ids:
         rows = connection.execute(
             f"{_LETTERS} WHERE message_id = %s OR (length(%s) >= %s AND starts_with(message_id, %s)) LIMIT 2".encode(),
@@ -152,10 +154,10 @@ def find_letters(connection: psycopg.Connection[Any], ids: Sequence[str], *, cod
             raise NotFoundError(
                 f"expected the id of a dead letter, {came} {wanted!r}", remedy="see `surveillance dead-letters list`"
             )
-        found[exact[0][0]] = Letter(*exact[0])
+        found[exact[0][0]] = DeadLetter(*exact[0])
     if code is not None:
         query = f"{_LETTERS} WHERE code = %s AND source = 'sqs' AND replayed_at IS NULL".encode()
-        found.update((row[0], Letter(*row)) for row in connection.execute(query, (code,)))
+        found.update((row[0], DeadLetter(*row)) for row in connection.execute(query, (code,)))
     return sorted(found.values(), key=lambda letter: (letter.received_at, letter.position or 0, letter.message_id))
 
 
@@ -169,7 +171,7 @@ def replays_of(connection: psycopg.Connection[Any], ids: Sequence[str]) -> dict[
 
 def judge(
     connection: psycopg.Connection[Any],
-    letters: Sequence[Letter],
+    letters: Sequence[DeadLetter],
     settings: Settings,
     queue_urls: Sequence[str],
     *,
@@ -316,7 +318,7 @@ def dedup_id(message_id: str, body: str) -> str:
 
 
 def _verdict(
-    letter: Letter,
+    letter: DeadLetter,
     body: str,
     earlier: Sequence[Replay],
     instruments: Container[str] | None,
