@@ -1,14 +1,21 @@
 """``surveillance status``: what runs, what waits, what was done, and what is degraded."""
 
+from typing import TYPE_CHECKING
+
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import heading, mark, say, table
-from surveillance_pipelines.services.health import Fact, instant, look_at_health
-from surveillance_pipelines.services.homes import is_untouched
-from surveillance_pipelines.services.platform import Platform, open_platform
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.services.health import Fact
+    from surveillance_pipelines.services.platform import Platform
 
 
 def status() -> None:
     """Show services, queues, leases, the champion, ledger counts, last bars, dead letters and what is degraded."""
+    from surveillance_pipelines.services.health import look_at_health
+    from surveillance_pipelines.services.homes import is_untouched
+    from surveillance_pipelines.services.platform import open_platform
+
     platform = open_platform()
     if is_untouched(platform.settings):
         say(f"nothing here yet: {platform.home} does not exist and no DATABASE_URL is set")
@@ -23,7 +30,9 @@ def status() -> None:
     heading("degraded: nothing" if not degraded else f"degraded: {', '.join(line.name for line in degraded)}")
 
 
-def _training(platform: Platform) -> list[Fact]:
+def _training(platform: "Platform") -> "list[Fact]":
+    from surveillance_pipelines.services.health import Fact, instant
+
     cron = platform.settings.model_retraining_schedule.strip()
     if not cron:
         return [Fact("next training", "ok", "none scheduled (MODEL_RETRAINING_SCHEDULE is not set)")]

@@ -4,7 +4,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.live import Live
@@ -13,7 +13,9 @@ from rich.table import Table
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.commands.console import cell, console, counted, error_console, is_live, price_cell
-from surveillance_pipelines.services.platform import Platform, open_platform
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.services.platform import Platform
 
 _SHOWN_ROWS: Final = 25
 _HIDDEN_SECONDS: Final = 30
@@ -37,6 +39,8 @@ def tail(
     seconds and gives the messages back; until then they are hidden from others. A look counts as a receive: after as
     many as the queue's redrive policy allows (five, where `surveillance prepare` made it) SQS sets a message aside.
     """
+    from surveillance_pipelines.services.platform import open_platform
+
     platform = open_platform()
     if not peek:
         error_console().print(
@@ -66,7 +70,9 @@ def _print(messages: Iterator[dict[str, Any]]) -> None:
         typer.echo(counted(shown, "message"))
 
 
-def _messages(platform: Platform, *, count: int | None, timeout: float | None, peek: bool) -> Iterator[dict[str, Any]]:
+def _messages(
+    platform: "Platform", *, count: int | None, timeout: float | None, peek: bool
+) -> Iterator[dict[str, Any]]:
     """Yield decoded messages until there were ``count``, or ``timeout`` seconds have passed."""
     queue = platform.queue(platform.endpoints.output_queue_url)
     ends_at = None if timeout is None else platform.clock.now_us() + round(timeout * MICROSECONDS)

@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.contracts.errors import ConflictError
-from surveillance_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.settings import Settings
 
 DEMO_MARKER: Final = "demo.json"
 """Says that a home holds nothing but a demo."""
@@ -35,12 +37,12 @@ def require_unused(home: Path) -> None:
         )
 
 
-def uses_embedded_services(settings: Settings) -> bool:
+def uses_embedded_services(settings: "Settings") -> bool:
     """Return whether anything is missing from the settings that the embedded services stand in for."""
     return settings.database_url is None or not settings.sqs_queue_url
 
 
-def is_untouched(settings: Settings) -> bool:
+def is_untouched(settings: "Settings") -> bool:
     """Return whether nothing has ever been stored: no home, and no database configured."""
     return settings.database_url is None and not settings.surveillance_home.exists()
 
@@ -55,7 +57,7 @@ def folder_size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
 
 
-def delete_home(settings: Settings) -> None:
+def delete_home(settings: "Settings") -> None:
     """Stop the embedded services of SURVEILLANCE_HOME and delete the folder.
 
     Raises:
