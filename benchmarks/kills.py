@@ -34,7 +34,7 @@ from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.runtime.drain import load_calendars
 from surveillance_pipelines.stores.database import connect
 
@@ -141,7 +141,7 @@ def takeovers(lane: Lane, kills: Iterable[Kill]) -> list[Takeover]:
 
 def replayed(lane: Lane, models: ProofModels) -> Iterator[Effects]:
     """Feed what was recorded, in order, to an engine that never stops."""
-    scorer = Scorer(load_bundle(models.bundle.path))  # as the runs load it
+    scorer = Ensemble(load_bundle(models.bundle.path))  # as the runs load it
     with connect(lane.endpoints.database_url, autocommit=True) as connection:
         sessions = load_calendars(connection, lane.settings, {})
     engine = Engine(engine_config(lane.settings, scorer), scorer, sessions, SYMBOLS)

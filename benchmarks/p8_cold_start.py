@@ -17,11 +17,19 @@ import numpy as np
 from benchmarks.drain_starts import started_drains
 from benchmarks.harness import REPOSITORY, Comparison, Goal, Parity, prove
 from benchmarks.indicators import market
-from benchmarks.models import ProofModels, anomaly_scores, native_network, proof_models
+from benchmarks.models import (
+    ProofModels,
+    anomaly_scores,
+    classifier_inputs,
+    native_network,
+    proof_models,
+    scaling_of,
+)
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.features.state import FeatureState
-from surveillance_pipelines.models import scoring
+from surveillance_pipelines.models.arrays import as_float32
+from surveillance_pipelines.models.autoencoder import scale
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, received, sessions
 
 HISTORY: Final = 600
@@ -157,17 +165,18 @@ def _write_models(models: ProofModels, folder: Path, features: Any) -> None:
     for name, path in (("classifier", models.classifier), ("direction", models.direction)):
         booster = xgboost.Booster({"nthread": 1}, model_file=path)
         save_xgboost(booster, str(folder / "native" / name), pip_requirements=[])
-    for name, content in models.bundle.models.items():
+    onnx_files = {name: content for name, content in models.bundle.files.items() if name.endswith(".onnx")}
+    for name, content in onnx_files.items():
         place = folder / "onnx" / name.removeprefix("market_").removesuffix(".onnx")
         save_onnx(onnx.load_from_string(content), str(place), pip_requirements=[])
     inputs = features[:, list(models.bundle.view.model_indices)]
-    scaled = scoring.scale(inputs, models.bundle.scaling)
+    scaled = scale(inputs, scaling_of(models.bundle))
     squares = (scaled.astype(np.float64) - reconstructed(scaled)) ** 2
     missing = np.isnan(inputs)
     error = np.where(missing, 0.0, squares).sum(axis=1) / (~missing).sum(axis=1)
     np.save(folder / "autoencoder.npy", scaled)
-    np.save(folder / "classifier.npy", scoring.classifier_inputs(inputs, error))
-    np.save(folder / "direction.npy", scoring.as_float32(inputs))
+    np.save(folder / "classifier.npy", classifier_inputs(inputs, error))
+    np.save(folder / "direction.npy", as_float32(inputs))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ import polars as pl
 
 from benchmarks.backfill_market import FEATURES, MONTH, SCORES, Sizes, Year, a_year
 from benchmarks.harness import RESULTS, Arm, Comparison, Curve, Goal, Parity, prove
-from benchmarks.models import anomaly_scores
-from surveillance_pipelines.models import scoring
-from surveillance_pipelines.models.bundle import AUTOENCODER_FILE, CLASSIFIER_FILE, Bundle, load_bundle
+from benchmarks.models import anomaly_scores, classifier_inputs, scaling_of
+from surveillance_pipelines.models import autoencoder, classifier
+from surveillance_pipelines.models.arrays import run_model
+from surveillance_pipelines.models.bundle import Bundle, load_bundle
 from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, inference_session
 
 INFERENCE: Final = 1.3
@@ -80,8 +81,8 @@ class Bench:
     runs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._autoencoder = inference_session(self.bundle.models[AUTOENCODER_FILE])
-        self._classifier = inference_session(self.bundle.models[CLASSIFIER_FILE])
+        self._autoencoder = inference_session(self.bundle.files[autoencoder.MODEL_FILE])
+        self._classifier = inference_session(self.bundle.files[classifier.MODEL_FILE])
 
     def ours(self) -> Arm:
         def arm() -> float:
@@ -114,11 +115,11 @@ class Bench:
         """Make the arrays of some days; their errors of reconstruction are the autoencoder's own."""
         values = features.select(self.bundle.view.columns).to_numpy()
         inputs = np.ascontiguousarray(values[:, list(self.bundle.view.model_indices)])
-        scaled = scoring.scale(inputs, self.bundle.scaling)
+        scaled = autoencoder.scale(inputs, scaling_of(self.bundle))
         missing = np.isnan(inputs)
         squares = np.where(missing, 0.0, (scaled.astype(np.float64) - self._reconstructed(scaled)) ** 2)
         error = np.add.accumulate(squares, axis=1)[:, -1] / np.maximum((~missing).sum(axis=1), 1)
-        return ReadyArrays(scaled, scoring.classifier_inputs(inputs, error))
+        return ReadyArrays(scaled, classifier_inputs(inputs, error))
 
     def infer(self, ready: ReadyArrays) -> None:
         """Run every model that speaks, in batches as large as the platform's."""
@@ -202,7 +203,7 @@ class Bench:
     @staticmethod
     def _in_batches(session: Any, rows: Float32) -> npt.NDArray[np.float64]:
         starts = range(0, len(rows), MAX_BATCH_ROWS)
-        return np.concatenate([scoring.run_model(session, rows[start : start + MAX_BATCH_ROWS]) for start in starts])
+        return np.concatenate([run_model(session, rows[start : start + MAX_BATCH_ROWS]) for start in starts])
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.runtime.drain import load_calendars
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect
-from surveillance_pipelines.stores.scorers import load_scorer
+from surveillance_pipelines.stores.predictors import load_predictor
 from surveillance_pipelines.transports.sqs import QueueClient
 
 HIDDEN_SECONDS = 600
@@ -26,7 +26,7 @@ class PlainScorer:
         if settings.database_url is None:
             raise ValueError("expected DATABASE_URL in the environment, got none")
         with connect(settings.database_url.get_secret_value()) as connection:
-            scorer = load_scorer(connection, settings)
+            scorer = load_predictor(connection, settings)
             sessions = load_calendars(connection, settings, {})
         self._engine = Engine(engine_config(settings, scorer), scorer, sessions, settings.symbols)
         self.inputs, self.outputs = plain_queues(settings)

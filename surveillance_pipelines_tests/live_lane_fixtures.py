@@ -17,7 +17,7 @@ from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.services.provisioning import provision
@@ -83,7 +83,7 @@ class LiveLane:
 
     def replayed(self) -> Effects:
         """Feed the inbox and the clock rows, in order, to a fresh engine that never stops."""
-        engine = Engine(engine_config(self.settings, WarmupScorer()), WarmupScorer(), sessions(), SYMBOLS)
+        engine = Engine(engine_config(self.settings, WarmupRules()), WarmupRules(), sessions(), SYMBOLS)
         messages = self.query(
             "SELECT position, message_id, body, group_id, dedup_id, sequence_number, sent_at, received_at "
             "FROM ops.inbox ORDER BY position"

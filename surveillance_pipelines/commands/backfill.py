@@ -60,14 +60,14 @@ def backfill(
 def _pinned(platform: "Platform", bundle: str) -> dict[str, Any]:
     """Return the run's configuration that pins a bundle, after a look whether it can score."""
     from surveillance_pipelines.models.bundle import BundleError
-    from surveillance_pipelines.stores.scorers import load_pinned_scorer
+    from surveillance_pipelines.stores.predictors import load_pinned_predictor
 
     remedy = "column bundle_hash of surveillance.model_versions, and of every row, names them"
     with (
         failing_as(ExitCode.USAGE, LookupError, ValueError, BundleError, remedy=remedy),
         platform.connect() as connection,
     ):
-        bundle_hash = load_pinned_scorer(connection, bundle).bundle_hash
+        bundle_hash = load_pinned_predictor(connection, bundle).bundle_hash
     return {"ops": {"batch_scoring": {"config": {"bundle_hash": bundle_hash}}}}
 
 

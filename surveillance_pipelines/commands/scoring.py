@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.contracts.outputs import Anomaly
     from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.models.bundle import Bundle
-    from surveillance_pipelines.models.scoring import AnomalyScorer
+    from surveillance_pipelines.models.ensemble import Predictor
 
 _BARS: Final = "bars_1m"
 _SHOWN_SYMBOLS: Final = 6
@@ -30,7 +30,7 @@ _SHOWN_SYMBOLS: Final = 6
 class Choice:
     """Who answers: the models, their name in words, and the newest day that they learned from, if they did."""
 
-    scorer: "AnomalyScorer"
+    scorer: "Predictor"
     said: str
     trained_to: date | None = None
 
@@ -38,17 +38,17 @@ class Choice:
 def choose_scorer(platform: Platform, *, bundle: Path | None, warmup: bool) -> Choice:
     """Return the models to use: the named bundle, else the champion, else the warm-up rules."""
     from surveillance_pipelines.models.bundle import BundleError, load_bundle
-    from surveillance_pipelines.models.warmup import WarmupScorer
+    from surveillance_pipelines.models.warmup import WarmupRules
 
     if warmup:
-        return Choice(WarmupScorer(), "the warm-up rules")
+        return Choice(WarmupRules(), "the warm-up rules")
     with failing_as(ExitCode.USAGE, BundleError):
         if bundle is not None:
             loaded = load_bundle(bundle)
             return _choice(loaded, f"the bundle {loaded.bundle_hash[:12]}")
         active = None if is_untouched(platform.settings) else _champion(platform)
         if active is None:
-            return Choice(WarmupScorer(), "the warm-up rules: no model has been promoted yet (`surveillance train`)")
+            return Choice(WarmupRules(), "the warm-up rules: no model has been promoted yet (`surveillance train`)")
         version, path, bundle_hash = active
         loaded = load_bundle(Path(path), expected_hash=bundle_hash)
         return _choice(loaded, f"the champion, v{version} {bundle_hash[:12]}")
@@ -72,13 +72,13 @@ def warn_of_synthetic_training(platform: Platform, choice: Choice, bars: "pl.Dat
 
 
 def _choice(bundle: "Bundle", name: str) -> Choice:
-    from surveillance_pipelines.models.scoring import Scorer
+    from surveillance_pipelines.models.ensemble import Ensemble
 
     data = bundle.manifest["training"].get("data", {})
     if not {"first", "last"} <= set(data):
-        return Choice(Scorer(bundle), name)
+        return Choice(Ensemble(bundle), name)
     said = f"{name}, trained on {data['first']} to {data['last']}"
-    return Choice(Scorer(bundle), said, date.fromisoformat(data["last"]))
+    return Choice(Ensemble(bundle), said, date.fromisoformat(data["last"]))
 
 
 def _champion(platform: Platform) -> tuple[int, str, str] | None:
@@ -111,7 +111,7 @@ class Detection:
 
 
 def find_anomalies(
-    settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, scope: Scope, calendar: str | None
+    settings: Settings, bars: "pl.DataFrame", scorer: "Predictor", *, scope: Scope, calendar: str | None
 ) -> Detection:
     """Compute features, and judge every bar in scope."""
     from surveillance_pipelines.batch.scoring import score_day
@@ -124,7 +124,7 @@ def find_anomalies(
     return Detection(_frame(scored.anomalies), judged)
 
 
-def _features(bars: "pl.DataFrame", sessions: "SessionTable", scorer: "AnomalyScorer", scope: Scope) -> "pl.DataFrame":
+def _features(bars: "pl.DataFrame", sessions: "SessionTable", scorer: "Predictor", scope: Scope) -> "pl.DataFrame":
     """Return the features of the bars in scope; all symbols' bars take part, as each is the others' market."""
     import polars as pl
 

@@ -5,7 +5,6 @@
 
 import json
 import sys
-from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +15,7 @@ from surveillance_pipelines.contracts.outputs import (
     OutputRow,
     Score,
     Signal,
+    message_fields,
 )
 
 ROW_TYPES: Final[tuple[type[OutputRow], ...]] = (Anomaly, Signal, Score)
@@ -103,10 +103,10 @@ def _type_name(row_type: type[OutputRow]) -> str:
 def _row_schema(row_type: type[OutputRow]) -> dict[str, Any]:
     hints = get_type_hints(row_type)
     properties: dict[str, dict[str, Any]] = {"type": {"const": _type_name(row_type), "description": _MEANINGS["type"]}}
-    for field in fields(row_type):
-        properties[field.name] = _field_schema(field.name, hints[field.name])
-        if field.name == "schema_version":
-            properties[field.name]["const"] = SCHEMA_VERSION
+    for name in message_fields(row_type):
+        properties[name] = _field_schema(name, hints[name])
+        if name == "schema_version":
+            properties[name]["const"] = SCHEMA_VERSION
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 

@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from surveillance_pipelines.contracts.predictions import DIRECTIONS
 from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES, direction_labels, forward_returns
-from surveillance_pipelines.models.scoring import DIRECTIONS
 
 
 def outcomes(features: pl.DataFrame) -> pl.DataFrame:

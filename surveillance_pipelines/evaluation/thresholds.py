@@ -1,12 +1,12 @@
 """Thresholds by alert budget: how rare a score has to be among ordinary bars before anyone is told."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from surveillance_pipelines.models.scoring import THRESHOLD
+from surveillance_pipelines.models.calibration import THRESHOLD
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +37,10 @@ class ErrorCalibration:
 
     error: Floats
     score: Floats
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the calibration as a bundle lists it (``models/calibration.py``)."""
+        return {"rule": "knots", "statistic": self.error.tolist(), "score": self.score.tolist()}
 
 
 def calibrate_error(errors: Floats) -> ErrorCalibration:

@@ -6,13 +6,13 @@ from typing import Final
 
 import psycopg
 
-from surveillance_pipelines.engine.engine import Swap
+from surveillance_pipelines.engine.engine import Swap, needs_history
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
-from surveillance_pipelines.models.scoring import AnomalyScorer
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.scorers import load_scorer, promoted_hash
+from surveillance_pipelines.stores.predictors import load_predictor, promoted_hash
 from surveillance_pipelines.telemetry import get_logger
 
 WATCH_SECONDS: Final = 2.0
@@ -27,33 +27,34 @@ class BundleWatch:
     Args:
         connection: of this watch alone, in autocommit mode.
         settings: the platform's knobs.
-        serving: the scorer that serves.
-        history: gives the history of every served symbol, asked when a promotion changes the feature view.
+        serving: the models that serve.
+        history: returns the history of every served symbol for windows of so many bars; called when a promotion
+            changes the feature view or needs longer windows.
     """
 
     def __init__(
         self,
         connection: psycopg.Connection,
         settings: Settings,
-        serving: AnomalyScorer,
-        history: Callable[[], Mapping[str, Seed]],
+        serving: Predictor,
+        history: Callable[[int], Mapping[str, Seed]],
     ) -> None:
         self._connection: Final = connection
         self._settings: Final = settings
         self._history: Final = history
         self._lock: Final = threading.Lock()
-        self._newest = serving
+        self._newest: Predictor = serving
         self._refused: str | None = None
         self._refusal: str | None = None
         self._ready: Swap | None = None
 
     @property
-    def newest(self) -> AnomalyScorer:
+    def newest(self) -> Predictor:
         """The newest models that are ready, taken or not."""
         with self._lock:
             return self._newest
 
-    def begin(self) -> AnomalyScorer:
+    def begin(self) -> Predictor:
         """Return the newest models, as taken: a run that begins to serve needs no swap to them."""
         with self._lock:
             self._ready = None
@@ -65,12 +66,13 @@ class BundleWatch:
         if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
             return
         try:
-            scorer = load_scorer(self._connection, self._settings)
-            scorer.warm_up()
-            other_view = scorer.feature_view != self._newest.feature_view
-            if other_view:
-                warm_up_features(VIEWS[scorer.feature_view])
-            swap = Swap(scorer, self._history() if other_view else {})
+            predictor = load_predictor(self._connection, self._settings)
+            predictor.warm_up()
+            history: Mapping[str, Seed] = {}
+            if needs_history(self._newest, predictor):
+                warm_up_features(VIEWS[predictor.feature_view])
+                history = self._history(predictor.window_length)
+            swap = Swap(predictor, history)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the one that serves is better)
             self._refused = promoted
             _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=promoted, error=repr(error))
@@ -81,7 +83,7 @@ class BundleWatch:
                 )
             return
         with self._lock:
-            self._newest, self._ready = scorer, swap
+            self._newest, self._ready = predictor, swap
 
     def take(self) -> Swap | None:
         """Return the newest models if they have not been taken yet."""

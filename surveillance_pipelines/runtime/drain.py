@@ -17,7 +17,7 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
-from surveillance_pipelines.models.scoring import AnomalyScorer
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.runtime.bundle_watch import WATCH_SECONDS, BundleWatch
 from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
 from surveillance_pipelines.runtime.shell import AfterStep, Shell, ShellOptions
@@ -30,8 +30,8 @@ from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+from surveillance_pipelines.stores.predictors import load_serving_predictor
 from surveillance_pipelines.stores.provenance import ScoringRun, record_run
-from surveillance_pipelines.stores.scorers import load_serving_scorer
 from surveillance_pipelines.stores.seeding import served_histories
 from surveillance_pipelines.stores.sessions import load_sessions
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
@@ -134,9 +134,11 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     connections = Connections.open(stack, endpoints.database_url)
     books = stack.enter_context(connect(endpoints.database_url, autocommit=True))
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
-    scorer = load_serving_scorer(connections.main, settings, plan.queue_url)
-    _warm_up(scorer)
-    watch = BundleWatch(books, settings, scorer, lambda: served_histories(books, lake, plan.queue_url))
+    predictor = load_serving_predictor(connections.main, settings, plan.queue_url)
+    _warm_up(predictor)
+    watch = BundleWatch(
+        books, settings, predictor, lambda length: served_histories(books, lake, plan.queue_url, length)
+    )
     watch.look()  # at once, to say why if it is not the promoted bundle that serves
     watching = ThreadTasks()  # apart from the serving's, which end first: models that load hold up no handover
     stack.callback(watching.abort)
@@ -175,13 +177,20 @@ def _serve(
     parts: _Parts, settings: Settings, plan: DrainPlan, *, lease: Lease, clock: Clock, stop: threading.Event
 ) -> DrainReport:
     begin = clock.now_us()
-    connection, scorer = parts.connections.main, parts.watch.begin()
-    engine = build_engine(connection, settings, scorer, plan, content_based_dedup=parts.inputs.content_based_dedup)
+    connection, predictor = parts.connections.main, parts.watch.begin()
+    engine = build_engine(connection, settings, predictor, plan, content_based_dedup=parts.inputs.content_based_dedup)
     meter = Meter()
     shell = Shell(
         inputs=parts.inputs,
         outputs=parts.outputs,
-        store=PostgresStore(parts.connections, parts.lake, lease, feature_view=scorer.feature_view, run_id=plan.run_id),
+        store=PostgresStore(
+            parts.connections,
+            parts.lake,
+            lease,
+            feature_view=predictor.feature_view,
+            window_length=predictor.window_length,
+            run_id=plan.run_id,
+        ),
         engine=engine,
         bundles=parts.watch,
         meter=meter,
@@ -191,8 +200,8 @@ def _serve(
         after_step=plan.after_step,
         on_status=plan.on_status,
     )
-    _LOG.info("serving", bundle_hash=scorer.bundle_hash, warmup=scorer.warmup, fencing=lease.fencing)
-    plan.on_status(f"serves from now on with bundle {scorer.bundle_hash[:12]}, fencing number {lease.fencing}")
+    _LOG.info("serving", bundle_hash=predictor.bundle_hash, warmup=predictor.warmup, fencing=lease.fencing)
+    plan.on_status(f"serves from now on with bundle {predictor.bundle_hash[:12]}, fencing number {lease.fencing}")
 
     def report(stopped_by: StopReason | None = None) -> DrainReport:
         seconds = (clock.now_us() - begin) / MICROSECONDS
@@ -234,11 +243,11 @@ def _hidden_seconds(settings: Settings) -> int:
     return max(1, math.floor(min(settings.lease_seconds, settings.sqs_visibility_timeout)))
 
 
-def _warm_up(scorer: AnomalyScorer) -> None:
+def _warm_up(predictor: Predictor) -> None:
     """Run features and models once; a failure is a warning only: the first real bar says more about it (INF-05)."""
     try:
-        warm_up_features(VIEWS[scorer.feature_view])
-        scorer.warm_up()
+        warm_up_features(VIEWS[predictor.feature_view])
+        predictor.warm_up()
     except Exception as error:  # noqa: BLE001 (whatever the models raise; on record, and raised again by real bars)
         _LOG.warning("warm-up failed", error=repr(error))
 
@@ -246,7 +255,7 @@ def _warm_up(scorer: AnomalyScorer) -> None:
 def build_engine(
     connection: psycopg.Connection,
     settings: Settings,
-    scorer: AnomalyScorer,
+    predictor: Predictor,
     plan: DrainPlan,
     *,
     content_based_dedup: bool,
@@ -258,9 +267,9 @@ def build_engine(
     calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
     run = ScoringRun(lane="live", run_id=plan.run_id, calendar_of=calendar_of, queue_url=plan.queue_url)
     record_run(connection, settings, run)
-    config = engine_config(settings, scorer, run_id=plan.run_id, content_based_dedup=content_based_dedup)
+    config = engine_config(settings, predictor, run_id=plan.run_id, content_based_dedup=content_based_dedup)
     sessions = load_calendars(connection, settings, calendar_of)
-    return Engine(config, scorer, sessions, {*calendar_of, *settings.symbols})
+    return Engine(config, predictor, sessions, {*calendar_of, *settings.symbols})
 
 
 def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:
@@ -304,13 +313,13 @@ def _loop(
 
 
 def _report(
-    meter: Meter, plan: DrainPlan, scorer: AnomalyScorer | None, seconds: float, stopped_by: StopReason | None
+    meter: Meter, plan: DrainPlan, predictor: Predictor | None, seconds: float, stopped_by: StopReason | None
 ) -> DrainReport:
     report = meter.report(
         queue_url=plan.queue_url,
         run_id=plan.run_id,
-        bundle_hash="" if scorer is None else scorer.bundle_hash,
-        warmup=scorer is not None and scorer.warmup,
+        bundle_hash="" if predictor is None else predictor.bundle_hash,
+        warmup=predictor is not None and predictor.warmup,
         seconds=seconds,
         stopped_by=stopped_by,
     )

@@ -57,8 +57,13 @@ class Store(Protocol):
         """Return where every symbol that this queue has served goes on."""
         ...
 
-    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
-        """Return where symbols new to this queue start, given the event time of their first tick."""
+    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
+        """Return where symbols new to this queue start.
+
+        Args:
+            symbols: symbol → event time of its first tick, microseconds since the epoch.
+            window_length: bars that the models read at once.
+        """
         ...
 
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:

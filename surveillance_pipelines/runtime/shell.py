@@ -163,8 +163,8 @@ class Shell:
         intake = self._intake.next(wait_seconds)
         if (swap := self._bundles.take()) is not None:
             self._engine.swap(swap, self._clock.now_us())
-            _LOG.info("bundle swapped", bundle_hash=swap.scorer.bundle_hash)
-            self._on_news(f"scores with bundle {swap.scorer.bundle_hash[:12]} from here on")
+            _LOG.info("bundle swapped", bundle_hash=swap.predictor.bundle_hash)
+            self._on_news(f"scores with bundle {swap.predictor.bundle_hash[:12]} from here on")
         batch = () if intake is None else intake.batch
         if intake is not None and batch:
             self._process(intake)
@@ -243,7 +243,7 @@ class Shell:
             wanted = self._engine.symbols_to_seed(batch)
             if not wanted:
                 return
-            for symbol, seed in self._store.history(wanted).items():
+            for symbol, seed in self._store.history(wanted, window_length=self._engine.window_length).items():
                 self._engine.seed(symbol, seed)
             self._meter.took("seed", (self._clock.now_us() - begin) / MICROSECONDS)
 

@@ -50,12 +50,14 @@ class PostgresStore:
         lease: Lease,
         *,
         feature_view: str,
+        window_length: int = 1,
         run_id: str | None = None,
     ) -> None:
         self._connections: Final = connections
         self._lake: Final = lake
         self._lease: Final = lease
         self._feature_view: Final = feature_view
+        self._window_length: Final = window_length
         self._run_id: Final = run_id
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
@@ -69,10 +71,12 @@ class PostgresStore:
 
     def served(self) -> Mapping[str, Seed]:
         connection = self._connections.main
-        return seeding.served_seeds(connection, self._lake, self._lease.queue_url, self._feature_view)
+        return seeding.served_seeds(
+            connection, self._lake, self._lease.queue_url, self._feature_view, self._window_length
+        )
 
-    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
-        return seeding.history_seeds(self._connections.main, self._lake, symbols)
+    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
+        return seeding.history_seeds(self._connections.main, self._lake, symbols, window_length)
 
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
         context = ledger.CommitContext(self._lease, self._run_id, committed_at)

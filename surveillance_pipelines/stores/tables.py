@@ -40,7 +40,8 @@ _TYPES: Final = {
 }  # fmt: skip
 """PostgreSQL type of a column by its name; text where it is not listed."""
 
-_IN_JSON: Final = frozenset({"body", "explanation"})
+_JSON_COLUMNS: Final = frozenset({"explanation", "model_ids", "excluded_models"})
+_IN_JSON: Final = frozenset({"body", *_JSON_COLUMNS})
 """Columns that travel in a JSON array: they hold JSON, and each of its many quotes would cost an escape by hand in
 PostgreSQL's own notation of arrays."""
 
@@ -57,7 +58,7 @@ class Table:
     def insert(self) -> bytes:
         """The insert over one array per column; rows keep the order of the arrays."""
         names = ", ".join(self.columns)
-        values = ", ".join(f"{name}::jsonb" if name == "explanation" else name for name in self.columns)
+        values = ", ".join(f"{name}::jsonb" if name in _JSON_COLUMNS else name for name in self.columns)
         arrays = ", ".join(_array(name) for name in self.columns)
         statement = (
             f"INSERT INTO {self.name} ({names}) SELECT {values} "  # noqa: S608 (constant names)
@@ -137,7 +138,7 @@ PREDICTIONS: Final = Table(
     ("id", "symbol", "timeframe", "bar_start", "revision", "price", "reconstruction_error", "anomaly_score",
      "buy_probability", "hold_probability", "sell_probability", "horizon_minutes", "bundle_hash", "feature_view",
      "warmup", "t_received", "t_computed", "t_committed", "event_time", "knowledge_time", "run_id", "source",
-     "input_hash"),
+     "input_hash", "config_hash", "runtime_hash", "model_ids", "excluded_models"),
 )  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def storable(text: str) -> str:
 
 def _output_value(row: OutputRow | Score, name: str) -> Any:
     value = getattr(row, name)
-    return canonical_json(value) if name == "explanation" else _instant(name, value)
+    return canonical_json(value) if name in _JSON_COLUMNS else _instant(name, value)
 
 
 def _instant(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The autoencoder: learns to reproduce ordinary bars, so that a bar it reproduces badly is strange."""
+"""Training of the autoencoder: it learns to reproduce ordinary bars and reproduces unusual bars badly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from surveillance_pipelines.evaluation.thresholds import calibrate_error
+from surveillance_pipelines.features.matrix import feature_matrix
+from surveillance_pipelines.hashing import canonical_json, sha256_bytes
+from surveillance_pipelines.models.autoencoder import MODEL_FILE, SCALER_FILE, STATISTIC, reconstruct, scale
+from surveillance_pipelines.models.contract import InputSpec, OutputSpec
+from surveillance_pipelines.models.members import MemberSpec
+from surveillance_pipelines.models.runtime import inference_session
 from surveillance_pipelines.training.deadline import Deadline, Progress, no_progress
+from surveillance_pipelines.training.export import autoencoder_to_onnx
+from surveillance_pipelines.training.member import MemberContext, TrainedMember, TrainingCheck
+from surveillance_pipelines.training.scaler import fit_scaling, scaling_to_json
 
 Rows = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -43,6 +53,9 @@ class AutoencoderConfig:
 
 DEFAULT: Final = AutoencoderConfig()
 
+VERSION: Final = "1.0"
+"""Of the kind as trained here; a change of architecture or inputs is another version."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedAutoencoder:
@@ -65,6 +78,51 @@ class ScaledRows:
 
     values: Rows
     missing: Mask
+
+
+def train(context: MemberContext) -> TrainedMember:
+    """Train scaler and autoencoder on ordinary bars, calibrate the error, and export the network."""
+    rows, columns = context.training_set, context.training_set.feature_view.model_columns
+    training, validation = (
+        feature_matrix(rows.rows(split, labelled=True, original=True), columns) for split in ("train", "validation")
+    )
+    scaling = fit_scaling(training)
+    trained = train_autoencoder(
+        ScaledRows(scale(training, scaling), np.isnan(training)),
+        ScaledRows(scale(validation, scaling), np.isnan(validation)),
+        seed=context.seed,
+        deadline=context.deadline,
+        config=context.config or DEFAULT,
+        progress=context.progress,
+    )
+    files = {
+        MODEL_FILE: autoencoder_to_onnx(trained.layers),
+        SCALER_FILE: canonical_json(scaling_to_json(scaling, columns)).encode(),
+    }
+    error, _ = reconstruct(inference_session(files[MODEL_FILE]), scale(validation, scaling), np.isnan(validation))
+    losses = trained.validation_loss
+    return TrainedMember(
+        spec=MemberSpec(
+            name="autoencoder",
+            kind="autoencoder",
+            version=VERSION,
+            files=tuple(files),
+            file_hashes=tuple(sha256_bytes(content) for content in files.values()),
+            input=InputSpec(rows.view, columns),
+            output=OutputSpec("anomaly_score", statistic=STATISTIC),
+            calibration=calibrate_error(error).to_json(),
+        ),
+        files=files,
+        native=trained,
+        facts={"epochs": len(losses)},
+        checks=(
+            TrainingCheck(
+                "has_learned", min(losses) < losses[0], {"first_epoch": losses[0], "best_epoch": min(losses)}
+            ),
+        ),
+        loss_unit="epoch",
+        curves={"training": trained.training_loss, "validation": losses},
+    )
 
 
 def train_autoencoder(

@@ -11,11 +11,14 @@ from onnxmltools.convert import convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
 from xgboost import Booster
 
+from surveillance_pipelines.models.arrays import run_model
 from surveillance_pipelines.models.runtime import inference_session
-from surveillance_pipelines.models.scoring import run_model
 
 OPSET: Final = 17
 IR_VERSION: Final = 10
+
+PARITY_ROWS: Final = 2_000
+"""Rows on which an exported model is compared with the trained one."""
 
 MAX_DIFFERENCE: Final = 1e-5
 """Largest accepted difference between ONNX Runtime and the native model: float32 sums in another order, no more."""

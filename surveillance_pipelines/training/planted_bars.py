@@ -5,10 +5,10 @@ from typing import Final
 
 import polars as pl
 
+from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
-from surveillance_pipelines.models.scoring import NORMAL
 from surveillance_pipelines.training.injection import plant
 from surveillance_pipelines.training.injection_plan import plan_injections
 

@@ -1,6 +1,7 @@
 """Pictures of a training and of its evaluation, as PNG bytes by name."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Final
 
 import numpy as np
@@ -10,9 +11,10 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from surveillance_pipelines.evaluation.drift import PSI_ALERT, PSI_NOTICE
 from surveillance_pipelines.evaluation.metrics import confusion_matrix
-from surveillance_pipelines.models.scoring import THRESHOLD
-from surveillance_pipelines.training.bundle_training import TrainedModels
+from surveillance_pipelines.models.calibration import THRESHOLD
+from surveillance_pipelines.training.bundle_training import TrainedBundle
 from surveillance_pipelines.training.figures import BLUE, GREEN, GREY, ORANGE, PALE, new_figure, to_png
+from surveillance_pipelines.training.member import TrainedMember
 from surveillance_pipelines.training.report import Evaluation, JudgedRows, event_recall
 from surveillance_pipelines.training.training_data import LABELS
 
@@ -21,25 +23,14 @@ Floats = npt.NDArray[np.float64]
 MOST_BARS: Final = 20
 
 
-def training_figures(trained: TrainedModels) -> dict[str, bytes]:
-    """Return pictures of how the training went: losses, and what the ensembles look at."""
-    columns = trained.training_set.feature_view.model_columns
-    return {
-        "losses": losses(
-            {
-                "training": trained.autoencoder.training_loss,
-                "validation": trained.autoencoder.validation_loss,
-            },
-            {
-                "anomaly classifier": trained.classifier.model.validation_loss,
-                "direction model": trained.direction.validation_loss,
-            },
-        ),
-        "classifier_importance": feature_importance(
-            trained.classifier.model.importance, (*columns, "reconstruction_error"), "Anomaly classifier"
-        ),
-        "direction_importance": feature_importance(trained.direction.importance, columns, "Direction model"),
-    }
+def training_figures(trained: TrainedBundle) -> dict[str, bytes]:
+    """Return pictures of the training: every member's losses, and the most important columns of the ensembles."""
+    pictures = {"losses": losses(trained.members)}
+    for name, member in trained.members.items():
+        if member.importance is not None:
+            columns = [column.rpartition(".")[2] for column in member.spec.input.columns]
+            pictures[f"{name}_importance"] = feature_importance(member.importance, columns, f"The {name}")
+    return pictures
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, bytes]:
@@ -53,17 +44,24 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, bytes]:
     }
 
 
-def losses(autoencoder: Mapping[str, Sequence[float]], ensembles: Mapping[str, Sequence[float]]) -> bytes:
-    """Draw the autoencoder's loss per epoch and the ensembles' validation loss per round."""
-    figure, (left, right) = new_figure(10, 3.8, columns=2)
-    for (name, values), colour in zip(autoencoder.items(), (GREY, BLUE), strict=True):
-        left.plot(np.arange(1, len(values) + 1), values, color=colour, label=name, marker=".")
-    for (name, values), colour in zip(ensembles.items(), (ORANGE, GREEN), strict=True):
-        right.plot(np.arange(1, len(values) + 1), values, color=colour, label=name)
-    left.set(title="Autoencoder", xlabel="epoch", ylabel="mean squared error (scaled units)")
-    right.set(title="Boosted ensembles, validation days", xlabel="round", ylabel="log loss (nats)")
-    for axes in (left, right):
-        axes.legend(frameon=False)
+def losses(members: Mapping[str, TrainedMember]) -> bytes:
+    """Draw the loss of every member per epoch (left) and per boosting round (right)."""
+    figure, panels = new_figure(10, 3.8, columns=2)
+    units = (("epoch", "Networks", "loss"), ("round", "Boosted ensembles", "log loss (nats)"))
+    for axes, (unit, title, label) in zip(panels, units, strict=True):
+        drawn = [
+            (f"{name}, {curve}", values)
+            for name, member in members.items()
+            if member.loss_unit == unit
+            for curve, values in member.curves.items()
+        ]
+        for (name, values), colour in zip(drawn, cycle((BLUE, GREY, ORANGE, GREEN)), strict=False):
+            axes.plot(
+                np.arange(1, len(values) + 1), values, color=colour, label=name, marker="." if unit == "epoch" else ""
+            )
+        axes.set(title=title, xlabel=unit, ylabel=label)
+        if drawn:
+            axes.legend(frameon=False)
     return to_png(figure)
 
 
@@ -72,21 +70,21 @@ def feature_importance(importance: Floats, columns: Sequence[str], model: str) -
     best = np.argsort(-importance, kind="stable")[:MOST_BARS][::-1]
     figure, (axes,) = new_figure(8, 5.5)
     axes.barh([columns[k] for k in best], 100.0 * importance[best], color=BLUE)
-    axes.set(title=f"{model}: what it looks at", xlabel="share of the total gain (%)")
+    axes.set(title=f"{model}: most important columns", xlabel="share of the total gain (%)")
     axes.grid(visible=False, axis="y")
     return to_png(figure)
 
 
 def reconstruction_error(judged: JudgedRows, split: str) -> bytes:
     """Draw how the reconstruction error differs between ordinary bars and planted anomalies."""
-    errors = np.maximum(judged.scores.reconstruction_error, 1e-4)
+    errors = np.maximum(judged.predictions.statistic("reconstruction_error"), 1e-4)
     edges = np.geomspace(errors.min(), errors.max() * 1.001, 60)
     figure, (axes,) = new_figure(8, 4.2)
     for mask, colour, name in ((judged.original, BLUE, "bars as they were"), (judged.planted, ORANGE, "planted")):
         weights = np.full(int(mask.sum()), 100.0 / max(int(mask.sum()), 1))
         label = f"{name} ({int(mask.sum()):,})"
         axes.hist(errors[mask], bins=edges.tolist(), weights=weights, color=colour, alpha=0.6, label=label)
-    alerting = errors[judged.scores.autoencoder_score >= THRESHOLD]
+    alerting = errors[judged.predictions.detector_score("autoencoder") >= THRESHOLD]
     if len(alerting):
         axes.axvline(float(alerting.min()), color=GREY, linestyle="--", label="alert threshold")
     axes.set_xscale("log")
@@ -100,14 +98,13 @@ def reconstruction_error(judged: JudgedRows, split: str) -> bytes:
 
 
 def roc_and_pr(judged: JudgedRows, split: str) -> bytes:
-    """Draw the trade between finding and false alerts, for each detector and both together."""
+    """Draw the trade between finding and false alerts, for each detector and the fused score."""
     figure, (left, right) = new_figure(10, 4.6, columns=2)
-    detectors = (
-        ("both", judged.scores.anomaly_score, BLUE, "-"),
-        ("classifier", judged.scores.classifier_score, ORANGE, "--"),
-        ("autoencoder", judged.scores.autoencoder_score, GREEN, "-."),
-    )
-    for name, score, colour, line in detectors:
+    predictions = judged.predictions
+    scores = [("fused", predictions.anomaly_score)]
+    scores += [(name, predictions.detector_score(name)) for name in predictions.detectors]
+    styles = cycle(zip((BLUE, ORANGE, GREEN, GREY), ("-", "--", "-.", ":"), strict=True))
+    for (name, score), (colour, line) in zip(scores, styles, strict=False):
         wrong, found, _ = roc_curve(judged.planted, score)
         precision, recall, _ = precision_recall_curve(judged.planted, score)
         left.plot(wrong, found, color=colour, linestyle=line, label=name)

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from surveillance_pipelines.contracts.predictions import DIRECTIONS, Directions
 from surveillance_pipelines.evaluation.direction_labels import direction_labels
 from surveillance_pipelines.evaluation.gate import GateDecision, anomaly_gate, direction_gate
 from surveillance_pipelines.evaluation.metrics import (
@@ -19,13 +20,13 @@ from surveillance_pipelines.evaluation.metrics import (
     side_accuracy,
 )
 from surveillance_pipelines.features.matrix import feature_matrix
-from surveillance_pipelines.models.scoring import DIRECTIONS, Scorer, Scores
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.training.training_data import LABELS, Split, TrainingSet, class_numbers
 
 Classes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Model = Literal["anomaly", "autoencoder", "classifier", "direction"]
 
 ROBUST_Z_COLUMNS: Final = ("return_z", "gap_z", "volume_z", "range_ratio", "return_z_15", "divergence_z_15")
 """Columns that are already z-scores, or close to it: what a desk without models would look at."""
@@ -35,7 +36,7 @@ ROBUST_Z_COLUMNS: Final = ("return_z", "gap_z", "volume_z", "range_ratio", "retu
 class Measure:
     """One figure: which model, what, how much, over how many rows; ``label`` if it is about one class only."""
 
-    model: Model
+    model: str
     name: str
     value: float
     rows: int
@@ -59,7 +60,7 @@ class JudgedRows:
         frame: ``ROW_COLUMNS`` of the bars.
         actual: class numbers int64[n], positions in ``LABELS``.
         called: the classifier's most probable class.
-        scores: everything the scorer said.
+        predictions: of the whole bundle.
         original: bool[n], bars as they were, without planted anomalies.
         direction_actual: class numbers int64[m] of the bars whose future is known, positions in ``DIRECTIONS``.
         direction_called: the direction model's most probable class.
@@ -68,7 +69,7 @@ class JudgedRows:
     frame: pl.DataFrame
     actual: Classes
     called: Classes
-    scores: Scores
+    predictions: BundlePredictions
     original: npt.NDArray[np.bool_]
     direction_actual: Classes
     direction_called: Classes
@@ -117,7 +118,7 @@ class Evaluation:
 
 def evaluate(
     training_set: TrainingSet,
-    scorer: Scorer,
+    ensemble: Ensemble,
     *,
     min_rows: int,
     min_accuracy: float,
@@ -128,7 +129,7 @@ def evaluate(
 
     Args:
         training_set: rows with labels and splits.
-        scorer: over the bundle.
+        ensemble: over the bundle.
         min_rows: ``MODEL_TRAINING_MIN_DATASET_SIZE``.
         min_accuracy: ``MODEL_QUALITY_THRESHOLD_ACCURACY``.
         seed: of the bootstrap.
@@ -140,11 +141,12 @@ def evaluate(
     rows = training_set.rows(split, labelled=True)
     if rows.is_empty():
         raise ValueError(f"expected labelled bars in the {split} split, got none: train on more days")
-    features = feature_matrix(rows, training_set.feature_view.columns)
+    columns = training_set.feature_view.columns
+    features, windows = feature_matrix(rows, columns), training_set.inputs(rows, columns, ensemble.window_length)
     known = rows.select(
         direction_labels(pl.col("forward_return"), pl.col("realised_volatility")).alias("direction")
     ).to_series()
-    judged = _judge(rows, features, known, scorer)
+    judged = _judge(rows, windows, known, ensemble)
     rivals = _rivals(judged, features, training_set)
     measures = [*_anomaly_measures(judged), *_model_measures(judged), *rivals, *_direction_measures(judged)]
     figures = {measure.full_name: measure.value for measure in measures}
@@ -170,25 +172,33 @@ def event_recall(judged: JudgedRows) -> pl.DataFrame:
         label, planted, found (an alert on any of its bars), named (an alert of its own kind on any of them).
     """
     bars = judged.frame.select("label", "replica", "anomaly_id").with_columns(
-        found=pl.Series(judged.scores.is_anomaly), kind=pl.Series(judged.scores.kind)
+        found=pl.Series(judged.predictions.is_anomaly), kind=pl.Series(judged.predictions.kinds)
     )
     events = bars.filter(pl.col("anomaly_id").is_not_null()).group_by("label", "replica", "anomaly_id")
     found = events.agg(pl.col("found").any(), (pl.col("kind") == pl.col("label")).any().alias("named"))
     return found.group_by("label").agg(planted=pl.len(), found=pl.mean("found"), named=pl.mean("named")).sort("label")
 
 
-def _judge(rows: pl.DataFrame, features: Floats, known: pl.Series, scorer: Scorer) -> JudgedRows:
-    scores = scorer.score(features)
+def _judge(rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: Ensemble) -> JudgedRows:
+    predictions = ensemble.predict(windows)
     directed = known.is_not_null().to_numpy()
     return JudgedRows(
         frame=rows.drop(features_of(rows)),
         actual=class_numbers(rows["label"]),
-        called=scores.probabilities.argmax(axis=1),
-        scores=scores,
+        called=predictions.probabilities.argmax(axis=1),
+        predictions=predictions,
         original=(rows["replica"] == 0).to_numpy(),
         direction_actual=known.drop_nulls().to_numpy(),
-        direction_called=scorer.model_directions(features[directed]).argmax(axis=1),
+        direction_called=_directions(ensemble, windows[directed]).argmax(axis=1),
     )
+
+
+def _directions(ensemble: Ensemble, windows: Floats) -> Floats:
+    """Return the direction model's own probabilities, float64[n, 3], whether or not it serves."""
+    found = ensemble.predict_member("direction", windows)
+    if not isinstance(found, Directions):
+        raise TypeError(f"expected directions of the member direction, got {found.kind}")
+    return found.probabilities
 
 
 def features_of(rows: pl.DataFrame) -> list[str]:
@@ -198,10 +208,10 @@ def features_of(rows: pl.DataFrame) -> list[str]:
 
 def _anomaly_measures(judged: JudgedRows) -> list[Measure]:
     """Measure the two detectors together: what an operator sees."""
-    rows, scores = len(judged.actual), judged.scores
-    measures = _named("anomaly", ranking_metrics(judged.planted, scores.anomaly_score), rows)
+    rows, predictions = len(judged.actual), judged.predictions
+    measures = _named("anomaly", ranking_metrics(judged.planted, predictions.anomaly_score), rows)
     days = judged.frame.filter(pl.Series(judged.original)).select("symbol", "date").n_unique()
-    alerts = int(scores.is_anomaly[judged.original].sum())
+    alerts = int(predictions.is_anomaly[judged.original].sum())
     measures.append(Measure("anomaly", "alerts_per_symbol_day", alerts / max(days, 1), int(judged.original.sum())))
     events = event_recall(judged)
     planted = int(events["planted"].sum())
@@ -216,12 +226,13 @@ def _anomaly_measures(judged: JudgedRows) -> list[Measure]:
 
 
 def _model_measures(judged: JudgedRows) -> list[Measure]:
-    actual, called, scores = judged.actual, judged.called, judged.scores
-    rows = len(actual)
-    found = _named("autoencoder", ranking_metrics(judged.planted, scores.autoencoder_score), rows)
-    usual, odd = (float(np.median(scores.reconstruction_error[mask])) for mask in (~judged.planted, judged.planted))
+    actual, called, predictions = judged.actual, judged.called, judged.predictions
+    rows, found = len(actual), list[Measure]()
+    for name in predictions.detectors:
+        found += _named(name, ranking_metrics(judged.planted, predictions.detector_score(name)), rows)
+    error = predictions.statistic("reconstruction_error")
+    usual, odd = (float(np.median(error[mask])) for mask in (~judged.planted, judged.planted))
     found.append(Measure("autoencoder", "error_ratio", odd / max(usual, 1e-12), rows))
-    found += _named("classifier", ranking_metrics(judged.planted, scores.classifier_score), rows)
     figures = {
         "accuracy": accuracy(actual, called),
         "balanced_accuracy": balanced_accuracy(actual, called),
@@ -238,7 +249,7 @@ def _rivals(judged: JudgedRows, features: Floats, training_set: TrainingSet) -> 
     """Measure what needs no training: the most frequent class, the warm-up rules, the largest robust z-score."""
     actual = judged.actual
     majority = int(np.bincount(actual).argmax())
-    rules = WarmupScorer().score(features).probabilities.argmax(axis=1)
+    rules = WarmupRules().predict(features).probabilities.argmax(axis=1)
     columns = [training_set.feature_view.columns.index(name) for name in ROBUST_Z_COLUMNS]
     largest = np.nanmax(np.abs(np.nan_to_num(features[:, columns], nan=0.0)), axis=1)
     figures = {
@@ -281,5 +292,5 @@ def _anomaly_gate(
     )
 
 
-def _named(model: Model, figures: dict[str, Any], rows: int) -> list[Measure]:
+def _named(model: str, figures: dict[str, Any], rows: int) -> list[Measure]:
     return [Measure(model, name, float(value), rows) for name, value in figures.items()]

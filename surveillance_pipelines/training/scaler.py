@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.preprocessing import RobustScaler
 
-from surveillance_pipelines.models.bundle import Scaling
+from surveillance_pipelines.models.autoencoder import Scaling
 
 CLIP: Final = 10.0
 """Ten interquartile ranges: beyond it a value is simply extreme, and how extreme would drown the other columns."""

@@ -11,10 +11,13 @@ import polars as pl
 
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.predictions import NORMAL
+from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.views import VIEWS, FeatureView
-from surveillance_pipelines.models.scoring import NORMAL
+from surveillance_pipelines.features.windows import windows_of
 
-Split = Literal["train", "validation", "test", "purged"]
+Split = Literal["train", "validation", "test", "purged", "context"]
+"""``context`` rows are no examples: windows of several bars reach back to them."""
 
 LABELS: Final = (NORMAL, *ANOMALY_KINDS)
 """Classes of the classifier, in order."""
@@ -65,6 +68,27 @@ class TrainingSet:
         if labelled:
             frame = frame.filter(pl.col("label").is_not_null())
         return frame.filter(pl.col("replica") == 0) if original else frame
+
+    def inputs(self, rows: pl.DataFrame, columns: tuple[str, ...], length: int = 1) -> npt.NDArray[np.float64]:
+        """Return what models read of some rows of this set: windows of features, float64[n, length, d].
+
+        Args:
+            rows: rows of ``frame``, with ``replica``, ``symbol`` and ``bar_start``.
+            columns: of the feature view.
+            length: bars per window; bars that the set does not hold are NaN.
+        """
+        if length == 1:
+            return feature_matrix(rows, columns)[:, np.newaxis, :]
+        keys = ["replica", "symbol", "bar_start"]
+        ordered = self.frame.sort(keys).with_row_index("place")
+        places = ordered.select(
+            *keys,
+            pl.col("place").cast(pl.Int64),
+            begin=pl.col("place").first().over("replica", "symbol").cast(pl.Int64),
+        )
+        found = rows.select(keys).join(places, on=keys, how="left", maintain_order="left")
+        values = feature_matrix(ordered, columns)
+        return windows_of(values, found["place"].to_numpy(), found["begin"].to_numpy(), length)
 
     def save(self, folder: Path) -> None:
         """Write the set to a folder: ``rows.parquet`` and ``training_set.json``."""

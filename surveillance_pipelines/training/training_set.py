@@ -13,13 +13,14 @@ import numpy as np
 import polars as pl
 
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES, forward_returns
 from surveillance_pipelines.evaluation.splits import FRACTIONS, PURGE_BARS, assign_splits
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.hashing import sha256_bytes, sha256_json
-from surveillance_pipelines.models.scoring import NORMAL
+from surveillance_pipelines.models.kinds import longest_window
 from surveillance_pipelines.training.planted_bars import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
 from surveillance_pipelines.training.training_data import ROW_COLUMNS, TrainingSet
 
@@ -49,6 +50,7 @@ def build_training_set(
     seed: int,
     per_symbol_day: float = 12.0,
     view: FeatureView = CORE_V1,
+    window_length: int | None = None,
 ) -> TrainingSet:
     """Return feature rows of the days ``first`` to ``last`` with labels, splits and forward returns.
 
@@ -61,19 +63,22 @@ def build_training_set(
         seed: of the places, kinds and severities of the planted anomalies.
         per_symbol_day: anomalies to plant per symbol and day over all copies; places that do not fit are left out.
         view: the features.
+        window_length: bars that the longest model reads; None for that of the registry of kinds. Longer than 1, the
+            bars between the examples are kept as ``context``.
 
     Raises:
         ValueError: if the range has fewer than three days with bars.
     """
     bars = bars_1m.filter((pl.col("revision") == 0) & (pl.col("date") <= last)).sort("symbol", "bar_start")
     splits = assign_splits(bars.filter(pl.col("date") >= first).select("symbol", "date", "bar_start"))
+    context = (longest_window() if window_length is None else window_length) > 1
     copies = max(1, int(np.ceil(per_symbol_day / MAX_PER_COPY)))
     parts = [_original_rows(bars, sessions, splits, view)]
     plans = plan_copies(bars, sessions, copies=copies, per_symbol_day=per_symbol_day / copies, seed=seed)
     for copy, plan in enumerate(plans, start=1):
         features = planted_features(bars, plan, sessions, seed=seed * SEED_STRIDE + copy, view=view)
         rows = features.with_columns(replica=pl.lit(copy), forward_return=pl.lit(None, pl.Float64))
-        parts.append(_thinned(_placed(rows, bars, splits), seed * SEED_STRIDE + copy))
+        parts.append(_thinned(_placed(rows, bars, splits), seed * SEED_STRIDE + copy, context=context))
     params = {
         "first": first.isoformat(),
         "last": last.isoformat(),
@@ -107,11 +112,17 @@ def _placed(rows: pl.DataFrame, bars: pl.DataFrame, splits: pl.DataFrame) -> pl.
     return placed.with_columns(label=pl.when(pl.col("age") >= MIN_HISTORY_BARS).then("label"))
 
 
-def _thinned(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+def _thinned(rows: pl.DataFrame, seed: int, *, context: bool) -> pl.DataFrame:
     """Keep every planted bar, and a part of the ordinary ones."""
     kept = np.random.default_rng(seed).random(len(rows)) < ORDINARY_PER_COPY
     planted = pl.col("label").is_in(ANOMALY_KINDS)
-    return rows.filter(planted | ((pl.col("label") == NORMAL) & pl.Series(kept)))
+    wanted = planted | ((pl.col("label") == NORMAL) & pl.Series(kept))
+    if not context:
+        return rows.filter(wanted)
+    example = wanted.fill_null(value=False)
+    return rows.with_columns(
+        label=pl.when(example).then("label"), split=pl.when(example).then("split").otherwise(pl.lit("context"))
+    )
 
 
 def _fixed_parameters(view: FeatureView) -> dict[str, Any]:

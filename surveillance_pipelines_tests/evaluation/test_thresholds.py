@@ -7,7 +7,7 @@ from surveillance_pipelines.evaluation.thresholds import (
     budget_threshold,
     calibrate_error,
 )
-from surveillance_pipelines.models.scoring import THRESHOLD, calibrated
+from surveillance_pipelines.models.calibration import THRESHOLD, calibrated
 
 
 def test_calibrate_error_alerts_on_the_budgeted_part_of_a_lognormal():

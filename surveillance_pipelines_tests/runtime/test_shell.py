@@ -13,7 +13,7 @@ from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.scoring_rows import input_hash, row_config
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.shell import CommitBatch, Shell, ShellOptions, Step
 from surveillance_pipelines.runtime.tasks import InlineTasks
@@ -126,7 +126,7 @@ def make_shell(live_lane):
         connections[-1].execute("UPDATE ops.leases SET expires_at = clock_timestamp()")
         lease = acquire(connections[-1], queue_url, holder="test", seconds=60)
         assert lease is not None
-        config = engine_config(live_lane.settings, WarmupScorer(), run_id="run-1")
+        config = engine_config(live_lane.settings, WarmupRules(), run_id="run-1")
         config = replace(config, bar_close_grace=3650 * DAY_US)  # the clock closes nothing
         shell = Shell(
             inputs=inputs,
@@ -134,7 +134,7 @@ def make_shell(live_lane):
             store=PostgresStore(
                 Connections(*[connections[-1]] * 5), Lake(live_lane.endpoints.lake_url), lease, feature_view="core_v1"
             ),
-            engine=Engine(config, WarmupScorer(), sessions(), SYMBOLS),
+            engine=Engine(config, WarmupRules(), sessions(), SYMBOLS),
             bundles=NoPromotion(),
             meter=Meter(),
             clock=clock or ManualClock(to_datetime(OPEN)),
@@ -182,7 +182,7 @@ def test_crashes_at_every_step_leave_the_effects_of_a_run_without_any(live_lane,
             drive(make_shell(inputs, wire, crash_at(step, 2 + i % 3)), inputs)
     drive(make_shell(inputs, wire), inputs)
 
-    rows = row_config(live_lane.settings, WarmupScorer())
+    rows = row_config(live_lane.settings, WarmupRules())
     expected = without_stamps(feed(make_engine(rows=rows), [messages]))
     assert set(wire.sent) == {row.id for row in expected.outputs}
     outcomes = {name: expected.count(name) for name in ("scored", "late", "dead", "duplicate")}

@@ -55,7 +55,7 @@ class MemoryStore:
         states = self.database.feature_state
         return {symbol: self._seed(symbol) for symbol, name in sorted(states) if name == SERVING_STATE}
 
-    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
+    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
         database = self.database
         return {
             symbol: Seed(

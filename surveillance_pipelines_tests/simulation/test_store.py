@@ -15,7 +15,7 @@ from surveillance_pipelines.stores.outbox import outbox_rows
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, SYMBOLS, sessions
 from surveillance_pipelines_tests.engine.test_engine import dirty_stream
 from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
-from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.scorer import TinyPredictor
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import Timeline
 
@@ -43,7 +43,7 @@ def comparable(seeds: Mapping[str, Seed]) -> dict[str, str]:
 
 
 def fresh_engine(live_lane, store: Store) -> Engine:
-    engine = Engine(engine_config(live_lane.settings, TinyScorer()), TinyScorer(), sessions(), SYMBOLS)
+    engine = Engine(engine_config(live_lane.settings, TinyPredictor()), TinyPredictor(), sessions(), SYMBOLS)
     for symbol, seed in store.served().items():
         engine.seed(symbol, seed)
     return engine

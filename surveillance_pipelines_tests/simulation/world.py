@@ -21,7 +21,7 @@ from surveillance_pipelines_tests.simulation.database import Database, UniqueVio
 from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.market import START, Market
-from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyScorer
+from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyPredictor
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import (
     KilledError,
@@ -172,7 +172,7 @@ class Process:
 
     def ports(self, lease: Lease) -> Ports:
         """Return the world behind faults, and the planted bug in front of it if there is one."""
-        store = MemoryStore(self.world.database, lease, TinyScorer.feature_view, self._in_transaction)
+        store = MemoryStore(self.world.database, lease, TinyPredictor.feature_view, self._in_transaction)
         ports = Ports(_Inputs(self), _Outputs(self), _FaultyStore(self, store), _Promotions(self.world))
         return self.world.wrap(self.world, ports)
 
@@ -285,8 +285,8 @@ class _FaultyStore:
     def served(self) -> Mapping[str, Seed]:
         return self.process.call("served", self.store.served)
 
-    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
-        return self.process.call("history", lambda: self.store.history(symbols))
+    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
+        return self.process.call("history", lambda: self.store.history(symbols, window_length=window_length))
 
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
         self.process.call("commit", lambda: self.store.commit(effects, messages, committed_at=committed_at))
@@ -313,4 +313,4 @@ class _Promotions:
             return None
         self._serving = self._world.champion
         self._world.faults.note(f"bundle {self._serving} is swapped in", "bundle swapped while serving")
-        return Swap(TinyScorer(self._serving))
+        return Swap(TinyPredictor(self._serving))

@@ -10,8 +10,8 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import Scorer
-from surveillance_pipelines.training.bundle_training import save_bundle, train_models
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.training.bundle_training import save_bundle, train_bundle
 from surveillance_pipelines.training.deadline import Deadline
 from surveillance_pipelines.training.report import evaluate, event_recall
 from surveillance_pipelines.training.training_data import LABELS
@@ -71,11 +71,11 @@ def test_evaluate_models_of_real_bars_pass_the_gate_on_later_days(shared_data, t
     table = SessionTable.from_frame(build_sessions("XNYS", date(2019, 12, 1), date(2022, 4, 20)))
     days = bars["date"].unique().sort()
     data = build_training_set(bars, table, first=days[0], last=days[-1], seed=1)
-    save_bundle(train_models(data, seed=1, deadline=Deadline.after(600.0)), tmp_path / "v1")
-    judged = evaluate(data, Scorer(load_bundle(tmp_path / "v1")), min_rows=1_000, min_accuracy=0.75, seed=1)
+    save_bundle(train_bundle(data, seed=1, deadline=Deadline.after(600.0)), tmp_path / "v1")
+    judged = evaluate(data, Ensemble(load_bundle(tmp_path / "v1")), min_rows=1_000, min_accuracy=0.75, seed=1)
     assert judged.anomaly_gate.passed, judged.anomaly_gate.reasons
     assert judged.metrics["anomaly_events_found"] > 0.8
-    assert np.isfinite(judged.judged.scores.anomaly_score).all()
+    assert np.isfinite(judged.judged.predictions.anomaly_score).all()
 
 
 def test_figures_of_one_class_stand_in_a_table_of_their_own(evaluation):

@@ -80,17 +80,19 @@ def batch_scoring(
     from surveillance_pipelines.batch.backfill import ScoredRange, score_days
     from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
     from surveillance_pipelines.engine.scoring_rows import row_config
+    from surveillance_pipelines.stores.predictors import load_pinned_predictor, load_predictor
     from surveillance_pipelines.stores.provenance import ScoringRun, record_run
-    from surveillance_pipelines.stores.scorers import load_pinned_scorer, load_scorer
 
     first, last = days_of_run(context)
     found = ScoredRange()
     with platform.connect() as connection:
         pinned = config.bundle_hash
-        scorer = load_pinned_scorer(connection, pinned) if pinned else load_scorer(connection, platform.settings)
-        rows = row_config(platform.settings, scorer, run_id=context.run.run_id)
+        predictor = (
+            load_pinned_predictor(connection, pinned) if pinned else load_predictor(connection, platform.settings)
+        )
+        rows = row_config(platform.settings, predictor, run_id=context.run.run_id)
         sessions = platform.session_table(first, last)
-        table = f"features_{scorer.feature_view}"
+        table = f"features_{predictor.feature_view}"
         version = platform.lake.version(table)
         run = ScoringRun(
             lane="batch",
@@ -103,11 +105,11 @@ def batch_scoring(
         record_run(connection, platform.settings, run)
         schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
         days = score_days(
-            platform.lake, connection, scorer, rows, first=first, last=last, sessions=sessions, version=version
+            platform.lake, connection, predictor, rows, first=first, last=last, sessions=sessions, version=version
         )
         for done in days:
             found.add(done)
-    about = {"bundle_hash": scorer.bundle_hash, "warmup": scorer.warmup, "bars_scored": found.rows}
+    about = {"bundle_hash": predictor.bundle_hash, "warmup": predictor.warmup, "bars_scored": found.rows}
     of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.symbols, version=found.version)
     yield dg.MaterializeResult(asset_key="scores", metadata=of_scores | about)
     yield scores_result(found.outside)

@@ -1,6 +1,5 @@
 """Promises about models: those that stop a run before it promotes, and those that warn."""
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -8,12 +7,13 @@ import dagster as dg
 
 from surveillance_pipelines.defs.metadata import counts_table, drawn
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.models.kinds import KINDS
 
 if TYPE_CHECKING:
     from surveillance_pipelines.evaluation.drift_report import DriftReport
     from surveillance_pipelines.evaluation.gate import GateRule
     from surveillance_pipelines.settings import Settings
-    from surveillance_pipelines.training.bundle_training import TrainedModels
+    from surveillance_pipelines.training.bundle_training import TrainedBundle
     from surveillance_pipelines.training.report import Evaluation
     from surveillance_pipelines.training.training_data import TrainingSet
 
@@ -46,22 +46,27 @@ GATE_CHECKS: Final = [
     ),
 ]
 
+_CHECK_DESCRIPTIONS: Final = {
+    "has_learned": "Training lowered the loss on the validation days.",
+    "export_is_exact": "The exported model computes what the trained one does.",
+}
+"""Check of a model kind → what it promises."""
+
+
+def model_asset(kind: str) -> str:
+    """Return the key of the asset that stands for a model of a kind."""
+    return f"market_{kind}"
+
+
 TRAINING_CHECKS: Final = [
     dg.AssetCheckSpec(
-        "autoencoder_has_learned",
-        asset="market_autoencoder",
+        f"{kind.name}_{check}",
+        asset=model_asset(kind.name),
         blocking=True,
-        description="Training lowered the reconstruction error on the validation days.",
-    ),
-    *(
-        dg.AssetCheckSpec(
-            f"{name}_export_is_exact",
-            asset=f"market_{name}",
-            blocking=True,
-            description="The exported model computes what the trained one does.",
-        )
-        for name in ("classifier", "direction")
-    ),
+        description=_CHECK_DESCRIPTIONS.get(check, check.replace("_", " ")),
+    )
+    for kind in KINDS.values()
+    for check in kind.checks
 ]
 
 
@@ -76,24 +81,17 @@ def training_set_result(built: "TrainingSet", settings: "Settings") -> dg.AssetC
     )
 
 
-def training_results(trained: "TrainedModels") -> Iterator[dg.AssetCheckResult]:
-    """Say whether the models learned and were exported as they are."""
-    losses = trained.autoencoder.validation_loss
-    yield dg.AssetCheckResult(
-        asset_key="market_autoencoder",
-        check_name="autoencoder_has_learned",
-        passed=min(losses) < losses[0],
-        metadata={"first_epoch": round(losses[0], 4), "best_epoch": round(min(losses), 4)},
-    )
-    for name in ("classifier", "direction"):
-        # The export itself refuses a difference above its limit: a result is there only when it held.
-        yield dg.AssetCheckResult(
-            asset_key=f"market_{name}",
-            check_name=f"{name}_export_is_exact",
-            passed=name in trained.parity,
-            # Differences are far below the fourth decimal.
-            metadata={"largest_difference": float(f"{trained.parity.get(name, math.inf):.3g}")},
-        )
+def training_results(trained: "TrainedBundle") -> Iterator[dg.AssetCheckResult]:
+    """Return the outcomes of the members' own checks."""
+    for name, member in trained.members.items():
+        for check in member.checks:
+            yield dg.AssetCheckResult(
+                asset_key=model_asset(name),
+                check_name=f"{name}_{check.name}",
+                passed=check.passed,
+                # Differences of an export are far below the fourth decimal.
+                metadata={fact: float(f"{value:.4g}") for fact, value in check.facts.items()},
+            )
 
 
 def gate_results(verdict: "Evaluation") -> list[dg.AssetCheckResult]:

@@ -10,15 +10,16 @@ from surveillance_pipelines.defs.automation import WEEKLY, tags
 from surveillance_pipelines.defs.metadata import counts_table, picture
 from surveillance_pipelines.defs.models.assets import COMMON, POOL
 from surveillance_pipelines.defs.models.build_folder import build_folder
-from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results
+from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results, model_asset
 from surveillance_pipelines.defs.models.registration import freeze_and_register, record_verdict
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.models.kinds import KINDS
 
 
 @dg.asset(
     **COMMON,
     kinds={"mlflow", "onnx"},
-    deps=["market_autoencoder", "market_classifier", "market_direction"],
+    deps=[model_asset(kind) for kind in KINDS],
     pool=POOL,
     tags=tags("training", "models"),
     code_version=code_version("models.bundle", "stores.registry", "stores.model_store"),
@@ -64,7 +65,7 @@ def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) 
 def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """The bundle judged on days that its training never saw, through the code that serves it, beside naive rivals."""
     from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.models.scoring import Scorer
+    from surveillance_pipelines.models.ensemble import Ensemble
     from surveillance_pipelines.training.plots import evaluation_figures
     from surveillance_pipelines.training.report import evaluate
     from surveillance_pipelines.training.training_data import TrainingSet
@@ -75,7 +76,7 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     registered = folder.registration()
     verdict = evaluate(
         rows,
-        Scorer(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
+        Ensemble(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
         min_rows=settings.model_training_min_dataset_size,
         min_accuracy=settings.model_quality_threshold_accuracy,
         seed=int(rows.params["seed"]),

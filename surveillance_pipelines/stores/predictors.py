@@ -6,8 +6,8 @@ from typing import Final
 import psycopg
 
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
-from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupScorer
+from surveillance_pipelines.models.ensemble import Ensemble, Predictor
+from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.model_store import StoredBundle, active_bundle, find_bundle
 from surveillance_pipelines.telemetry import get_logger
@@ -30,8 +30,8 @@ def promoted_hash(connection: psycopg.Connection) -> str | None:
     return None if active is None else active.bundle_hash
 
 
-def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalyScorer:
-    """Return the scorer of the promoted bundle, or the warm-up rules.
+def load_predictor(connection: psycopg.Connection, settings: Settings) -> Predictor:
+    """Return the models of the promoted bundle, or the warm-up rules.
 
     Raises:
         NoModelError: if there is no promoted bundle and ``WARMUP_MODE_ENABLED`` is false.
@@ -39,26 +39,26 @@ def load_scorer(connection: psycopg.Connection, settings: Settings) -> AnomalySc
     """
     active = active_bundle(connection)
     if active is not None:
-        return _scorer(active)
+        return _ensemble(active)
     if not settings.warmup_mode_enabled:
         raise NoModelError(
             "expected a promoted model bundle, found none: train and promote one, or set WARMUP_MODE_ENABLED=true"
         )
-    return WarmupScorer()
+    return WarmupRules()
 
 
-def load_serving_scorer(connection: psycopg.Connection, settings: Settings, queue_url: str) -> AnomalyScorer:
-    """Return what ``load_scorer`` does; where the promoted bundle cannot be loaded, the one that served a queue before.
+def load_serving_predictor(connection: psycopg.Connection, settings: Settings, queue_url: str) -> Predictor:
+    """Return what ``load_predictor`` does, or the bundle that served the queue before if the promoted one is damaged.
 
-    A queue must not stand because of a promotion. The run's watch for promotions says which one it refuses, and why.
+    A bad promotion must not stop serving. The run's watch for promotions says which one it refuses, and why.
 
     Raises:
-        NoModelError: as ``load_scorer``.
+        NoModelError: as ``load_predictor``.
         Exception: what is wrong with the promoted bundle, if no other one served the queue, or only the warm-up rules
             did and ``WARMUP_MODE_ENABLED`` is false.
     """
     try:
-        return load_scorer(connection, settings)
+        return load_predictor(connection, settings)
     except NoModelError:
         raise
     except Exception as error:  # whatever is wrong with it, as in the watch; raised again where nothing else may serve
@@ -67,11 +67,11 @@ def load_serving_scorer(connection: psycopg.Connection, settings: Settings, queu
         if before is None:
             raise
         _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=before, error=str(error))
-        return load_pinned_scorer(connection, before)
+        return load_pinned_predictor(connection, before)
 
 
-def load_pinned_scorer(connection: psycopg.Connection, bundle_hash: str) -> AnomalyScorer:
-    """Return the scorer of the bundle with a hash, promoted or not; ``"warmup"`` names the warm-up rules.
+def load_pinned_predictor(connection: psycopg.Connection, bundle_hash: str) -> Predictor:
+    """Return the models of the bundle with a hash, promoted or not; ``"warmup"`` names the warm-up rules.
 
     Args:
         connection: to PostgreSQL.
@@ -82,8 +82,8 @@ def load_pinned_scorer(connection: psycopg.Connection, bundle_hash: str) -> Anom
         LookupError: if no bundle on record has it, or several have.
         BundleError: if the bundle is damaged or not the one on record.
     """
-    return WarmupScorer() if bundle_hash == WARMUP_BUNDLE else _scorer(find_bundle(connection, bundle_hash))
+    return WarmupRules() if bundle_hash == WARMUP_BUNDLE else _ensemble(find_bundle(connection, bundle_hash))
 
 
-def _scorer(stored: StoredBundle) -> Scorer:
-    return Scorer(load_bundle(Path(stored.path), expected_hash=stored.bundle_hash))
+def _ensemble(stored: StoredBundle) -> Ensemble:
+    return Ensemble(load_bundle(Path(stored.path), expected_hash=stored.bundle_hash))
