@@ -6,6 +6,7 @@ cannot be set is reported, and the next call repairs it; an alias that somebody 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -55,12 +56,12 @@ class ModelStores:
     """The stores that the use cases work on.
 
     Attributes:
-        connect: opens a connection for a ``with`` block, which commits at its end.
+        connect: gives a connection for a ``with`` block that is a transaction: it commits at its end.
         registry: MLflow.
         clock: for the instants on record.
     """
 
-    connect: Callable[[], psycopg.Connection]
+    connect: Callable[[], AbstractContextManager[psycopg.Connection]]
     registry: Registry
     clock: Clock = SYSTEM_CLOCK
 

@@ -108,7 +108,8 @@ def test_rows_that_break_a_rule_are_refused_by_the_table(connection: psycopg.Con
     with pytest.raises(psycopg.errors.IntegrityError, match=index):
         connection.execute(
             "INSERT INTO surveillance.deployments (tenant, strategy, kind, model_id, version, role, traffic_share,"
-            " since, decided_by, reasons) VALUES ('default', 'surveillance', 'bundle', %s, %s, %s, %s, now(), 'test', '{}')",
+            " since, decided_by, reasons)"
+            " VALUES ('default', 'surveillance', 'bundle', %s, %s, %s, %s, now(), 'test', '{}')",
             values,
         )
 
