@@ -165,8 +165,8 @@ def insert_metrics(connection: psycopg.Connection) -> None:
     for role, share, since, until in roles:
         connection.execute(
             "INSERT INTO surveillance.deployments (tenant, strategy, kind, model_id, version, model_version_id, role, "
-            "traffic_share, since, until, decided_by, reasons) VALUES ('default', 'surveillance', 'bundle', 'b1', 'v1', "
-            "%s, %s, %s, %s, %s, 'training_job', %s)",
+            "traffic_share, since, until, decided_by, reasons) "
+            "VALUES ('default', 'surveillance', 'bundle', 'b1', 'v1', %s, %s, %s, %s, %s, 'training_job', %s)",
             (version, role, share, since, until, ["gate passed", "by hand"]),
         )
     wednesday = datetime(2024, 1, 17, 10, 5, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""From a trained bundle to a champion: frozen and registered, judged, promoted."""
+"""From a trained bundle to a champion: freeze and register it, evaluate it, promote it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +62,7 @@ def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) 
     check_specs=GATE_CHECKS,
 )
 def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The bundle judged on days that its training never saw, through the code that serves it, beside naive rivals."""
+    """Evaluation of the bundle on days outside its training, with the serving code, beside naive baselines."""
     from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.models.scoring import Scorer
     from surveillance_pipelines.training.plots import evaluation_figures

@@ -1,4 +1,4 @@
-"""Asks for a new training when the market has moved away from the champion's."""
+"""Request a training when the features have drifted from the champion's training data."""
 
 import dagster as dg
 
@@ -13,7 +13,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
     default_status=SENSORS_START,
     description=(
         "Compares the features of the last whole days with the champion's training data, whenever there are new ones, "
-        "and asks for a training, once per champion, when a fifth of them has moved."
+        "and requests a training, once per champion, when a fifth of the features has drifted."
     ),
 )
 def model_drift_sensor(
