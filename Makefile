@@ -68,6 +68,7 @@ proof: install  ## Run the slow tests, then the benches beside their anchors, an
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.served_days
 	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m benchmarks.activations
 	$(BIN)/python -m benchmarks
 
 .PHONY: clean

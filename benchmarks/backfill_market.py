@@ -23,9 +23,10 @@ from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines_tests.storage_fixtures import service_settings
 
@@ -150,4 +151,4 @@ def _promote(year: Year) -> None:
     )  # fmt: skip
     with connect(year.endpoints.database_url) as connection:
         record_version(connection, version)
-        promote(connection, 1, feature_view=bundle.view.name, reason="proof")
+        deploy_version(connection, 1, decided_by="proof")

@@ -23,7 +23,8 @@ from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect, migrate, with_database
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.deployments import deploy_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
@@ -130,7 +131,7 @@ def prepare_database(database_url: str, models: ProofModels | None) -> None:
                     training_dataset_size=1_000,
                 ),
             )  # fmt: skip
-            promote(connection, 1, feature_view=bundle.view.name, reason="bench")
+            deploy_version(connection, 1, decided_by="bench")
 
 
 def random_ticks(

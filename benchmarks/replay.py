@@ -169,7 +169,7 @@ def _train(proving: Proving, *, seed: int) -> None:
     _step(proving, "train", "--last", str(LANDED[1]), "--seed", str(seed))
     with proving.platform.connect() as connection:
         row: Any = connection.execute(
-            "SELECT version, bundle_hash FROM surveillance.model_versions WHERE is_active"
+            "SELECT version, model_id FROM surveillance.deployments WHERE role = 'champion' AND until IS NULL"
         ).fetchone()
     print(f"  champion {row[0]} {row[1][:12]}")
 

@@ -20,8 +20,8 @@ from surveillance_pipelines.defs.features import assets as feature_assets
 from surveillance_pipelines.defs.models import assets as model_assets
 from surveillance_pipelines.defs.models import checks as model_checks
 from surveillance_pipelines.defs.models import promotion
-from surveillance_pipelines.defs.models.jobs import training_job
-from surveillance_pipelines.defs.models.schedules import retraining_schedules
+from surveillance_pipelines.defs.models.jobs import model_checks_job, training_job
+from surveillance_pipelines.defs.models.schedules import daily_model_checks_schedule, retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
@@ -61,6 +61,7 @@ defs = dg.Definitions(
         yahoo_fallback_job,
         scoring_job,
         training_job,
+        model_checks_job,
         drain_job,
         live_checks_job,
         dead_letter_job,
@@ -78,6 +79,7 @@ defs = dg.Definitions(
         daily_bars_schedule,
         daily_scoring_schedule,
         daily_retention_schedule,
+        daily_model_checks_schedule,
         live_checks_schedule,
         *retraining_schedules(_settings.model_retraining_schedule),
     ],

@@ -82,10 +82,10 @@ def _choice(bundle: "Bundle", name: str) -> Choice:
 
 
 def _champion(platform: Platform) -> tuple[int, str, str] | None:
-    from surveillance_pipelines.stores.model_store import active_bundle
+    from surveillance_pipelines.stores.deployments import champion
 
     with platform.connect() as connection:
-        return active_bundle(connection)
+        return champion(connection, platform.settings.tenant)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,12 @@ def status() -> None:
         return
     lines = [*_services(platform), *_queues(platform)]
     with platform.connect() as connection:
-        lines += [*_champion(connection), *_training(platform), *_leases(connection), *_books(platform, connection)]
+        lines += [
+            *_champion(platform, connection),
+            *_training(platform),
+            *_leases(connection),
+            *_books(platform, connection),
+        ]
         lines += _dead_letters(connection)
         table("state", ("part", "", "found"), [(line.name, mark(line.verdict), line.found) for line in lines])
         _tables(connection)
@@ -67,16 +72,14 @@ def _queues(platform: Platform) -> list[Line]:
     return lines
 
 
-def _champion(connection: Any) -> list[Line]:
-    rows = _rows(
-        connection,
-        """SELECT version, bundle_hash, promoted_at, feature_view FROM ops.bundle_timeline
-                                ORDER BY id DESC LIMIT 1""",
-    )
-    if not rows:
+def _champion(platform: Platform, connection: Any) -> list[Line]:
+    from surveillance_pipelines.stores.deployments import champion_deployment
+
+    found = champion_deployment(connection, platform.settings.tenant)
+    if found is None:
         return [Line("champion", "warn", "none: warm-up heuristics answer until `surveillance train` promotes a model")]
-    version, bundle_hash, promoted_at, view = rows[0]
-    return [Line("champion", "ok", f"v{version} {bundle_hash[:12]} on {view}, promoted {_instant(promoted_at)}")]
+    decided = f"since {_instant(found.since)}, decided by {found.decided_by}"
+    return [Line("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
 
 
 def _leases(connection: Any) -> list[Line]:

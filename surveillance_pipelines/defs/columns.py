@@ -95,7 +95,7 @@ MEANINGS: Final[dict[str, str]] = {
     "trained_at": "When the training ended, UTC",
     "training_duration_seconds": "Time that all models of the bundle took together",
     "training_dataset_size": "Labelled rows in the training split",
-    "is_active": "Whether the version scores now; one per strategy at most",
+    "is_active": "Whether the version is a champion, as the deployments say",
     "is_warmup_mode": "Whether the version was made while warm-up answered",
     "created_at": "When the row was written, UTC",
     "updated_at": "When the row was last changed, UTC",

@@ -10,7 +10,7 @@ from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
 from surveillance_pipelines.replay.comparison import CannotReplayError
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.model_store import bundle_paths
+from surveillance_pipelines.stores.deployments import deployed_paths
 
 
 class BundleCache:
@@ -32,7 +32,7 @@ class BundleCache:
         return self._predictors[bundle_hash]
 
     def _bundle(self, bundle_hash: str) -> Any:
-        recorded = bundle_paths(self._connection, bundle_hash)
+        recorded = deployed_paths(self._connection, bundle_hash)
         moved = [self._settings.models_path / path.name for path in recorded]  # a home may move with its bundles
         refused: list[str] = []
         for path in dict.fromkeys([*recorded, *moved]):

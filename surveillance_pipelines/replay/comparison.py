@@ -141,7 +141,7 @@ def first_difference(stored: StoredOutput, rebuilt: OutputRow, *, same_runtime: 
     record = to_record(rebuilt)
     names = [name for name in column_names(ROW_TYPES[stored.kind]) if name in stored.values and name not in RECORDED]
     for name in (*(name for name in names if name != "id"), "id"):  # the id sums up the others and explains nothing
-        was, now = stored.values[name], _as_json(record[name])
+        was, now = _as_json(stored.values[name]), _as_json(record[name])
         agree = _is_identical(was, now) if same_runtime else name in _ROUNDED or _is_close(was, now)
         if not agree:
             return Difference(name, was, now)

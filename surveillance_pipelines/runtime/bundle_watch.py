@@ -12,7 +12,7 @@ from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.predictors import load_predictor, promoted_hash
+from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 from surveillance_pipelines.telemetry import get_logger
 
 WATCH_SECONDS: Final = 2.0
@@ -62,7 +62,7 @@ class BundleWatch:
 
     def look(self) -> None:
         """Load and warm what has been promoted since the last look. Damaged models are refused; the old ones go on."""
-        promoted = promoted_hash(self._connection)
+        promoted = champion_hash(self._connection, self._settings)
         if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
             return
         try:

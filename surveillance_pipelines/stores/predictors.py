@@ -1,4 +1,4 @@
-"""Which models score: the promoted bundle, the warm-up rules until there is one, or a bundle that is asked for."""
+"""The models that score: the champion, the warm-up rules while there is none, or a bundle given by its hash."""
 
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,8 @@ from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.model_store import StoredBundle, active_bundle, find_bundle
+from surveillance_pipelines.stores.deployments import champion
+from surveillance_pipelines.stores.model_store import StoredBundle, find_bundle
 from surveillance_pipelines.telemetry import get_logger
 
 _SERVED_BEFORE: Final = """
@@ -21,65 +22,67 @@ _LOG = get_logger("models")
 
 
 class NoModelError(RuntimeError):
-    """Nothing may score: no bundle is promoted, and warm-up is switched off."""
+    """No model may score: there is no champion, and warm-up is switched off."""
 
 
-def promoted_hash(connection: psycopg.Connection) -> str | None:
-    """Return the hash of the promoted bundle, None while there is none."""
-    active = active_bundle(connection)
-    return None if active is None else active.bundle_hash
+def champion_hash(connection: psycopg.Connection, settings: Settings) -> str | None:
+    """Return the bundle hash of the tenant's champion; None while there is none."""
+    found = champion(connection, settings.tenant)
+    return None if found is None else found.bundle_hash
 
 
 def load_predictor(connection: psycopg.Connection, settings: Settings) -> Predictor:
-    """Return the models of the promoted bundle, or the warm-up rules.
+    """Return the models of the tenant's champion, or the warm-up rules while there is none.
 
     Raises:
-        NoModelError: if there is no promoted bundle and ``WARMUP_MODE_ENABLED`` is false.
-        BundleError: if the promoted bundle is damaged or not the one on record.
+        NoModelError: if there is no champion and ``WARMUP_MODE_ENABLED`` is false.
+        BundleError: if the champion's bundle is damaged or not the one on record.
     """
-    active = active_bundle(connection)
-    if active is not None:
-        return _ensemble(active)
+    found = champion(connection, settings.tenant)
+    if found is not None:
+        return _ensemble(found)
     if not settings.warmup_mode_enabled:
         raise NoModelError(
-            "expected a promoted model bundle, found none: train and promote one, or set WARMUP_MODE_ENABLED=true"
+            "expected a champion, found none: train and promote a model, or set WARMUP_MODE_ENABLED=true"
         )
     return WarmupRules()
 
 
 def load_serving_predictor(connection: psycopg.Connection, settings: Settings, queue_url: str) -> Predictor:
-    """Return what ``load_predictor`` does, or the bundle that served the queue before if the promoted one is damaged.
+    """Return the models of the champion or, if its bundle cannot be loaded, of the bundle that served the queue before.
 
-    A bad promotion must not stop serving. The run's watch for promotions says which one it refuses, and why.
+    A bad promotion must not stop serving. The run's ``BundleWatch`` reports which bundle it refuses, and why.
 
     Raises:
         NoModelError: as ``load_predictor``.
-        Exception: what is wrong with the promoted bundle, if no other one served the queue, or only the warm-up rules
-            did and ``WARMUP_MODE_ENABLED`` is false.
+        Exception: the failure to load the champion's bundle, if no other bundle served the queue, or only the warm-up
+            rules did and ``WARMUP_MODE_ENABLED`` is false.
     """
     try:
         return load_predictor(connection, settings)
     except NoModelError:
         raise
-    except Exception as error:  # whatever is wrong with it, as in the watch; raised again where nothing else may serve
-        rows = connection.execute(_SERVED_BEFORE, (queue_url, promoted_hash(connection))).fetchall()
+    except Exception as error:  # any failure, as in BundleWatch; raised again if nothing else may serve
+        rows = connection.execute(_SERVED_BEFORE, (queue_url, champion_hash(connection, settings))).fetchall()
         before = next((name for (name,) in rows if name != WARMUP_BUNDLE or settings.warmup_mode_enabled), None)
         if before is None:
             raise
-        _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=before, error=str(error))
+        _LOG.error(
+            "the champion cannot be loaded, the bundle before it goes on serving", bundle_hash=before, error=str(error)
+        )
         return load_pinned_predictor(connection, before)
 
 
 def load_pinned_predictor(connection: psycopg.Connection, bundle_hash: str) -> Predictor:
-    """Return the models of the bundle with a hash, promoted or not; ``"warmup"`` names the warm-up rules.
+    """Return the models of a registered bundle, deployed or not; ``"warmup"`` names the warm-up rules.
 
     Args:
         connection: to PostgreSQL.
-        bundle_hash: as rows carry it, or its beginning.
+        bundle_hash: the hash that rows carry, or a prefix of it.
 
     Raises:
-        ValueError: if it is too short to name a bundle.
-        LookupError: if no bundle on record has it, or several have.
+        ValueError: if the prefix is too short.
+        LookupError: if no bundle on record has the hash, or several have.
         BundleError: if the bundle is damaged or not the one on record.
     """
     return WarmupRules() if bundle_hash == WARMUP_BUNDLE else _ensemble(find_bundle(connection, bundle_hash))

@@ -2,7 +2,6 @@ import fcntl
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -24,13 +23,11 @@ def marts_definitions() -> dg.Definitions:
 
 
 class ScratchPlatform(PlatformResource):
-    """The platform on a database of the tests' own."""
-
-    environment: dict[str, str]
+    """The platform without services: the build gets its connection from the test."""
 
     @property
     def endpoints(self) -> Any:
-        return SimpleNamespace(environment=lambda: self.environment)
+        return None
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,14 @@ def _database_with_rows(services: EmbeddedServices) -> str:
 
 def build(database_url: str, definitions: dg.Definitions) -> BuiltMarts:
     """Build all marts over a database as a Dagster run does."""
-    from surveillance_pipelines.defs.marts.assets import marts
+    from surveillance_pipelines.defs.marts import assets
 
     # A session time zone that must not matter.
     environment = {**postgres_variables(database_url), "PGTZ": "America/New_York"}
-    resources = {**(definitions.resources or {}), "platform": ScratchPlatform(environment=environment)}
-    result = dg.materialize([marts], resources=resources)
+    resources = {**(definitions.resources or {}), "platform": ScratchPlatform()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assets, "child_environment", lambda _endpoints: environment)
+        result = dg.materialize([assets.marts], resources=resources)
     return BuiltMarts(
         database_url,
         dict(_row_count(event) for event in result.get_asset_materialization_events()),

@@ -157,10 +157,18 @@ def insert_metrics(connection: psycopg.Connection) -> None:
     version = UUID(int=1)
     connection.execute(
         "INSERT INTO surveillance.model_versions (id, version, strategy_id, model_type, bundle_hash, path, trained_at, "
-        "training_duration_seconds, training_dataset_size, is_active, created_at, updated_at) "
-        "VALUES (%s, 'v1', 'surveillance', 'ensemble', 'b1', '/models/v1', %s, 12, 5000, true, %s, %s)",
+        "training_duration_seconds, training_dataset_size, created_at, updated_at) "
+        "VALUES (%s, 'v1', 'surveillance', 'ensemble', 'b1', '/models/v1', %s, 12, 5000, %s, %s)",
         (version, MONDAY, MONDAY, MONDAY),
     )
+    roles = [("challenger", 0.1, MONDAY, AFTER_MIDNIGHT), ("champion", 1.0, AFTER_MIDNIGHT, None)]
+    for role, share, since, until in roles:
+        connection.execute(
+            "INSERT INTO surveillance.deployments (tenant, strategy, kind, model_id, version, model_version_id, role, "
+            "traffic_share, since, until, decided_by, reasons) "
+            "VALUES ('default', 'surveillance', 'bundle', 'b1', 'v1', %s, %s, %s, %s, %s, 'training_job', %s)",
+            (version, role, share, since, until, ["gate passed", "by hand"]),
+        )
     wednesday = datetime(2024, 1, 17, 10, 5, tzinfo=UTC)
     measured = [(wednesday, 0.8), (wednesday + 40 * MINUTE, 0.9), (wednesday + 2 * 60 * MINUTE, 0.7),
                 (wednesday + timedelta(days=7), 0.5)]  # fmt: skip

@@ -142,3 +142,10 @@ def test_build_column_docs_become_comments_in_postgresql(built_marts):
     assert found is not None
     columns, described = found
     assert columns == described > 200
+
+
+def test_deployments_mart_has_each_role_and_derives_the_active_version(read):
+    challenger, champion = read("model_deployments", "model_version = 'v1'", "since")
+    assert (challenger["role"], challenger["traffic_share"], challenger["is_open"]) == ("challenger", 0.1, False)
+    assert (champion["role"], champion["until"], champion["reasons"]) == ("champion", None, "gate passed; by hand")
+    assert only(read("stg_model_versions", "version = 'v1'"))["is_active"] is True

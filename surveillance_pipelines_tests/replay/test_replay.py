@@ -19,8 +19,9 @@ from surveillance_pipelines.replay import replayer as replayer_module
 from surveillance_pipelines.replay.comparison import Replayed
 from surveillance_pipelines.replay.replayer import Replayer
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines_tests.batch.test_scoring import bars_frame
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, received, stream, ticks
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
@@ -129,7 +130,7 @@ def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLan
                 version=version, bundle_hash=hashes[-1], path=models / f"v{version}", training_duration_seconds=1.0,
                 training_dataset_size=1,
             ))  # fmt: skip
-            promote(connection, version, feature_view="core_v1", reason="test")
+            deploy_version(connection, version, decided_by="test")
         serve(live_lane, part)
     assert set(live_lane.column("SELECT DISTINCT bundle_hash FROM surveillance.predictions")) == set(hashes)
     assert failures(replay_all(live_lane)) == []
@@ -153,7 +154,7 @@ def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeyp
     )
     with live_lane.connect() as connection:
         record_version(connection, version)
-        promote(connection, 1, feature_view="core_v1", reason="test")
+        deploy_version(connection, 1, decided_by="test")
 
     run_model = classifier_module.run_model
 

@@ -1,4 +1,4 @@
-"""From bars to trained models; what becomes of them is in promotion.py."""
+"""From bars to trained models; promotion.py registers, evaluates and promotes them."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -31,11 +31,11 @@ COMMON: Final[dict[str, Any]] = {"group_name": "models", "owners": OWNERS}
 
 
 class TrainingSetConfig(dg.Config):
-    """Which days, and how they are disturbed."""
+    """Days to train on, and the anomalies to plant in them."""
 
     first_day: str = Field(default="", description="First UTC day, YYYY-MM-DD; empty for the first there is.")
     last_day: str = Field(default="", description="Last UTC day, YYYY-MM-DD; empty for the newest there is.")
-    seed: int = Field(default=7, description="Of the planted anomalies and of every random choice of the training.")
+    seed: int = Field(default=7, description="Seed of the planted anomalies and of the training.")
     anomalies_per_symbol_day: float = Field(
         default=12.0, gt=0, description="Anomalies planted per symbol and day, over all copies of the bars."
     )

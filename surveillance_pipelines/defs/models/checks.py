@@ -1,4 +1,4 @@
-"""Promises about models: those that stop a run before it promotes, and those that warn."""
+"""Checks of models: those that stop a run before it promotes a bundle, and those that warn."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -37,12 +37,12 @@ GATE_CHECKS: Final = [
         "bundle_beats_naive_rivals",
         asset="model_evaluation",
         blocking=True,
-        description="The bundle is better than what needs no training: majority class, warm-up rules, robust z-score.",
+        description="The bundle beats methods without training: majority class, warm-up rules, robust z-score.",
     ),
     dg.AssetCheckSpec(
         "direction_beats_a_constant_call",
         asset="model_evaluation",
-        description="The direction model earns its word; otherwise signals stay momentum's, marked as warm-up.",
+        description="The direction model beats a constant answer; if not, momentum makes the signals (warm-up).",
     ),
 ]
 
@@ -71,7 +71,7 @@ TRAINING_CHECKS: Final = [
 
 
 def training_set_result(built: "TrainingSet", settings: "Settings") -> dg.AssetCheckResult:
-    """Say whether there are enough labelled rows to train on, before any time is spent on it."""
+    """Check before the training that there are enough labelled rows."""
     rows, needed = built.rows("train", labelled=True).height, settings.model_training_min_dataset_size
     return dg.AssetCheckResult(
         check_name="training_rows_are_enough",
@@ -123,6 +123,25 @@ def _rules_result(
 
 
 @dg.asset_check(
+    asset="champion",
+    description="The aliases in the model registry point at the deployed versions: nobody has moved one by hand.",
+)
+def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.lifecycle.deployments import Scope
+    from surveillance_pipelines.services.models import ModelStores, alias_differences
+
+    stores = ModelStores(platform.connect, platform.registry, platform.clock)
+    differences = alias_differences(stores, Scope(tenant=platform.settings.tenant))
+    found = "; ".join(str(difference) for difference in differences)
+    return dg.AssetCheckResult(
+        passed=not differences,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{found}. Serving follows the deployments and has not changed." if found else None,
+        metadata={difference.alias: str(difference) for difference in differences},
+    )
+
+
+@dg.asset_check(
     asset="features_core_v1",
     description="The features of the last days look like those that the champion was trained on.",
 )
@@ -131,7 +150,7 @@ def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
 
     report = champion_drift(platform)
     if report is None:
-        return dg.AssetCheckResult(passed=True, description="no champion yet: there is nothing to drift from")
+        return dg.AssetCheckResult(passed=True, description="no champion yet: there is nothing to compare with")
     indices = [{"feature": name, "index": round(index, 4)} for name, index in report.indices.items()]
     return dg.AssetCheckResult(
         passed=not report.is_alert,
