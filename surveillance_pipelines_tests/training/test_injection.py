@@ -173,7 +173,7 @@ def test_plant_trades_follow_the_volume() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bar_start": minute(14, 31)}, "to measure what is normal"),
+        ({"bar_start": minute(14, 31)}, "to measure the local scale"),
         ({"bar_start": minute(22, 0)}, "expected a bar where"),
         ({"symbol": "TSLA"}, "expected bars of TSLA"),
         ({"bars": 10_000}, "expected 10000 bars"),
