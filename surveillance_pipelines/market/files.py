@@ -180,7 +180,7 @@ def _split_venues(rows: pl.DataFrame, table: pl.DataFrame) -> tuple[pl.DataFrame
         return rows, ()
     named = pl.concat_str("symbol", "place", separator=".")
     split = placed.with_columns(pl.when(pl.col("symbol").is_in(several)).then(named).otherwise(pl.col("symbol")))
-    note = f"{sorted(several)} trade at several places in this file: each place became a symbol of its own"
+    note = f"{sorted(several)} trade at several venues in this file: each venue became a separate symbol"
     return split.drop("place"), (note,)
 
 
