@@ -1,4 +1,4 @@
-"""What a fresh process does until its first score: the engine (``engine``), or MLflow's pyfunc (``native``, ``onnx``).
+"""The work of a new process until its first score: the engine (``engine``) or MLflow's pyfunc (``native``, ``onnx``).
 
 ``python -m benchmarks.cold_start KIND FOLDER`` prints one JSON line. Each branch imports only
 what it needs.

@@ -1,6 +1,6 @@
-"""The models that benches score with: trained once on a simulated market with the platform's own training code.
+"""The models of the benchmarks, trained once on a simulated market with the platform's training code.
 
-They lie in ``proof/models.tmp``, which git ignores, until the training code or the features change.
+They are cached in ``proof/models.tmp``, which git ignores, until the training code or the features change.
 """
 
 import shutil
@@ -63,7 +63,7 @@ class ProofModels:
 
 
 def proof_models() -> ProofModels:
-    """Return the models, trained now if this code has not trained them before."""
+    """Return the models; train them if the cache has none of this code."""
     folder = RESULTS / "models.tmp" / _code_hash()[:16]
     if not folder.exists():
         shutil.rmtree(folder.parent, ignore_errors=True)
@@ -75,7 +75,7 @@ def proof_models() -> ProofModels:
 
 
 def speaking(bundle: Bundle) -> Bundle:
-    """Return a bundle whose direction model is asked whatever its gate said."""
+    """Return a bundle whose direction model is used regardless of its gate."""
     return replace(bundle, members=tuple(replace(member, serves=True) for member in bundle.members))
 
 
@@ -134,7 +134,7 @@ def classifier_inputs(inputs: Floats, error: Floats) -> npt.NDArray[np.float32]:
 
 
 def market_features(rows: int = 2_000) -> Floats:
-    """Return features f8[n, 48] of the simulated market, every symbol and hour, all windows full."""
+    """Return features f8[n, 48] of the simulated market for all symbols and hours, with full windows."""
     from surveillance_pipelines.features.batch import features_of_days
 
     bars, sessions = _market()
@@ -144,7 +144,7 @@ def market_features(rows: int = 2_000) -> Floats:
 
 
 class RecordingPredictor:
-    """A predictor that keeps the windows that it was last given."""
+    """A predictor that records its last input."""
 
     warmup: bool = False
 

@@ -1,4 +1,4 @@
-"""P4: features and all models for ten symbols, one message each, beside torch and XGBoost as one would call them."""
+"""P4: features and all models for one message of each of ten symbols, compared with torch and XGBoost."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -24,7 +24,7 @@ HISTORY: Final = 600
 DAY: Final = 20_000 * DAY_US
 PER_ROUND: Final = 200
 TOLERANCE: Final = 1e-5
-"""Of a score in 0..1: float32 sums in another order, as training/export.py accepts."""
+"""Accepted difference of a score in 0..1, due to the order of float32 sums, as in training/export.py."""
 _ATTEMPTS: Final = (
     (
         "attempt 1, kept: names of model inputs asked once for each session, numpy's clip, nan_to_num, column_stack "
@@ -53,13 +53,13 @@ class Market:
                 state.advance(DAY + i * MICROSECONDS, rows[i])
 
     def features(self) -> Floats:
-        """Return the features of the bars in progress, f8[10, 48], as a message of each symbol asks for them."""
+        """Return the features of the bars in progress, f8[10, 48], for one message of each symbol."""
         start = DAY + HISTORY * MICROSECONDS
         return np.stack([state.peek(start, bar) for state, bar in zip(self._states, self._open, strict=True)])
 
 
 def native(models: ProofModels) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """Return what scores features with torch (one thread, inference mode) and XGBoost's ``predict_proba``."""
+    """Return a scorer with torch (one thread, inference mode) and XGBoost's ``predict_proba``."""
     from xgboost import XGBClassifier
 
     _, reconstructed = native_network(models)

@@ -1,4 +1,4 @@
-"""P8: a fresh process until its first scored message, beside one that loads the same models with MLflow's pyfunc."""
+"""P8: time of a new process until its first score, compared with loading the models with MLflow's pyfunc."""
 
 import json
 import os
@@ -35,7 +35,7 @@ from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, received, s
 HISTORY: Final = 600
 TOLERANCE: Final = 1e-5
 STARTS: Final = 5
-"""Of ours in a round: they last about as long as one of the anchor's, and stand as many of the machine's moods."""
+"""Starts of ours per round: together they take about as long as one start of the anchor, under the same load."""
 
 _WORK: Final = "Start of a Python process to its first score, files in the page cache"
 _OURS: Final = (
@@ -104,7 +104,7 @@ def _against(models: ProofModels, folder: Path, flavour: str, comparison: Compar
         ours=ours,
         anchor=lambda: _run(flavour, folder)[0],
         figures=lambda: {
-            "longest_start_s": max(starts[STARTS:]),  # without the first round, as everywhere
+            "longest_start_s": max(starts[STARTS:]),  # without the first round
             **(started_drains(models) if flavour == "native" else {}),
         },
     )
@@ -139,7 +139,7 @@ def _run(kind: str, folder: Path) -> tuple[float, dict[str, Any]]:
 
 
 def _write_inputs(models: ProofModels, folder: Path) -> None:
-    """Write what the engine starts from: bundle, sessions, snapshot of one symbol, message."""
+    """Write the inputs of the engine: bundle, sessions, snapshot of one symbol, message."""
     shutil.copytree(models.bundle.path, folder / "bundle")
     table = sessions()
     np.save(folder / "sessions.npy", np.stack([table.session_ids, table.opens_at, table.closes_at]))

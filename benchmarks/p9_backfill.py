@@ -1,4 +1,4 @@
-"""P9: a year of bars scored from the lake by the platform's own run, beside bare inference and polars' own I/O.
+"""P9: a year of bars scored from the lake by the platform's run, compared with bare inference and polars I/O.
 
 ``python -m benchmarks.p9_backfill --symbols 10 --days 168`` is a small one, whose result is
 printed, not kept.
@@ -30,7 +30,7 @@ INFERENCE: Final = 1.3
 IO: Final = 4.0
 TOLERANCE: Final = 1e-12
 GROWTH: Final = 1.15
-"""Of peak memory and of seconds a row, from a month to the year: what a quiet machine repeats to."""
+"""Accepted growth of peak memory and of seconds per row from a month to the year: the noise of an idle machine."""
 _LENGTHS: Final = (1, 5, 21, 84, 252)
 
 _ATTEMPTS: Final = (
@@ -62,7 +62,7 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ReadyArrays:
-    """What the models of a bundle are asked about the bars of some days, ready for their sessions."""
+    """The model inputs for the bars of some days, as arrays for the inference sessions."""
 
     scaled: Float32
     classified: Float32
@@ -112,7 +112,7 @@ class Bench:
         return arm
 
     def ready(self, features: pl.DataFrame) -> ReadyArrays:
-        """Make the arrays of some days; their errors of reconstruction are the autoencoder's own."""
+        """Build the arrays of some days, with reconstruction errors computed by the autoencoder."""
         values = features.select(self.bundle.view.columns).to_numpy()
         inputs = np.ascontiguousarray(values[:, list(self.bundle.view.model_indices)])
         scaled = autoencoder.scale(inputs, scaling_of(self.bundle))
@@ -122,7 +122,7 @@ class Bench:
         return ReadyArrays(scaled, classifier_inputs(inputs, error))
 
     def infer(self, ready: ReadyArrays) -> None:
-        """Run every model that speaks, in batches as large as the platform's."""
+        """Run every model in use, with the platform's batch size."""
         self._reconstructed(ready.scaled)
         self._classified(ready.classified)
 
@@ -142,7 +142,7 @@ class Bench:
         )
 
     def run_lengths(self) -> None:
-        """Score ranges of growing length, each in one run from nothing."""
+        """Score ranges of increasing length, each in one run over an empty table."""
         for length in sorted({*(n for n in _LENGTHS if n <= len(self.year.days)), len(self.year.days)}):
             self.year.forget_scores()
             self.runs[length] = self.year.run("scoring", self.year.days[:length])
@@ -183,7 +183,7 @@ class Bench:
         return self.year.lake.read(FEATURES, days=list(days))
 
     def _read_and_write(self, days: Sequence[date]) -> float:
-        """Return the seconds in which polars reads the features of each day, and writes its scores to a table."""
+        """Return the seconds for polars to read the features of each day and write its scores to a table."""
         target, seconds = self.scratch / "written", 0.0
         shutil.rmtree(target, ignore_errors=True)
         for day in days:

@@ -1,7 +1,7 @@
-"""Every knob of the platform, under its published name. ``.env.example`` explains them to users.
+"""All settings of the platform, under their published names. ``.env.example`` documents them for users.
 
 A ``Settings`` is read once, at a boundary (command line, Dagster resource, test), and passed on. Secrets are
-``SecretStr``: they never reach a log, a repr or a run's config.
+``SecretStr`` and never appear in a log, a repr or a run's config.
 """
 
 from functools import cached_property
@@ -32,7 +32,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
-    # Where things live
+    # Locations
     surveillance_home: Path = Path(".surveillance")
     database_url: SecretStr | None = None
     dagster_database_url: SecretStr | None = None
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     @field_validator("surveillance_home", "model_storage_path", mode="after")
     @classmethod
     def _make_absolute(cls, value: Path | None) -> Path | None:
-        # A Dagster run starts in another working directory than the command that launched it.
+        # A Dagster run has another working directory than the command that launched it.
         return value if value is None else value.expanduser().absolute()
 
     @cached_property
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def scoring_knobs(self) -> dict[str, Any]:
-        """The knobs that can change a score, JSON-safe."""
+        """The settings that can change a score, JSON-safe."""
         return {name: getattr(self, name) for name in _SCORING_FIELDS}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Figures of merit, from class numbers and scores to one number each."""
+"""Evaluation metrics over class numbers and scores."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,40 +12,40 @@ Floats = npt.NDArray[np.float64]
 
 BOOTSTRAP_SAMPLES: Final = 500
 CONTIGUOUS_BLOCKS: Final = 8
-"""Where the data has fewer days than this, each day is cut into pieces: two days say nothing about their spread."""
+"""Minimum number of bootstrap blocks. With fewer days, each day is split, because two days do not show the variance."""
 
 
 def confusion_matrix(actual: Classes, called: Classes, classes: int) -> npt.NDArray[np.int64]:
-    """Return counts int64[classes, classes], rows by actual class, columns by called class."""
+    """Return counts int64[classes, classes], rows by actual class, columns by predicted class."""
     return np.bincount(actual * classes + called, minlength=classes * classes).reshape(classes, classes)
 
 
 def accuracy(actual: Classes, called: Classes) -> float:
-    """Return the part of rows called right; NaN without rows."""
+    """Return the share of correct predictions; NaN without rows."""
     return float(np.mean(actual == called)) if len(actual) else float("nan")
 
 
 def recalls(actual: Classes, called: Classes, classes: int) -> Floats:
-    """Return, per class, the part of its rows called right, float64[classes]; NaN for a class without rows."""
+    """Return the recall of each class, float64[classes]; NaN for a class without rows."""
     table = confusion_matrix(actual, called, classes)
     total = table.sum(axis=1)
     return np.divide(table.diagonal(), total, out=np.full(classes, np.nan), where=total > 0)
 
 
 def balanced_accuracy(actual: Classes, called: Classes) -> float:
-    """Return the mean recall over the classes that have rows: accuracy if all were equally frequent."""
+    """Return the mean recall over the classes that have rows."""
     classes = int(max(actual.max(initial=0), called.max(initial=0))) + 1
     return float(np.nanmean(recalls(actual, called, classes))) if len(actual) else float("nan")
 
 
 def side_accuracy(actual: Classes, called: Classes) -> float:
-    """Return, where a direction (0 SELL, 2 BUY) was called and one came, the part of right sides; NaN without such."""
+    """Return the share of correct sides among rows with a called and an actual direction (0 SELL, 2 BUY), else NaN."""
     both = (actual != 1) & (called != 1)
     return accuracy(actual[both], called[both])
 
 
 def macro_f1(actual: Classes, called: Classes, classes: int) -> float:
-    """Return the mean over the classes with rows of F1 = 2·right / (actual + called)."""
+    """Return the mean of F1 = 2·correct / (actual + predicted) over the classes that have rows."""
     table = confusion_matrix(actual, called, classes)
     rows, columns = table.sum(axis=1), table.sum(axis=0)
     present = rows > 0
@@ -55,7 +55,7 @@ def macro_f1(actual: Classes, called: Classes, classes: int) -> float:
 
 
 def ranking_metrics(is_anomaly: npt.NDArray[np.bool_], score: Floats) -> dict[str, float]:
-    """Return ``pr_auc`` (average precision) and ``roc_auc`` of a score; NaN where only one class is present."""
+    """Return ``pr_auc`` (average precision) and ``roc_auc`` of a score; NaN if only one class is present."""
     if is_anomaly.all() or not is_anomaly.any():
         return {"pr_auc": float("nan"), "roc_auc": float("nan")}
     return {
@@ -72,17 +72,18 @@ def block_bootstrap_interval(
     samples: int = BOOTSTRAP_SAMPLES,
     seed: int,
 ) -> tuple[float, float]:
-    """Return the percentile interval of a measure when whole blocks of rows are drawn anew.
+    """Return the percentile interval of a measure under resampling of whole blocks of rows.
 
-    Rows of one block depend on each other (Künsch, "The jackknife and the bootstrap for general stationary
-    observations", Annals of Statistics 1989).
+    Rows of one block are dependent (Künsch, "The jackknife and the bootstrap for general stationary observations",
+    Annals of Statistics 1989).
 
     Args:
-        measure: from row numbers to the figure.
-        blocks: the block of each row, [n]; with fewer than ``CONTIGUOUS_BLOCKS`` of them, each is cut into equal runs.
-        confidence: of the interval.
-        samples: how often to draw.
-        seed: of the draws.
+        measure: computes the measure from row numbers.
+        blocks: the block of each row, [n]; if there are fewer than ``CONTIGUOUS_BLOCKS``, each is split into equal
+            runs.
+        confidence: confidence level of the interval.
+        samples: number of bootstrap samples.
+        seed: seed of the resampling.
 
     Returns:
         lower and upper bound; NaN without rows.

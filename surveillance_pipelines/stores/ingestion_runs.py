@@ -1,4 +1,4 @@
-"""Visits to a source of bars: how many rows came, landed, were refused, and which were refused and why."""
+"""Ingestion runs in PostgreSQL: counts of rows received, landed and refused, and the refused rows with reasons."""
 
 import json
 import uuid
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from surveillance_pipelines.market.row_checks import RowRefusal
 
 _LETTER_COLUMNS: Final = ("message_id", "source", "body", "code", "reason", "received_at")
-_VISIT_COLUMNS: Final = (
+_RUN_COLUMNS: Final = (
     "id", "source", "started_at", "finished_at", "rows_in", "rows_landed", "rows_dead", "rows_duplicate", "detail",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestionRun:
-    """One look at a source; rows in = landed + refused + duplicates."""
+    """One ingestion from a source; rows in = landed + refused + duplicates."""
 
     source: str
     started_at: datetime
@@ -35,21 +35,21 @@ class IngestionRun:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-def record_ingestion_run(connection: psycopg.Connection[Any], visit: IngestionRun) -> None:
-    """Keep a visit, and each refused row once, however often it comes; the caller commits."""
+def record_ingestion_run(connection: psycopg.Connection[Any], run: IngestionRun) -> None:
+    """Record an ingestion run and its refused rows, each of them once even if it recurs; the caller commits."""
     letters = [
         (
-            sha256_text(f"{visit.source}\n{refusal.row}\n{refusal.body}"),
-            visit.source,
+            sha256_text(f"{run.source}\n{refusal.row}\n{refusal.body}"),
+            run.source,
             refusal.body,
             refusal.code,
             f"{refusal.where}: {refusal.reason}",
-            # A microsecond apart, so that the newest-first list keeps the order of the source.
-            visit.finished_at - timedelta(microseconds=place),
+            # One microsecond apart, so that a list sorted newest first keeps the order of the source.
+            run.finished_at - timedelta(microseconds=place),
         )
-        for place, refusal in enumerate(visit.refusals)
+        for place, refusal in enumerate(run.refusals)
     ]
-    counts = (visit.rows_in, visit.landed, len(visit.refusals), visit.duplicates)
-    row = (uuid.uuid4().hex, visit.source, visit.started_at, visit.finished_at, *counts, json.dumps(visit.detail))
+    counts = (run.rows_in, run.landed, len(run.refusals), run.duplicates)
+    row = (uuid.uuid4().hex, run.source, run.started_at, run.finished_at, *counts, json.dumps(run.detail))
     upsert_rows(connection, "ops.dead_letters", _LETTER_COLUMNS, letters, ("message_id",))
-    upsert_rows(connection, "surveillance.ingestion_runs", _VISIT_COLUMNS, [row], ("id",))
+    upsert_rows(connection, "surveillance.ingestion_runs", _RUN_COLUMNS, [row], ("id",))

@@ -1,4 +1,4 @@
-"""Runs that failed, with their errors."""
+"""Failed Dagster runs and their errors."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ class RunFailure:
 
 
 def record_failure(connection: psycopg.Connection[Any], failure: RunFailure) -> None:
-    """Keep a failure, once per run."""
+    """Record a failure, once per run."""
     values = (failure.run_id, failure.job, failure.queue, failure.error, failure.failed_at)
     connection.execute(_RECORD, values)
 

@@ -1,4 +1,4 @@
-"""Training of the autoencoder: it learns to reproduce ordinary bars and reproduces unusual bars badly."""
+"""The autoencoder, trained to reconstruct ordinary bars. A large reconstruction error indicates an unusual bar."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,16 +29,16 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
-    """How the autoencoder is built and trained.
+    """Architecture and training parameters of the autoencoder.
 
     Attributes:
         hidden: width of the layer on each side of the code.
         code: width of the narrowest layer, well below the number of columns.
-        epochs: at most this many passes over the data.
-        patience: stop after so many epochs without a better validation loss.
+        epochs: maximum number of passes over the data.
+        patience: number of epochs without a better validation loss after which training stops.
         batch_size: rows per gradient step.
-        learning_rate: of Adam.
-        noise: standard deviation of the noise added to the inputs while training, in scaled units (Vincent et al.,
+        learning_rate: learning rate of Adam.
+        noise: standard deviation of the noise added to the inputs in training, in scaled units (Vincent et al.,
             "Extracting and composing robust features with denoising autoencoders", ICML 2008).
     """
 
@@ -59,12 +59,12 @@ VERSION: Final = "1.0"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedAutoencoder:
-    """Weights and the way there.
+    """Weights and loss history.
 
     Attributes:
         layers: (weight float32[out, in], bias float32[out]) of each layer; ReLU between layers, none after the last.
-        training_loss: per epoch.
-        validation_loss: per epoch; the weights are those of its smallest value.
+        training_loss: training loss per epoch.
+        validation_loss: validation loss per epoch; the weights are those of the smallest value.
     """
 
     layers: tuple[tuple[Rows, Rows], ...]
@@ -74,7 +74,7 @@ class TrainedAutoencoder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScaledRows:
-    """Scaled bars, float32[n, d], and where the value was missing, bool[n, d]."""
+    """Scaled bars, float32[n, d], and a mask of missing values, bool[n, d]."""
 
     values: Rows
     missing: Mask
@@ -136,11 +136,11 @@ def train_autoencoder(
 ) -> TrainedAutoencoder:
     """Train on ordinary bars until the validation loss stops falling.
 
-    The loss is the mean squared error of the values that are present. ReLU, because ``tanh`` and ``exp`` differ
-    between builds of the C library.
+    The loss is the mean squared error over the values that are present. The activation is ReLU, because ``tanh`` and
+    ``exp`` differ between builds of the C library.
 
     Raises:
-        TrainingTimeout: if the deadline passes between two epochs.
+        TrainingTimeout: if the deadline has passed at the start of an epoch.
         ValueError: if there are no rows.
     """
     if len(training.values) == 0 or len(validation.values) == 0:
@@ -206,7 +206,7 @@ def _weights(model: nn.Sequential) -> tuple[tuple[Rows, Rows], ...]:
 
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
-    """Seed torch and use one thread inside, and leave the process as it was."""
+    """Seed torch and use one thread within the block, then restore the previous state."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The anomaly classifier: is this bar ordinary, and if not, which kind of anomaly is it?"""
+"""The anomaly classifier: predicts whether a bar is ordinary, or its kind of anomaly."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -33,12 +33,12 @@ VERSION: Final = "1.0"
 """Of the kind as trained here; a change of architecture or inputs is another version."""
 
 WEIGHT_POWER: Final = 0.5
-"""Square root of balance: rare kinds count more than their number, and an ordinary bar still costs something."""
+"""Square-root class balancing: rare kinds get more weight than their frequency, and ordinary bars keep some weight."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedClassifier:
-    """The ensemble and the probability of an anomaly at which it alerts."""
+    """The ensemble and its alert threshold, a probability of an anomaly."""
 
     model: TrainedBooster
     threshold: float
@@ -101,16 +101,16 @@ def train_classifier(
     config: BoostingConfig = DEFAULT,
     progress: Progress = no_progress,
 ) -> TrainedClassifier:
-    """Train on labelled bars; set the threshold on ordinary ones.
+    """Train on labelled bars and set the threshold on ordinary ones.
 
     Args:
-        training: inputs float32[n, d + 1], raw features and the autoencoder's error, and labels.
-        validation: the same of later days, for early stopping.
-        ordinary: inputs of the validation days as they were, without planted anomalies.
-        seed: of the subsampling.
-        deadline: when to give up.
-        config: size and pace.
-        progress: told after each round.
+        training: inputs float32[n, d + 1]: raw features and the autoencoder's error; and labels.
+        validation: inputs and labels of later days, for early stopping.
+        ordinary: inputs of the unchanged validation days, without planted anomalies.
+        seed: seed of the subsampling.
+        deadline: end of the training.
+        config: size and learning parameters.
+        progress: called after each round.
     """
     model = train_booster(
         _weighted(*training),

@@ -1,4 +1,4 @@
-"""The direction model: SELL, HOLD or BUY for the next minutes, where HOLD is a move that does not pay its costs."""
+"""The direction model: SELL, HOLD or BUY for the next minutes, where HOLD is a move that does not cover its costs."""
 
 from typing import Final
 

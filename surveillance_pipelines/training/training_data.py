@@ -1,4 +1,4 @@
-"""The rows that models are trained and judged on, as a frame with a fingerprint; it is built in ``training_set``."""
+"""The rows for training and evaluation, as a frame with a fingerprint. ``training_set`` builds it."""
 
 import json
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ ROW_COLUMNS: Final = {
     "date": pl.Date,  # UTC date of bar_start
     "symbol": pl.String,
     "bar_start": UTC_MICROSECONDS,
-    "replica": pl.Int32,  # 0: the bars as they are; n: the n-th copy, with anomalies planted
+    "replica": pl.Int32,  # 0: unchanged bars; n: the n-th copy, with planted anomalies
     "split": pl.String,
-    "label": pl.String,  # one of LABELS; null: an echo of a planted anomaly, or a bar too early to judge
-    "anomaly_id": pl.String,  # of the planted anomaly, null elsewhere
+    "label": pl.String,  # one of LABELS; null: shortly after a planted anomaly, or too little history
+    "anomaly_id": pl.String,  # id of the planted anomaly, else null
     "severity": pl.Float64,
-    "forward_return": pl.Float64,  # log return of the next horizon; null where the day ends before
+    "forward_return": pl.Float64,  # log return over the horizon; null if the day ends earlier
 }
-"""Columns of a training set beside the feature view's."""
+"""Columns of a training set, in addition to the feature view's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +43,8 @@ class TrainingSet:
     Attributes:
         frame: ``ROW_COLUMNS``, then the columns of the view as float64, NaN where missing.
         view: the feature view's name.
-        params: how it was built, JSON-safe.
-        fingerprint: sha256 of the bars it was built from, of their places in the trading sessions, and of ``params``.
+        params: parameters of its construction, JSON-safe.
+        fingerprint: sha256 of the input bars, of their positions in the trading sessions, and of ``params``.
     """
 
     frame: pl.DataFrame
@@ -60,9 +60,9 @@ class TrainingSet:
         """Return the rows of some splits.
 
         Args:
-            splits: which.
-            labelled: only those with a label.
-            original: only bars as they are, no planted copies.
+            splits: names of the splits.
+            labelled: only rows with a label.
+            original: only unchanged bars, no copies.
         """
         frame = self.frame.filter(pl.col("split").is_in(splits))
         if labelled:
@@ -99,7 +99,7 @@ class TrainingSet:
 
     @classmethod
     def load(cls, folder: Path) -> "TrainingSet":
-        """Read a set that ``save`` wrote."""
+        """Read a set written by ``save``."""
         about = json.loads((folder / "training_set.json").read_text())
         return cls(frame=pl.read_parquet(folder / "rows.parquet"), **about)
 
@@ -108,6 +108,6 @@ def class_numbers(labels: pl.Series) -> npt.NDArray[np.int64]:
     """Return labels as their positions in ``LABELS``, int64[n].
 
     Raises:
-        polars.exceptions.InvalidOperationError: if a label is none of them.
+        polars.exceptions.InvalidOperationError: if a label is not in ``LABELS``.
     """
     return labels.replace_strict(list(LABELS), list(range(len(LABELS))), return_dtype=pl.Int64).to_numpy()

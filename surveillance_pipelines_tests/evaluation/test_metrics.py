@@ -45,7 +45,7 @@ def test_balanced_accuracy_of_a_constant_call_is_one_over_the_classes():
     assert balanced_accuracy(np.array([0] * 98 + [1, 2]), np.zeros(100, dtype=np.int64)) == pytest.approx(1 / 3)
 
 
-def test_side_accuracy_looks_only_where_a_move_was_called_and_came():
+def test_side_accuracy_uses_only_called_and_actual_moves():
     assert side_accuracy(np.array([0, 2, 2, 1, 0]), np.array([0, 2, 0, 2, 1])) == pytest.approx(2 / 3)
 
 

@@ -2,14 +2,17 @@ import fcntl
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 
+from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.embedded.services import EmbeddedServices
-from surveillance_pipelines.stores.database import connect, ensure_database, migrate, postgres_variables, with_database
+from surveillance_pipelines.services.endpoints import locate
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.database import connect, ensure_database, migrate, with_database
 from surveillance_pipelines_tests.marts.rows import insert_everything
 
 DATABASE = "marts_of_this_run"
@@ -23,20 +26,24 @@ def marts_definitions() -> dg.Definitions:
 
 
 class ScratchPlatform(PlatformResource):
-    """The platform without services: the build gets its connection from the test."""
+    """The platform on a test database."""
+
+    database_url: str
 
     @property
-    def endpoints(self) -> Any:
-        return None
+    def endpoints(self) -> Endpoints:
+        return locate(
+            Settings(database_url=SecretStr(self.database_url), sqs_queue_url=("https://sqs/0/q.fifo",)), None
+        )
 
 
 @dataclass(frozen=True)
 class BuiltMarts:
-    """A database whose marts Dagster has built, and what the run reported."""
+    """A database with marts built by Dagster, and the events of the run."""
 
     database_url: str
     row_counts: dict[str, int | None]  # by model; None for views
-    checks: dict[str, bool]  # whether it passed, by name
+    checks: dict[str, bool]  # result by name
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +68,12 @@ def _database_with_rows(services: EmbeddedServices) -> str:
 
 def build(database_url: str, definitions: dg.Definitions) -> BuiltMarts:
     """Build all marts over a database as a Dagster run does."""
-    from surveillance_pipelines.defs.marts import assets
+    from surveillance_pipelines.defs.marts.assets import marts
 
-    # A session time zone that must not matter.
-    environment = {**postgres_variables(database_url), "PGTZ": "America/New_York"}
-    resources = {**(definitions.resources or {}), "platform": ScratchPlatform()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assets, "child_environment", lambda _endpoints: environment)
-        result = dg.materialize([assets.marts], resources=resources)
+    # The session time zone must not affect the result.
+    platform = ScratchPlatform(database_url=f"{database_url}?options=-c%20TimeZone%3DAmerica/New_York")
+    resources = {**(definitions.resources or {}), "platform": platform}
+    result = dg.materialize([marts], resources=resources)
     return BuiltMarts(
         database_url,
         dict(_row_count(event) for event in result.get_asset_materialization_events()),

@@ -1,4 +1,4 @@
-"""A handful of rows whose sums a reader can check by eye, written through the contracts of the live lane."""
+"""A few rows whose sums can be verified by hand, written through the contracts of the live lane."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -73,7 +73,7 @@ def prediction(symbol: str, start: datetime, action: str = "HOLD", **changes) ->
 
 
 def published(row: Anomaly) -> Anomaly:
-    """Return a row as committed 100 ms after 14:30, and published 30 ms later."""
+    """Return a row that was committed 100 ms after 14:30 and published 30 ms later."""
     committed = to_us(MONDAY) + 100_000
     return replace(row, t_committed=committed, t_published=committed + 30_000)
 
@@ -86,7 +86,7 @@ ALERT_ROWS = [
     anomaly("AAPL", MONDAY + MINUTE, "volume_spike", "retracted", score=0.2),
     # AAPL price_gap: the bar is still in progress
     opened("AAPL", MONDAY + 2 * MINUTE, "price_gap"),
-    # MSFT volume_spike: confirmed at the close, by the clock, which waited for no message; retracted by a late tick
+    # MSFT volume_spike: confirmed at the close by the clock, without a message; retracted by a late tick
     published(
         anomaly(
             "MSFT",
@@ -102,12 +102,12 @@ ALERT_ROWS = [
     anomaly("AAPL", AFTER_MIDNIGHT, "ramping", "confirmed", warmup=True, source="yfinance", fallback_used=True),
 ]
 
-SIGNAL_ACTIONS: list[Action] = ["BUY", "BUY", "BUY", "SELL", "HOLD"]  # of AAPL, one a minute from MONDAY
-OUTCOMES = [(0.002, "BUY"), (-0.001, "SELL"), None, (-0.003, "SELL"), None]  # return, right direction
+SIGNAL_ACTIONS: list[Action] = ["BUY", "BUY", "BUY", "SELL", "HOLD"]  # of AAPL, one per minute from MONDAY
+OUTCOMES = [(0.002, "BUY"), (-0.001, "SELL"), None, (-0.003, "SELL"), None]  # return, actual direction
 
 
 def _latency_predictions() -> list[Score]:
-    """Compute takes 1, 2, … 100 ms, the commit 2 ms more."""
+    """Compute takes 1, 2, … 100 ms, the commit another 2 ms."""
     received = to_us(MONDAY)
     return [
         prediction(
@@ -182,7 +182,7 @@ def insert_metrics(connection: psycopg.Connection) -> None:
 
 
 def insert_books(connection: psycopg.Connection) -> None:
-    """Ten messages in two minutes (seven and three), three dead letters, three ingestion runs of which one Yahoo's."""
+    """Ten messages in two minutes (seven and three), three dead letters, three ingestion runs, one from Yahoo."""
     outcomes = ["scored"] * 6 + ["late", "dead", "dead", "duplicate"]
     for number, outcome in enumerate(outcomes):
         at = MONDAY + (0 if number < 7 else 1) * MINUTE

@@ -1,4 +1,4 @@
-"""One evaluation of the tiny bundle for all tests of a worker."""
+"""One evaluation of the tiny bundle, shared by all tests of a worker."""
 
 import pytest
 

@@ -18,7 +18,7 @@ from surveillance_pipelines_tests.training.tiny_bundle import TINY_CONFIGS, tiny
 
 
 class TickingClock(ManualClock):
-    """A clock that moves one second each time it is read."""
+    """A clock that advances one second per reading."""
 
     def now_us(self) -> int:
         self.advance(1.0)
@@ -27,13 +27,13 @@ class TickingClock(ManualClock):
 
 @pytest.mark.requirement("TRN-03")
 @pytest.mark.parametrize(("seconds", "done"), [(2.5, "epochs of the autoencoder"), (8.5, "rounds of the classifier")])
-def test_train_bundle_past_the_deadline_stops_and_says_where(seconds, done):
+def test_train_bundle_past_the_deadline_stops_and_names_the_stage(seconds, done):
     deadline = Deadline.after(seconds, TickingClock(datetime(2024, 1, 1, tzinfo=UTC)))
     with pytest.raises(TrainingTimeout, match=rf"{done}.*no model was kept.*MODEL_TRAINING_MAX_DURATION_SECONDS"):
         train_bundle(tiny_training_set(), seed=7, deadline=deadline, configs=TINY_CONFIGS)
 
 
-def test_train_bundle_reports_every_stage_to_its_end():
+def test_train_bundle_reports_progress_of_every_stage():
     stages: dict[str, float] = {}
     train_bundle(
         tiny_training_set(), seed=7, deadline=Deadline.after(120.0), configs=TINY_CONFIGS, progress=stages.__setitem__
@@ -72,7 +72,7 @@ def test_require_parity_of_another_model_is_refused():
 
 
 @pytest.mark.requirement("TRN-12")
-def test_training_parameters_name_data_seed_and_libraries():
+def test_training_parameters_record_data_seed_and_libraries():
     parameters = training_parameters(tiny_models())
     assert parameters["seed"] == 7
     assert parameters["data"]["fingerprint"] == tiny_training_set().fingerprint

@@ -1,4 +1,4 @@
-"""Small real models for tests of whatever uses them: real bars of a simulated market, real training, a real bundle."""
+"""Small models for tests: bars of a simulated market, real training, a real bundle."""
 
 from datetime import date
 from functools import cache
@@ -44,5 +44,5 @@ def tiny_models(seed: int = 7) -> TrainedBundle:
 
 
 def build_tiny_bundle(path: Path, seed: int = 7) -> str:
-    """Write a real bundle to a new folder and return its hash; the models are trained once per process and seed."""
+    """Write a bundle to a new folder and return its hash; the models are trained once per process and seed."""
     return save_bundle(tiny_models(seed), path)
