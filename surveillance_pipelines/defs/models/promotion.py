@@ -21,7 +21,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
     deps=["market_autoencoder", "market_classifier", "market_direction"],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version("models.bundle", "stores.registry", "stores.model_store"),
+    code_version=code_version("models.bundle", "training.training_data", "stores.registry", "stores.model_store"),
     check_specs=[
         dg.AssetCheckSpec(
             "bundle_is_intact",
@@ -102,7 +102,7 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     pool=POOL,
     freshness_policy=WEEKLY,
     tags=tags("training", "postgresql"),
-    code_version=code_version("stores.model_store"),
+    code_version=code_version("features.views", "stores.model_store"),
     check_specs=[
         dg.AssetCheckSpec(
             "champion_is_the_registered_one",
