@@ -59,6 +59,10 @@ format: install  ## Format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: import-table
+import-table: install  ## Write the table of allowed imports into CONTRIBUTING.md from the rules in pyproject.toml
+	$(BIN)/python -m surveillance_pipelines_tests.import_table
+
 .PHONY: proof
 proof: install  ## Run the slow tests and the benchmarks with their baselines, and write docs/proof.md
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow

@@ -50,8 +50,8 @@ _NOTES: Final = (
         "0.09, our modules 0.07, ONNX Runtime's import and sessions 0.05, numba's first call 0.15, everything else 0.03"
     ),
     (
-        "attempt 1, kept: scipy's linear algebra and cffi look absent while numba first compiles, which imports them "
-        "for calls that the kernel does not make: that call 0.29 to 0.15 s"
+        "attempt 1, kept in part: numba skips its check for SciPy's linear algebra, which the kernel does not call; "
+        "with that and cffi hidden from every import of the process, numba's first call took 0.15 s instead of 0.29 s"
     ),
     ("attempt 2, dropped: the kernel in a thread beside the imports: 0.79 to 0.80 s, since both hold Python's lock"),
     "attempt 3, kept: the engine does without polars: 0.75 to 0.63 s, medians of this bench before and after",

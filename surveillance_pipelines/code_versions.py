@@ -20,7 +20,7 @@ _IMPORT: Final = re.compile(
 """The package imports itself in this form only. A pattern reads 60 files in a few milliseconds; ``ast`` takes 150."""
 
 
-def code_version(*modules: str) -> str:
+def code_version(*modules: str, package: Path = PACKAGE) -> str:
     """Return the hash of the given modules and of everything they import from the package, directly or indirectly.
 
     Imports inside functions count. Top-level modules of the package (settings, clock, hashing, telemetry) do not: a new
@@ -28,36 +28,37 @@ def code_version(*modules: str) -> str:
 
     Args:
         modules: dotted names below the package, such as ``"market.aggregation"``.
+        package: folder of the package; a copy of it in tests.
 
     Raises:
         ValueError: if no module is given, or one does not exist.
     """
-    return sha256_files(source_files(*modules))[:12]
+    return sha256_files(source_files(*modules, package=package))[:12]
 
 
-def source_files(*modules: str) -> list[Path]:
+def source_files(*modules: str, package: Path = PACKAGE) -> list[Path]:
     """Return the files that ``code_version`` hashes, sorted."""
     if not modules:
         raise ValueError("expected at least one module, got none")
     reached: set[Path] = set()
-    waiting = [_file(name) for name in modules]
+    waiting = [_file(name, package) for name in modules]
     while waiting:
         file = waiting.pop()
         if file not in reached:
             reached.add(file)
-            waiting += imported_files(file)
+            waiting += imported_files(file, package)
     return sorted(reached)
 
 
 @cache
-def imported_files(file: Path) -> tuple[Path, ...]:
+def imported_files(file: Path, package: Path = PACKAGE) -> tuple[Path, ...]:
     """Return the files in subpackages that a file imports, at module level or inside functions."""
-    return tuple(dict.fromkeys(found for found in _imports(file.read_text()) if found.parent != PACKAGE))
+    return tuple(dict.fromkeys(found for found in _imports(file.read_text(), package) if found.parent != package))
 
 
-def _imports(source: str) -> Iterator[Path]:
+def _imports(source: str, package: Path) -> Iterator[Path]:
     for found in _IMPORT.finditer(source):
-        module = PACKAGE.joinpath(*found["module"].split("."))
+        module = package.joinpath(*found["module"].split("."))
         if module.with_suffix(".py").is_file():
             yield module.with_suffix(".py")
             continue
@@ -66,8 +67,8 @@ def _imports(source: str) -> Iterator[Path]:
                 yield module / f"{name}.py"
 
 
-def _file(module: str) -> Path:
-    file = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+def _file(module: str, package: Path) -> Path:
+    file = package.joinpath(*module.split(".")).with_suffix(".py")
     if not file.is_file():
         raise ValueError(f"expected a module of {PACKAGE.name}, got {module!r}: there is no {file}")
     return file

@@ -149,7 +149,7 @@ def _training(platform: Platform) -> list[Line]:
     cron = platform.settings.model_retraining_schedule.strip()
     if not cron:
         return [Line("next training", "ok", "none scheduled (MODEL_RETRAINING_SCHEDULE is not set)")]
-    from dagster._utils.schedules import cron_string_iterator
+    from surveillance_pipelines.defs.dagster_internals import cron_string_iterator
 
     upcoming = cron_string_iterator(now(platform.clock).timestamp(), cron, "UTC")
     return [Line("next training", "ok", f"{_instant(next(upcoming))} by {cron!r}, while the daemon runs")]

@@ -9,20 +9,21 @@ role ``surveillance`` may create databases and is not a superuser; the superuser
 
 import contextlib
 import importlib.util
+import operator
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
+from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 from surveillance_pipelines.embedded.unprivileged import Account
 
@@ -160,13 +161,9 @@ class PostgresServer:
     def _launch(self, binaries: Path, account: Account, port: int) -> PostgresAddress | None:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         command = [binaries / "postgres", "-D", self._data, "-p", str(port), *options]
-        self._child = account.start(command, self._log)
-        deadline = SYSTEM_CLOCK.now_us() + round(_START_SECONDS * MICROSECONDS)
-        while self._child.poll() is None and SYSTEM_CLOCK.now_us() < deadline:
-            if found := self.running():
-                return found
-            SYSTEM_CLOCK.sleep(0.02)
-        return None
+        self._child = child = account.start(command, self._log)
+        wait_until(lambda: child.poll() is not None or self.running() is not None, _START_SECONDS)
+        return self.running()
 
 
 def binary_folder() -> Path:
@@ -215,13 +212,25 @@ def terminate(process: ProcessId, signals: tuple[signal.Signals, ...], seconds: 
     A zombie counts as ended, because in a container it may never be reaped.
     """
     for number in signals:
-        deadline = SYSTEM_CLOCK.now_us() + round(seconds * MICROSECONDS)
         if (found := process.process()) is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             found.send_signal(number)
-        while process.is_alive() and SYSTEM_CLOCK.now_us() < deadline:
-            SYSTEM_CLOCK.sleep(0.02)
+        wait_until(lambda: not process.is_alive(), seconds)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return once a condition holds, evaluated every 20 ms, or after some seconds."""
+    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+    evaluate = Retrying(
+        retry=retry_if_result(operator.not_),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(0.02),
+        sleep=SYSTEM_CLOCK.sleep,
+        retry_error_callback=lambda _: None,
+    )
+    evaluate(condition)
 
 
 def _postmaster_lines(data: Path) -> list[str]:

@@ -15,8 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
-from surveillance_pipelines.embedded.postgres_server import HOST, fatal_line, preferred_port, tail, terminate
+from surveillance_pipelines.embedded.postgres_server import (
+    HOST,
+    fatal_line,
+    preferred_port,
+    tail,
+    terminate,
+    wait_until,
+)
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 
 _START_SECONDS: Final = 30.0
@@ -103,18 +109,16 @@ class QueueServer:
         state = self._home.queue
         folders = {"STATE_DIR": str(state), "S3_DATA_DIR": str(state / "s3"), "TMPDIR": str(state)}
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
+            self._child = child = subprocess.Popen(
                 [sys.executable, "-m", "surveillance_pipelines.embedded.queue_process"],
                 env={**os.environ, **_LEAN, **folders, "GATEWAY_PORT": str(port)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        address = QueueAddress(ProcessId.of(self._child.pid), port)
+        address = QueueAddress(ProcessId.of(child.pid), port)
         write_json(self._record, {**asdict(address.process), "port": port})
-        deadline = SYSTEM_CLOCK.now_us() + round(_START_SECONDS * MICROSECONDS)
-        while self._child.poll() is None and SYSTEM_CLOCK.now_us() < deadline:
-            if _answers(address.url):
-                return address
-            SYSTEM_CLOCK.sleep(0.02)
+        wait_until(lambda: child.poll() is not None or _answers(address.url), _START_SECONDS)
+        if child.poll() is None and _answers(address.url):
+            return address
         terminate(address.process, (signal.SIGKILL,), _STOP_SECONDS)
         return None
 

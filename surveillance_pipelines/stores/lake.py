@@ -154,15 +154,21 @@ class Lake:
         The rebase of delta-rs does not detect that another writer has added the same batch, or has filled a day that
         was empty before. Therefore each attempt commits exactly to the version that it has read.
         """
-        for attempt in range(COMMIT_ATTEMPTS):
-            try:
-                return change(self._open(table) if self.exists(table) else None)
-            except (CommitFailedError, _AlreadyCreatedError):
-                SYSTEM_CLOCK.sleep(0.005 * attempt)
-        raise CommitFailedError(
-            f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers committed first "
-            "each time: write it from fewer processes at once"
+        from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_incrementing
+
+        commit = Retrying(
+            retry=retry_if_exception_type((CommitFailedError, _AlreadyCreatedError)),
+            stop=stop_after_attempt(COMMIT_ATTEMPTS),
+            wait=wait_incrementing(start=0, increment=0.005),
+            sleep=SYSTEM_CLOCK.sleep,
         )
+        try:
+            return commit(lambda: change(self._open(table) if self.exists(table) else None))
+        except RetryError as error:
+            raise CommitFailedError(
+                f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers committed "
+                "first each time: write it from fewer processes at once"
+            ) from error
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
         if "://" not in self.url:

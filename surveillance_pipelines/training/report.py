@@ -237,7 +237,7 @@ def _model_measures(evaluated: EvaluatedRows) -> list[Measure]:
     figures = {
         "accuracy": accuracy(actual, called),
         "balanced_accuracy": balanced_accuracy(actual, called),
-        "macro_f1": macro_f1(actual, called, len(LABELS)),
+        "macro_f1": macro_f1(actual, called),
     }
     found_of, count_of = recalls(actual, called, len(LABELS)), np.bincount(actual, minlength=len(LABELS))
     by_class = [
@@ -270,7 +270,7 @@ def _direction_measures(evaluated: EvaluatedRows) -> list[Measure]:
     figures = {
         "accuracy": accuracy(actual, called),
         "balanced_accuracy": balanced_accuracy(actual, called),
-        "macro_f1": macro_f1(actual, called, len(DIRECTIONS)),
+        "macro_f1": macro_f1(actual, called),
         "side_accuracy": side_accuracy(actual, called),
         "majority_accuracy": float(np.bincount(actual).max() / len(actual)),
     }

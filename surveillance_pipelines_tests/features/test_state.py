@@ -165,13 +165,47 @@ def test_warm_up_compiles_the_kernel() -> None:
     assert kernel.step.signatures
 
 
-def test_warm_up_imports_nothing_that_the_kernel_does_not_call() -> None:
-    """The modules stay importable afterwards."""
-    code = (
-        "import sys; from surveillance_pipelines.features.state import warm_up; warm_up(); "
-        "assert not {'scipy.linalg', 'cffi'} & sys.modules.keys(); import cffi, scipy.linalg"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+HIDDEN_DURING_WARM_UP = """
+import sys
+from surveillance_pipelines.features.state import warm_up
+
+class Watch:
+    hidden, imports = set(), 0
+
+    def find_spec(self, *_):
+        Watch.imports += 1
+        Watch.hidden |= {name for name, module in sys.modules.items() if module is None}
+
+sys.meta_path.insert(0, Watch())
+warm_up()
+assert Watch.imports, "numba imports modules when it first compiles"
+assert not Watch.hidden, Watch.hidden
+"""
+
+
+def test_warm_up_hides_no_module_from_other_threads() -> None:
+    subprocess.run([sys.executable, "-c", HIDDEN_DURING_WARM_UP], check=True)
+
+
+LINEAR_ALGEBRA_AFTER_WARM_UP = """
+import sys
+import numpy as np
+from numba import njit
+from surveillance_pipelines.features.state import warm_up
+
+warm_up()
+assert "scipy.linalg" not in sys.modules, "the kernel calls none of it"
+square, line = np.array([[2.0, 1.0], [1.0, 3.0]]), np.arange(4.0)
+inverse, product, convolved = njit(lambda a, b: (np.linalg.inv(a), a @ a, np.convolve(b, b)))(square, line)
+assert np.allclose(inverse @ square, np.eye(2)) and np.allclose(product, square @ square)
+assert np.allclose(convolved, np.convolve(line, line))
+from numba.np import arraymath, linalg
+assert linalg.ensure_blas is arraymath.ensure_blas and linalg.ensure_blas.__module__ == "numba.np.linalg"
+"""
+
+
+def test_warm_up_imports_no_linear_algebra_and_leaves_that_of_numba_usable() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", LINEAR_ALGEBRA_AFTER_WARM_UP], check=True)
 
 
 def test_empty_seed_then_first_bar_has_no_return() -> None:

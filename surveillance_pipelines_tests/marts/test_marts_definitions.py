@@ -161,3 +161,11 @@ def test_postgres_environment_only_postgres_variables_for_the_block_only(monkeyp
         assert "AWS_REGION" not in os.environ
     assert os.environ["PGHOST"] == "before"
     assert "PGPORT" not in os.environ
+
+
+def test_location_executes_dbt_models_only(marts_definitions: dg.Definitions):
+    # No asset here needs a code version derived from imports: dbt hashes its own files.
+    assets = marts_definitions.get_repository_def().assets_defs_by_key.values()
+    specs = [spec for one in assets if one.is_executable for spec in one.specs]
+    assert specs
+    assert [spec.key for spec in specs if "dbt" not in spec.kinds] == []

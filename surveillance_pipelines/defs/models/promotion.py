@@ -22,7 +22,7 @@ from surveillance_pipelines.models.kinds import KINDS
     deps=[model_asset(kind) for kind in KINDS],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version("models.bundle", "stores.registry", "stores.model_store"),
+    code_version=code_version("models.bundle", "training.training_data", "stores.registry", "stores.model_store"),
     check_specs=[
         dg.AssetCheckSpec(
             "bundle_is_intact",
@@ -103,7 +103,7 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     pool=POOL,
     freshness_policy=WEEKLY,
     tags=tags("training", "postgresql"),
-    code_version=code_version("services.models"),
+    code_version=code_version("services.models", "stores.deployments"),
     check_specs=[
         dg.AssetCheckSpec(
             "champion_is_the_registered_one",
