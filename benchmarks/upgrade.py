@@ -1,10 +1,10 @@
-"""Proof of the upgrade promise: rows, alerts and bundles of an older release serve and replay as they did.
+"""Proof of the upgrade promise: rows, bundles and snapshots of an older release serve and replay as they did.
 
-``python -m benchmarks.upgrade --old-commit 5ca38ec`` (about five minutes on two cores). In a worktree of the old
-commit, the old release fills a home, promotes a bundle, serves half a day and is killed in the middle of a bar, with
-open alerts, rows that were not published and messages in both queues. The home is copied. The old release goes on
-with one copy, this checkout with the other, under the same path, and both get the same messages. What they then hold
-is compared field by field; what they cannot share is named in ``upgrade_comparison``.
+``python -m benchmarks.upgrade --old-commit 5ca38ec`` (about five minutes on two idle cores). The old release, run from
+a worktree of its commit, fills a home, trains and promotes a bundle, serves part of a session and is killed in the
+middle of a bar. It leaves open alerts, unpublished rows in the outbox and messages in both queues. The home is copied;
+then the old release continues from one copy and this checkout from the other, at the same path and with the same
+messages. Their rows and messages are compared field by field; ``upgrade_comparison`` names the fields left out.
 """
 
 import argparse
@@ -34,25 +34,25 @@ from benchmarks.upgrade_serving import drain_run, serve
 OLD_COMMIT: Final = "5ca38ec"
 GOAL: Final = "every row, alert, message and replay equal; nothing compared is empty"
 NEW_OUTPUTS: Final = 40
-"""Outputs of the new release that are replayed beside those of the old one."""
+"""Outputs of the new release to replay, beside the rows that close the open alerts."""
 
 
 class BrokenPromiseError(RuntimeError):
-    """The new release could not go on with the home of the old one."""
+    """The new release cannot continue from the home of the old one."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the proof has to compare.
+    """Everything that the checks compare.
 
     Attributes:
-        crossing: what the old release left.
-        old: what it made of the rest of the day.
-        new: what the new one made of it.
+        crossing: state of the home at the upgrade.
+        old: rows and messages of the old release since then.
+        new: rows and messages of the new release since then.
         drawn: outputs of the old release to replay, id → kind.
-        drawn_new: outputs of the new one, likewise.
-        replayed: what the new release's replay says of both.
-        filled: tables of the new release after it has scored the served day at rest.
+        drawn_new: outputs of the new release to replay, id → kind.
+        replayed: results of replaying both with the new release.
+        filled: tables of the new release after a backfill of the served day.
     """
 
     crossing: Crossing
@@ -65,7 +65,7 @@ class Evidence:
 
 
 class Steps:
-    """Prints what is done, each line with the seconds since the beginning."""
+    """Prints each finished step with the seconds since the start."""
 
     def __init__(self) -> None:
         self._began: Final = time.monotonic()
@@ -79,7 +79,7 @@ class Steps:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 if the promise is kept, 1 if it is not, 2 if the proof could not be carried out."""
+    """Run the proof; return 0 if the promise is kept, 1 if it is not, 2 if the proof could not be carried out."""
     options = _options(arguments)
     say = Steps()
     commits = (_commit(REPOSITORY, options.old_commit), _commit(options.new, "HEAD"))
@@ -90,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(made)
             result = summary(made, found, commits, say.seconds)
         except BrokenPromiseError as error:
+            print(error, file=sys.stderr)
             result = failure(str(error), commits)
         except UpgradeError as error:
             print(f"not proved: {error}", file=sys.stderr)
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def judge(found: Evidence, outputs: int) -> list[Check]:
-    """Return every check of the promise."""
+    """Return the result of every check."""
     old, new = found.old, found.new
     ours = "outputs of the new release, replayed by it"
     return [
@@ -115,13 +116,13 @@ def judge(found: Evidence, outputs: int) -> list[Check]:
 
 
 def summary(made: Sequence[Check], found: Evidence, commits: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Return what ``harness.counted`` is to write."""
+    """Return the arguments of ``harness.counted``."""
     wrong = [check for check in made if not check.passed]
     left = found.crossing
     work = (
         f"a home of commit {commits[0]}, left in the middle of a bar with {len(left.open_alerts)} open alerts, "
         f"{len(left.unpublished)} rows not published and {left.unfinished} messages in the queue; "
-        f"then served by {commits[0]} and by {commits[1]} from equal copies, {len(found.new.after['ops.inbox']):,} "
+        f"then continued by {commits[0]} and by {commits[1]} from equal copies, {len(found.new.after['ops.inbox']):,} "
         f"messages in all; {seconds:.0f} s"
     )
     return {
@@ -144,11 +145,11 @@ def summary(made: Sequence[Check], found: Evidence, commits: Sequence[str], seco
 
 
 def failure(reason: str, commits: Sequence[str]) -> dict[str, Any]:
-    """Return what ``harness.counted`` is to write where the new release could not go on."""
+    """Return the arguments of ``harness.counted`` for a new release that could not continue."""
     return {
         "work": f"a home of commit {commits[0]}, to be served by {commits[1]}",
         "goal": GOAL,
-        "found": [f"the new release could not go on: {reason}"],
+        "found": [f"the new release could not continue: {reason.splitlines()[0]}"],
         "met": False,
         "figures": {"old_commit": commits[0], "new_commit": commits[1]},
     }
@@ -156,14 +157,14 @@ def failure(reason: str, commits: Sequence[str]) -> dict[str, Any]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Upgrade a home of an older release, and compare what both go on to do."
+        description="Upgrade a home of an older release and compare what both releases do from there on."
     )
-    parser.add_argument("--old-commit", default=OLD_COMMIT)
+    parser.add_argument("--old-commit", default=OLD_COMMIT, help="commit of the old release")
     parser.add_argument("--outputs", type=int, default=200, help="outputs of the old release to replay")
-    parser.add_argument("--seed", type=int, default=7, help="of the market, the messages and the outputs drawn")
-    parser.add_argument("--keep", action="store_true", help="leave homes, logs and worktree, and print where")
-    parser.add_argument("--new", type=Path, default=REPOSITORY, help="checkout to upgrade to; default: this one")
-    parser.add_argument("--result", type=Path, help="where to write the counts")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the market, the messages and the sample")
+    parser.add_argument("--keep", action="store_true", help="keep homes, logs and worktree, and print where they are")
+    parser.add_argument("--new", type=Path, default=REPOSITORY, help="checkout of the new release; default: this one")
+    parser.add_argument("--result", type=Path, help="file for the counts; default: proof/counts/upgrade.json")
     return parser.parse_args(arguments)
 
 
@@ -181,25 +182,27 @@ def _evidence(options: argparse.Namespace, commits: Sequence[str], say: Steps) -
         say("stopped the services and copied the home")
         with running(old, home) as platform:
             theirs = _carry_on(platform, crossing)
-        say(f"the old release went on: {len(theirs.after['ops.inbox']):,} messages in all")
+        say(f"the old release continued to {len(theirs.after['ops.inbox']):,} messages")
         home.rename(folder / "home-old")
-        spare.rename(home)  # under the same path: rows name the folders of bundles
+        spare.rename(home)  # at the same path, because rows name the folders of bundles
         with _breaking_the_promise(), running(new, home) as platform:
             ours = _carry_on(platform, crossing)
-            say(f"the new release went on: {len(ours.after['ops.inbox']):,} messages in all")
+            say(f"the new release continued to {len(ours.after['ops.inbox']):,} messages")
             drawn = checks.draw_outputs(theirs.before, options.outputs, options.seed)
             written = {table: ours.new_rows(table) for table in (*OUTPUTS, "ops.outbox")}
+            closing = checks.closing_alerts(crossing.open_alerts, ours)
             drawn_new = checks.draw_outputs(written, NEW_OUTPUTS, options.seed)
+            drawn_new |= {row["id"]: "anomaly that closes an alert open at the upgrade" for row in closing}
             replayed = _replay(platform, [*drawn, *drawn_new])
             say(f"replayed {len(replayed)} outputs")
             filled = _fill(platform, ours.champion)
-            say("scored the served day at rest")
+            say("filled and scored the served day")
         return Evidence(crossing, theirs, ours, drawn, drawn_new, replayed, filled)
 
 
 @contextmanager
 def _breaking_the_promise() -> Iterator[None]:
-    """Take whatever the new release cannot do, once it has the home, for a broken promise."""
+    """Raise a failure of the new release as a broken promise."""
     try:
         yield
     except UpgradeError as error:
@@ -248,7 +251,7 @@ def _folder(*, keep: bool) -> Iterator[Path]:
         yield folder
     finally:
         if keep:
-            print(f"kept {folder}; in the end: git worktree remove --force {folder}/old, and delete the folder")
+            print(f"kept {folder}; to clean up: git worktree remove --force {folder}/old, then delete the folder")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -268,7 +271,7 @@ def _worktree(folder: Path, commit: str, *, keep: bool) -> Iterator[Path]:
 
 @contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block as ctrl-C does, so that services, worktree and folder go."""
+    """Handle SIGTERM as ctrl-C, so that services, worktree and folder are removed."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -277,7 +280,7 @@ def _ending_on_sigterm() -> Iterator[None]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # PostgreSQL's files belong to an account of their own where the proof runs as root: only cp keeps that.
+    # For root, PostgreSQL's files belong to another account, and shutil.copytree would lose that.
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 

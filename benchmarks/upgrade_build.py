@@ -1,4 +1,4 @@
-"""The home that the old release leaves at the moment of the upgrade: history, models, scores, and a half-served day."""
+"""The home of the old release at the upgrade: history, models, batch scores and a session served in part."""
 
 import json
 import sys
@@ -19,12 +19,12 @@ SESSIONS: Final = 8
 FIRST_DAY: Final = date(2024, 1, 16)
 SCORED_DAY: Final = date(2024, 1, 24)
 LAST_DAY: Final = date(2024, 1, 25)
-"""The models are trained on the days up to this one; from ``SCORED_DAY`` on they are scored in batch."""
+"""Last day of the training; the days from ``SCORED_DAY`` on are scored in batch."""
 
 CROSSING: Final = 70
-"""Minute of the upgrade: past the 64 bars after which a symbol's features are saved, and a few bars more."""
+"""Minute of the upgrade: a few bars after the snapshot of the features that follows 64 bars."""
 RESTART: Final = 30
-"""Minute before which the first drain run ends by SIGTERM and another one takes over."""
+"""Minute before which the first drain run is stopped with SIGTERM and a second one started."""
 MINUTES: Final = 103
 REPEATED_MINUTE: Final = 10
 BAD_INPUT: Final = (20, 60, 80, 95)
@@ -40,14 +40,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Crossing:
-    """What the old release leaves, and what follows.
+    """State of the home at the upgrade, and the rest of the feed.
 
     Attributes:
-        sent: messages that the producer has sent so far.
-        unfinished: how many of them have no outcome, or have one and are still in the queue.
+        sent: number of messages sent so far.
+        unfinished: how many of them are still in the queue; some have an outcome already.
         open_alerts: ids of alerts that are opened and neither confirmed nor retracted.
-        unpublished: ids of rows in the outbox that were never sent.
-        rest: bursts that the producer sends after the upgrade.
+        unpublished: ids of outbox rows that are not marked as published.
+        rest: bursts to send after the upgrade.
     """
 
     sent: int
@@ -58,7 +58,7 @@ class Crossing:
 
 
 def build(platform: Platform, seed: int, say: Say) -> Crossing:
-    """Fill an empty home with the old release, serve the first part of a day, and leave it in the middle of a bar."""
+    """Fill an empty home, serve the first part of a session, and crash in the middle of a bar."""
     platform.surveillance("ingest", "simulate", "--days", str(SESSIONS), "--last", str(LAST_DAY), "--seed", str(seed))
     platform.surveillance("backfill", str(FIRST_DAY), str(LAST_DAY))
     say(f"ingested and filled {SESSIONS} sessions of {len(SYMBOLS)} symbols")
@@ -66,11 +66,11 @@ def build(platform: Platform, seed: int, say: Say) -> Crossing:
     say(f"trained and promoted bundle {platform.champion()[:12]}")
     platform.surveillance("backfill", str(SCORED_DAY), str(LAST_DAY), "--job", "scoring_job")
     say("scored two days in batch")
-    return _serve_half(platform, feed(platform, seed), say)
+    return _serve_first_part(platform, feed(platform, seed), say)
 
 
 def feed(platform: Platform, seed: int) -> list[Burst]:
-    """Return every burst of the served session, whose prices go on from the bars in the lake."""
+    """Return the bursts of the served session; its prices continue from the bars in the lake."""
     bars = (
         pl.read_delta(str(platform.home / BARS_TABLE)).sort("bar_start").group_by("symbol").agg(pl.col("close").last())
     )
@@ -89,7 +89,7 @@ def feed(platform: Platform, seed: int) -> list[Burst]:
 
 
 def forget_dedup_ids(home: Path) -> None:
-    """Let the stopped queue server accept again what was sent before, as SQS does after five minutes."""
+    """Make the stopped queue server forget deduplication ids, as SQS does after five minutes."""
     file = home / QUEUE_STATE_FILE
     state = json.loads(file.read_text())
     for queue in state["payload"]["queues"]["data"].values():
@@ -97,11 +97,11 @@ def forget_dedup_ids(home: Path) -> None:
     file.write_text(json.dumps(state))
 
 
-def _serve_half(platform: Platform, bursts: Sequence[Burst], say: Say) -> Crossing:
-    """Serve up to the crossing; the last run opens alerts and is killed before it has published its last micro-batch.
+def _serve_first_part(platform: Platform, bursts: Sequence[Burst], say: Say) -> Crossing:
+    """Serve up to the crossing; the second run opens alerts and is killed between commit and publication.
 
-    Two bursts and a minute wait in the queue then: the new release takes them as a backlog, in which the clock closes
-    no bar, so the open alerts meet the rest of their minute however long the upgrade takes.
+    The rest of the minute and the whole next one then wait in the queue. The next run receives them as a backlog, in
+    which the clock closes no bar: the open alerts see the rest of their bar however long the upgrade takes.
     """
     places = [(burst.minute, burst.number) for burst in bursts]
     restart, crash, backlog = (places.index(place) for place in ((RESTART, 0), (CROSSING, 2), (CROSSING + 2, 0)))
@@ -129,11 +129,11 @@ def _serve_half(platform: Platform, bursts: Sequence[Burst], say: Say) -> Crossi
     )
     if not found.open_alerts or not found.unpublished:
         raise UpgradeError(
-            f"expected open alerts and rows not published at the upgrade, found {len(found.open_alerts)} and "
+            f"expected open alerts and unpublished rows at the upgrade, found {len(found.open_alerts)} and "
             f"{len(found.unpublished)}: try another --seed"
         )
     say(
-        f"left after {sent:,} messages: {len(found.open_alerts)} open alerts, {len(found.unpublished)} rows not "
-        f"published, {found.unfinished} messages in the queue"
+        f"killed after {sent:,} messages: {len(found.open_alerts)} open alerts, {len(found.unpublished)} unpublished "
+        f"rows, {found.unfinished} messages in the input queue"
     )
     return found

@@ -1,4 +1,4 @@
-"""What the upgrade promises, check by check, over what both releases did with the same half-served day. Pure."""
+"""The checks of the upgrade promise, over what both releases wrote from the same home and the same messages. Pure."""
 
 import json
 import random
@@ -32,18 +32,18 @@ OUTPUTS: Final = {
 """Table → type of its rows."""
 BAR_KEY: Final = ("symbol", "bar_start", "revision")
 _SETTLED: Final = frozenset({"outcome_return", "outcome_direction", "outcome_at"})
-"""Columns of predictions that scoring at rest fills in once the horizon is over."""
+"""Columns of predictions that a backfill fills in once the horizon is over."""
 
 
 @dataclass(frozen=True)
 class Continued:
-    """What one release made of the home, from the upgrade to the end of the feed.
+    """Everything that one release wrote between the upgrade and the end of the feed.
 
     Attributes:
         champion: hash of the bundle that serves at the end.
-        before: every table before the first message, after its migration.
-        after: every table at the end.
-        consumed: the output queue from the upgrade on.
+        before: all tables after the migration, before the first message.
+        after: all tables at the end.
+        consumed: messages taken off the output queue since the upgrade.
     """
 
     champion: str
@@ -52,7 +52,7 @@ class Continued:
     consumed: Sequence[Consumed]
 
     def new_rows(self, table: str) -> list[Row]:
-        """Return the rows of a table of outputs that this release has written."""
+        """Return the rows of a table that this release has added, by their ids."""
         known = {row["id"] for row in self.before[table]}
         return [row for row in self.after[table] if row["id"] not in known]
 
@@ -62,9 +62,9 @@ class Continued:
 
 
 def draw_outputs(tables: Tables, size: int, seed: int) -> dict[str, str]:
-    """Return ids of outputs drawn at random, each with its kind: the kinds in turn, as long as they have any.
+    """Return ids of outputs drawn at random, each with its kind; the kinds take turns until one runs out.
 
-    Kinds are the tables' by lane, and the scores of bars in progress, which stand in the outbox only.
+    A kind is a row type, a bar status and a lane. Scores of bars in progress are stored in the outbox only.
     """
     kinds: dict[str, list[str]] = {}
     for table, row_type in OUTPUTS.items():
@@ -86,14 +86,20 @@ def draw_outputs(tables: Tables, size: int, seed: int) -> dict[str, str]:
     return drawn
 
 
+def closing_alerts(open_alerts: Sequence[str], side: Continued) -> list[Row]:
+    """Return the rows that confirm or retract alerts that were open at the upgrade."""
+    rows = side.after["surveillance.anomalies"]
+    return [row for row in rows if row["alert_id"] in open_alerts and row["alert_status"] != "opened"]
+
+
 def check_migration(old: Continued, new: Continued) -> Check:
-    """Every row that the old release left is there after the migration, as it was."""
+    """Check that the migration changes no row of the old release."""
     name = "rows of all tables, before and after the migration"
     return compare_tables(name, old.before, new.before, may_go=REPLACED_TABLES)
 
 
 def check_champion(old: Continued, new: Continued) -> Check:
-    """The same bundle serves, and it has scored every bar that the new release closed."""
+    """Check that the same bundle is champion and has scored every bar that the new release closed."""
     rows = new.new_rows("surveillance.predictions")
     served = [row for row in rows if row["bundle_hash"] == old.champion and not row["warmup"]]
     differences = [] if old.champion == new.champion else [f"champion: old {old.champion}, new {new.champion}"]
@@ -109,12 +115,11 @@ def check_champion(old: Continued, new: Continued) -> Check:
 
 
 def check_open_alerts(open_alerts: Sequence[str], old: Continued, new: Continued) -> Check:
-    """Each alert that was open at the upgrade is confirmed or retracted, once, as the old release does it."""
+    """Check that both releases close each alert that was open at the upgrade once, and in the same way."""
     found: list[list[dict[str, Any]]] = []
     for side in (old, new):
         ids = side.dedup_ids()
-        closing = [row for row in side.after["surveillance.anomalies"] if row["alert_status"] != "opened"]
-        found.append([normalised(row, "anomaly", ids) for row in closing if row["alert_id"] in open_alerts])
+        found.append([normalised(row, "anomaly", ids) for row in closing_alerts(open_alerts, side)])
     theirs, ours = found
     check = compare_rows("alerts open at the upgrade, confirmed or retracted", theirs, ours, key=("alert_id",))
     statuses = ", ".join(f"{count} {status}" for status, count in Counter(row["alert_status"] for row in ours).items())
@@ -124,7 +129,7 @@ def check_open_alerts(open_alerts: Sequence[str], old: Continued, new: Continued
 
 
 def check_outputs(old: Continued, new: Continued) -> list[Check]:
-    """Every anomaly, signal and prediction is the same, field by field; so is every message in the outbox."""
+    """Check that every anomaly, signal, prediction and message in the outbox is equal, field by field."""
     checks = []
     for table, row_type in OUTPUTS.items():
         theirs, ours = (
@@ -138,7 +143,7 @@ def check_outputs(old: Continued, new: Continued) -> list[Check]:
 
 
 def check_inputs(old: Continued, new: Continued) -> list[Check]:
-    """Every message ends the same way, in the same order, and every bar is the same."""
+    """Check that every message has the same outcome, in the same order, and that every bar is equal."""
     outcomes, bars, letters = [], [], []
     for side in (old, new):
         ids = side.dedup_ids()
@@ -159,7 +164,7 @@ def check_inputs(old: Continued, new: Continued) -> list[Check]:
 
 
 def check_queue(unpublished: Sequence[str], old: Continued, new: Continued) -> list[Check]:
-    """A consumer sees the same messages in the same order of each group; those that waited, byte for byte."""
+    """Check that a consumer gets the same messages in the same order per group, and waiting ones byte for byte."""
     waited = {row["id"] for row in old.before["ops.outbox"]} - set(unpublished)
     kept, contents, orders = [], [], []
     for side in (old, new):
@@ -186,13 +191,13 @@ def check_queue(unpublished: Sequence[str], old: Continued, new: Continued) -> l
 
 
 def check_replays(name: str, drawn: Mapping[str, str], results: Sequence[Row], size: int) -> Check:
-    """Each output drawn is made again as "equal": byte for byte.
+    """Check that the replay of each output drawn is "equal", that is, byte for byte.
 
     Args:
-        name: of the check.
+        name: name of the check.
         drawn: id → kind.
-        results: what ``surveillance replay --json`` printed.
-        size: outputs that were asked for.
+        results: objects that ``surveillance replay --json`` printed.
+        size: number of outputs that were asked for.
     """
     by_id = {result["id"]: result for result in results}
     outcomes = {id_: by_id.get(id_, {"outcome": "missing"}) for id_ in drawn}
@@ -216,7 +221,7 @@ def check_replays(name: str, drawn: Mapping[str, str], results: Sequence[Row], s
 
 
 def check_backfill(before: Tables, after: Tables) -> Check:
-    """Scoring the served day at rest changes no row and adds none."""
+    """Check that a backfill of the served day changes no row and adds none."""
     theirs, ours = (
         {
             table: [{name: value for name, value in row.items() if name not in _SETTLED} for row in tables[table]]
@@ -228,11 +233,11 @@ def check_backfill(before: Tables, after: Tables) -> Check:
 
 
 def _makers(name: str, side: Continued) -> str:
-    """Return what the rows that a release has written say of it."""
+    """Return the versions and hashes that a release wrote into its rows."""
     rows = side.new_rows("surveillance.anomalies")
     fields = ("schema_version", "code_version", "runtime_hash")
-    said = [f"{field} {', '.join(sorted({str(row[field])[:20] for row in rows}))}" for field in fields if rows]
-    return f"anomalies of the {name} release: {'; '.join(said) or 'none'}"
+    values = [f"{field} {', '.join(sorted({str(row[field])[:20] for row in rows}))}" for field in fields if rows]
+    return f"anomalies of the {name} release: {'; '.join(values) or 'none'}"
 
 
 def _check_alert_ids(new: Continued) -> Check:
@@ -252,13 +257,13 @@ def _messages(side: Continued, bodies: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _first_of_each(messages: Iterable[Consumed]) -> list[Consumed]:
-    """Return the messages without repeats, which a consumer drops by their id: delivery is at least once."""
+    """Return the messages without repeats: delivery is at least once, and a consumer drops repeats by id."""
     known: set[str] = set()
     return [found for found in messages if not (found.dedup_id in known or known.add(found.dedup_id))]
 
 
 def _address(message: Consumed, row: Row) -> str:
-    """Return a message's id as both runs have it, marked where group or deduplication id are not the contract's."""
+    """Return the normalised id of a message, marked if its group or deduplication id breaks the contract."""
     body = json.loads(message.body)
     if (message.group, message.dedup_id) != (body["symbol"], body["id"]):
         return f"{row['id']} under group {message.group}, deduplication id {message.dedup_id}"

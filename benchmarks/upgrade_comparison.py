@@ -1,8 +1,8 @@
-"""Whether two releases said the same: rows and messages as plain values, and their differences in words. Pure.
+"""Comparison of the rows, messages and tables of two releases. Pure.
 
-Two runs over the same input differ in what the wall clock and the queue say: instants of receiving and committing, and
-SQS MessageIds. Instants are left out. A MessageId is replaced by the producer's deduplication id of its message, and an
-id that was made of a MessageId by the id that the deduplication id would give. Everything else is compared bit for bit.
+Two runs over the same input differ in the instants of receiving and committing, and in SQS MessageIds. Those instants
+are left out. Each MessageId is replaced by the deduplication id that the producer gave the message, and each row id
+that was made of a MessageId by the id that the deduplication id gives. Everything else is compared bit for bit.
 """
 
 import hashlib
@@ -21,15 +21,16 @@ ROW_TYPES: Final = frozenset({"anomaly", "signal", "score"})
 """Types of the row contract, as messages name them."""
 
 MADE_BY: Final = frozenset({"schema_version", "code_version", "runtime_hash", "run_id"})
-"""Say which release and process made a row."""
+"""Fields that tell which release and process made a row."""
 WALL_CLOCK: Final = frozenset(
     {"knowledge_time", "t_received", "t_computed", "t_committed", "t_published", "committed_at"}
 )
+"""Instants at which a run received, scored, committed or sent something."""
 LEFT_OUT: Final = MADE_BY | WALL_CLOCK
 MESSAGE_IDS: Final = frozenset({"source_message_id", "correlation_id"})
 
 SHOWN: Final = 5
-"""Differences that a check keeps in words."""
+"""Differences that a check describes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,8 @@ class Check:
         name: what was compared.
         compared: how many rows, messages or groups.
         equal: how many of them are the same.
-        differences: the first few, in words.
-        notes: what else was seen; changes no verdict.
+        differences: descriptions of the first few.
+        notes: other observations, which do not change the verdict.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two values part. ``path`` is empty where they part at once."""
+    """The first place where two values differ; ``path`` leads to it and is empty for the values themselves."""
 
     path: str
     old: Any
@@ -84,7 +85,7 @@ class _Findings:
 
 
 def plain(value: Any) -> Any:
-    """Return a value of a driver as JSON would have it; bytes become their sha256, numbers stay as they are."""
+    """Return a database value in its JSON form; bytes become their sha256, numbers stay as they are."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if isinstance(value, date | UUID | Decimal):
@@ -99,7 +100,7 @@ def plain(value: Any) -> Any:
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> Difference | None:
-    """Return where two plain values part first; numbers must be of one type and equal to the bit."""
+    """Return the first difference of two plain values; numbers must have the same type and the same bits."""
     if isinstance(old, dict) and isinstance(new, dict):
         if old.keys() != new.keys():
             return Difference(_joined(path, "keys"), sorted(old), sorted(new))
@@ -116,12 +117,12 @@ def first_difference(old: Any, new: Any, path: str = "") -> Difference | None:
 
 
 def row_id(row: Row, row_type: str, trigger: str | None) -> str:
-    """Return the id that the row contract gives a row, by its published recipe and not by the platform's code.
+    """Return the id of a row by the published recipe, computed independently of the platform's code.
 
     Args:
         row: plain.
-        row_type: of the contract.
-        trigger: the message that caused a provisional row.
+        row_type: type in the row contract.
+        trigger: id of the message that caused a provisional row; None for a final one.
     """
     names = ("tenant", "strategy", "symbol", "timeframe")
     hashes = ("feature_view", "bundle_hash", "config_hash")
@@ -133,19 +134,19 @@ def row_id(row: Row, row_type: str, trigger: str | None) -> str:
 
 
 def alert_id(row: Row) -> str:
-    """Return the id that the row contract gives the alert of an anomaly."""
+    """Return the id of an anomaly's alert by the published recipe."""
     bar_start = _microseconds(row["bar_start"])
     return _sha256(["alert", row["tenant"], row["symbol"], row["timeframe"], bar_start, row["kind"]])
 
 
 def normalised(row: Row, row_type: str, dedup_ids: Mapping[str, str]) -> dict[str, Any]:
-    """Return a plain output row without what two runs cannot share; its message ids are those of the producer.
+    """Return an output row without the fields that differ between any two runs, with the producer's message ids.
 
-    The id of a row whose own fields do not give it is kept with a mark, so that it equals no other.
+    An id that does not follow from the row's own fields is marked, so that it equals no other.
 
     Args:
-        row: of a table or a message.
-        row_type: of the contract.
+        row: row of a table, or a message.
+        row_type: type in the row contract.
         dedup_ids: SQS MessageId → deduplication id of the producer.
     """
     values = plain(row)
@@ -165,10 +166,10 @@ def compare_rows(name: str, old: Sequence[Row], new: Sequence[Row], *, key: Sequ
     """Compare rows by a key, field by field; fields that only the new release has are noted.
 
     Args:
-        name: of the check.
+        name: name of the check.
         old: plain rows of the old release.
-        new: plain rows of the new one.
-        key: fields that name a row.
+        new: plain rows of the new release.
+        key: fields that identify a row.
     """
     findings = _Findings()
     theirs, ours = (_by_key(rows, key, findings.differences) for rows in (old, new))
@@ -179,8 +180,8 @@ def compare_rows(name: str, old: Sequence[Row], new: Sequence[Row], *, key: Sequ
             findings.differences.append(f"{_named(key, place)}: only in the {'new' if was is None else 'old'} release")
             continue
         added |= now.keys() - was.keys()
-        if gone := sorted(was.keys() - now.keys()):
-            findings.differences.append(f"{_named(key, place)}: {', '.join(gone)} missing in the new release")
+        if absent := sorted(was.keys() - now.keys()):
+            findings.differences.append(f"{_named(key, place)}: {', '.join(absent)} missing in the new release")
         elif difference := first_difference(dict(was), {shared: now[shared] for shared in was}):
             findings.differences.append(f"{_named(key, place)}: {difference}")
         else:
@@ -190,7 +191,7 @@ def compare_rows(name: str, old: Sequence[Row], new: Sequence[Row], *, key: Sequ
 
 
 def compare_sequences(name: str, old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[Any]]) -> Check:
-    """Compare what came in each group, in order; counted are single values."""
+    """Compare the values of each group, in order."""
     findings, compared = _Findings(), 0
     for group in sorted(old.keys() | new.keys()):
         was, now = list(old.get(group, ())), list(new.get(group, ()))
@@ -213,10 +214,10 @@ def compare_tables(
     """Compare whole tables as sets of rows, in the columns that both have.
 
     Args:
-        name: of the check.
+        name: name of the check.
         old: table → rows before.
         new: table → rows after.
-        may_go: tables that the new release may lack.
+        may_go: tables that may be missing afterwards.
     """
     findings, compared, notes = _Findings(), 0, list[str]()
     for table, rows in old.items():
@@ -243,17 +244,17 @@ def by_group(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
     return dict(found)
 
 
-def _unmatched(table: str, gone: Counter[str], come: Counter[str]) -> list[str]:
-    """Describe rows that only one side has: each that is gone beside the nearest of those that have come."""
+def _unmatched(table: str, missing: Counter[str], extra: Counter[str]) -> list[str]:
+    """Describe the rows that only one side has; each missing row is compared with the most similar extra row."""
     found = []
-    candidates = [json.loads(text) for text in come]
-    for text in list(gone)[:SHOWN]:
+    candidates = [json.loads(text) for text in extra]
+    for text in list(missing)[:SHOWN]:
         row = json.loads(text)
         nearest = max(candidates, key=lambda other: sum(other.get(name) == row[name] for name in row), default=None)
         difference = None if nearest is None else first_difference(row, nearest)
-        found.append(f"{table}: {difference or f'gone: {_shown(row)}'}")
-    if not gone:
-        found += [f"{table}: new row {_shown(row)}" for row in candidates[:SHOWN]]
+        found.append(f"{table}: {difference or f'missing row {_shown(row)}'}")
+    if not missing:
+        found += [f"{table}: extra row {_shown(row)}" for row in candidates[:SHOWN]]
     return found
 
 

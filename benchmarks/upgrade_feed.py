@@ -1,8 +1,8 @@
-"""The input messages of the upgrade proof: one session of several symbols, in bursts, the same for every run.
+"""The input messages of the upgrade proof: one session of six symbols, sent in bursts.
 
-A burst is sent at once and received as one micro-batch, and the next one follows only when the first is done. Event
-times keep far from the instants at which the event clock closes bars. So two runs over these messages see them in the
-same order and close the same bars between the same messages, whatever the speed of the machine.
+A burst is sent in one call, received as one micro-batch, and done before the next one is sent. No event time lies near
+an instant at which the event clock closes bars. Therefore two runs receive these messages in the same order and close
+the same bars between the same messages, at any speed of the machine.
 """
 
 import json
@@ -19,31 +19,31 @@ OPENING: Final = datetime(2024, 1, 26, 14, 30, tzinfo=UTC)
 OFFSETS: Final = (5, 15, 25, 35)
 """Seconds of the minute at which bursts begin.
 
-The first is past the grace period of two seconds, so it lets the clock close every bar of the minute before. The last
-leaves the proof 25 seconds to stop a drain run before the clock closes the bars in progress.
+The first comes after the grace period of two seconds, so the clock then closes every bar of the minute before. After
+the last one 25 seconds remain before the clock closes the bars in progress.
 """
 
 UNKNOWN_SYMBOL: Final = "ZZZZ"
 LATE_MINUTES: Final = 3
-"""How many minutes before its burst a late tick traded: few enough for its bar to be revised."""
+"""Age of a late tick in minutes: young enough for its bar to be revised."""
 BATCH_SIZE: Final = 10
-"""Messages that SQS takes in one call."""
+"""SQS's limit for a batch call."""
 
 _STEP: Final = timedelta(seconds=0.5)
 """Between the ticks of two symbols in a burst."""
 _REPEAT: Final = timedelta(seconds=0.25)
 """Between two ticks of one symbol in a burst."""
 _SKIPPED: Final = 0.06
-"""Share of first ticks of a minute that are left out, so that the clock closes the symbol's bar before."""
+"""Share of the first ticks of a minute that are left out; the clock then closes the symbol's previous bar."""
 _REPEATED: Final = 0.08
 """Share of ticks that are followed by a second one of the same symbol."""
 _SHOCK_MINUTES: Final = 11
-"""Every so many minutes two symbols have an anomaly each. More, or larger ones, would make every bar look strange."""
+"""Interval between minutes with anomalies in two symbols; with more of them every bar would be anomalous."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One minute of a symbol, to be taken apart into ticks."""
+    """One minute of a symbol, from which ticks are made."""
 
     open: float
     high: float
@@ -71,9 +71,9 @@ class Burst:
     """Messages that are sent together, ten at most.
 
     Attributes:
-        minute: of the session, from 0.
-        number: of the burst within the minute.
-        messages: in order.
+        minute: minute of the session, from 0.
+        number: position within the minute, from 0.
+        messages: messages in order.
     """
 
     minute: int
@@ -89,7 +89,7 @@ class Burst:
 
 @dataclass(frozen=True, slots=True)
 class _Shock:
-    """An anomaly of one symbol in one minute: its bursts, the factor on the price and that on the volume."""
+    """An anomaly of one symbol in one minute: its bursts, a factor for the price and one for the volume."""
 
     bursts: tuple[int, ...]
     move: float
@@ -105,10 +105,10 @@ def make_feed(minutes: Sequence[Mapping[str, Bar]], *, crossing: int, seed: int)
     """Return the bursts of a session; the last minute has one burst, which closes the bars before.
 
     Args:
-        minutes: of the session, each with the bars of all symbols.
-        crossing: the minute in which the platform is upgraded: anomalies of three symbols begin in its second burst,
-            and up to the end of the next minute each burst has one tick of every symbol.
-        seed: of the ticks that are left out and of those that come twice.
+        minutes: the bars of all symbols for each minute of the session.
+        crossing: minute of the upgrade. Anomalies of three symbols begin in its second burst; in it and in the next
+            minute each burst has one tick of every symbol.
+        seed: seed of the choice of ticks that are left out or repeated.
     """
     source = random.Random(seed)
     bursts: list[Burst] = []
@@ -128,7 +128,7 @@ def make_feed(minutes: Sequence[Mapping[str, Bar]], *, crossing: int, seed: int)
 
 
 def with_bad_input(bursts: Sequence[Burst], minute: int) -> list[Burst]:
-    """Return the bursts with a late tick, a malformed message and one of an unknown symbol in a minute."""
+    """Add a late tick, a malformed message and a tick of an unknown symbol to the bursts of a minute."""
     late_at = OPENING + timedelta(minutes=minute - LATE_MINUTES, seconds=50)
     found = []
     for burst in bursts:
@@ -147,7 +147,7 @@ def with_bad_input(bursts: Sequence[Burst], minute: int) -> list[Burst]:
 
 
 def with_repeat(bursts: Sequence[Burst], minute: int, message: Message) -> list[Burst]:
-    """Return the bursts with a message that was sent before, in the first burst of a minute."""
+    """Add a message that was sent before to the first burst of a minute."""
     return [burst.and_also(message) if (burst.minute, burst.number) == (minute, 0) else burst for burst in bursts]
 
 
@@ -163,7 +163,7 @@ def _shocks(minute: int, crossing: int, symbols: Sequence[str]) -> dict[str, _Sh
 
 
 def _ticks(bars: Mapping[str, Bar], shocks: Mapping[str, _Shock], minute: int, number: int) -> Iterator[dict[str, Any]]:
-    """Yield one tick of every symbol, as the producer's contract has them."""
+    """Yield one tick of every symbol, in the format of the producer's contract."""
     begin = OPENING + timedelta(minutes=minute, seconds=OFFSETS[number])
     for index, (symbol, bar) in enumerate(sorted(bars.items())):
         shock = shocks.get(symbol, _NONE)
@@ -177,7 +177,7 @@ def _ticks(bars: Mapping[str, Bar], shocks: Mapping[str, _Shock], minute: int, n
 
 
 def _uneven(ticks: Sequence[dict[str, Any]], source: random.Random, *, may_skip: bool) -> list[dict[str, Any]]:
-    """Return the ticks without some, and with some twice, a moment later; room is left for one message more."""
+    """Leave out some ticks and repeat others a moment later; the result has room for one more message."""
     found = []
     for place, tick in enumerate(ticks):
         skip, repeat = source.random(), source.random()

@@ -1,4 +1,4 @@
-"""A SURVEILLANCE_HOME in which processes of one release work, with its queues and tables seen from outside."""
+"""One SURVEILLANCE_HOME run by one release; its queues and tables are read directly, without the release's code."""
 
 import json
 import os
@@ -40,7 +40,7 @@ _HAS_COLUMN: Final = """
 
 @dataclass(frozen=True)
 class Consumed:
-    """One message of the output queue, as its consumer has it."""
+    """One message as a consumer of the output queue receives it."""
 
     group: str
     dedup_id: str
@@ -48,7 +48,7 @@ class Consumed:
 
 
 class Platform:
-    """A home whose embedded services run, started by one release."""
+    """A home with running embedded services, started by one release."""
 
     def __init__(self, release: Release, home: Path, addresses: Mapping[str, str]) -> None:
         self.release: Final = release
@@ -102,7 +102,7 @@ class Platform:
         return found
 
     def champion(self) -> str:
-        """Return the hash of the bundle that serves by the platform's own record."""
+        """Return the hash of the champion on record."""
         for table, column, query in CHAMPION_QUERIES:
             if self.query(_HAS_COLUMN, *table.split("."), column):
                 hashes = sorted({row["bundle_hash"] for row in self.query(query)})
@@ -112,7 +112,7 @@ class Platform:
         raise UpgradeError(f"expected one of {', '.join(table for table, _, _ in CHAMPION_QUERIES)}, found none")
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Put ten messages at most on the input queue, in one call."""
+        """Send at most ten messages to the input queue in one call."""
         entries = [
             {
                 "Id": str(place),
@@ -158,7 +158,7 @@ class Platform:
 
 @contextmanager
 def running(release: Release, home: Path) -> Iterator[Platform]:
-    """Run the embedded services of a home for a ``with`` block; at its end they have stopped and saved their state."""
+    """Run the embedded services of a home for a ``with`` block, then stop them, so that they save their state."""
     log = home.parent / f"services-{release.name}.log"
     with log.open("ab") as errors:
         holder = subprocess.Popen(
@@ -179,12 +179,14 @@ def running(release: Release, home: Path) -> Iterator[Platform]:
         finally:
             platform.close()
     finally:
-        holder.communicate()  # closes its standard input
+        with suppress(subprocess.TimeoutExpired):
+            holder.communicate(timeout=_STOP_SECONDS)  # closes its standard input
+        holder.kill()
         _stop_services(home)
 
 
 def _stop_services(home: Path) -> None:
-    """Stop the services of a home now, instead of a few seconds after the last process that needed them."""
+    """Stop the services of a home now; by themselves they would wait some seconds for another process."""
     file = home / SERVICES_FILE
     if not file.is_file():
         return
@@ -200,7 +202,7 @@ def _stop_services(home: Path) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Say whether a process runs; one that has ended counts as such although nobody may have reaped it."""
+    """Say whether a process is running; one that has ended and was not reaped is not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

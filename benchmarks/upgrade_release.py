@@ -1,7 +1,7 @@
-"""What the upgrade proof knows of a release of the platform beyond its command line and its tables.
+"""Everything that the upgrade proof knows about a release beyond its command line and its tables.
 
-Nothing of a release is imported here: one process cannot hold two. When a module, a table or a setting moves, this is
-the file to change.
+The proof imports no release, because one process can import only one. When a module, table or setting moves, change
+this file.
 """
 
 import os
@@ -16,9 +16,9 @@ from benchmarks.upgrade_feed import SYMBOLS
 
 PACKAGE: Final = "surveillance_pipelines"
 
-# Of these three, the first entry that a release has is used: put a new place before the old one.
+# The first entry that a release has is used; put a new place before the old one.
 DRAIN_MODULES: Final = (f"{PACKAGE}.services.drain", f"{PACKAGE}.serving.drain")
-"""Run as ``python -m MODULE --run-id ID``; SIGTERM ends it with 0 after it has finished what it received."""
+"""Run as ``python -m MODULE --run-id ID``; after SIGTERM it finishes what it received and exits with 0."""
 ADDRESSES: Final = {
     f"{PACKAGE}.services.provisioning": f"""
 from {PACKAGE}.services.endpoints import child_environment
@@ -30,8 +30,8 @@ from {PACKAGE}.storage.endpoints import resolve_endpoints
 addresses = resolve_endpoints(Settings()).environment()
 """,
 }
-"""A module, and code for a release that has it: starts the embedded services, migrates the tables, and says where they
-are by the names of the settings."""
+"""Module → code for a release that has it, which starts the embedded services, migrates the tables and sets
+``addresses``: environment variable → value."""
 CHAMPION_QUERIES: Final[tuple[tuple[str, str, LiteralString], ...]] = (
     (
         "surveillance.deployments",
@@ -46,27 +46,27 @@ CHAMPION_QUERIES: Final[tuple[tuple[str, str, LiteralString], ...]] = (
         "SELECT bundle_hash FROM surveillance.model_versions WHERE is_active AND strategy_id = 'surveillance'",
     ),
 )
-"""A table, a column that it must have, and the query for the hash of the bundle that serves."""
+"""Table, a column that it must have, and the query for the champion's hash."""
 
 REPLACED_TABLES: Final = frozenset({"ops.bundle_timeline"})
-"""Tables of the old release that a newer one may drop, because others hold what they held."""
+"""Tables of the old release that a newer one may drop because other tables replace them."""
 SERVICES_FILE: Final = "services.json"
-"""In a home: the process ids of ``supervisor``, ``postgres`` and ``queue`` while they run."""
+"""File of a home with the process ids of ``supervisor``, ``postgres`` and ``queue`` while they run."""
 QUEUE_STATE_FILE: Final = "embedded/queue/sqs.json"
-"""In a home: the queues as the embedded queue server saves them when it stops."""
+"""File of a home in which the embedded queue server saves its queues when it stops."""
 BARS_TABLE: Final = "lake/bars_1m"
-"""In a home: the 1-minute bars of the old release, a Delta table."""
+"""Folder of a home with the 1-minute bars of the old release, a Delta table."""
 
 SETTINGS: Final = {
     "SYMBOLS": ",".join(SYMBOLS),
     "PUBLISH_SCORES": "all",
-    "MODEL_QUALITY_THRESHOLD_ACCURACY": "0",  # a few days train no good models, and any will do
+    "MODEL_QUALITY_THRESHOLD_ACCURACY": "0",  # models trained on a few days are weak, and any will do
     "FALLBACK_TO_YFINANCE": "false",
     "DRAIN_WINDOW_SECONDS": "100000",
     "DRAIN_IDLE_SECONDS": "100000",
     "DAGSTER_DISABLE_TELEMETRY": "1",
 }
-"""Of both releases: an upgrade changes no setting."""
+"""Settings of both releases: the upgrade changes none."""
 
 CRASH_FILE: Final = "crash"
 CRASHING_DRAIN: Final = f"""
@@ -84,8 +84,8 @@ settings = Settings()
 endpoints = resolve_endpoints(settings)
 drain(endpoints, settings, endpoints.queue_urls[0], run_id=sys.argv[-1], after_step=after_step)
 """
-"""A drain run of the old release that is killed between the commit and the publication of a micro-batch, once there is
-a file ``CRASH_FILE`` in its working folder: the rows of that micro-batch stay in the outbox."""
+"""A drain run of the old release that is killed between commit and publication of a micro-batch once its working folder
+holds ``CRASH_FILE``: the rows of that micro-batch stay unpublished."""
 
 SIMULATION: Final = f"""
 import json, sys
@@ -97,7 +97,7 @@ bars = simulated_bars(sorted(asked["prices"]), sessions, asked["seed"], asked["p
 columns = ("symbol", "open", "high", "low", "close", "volume")
 print(json.dumps(bars.sort("bar_start", "symbol").select(columns).to_dicts()))
 """
-"""Prints the bars of one session of the old release's simulated market, which goes on from the prices asked for."""
+"""Prints one session of bars from the simulated market of the old release; prices continue from those asked for."""
 
 _COMMAND: Final = f"import sys; from {PACKAGE}.cli import main; sys.argv[0] = 'surveillance'; main()"
 _HOLD: Final = f"""
@@ -112,16 +112,16 @@ _INHERITED: Final = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDI
 
 
 class UpgradeError(RuntimeError):
-    """The proof could not be carried out; whether the upgrade keeps its promise is still open."""
+    """The proof could not be carried out, so it says nothing about the upgrade."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """The sources of one release.
+    """The source tree of one release.
 
     Attributes:
-        name: for people.
-        root: folder that holds the package.
+        name: name in messages.
+        root: folder that contains the package.
     """
 
     name: str
@@ -134,40 +134,40 @@ class Release:
 
     @property
     def holder(self) -> list[str]:
-        """A process that keeps the services up until its standard input closes; it prints where they are, as JSON."""
+        """A process that keeps the services running until its standard input closes; it prints their addresses."""
         return [sys.executable, "-c", _HOLD.format(ADDRESSES[self._module(tuple(ADDRESSES))])]
 
     @property
     def drain(self) -> list[str]:
-        """A drain run; its id follows."""
+        """A drain run; append its id."""
         return [sys.executable, "-m", self._module(DRAIN_MODULES), "--run-id"]
 
     @property
     def crashing_drain(self) -> list[str]:
-        """A drain run of the old release that can be made to crash; its id follows."""
+        """A drain run of the old release that can be made to crash; append its id."""
         return [sys.executable, "-c", CRASHING_DRAIN]
 
     def environment(self, home: Path) -> dict[str, str]:
-        """Return the variables of a process that imports this release; every service of its home is embedded."""
+        """Return the environment of a process that imports this release and uses the home's embedded services."""
         kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         places = {"PYTHONPATH": str(self.root), "SURVEILLANCE_HOME": str(home)}
         return {**kept, **SETTINGS, **places, "COLUMNS": "200", "TERM": "dumb"}
 
     def run(self, command: Sequence[str], home: Path) -> subprocess.CompletedProcess[str]:
-        """Run a process of this release to its end, beside the home."""
+        """Run a process of this release to its end in the parent folder of the home."""
         return subprocess.run(
             command, env=self.environment(home), cwd=home.parent, capture_output=True, text=True, check=False
         )
 
     def check_import(self, home: Path) -> None:
-        """Refuse a release that its own processes do not import.
+        """Check that processes of this release import its own package.
 
         Raises:
-            UpgradeError: naming where they import the package from.
+            UpgradeError: if they import another one.
         """
         expected = str(self.root / PACKAGE)
         done = self.run([sys.executable, "-c", _WHERE], home)
-        if done.stdout.split() != [expected]:
+        if done.stdout.strip() != expected:
             raise UpgradeError(f"expected the {self.name} release in {expected}, got {done.stdout}{done.stderr}")
 
     def _module(self, candidates: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Drain runs of the upgrade proof, and a producer that sends a burst only when the one before is done."""
+"""Drain runs of the upgrade proof, and a producer that waits for each burst to be done before it sends the next."""
 
 import signal
 import subprocess
@@ -14,6 +14,8 @@ from benchmarks.upgrade_release import UpgradeError
 
 _LOOK_SECONDS: Final = 0.004
 _LONGEST_WAIT: Final = 120.0
+_LONGEST_START: Final = 600.0
+"""A run compiles the feature kernel before it serves, if its source tree never did: half a minute on an idle core."""
 
 
 class Drain:
@@ -34,14 +36,14 @@ class Drain:
             raise self._unexpected("to be killed", code)
 
     def stop(self) -> None:
-        """Send SIGTERM and wait until the run has finished what it received."""
+        """Send SIGTERM and wait until the run has finished everything that it received."""
         self.check_alive()
         self._process.terminate()
         if (code := self._process.wait(_LONGEST_WAIT)) != 0:
             raise self._unexpected("to end with 0", code)
 
     def kill(self) -> None:
-        """Kill the run if it lives."""
+        """Kill the run if it is still running."""
         self._process.kill()
         self._process.wait()
 
@@ -52,12 +54,12 @@ class Drain:
 
 @contextmanager
 def drain_run(platform: Platform, run_id: str, *, can_crash: bool = False) -> Iterator[Drain]:
-    """Serve the input queue for a ``with`` block; a run that still lives at its end is killed.
+    """Start a drain run for a ``with`` block, which kills it at its end if it is still running.
 
     Args:
-        platform: whose queue.
-        run_id: of the rows.
-        can_crash: start ``Release.crashing_drain``.
+        platform: platform whose input queue is served.
+        run_id: run id for the rows.
+        can_crash: start ``Release.crashing_drain`` instead of the ordinary drain run.
     """
     release, folder = platform.release, platform.home.parent
     log = folder / f"drain-{release.name}-{run_id}.log"
@@ -74,25 +76,25 @@ def drain_run(platform: Platform, run_id: str, *, can_crash: bool = False) -> It
 
 
 def serve(platform: Platform, drain: Drain, bursts: Sequence[Burst], *, sent: int) -> int:
-    """Send bursts one after the other, each when the one before is done, and return how many messages were ever sent.
+    """Send bursts, each when the one before is done, and return the number of messages sent so far.
 
     Args:
-        platform: that serves.
-        drain: its run.
-        bursts: to send.
-        sent: messages that were sent before.
+        platform: platform that serves them.
+        drain: its drain run.
+        bursts: bursts to send.
+        sent: number of messages sent before.
     """
-    _wait_until_done(platform, drain, sent)
+    _wait_until_done(platform, drain, sent, seconds=_LONGEST_START)
     for burst in bursts:
         platform.send(burst.messages)
         sent += len(burst.messages)
-        _wait_until_done(platform, drain, sent)
+        _wait_until_done(platform, drain, sent, seconds=_LONGEST_START if burst is bursts[0] else _LONGEST_WAIT)
         if burst.number == 0 and burst.minute > 0:
             _wait_until_closed(platform, drain, burst.minute - 1)
     return sent
 
 
-def _wait_until_done(platform: Platform, drain: Drain, sent: int) -> None:
+def _wait_until_done(platform: Platform, drain: Drain, sent: int, *, seconds: float) -> None:
     """Wait until every message has an outcome and has been deleted from the queue."""
 
     def is_done() -> bool:
@@ -101,11 +103,11 @@ def _wait_until_done(platform: Platform, drain: Drain, sent: int) -> None:
             raise UpgradeError(f"expected {sent:,} messages with an outcome, found {found:,}")
         return found == sent and platform.waiting_inputs() == 0
 
-    _until(is_done, f"an outcome of {sent:,} messages and an empty input queue", drain)
+    _until(is_done, f"an outcome of {sent:,} messages and an empty input queue", drain, seconds)
 
 
 def _wait_until_closed(platform: Platform, drain: Drain, minute: int) -> None:
-    """Wait until the bar of every symbol has closed: what the clock closes is nobody's outcome."""
+    """Wait until the bar of every symbol has closed; bars closed by the clock show in no message's outcome."""
 
     def is_closed() -> bool:
         found = platform.count(
@@ -115,13 +117,13 @@ def _wait_until_closed(platform: Platform, drain: Drain, minute: int) -> None:
         )
         return found == len(SYMBOLS)
 
-    _until(is_closed, f"{len(SYMBOLS)} closed bars of minute {minute}", drain)
+    _until(is_closed, f"{len(SYMBOLS)} closed bars of minute {minute}", drain, _LONGEST_WAIT)
 
 
-def _until(condition: Callable[[], bool], what: str, drain: Drain) -> None:
-    deadline = time.monotonic() + _LONGEST_WAIT
+def _until(condition: Callable[[], bool], what: str, drain: Drain, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         drain.check_alive()
         if time.monotonic() > deadline:
-            raise UpgradeError(f"expected {what} within {_LONGEST_WAIT:.0f} s")
+            raise UpgradeError(f"expected {what} within {seconds:.0f} s")
         time.sleep(_LOOK_SECONDS)
