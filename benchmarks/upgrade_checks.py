@@ -125,7 +125,9 @@ def check_open_alerts(open_alerts: Sequence[str], old: Continued, new: Continued
     statuses = ", ".join(f"{count} {status}" for status, count in Counter(row["alert_status"] for row in ours).items())
     missing = sorted(set(open_alerts) - {row["alert_id"] for row in ours})
     differences = (*check.differences, *(f"alert {id_}: never closed by the new release" for id_ in missing))
-    return replace(check, compared=len(open_alerts), differences=differences, notes=(statuses, *check.notes))
+    return replace(
+        check, compared=len(open_alerts), differences=differences, notes=(statuses or "none closed", *check.notes)
+    )
 
 
 def check_outputs(old: Continued, new: Continued) -> list[Check]:

@@ -29,6 +29,8 @@ WALL_CLOCK: Final = frozenset(
 LEFT_OUT: Final = MADE_BY | WALL_CLOCK
 MESSAGE_IDS: Final = frozenset({"source_message_id", "correlation_id"})
 
+_ABOUT: Final = ("symbol", "bar_start", "bar_status", "kind", "alert_status")
+"""Fields that tell a reader which row a difference is about."""
 SHOWN: Final = 5
 """Differences that a check describes."""
 
@@ -163,7 +165,7 @@ def normalised(row: Row, row_type: str, dedup_ids: Mapping[str, str]) -> dict[st
 
 
 def compare_rows(name: str, old: Sequence[Row], new: Sequence[Row], *, key: Sequence[str] = ("id",)) -> Check:
-    """Compare rows by a key, field by field; fields that only the new release has are noted.
+    """Compare rows by a key, field by field, oldest bar first; fields that only the new release has are noted.
 
     Args:
         name: name of the check.
@@ -174,20 +176,21 @@ def compare_rows(name: str, old: Sequence[Row], new: Sequence[Row], *, key: Sequ
     findings = _Findings()
     theirs, ours = (_by_key(rows, key, findings.differences) for rows in (old, new))
     added: set[str] = set()
-    for place in sorted(theirs.keys() | ours.keys()):
-        was, now = theirs.get(place), ours.get(place)
+    every = {**ours, **theirs}
+    for place, row in sorted(every.items(), key=lambda item: (_instants(item[1]), item[0])):
+        was, now, named = theirs.get(place), ours.get(place), _named(row, key)
         if was is None or now is None:
-            findings.differences.append(f"{_named(key, place)}: only in the {'new' if was is None else 'old'} release")
+            findings.differences.append(f"{named}: only in the {'new' if was is None else 'old'} release")
             continue
         added |= now.keys() - was.keys()
         if absent := sorted(was.keys() - now.keys()):
-            findings.differences.append(f"{_named(key, place)}: {', '.join(absent)} missing in the new release")
+            findings.differences.append(f"{named}: {', '.join(absent)} missing in the new release")
         elif difference := first_difference(dict(was), {shared: now[shared] for shared in was}):
-            findings.differences.append(f"{_named(key, place)}: {difference}")
+            findings.differences.append(f"{named}: {difference}")
         else:
             findings.equal += 1
     notes = [f"fields of the new release only: {', '.join(sorted(added))}"] if added else []
-    return findings.check(name, len(theirs.keys() | ours.keys()), notes)
+    return findings.check(name, len(every), notes)
 
 
 def compare_sequences(name: str, old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[Any]]) -> Check:
@@ -263,7 +266,7 @@ def _by_key(rows: Sequence[Row], key: Sequence[str], differences: list[str]) -> 
     for row in rows:
         place = tuple(str(row[name]) for name in key)
         if place in found:
-            differences.append(f"{_named(key, place)}: twice")
+            differences.append(f"{_named(row, key)}: twice")
         found[place] = row
     return found
 
@@ -282,8 +285,15 @@ def _microseconds(instant: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _named(key: Sequence[str], place: Sequence[str]) -> str:
-    return ", ".join(f"{name} {value[:24]}" for name, value in zip(key, place, strict=True))
+def _instants(row: Row) -> tuple[str, str]:
+    return str(row.get("bar_start", "")), str(row.get("event_time", ""))
+
+
+def _named(row: Row, key: Sequence[str]) -> str:
+    """Return the key of a row, shortened, and what else tells a reader which row it is."""
+    named = [f"{name} {str(row[name])[:20]}" for name in key]
+    about = [str(row[name]) for name in _ABOUT if row.get(name) is not None and name not in key]
+    return ", ".join(named) + (f" ({' '.join(about)})" if about else "")
 
 
 def _joined(path: str, name: str) -> str:
