@@ -8,9 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, LiteralString
+
+import psutil
 
 from benchmarks.upgrade_feed import SYMBOLS
 
@@ -108,6 +111,7 @@ print(json.dumps(addresses), flush=True)
 sys.stdin.read()
 """
 _WHERE: Final = f"import {PACKAGE}; print(*{PACKAGE}.__path__)"
+_KILL_SECONDS: Final = 10.0
 _INHERITED: Final = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "USER")
 
 
@@ -155,9 +159,20 @@ class Release:
 
     def run(self, command: Sequence[str], home: Path) -> subprocess.CompletedProcess[str]:
         """Run a process of this release to its end in the parent folder of the home."""
-        return subprocess.run(
-            command, env=self.environment(home), cwd=home.parent, capture_output=True, text=True, check=False
+        process = subprocess.Popen(
+            command,
+            env=self.environment(home),
+            cwd=home.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+        try:
+            output, errors = process.communicate()
+        except BaseException:  # an interrupt: the Dagster runs of a command would go on without it
+            _kill_family(process.pid)
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     def check_import(self, home: Path) -> None:
         """Check that processes of this release import its own package.
@@ -178,3 +193,14 @@ class Release:
             f"expected one of {', '.join(candidates)} in the {self.name} release, found none: add the module's new "
             f"place to {Path(__file__).name}"
         )
+
+
+def _kill_family(pid: int) -> None:
+    """Kill a process and its descendants, and wait until they have ended."""
+    with suppress(psutil.NoSuchProcess):
+        head = psutil.Process(pid)
+        family = [*head.children(recursive=True), head]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=_KILL_SECONDS)
