@@ -14,12 +14,10 @@ from surveillance_pipelines.stores.live_store import Connections, PostgresStore
 from surveillance_pipelines.stores.outbox import outbox_rows
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, SYMBOLS, sessions
 from surveillance_pipelines_tests.engine.test_engine import dirty_stream
-from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
+from surveillance_pipelines_tests.simulation.database import QUEUE, Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.scorer import TinyScorer
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import Timeline
-
-QUEUE = "q"
 
 
 @pytest.fixture
@@ -93,7 +91,7 @@ def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, st
         assert type(refused.value).__name__ == violation
         assert (comparable(store.served()), list(store.unpublished())) == (before, [])
     live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")
-    row = stores[1].database.lease
+    row = stores[1].database.leases[QUEUE]
     assert row is not None
     row.fencing += 1
     for store in stores:

@@ -11,13 +11,14 @@ from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Engine, Swap
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.runtime.meter import Meter
-from surveillance_pipelines.runtime.ports import Bundles, InputQueue, OutputQueue, Store
+from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
 from surveillance_pipelines.runtime.shell import Shell, ShellOptions, Step
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
-from surveillance_pipelines.stores.outbox import OutboxRow
-from surveillance_pipelines.transports.sqs import QueueError
-from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
+from surveillance_pipelines.stores.outbox import SQS, OutboxRow
+from surveillance_pipelines.transports.publisher import Guarantee, Publisher
+from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
+from surveillance_pipelines_tests.simulation.database import QUEUE, Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.market import START, Market
@@ -51,7 +52,7 @@ class Ports:
     """What a process sees of the world."""
 
     inputs: InputQueue
-    outputs: OutputQueue
+    outputs: Publisher
     store: Store
     bundles: Bundles
 
@@ -100,7 +101,7 @@ class World:
 
     def is_served(self) -> bool:
         """Say whether every message sent is through, and every row published."""
-        return self._unsent == 0 and self.inputs.is_empty and not self.database.unpublished(1)
+        return self._unsent == 0 and self.inputs.is_empty and not self.database.undelivered(SQS, limit=1)
 
     def next_send_at(self) -> int | None:
         """Return when a producer sends next, None after the last message."""
@@ -120,7 +121,7 @@ class World:
             return
         lease = self.database.acquire(f"run-{self.processes}", LEASE_SECONDS)
         if lease is None:
-            row = self.database.lease
+            row = self.database.leases.get(QUEUE)
             soon = self.timeline.now + MICROSECONDS // 2
             self.timeline.at(soon if row is None else max(soon, row.expires_at), self._contend)
             return
@@ -233,7 +234,7 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
     try:
         shell.start()
         while not (world.is_served() and has_closed_all(world, engine, process)):
-            shell.turn(OPTIONS.poll_seconds)
+            shell.run_once(OPTIONS.poll_seconds)
         shell.finish()
     except BaseException:
         shell.abort()
@@ -263,6 +264,7 @@ class _Inputs:
 @dataclass(frozen=True)
 class _Outputs:
     process: Process
+    guarantee: Guarantee = FIFO_GUARANTEE
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         return self.process.call("send", lambda: self.process.world.outputs.send(entries))
@@ -288,8 +290,8 @@ class _FaultyStore:
     def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
         return self.process.call("history", lambda: self.store.history(symbols))
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
-        self.process.call("commit", lambda: self.store.commit(effects, messages, committed_at=committed_at))
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+        return self.process.call("commit", lambda: self.store.commit(effects, messages, committed_at=committed_at))
 
     def unpublished(self) -> Sequence[OutboxRow]:
         return self.process.call("unpublished", self.store.unpublished)
@@ -308,7 +310,7 @@ class _Promotions:
         self._world: Final = world
         self._serving = world.champion
 
-    def take(self) -> Swap | None:
+    def claim(self) -> Swap | None:
         if self._serving == self._world.champion:
             return None
         self._serving = self._world.champion
