@@ -16,8 +16,8 @@ class Guarantee:
         delivery: how often an accepted message reaches a consumer.
         dedup_seconds: for how long the channel drops a message whose id it has accepted before; 0 for never.
         durable: whether an accepted message survives a crash of the channel's machine.
-        stops_at_refusal: whether a call that is accepted in part accepts nothing after the first refused entry. If not,
-            a call must not carry two messages of one group.
+        keeps_group_order: whether a call that is accepted in part accepts nothing of a group after a refused entry of
+            it. If not, a call must not carry two messages of one group.
         after_failover: what consumers may miss or see twice, in a sentence.
     """
 
@@ -25,7 +25,7 @@ class Guarantee:
     delivery: Literal["at_least_once", "at_most_once"]
     dedup_seconds: float
     durable: bool
-    stops_at_refusal: bool
+    keeps_group_order: bool
     after_failover: str
 
 

@@ -27,7 +27,7 @@ FIFO_GUARANTEE: Final = Guarantee(
     delivery="at_least_once",
     dedup_seconds=300.0,
     durable=True,
-    stops_at_refusal=False,
+    keeps_group_order=False,
     after_failover="SQS replicates a message before it accepts it: nothing is lost.",
 )
 """Of a FIFO queue on AWS. The embedded emulator keeps messages in memory."""

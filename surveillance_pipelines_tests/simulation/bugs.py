@@ -1,4 +1,4 @@
-"""Bugs planted between the shell and its ports, one at a time; nothing but a test can reach them.
+"""Bugs planted between the shell or the delivery loop and its ports, one at a time; only tests can reach them.
 
 Each is a mistake that a live lane of this shape has been known to make, and each leaves the rest as it is.
 """
@@ -15,6 +15,9 @@ from surveillance_pipelines.runtime.ports import Store
 from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, send_entries
 from surveillance_pipelines.transports.publisher import Guarantee, Publisher
 from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
+from surveillance_pipelines_tests.simulation.database import QUEUE
+from surveillance_pipelines_tests.simulation.delivery_bugs import DELIVERY_BUGS, block_drain_run
+from surveillance_pipelines_tests.simulation.side_channel import WrapDelivery
 from surveillance_pipelines_tests.simulation.world import Ports, World
 
 Wrap = Callable[[World, Ports], Ports]
@@ -172,7 +175,7 @@ class _Overtakes:
 
 def _no_fencing(world: World, ports: Ports) -> Ports:
     """The lease is renewed whoever holds it: `UPDATE ops.leases … WHERE queue_url = …` and nothing more."""
-    world.database.checks_fencing = False
+    world.database.unfenced.add(QUEUE)
     return ports
 
 
@@ -190,7 +193,15 @@ def _store_bug(bug: Callable[[Ports], _Store]) -> Wrap:
     return lambda _, ports: replace(ports, store=_as_store(bug(ports)))
 
 
-BUGS: Final[dict[str, Wrap]] = {
+@dataclass(frozen=True)
+class Bug:
+    """How a bug is planted: in front of the drain run's ports, or of the delivery run's."""
+
+    wrap: Wrap = lambda _, ports: ports
+    wrap_delivery: WrapDelivery = lambda _, ports: ports
+
+
+_DRAIN_BUGS: Final[dict[str, Wrap]] = {
     "publish before commit": _store_bug(_PublishBeforeCommit),
     "delete before commit": _store_bug(_DeleteBeforeCommit),
     "no fencing check": _no_fencing,
@@ -205,5 +216,11 @@ BUGS: Final[dict[str, Wrap]] = {
     "outbox read in another order": _store_bug(_OutboxUnordered),
     "publication overtakes itself": lambda _, ports: replace(ports, outputs=_Overtakes(ports.outputs)),
     "swap not recorded": _store_bug(_SwapNotRecorded),
+    "dead channel blocks the drain run": block_drain_run,
+}
+
+BUGS: Final[dict[str, Bug]] = {
+    **{name: Bug(wrap=wrap) for name, wrap in _DRAIN_BUGS.items()},
+    **{name: Bug(wrap_delivery=wrap) for name, wrap in DELIVERY_BUGS.items()},
 }
 """Name → how it is planted."""

@@ -86,7 +86,7 @@ class Database:
     delivery_fencing: dict[str, list[int]] = field(default_factory=dict)  # channel → of each recording transaction
     in_flight: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)  # (fencing, batch) → receipts
     commits: list[Commit] = field(default_factory=list)
-    checks_fencing: bool = True  # a planted bug turns it off
+    unfenced: set[str] = field(default_factory=set)  # leases whose holder is not checked: a planted bug
     checks_keys: bool = True  # likewise
 
     def acquire(self, holder: str, seconds: float, name: str = QUEUE) -> Lease | None:
@@ -100,7 +100,9 @@ class Database:
 
     def renew(self, lease: Lease) -> None:
         row = self.leases.get(lease.name)
-        if row is None or (self.checks_fencing and (row.holder, row.fencing) != (lease.holder, lease.fencing)):
+        if row is None or (
+            lease.name not in self.unfenced and (row.holder, row.fencing) != (lease.holder, lease.fencing)
+        ):
             raise LeaseLostError(f"expected to hold {lease.name} with fencing number {lease.fencing}")
         row.expires_at = self.timeline.now + round(lease.seconds * MICROSECONDS)
 

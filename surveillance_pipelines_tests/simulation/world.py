@@ -57,6 +57,14 @@ class Ports:
     bundles: Bundles
 
 
+class SideChannel(Protocol):
+    """A channel beside SQS, with delivery runs of its own."""
+
+    def start(self, world: "World") -> None:
+        """Put the first delivery run on the agenda."""
+        ...
+
+
 class Worker(Protocol):
     """What a process does while it lives; returns when there is nothing left to do."""
 
@@ -70,12 +78,14 @@ class World:
     Attributes:
         at_rest: a process has found nothing left to do; no further one starts.
         wrap: puts a planted bug between the shell and its ports.
+        side_channel: another channel with delivery runs of its own; None for SQS alone.
     """
 
     market: Market
     faults: FaultPlan
     worker: Worker
     wrap: Callable[["World", Ports], Ports] = lambda _, ports: ports
+    side_channel: "SideChannel | None" = None
     at_rest: bool = False
     processes: int = 0
     timeline: Timeline = field(default_factory=lambda: Timeline(START, limit_seconds=LIMIT_SECONDS))
@@ -96,6 +106,8 @@ class World:
         for at, bundle_hash in self.market.promotions:
             self.timeline.at(at, lambda bundle_hash=bundle_hash: self._promote(bundle_hash))
         self.timeline.at(START, self._contend)
+        if self.side_channel is not None:
+            self.side_channel.start(self)
         self.timeline.after(REDRIVE_SECONDS, self._redrive)
         self.timeline.run()
 
@@ -126,9 +138,12 @@ class World:
             self.timeline.at(soon if row is None else max(soon, row.expires_at), self._contend)
             return
         self.processes += 1
-        process = Process(self)
-        process.threads.start("main", lambda: process.live(lease))
+        process = Process(self, self.faults)
+        process.threads.start("main", lambda: process.live(lease, self.worker, self._rest))
         self.timeline.after(self.faults.restart_delay(), self._contend)
+
+    def _rest(self) -> None:
+        self.at_rest = True
 
     def _redrive(self) -> None:
         """Do what an operator does about dead letters of the queue: bring them back."""
@@ -138,29 +153,30 @@ class World:
 
 
 class Process:
-    """One drain run: its threads, its clock, and its calls to the world, each of which a fault may strike."""
+    """One run: its threads, its clock, and its calls to the world, each of which a fault may strike."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, faults: FaultPlan) -> None:
         self.world: Final = world
+        self.faults: Final = faults
         self.clock: Final = ProcessClock(world.timeline)
         self.threads: Final = SimulatedThreads(world.timeline)
         self._frozen_until = 0
 
-    def live(self, lease: Lease) -> None:
+    def live(self, lease: Lease, worker: Worker, on_rest: Callable[[], None]) -> None:
         """Serve until there is nothing left, the lease is lost, or a fault ends it, as ``drain`` does."""
         world = self.world
         try:
-            world.worker(world, self, lease)
-            world.at_rest = True
+            worker(world, self, lease)
+            on_rest()
         except LeaseLostError:
-            world.faults.note("a process finds its lease lost", "write refused by the fencing number")
+            self.faults.note("a process finds its lease lost", "write refused by the fencing number")
         except (QueueError, OutageError, UniqueViolationError) as error:
-            world.faults.note(f"a process ends with {type(error).__name__}: {error}", "process ended by an exception")
+            self.faults.note(f"a process ends with {type(error).__name__}: {error}", "process ended by an exception")
         world.database.release(lease)
 
     def call(self, site: str, operation: Callable[[], _Result]) -> _Result:
         """Do something that takes time and may go wrong, before it is done or after."""
-        timeline, fault = self.world.timeline, self.world.faults.at(site)
+        timeline, fault = self.world.timeline, self.faults.at(site)
         timeline.sleep(CALL_SECONDS)
         if timeline.now < self._frozen_until:
             timeline.sleep_until(self._frozen_until)
@@ -197,7 +213,7 @@ class Process:
     def _strike(self, fault: Fault) -> None:
         timeline = self.world.timeline
         if fault.kind == "crash":
-            self.world.faults.note("a process is killed", "process killed")
+            self.faults.note("a process is killed", "process killed")
             self.threads.kill()
             raise KilledError
         if fault.kind == "error":
