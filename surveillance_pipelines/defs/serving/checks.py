@@ -1,4 +1,4 @@
-"""Promises of the live lane, read from its books."""
+"""Checks of the live lane's promises, from the ledger tables."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.channels import channel_delivery
 from surveillance_pipelines.defs.serving.publication import publication
 from surveillance_pipelines.defs.serving.queues import input_queues, queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
@@ -107,6 +108,17 @@ def yahoo_rows_are_accepted(platform: PlatformResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset="output_queue", description="No alert waits for its publication longer than a minute.")
 def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
     found = publication(platform)
+    return dg.AssetCheckResult(passed=found.passed, description=found.said, metadata=found.metadata)
+
+
+@dg.asset_check(
+    asset="output_stream",
+    description="No message waits for the stream longer than a minute, if the channel is configured.",
+)
+def stream_gets_every_message(platform: PlatformResource) -> dg.AssetCheckResult:
+    if "redis" not in platform.settings.output_channels:
+        return dg.AssetCheckResult(passed=True, description="no delivery to the stream: OUTPUT_CHANNELS lacks redis")
+    found = channel_delivery(platform, "redis")
     return dg.AssetCheckResult(passed=found.passed, description=found.said, metadata=found.metadata)
 
 
