@@ -171,7 +171,7 @@ def test_publication_is_evaluated_with_the_first_outputs_then_every_minute_and_a
         serve()
 
     first, stuck, last = serving_job.execute_in_process().get_asset_check_evaluations()
-    assert (first.passed, first.description) == (True, "nothing waits for its publication")
+    assert (first.passed, first.description) == (True, "no message waits for its publication")
     assert not stuck.passed
-    assert "3 messages wait, the oldest for 61.0 s: look into the log" in str(stuck.description)
+    assert "3 messages wait, the oldest for 61.0 s: look at the log" in str(stuck.description)
     assert last.passed

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -188,7 +187,6 @@ def test_run_whose_lease_was_taken_over_records_nothing(database, database_url):
 
 
 def test_second_run_stands_by_and_follows(quick, valkey, database):
-    stop = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(run, quick, window_seconds=1.0)
         until(lambda: database.execute("SELECT 1 FROM ops.leases WHERE role = 'holder'").fetchone() is not None)
@@ -196,7 +194,6 @@ def test_second_run_stands_by_and_follows(quick, valkey, database):
         second = pool.submit(run, quick, window_seconds=1.0)
         until(lambda: database.execute("SELECT 1 FROM ops.leases WHERE role = 'standby'").fetchone() is not None)
         until(lambda: ids(valkey) == ["a1"])
-        stop.set()
         assert {first.result(WAIT).stopped_by, second.result(WAIT).stopped_by} <= {"idle", "window"}
 
 
@@ -209,7 +206,7 @@ def test_killed_run_loses_nothing_and_its_successor_repeats_no_id(quick, valkey,
     monkeypatch.setenv("REDIS_STREAM", "out")
     monkeypatch.setenv("LEASE_SECONDS", "0.5")
     command = [sys.executable, "-m", "surveillance_pipelines.services.delivery", "--channel", "redis"]
-    child = subprocess.Popen([*command, "--run-id", "killed"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([*command, "--run-id", "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: database.execute("SELECT 1 FROM ops.leases WHERE run_id = 'killed'").fetchone() is not None)
     post(database, numbered(40))
     until(lambda: len(ids(valkey)) > 0)
