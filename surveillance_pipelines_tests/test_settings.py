@@ -208,9 +208,9 @@ def test_settings_channel_without_its_server_is_refused_and_the_url_is_a_secret(
     monkeypatch.setenv("OUTPUT_CHANNELS", "sqs, redis")
     with pytest.raises(ValidationError, match="REDIS_URL"):
         Settings()
-    monkeypatch.setenv("REDIS_URL", "redis://:secret@host/0")
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@host/0")
     assert Settings().output_channels == ("sqs", "redis")
-    assert "secret" not in repr(Settings())
+    assert "hunter2" not in repr(Settings())
 
 
 def test_settings_output_channels_leave_the_config_hash_alone(monkeypatch):

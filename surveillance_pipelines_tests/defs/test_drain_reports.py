@@ -69,7 +69,11 @@ def test_last_report_of_a_run_covers_the_whole_of_it(capfd: pytest.CaptureFixtur
     taken(meter, anomalies=1, seconds=0.1)
     found, line = logged([first, report(meter, 9.97, "window")], capfd)
     part, whole = found["anomalies"]
-    assert (part["new_rows"], part["covers"], part["since_last_report"]["opened"]) == (3, "since the report before", 3)
+    assert (part["new_rows"], part["covers"], part["since_last_report"]["opened"]) == (
+        3,
+        "since the previous report",
+        3,
+    )
     assert (whole["new_rows"], whole["covers"], whole["since_start"]["opened"]) == (4, "the whole run, 10.0 s", 4)
     (row,) = [record.data for record in whole["latency"].records if record.data["step"] == "process"]
     assert (row["n"], row["p50_ms"], row["max_ms"]) == (4, 1.235, 100.0)
