@@ -64,6 +64,7 @@ proof: install  ## Run the slow tests, then the benches beside their anchors, an
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 	$(BIN)/python -m surveillance_pipelines_tests.simulation
 	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.channels
 	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.served_days
