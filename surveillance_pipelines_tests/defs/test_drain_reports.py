@@ -81,7 +81,7 @@ def test_last_report_of_a_run_covers_the_whole_of_it(capfd: pytest.CaptureFixtur
     assert "signals" not in found
     assert "opened 4" in line
     assert "; compute p50 1.235, p95 85.185, p99 97.037 ms; queue to queue p50 2.469, p95 " in line
-    assert line.endswith("; ended with its window, a fresh run goes on")
+    assert line.endswith("; ended with its window; a fresh run continues")
 
 
 def test_assets_without_news_in_the_last_seconds_are_materialized_once_more_at_the_end(
