@@ -40,6 +40,17 @@ from surveillance_pipelines.stores.database import connect
 
 GOAL_SECONDS: Final = 2.0
 RATE: Final = 50.0
+_DELIVERED: Final = """
+    SELECT 1 FROM ops.outbox JOIN ops.outbox_deliveries USING (position) WHERE run_id = %s AND channel = 'sqs' LIMIT 1
+"""
+_FIRST_DELIVERY: Final = """
+    SELECT body::jsonb->>'correlation_id', min(delivered_at)
+    FROM ops.outbox LEFT JOIN ops.outbox_deliveries USING (position) WHERE channel = 'sqs' GROUP BY 1
+"""
+_UNDELIVERED: Final = """
+    SELECT 1 FROM ops.outbox LEFT JOIN ops.outbox_deliveries AS delivered USING (position)
+    WHERE delivered.position IS NULL LIMIT 1
+"""
 _STAMPS: Final = frozenset({"t_computed", "t_committed", "t_published", "run_id"})
 
 
@@ -105,7 +116,7 @@ def carry_out(lane: Lane, runs: Runs, count: int, seed: int) -> list[Kill]:
 
 
 def _has_published(lane: Lane, run_id: str) -> bool:
-    return bool(lane.query("SELECT 1 FROM ops.outbox WHERE run_id = %s AND published_at IS NOT NULL LIMIT 1", run_id))
+    return bool(lane.query(_DELIVERED, run_id))
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ class Takeover:
 def takeovers(lane: Lane, kills: Iterable[Kill]) -> list[Takeover]:
     """Return the takeover times of each kill, computed from the published rows."""
     published: dict[str, int] = {}
-    for cause, at in lane.query("SELECT body::jsonb->>'correlation_id', min(published_at) FROM ops.outbox GROUP BY 1"):
+    for cause, at in lane.query(_FIRST_DELIVERY):
         published[cause] = to_us(at)
     first: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
     rows = lane.query("SELECT run_id, symbol, message_id, receive_count FROM ops.inbox ORDER BY position")
@@ -219,7 +230,7 @@ def prove(count: int, seed: int) -> dict[str, Any]:
                 kills = carry_out(lane, runs, count, seed)
                 traffic.stop.set()
                 until(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0] >= traffic.sent)
-                until(lambda: not lane.query("SELECT 1 FROM ops.outbox WHERE published_at IS NULL LIMIT 1"))
+                until(lambda: not lane.query(_UNDELIVERED))
         finally:
             runs.end()
         return summary(traffic, takeovers(lane, kills), differences(lane, models, traffic), seed)

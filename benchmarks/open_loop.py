@@ -22,9 +22,10 @@ SECONDS: Final = 6.0
 LONGEST_WAIT: Final = 120.0
 _WARM: Final = 10
 _TOOK: Final = """
-    SELECT extract(epoch FROM min(o.published_at) - i.sent_at)::float8 * 1000
+    SELECT extract(epoch FROM min(d.delivered_at) - i.sent_at)::float8 * 1000
     FROM ops.inbox i JOIN ops.outbox o ON o.body::jsonb ->> 'correlation_id' = i.message_id
-    WHERE i.message_id = ANY(%s) AND o.published_at IS NOT NULL GROUP BY i.message_id, i.sent_at
+    JOIN ops.outbox_deliveries d ON d.position = o.position AND d.channel = 'sqs'
+    WHERE i.message_id = ANY(%s) GROUP BY i.message_id, i.sent_at
 """
 _SPAN: Final = (
     "SELECT extract(epoch FROM max(sent_at) - min(sent_at))::float8 FROM ops.inbox WHERE message_id = ANY(%s)"

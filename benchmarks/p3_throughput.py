@@ -37,7 +37,10 @@ LONGEST_WINDOW: Final = 120.0
 _LOOK_SECONDS: Final = 0.1
 _STEPS: Final = ("load", "process", "commit", "publish", "mark", "delete")
 _DONE: Final = b"""
-    SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (SELECT 1 FROM ops.outbox WHERE published_at IS NULL)
+    SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (
+        SELECT FROM ops.leases LEFT JOIN ops.delivery_cursors AS cursors USING (queue_url)
+        WHERE role = 'holder' AND coalesce(cursors.position, 0)
+              < (SELECT max(position) FROM ops.outbox WHERE outbox.queue_url = leases.queue_url))
 """
 _NOTES: Final = (
     (

@@ -26,7 +26,9 @@ from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
+from surveillance_pipelines.defs.serving.channel_sensor import output_channel_sensor
 from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job
+from surveillance_pipelines.defs.serving.deliveries import delivery_job
 from surveillance_pipelines.defs.serving.jobs import drain_job, live_checks_job, replay_job
 from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
@@ -63,6 +65,7 @@ defs = dg.Definitions(
         training_job,
         model_checks_job,
         drain_job,
+        delivery_job,
         live_checks_job,
         dead_letter_job,
         replay_job,
@@ -71,6 +74,7 @@ defs = dg.Definitions(
     sensors=[
         reference_data_sensor,
         queue_sensor(_settings.sqs_polling_interval),
+        output_channel_sensor,
         yahoo_fallback_sensor,
         model_drift_sensor,
         operations.run_failure_sensor,

@@ -8,12 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from surveillance_pipelines.hashing import sha256_json
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
+
+CHANNELS = ("sqs", "redis")
+"""Channels that can be listed in ``OUTPUT_CHANNELS``."""
 
 _SCORING_FIELDS = (
     "tenant",
@@ -87,9 +90,15 @@ class Settings(BaseSettings):
     warmup_mode_enabled: bool = True
     warmup_signal_frequency: Annotated[float, Field(gt=0)] = 60.0
 
+    # Output
+    output_channels: CommaList = ("sqs",)
+    redis_url: SecretStr | None = None
+    redis_stream: Annotated[str, Field(min_length=1)] = "surveillance:output"
+    redis_max_length: Annotated[int, Field(ge=1000)] = 1_000_000
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("sqs_queue_url", "symbols", mode="before")
+    @field_validator("sqs_queue_url", "symbols", "output_channels", mode="before")
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -101,6 +110,18 @@ class Settings(BaseSettings):
     def _make_absolute(cls, value: Path | None) -> Path | None:
         # A Dagster run has another working directory than the command that launched it.
         return value if value is None else value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "Settings":
+        unknown = sorted(set(self.output_channels) - set(CHANNELS))
+        if unknown or "sqs" not in self.output_channels or len(set(self.output_channels)) < len(self.output_channels):
+            raise ValueError(
+                f"expected OUTPUT_CHANNELS to list sqs, and others of {', '.join(CHANNELS)}, each once; "
+                f"was {','.join(self.output_channels)!r}"
+            )
+        if "redis" in self.output_channels and self.redis_url is None:
+            raise ValueError("expected REDIS_URL beside the channel redis in OUTPUT_CHANNELS, was not set")
+        return self
 
     @cached_property
     def models_path(self) -> Path:

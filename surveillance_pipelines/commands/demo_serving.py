@@ -23,8 +23,8 @@ _MOST_PER_LOOK: Final = 200
 _LATENCIES: Final = """
 WITH spoken AS (
     SELECT body::jsonb ->> 'correlation_id' AS message_id, (body::jsonb ->> 't_computed')::timestamptz AS computed_at,
-           published_at
-    FROM ops.outbox WHERE published_at IS NOT NULL
+           delivered_at AS published_at
+    FROM ops.outbox JOIN ops.outbox_deliveries USING (position) WHERE channel = 'sqs'
 ), spans AS (
     SELECT received_at - sent_at AS waiting, computed_at - received_at AS compute, published_at - sent_at AS whole
     FROM spoken JOIN ops.inbox USING (message_id)
@@ -106,10 +106,11 @@ def _read(queue: "QueueClient", served: Served) -> int:
 
 
 def _counts(platform: Platform) -> tuple[dict[str, int], int]:
+    from surveillance_pipelines.stores.outbox import SQS, waiting
+
     with platform.connect() as connection:
         outcomes = connection.execute("SELECT outcome, count(*) FROM ops.ledger GROUP BY 1 ORDER BY 1").fetchall()
-        waiting = connection.execute("SELECT count(*) FROM ops.outbox WHERE published_at IS NULL").fetchone()
-    return dict(outcomes), waiting[0] if waiting else 0
+        return dict(outcomes), waiting(connection, SQS).count
 
 
 def _show(bar: Bar, served: Served) -> None:

@@ -1,10 +1,11 @@
 """``surveillance status``: what runs, what waits, what was done, and what is degraded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
-from surveillance_pipelines.clock import now
+from surveillance_pipelines.clock import now, to_datetime
 from surveillance_pipelines.commands.console import heading, mark, say, table
 from surveillance_pipelines.commands.context import Platform, open_platform
 
@@ -37,7 +38,7 @@ def status() -> None:
         ]
         lines += _dead_letters(connection)
         table("state", ("part", "", "found"), [(line.name, mark(line.verdict), line.found) for line in lines])
-        _tables(connection)
+        _tables(connection, platform.settings.output_channels)
     _lake(platform)
     degraded = [line for line in lines if line.verdict != "ok"]
     heading("degraded: nothing" if not degraded else f"degraded: {', '.join(line.name for line in degraded)}")
@@ -119,7 +120,9 @@ def _dead_letters(connection: Any) -> list[Line]:
     return [Line("dead letters", "warn", f"{count:,} inputs were refused: `surveillance dead-letters list`")]
 
 
-def _tables(connection: Any) -> None:
+def _tables(connection: Any, channels: Sequence[str]) -> None:
+    from surveillance_pipelines.stores.outbox import waiting
+
     outcomes = _rows(connection, "SELECT outcome, count(*), max(committed_at) FROM ops.ledger GROUP BY 1 ORDER BY 1")
     rows = [(f"ledger: {outcome}", count, _instant(last)) for outcome, count, last in outcomes]
     counted: list[tuple[str, LiteralString]] = [
@@ -128,11 +131,14 @@ def _tables(connection: Any) -> None:
         ("predictions", "SELECT count(*), max(bar_start) FROM surveillance.predictions"),
         ("instruments", "SELECT count(*), max(added_at) FROM surveillance.instruments"),
         ("model versions", "SELECT count(*), max(created_at) FROM surveillance.model_versions"),
-        ("waiting in the outbox", "SELECT count(*), max(created_at) FROM ops.outbox WHERE published_at IS NULL"),
     ]
     for name, query in counted:
         count, last = _rows(connection, query)[0]
         rows.append((name, count, _instant(last)))
+    for channel in channels:
+        found = waiting(connection, channel)
+        oldest = None if found.oldest_at is None else to_datetime(found.oldest_at)
+        rows.append((f"waiting for {channel} (oldest)", found.count, _instant(oldest)))
     table("tables", ("table", "rows", "last"), rows, right=("rows",))
 
 

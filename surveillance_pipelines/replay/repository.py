@@ -77,7 +77,7 @@ _SAMPLE: Final = """
         UNION ALL SELECT id, bar_start FROM surveillance.signals WHERE bar_start >= %(since)s
         UNION ALL SELECT id, bar_start FROM surveillance.predictions WHERE bar_start >= %(since)s
         UNION ALL SELECT id, NULL FROM ops.outbox
-        WHERE created_at >= %(since)s AND body LIKE '%%"type":"score"%%' AND body LIKE '%%"bar_status":"provisional"%%'
+        WHERE created_at >= %(since)s AND row_type = 'score' AND body LIKE '%%"bar_status":"provisional"%%'
           AND (body::jsonb ->> 'bar_start')::timestamptz >= %(since)s
     ) AS outputs
     ORDER BY md5(id || %(seed)s) LIMIT %(size)s

@@ -16,13 +16,13 @@ from surveillance_pipelines.stores.predictors import champion_hash, load_predict
 from surveillance_pipelines.telemetry import get_logger
 
 WATCH_SECONDS: Final = 2.0
-"""Between two looks for a promotion: one indexed query."""
+"""Interval between checks for a promotion; a check is one indexed query."""
 
 _LOG = get_logger("bundles")
 
 
 class BundleWatch:
-    """Looks for a promotion with ``look``, in a thread of its own; ``take`` hands over what is ready.
+    """Checks for a promotion with ``look``, in its own thread; ``claim`` returns models that are ready.
 
     Args:
         connection: of this watch alone, in autocommit mode.
@@ -50,18 +50,18 @@ class BundleWatch:
 
     @property
     def newest(self) -> Predictor:
-        """The newest models that are ready, taken or not."""
+        """The newest models that are ready, claimed or not."""
         with self._lock:
             return self._newest
 
     def begin(self) -> Predictor:
-        """Return the newest models, as taken: a run that begins to serve needs no swap to them."""
+        """Return the newest models and count them as claimed: a run that begins to serve needs no swap to them."""
         with self._lock:
             self._ready = None
             return self._newest
 
     def look(self) -> None:
-        """Load and warm what has been promoted since the last look. Damaged models are refused; the old ones go on."""
+        """Load and warm what was promoted since the last check. A damaged bundle is refused; the old one stays."""
         promoted = champion_hash(self._connection, self._settings)
         if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
             return
@@ -73,20 +73,20 @@ class BundleWatch:
                 warm_up_features(VIEWS[predictor.feature_view])
                 history = self._history(predictor.window_length)
             swap = Swap(predictor, history)
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the one that serves is better)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the current one keeps serving)
             self._refused = promoted
-            _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=promoted, error=repr(error))
+            _LOG.error("promoted bundle refused, the previous one stays", bundle_hash=promoted, error=repr(error))
             with self._lock:
                 self._refusal = (
                     f"bundle {promoted[:12]} was promoted and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
-                    "serves on; promote another, or mend it, and the next run tries again"
+                    "keeps serving; promote another bundle, or repair this one, and the next run tries it again"
                 )
             return
         with self._lock:
             self._newest, self._ready = predictor, swap
 
-    def take(self) -> Swap | None:
-        """Return the newest models if they have not been taken yet."""
+    def claim(self) -> Swap | None:
+        """Return the newest models if they have not been claimed yet."""
         with self._lock:
             ready, self._ready = self._ready, None
             return ready

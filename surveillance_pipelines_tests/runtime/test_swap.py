@@ -68,12 +68,12 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
         live_lane.promote("0" * 64, tmp_path / "nothing")
         watch.look()
         watch.look()
-        assert watch.take() is None
+        assert watch.claim() is None
         assert watch.newest.bundle_hash == "warmup"
         said = watch.claim_refusal()
         assert said is not None
         assert said.startswith("bundle 000000000000 was promoted and cannot serve (")
-        assert "warmup serves on" in said
+        assert "warmup keeps serving" in said
         assert watch.claim_refusal() is None
     assert capsys.readouterr().out.count("promoted bundle refused") <= 1
 
@@ -82,14 +82,14 @@ def test_watch_hands_a_promotion_over_once(live_lane, bundle):
     with live_lane.connect() as connection:
         watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
         watch.look()
-        assert watch.take() is None
+        assert watch.claim() is None
         live_lane.promote(bundle.bundle_hash, bundle.path)
         watch.look()
-        swap = watch.take()
+        swap = watch.claim()
         assert swap is not None
         assert (swap.predictor.bundle_hash, swap.seeds) == (bundle.bundle_hash, {})
         watch.look()
-        assert watch.take() is None
+        assert watch.claim() is None
 
 
 def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bundle, monkeypatch):
@@ -105,7 +105,7 @@ def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bu
         watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
         live_lane.promote(bundle.bundle_hash, bundle.path)
         watch.look()
-        assert watch.take() is not None
+        assert watch.claim() is not None
     assert warmed == [other]
 
 
