@@ -1,4 +1,4 @@
-# Every target sets itself up: `make demo` and `make test` work on a fresh clone with python3.11, make and git.
+# Every target installs its prerequisites: `make demo` and `make test` work on a fresh clone with python3.11, make and git.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -10,15 +10,15 @@ WORKERS ?= 2
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help:  ## Show this list
+help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(STAMP) $(MANIFEST)  ## Create .venv with everything pinned, and prepare the dbt manifest
+install: $(STAMP) $(MANIFEST)  ## Create .venv with pinned packages and prepare the dbt manifest
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "expected $(PYTHON) on PATH, found none; install Python 3.11 or run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "installing everything into $(VENV); this takes some minutes and says nothing meanwhile"
+	@echo "installing packages into $(VENV); this takes a few minutes without output"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
 	@touch $@
@@ -30,11 +30,11 @@ $(MANIFEST): $(STAMP) $(DBT_SOURCES)
 	@touch $@
 
 .PHONY: demo
-demo: install  ## Run the main job end to end on embedded services and a synthetic market
+demo: install  ## Run the whole pipeline on embedded services and a synthetic market
 	$(BIN)/surveillance demo
 
 .PHONY: dev
-dev: install  ## Open the Dagster UI on the embedded services (after `make demo`: on its runs)
+dev: install  ## Open the Dagster UI on the embedded services, with the runs of `make demo`
 	$(BIN)/surveillance up
 
 .PHONY: test
@@ -42,11 +42,11 @@ test: install  ## Run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 .PHONY: requirements
-requirements: install  ## Run the tests and print the table of requirement ids with their tests and status
+requirements: install  ## Run the tests and print each requirement id with its tests and status
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" -q --requirements
 
 .PHONY: check
-check: install  ## Lint, format check, types, imports between packages, Dagster definitions
+check: install  ## Check lint, format, types, imports between packages, and Dagster definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --warnings
@@ -55,21 +55,27 @@ check: install  ## Lint, format check, types, imports between packages, Dagster 
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/dg check defs
 
 .PHONY: format
-format: install  ## Format and apply the safe fixes
+format: install  ## Format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: import-table
+import-table: install  ## Write the table of allowed imports into CONTRIBUTING.md from the rules in pyproject.toml
+	$(BIN)/python -m surveillance_pipelines_tests.import_table
+
 .PHONY: proof
-proof: install  ## Run the slow tests, then the benches beside their anchors, and write docs/proof.md
+proof: install  ## Run the slow tests and the benchmarks with their baselines, and write docs/proof.md
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 	$(BIN)/python -m surveillance_pipelines_tests.simulation
 	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.channels
 	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.served_days
 	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m benchmarks.activations
 	$(BIN)/python -m benchmarks
 
 .PHONY: clean
-clean:  ## Remove what builds and tests leave; .surveillance/ stays (see `surveillance reset`)
+clean:  ## Remove the files of builds and tests; keep .surveillance/ (see `surveillance reset`)
 	rm -rf $(VENV) dbt_project/target dbt_project/logs .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Run benches and write the report: ``python -m surveillance_pipelines_tests.proof [p5 …]``, all if none is named."""
+"""Run benchmarks and write the report: ``python -m benchmarks [p5 …]``; without arguments, run all of them."""
 
 import os
 import re
@@ -11,16 +11,16 @@ from benchmarks.report import write_report
 
 
 def benches() -> dict[str, str]:
-    """Return the benches, by target: every file of this folder named ``<letter><number>_…``."""
+    """Return target → module of every benchmark, that is, every file of this folder named ``<letter><number>_…``."""
     files = [path.stem for path in Path(__file__).parent.glob("*.py") if re.match(r"[a-z]\d+_", path.stem)]
     return {stem.partition("_")[0]: stem for stem in sorted(files, key=_order)}
 
 
 def main(wanted: list[str]) -> int:
-    """Run each bench in a process of its own, with one thread per library, then the report; return the exit status."""
+    """Run each benchmark in a separate process with one thread per library, write the report, and return the status."""
     known = benches()
     if unknown := sorted(set(wanted) - set(known)):
-        print(f"expected benches among {list(known)}, got {unknown}")
+        print(f"expected benchmarks among {', '.join(known)}, got {', '.join(unknown)}")
         return 2
     failed = [target for target in wanted or known if _run(known[target]) != 0]
     print(f"report: {write_report().relative_to(REPOSITORY)}")
@@ -30,7 +30,7 @@ def main(wanted: list[str]) -> int:
 
 
 def _run(stem: str) -> int:
-    command = [sys.executable, "-m", f"surveillance_pipelines_tests.proof.{stem}"]
+    command = [sys.executable, "-m", f"benchmarks.{stem}"]
     return subprocess.run(command, env={**os.environ, **PINNED}, cwd=REPOSITORY, check=False).returncode
 
 

@@ -1,4 +1,4 @@
-"""A code location of the plain kind: a sensor asks for a run for each message, and the run's op scores that message."""
+"""The code location of the anchor of P1: a sensor requests one run per message, and the run's op scores the message."""
 
 import json
 from dataclasses import asdict
@@ -21,7 +21,7 @@ class MessageConfig(dg.Config):
 
 @dg.op
 def score_message(context: dg.OpExecutionContext, config: MessageConfig) -> None:
-    """Load the bundle once in this process, score the message, publish, delete, and leave one asset event."""
+    """Load the bundle once per process, score the message, publish, delete, and log one asset event."""
     from surveillance_pipelines.contracts.queue import Received
 
     message = Received(**json.loads(config.message))
@@ -47,14 +47,14 @@ def message_sensor(_context: dg.SensorEvaluationContext) -> dg.SensorResult | dg
 
 
 def run_config(message: str) -> dg.RunConfig:
-    """Return the config of the run for one message; without Dagster's line on the console for each event."""
+    """Return the run config for one message, with Dagster's console log turned off."""
     quiet = {"console": {"config": {"log_level": "CRITICAL"}}}
     return dg.RunConfig(ops={"score_message": MessageConfig(message=message)}, loggers=quiet)
 
 
 @cache
 def warm_scorer() -> "PlainScorer":
-    """Return the scorer of this process, made at the first call."""
+    """Return the scorer of this process, created on the first call."""
     from benchmarks.plain_scoring import PlainScorer
 
     return PlainScorer(_settings())

@@ -1,4 +1,4 @@
-"""A year of 1-minute bars and their features in a lake, a promoted bundle, and runs of the platform over them."""
+"""A year of 1-minute bars and features in a lake, a promoted bundle, and runs of the platform over them."""
 
 import json
 import os
@@ -23,9 +23,10 @@ from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines_tests.storage_fixtures import service_settings
 
@@ -35,12 +36,12 @@ MONTH: Final = 21
 FIRST_DAY: Final = date(2022, 1, 3)
 _SEED: Final = 11
 _MARGIN: Final = timedelta(days=60)
-"""Sessions around the year: what a bar says of its session never rests on a substitute."""
+"""Sessions before and after the year, so that every bar has a recorded session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much market: symbols and sessions. A year is 252 sessions of 390 minutes."""
+    """Size of the market: symbols and sessions. A year has 252 sessions of 390 minutes."""
 
     symbols: int = 100
     days: int = 252
@@ -52,7 +53,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Year:
-    """The market at rest, and the services around it."""
+    """The stored market and its services."""
 
     days: tuple[date, ...]
     endpoints: Endpoints
@@ -67,11 +68,11 @@ class Year:
 
     @property
     def months(self) -> list[Sequence[date]]:
-        """Days in pieces of 21 sessions."""
+        """Return the days in groups of 21 sessions."""
         return [self.days[start : start + MONTH] for start in range(0, len(self.days), MONTH)]
 
     def run(self, job: str, days: Sequence[date]) -> dict[str, Any]:
-        """Let a fresh process materialize a range of days; return what it cost."""
+        """Materialize a range of days in a new process and return the cost."""
         command = [sys.executable, "-m", "benchmarks.backfill_run", job]
         done = subprocess.run(
             [*command, days[0].isoformat(), days[-1].isoformat()], env=os.environ | environment(self.endpoints),
@@ -82,7 +83,7 @@ class Year:
         return json.loads(done.stdout.splitlines()[-1])
 
     def forget_scores(self) -> None:
-        """Empty what batch scoring writes."""
+        """Delete the rows written by batch scoring."""
         with connect(self.endpoints.database_url) as connection:
             connection.execute("TRUNCATE surveillance.predictions, surveillance.anomalies, surveillance.signals")
         lake = self.lake
@@ -105,7 +106,7 @@ def a_year(folder: Path, sizes: Sizes) -> Iterator[Year]:
 
 
 def environment(endpoints: Endpoints) -> dict[str, str]:
-    """Return the settings of a run over these services, whatever the user's are."""
+    """Return the settings of a run over these services, independent of the user's settings."""
     return {**child_environment(endpoints), "FALLBACK_TO_YFINANCE": "false", "DAGSTER_DISABLE_TELEMETRY": "1"}
 
 
@@ -127,7 +128,7 @@ def _sessions(count: int) -> pl.DataFrame:
 
 
 def _fill(year: Year, sizes: Sizes) -> None:
-    """Write bars month by month: each is a market of its own, as a year in one piece would take gigabytes."""
+    """Write bars month by month. Each month is simulated separately, because a whole year would take gigabytes."""
     from surveillance_pipelines.market.calendars import build_sessions
 
     symbols = [f"SIM{i:03d}" for i in range(sizes.symbols)]
@@ -141,7 +142,7 @@ def _fill(year: Year, sizes: Sizes) -> None:
 
 
 def _promote(year: Year) -> None:
-    """Promote a copy of the models of all benches, which go when their code changes."""
+    """Promote a copy of the models of all benchmarks, because those are deleted when their code changes."""
     bundle = proof_models().bundle
     copy_bundle(bundle.path, year.bundle_path)
     version = ModelVersion(
@@ -150,4 +151,4 @@ def _promote(year: Year) -> None:
     )  # fmt: skip
     with connect(year.endpoints.database_url) as connection:
         record_version(connection, version)
-        promote(connection, 1, feature_view=bundle.view.name, reason="proof")
+        deploy_version(connection, 1, decided_by="proof")

@@ -1,4 +1,4 @@
-"""One Dagster run of a warehouse asset over a range of days, in a process of its own, and what it cost.
+"""One Dagster run of a warehouse asset over a range of days in a separate process, with its cost.
 
 ``python -m benchmarks.backfill_run scoring 2022-01-03 2022-12-30``; the environment says where
 the stores are. The answer is one line of JSON.
@@ -26,7 +26,7 @@ JOBS: Final[dict[str, Sequence[dg.AssetsDefinition]]] = {
 
 
 def materialize(job: str, first: date, last: date) -> dict[str, Any]:
-    """Run an asset over a range of days, both included; return seconds, and per asset the rows it reports."""
+    """Run an asset over a range of days, both included; return seconds and the reported rows per asset."""
     begin = time.perf_counter()
     with dg.DagsterInstance.ephemeral() as instance:
         done = dg.materialize(
@@ -45,14 +45,14 @@ def materialize(job: str, first: date, last: date) -> dict[str, Any]:
 
 
 def peak_mb() -> float:
-    """Return the largest resident memory that this process has had, in MB."""
+    """Return the peak resident memory of this process in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def main(job: str, first: str, last: str) -> None:
-    """Warm imports and models up on a day without bars, run, and print."""
+    """Warm up imports and models on a day without bars, run, and print the result."""
     begin, end = date.fromisoformat(first), date.fromisoformat(last)
     empty = begin - timedelta(days=30)
     materialize(job, empty, empty)

@@ -1,4 +1,4 @@
-"""What a fresh process does until its first score: the engine (``engine``), or MLflow's pyfunc (``native``, ``onnx``).
+"""The work of a new process until its first score: the engine (``engine``) or MLflow's pyfunc (``native``, ``onnx``).
 
 ``python -m benchmarks.cold_start KIND FOLDER`` prints one JSON line. Each branch imports only
 what it needs.
@@ -14,7 +14,7 @@ def engine(folder: Path) -> dict[str, Any]:
     """Load the bundle, warm up, restore a symbol from its snapshot, score one message; return score and features."""
     import numpy as np
 
-    from benchmarks.models import RecordingScorer, speaking
+    from benchmarks.models import RecordingPredictor, speaking
     from surveillance_pipelines.contracts.queue import Received
     from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.engine.effects import Known
@@ -23,13 +23,13 @@ def engine(folder: Path) -> dict[str, Any]:
     from surveillance_pipelines.features.state import warm_up
     from surveillance_pipelines.features.views import VIEWS
     from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.models.scoring import Scorer
+    from surveillance_pipelines.models.ensemble import Ensemble
     from surveillance_pipelines.settings import Settings
 
     # Not the tests' own helpers: those import polars.
     settings = Settings(_env_file=None, publish_scores="all")  # pyright: ignore[reportCallIssue]
     sessions = SessionTable("XNYS", *np.load(folder / "sessions.npy", allow_pickle=False))
-    scorer = RecordingScorer(Scorer(speaking(load_bundle(folder / "bundle"))))
+    scorer = RecordingPredictor(Ensemble(speaking(load_bundle(folder / "bundle"))))
     live = Engine(engine_config(settings, scorer), scorer, sessions, ["SPY"])
     warm_up(VIEWS[scorer.feature_view])
     scorer.warm_up()

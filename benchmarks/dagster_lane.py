@@ -1,4 +1,4 @@
-"""The live lane under a real Dagster daemon in a home of its own, as ``surveillance up`` sets it up, and plain lanes.
+"""The live lane under a Dagster daemon in a separate home, as set up by ``surveillance up``, and the anchors' lanes.
 
 A plain lane is what stands beside it: queues and a Dagster instance of its own on the same embedded services, where
 either a sensor asks for a run for each message, or a warm process executes one.
@@ -33,13 +33,13 @@ OURS: Final = (
 )
 
 START_SECONDS: Final = 240
-"""A daemon, its code locations and its first run: half a minute, and several times that on a busy machine."""
+"""Time limit for the start of a daemon, its code locations and its first run: 30 s, several times that under load."""
 
 _KNOBS: Final = {
     "SYMBOLS": ",".join(SYMBOLS),
     "PUBLISH_SCORES": "all",
     "FALLBACK_TO_YFINANCE": "false",
-    # One run for the whole bench: what a handover costs is another target's question.
+    # One run for the whole benchmark, because another target measures the cost of a handover.
     "DRAIN_WINDOW_SECONDS": "100000",
     "DRAIN_IDLE_SECONDS": "100000",
     "LOG_LEVEL": "WARNING",
@@ -52,7 +52,7 @@ run_coordinator:
   class: DefaultRunCoordinator
 telemetry: {enabled: false}
 """
-"""The platform's storage, which pools its connections, and no run queue: as quick as a plain instance can be."""
+"""Pooled storage like the platform's and no run queue, so that the anchor's instance is as fast as possible."""
 
 _UNDER_WAY: Final = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 _COMPARED: Final = ("symbol", "event_time", "input_hash", "bundle_hash", "config_hash", "score", "kind")
@@ -62,7 +62,7 @@ _INBOX: Final = b"SELECT message_id, sent_at, received_at, run_id FROM ops.inbox
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What became of the messages of one round: by message id, instants in microseconds."""
+    """The results of the messages of one round by message id; instants are in microseconds."""
 
     sent_at: dict[str, int]
     receipts: dict[str, Receipt]
@@ -74,7 +74,7 @@ class Round:
 
 @dataclass(frozen=True)
 class DagsterLane:
-    """The platform in a home of its own, its daemon, and a consumer of its output queue."""
+    """The platform in a separate home, its daemon, and a consumer of its output queue."""
 
     platform: Platform
     daemon: Child
@@ -99,7 +99,7 @@ class DagsterLane:
         return Round({id_: to_us(sent_at) for id_, sent_at, _, _ in self.inbox(ids)}, receipts)
 
     def inbox(self, ids: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Return message id, SentTimestamp, receipt and run id of messages that the drain run took."""
+        """Return message id, SentTimestamp, receipt time and run id of the messages received by the drain run."""
         with self.platform.connect() as connection:
             return connection.execute(_INBOX, (list(ids),)).fetchall()
 
@@ -109,7 +109,7 @@ class DagsterLane:
         return found is not None
 
     def is_quiet(self) -> bool:
-        """Say whether nothing but drain runs is under way."""
+        """Return whether only drain runs are in progress."""
         import dagster as dg
 
         under_way = [dg.DagsterRunStatus(name) for name in _UNDER_WAY]
@@ -135,7 +135,7 @@ class PlainLane:
 
 @contextmanager
 def dagster_lane(models: ProofModels) -> Iterator[DagsterLane]:
-    """Run services, daemon and consumer in a folder that is gone afterwards."""
+    """Run services, daemon and consumer in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder:
         settings = service_settings(Path(folder) / "home")
         with services_of(settings):
@@ -154,7 +154,7 @@ def dagster_lane(models: ProofModels) -> Iterator[DagsterLane]:
 
 @contextmanager
 def plain_lane(platform: Platform, name: str, arguments: Sequence[str]) -> Iterator[PlainLane]:
-    """Run a process on queues and a Dagster instance of its own.
+    """Run a process with separate queues and a separate Dagster instance.
 
     Args:
         platform: whose services to use; its promoted bundle scores here, too.
@@ -189,13 +189,13 @@ def daemon_arguments(platform: Platform, name: str) -> list[str]:
 
 
 def first_ticks() -> list[Tick]:
-    """Return three ticks of each symbol, of one minute that is over: nothing but they has a say in their scores."""
+    """Return three ticks of each symbol in a past minute; their scores depend on nothing else."""
     minute = (SYSTEM_CLOCK.now_us() // MINUTE_US - 1) * MINUTE_US
     return random_ticks(3 * len(SYMBOLS), begin_us=minute)
 
 
 def equal_answers(ours: Sequence[Receipt], theirs: Sequence[Receipt]) -> Parity:
-    """Compare what both arms said of the same ticks, in the same order."""
+    """Compare the scores of both arms for the same ticks, in the same order."""
     pairs = list(zip(ours, theirs, strict=True))
     unlike = sorted({name for a, b in pairs for name in _COMPARED if a.row[name] != b.row[name]})
     return Parity(
@@ -206,7 +206,7 @@ def equal_answers(ours: Sequence[Receipt], theirs: Sequence[Receipt]) -> Parity:
 
 
 def work(messages: int, rate: float) -> str:
-    """Return what both arms of P1 and of P2 do, for the report."""
+    """Return the description of the work of P1 and P2 for the report."""
     return (
         f"{messages:,} messages of 10 symbols, open loop at {rate:g} a second, from SQS's SentTimestamp to the receipt "
         "of each message's score on the output queue"
@@ -214,12 +214,12 @@ def work(messages: int, rate: float) -> str:
 
 
 def live_ticks(count: int, rate: float = 50.0) -> list[Tick]:
-    """Return ticks of ten symbols in turn, to be sent from now on at a rate."""
+    """Return ticks of ten symbols in turn, due from now on at a given rate."""
     return random_ticks(count, begin_us=SYSTEM_CLOCK.now_us() + LEAD_US, step_us=round(1e6 / rate))
 
 
 def wait_until(true: Callable[[], bool], child: Child, *, seconds: float = START_SECONDS, pause: float = 0.2) -> None:
-    """Wait for something that a child brings about."""
+    """Wait for a condition that a child process fulfils."""
     deadline = SYSTEM_CLOCK.now_us() + round(seconds * 1e6)
     while not true():
         child.check_alive()

@@ -1,4 +1,4 @@
-"""Drain runs in processes of their own, as Dagster would start them."""
+"""Drain runs in separate processes, started like Dagster starts them."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ class Runs:
         return len(self._processes)
 
     def start(self, queue_url: str | None = None) -> str:
-        """Start one more, of the first queue if none is named, and return its run id."""
+        """Start another run, of the first queue by default, and return its run id."""
         run_id = f"run-{len(self._processes)}"
         settings, endpoints = self._lane.settings, self._lane.endpoints
         url = self._queues[run_id] = queue_url or endpoints.queue_urls[0]
@@ -57,16 +57,16 @@ class Runs:
         return run_id
 
     def living(self) -> list[int]:
-        """Return the process ids of those that live."""
+        """Return the process ids of the running processes."""
         return [process.pid for process in self._processes.values() if process.poll() is None]
 
     def count(self, queue_url: str) -> int:
-        """Return how many runs of a queue live."""
+        """Return the number of running runs of a queue."""
         mine = (process for run_id, process in self._processes.items() if self._queues[run_id] == queue_url)
         return sum(process.poll() is None for process in mine)
 
     def has(self, role: str, run_id: str) -> bool:
-        """Say whether a run holds its queue, or stands by.
+        """Return whether a run holds its queue, or stands by.
 
         Raises:
             RuntimeError: if it has ended.
@@ -80,14 +80,14 @@ class Runs:
         return bool(rows)
 
     def kill(self, run_id: str) -> int:
-        """Kill a run, and return when, microseconds since the epoch."""
+        """Kill a run and return the time, microseconds since the epoch."""
         instant = SYSTEM_CLOCK.now_us()
         self._processes[run_id].send_signal(signal.SIGKILL)
         self._processes[run_id].wait()
         return instant
 
     def end(self) -> None:
-        """Ask those that live to stop, and wait for them."""
+        """Stop the running processes and wait for them."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()

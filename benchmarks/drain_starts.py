@@ -1,4 +1,4 @@
-"""How long a drain run takes from its start to its first commit: as a process, and launched by Dagster."""
+"""Time from the start of a drain run to its first commit, as a process and launched by Dagster."""
 
 import statistics
 import tempfile
@@ -20,7 +20,7 @@ _FIRST_COMMIT: Final = "SELECT min(committed_at) FROM ops.ledger"
 
 
 def started_drains(models: ProofModels) -> dict[str, float]:
-    """Return ``drain_process_s`` and ``dagster_launch_s``; a message waits for each run already."""
+    """Return ``drain_process_s`` and ``dagster_launch_s``; a message is in the queue before each run starts."""
     with dagster_lane(models) as lane:
         lane.begin()
         launched = _since_launch(lane)

@@ -1,9 +1,8 @@
 """R3: a coverage-guided fuzzer on the decoder, with counts: ``python -m benchmarks.fuzz``.
 
-A run is seeded: the same seed and number of inputs give the same bodies on one machine. Every body must end as accepted
-or as a refusal that keeps the promises of ``market/decoder_oracle.py``. Beside it the same fuzzer, beginning with one
-good message, is let loose on the decoder with one mistake planted at a time: a fuzzer that does not find those proves
-nothing.
+A run is seeded: on one machine, equal seeds and numbers of inputs produce equal bodies. Every body must be accepted or
+refused according to the guarantees of ``market/decoder_oracle.py``. To show that the fuzzer is effective, it also runs
+on decoders with one planted mistake each, starting from one valid message; it must find every mistake.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from benchmarks.fuzz_decoder import MISTAKES
 from benchmarks.harness import REPOSITORY, counted
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.market import messages
-from surveillance_pipelines_tests.market.decoder_oracle import ENDS, judged
+from surveillance_pipelines_tests.market.decoder_oracle import ENDS, checked_outcome
 from surveillance_pipelines_tests.market.test_messages import GOOD, MALFORMED
 
 RUNS: Final = 1_000_000
@@ -35,7 +34,7 @@ _NOT_THE_DECODER: Final = frozenset({"encode_tick", "<module>", "RefusedError"})
 
 
 def fuzzed(folder: Path, *, runs: int, seed: int, mistake: str | None = None) -> dict[str, Any]:
-    """Fuzz in a process of its own, and return its counts; ``crashes`` are bodies that broke a promise.
+    """Run the fuzzer in a separate process and return its counts; ``crashes`` are bodies that violated a guarantee.
 
     Args:
         folder: working folder; ``corpus`` in it holds the bodies to begin with, and afterwards those that reach more.
@@ -57,12 +56,12 @@ def fuzzed(folder: Path, *, runs: int, seed: int, mistake: str | None = None) ->
     edges, features, corpus = map(int, coverage[-1])
     told = json.loads(counts.read_text()) if counts.exists() else {"inputs": 0, "ends": {}, "longest_ms": 0.0}
     if crashes:
-        told["first_crash"] = ended.stdout[-2000:]  # the traceback; libFuzzer speaks on standard error
+        told["first_crash"] = ended.stdout[-2000:]  # the traceback; libFuzzer writes to standard error
     return {**told, "edges": edges, "features": features, "corpus": corpus, "crashes": len(crashes)}
 
 
 def write_corpus(folder: Path, bodies: Iterable[str]) -> None:
-    """Write the bodies that a fuzzer begins with."""
+    """Write the initial corpus of a fuzzer."""
     folder.mkdir(parents=True)
     for body in bodies:
         data = body.encode("utf-8", "surrogateescape")
@@ -70,7 +69,7 @@ def write_corpus(folder: Path, bodies: Iterable[str]) -> None:
 
 
 def lines_reached(corpus: Path) -> tuple[int, list[int]]:
-    """Return how many lines the decoder has, and which of them no body of a corpus runs."""
+    """Return the number of lines of the decoder, and the lines that no body of a corpus executes."""
     path = messages.__file__
     codes = [
         code for code in _codes(compile(Path(path).read_text(), path, "exec")) if code.co_name not in _NOT_THE_DECODER
@@ -89,14 +88,14 @@ def lines_reached(corpus: Path) -> tuple[int, list[int]]:
     sys.settrace(trace)
     try:
         for body in corpus.iterdir():
-            judged(body.read_bytes().decode("utf-8", "surrogateescape"))
+            checked_outcome(body.read_bytes().decode("utf-8", "surrogateescape"))
     finally:
         sys.settrace(None)
     return len(wanted), sorted(wanted - seen)
 
 
 def prove(*, runs: int, seed: int) -> dict[str, Any]:
-    """Fuzz the decoder, then the decoder with each mistake, and return the counts with whether all is as promised."""
+    """Fuzz the decoder, then the decoder with each mistake, and return the counts and whether all goals are met."""
     bodies = [json.dumps(GOOD), *(body for _, body, _ in MALFORMED)]
     with tempfile.TemporaryDirectory() as scratch:
         ours = Path(scratch) / "ours"
@@ -135,7 +134,7 @@ def _caught(inputs: int | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 if no body broke a promise, every end was reached and every planted mistake caught; else 1."""
+    """Return 0 if no guarantee was violated, every result was reached and every mistake was found, else 1."""
     parser = argparse.ArgumentParser(description="Fuzz the decoder of market messages.")
     parser.add_argument("--runs", type=int, default=RUNS, help="bodies to try")
     parser.add_argument("--seed", type=int, default=1, help="of the fuzzer")

@@ -1,7 +1,7 @@
-"""The fuzzed process: libFuzzer makes bodies, guided by the branches of the decoder that they reach.
+"""The fuzzed process: libFuzzer generates bodies, guided by the branches of the decoder that they reach.
 
 Started by ``benchmarks/fuzz.py``. It never returns: libFuzzer ends the process, with an exit code other than 0 at the
-first body that breaks a promise, and leaves that body in the working folder.
+first body that violates a guarantee, and writes that body to the working folder.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from atheris.import_hook import instrument_imports
 with instrument_imports(include=["surveillance_pipelines.market.messages", "surveillance_pipelines.clock"]):
     from surveillance_pipelines.market import messages
 
-from surveillance_pipelines_tests.market.decoder_oracle import judged
+from surveillance_pipelines_tests.market.decoder_oracle import checked_outcome
 
 MAX_BYTES: Final = 20_000
-"""Past the decoder's own limit of 16,384 characters."""
+"""Above the decoder's limit of 16,384 characters."""
 FIELDS: Final = ("symbol", "price", "volume", "timestamp", "change", "change_percent", "venue")
 LITERALS: Final = (
     "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e-320", "-0.0", "0", "1", "150.25", "1e12", "1e13", "1e16",
@@ -33,11 +33,11 @@ LITERALS: Final = (
     '"2024-01-15T24:00:00Z"', '"2024-01-15T10:30:60Z"', '"0001-01-01T00:00:00+23:59"', '"1969-12-31T23:59:59Z"',
     '"9999-12-31T23:59:59-23:59"', '"2024-01-15T10:30:00.1234567891Z"', "1705314600",
 )  # fmt: skip
-"""Values that a producer's bug has sent somewhere: a mutation puts one in a field's place."""
+"""Typical values of faulty producers; a mutation replaces a field's value by one of them."""
 
 
 class Target:
-    """Judges each body, counts what it ends as, and writes the counts as it goes: nobody may run after the last one."""
+    """Checks each body, counts the results, and writes the counts continuously, because the process ends abruptly."""
 
     def __init__(self, counts: Path, runs: int) -> None:
         self._path = counts
@@ -49,8 +49,8 @@ class Target:
         body = data.decode("utf-8", "surrogateescape")
         begin = time.perf_counter()
         try:
-            self._ends[judged(body)] += 1
-        except BaseException:  # libFuzzer ends the process right after it: the counts must be written before
+            self._ends[checked_outcome(body)] += 1
+        except BaseException:  # write the counts now, because libFuzzer ends the process afterwards
             self._write(self._ends.total())
             raise
         self._longest = max(self._longest, time.perf_counter() - begin)
@@ -79,11 +79,11 @@ MISTAKES: Final[dict[str, dict[str, Any]]] = {
     "a reason quotes what came as it came": {"_show": str},
     "a bound lets zero through": {"MIN_PRICE": 0.0},
 }
-"""Mistakes that one makes in a decoder → the names in its module that make them. The fuzzer must find each."""
+"""Typical decoder mistakes → replacements of names in its module. The fuzzer must find each mistake."""
 
 
 def mutated(data: bytes, max_size: int, seed: int) -> bytes:
-    """Return a body near another one: bytes changed by libFuzzer, or a field changed, doubled or dropped."""
+    """Return a mutated body: bytes changed by libFuzzer, or a field changed, duplicated or dropped."""
     rng = random.Random(seed)
     fields = None if rng.random() < 0.4 else _fields(data)
     if fields is None:
@@ -98,7 +98,7 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
 
 
 def _fields(data: bytes) -> list[tuple[str, str]] | None:
-    """Return a message's fields with their values as JSON text, None if it is no object."""
+    """Return a message's fields with their values as JSON text, or None if it is not an object."""
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError):

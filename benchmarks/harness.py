@@ -1,7 +1,7 @@
-"""Ours and an anchor side by side: interleaved rounds in one process, equal outputs first, ratios kept as JSON.
+"""Comparison of this platform with an anchor: parity check, interleaved rounds in one process, ratios written as JSON.
 
-Machines differ and drift, so a figure is the ratio of two costs measured in the same round. The smallest of them is
-what may be claimed.
+Machines differ and their speed drifts, so a result is the ratio of two costs measured in the same round. Only the
+smallest ratio may be claimed.
 """
 
 import json
@@ -22,30 +22,30 @@ REPOSITORY: Final = Path(__file__).parents[1]
 RESULTS: Final = REPOSITORY / "proof"
 COUNTS: Final = RESULTS / "counts"
 MIN_ROUNDS: Final = 7
-"""Rounds that count; the one before them warms both arms up and is dropped."""
+"""Minimum number of counted rounds. One further round before them warms up both arms and is dropped."""
 
 _THREADS: Final = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS",
     "RAYON_NUM_THREADS",
 )  # fmt: skip
 PINNED: Final = dict.fromkeys(_THREADS, "1")
-"""What the libraries read when they load: one thread for each arm."""
+"""Environment variables that libraries read when they are loaded: one thread per arm."""
 
 Arm = Callable[[], float]
-"""Does the work once and returns what it cost, in the unit of the comparison: smaller is better, above 0."""
+"""Does the work once and returns its cost in the unit of the comparison. The cost is positive; smaller is better."""
 
 
 class ParityError(AssertionError):
-    """The two arms do not compute the same: their times say nothing."""
+    """The outputs of the two arms differ, so their costs are not comparable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """What must hold.
+    """The goal of a comparison.
 
     Attributes:
-        ratio: the smallest ratio of all rounds, anchor's cost / ours.
-        limits: of figures, each the largest value allowed.
+        ratio: minimum of the smallest ratio of all rounds (anchor's cost / ours).
+        limits: maximum value of each named figure.
     """
 
     ratio: float
@@ -57,17 +57,17 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One anchor beside ours.
+    """One comparison of ours with an anchor.
 
     Attributes:
-        name: of the JSON file, beginning with the target's id: ``p5_talib``.
-        work: what both arms do.
-        ours: what of the platform runs.
-        anchor: what stands beside it.
+        name: name of the JSON file, starting with the target's id: ``p5_talib``.
+        work: the work of both arms.
+        ours: the measured part of the platform.
+        anchor: the alternative.
         distributions: Python distributions of the anchor; their versions are recorded.
-        unit: of a cost.
+        unit: unit of a cost.
         goal: see ``Goal``.
-        notes: what a reader must know to judge the figure: differences of the arms, attempts, profiles.
+        notes: context needed to interpret the result: differences between the arms, attempts, profiles.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One measured line for the report: how a cost of ours grows with the amount of work."""
+    """One measured curve for the report: a cost of ours by amount of work."""
 
     title: str
     x: str
@@ -93,14 +93,14 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """The proof that both arms computed the same: a sentence with the largest difference found."""
+    """The result of the parity check: a sentence with the largest difference between the outputs."""
 
     passed: bool
     statement: str
 
 
 def timed(work: Callable[[], object], repeat: int = 1) -> Arm:
-    """Return an arm that does ``work`` ``repeat`` times and costs the mean seconds of one."""
+    """Return an arm that does ``work`` ``repeat`` times; its cost is the mean time in seconds."""
 
     def arm() -> float:
         begin = time.perf_counter()
@@ -112,12 +112,12 @@ def timed(work: Callable[[], object], repeat: int = 1) -> Arm:
 
 
 def interleaved(ours: Arm, anchor: Arm, rounds: int = MIN_ROUNDS) -> list[tuple[float, float]]:
-    """Run ours, anchor, ours, anchor … and return the costs of each round but the first.
+    """Run ours and anchor in turn, and return the costs of each round except the first.
 
     Args:
         ours: our arm.
-        anchor: the other.
-        rounds: that count, after the dropped one.
+        anchor: the other arm.
+        rounds: number of counted rounds, after the dropped one.
 
     Raises:
         ValueError: if there are fewer than ``MIN_ROUNDS``.
@@ -141,17 +141,17 @@ def prove(
     """Compare outputs, then costs; write ``proof/<name>.json`` and return its content.
 
     Args:
-        comparison: what is compared.
+        comparison: description of the comparison.
         parity: compares the outputs of both arms.
         ours: our arm.
-        anchor: the other.
-        rounds: that count.
-        figures: asked after the rounds for what else was measured, by name with unit (``p99_ms``).
-        curves: asked after the figures for what the report should draw.
+        anchor: the other arm.
+        rounds: number of counted rounds.
+        figures: called after the rounds; returns further measurements by name with unit (``p99_ms``).
+        curves: called after ``figures``; returns curves for the report.
         results: the folder to write to; None for ``RESULTS``.
 
     Raises:
-        ParityError: if the outputs differ; nothing is timed then.
+        ParityError: if the outputs differ, before any measurement.
         RuntimeError: if the threads of this process are not pinned.
     """
     require_pinned()
@@ -213,16 +213,16 @@ def counted(
     figures: Mapping[str, Any] = MappingProxyType({}),
     path: Path | None = None,
 ) -> dict[str, Any]:
-    """Write what a proof counted to ``proof/counts/<name>.json``, print it, and return the file's content.
+    """Write the result of a proof to ``proof/counts/<name>.json``, print it, and return the content.
 
     Args:
-        name: of the file, beginning with the target's id or a word.
-        work: what was done, how often.
-        goal: what must hold.
-        found: sentences with the counts, for people.
-        met: whether it holds.
-        figures: the counts themselves.
-        path: where to write; None for the place of the repository.
+        name: name of the file, starting with the target's id or a word.
+        work: the work and its amount.
+        goal: the goal.
+        found: sentences with the counts.
+        met: whether the goal is met.
+        figures: the counts as values.
+        path: path of the file; None for the default.
     """
     result = {
         "work": work,
@@ -241,7 +241,7 @@ def counted(
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return what a figure depends on: processor, cores, load, Python, libraries. No names, no paths."""
+    """Return the facts that affect a measurement: processor, cores, load, Python, libraries; no names or paths."""
     libraries = ("deltalake", "numba", "numpy", "onnxruntime", "polars", "pyarrow")
     return {
         "processor": _processor(),
@@ -254,16 +254,14 @@ def machine_facts() -> dict[str, Any]:
 
 
 def require_pinned() -> None:
-    """Refuse to measure with threads that nobody counted.
+    """Require that the number of threads is pinned.
 
     Raises:
-        RuntimeError: if a variable of ``PINNED`` is not set: the libraries have read it already.
+        RuntimeError: if a variable of ``PINNED`` is not set, because libraries read it only when they are loaded.
     """
-    loose = [name for name, value in PINNED.items() if os.environ.get(name) != value]
-    if loose:
-        raise RuntimeError(
-            f"expected {loose} to be 1 before numpy loads: run python -m surveillance_pipelines_tests.proof"
-        )
+    unset = [name for name, value in PINNED.items() if os.environ.get(name) != value]
+    if unset:
+        raise RuntimeError(f"expected {', '.join(unset)} to be 1 before numpy is loaded: run python -m benchmarks")
 
 
 def _processor() -> str:

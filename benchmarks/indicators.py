@@ -1,6 +1,6 @@
-"""A simulated market as kernel inputs, and the columns of ``core_v1`` that TA-Lib and arithmetic around it give.
+"""A simulated market as kernel inputs, and the columns of ``core_v1`` computed with TA-Lib and numpy.
 
-TA-Lib keeps running sums; the kernel sums every window anew. Windows count the same bars here because every bar has
+TA-Lib keeps running sums; the kernel recomputes every sum. Windows count the same bars here because every bar has
 volume and peers; ``session`` columns, ``vwap_distance``, ``run_length`` and ``round_trip_30`` have no TA-Lib function.
 """
 
@@ -19,12 +19,12 @@ ABSENT: Final = (
     "vwap_distance", "session_progress", "in_session", "minutes_to_close", "new_session", "has_volume",
     "peers_present", "run_length", "round_trip_30",
 )  # fmt: skip
-"""Columns that no anchor computes: the kernel computes them all the same."""
+"""Columns that no anchor computes, but the kernel does."""
 
 COLUMNS: Final = tuple(name for name in CORE_V1.columns if name not in ABSENT)
 INDICES: Final = [CORE_V1.columns.index(name) for name in COLUMNS]
 SETTLED: Final = 600
-"""Bars after which nothing is left of how an exponential mean began: TA-Lib begins it at a simple mean."""
+"""Bars after which the initial value of an exponential mean has decayed; TA-Lib starts at a simple mean."""
 
 SESSION: Final = 390
 
@@ -56,7 +56,7 @@ def talib_columns(bars: Floats) -> dict[str, Floats]:
     """
     import talib
 
-    ta: Any = talib  # its stubs know no float arrays
+    ta: Any = talib  # its stubs have no float arrays
     opens, high, low, close, volume = (np.ascontiguousarray(bars[:, i]) for i in range(5))
     peers = np.ascontiguousarray(bars[:, kernel.PEERS_RETURN])
     log_close = ta.LN(close)

@@ -1,9 +1,9 @@
-"""R2: ``kill -9`` of the run that serves, at random moments: ``python -m benchmarks.kills``.
+"""R2: ``kill -9`` of the serving run at random moments: ``python -m benchmarks.kills``.
 
-A producer sends ticks of ten symbols all the time, a consumer reads the output queue, one drain run serves and another
-stands by. The one that serves is killed; the standby takes over; a new one stands by; again. At the end every message
-must have one outcome, the rows must be those of an engine that never stopped, and a consumer that drops repeated ids
-must have seen each row once and in order.
+A producer continuously sends ticks of ten symbols, a consumer reads the output queue, one drain run serves and another
+stands by. The serving run is killed, the standby takes over, a new standby starts, and so on. At the end, every message
+must have one outcome, the rows must equal those of an engine that never stopped, and a consumer that drops repeated ids
+must have received each row once and in order.
 """
 
 import argparse
@@ -34,18 +34,29 @@ from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.runtime.drain import load_calendars
 from surveillance_pipelines.stores.database import connect
 
 GOAL_SECONDS: Final = 2.0
 RATE: Final = 50.0
+_DELIVERED: Final = """
+    SELECT 1 FROM ops.outbox JOIN ops.outbox_deliveries USING (position) WHERE run_id = %s AND channel = 'sqs' LIMIT 1
+"""
+_FIRST_DELIVERY: Final = """
+    SELECT body::jsonb->>'correlation_id', min(delivered_at)
+    FROM ops.outbox LEFT JOIN ops.outbox_deliveries USING (position) WHERE channel = 'sqs' GROUP BY 1
+"""
+_UNDELIVERED: Final = """
+    SELECT 1 FROM ops.outbox LEFT JOIN ops.outbox_deliveries AS delivered USING (position)
+    WHERE delivered.position IS NULL LIMIT 1
+"""
 _STAMPS: Final = frozenset({"t_computed", "t_committed", "t_published", "run_id"})
 
 
 @dataclass
 class Traffic:
-    """What the producer has sent and the consumer has seen."""
+    """The messages sent by the producer and received by the consumer."""
 
     lane: Lane
     stop: threading.Event = field(default_factory=threading.Event)
@@ -66,7 +77,7 @@ class Traffic:
             self.stop.wait(max(0.0, (due - SYSTEM_CLOCK.now_us()) / MICROSECONDS))
 
     def consume(self, ended: threading.Event) -> None:
-        """Take messages off the output queue until it is told to end and finds nothing more."""
+        """Receive messages from the output queue until stopped and the queue is empty."""
         queue = self.lane.outputs
         while True:
             last = ended.is_set()
@@ -80,7 +91,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Kill:
-    """One takeover: who died when, and who took over."""
+    """One takeover: the killed run, the time, and the successor."""
 
     dead: str
     successor: str
@@ -105,22 +116,22 @@ def carry_out(lane: Lane, runs: Runs, count: int, seed: int) -> list[Kill]:
 
 
 def _has_published(lane: Lane, run_id: str) -> bool:
-    return bool(lane.query("SELECT 1 FROM ops.outbox WHERE run_id = %s AND published_at IS NOT NULL LIMIT 1", run_id))
+    return bool(lane.query(_DELIVERED, run_id))
 
 
 @dataclass(frozen=True)
 class Takeover:
-    """Seconds from a kill to the successor's first output: of any symbol, and of each symbol of either sort."""
+    """Seconds from a kill to the successor's first output: of any symbol, and by symbol, in flight or not."""
 
     any_symbol: float
     free: list[float]
-    in_flight: list[float]  # the dead run had received messages of these
+    in_flight: list[float]  # symbols with messages received by the killed run
 
 
 def takeovers(lane: Lane, kills: Iterable[Kill]) -> list[Takeover]:
-    """Return what each kill cost, from the rows that were published."""
+    """Return the takeover times of each kill, computed from the published rows."""
     published: dict[str, int] = {}
-    for cause, at in lane.query("SELECT body::jsonb->>'correlation_id', min(published_at) FROM ops.outbox GROUP BY 1"):
+    for cause, at in lane.query(_FIRST_DELIVERY):
         published[cause] = to_us(at)
     first: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
     rows = lane.query("SELECT run_id, symbol, message_id, receive_count FROM ops.inbox ORDER BY position")
@@ -140,8 +151,8 @@ def takeovers(lane: Lane, kills: Iterable[Kill]) -> list[Takeover]:
 
 
 def replayed(lane: Lane, models: ProofModels) -> Iterator[Effects]:
-    """Feed what was recorded, in order, to an engine that never stops."""
-    scorer = Scorer(load_bundle(models.bundle.path))  # as the runs load it
+    """Feed the recorded inputs in order to an engine that never stops."""
+    scorer = Ensemble(load_bundle(models.bundle.path))  # as the runs load it
     with connect(lane.endpoints.database_url, autocommit=True) as connection:
         sessions = load_calendars(connection, lane.settings, {})
     engine = Engine(engine_config(lane.settings, scorer), scorer, sessions, SYMBOLS)
@@ -164,7 +175,7 @@ def replayed(lane: Lane, models: ProofModels) -> Iterator[Effects]:
 
 
 def differences(lane: Lane, models: ProofModels, traffic: Traffic) -> dict[str, int]:
-    """Return how many messages and rows are not as they must be."""
+    """Return the numbers of messages and rows that violate a goal."""
     expected = {row.id: _content(to_message(row)) for effects in replayed(lane, models) for row in effects.outputs}
     stored = lane.query("SELECT id, group_id, body FROM ops.outbox ORDER BY position")
     actual = {id_: _content(json.loads(body)) for id_, _, body in stored}
@@ -219,7 +230,7 @@ def prove(count: int, seed: int) -> dict[str, Any]:
                 kills = carry_out(lane, runs, count, seed)
                 traffic.stop.set()
                 until(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0] >= traffic.sent)
-                until(lambda: not lane.query("SELECT 1 FROM ops.outbox WHERE published_at IS NULL LIMIT 1"))
+                until(lambda: not lane.query(_UNDELIVERED))
         finally:
             runs.end()
         return summary(traffic, takeovers(lane, kills), differences(lane, models, traffic), seed)
@@ -264,7 +275,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 if all is as promised."""
+    """Return 0 if all goals are met, else 1."""
     parser = argparse.ArgumentParser(description="Kill the serving drain run again and again.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=2)

@@ -1,4 +1,4 @@
-"""A live lane for benches: embedded services in a home of its own, fresh queues and a fresh database for each round."""
+"""A live lane for benchmarks: embedded services in a separate home, new queues and a new database per round."""
 
 import tempfile
 import uuid
@@ -23,7 +23,8 @@ from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect, migrate, with_database
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.deployments import deploy_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
@@ -57,7 +58,7 @@ class Lane:
 
 @contextmanager
 def services() -> Iterator[EmbeddedServices]:
-    """Run the embedded services in a folder that is gone afterwards."""
+    """Run the embedded services in a temporary folder."""
     with (
         tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder,
         services_of(service_settings(Path(folder) / "home")) as found,
@@ -67,7 +68,7 @@ def services() -> Iterator[EmbeddedServices]:
 
 @contextmanager
 def services_of(settings: Settings) -> Iterator[EmbeddedServices]:
-    """Run the embedded services of a home, and end them at once, before its folder goes."""
+    """Run the embedded services of a home, and stop them before its folder is deleted."""
     try:
         yield ensure_services(settings)
     finally:
@@ -83,7 +84,7 @@ def make_lane(
     symbols: Sequence[str] = SYMBOLS,
     **knobs: Any,
 ) -> Lane:
-    """Return a lane of its own on running services; the models are promoted, warm-up rules score without any."""
+    """Return a new lane on running services with promoted models, or with the warm-up rules if there are none."""
     name = uuid.uuid4().hex[:12]
     with connect(found.server_url, autocommit=True) as server:
         server.execute(f'CREATE DATABASE "lane_{name}"'.encode())
@@ -112,9 +113,9 @@ def make_lane(
 
 
 def prepare_database(database_url: str, models: ProofModels | None) -> None:
-    """Put trading sessions from a week ago to beyond the coming month on record, each all day, and promote the models.
+    """Record all-day trading sessions from a week ago to beyond the next month, and promote the models.
 
-    With a month ahead on record, the reference sensor asks for no run that would put the real sessions in their place.
+    Because the next month is recorded, the reference sensor requests no run that would replace them by real sessions.
     """
     today = SYSTEM_CLOCK.now_us() // DAY_US * DAY_US
     starts = [today + day * DAY_US for day in range(-7, 40)]
@@ -130,7 +131,7 @@ def prepare_database(database_url: str, models: ProofModels | None) -> None:
                     training_dataset_size=1_000,
                 ),
             )  # fmt: skip
-            promote(connection, 1, feature_view=bundle.view.name, reason="bench")
+            deploy_version(connection, 1, decided_by="bench")
 
 
 def random_ticks(

@@ -1,6 +1,6 @@
-"""The models that benches score with: trained once on a simulated market with the platform's own training code.
+"""The models of the benchmarks, trained once on a simulated market with the platform's training code.
 
-They lie in ``proof/models.tmp``, which git ignores, until the training code or the features change.
+They are cached in ``proof/models.tmp``, which git ignores, until the training code or the features change.
 """
 
 import shutil
@@ -17,9 +17,12 @@ from benchmarks.harness import REPOSITORY, RESULTS
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.hashing import sha256_files
-from surveillance_pipelines.models import scoring
+from surveillance_pipelines.models.arrays import as_float32
+from surveillance_pipelines.models.autoencoder import SCALER_FILE, Scaling, parse_scaling, scale
 from surveillance_pipelines.models.bundle import Bundle, load_bundle
-from surveillance_pipelines.models.scoring import Scorer, Scores
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.calibration import calibration_of
+from surveillance_pipelines.models.ensemble import Ensemble
 
 Floats = npt.NDArray[np.float64]
 Model = Callable[[Any], Any]
@@ -60,7 +63,7 @@ class ProofModels:
 
 
 def proof_models() -> ProofModels:
-    """Return the models, trained now if this code has not trained them before."""
+    """Return the models; train them if the cache has none of this code."""
     folder = RESULTS / "models.tmp" / _code_hash()[:16]
     if not folder.exists():
         shutil.rmtree(folder.parent, ignore_errors=True)
@@ -72,8 +75,8 @@ def proof_models() -> ProofModels:
 
 
 def speaking(bundle: Bundle) -> Bundle:
-    """Return a bundle whose direction model is asked whatever its gate said."""
-    return replace(bundle, config=bundle.config | {"direction": bundle.config["direction"] | {"ready": True}})
+    """Return a bundle whose direction model is used regardless of its gate."""
+    return replace(bundle, members=tuple(replace(member, serves=True) for member in bundle.members))
 
 
 def native_network(models: ProofModels) -> tuple[Any, Model]:
@@ -111,18 +114,27 @@ def anomaly_scores(bundle: Bundle, features: Floats, reconstructed: Model, class
     """
     inputs = features[:, list(bundle.view.model_indices)]
     missing = np.isnan(inputs)
-    scaled = scoring.scale(inputs, bundle.scaling)
+    scaled = scale(inputs, scaling_of(bundle))
     squares = np.where(missing, 0.0, (scaled.astype(np.float64) - reconstructed(scaled)) ** 2)
     error = squares.sum(axis=1) / np.maximum((~missing).sum(axis=1), 1)
-    probabilities = classify(scoring.classifier_inputs(inputs, error))
-    strange = scoring.calibrated(error, *scoring.calibration_table(bundle.config["autoencoder"]["calibration"]))
-    threshold = float(bundle.config["classifier"]["threshold"])
-    known = scoring.centred_on_threshold(1.0 - probabilities[:, 0].astype(np.float64), threshold)
-    return np.maximum(strange, known)
+    probabilities = classify(classifier_inputs(inputs, error))
+    unusual = calibration_of(bundle.member("autoencoder").calibration or {})(error)
+    known = calibration_of(bundle.member("classifier").calibration or {})(1.0 - probabilities[:, 0].astype(np.float64))
+    return np.maximum(unusual, known)
+
+
+def scaling_of(bundle: Bundle) -> Scaling:
+    """Return the scaling of the bundle's autoencoder."""
+    return parse_scaling(bundle.files[SCALER_FILE], bundle.member("autoencoder").input.columns)
+
+
+def classifier_inputs(inputs: Floats, error: Floats) -> npt.NDArray[np.float32]:
+    """Return the classifier's inputs, f4[n, d + 1]: raw features, then the autoencoder's error."""
+    return as_float32(np.column_stack([inputs, error]))
 
 
 def market_features(rows: int = 2_000) -> Floats:
-    """Return features f8[n, 48] of the simulated market, every symbol and hour, all windows full."""
+    """Return features f8[n, 48] of the simulated market for all symbols and hours, with full windows."""
     from surveillance_pipelines.features.batch import features_of_days
 
     bars, sessions = _market()
@@ -131,38 +143,40 @@ def market_features(rows: int = 2_000) -> Floats:
     return np.ascontiguousarray(features.select(CORE_V1.columns).to_numpy()[::every])
 
 
-class RecordingScorer:
-    """A scorer that keeps the features it was last asked about."""
+class RecordingPredictor:
+    """A predictor that records its last input."""
 
     warmup: bool = False
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-        self.bundle_hash, self.feature_view = scorer.bundle_hash, scorer.feature_view
-        self.horizon_minutes = scorer.horizon_minutes
+    def __init__(self, predictor: Ensemble) -> None:
+        self._predictor = predictor
+        self.bundle_hash, self.feature_view = predictor.bundle_hash, predictor.feature_view
+        self.window_length, self.model_ids = predictor.window_length, predictor.model_ids
+        self.horizon_minutes = predictor.horizon_minutes
         self.features: Floats = np.empty((0, 0))
 
     def warm_up(self) -> None:
-        self._scorer.warm_up()
+        self._predictor.warm_up()
 
-    def score(self, features: Floats) -> Scores:
-        self.features = features
-        return self._scorer.score(features)
+    def predict(self, window: Floats) -> BundlePredictions:
+        self.features = window
+        return self._predictor.predict(window)
 
 
 def _train(folder: Path) -> None:
-    from surveillance_pipelines.training.bundle_training import save_bundle, train_models
+    from surveillance_pipelines.training.bundle_training import save_bundle, train_bundle
     from surveillance_pipelines.training.deadline import Deadline
     from surveillance_pipelines.training.training_set import build_training_set
 
     bars, sessions = _market()
     rows = build_training_set(bars, sessions, first=FIRST, last=LAST, seed=SEED)
-    trained = train_models(rows, seed=SEED, deadline=Deadline.after(900.0))
+    trained = train_bundle(rows, seed=SEED, deadline=Deadline.after(900.0))
     save_bundle(trained, folder / "bundle")
-    arrays = {f"weight_{i}": weight for i, (weight, _) in enumerate(trained.autoencoder.layers)}
-    arrays |= {f"bias_{i}": bias for i, (_, bias) in enumerate(trained.autoencoder.layers)}
+    native = {name: member.native for name, member in trained.members.items()}
+    arrays = {f"weight_{i}": weight for i, (weight, _) in enumerate(native["autoencoder"].layers)}
+    arrays |= {f"bias_{i}": bias for i, (_, bias) in enumerate(native["autoencoder"].layers)}
     np.savez(folder / _LAYERS, **arrays)  # pyright: ignore[reportArgumentType] (arrays by name)
-    for name, booster in zip(_NATIVE, (trained.classifier.model.booster, trained.direction.booster), strict=True):
+    for name, booster in zip(_NATIVE, (native["classifier"].model.booster, native["direction"].booster), strict=True):
         booster.save_model(folder / name)
 
 
@@ -176,7 +190,6 @@ def _market() -> tuple[Any, SessionTable]:
 
 def _code_hash() -> str:
     package = REPOSITORY / "surveillance_pipelines"
-    folders = ("features", "models", "evaluation")
+    folders = ("features", "models", "evaluation", "training")
     files = [path for folder in folders for path in sorted((package / folder).glob("*.py"))]
-    market = [package / "market" / name for name in ("simulator.py", "injection.py", "injection_plan.py")]
-    return sha256_files([Path(__file__), *market, *files])
+    return sha256_files([Path(__file__), package / "market" / "simulator.py", *files])

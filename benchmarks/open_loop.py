@@ -1,4 +1,4 @@
-"""How long messages take from the input queue to publication while they come at a rate, in open loop."""
+"""Latency of messages from the input queue to publication at a fixed rate, in open loop."""
 
 import os
 import subprocess
@@ -22,9 +22,10 @@ SECONDS: Final = 6.0
 LONGEST_WAIT: Final = 120.0
 _WARM: Final = 10
 _TOOK: Final = """
-    SELECT extract(epoch FROM min(o.published_at) - i.sent_at)::float8 * 1000
+    SELECT extract(epoch FROM min(d.delivered_at) - i.sent_at)::float8 * 1000
     FROM ops.inbox i JOIN ops.outbox o ON o.body::jsonb ->> 'correlation_id' = i.message_id
-    WHERE i.message_id = ANY(%s) AND o.published_at IS NOT NULL GROUP BY i.message_id, i.sent_at
+    JOIN ops.outbox_deliveries d ON d.position = o.position AND d.channel = 'sqs'
+    WHERE i.message_id = ANY(%s) GROUP BY i.message_id, i.sent_at
 """
 _SPAN: Final = (
     "SELECT extract(epoch FROM max(sent_at) - min(sent_at))::float8 FROM ops.inbox WHERE message_id = ANY(%s)"
@@ -33,7 +34,7 @@ _SPAN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Messages a second, sent so many in a call."""
+    """Messages per second, and messages per call."""
 
     rate: float
     per_call: int
@@ -42,7 +43,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one load came to; ``rate`` is what the producer reached."""
+    """The result of one load; ``rate`` is the rate reached by the producer."""
 
     rate: float
     p50_ms: float
@@ -50,7 +51,7 @@ class Point:
 
 
 def latency_at(lane: Lane, load: Load, folder: Path) -> Point:
-    """Let a drain run in a process of its own serve a load; return how long its messages took.
+    """Serve a load with a drain run in a separate process, and return the latency of its messages.
 
     Args:
         lane: fresh, its queue empty.
@@ -59,7 +60,7 @@ def latency_at(lane: Lane, load: Load, folder: Path) -> Point:
     """
     queue, symbols = lane.inputs[0], lane.settings.symbols
     with drain_process(lane, folder / "drain.log") as check:
-        # A message of the next seconds would set the event clock ahead, and the load's ticks might find bars closed.
+        # A message with a later event time would advance the event clock and close the bars of the load's ticks.
         warm = produce(queue, _ticks(_WARM, 1_000.0, symbols), "warm", per_call=_WARM)
         _published(lane, warm, check)
         ids = produce(
@@ -73,7 +74,7 @@ def latency_at(lane: Lane, load: Load, folder: Path) -> Point:
 
 @contextmanager
 def drain_process(lane: Lane, log: Path) -> Iterator[Callable[[], None]]:
-    """Run a drain run without Dagster; the value raises if it has ended."""
+    """Run a drain run without Dagster; yield a function that raises if the run has ended."""
     settings = lane.settings
     environment = {
         **os.environ, **PINNED, **child_environment(lane.endpoints), "SYMBOLS": ",".join(settings.symbols),
@@ -101,7 +102,7 @@ def _ticks(number: int, rate: float, symbols: tuple[str, ...]) -> list[Tick]:
 
 
 def _published(lane: Lane, ids: list[str], check: Callable[[], None]) -> list[float]:
-    """Wait until something is published for each message; return the milliseconds that took."""
+    """Wait until each message has a published row, and return the latencies in milliseconds."""
     deadline = SYSTEM_CLOCK.now_us() + round(LONGEST_WAIT * MICROSECONDS)
     while len(took := [value for (value,) in lane.query(_TOOK, ids)]) < len(ids):
         check()

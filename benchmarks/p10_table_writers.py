@@ -1,4 +1,4 @@
-"""P10: ten producers fill one table, through the ledger and the lake's one writer, beside ten deltalake writers."""
+"""P10: ten producers fill one table, through the ledger and a single lake writer, or as ten deltalake writers."""
 
 import tempfile
 import time
@@ -36,7 +36,7 @@ _COMPARED: Final = ("symbol", "event_time", "price", "volume", "source_message_i
 
 
 class Bench:
-    """Both arms over one PostgreSQL and one folder; each round writes a day of its own."""
+    """Both arms over one PostgreSQL and one folder; each round writes another day."""
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self._database_url = database_url
@@ -46,7 +46,7 @@ class Bench:
         self.lost = self.doubled = self.raised = self.anchor_lost = 0
 
     def through_the_writer(self, load: Load) -> pl.DataFrame:
-        """Let the producers commit and one writer move the day to the lake meanwhile; return what the lake has."""
+        """Let the producers commit while one writer copies the day to the lake; return the rows in the lake."""
         with (
             connect(self._database_url, autocommit=True) as connection,
             producing(append_through_ledger, load, self._database_url) as (barrier, processes),
@@ -55,7 +55,9 @@ class Bench:
             self._begin = time.perf_counter()
             moving = True
             while moving:
-                moving = any(process.is_alive() for process in processes)  # asked first: the last write sees all rows
+                moving = any(
+                    process.is_alive() for process in processes
+                )  # checked first, so that the last write includes all rows
                 ticks = read_ticks(connection, load.day, load.day)
                 self._lake.write_days(TABLE, ticks, days=[load.day])
                 if moving:
@@ -65,7 +67,7 @@ class Bench:
         return landed
 
     def with_deltalake(self, load: Load) -> pl.DataFrame:
-        """Let the producers append to a fresh table, each for itself; return what the table has."""
+        """Let each producer append to a new table; return the rows in the table."""
         uri = str(self._folder / f"direct-{load.day}-{load.appends}")
         write_deltalake(uri, ticks_frame(load, 0, range(0)), partition_by="date")
         raised = counters(load)
@@ -96,7 +98,7 @@ class Bench:
         return arm
 
     def parity(self) -> Parity:
-        """One producer alone never conflicts: both tables must hold the same ticks."""
+        """Compare the tables written by a single producer, which has no conflicts: they must contain the same ticks."""
         load = Load(next(self._days), appends=20, producers=1)
         tables = [self.through_the_writer(load), self.with_deltalake(load)]
         ours, theirs = (table.select(_COMPARED).sort(_COMPARED) for table in tables)

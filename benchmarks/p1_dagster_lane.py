@@ -1,4 +1,4 @@
-"""P1: queue to queue under Dagster: the drain run, beside a plain sensor that asks for a run for each message."""
+"""P1: queue-to-queue latency under Dagster: the drain run, and a sensor that requests one run per message."""
 
 import random
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, to_us
 RATE: Final = 50.0
 MESSAGES: Final = 2_000
 ANCHOR_MESSAGES: Final = 24
-"""Of all rounds together, the dropped one with them."""
+"""Messages of all rounds, including the dropped one."""
 
 COMPARED: Final = 3
-"""A plain run starts without history, so only first messages of symbols compare; each of them is a run of seconds."""
+"""Messages compared for parity: the anchor's runs start without history, so only a symbol's first message is equal."""
 
 SENSOR_SECONDS: Final = 5.0
-"""Between two looks of Dagster's daemon at its sensors, at least."""
+"""Minimum interval of sensor evaluations in Dagster's daemon."""
 
 ANCHOR: Final = "plain"
 
@@ -61,7 +61,7 @@ _NOTES: Final = (
 
 
 class Bench:
-    """Both arms, side by side for the whole bench; each round goes through one, then the other."""
+    """Both arms, running for the whole benchmark; each round uses one, then the other."""
 
     def __init__(self, lane: DagsterLane, anchor: PlainLane) -> None:
         self._lane = lane
@@ -81,7 +81,7 @@ class Bench:
         return float(np.median(self.rounds[-1].seconds))
 
     def anchor(self) -> float:
-        """Send one message after another, each at a random moment between two looks of the sensor."""
+        """Send one message after another, each at a random moment between two evaluations of the sensor."""
         seconds: list[float] = []
         for _ in range(ANCHOR_MESSAGES // (MIN_ROUNDS + 1)):
             SYSTEM_CLOCK.sleep(self._moments.uniform(0.0, SENSOR_SECONDS))
@@ -90,7 +90,7 @@ class Bench:
         return float(np.median(seconds))
 
     def figures(self) -> Mapping[str, float]:
-        """Return percentiles over all rounds but the first, and where the time goes."""
+        """Return percentiles over all rounds except the first, and a breakdown of the latency."""
         rounds = self.rounds[1:]
         per_round = len(self.anchor_seconds) // len(self.rounds)
         p50, p99 = percentiles("", [second for one in rounds for second in one.seconds]).values()
@@ -114,7 +114,7 @@ class Bench:
 
 
 def _between(rounds: list[Round], name: str, since: str | None = None) -> list[float]:
-    """Return the seconds to one instant of the answers, from another or from SQS's SentTimestamp."""
+    """Return the seconds from one instant of the results, or from SQS's SentTimestamp, to another."""
     return [
         (_instant(one, id_, name) - (sent_at if since is None else _instant(one, id_, since))) / MICROSECONDS
         for one in rounds
@@ -123,7 +123,7 @@ def _between(rounds: list[Round], name: str, since: str | None = None) -> list[f
 
 
 def _since_publication(rounds: list[Round]) -> list[float]:
-    """Return the seconds that the answers were on the output queue."""
+    """Return the seconds that the results spent on the output queue."""
     return [
         (one.receipts[id_].at - _instant(one, id_, "t_published")) / MICROSECONDS
         for one in rounds
@@ -132,7 +132,7 @@ def _since_publication(rounds: list[Round]) -> list[float]:
 
 
 def _late(rounds: list[Round]) -> list[float]:
-    """Return the seconds between the instants at which messages were due and SQS's SentTimestamp."""
+    """Return the seconds between the due times of the messages and SQS's SentTimestamp."""
     return [
         (sent_at - _instant(one, id_, "event_time")) / MICROSECONDS
         for one in rounds

@@ -1,4 +1,4 @@
-"""P2: queue to queue under Dagster: the drain run, beside a warm process with ``execute_in_process`` per message."""
+"""P2: queue-to-queue latency under Dagster: the drain run, and a warm process with ``execute_in_process``."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ _NOTES: Final = (
 
 
 class Bench:
-    """Both arms, side by side for the whole bench; each round goes through one, then the other."""
+    """Both arms, running for the whole benchmark; each round uses one, then the other."""
 
     def __init__(self, lane: DagsterLane, anchor: PlainLane) -> None:
         self._lane = lane
@@ -62,7 +62,7 @@ class Bench:
         self.anchor_rounds: list[Round] = []
 
     def parity(self) -> Parity:
-        """Compare the scores of both, and find each message of ours in an asset event of the run that took it."""
+        """Compare the scores of both arms, and check that each message of ours can be traced to an asset event."""
         begun = self._lane.begin()
         theirs = self._anchor.send(self._lane.first, "first").receipts
         equal = equal_answers(list(begun.receipts.values()), list(theirs.values()))
@@ -98,9 +98,9 @@ class Bench:
         }
 
     def untraced(self, ids: Sequence[str]) -> list[str]:
-        """Return the messages without a way to an asset event: id → run in ops.inbox → materialization of that run.
+        """Return the messages not traced to an asset event: id → run in ops.inbox → materialization of that run.
 
-        A run's materializations count what it published so far: they must reach what it answered.
+        A run's materializations count its published rows, which must cover all messages that it scored.
         """
         runs = self._runs(ids)
         with open_instance(self._lane.platform) as instance:
@@ -126,7 +126,7 @@ class Bench:
 
 
 def _counts(instance: Any, run_id: str) -> list[int]:
-    """Return how many messages each materialization of the output queue by a run covers, counted from its start."""
+    """Return the cumulative message count of each output-queue materialization of a run."""
     import dagster as dg
 
     if instance.get_run_by_id(run_id) is None:

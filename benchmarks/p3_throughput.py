@@ -1,4 +1,4 @@
-"""P3: how many messages a second one drain run carries, beside a bare loop that receives, sends and deletes."""
+"""P3: throughput of one drain run, and of a bare loop that receives, sends and deletes."""
 
 import os
 import signal
@@ -32,12 +32,15 @@ MANY: Final = tuple(f"SIM{i}" for i in range(40))
 MANY_ROUNDS: Final = 3
 RATES: Final = (50, 200, 400, 800)
 LONGEST_WINDOW: Final = 120.0
-"""A drain run that has not carried everything by then ends, and the round fails."""
+"""Time limit of a drain run; if it has not processed all messages by then, the round fails."""
 
 _LOOK_SECONDS: Final = 0.1
 _STEPS: Final = ("load", "process", "commit", "publish", "mark", "delete")
 _DONE: Final = b"""
-    SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (SELECT 1 FROM ops.outbox WHERE published_at IS NULL)
+    SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (
+        SELECT FROM ops.leases LEFT JOIN ops.delivery_cursors AS cursors USING (queue_url)
+        WHERE role = 'holder' AND coalesce(cursors.position, 0)
+              < (SELECT max(position) FROM ops.outbox WHERE outbox.queue_url = leases.queue_url))
 """
 _NOTES: Final = (
     (
@@ -76,7 +79,7 @@ _NOTES: Final = (
 
 @dataclass
 class Finish:
-    """Tells a drain run to stop once everything is done, and knows how long that took."""
+    """Stops a drain run once all messages are processed, and measures the time."""
 
     lane: Lane
     messages: int
@@ -85,7 +88,7 @@ class Finish:
     _before: dict[str, float] = field(default_factory=dict)
 
     def after(self, step: Step) -> None:
-        """Note when a step was taken; the first is a batch received."""
+        """Record the time of a step; the first is the receipt of a batch."""
         del step
         if not self._steps:
             self._before = self.cpu_seconds()
@@ -97,12 +100,12 @@ class Finish:
 
     @property
     def spent(self) -> dict[str, float]:
-        """CPU seconds of all processes from the first batch received until now."""
+        """Return the CPU seconds of all processes since the receipt of the first batch."""
         after = self.cpu_seconds()
         return {name: after[name] - self._before[name] for name in after}
 
     def watch(self, ended: threading.Event) -> None:
-        """Send this process what an operator would send once the ledger holds all and all is published."""
+        """Send SIGTERM to this process once all messages are in the ledger and published."""
         with connect(self.lane.endpoints.database_url, autocommit=True) as connection:
             while not ended.wait(_LOOK_SECONDS):
                 row = connection.execute(_DONE, (self.messages,)).fetchone()
@@ -125,7 +128,7 @@ class Bench:
         self.reports: list[DrainReport] = []
 
     def lane(self, messages: int, symbols: Sequence[str] = SYMBOLS) -> Lane:
-        """Return fresh queues, with messages that wait, and a fresh database."""
+        """Return new queues that contain messages, and a new database."""
         lane = make_lane(
             self._found, self._folder, self._models, symbols=symbols, publish_scores="all", sqs_wait_time=1,
             log_level="ERROR",
@@ -135,7 +138,7 @@ class Bench:
         return lane
 
     def carried(self, lane: Lane, messages: int) -> tuple[Finish, DrainReport]:
-        """Let one drain run carry all messages; return how long it took and its report."""
+        """Process all messages with one drain run; return the seconds and its report."""
         finish, ended = Finish(lane, messages, self._cpu_seconds), threading.Event()
         watch = threading.Thread(target=finish.watch, args=(ended,))
         watch.start()
@@ -168,7 +171,7 @@ class Bench:
         return self.anchor_seconds[-1]
 
     def parity(self) -> Parity:
-        """There is no model in the anchor: what must be equal is the work on the queues."""
+        """Compare the work on the queues, because the anchor has no model."""
         depths: list[tuple[int, int]] = []
         arms: list[Callable[[Lane, int], object]] = [self.carried, bare]
         for arm in arms:
@@ -216,7 +219,7 @@ class Bench:
         return {name: _with_children(process) for name, process in found.items()}
 
     def _many(self) -> tuple[list[float], DrainReport, list[float]]:
-        """Return the seconds of both arms with 40 symbols, round by round, and the last report of ours."""
+        """Return the seconds of both arms with 40 symbols per round, and the last report of ours."""
         ours: list[float] = []
         theirs: list[float] = []
         for number in count(1):
@@ -229,9 +232,9 @@ class Bench:
 
 
 def bare(lane: Lane, messages: int) -> float:
-    """Receive, send and delete until all messages have passed; return the seconds."""
+    """Receive, send and delete until all messages are processed; return the seconds."""
     inputs, outputs, done = lane.inputs[0], lane.outputs, 0
-    _ = inputs.depth(), outputs.depth()  # opens a connection to each, as a drain run does before it serves
+    _ = inputs.depth(), outputs.depth()  # open a connection to each, as a drain run does before it serves
     begin = SYSTEM_CLOCK.now_us()
     while done < messages:
         batch = inputs.receive(10, wait_seconds=1, visibility_seconds=30)
@@ -243,7 +246,7 @@ def bare(lane: Lane, messages: int) -> float:
 
 
 def _steps(report: DrainReport, prefix: str) -> dict[str, float]:
-    """Return what the steps of a batch took; ``process`` is features and models."""
+    """Return the duration of each step of a batch; ``process`` covers features and models."""
     return {
         f"{prefix}{step}_p{percent}_ms": getattr(report.latency[step], f"p{percent}")
         for step in _STEPS
@@ -252,7 +255,7 @@ def _steps(report: DrainReport, prefix: str) -> dict[str, float]:
 
 
 def _with_children(process: psutil.Process) -> float:
-    """Return the CPU seconds of a process and its children: PostgreSQL has one for each connection, living or ended."""
+    """Return the CPU seconds of a process and its children; PostgreSQL has one per connection, running or ended."""
     seconds = sum(process.cpu_times()[:4])
     for child in process.children():
         with suppress(psutil.NoSuchProcess):
@@ -261,7 +264,7 @@ def _with_children(process: psutil.Process) -> float:
 
 
 def _per_ten(spent: Sequence[Mapping[str, float]], prefix: str) -> dict[str, float]:
-    """Return the CPU milliseconds that ten messages cost, medians over the rounds but the first."""
+    """Return the CPU milliseconds per ten messages, as medians over the rounds except the first."""
     scale = 1e3 * 10 / MESSAGES
     return {f"{prefix}{name}_ms_per_10": scale * statistics.median(one[name] for one in spent[1:]) for name in spent[0]}
 

@@ -1,4 +1,4 @@
-"""P4: features and all models for ten symbols, one message each, beside torch and XGBoost as one would call them."""
+"""P4: features and all models for one message of each of ten symbols, compared with torch and XGBoost."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -16,14 +16,15 @@ from benchmarks.models import (
 )
 from surveillance_pipelines.clock import DAY_US, MICROSECONDS
 from surveillance_pipelines.features.state import FeatureState
-from surveillance_pipelines.models.scoring import Scorer, as_float32
+from surveillance_pipelines.models.arrays import as_float32
+from surveillance_pipelines.models.ensemble import Ensemble
 
 SYMBOLS: Final = 10
 HISTORY: Final = 600
 DAY: Final = 20_000 * DAY_US
 PER_ROUND: Final = 200
 TOLERANCE: Final = 1e-5
-"""Of a score in 0..1: float32 sums in another order, as training/export.py accepts."""
+"""Accepted difference of a score in 0..1, due to the order of float32 sums, as in training/export.py."""
 _ATTEMPTS: Final = (
     (
         "attempt 1, kept: names of model inputs asked once for each session, numpy's clip, nan_to_num, column_stack "
@@ -52,13 +53,13 @@ class Market:
                 state.advance(DAY + i * MICROSECONDS, rows[i])
 
     def features(self) -> Floats:
-        """Return the features of the bars in progress, f8[10, 48], as a message of each symbol asks for them."""
+        """Return the features of the bars in progress, f8[10, 48], for one message of each symbol."""
         start = DAY + HISTORY * MICROSECONDS
         return np.stack([state.peek(start, bar) for state, bar in zip(self._states, self._open, strict=True)])
 
 
 def native(models: ProofModels) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """Return what scores features with torch (one thread, inference mode) and XGBoost's ``predict_proba``."""
+    """Return a scorer with torch (one thread, inference mode) and XGBoost's ``predict_proba``."""
     from xgboost import XGBClassifier
 
     _, reconstructed = native_network(models)
@@ -76,12 +77,12 @@ def native(models: ProofModels) -> Callable[[Floats], tuple[Floats, Floats]]:
 
 def main() -> None:
     models, live = proof_models(), Market()
-    scorer, anchor = Scorer(models.bundle), native(models)
+    scorer, anchor = Ensemble(models.bundle), native(models)
     scorer.warm_up()
 
     def parity() -> Parity:
         features = np.concatenate([market_features(), live.features()])
-        scores, (theirs, directions) = scorer.score(features), anchor(features)
+        scores, (theirs, directions) = scorer.predict(features), anchor(features)
         difference = float(np.abs(scores.anomaly_score - theirs).max())
         direction = float(np.abs(scores.direction_probabilities - directions).max())
         return Parity(
@@ -91,13 +92,13 @@ def main() -> None:
         )
 
     def once() -> None:
-        scorer.score(live.features())
+        scorer.predict(live.features())
 
     prove(
         Comparison(
             name="p4_torch_xgboost",
             work="Features of 10 symbols' bars in progress, then autoencoder, classifier and direction model on them",
-            ours="FeatureState.peek, Scorer.score (ONNX Runtime, one thread; also names kinds and explains)",
+            ours="FeatureState.peek, Ensemble.score (ONNX Runtime, one thread; also names kinds and explains)",
             anchor="the same features, torch eager in inference mode (1 thread), XGBClassifier.predict_proba",
             distributions=("torch", "xgboost"),
             unit="s",
@@ -119,7 +120,8 @@ def _percentiles(work: Callable[[], object], calls: int = 3_000) -> Mapping[str,
 
 
 def _sizes(models: ProofModels) -> str:
-    rounds = models.bundle.manifest["training"]["rounds"]
+    members = models.bundle.manifest["training"]["members"]
+    rounds = {name: members[name]["rounds"] for name in ("classifier", "direction")}
     return (
         f"models of the default training: {rounds['classifier']} rounds of 10 classes at depth 6, "
         f"{rounds['direction']} rounds of 3 classes at depth 4, autoencoder 42-32-8-32-42; the direction model speaks "

@@ -1,4 +1,4 @@
-"""P5: the features of 10 × 50,000 bars at once, beside TA-Lib per symbol and polars-talib over symbols."""
+"""P5: the features of 10 × 50,000 bars, compared with TA-Lib per symbol and polars-talib over symbols."""
 
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -63,7 +63,7 @@ _ATTEMPTS: Final = (
 
 
 def against_talib() -> None:
-    """TA-Lib per symbol on contiguous columns, ours on rows as the batch lane has them."""
+    """Compare with TA-Lib per symbol on contiguous columns; ours uses rows as in the batch lane."""
     symbols = market(SYMBOLS, BARS)
     turned = [np.ascontiguousarray(bars.T) for bars in symbols]
     columnar = [bars.T for bars in turned]
@@ -91,7 +91,7 @@ def against_talib() -> None:
 
 
 def against_polars() -> None:
-    """One frame of all symbols in, one frame of indicators out."""
+    """Compare with polars-talib: one frame of all symbols in, one frame of indicators out."""
     frame = frame_of(market(SYMBOLS, BARS))
 
     def parity() -> Parity:
@@ -120,7 +120,7 @@ def against_polars() -> None:
 
 
 def batch_columns(bars: Floats) -> Floats:
-    """Return ``COLUMNS`` of one symbol among the rows of f8[48, n], from nothing.
+    """Return ``COLUMNS`` of one symbol as rows of f8[48, n], computed from a zero state.
 
     Args:
         bars: kernel inputs f8[10, n].
@@ -144,7 +144,7 @@ def kernel_frame(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _all_columns(features: pl.DataFrame) -> Floats:
-    """Return ``COLUMNS`` at their places among f8[n, 48]."""
+    """Return ``COLUMNS`` at their positions in f8[n, 48]."""
     out = np.full((len(features), kernel.N_FEATURES), np.nan)
     out[:, INDICES] = features.to_numpy()
     return out

@@ -1,4 +1,4 @@
-"""P6: one bar at a time, beside talipp's incremental indicators and TA-Lib over a window for each bar."""
+"""P6: features of one bar at a time, compared with talipp's incremental indicators and TA-Lib over a window."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ _ATTEMPTS: Final = (
 
 
 class Tape:
-    """Bars of one symbol that follow one another for ever within a UTC day, a second apart."""
+    """An endless sequence of bars of one symbol within a UTC day, one second apart."""
 
     def __init__(self) -> None:
         (self.rows,) = market(1, BARS)
@@ -69,7 +69,7 @@ class Tape:
 
 
 def ours_arm(tape: Tape) -> Callable[[], float]:
-    """Return an arm that costs the seconds of one bar, on a state that has seen ``SETTLED`` bars."""
+    """Return an arm whose cost is the seconds per bar, on a state with ``SETTLED`` bars."""
 
     def arm() -> float:
         state = FeatureState()
@@ -86,7 +86,7 @@ def ours_arm(tape: Tape) -> Callable[[], float]:
 
 
 def against_talipp() -> None:
-    """Each arm gets the bars in the form it reads fastest: an array row, Python floats."""
+    """Compare with talipp; each arm gets the bars in its fastest form, an array row or Python floats."""
     tape, theirs = Tape(), TalippSymbol()
     for bar in tape.lists[:SETTLED]:
         theirs.add(bar)
@@ -121,7 +121,7 @@ def against_talipp() -> None:
 
 
 def against_talib_window() -> None:
-    """TA-Lib has no state: for each bar it reads the last 5,000 again."""
+    """Compare with TA-Lib, which has no state and reads the last 5,000 bars for each bar."""
     tape = Tape()
 
     def talib_bars() -> None:
@@ -153,7 +153,7 @@ def _talipp_columns(tape: Tape) -> dict[str, Floats]:
 
 
 def _parity(tape: Tape, theirs: Mapping[str, Floats]) -> Parity:
-    """Compare every bar of the first ``WINDOW``, ours advanced bar by bar."""
+    """Compare every bar of the first ``WINDOW`` bars; ours is advanced bar by bar."""
     state = FeatureState()
     ours = np.array([state.advance(DAY + i * MICROSECONDS, tape.rows[i]) for i in range(WINDOW)])
     difference, column = largest_difference(ours, dict(theirs))

@@ -1,4 +1,4 @@
-"""P8: a fresh process until its first scored message, beside one that loads the same models with MLflow's pyfunc."""
+"""P8: time of a new process until its first score, compared with loading the models with MLflow's pyfunc."""
 
 import json
 import os
@@ -17,17 +17,25 @@ import numpy as np
 from benchmarks.drain_starts import started_drains
 from benchmarks.harness import REPOSITORY, Comparison, Goal, Parity, prove
 from benchmarks.indicators import market
-from benchmarks.models import ProofModels, anomaly_scores, native_network, proof_models
+from benchmarks.models import (
+    ProofModels,
+    anomaly_scores,
+    classifier_inputs,
+    native_network,
+    proof_models,
+    scaling_of,
+)
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.features.state import FeatureState
-from surveillance_pipelines.models import scoring
+from surveillance_pipelines.models.arrays import as_float32
+from surveillance_pipelines.models.autoencoder import scale
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, received, sessions
 
 HISTORY: Final = 600
 TOLERANCE: Final = 1e-5
 STARTS: Final = 5
-"""Of ours in a round: they last about as long as one of the anchor's, and stand as many of the machine's moods."""
+"""Starts of ours per round: together they take about as long as one start of the anchor, under the same load."""
 
 _WORK: Final = "Start of a Python process to its first score, files in the page cache"
 _OURS: Final = (
@@ -42,8 +50,8 @@ _NOTES: Final = (
         "0.09, our modules 0.07, ONNX Runtime's import and sessions 0.05, numba's first call 0.15, everything else 0.03"
     ),
     (
-        "attempt 1, kept: scipy's linear algebra and cffi look absent while numba first compiles, which imports them "
-        "for calls that the kernel does not make: that call 0.29 to 0.15 s"
+        "attempt 1, kept in part: numba skips its check for SciPy's linear algebra, which the kernel does not call; "
+        "with that and cffi hidden from every import of the process, numba's first call took 0.15 s instead of 0.29 s"
     ),
     ("attempt 2, dropped: the kernel in a thread beside the imports: 0.79 to 0.80 s, since both hold Python's lock"),
     "attempt 3, kept: the engine does without polars: 0.75 to 0.63 s, medians of this bench before and after",
@@ -96,7 +104,7 @@ def _against(models: ProofModels, folder: Path, flavour: str, comparison: Compar
         ours=ours,
         anchor=lambda: _run(flavour, folder)[0],
         figures=lambda: {
-            "longest_start_s": max(starts[STARTS:]),  # without the first round, as everywhere
+            "longest_start_s": max(starts[STARTS:]),  # without the first round
             **(started_drains(models) if flavour == "native" else {}),
         },
     )
@@ -131,7 +139,7 @@ def _run(kind: str, folder: Path) -> tuple[float, dict[str, Any]]:
 
 
 def _write_inputs(models: ProofModels, folder: Path) -> None:
-    """Write what the engine starts from: bundle, sessions, snapshot of one symbol, message."""
+    """Write the inputs of the engine: bundle, sessions, snapshot of one symbol, message."""
     shutil.copytree(models.bundle.path, folder / "bundle")
     table = sessions()
     np.save(folder / "sessions.npy", np.stack([table.session_ids, table.opens_at, table.closes_at]))
@@ -157,17 +165,18 @@ def _write_models(models: ProofModels, folder: Path, features: Any) -> None:
     for name, path in (("classifier", models.classifier), ("direction", models.direction)):
         booster = xgboost.Booster({"nthread": 1}, model_file=path)
         save_xgboost(booster, str(folder / "native" / name), pip_requirements=[])
-    for name, content in models.bundle.models.items():
+    onnx_files = {name: content for name, content in models.bundle.files.items() if name.endswith(".onnx")}
+    for name, content in onnx_files.items():
         place = folder / "onnx" / name.removeprefix("market_").removesuffix(".onnx")
         save_onnx(onnx.load_from_string(content), str(place), pip_requirements=[])
     inputs = features[:, list(models.bundle.view.model_indices)]
-    scaled = scoring.scale(inputs, models.bundle.scaling)
+    scaled = scale(inputs, scaling_of(models.bundle))
     squares = (scaled.astype(np.float64) - reconstructed(scaled)) ** 2
     missing = np.isnan(inputs)
     error = np.where(missing, 0.0, squares).sum(axis=1) / (~missing).sum(axis=1)
     np.save(folder / "autoencoder.npy", scaled)
-    np.save(folder / "classifier.npy", scoring.classifier_inputs(inputs, error))
-    np.save(folder / "direction.npy", scoring.as_float32(inputs))
+    np.save(folder / "classifier.npy", classifier_inputs(inputs, error))
+    np.save(folder / "direction.npy", as_float32(inputs))
 
 
 if __name__ == "__main__":

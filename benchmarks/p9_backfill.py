@@ -1,4 +1,4 @@
-"""P9: a year of bars scored from the lake by the platform's own run, beside bare inference and polars' own I/O.
+"""P9: a year of bars scored from the lake by the platform's run, compared with bare inference and polars I/O.
 
 ``python -m benchmarks.p9_backfill --symbols 10 --days 168`` is a small one, whose result is
 printed, not kept.
@@ -20,16 +20,17 @@ import polars as pl
 
 from benchmarks.backfill_market import FEATURES, MONTH, SCORES, Sizes, Year, a_year
 from benchmarks.harness import RESULTS, Arm, Comparison, Curve, Goal, Parity, prove
-from benchmarks.models import anomaly_scores
-from surveillance_pipelines.models import scoring
-from surveillance_pipelines.models.bundle import AUTOENCODER_FILE, CLASSIFIER_FILE, Bundle, load_bundle
+from benchmarks.models import anomaly_scores, classifier_inputs, scaling_of
+from surveillance_pipelines.models import autoencoder, classifier
+from surveillance_pipelines.models.arrays import run_model
+from surveillance_pipelines.models.bundle import Bundle, load_bundle
 from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, inference_session
 
 INFERENCE: Final = 1.3
 IO: Final = 4.0
 TOLERANCE: Final = 1e-12
 GROWTH: Final = 1.15
-"""Of peak memory and of seconds a row, from a month to the year: what a quiet machine repeats to."""
+"""Accepted growth of peak memory and of seconds per row from a month to the year: the noise of an idle machine."""
 _LENGTHS: Final = (1, 5, 21, 84, 252)
 
 _ATTEMPTS: Final = (
@@ -61,7 +62,7 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ReadyArrays:
-    """What the models of a bundle are asked about the bars of some days, ready for their sessions."""
+    """The model inputs for the bars of some days, as arrays for the inference sessions."""
 
     scaled: Float32
     classified: Float32
@@ -80,8 +81,8 @@ class Bench:
     runs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._autoencoder = inference_session(self.bundle.models[AUTOENCODER_FILE])
-        self._classifier = inference_session(self.bundle.models[CLASSIFIER_FILE])
+        self._autoencoder = inference_session(self.bundle.files[autoencoder.MODEL_FILE])
+        self._classifier = inference_session(self.bundle.files[classifier.MODEL_FILE])
 
     def ours(self) -> Arm:
         def arm() -> float:
@@ -111,17 +112,17 @@ class Bench:
         return arm
 
     def ready(self, features: pl.DataFrame) -> ReadyArrays:
-        """Make the arrays of some days; their errors of reconstruction are the autoencoder's own."""
+        """Build the arrays of some days, with reconstruction errors computed by the autoencoder."""
         values = features.select(self.bundle.view.columns).to_numpy()
         inputs = np.ascontiguousarray(values[:, list(self.bundle.view.model_indices)])
-        scaled = scoring.scale(inputs, self.bundle.scaling)
+        scaled = autoencoder.scale(inputs, scaling_of(self.bundle))
         missing = np.isnan(inputs)
         squares = np.where(missing, 0.0, (scaled.astype(np.float64) - self._reconstructed(scaled)) ** 2)
         error = np.add.accumulate(squares, axis=1)[:, -1] / np.maximum((~missing).sum(axis=1), 1)
-        return ReadyArrays(scaled, scoring.classifier_inputs(inputs, error))
+        return ReadyArrays(scaled, classifier_inputs(inputs, error))
 
     def infer(self, ready: ReadyArrays) -> None:
-        """Run every model that speaks, in batches as large as the platform's."""
+        """Run every model in use, with the platform's batch size."""
         self._reconstructed(ready.scaled)
         self._classified(ready.classified)
 
@@ -141,7 +142,7 @@ class Bench:
         )
 
     def run_lengths(self) -> None:
-        """Score ranges of growing length, each in one run from nothing."""
+        """Score ranges of increasing length, each in one run over an empty table."""
         for length in sorted({*(n for n in _LENGTHS if n <= len(self.year.days)), len(self.year.days)}):
             self.year.forget_scores()
             self.runs[length] = self.year.run("scoring", self.year.days[:length])
@@ -182,7 +183,7 @@ class Bench:
         return self.year.lake.read(FEATURES, days=list(days))
 
     def _read_and_write(self, days: Sequence[date]) -> float:
-        """Return the seconds in which polars reads the features of each day, and writes its scores to a table."""
+        """Return the seconds for polars to read the features of each day and write its scores to a table."""
         target, seconds = self.scratch / "written", 0.0
         shutil.rmtree(target, ignore_errors=True)
         for day in days:
@@ -202,7 +203,7 @@ class Bench:
     @staticmethod
     def _in_batches(session: Any, rows: Float32) -> npt.NDArray[np.float64]:
         starts = range(0, len(rows), MAX_BATCH_ROWS)
-        return np.concatenate([scoring.run_model(session, rows[start : start + MAX_BATCH_ROWS]) for start in starts])
+        return np.concatenate([run_model(session, rows[start : start + MAX_BATCH_ROWS]) for start in starts])
 
 
 def main() -> None:

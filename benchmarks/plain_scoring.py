@@ -1,4 +1,4 @@
-"""What an op of the plain way does with one message: the platform's models and engine, and nothing that is durable.
+"""The anchor's work per message: the platform's models and engine, without durable state.
 
 It keeps no ledger, no outbox and no snapshot: less work than a drain run does for each message.
 """
@@ -12,27 +12,27 @@ from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.runtime.drain import load_calendars
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect
-from surveillance_pipelines.stores.scorers import load_scorer
+from surveillance_pipelines.stores.predictors import load_predictor
 from surveillance_pipelines.transports.sqs import QueueClient
 
 HIDDEN_SECONDS = 600
-"""How long a message stays hidden: its run may wait for others."""
+"""Visibility timeout of a message; its run may wait for others."""
 
 
 class PlainScorer:
-    """The promoted bundle in an engine whose symbols start without history."""
+    """An engine with the promoted bundle whose symbols start without history."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.database_url is None:
             raise ValueError("expected DATABASE_URL in the environment, got none")
         with connect(settings.database_url.get_secret_value()) as connection:
-            scorer = load_scorer(connection, settings)
+            scorer = load_predictor(connection, settings)
             sessions = load_calendars(connection, settings, {})
         self._engine = Engine(engine_config(settings, scorer), scorer, sessions, settings.symbols)
         self.inputs, self.outputs = plain_queues(settings)
 
     def answer(self, message: Received) -> int:
-        """Score one message, publish its rows, delete it; return how many rows there were."""
+        """Score one message, publish its rows, delete it, and return the number of rows."""
         readings = self._engine.read([message])
         for symbol in self._engine.symbols_to_seed(readings):
             self._engine.seed(symbol, Seed())

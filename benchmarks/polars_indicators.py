@@ -1,6 +1,6 @@
-"""The same columns as ``indicators.talib_columns``, written with polars-talib over the symbol.
+"""The same columns as ``indicators.talib_columns``, computed with polars-talib over the symbol.
 
-Four layers, so that what several columns share is computed once.
+Four layers, so that shared expressions are computed once.
 """
 
 import math

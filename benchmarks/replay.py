@@ -1,11 +1,10 @@
-"""200 random outputs of a run on real bars, replayed in a fresh process after everything around them has changed.
+"""Replay of 200 random outputs of a run on real bars in a new process, after models, data and code have changed.
 
-``python -m benchmarks.replay`` (about five minutes on two cores). Yahoo's 1-minute bars of
-``../shared/data`` land as such, train a champion and are scored by day; the next session is fed as ticks and served by
-drain runs, with a retrain between two of them. Then the models are retrained once more, a file with other prices
-overrules every bar, the features' source changes (a copy of the package with one more line in its kernel, so that its
-hash, and no formula, differs), and ``surveillance replay --sample`` runs from that copy. In the end single bytes are
-flipped.
+``python -m benchmarks.replay`` takes about five minutes on two cores. It ingests recorded 1-minute bars (``DATA``),
+trains a champion and scores the days. Drain runs serve the next session as ticks, with a retrain in between. Then the
+models are retrained again, a file with other prices overrides every bar, and the features' source changes: a copy of
+the package has one more line in its kernel, so that its hash differs but no formula does. ``surveillance replay
+--sample`` runs from that copy. Finally, single bytes are flipped.
 """
 
 import json
@@ -63,7 +62,7 @@ _BATCH_SCORES: Final = "SELECT id FROM surveillance.predictions WHERE t_received
 
 @dataclass(frozen=True)
 class Proving:
-    """One run of the proof: a home of its own, and the commands of the platform in processes of their own."""
+    """One run of the proof: a separate home, and the platform's commands in separate processes."""
 
     home: Path
     platform: Platform
@@ -88,7 +87,7 @@ class Proving:
 
 
 def main() -> int:
-    """Run the proof and print its counts; return 0 if all outputs are equal and every flipped byte is named."""
+    """Run the proof and print its counts; return 0 if all outputs are equal and every flipped byte is reported."""
     if not DATA.is_file():
         print(f"skipped: no recorded market data (expected {DATA})")
         return 0
@@ -137,7 +136,7 @@ def _chosen(home: Path) -> dict[str, str]:
         "SURVEILLANCE_HOME": str(home / "home"),
         "SYMBOLS": ",".join(SYMBOLS),
         "PUBLISH_SCORES": "all",
-        "MODEL_QUALITY_THRESHOLD_ACCURACY": "0",  # a few days train no good models, and any will do
+        "MODEL_QUALITY_THRESHOLD_ACCURACY": "0",  # a few days are too few for good models, which are not needed here
         "FALLBACK_TO_YFINANCE": "false",
         "DRAIN_IDLE_SECONDS": "3",
         "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -169,7 +168,7 @@ def _train(proving: Proving, *, seed: int) -> None:
     _step(proving, "train", "--last", str(LANDED[1]), "--seed", str(seed))
     with proving.platform.connect() as connection:
         row: Any = connection.execute(
-            "SELECT version, bundle_hash FROM surveillance.model_versions WHERE is_active"
+            "SELECT version, model_id FROM surveillance.deployments WHERE role = 'champion' AND until IS NULL"
         ).fetchone()
     print(f"  champion {row[0]} {row[1][:12]}")
 
@@ -184,7 +183,7 @@ def _serve(proving: Proving, bars: pl.DataFrame, name: str) -> None:
 
 
 def _changed_package(home: Path) -> Path:
-    """Return a folder with a copy of the package whose kernel has one more line, which changes its hash."""
+    """Return a folder with a copy of the package whose kernel has one more line and therefore another hash."""
     folder = home / "changed"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "surveillance_pipelines", folder / "surveillance_pipelines", ignore=ignored)
@@ -194,7 +193,7 @@ def _changed_package(home: Path) -> Path:
 
 
 def _replay_sample(proving: Proving, package: Path, found: list[str]) -> int:
-    """Replay outputs drawn at random, then every anomaly and signal; return how many are not equal, or missing."""
+    """Replay random outputs, then every anomaly and signal; return how many differ or are missing."""
     results = _replay(proving, package, "--sample", str(OUTPUTS), "--seed", "1")
     missing = OUTPUTS - len(results)
     found.append(f"{len(results)} outputs drawn at random: {_outcomes(results)}")
@@ -224,7 +223,7 @@ def _replay(proving: Proving, package: Path, *arguments: str) -> list[dict[str, 
 
 
 def _flip_bytes(proving: Proving, package: Path, said: list[str]) -> int:
-    """Flip one byte of each kind of stored input; return how many times the replay did not name it."""
+    """Flip one byte of each kind of stored input; return how many the replay did not report."""
     ids = {name: _ids(proving, query)[0] for name, query in _PICK.items()}
     missed = 0
     with proving.platform.connect() as connection:
@@ -242,7 +241,7 @@ def _flip_bytes(proving: Proving, package: Path, said: list[str]) -> int:
 
 
 def _flip_in_lake(proving: Proving, package: Path, said: list[str]) -> int:
-    """Flip one byte of the Parquet file of features that was scored, until one is met that an output reads."""
+    """Flip one byte of the scored Parquet file of features; repeat until the byte affects an output."""
     day = SCORED[1]
     folder = Path(proving.platform.endpoints.lake_url) / "features_core_v1" / f"date={day}"
     path = min(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime)
@@ -263,7 +262,7 @@ def _flip_in_lake(proving: Proving, package: Path, said: list[str]) -> int:
 
 
 def _named(what: str, results: Sequence[Mapping[str, Any]], said: list[str], culprit: str) -> int:
-    """Note what a replay said of a damaged input; return 1 if it found no difference or did not name the culprit."""
+    """Record the replay's report of a damaged input; return 1 if it found no difference or did not name the input."""
     row = results[0]
     said.append(f"{what}: {row['outcome']}: {row['said'][:420].replace('|', '/')}")
     return int(row["outcome"] != "different" or culprit not in row["said"])

@@ -1,8 +1,8 @@
-"""Thirty served days scored again at rest: every row as it was served, and later days change none of it.
+"""Batch scoring of thirty served days: every row equals the served one, and later days change none of them.
 
-``python -m benchmarks.served_days`` (ten minutes on two cores). A simulated market is
-served for thirty sessions, and recorded Yahoo minutes, where ``../shared/data`` has them, for twelve; then the
-warehouse fills and scores the same days with the bundle that served them, which is no longer the champion.
+``python -m benchmarks.served_days`` takes about ten minutes on two cores. Drain runs serve a simulated market for
+thirty sessions and, if the recorded bars (``DATA``) exist, these for twelve. Then the warehouse lane fills and scores
+the same days with the bundle that served them, which is no longer the champion.
 """
 
 import argparse
@@ -28,14 +28,14 @@ DATA: Final = REPOSITORY.parent / "shared" / "data" / "equity_minute" / "yahoo_1
 SIMULATED: Final = ("AAPL", "MSFT", "SPY")
 REAL: Final = ("AAPL", "GME", "TSLA")
 LATER: Final = 4
-"""Days that follow the served ones: the range grows by them at its end."""
+"""Number of days after the served ones by which the range is extended."""
 FIRST: Final = date(2024, 1, 2)
 REAL_FIRST: Final = date(2022, 3, 14)
 _MARGIN: Final = timedelta(days=40)
 
 
 def simulated(days: int) -> Market:
-    """Return a market of three simulated symbols; so many of its sessions are served."""
+    """Return a market of three simulated symbols and the number of served sessions."""
     sessions = build_sessions("XNYS", FIRST - _MARGIN, FIRST + timedelta(days=2 * (days + LATER)) + _MARGIN)
     own = sessions.filter(pl.col("session_date") >= FIRST).head(days + LATER)
     return Market(simulate(default_market(SIMULATED, seed=17), own), sessions, served=days)
@@ -53,7 +53,7 @@ def recorded() -> Market:
 
 
 def main() -> int:
-    """Prove both markets, print what was counted, and return 0 if every row is equal."""
+    """Run the proof for both markets, print the counts, and return 0 if every row is equal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=30, help="sessions of the simulated market that are served")
     markets = {"simulated": simulated(parser.parse_args().days)}

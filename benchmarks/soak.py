@@ -1,8 +1,9 @@
 """An hour of messages over four queues: ``python -m benchmarks.soak [--minutes 60]``.
 
-A drain run and a standby for each queue, handovers at every end of a window, and every few seconds a look at what must
-not grow: memory, open files, threads and connections of the runs, the wait from SQS to the commit, and the tables.
-Then retention runs as it would on the day on which the week is dropped: before the lake has the ticks, and after.
+Each queue has a drain run and a standby, with a handover at the end of every window. Every few seconds the benchmark
+samples values that must not grow: memory, open files, threads and connections of the runs, the latency from SQS to
+the commit, and the tables. Finally, retention runs as on the day on which the week is dropped, before and after the
+lake has the ticks.
 """
 
 import argparse
@@ -39,16 +40,16 @@ RATE: Final = 100.0
 WINDOW_SECONDS: Final = 300.0
 SAMPLE_SECONDS: Final = 10.0
 GROWTH: Final = {"memory_mb": 1.15, "open_files": 1.1, "threads": 1.0, "p99_ms": 2.0}
-"""By which factor the last quarter of the time may exceed the second one; in the first, caches fill."""
+"""Accepted growth factor from the second to the last quarter of the time; caches fill in the first quarter."""
 RATE_HELD: Final = 0.99
-"""Of ``RATE``: below, the producer did not keep up, and this is another soak than the one that is promised."""
+"""Minimum share of ``RATE`` reached by the producer; below, the run does not count."""
 TABLE_GROWTH: Final = 1.15
-"""By which factor the tables may grow faster in the last quarter than in the second one: the rate is the messages'."""
+"""Accepted factor of table growth in the last quarter relative to the second; growth must follow the messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look. Memory, files and threads are of the largest run; sizes are of all partitions of a table."""
+    """One sample. Memory, files and threads are those of the largest run; sizes cover all partitions of a table."""
 
     seconds: float
     runs: int
@@ -80,7 +81,7 @@ _LEFT: Final = """
 
 
 def look(lane: Lane, runs: Runs, begin_us: int) -> Sample:
-    """Return how everything stands."""
+    """Return a sample of all values."""
     processes = [psutil.Process(pid) for pid in runs.living()]
     ((messages, waits),) = lane.query(_WAITS)
     ((connections,),) = lane.query("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
@@ -100,7 +101,7 @@ def look(lane: Lane, runs: Runs, begin_us: int) -> Sample:
 
 
 def produce(lane: Lane, stop: threading.Event, sent: list[int]) -> None:
-    """Send a tick every 1/RATE seconds to the queue of its symbol; those that are late go together."""
+    """Send a tick every 1/RATE seconds to the queue of its symbol; overdue ticks are sent together."""
     urls = lane.endpoints.queue_urls
     clients = {url: lane.queue(url) for url in urls}
     queues = {symbol: clients[queue_for_symbol(symbol, urls)] for symbol in SYMBOLS}
@@ -120,7 +121,7 @@ def produce(lane: Lane, stop: threading.Event, sent: list[int]) -> None:
 
 
 def soak(lane: Lane, runs: Runs, minutes: float) -> tuple[list[Sample], int]:
-    """Keep two runs on every queue, as the sensor does, and look at them; return the looks and what was sent."""
+    """Keep two runs per queue, as the sensor does, and sample them; return the samples and the number of sent ticks."""
     stop, sent, samples = threading.Event(), [0], []
     producer = threading.Thread(target=produce, args=(lane, stop, sent))
     producer.start()
@@ -142,7 +143,7 @@ def soak(lane: Lane, runs: Runs, minutes: float) -> tuple[list[Sample], int]:
 
 
 def growth(samples: Sequence[Sample]) -> dict[str, float]:
-    """Return by which factor the median of the last quarter exceeds that of the second, for each figure of GROWTH."""
+    """Return the ratio of the medians of the last and the second quarter for each value in GROWTH."""
     count = len(samples)
     second, last = samples[count // 4 : count // 2], samples[3 * count // 4 :]
     return {
@@ -154,7 +155,7 @@ def growth(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def table_growth(samples: Sequence[Sample]) -> float:
-    """Return how much faster the tables grew in the last quarter of the time than in the second one."""
+    """Return the table growth in the last quarter of the time relative to the second quarter."""
     count = len(samples)
     sizes = [sum(sample.tables_mb.values()) for sample in samples]
     return (sizes[-1] - sizes[3 * count // 4]) / max(sizes[count // 2] - sizes[count // 4], 1e-9)
@@ -162,7 +163,7 @@ def table_growth(samples: Sequence[Sample]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What retention did on the day on which the week of the soak is due.
+    """The result of retention on the day on which the week of the soak is due.
 
     Attributes:
         refused: partitions kept while the lake lacked their ticks → why.
@@ -264,7 +265,7 @@ def prove(minutes: float) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 if all is as promised."""
+    """Return 0 if all goals are met, else 1."""
     parser = argparse.ArgumentParser(description="Serve four queues for a long time, and look at what must not grow.")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--result", type=Path, help="where to write the counts")

@@ -25,7 +25,7 @@ _SPAWN: Final = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one round writes: everything of one UTC day."""
+    """The ticks of one round, all of one UTC day."""
 
     day: date
     appends: int = APPENDS
@@ -37,7 +37,7 @@ class Load:
 
 
 def tick(load: Load, producer: int, number: int) -> Tick:
-    """Return the ``number``-th tick of a producer: one symbol each, a tick a second."""
+    """Return the ``number``-th tick of a producer; each producer has one symbol and one tick per second."""
     return Tick(
         f"P{producer:02d}", 100.0 + number % 500 * 0.01, 100.0 + number, day_start_us(load.day) + number * 1_000_000
     )
@@ -49,7 +49,7 @@ def message_id(load: Load, producer: int, number: int) -> str:
 
 @contextmanager
 def producing(target: Any, load: Load, *arguments: Any) -> Iterator[tuple[Barrier, Sequence[Any]]]:
-    """Start the producers; they wait at the barrier, which the caller opens. At the end all have ended.
+    """Start the producers, which wait at a barrier for the caller, and join them at the end.
 
     Yields:
         The barrier, and the processes.
@@ -92,7 +92,7 @@ def append_through_ledger(load: Load, producer: int, barrier: Barrier, database_
 
 
 def append_with_deltalake(load: Load, producer: int, barrier: Barrier, uri: str, raised: Any) -> None:
-    """Append micro-batches to the table with the library's defaults; a commit that raises is counted and lost."""
+    """Append micro-batches to the table with the library's defaults; a failed commit is counted and loses its rows."""
     from deltalake import write_deltalake
     from deltalake.exceptions import DeltaError
 
@@ -108,7 +108,7 @@ def append_with_deltalake(load: Load, producer: int, barrier: Barrier, uri: str,
 
 
 def ticks_frame(load: Load, producer: int, numbers: range) -> pl.DataFrame:
-    """Return ticks as ``TICK_SCHEMA`` has them."""
+    """Return ticks with the columns of ``TICK_SCHEMA``."""
     rows = []
     for number in numbers:
         event = tick(load, producer, number)

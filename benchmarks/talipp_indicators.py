@@ -1,4 +1,4 @@
-"""The same columns as ``indicators.talib_columns``, one bar at a time with talipp, and the arithmetic in Python."""
+"""The same columns as ``indicators.talib_columns``, one bar at a time with talipp and arithmetic in Python."""
 
 import math
 from collections import deque
@@ -13,7 +13,7 @@ _NAN: Final = math.nan
 
 
 class TalippSymbol:
-    """The indicators of one symbol. Histories are cut now and then: talipp keeps all its values for ever."""
+    """The indicators of one symbol. Histories are truncated regularly, because talipp keeps all values."""
 
     def __init__(self) -> None:
         self._sma, self._spread = SMA(20), StdDev(20)
@@ -25,7 +25,7 @@ class TalippSymbol:
         self._illiquid, self._illiquid_spread, self._z_5 = SMA(60), StdDev(60), SMA(5)
         self._signs, self._relative = SMA(10), SMA(15)
         self._signed, self._volumes_10 = SMA(10), SMA(10)
-        # talipp has no correlation: from the means of products, as its running form would be.
+        # talipp has no correlation, so it is computed from means of products.
         self._own, self._peers, self._both = SMA(30), SMA(30), SMA(30)
         self._own_squares, self._peers_squares = SMA(30), SMA(30)
         self._logs: deque[float] = deque(maxlen=16)
@@ -35,13 +35,13 @@ class TalippSymbol:
         self._indicators: list[Any] = [value for value in vars(self).values() if hasattr(value, "purge_oldest")]
 
     def forget(self, kept: int = 100) -> None:
-        """Cut every indicator's history to its newest values."""
+        """Truncate every indicator's history to its newest values."""
         for indicator in self._indicators:
             if len(indicator) > kept:
                 indicator.purge_oldest(len(indicator) - kept)
 
     def add(self, bar: list[float]) -> dict[str, float]:
-        """Take a bar, the kernel's inputs as Python floats, and return the columns; NaN where there is no value yet."""
+        """Process a bar (kernel inputs as Python floats) and return the columns, NaN where there is no value yet."""
         opens, high, low, close, volume, _, minute, _, peers, _ = bar
         log_close = math.log(close)
         last = self._logs[-1] if self._logs else _NAN

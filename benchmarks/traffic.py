@@ -1,4 +1,4 @@
-"""Open-loop traffic: a producer that keeps its rate, a consumer of the output queue, and what lies between the two."""
+"""Open-loop traffic: a producer with a fixed rate, a consumer of the output queue, and the latencies between them."""
 
 import json
 import threading
@@ -15,28 +15,28 @@ from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.transports.sqs import QueueClient
 
 PATIENCE_SECONDS: Final = 300.0
-"""Without an answer for so long, something is broken: a plain run takes a few seconds even on a busy machine."""
+"""Time limit without a result; even the anchor's run takes only a few seconds on a busy machine."""
 
 LEAD_US: Final = MICROSECONDS // 2
-"""Between making ticks and sending the first: making them takes time, too."""
+"""Time between the creation of ticks and the first one's due time, because their creation takes time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An answer as a consumer took it off the output queue: when, and its row."""
+    """A result received from the output queue: time of receipt and row."""
 
     at: int
     row: Mapping[str, Any]
 
 
 def answered_id(row: Mapping[str, Any]) -> str | None:
-    """Return the input message that a message of the output queue answers; None for alerts and closed bars."""
+    """Return the id of the input message whose score a message contains; None for alerts and closed bars."""
     is_answer = row.get("type") == "score" and row.get("bar_status") == "provisional"
     return row["correlation_id"] if is_answer else None
 
 
 class Consumer:
-    """Takes messages off an output queue by long polls, in a thread, while the block runs."""
+    """Receives messages from an output queue by long polls in a thread, while the block runs."""
 
     def __init__(self, queue: QueueClient) -> None:
         self._queue: Final = queue
@@ -56,7 +56,7 @@ class Consumer:
     def wait_for(
         self, ids: Collection[str], check: Callable[[], None] = lambda: None, seconds: float = PATIENCE_SECONDS
     ) -> dict[str, Receipt]:
-        """Return the first answer to each input.
+        """Return the first result of each input.
 
         Args:
             ids: of the inputs.
@@ -96,7 +96,7 @@ class Consumer:
 def produce(
     queue: QueueClient, ticks: Sequence[Tick], name: str, *, per_call: int = 1, clock: Clock = SYSTEM_CLOCK
 ) -> list[str]:
-    """Send each tick at its event time, whatever became of those before it; return the message ids.
+    """Send each tick at its event time regardless of earlier results; return the message ids.
 
     Args:
         queue: where to.
@@ -116,7 +116,7 @@ def produce(
 
 
 def latencies(sent_at: Mapping[str, int], receipts: Mapping[str, Receipt]) -> list[float]:
-    """Return the seconds from SQS's SentTimestamp of each input to the receipt of its answer.
+    """Return the seconds from SQS's SentTimestamp of each input to the receipt of its result.
 
     Args:
         sent_at: message id → microseconds since the epoch.

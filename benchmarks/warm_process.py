@@ -1,4 +1,4 @@
-"""A warm process of the plain way: ``execute_in_process`` for each message that comes, until it is told to end.
+"""The anchor of P2: a warm process that calls ``execute_in_process`` for each message until it is stopped.
 
 ``python -m benchmarks.warm_process`` reads the same variables as the platform's own processes,
 and prints the seconds of each execution, one a line.

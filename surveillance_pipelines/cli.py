@@ -17,6 +17,7 @@ from surveillance_pipelines.commands import (
     feed,
     ingest,
     instruments,
+    models,
     prepare,
     replay,
     reset,
@@ -90,6 +91,7 @@ app.command("prepare")(prepare.prepare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(instruments.app, name="instruments")
+app.add_typer(models.app, name="models")
 app.command("reset")(reset.reset)
 
 

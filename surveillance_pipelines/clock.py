@@ -1,8 +1,8 @@
-"""The one seam through which the platform reads time.
+"""The only access to the current time.
 
 Instants are ``int`` microseconds since the Unix epoch, UTC, in the live core; ``datetime`` with ``tzinfo=UTC`` at the
-edges (database, JSON, Dagster); ``Datetime("us", "UTC")`` in frames. Nothing else calls ``datetime.now`` or
-``time.time``: a test or a replay passes its own ``Clock``.
+boundaries (database, JSON, Dagster); ``Datetime("us", "UTC")`` in frames. No other module calls ``datetime.now`` or
+``time.time``, so a test or a replay can pass its own ``Clock``.
 """
 
 import time
@@ -15,7 +15,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
-    """Whatever can say what time it is, and wait."""
+    """Reads the current time and waits."""
 
     def now_us(self) -> int: ...
 
@@ -23,7 +23,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The system clock."""
 
     def now_us(self) -> int:
         return time.time_ns() // 1_000
@@ -33,7 +33,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told, for tests and replays."""
+    """A clock that advances only on request, for tests and replays."""
 
     def __init__(self, now: datetime) -> None:
         self._now_us = to_us(now)
@@ -60,7 +60,7 @@ def to_us(instant: datetime) -> int:
     """Return an aware datetime as microseconds since the epoch.
 
     Raises:
-        ValueError: if ``instant`` has no time zone; the platform never guesses one.
+        ValueError: if ``instant`` has no time zone; none is assumed.
     """
     if instant.tzinfo is None:
         raise ValueError(f"expected a datetime with a time zone, was naive {instant!r}")

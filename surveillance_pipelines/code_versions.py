@@ -1,7 +1,7 @@
-"""Code versions: one hash over the source files that a module is made of, found by following its imports.
+"""Code versions: one hash of a module's source file and of all files that it imports, directly or indirectly.
 
-An output row names the code that scored it, and an asset names the code that fills it. Neither list is kept by hand: a
-file belongs to a version because something in the version imports it.
+An output row records the version of the code that scored it, and an asset the version of the code that fills it.
+Neither list is maintained by hand: a file belongs to a version if another file of the version imports it.
 """
 
 import re
@@ -17,57 +17,58 @@ PACKAGE: Final = Path(__file__).resolve().parent
 _IMPORT: Final = re.compile(
     rf"^[ \t]*from {PACKAGE.name}(?P<module>[.\w]*) import (?P<names>\([^)]*\)|[^\n]*)", re.MULTILINE
 )
-"""The package imports itself in this form only. A pattern reads 60 files in a few milliseconds, the parser in 150."""
+"""The package imports itself in this form only. A pattern reads 60 files in a few milliseconds; ``ast`` takes 150."""
 
 
-def code_version(*modules: str) -> str:
-    """Return the hash of some modules and of all that they import from the package, directly or not.
+def code_version(*modules: str, package: Path = PACKAGE) -> str:
+    """Return the hash of the given modules and of everything they import from the package, directly or indirectly.
 
-    Imports inside functions count. Modules at the top of the package (settings, clock, hashing, logging) do not: a new
+    Imports inside functions count. Top-level modules of the package (settings, clock, hashing, telemetry) do not: a new
     setting changes no table, and the value of a setting that can change a score is part of ``config_hash``.
 
     Args:
         modules: dotted names below the package, such as ``"market.aggregation"``.
+        package: folder of the package; a copy of it in tests.
 
     Raises:
-        ValueError: if no module is named, or one does not exist.
+        ValueError: if no module is given, or one does not exist.
     """
-    return sha256_files(source_files(*modules))[:12]
+    return sha256_files(source_files(*modules, package=package))[:12]
 
 
-def source_files(*modules: str) -> list[Path]:
+def source_files(*modules: str, package: Path = PACKAGE) -> list[Path]:
     """Return the files that ``code_version`` hashes, sorted."""
     if not modules:
         raise ValueError("expected at least one module, got none")
     reached: set[Path] = set()
-    waiting = [_file(name) for name in modules]
+    waiting = [_file(name, package) for name in modules]
     while waiting:
         file = waiting.pop()
         if file not in reached:
             reached.add(file)
-            waiting += imported_files(file)
+            waiting += imported_files(file, package)
     return sorted(reached)
 
 
 @cache
-def imported_files(file: Path) -> tuple[Path, ...]:
-    """Return the files in the package's folders that a file imports, wherever in the file."""
-    return tuple(dict.fromkeys(found for found in _imports(file.read_text()) if found.parent != PACKAGE))
+def imported_files(file: Path, package: Path = PACKAGE) -> tuple[Path, ...]:
+    """Return the files in subpackages that a file imports, at module level or inside functions."""
+    return tuple(dict.fromkeys(found for found in _imports(file.read_text(), package) if found.parent != package))
 
 
-def _imports(source: str) -> Iterator[Path]:
+def _imports(source: str, package: Path) -> Iterator[Path]:
     for found in _IMPORT.finditer(source):
-        module = PACKAGE.joinpath(*found["module"].split("."))
+        module = package.joinpath(*found["module"].split("."))
         if module.with_suffix(".py").is_file():
             yield module.with_suffix(".py")
             continue
         for name in re.findall(r"(\w+)(?: as \w+)?", re.sub(r"#[^\n]*", "", found["names"])):
-            if (module / f"{name}.py").is_file():  # `from package.room import module`
+            if (module / f"{name}.py").is_file():  # `from package.subpackage import module`
                 yield module / f"{name}.py"
 
 
-def _file(module: str) -> Path:
-    file = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+def _file(module: str, package: Path) -> Path:
+    file = package.joinpath(*module.split(".")).with_suffix(".py")
     if not file.is_file():
         raise ValueError(f"expected a module of {PACKAGE.name}, got {module!r}: there is no {file}")
     return file

@@ -20,13 +20,15 @@ from surveillance_pipelines.defs.features import assets as feature_assets
 from surveillance_pipelines.defs.models import assets as model_assets
 from surveillance_pipelines.defs.models import checks as model_checks
 from surveillance_pipelines.defs.models import promotion
-from surveillance_pipelines.defs.models.jobs import training_job
-from surveillance_pipelines.defs.models.schedules import retraining_schedules
+from surveillance_pipelines.defs.models.jobs import model_checks_job, training_job
+from surveillance_pipelines.defs.models.schedules import daily_model_checks_schedule, retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
+from surveillance_pipelines.defs.serving.channel_sensor import output_channel_sensor
 from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job
+from surveillance_pipelines.defs.serving.deliveries import delivery_job
 from surveillance_pipelines.defs.serving.jobs import drain_job, live_checks_job, replay_job
 from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
@@ -61,7 +63,9 @@ defs = dg.Definitions(
         yahoo_fallback_job,
         scoring_job,
         training_job,
+        model_checks_job,
         drain_job,
+        delivery_job,
         live_checks_job,
         dead_letter_job,
         replay_job,
@@ -70,6 +74,7 @@ defs = dg.Definitions(
     sensors=[
         reference_data_sensor,
         queue_sensor(_settings.sqs_polling_interval),
+        output_channel_sensor,
         yahoo_fallback_sensor,
         model_drift_sensor,
         operations.run_failure_sensor,
@@ -78,6 +83,7 @@ defs = dg.Definitions(
         daily_bars_schedule,
         daily_scoring_schedule,
         daily_retention_schedule,
+        daily_model_checks_schedule,
         live_checks_schedule,
         *retraining_schedules(_settings.model_retraining_schedule),
     ],

@@ -1,4 +1,4 @@
-"""Hashes that name content: row ids, input hashes, manifests, config and runtime fingerprints."""
+"""Content hashes: row ids, input hashes, manifests, config and runtime fingerprints."""
 
 import hashlib
 import json
@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-"""Kept: ``json.dumps`` makes another one for each call, which takes as long as a small value."""
+"""Created once: ``json.dumps`` creates an encoder per call, which takes as long as encoding a small value."""
 
 
 def canonical_json(value: Any) -> str:
-    """Return ``value`` as JSON with sorted keys and no spaces; NaN and infinity are refused."""
+    """Return ``value`` as JSON with sorted keys and no spaces.
+
+    Raises:
+        ValueError: if ``value`` contains NaN or infinity.
+    """
     return _ENCODER.encode(value)
 
 
@@ -45,5 +49,5 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_files(paths: Iterable[Path]) -> str:
-    """Return one hash over the contents of several files, in the order given."""
+    """Return one hash of the contents of several files, in the given order."""
     return sha256_text("".join(sha256_file(path) for path in paths))

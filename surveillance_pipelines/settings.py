@@ -1,19 +1,22 @@
-"""Every knob of the platform, under its published name. ``.env.example`` explains them to users.
+"""All settings of the platform, under their published names. ``.env.example`` documents them for users.
 
 A ``Settings`` is read once, at a boundary (command line, Dagster resource, test), and passed on. Secrets are
-``SecretStr``: they never reach a log, a repr or a run's config.
+``SecretStr`` and never appear in a log, a repr or a run's config.
 """
 
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from surveillance_pipelines.hashing import sha256_json
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
+
+CHANNELS = ("sqs", "redis")
+"""Channels that can be listed in ``OUTPUT_CHANNELS``."""
 
 _SCORING_FIELDS = (
     "tenant",
@@ -32,7 +35,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
-    # Where things live
+    # Locations
     surveillance_home: Path = Path(".surveillance")
     database_url: SecretStr | None = None
     dagster_database_url: SecretStr | None = None
@@ -87,9 +90,15 @@ class Settings(BaseSettings):
     warmup_mode_enabled: bool = True
     warmup_signal_frequency: Annotated[float, Field(gt=0)] = 60.0
 
+    # Output
+    output_channels: CommaList = ("sqs",)
+    redis_url: SecretStr | None = None
+    redis_stream: Annotated[str, Field(min_length=1)] = "surveillance:output"
+    redis_max_length: Annotated[int, Field(ge=1000)] = 1_000_000
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("sqs_queue_url", "symbols", mode="before")
+    @field_validator("sqs_queue_url", "symbols", "output_channels", mode="before")
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -99,8 +108,20 @@ class Settings(BaseSettings):
     @field_validator("surveillance_home", "model_storage_path", mode="after")
     @classmethod
     def _make_absolute(cls, value: Path | None) -> Path | None:
-        # A Dagster run starts in another working directory than the command that launched it.
+        # A Dagster run has another working directory than the command that launched it.
         return value if value is None else value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "Settings":
+        unknown = sorted(set(self.output_channels) - set(CHANNELS))
+        if unknown or "sqs" not in self.output_channels or len(set(self.output_channels)) < len(self.output_channels):
+            raise ValueError(
+                f"expected OUTPUT_CHANNELS to list sqs, and others of {', '.join(CHANNELS)}, each once; "
+                f"was {','.join(self.output_channels)!r}"
+            )
+        if "redis" in self.output_channels and self.redis_url is None:
+            raise ValueError("expected REDIS_URL beside the channel redis in OUTPUT_CHANNELS, was not set")
+        return self
 
     @cached_property
     def models_path(self) -> Path:
@@ -109,7 +130,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def scoring_knobs(self) -> dict[str, Any]:
-        """The knobs that can change a score, JSON-safe."""
+        """The settings that can change a score, JSON-safe."""
         return {name: getattr(self, name) for name in _SCORING_FIELDS}
 
     @cached_property

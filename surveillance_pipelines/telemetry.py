@@ -1,7 +1,7 @@
-"""Structured logging: one line an event, as JSON or for a console, with a correlation id and without secrets.
+"""Structured logging: one line per event, as JSON or for a console, with a correlation id and without secrets.
 
-The correlation id of a drain run is the id of its Dagster run, and ``bind_correlation`` puts it on every line below it.
-Rows and output messages carry the id of the message that caused them.
+The correlation id of a drain run is the id of its Dagster run; ``bind_correlation`` adds it to every line logged in its
+block. Rows and output messages carry the id of the message that caused them instead.
 """
 
 import logging
@@ -35,9 +35,9 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
     """Send the platform's structured log to one stream.
 
     Args:
-        settings: ``log_level`` decides what is written; its secrets are taken out of every line.
+        settings: ``log_level`` is the minimum level; secrets of the settings are redacted in every line.
         log_format: None means "console" for a terminal and "json" otherwise.
-        stream: None means standard error, as it is when a line is written.
+        stream: None means standard error, resolved each time a line is written.
     """
     chosen = log_format or ("console" if (stream or sys.stderr).isatty() else "json")
     values = tuple(sorted(_secret_values(settings), key=len, reverse=True))
@@ -49,7 +49,7 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
             structlog.processors.format_exc_info,
             lambda _logger, _method, event: redact(dict(event), secrets=values),
             structlog.processors.JSONRenderer() if chosen == "json" else structlog.dev.ConsoleRenderer(colors=False),
-            # Once more on the finished line: an object shows what it holds only when it is rendered.
+            # Redact the finished line again: the contents of an object appear only when it is rendered.
             lambda _logger, _method, line: _redact_text(cast("str", line), values),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
@@ -59,19 +59,19 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
 
 
 def get_logger(name: str) -> Any:
-    """Return a logger whose lines say which part of the platform wrote them."""
+    """Return a logger whose lines name the component that wrote them."""
     return structlog.get_logger(component=name)
 
 
 @contextmanager
 def bind_correlation(correlation_id: str, **context: Any) -> Iterator[None]:
-    """Put a correlation id, and whatever else is given, on every line logged inside the block."""
+    """Add a correlation id and further context to every line logged inside the block."""
     with structlog.contextvars.bound_contextvars(correlation_id=correlation_id, **context):
         yield
 
 
 def redact(value: Any, *, secrets: tuple[str, ...] = ()) -> Any:
-    """Return ``value`` without secrets: by the name of a key, by the shape of a text, and by the values given."""
+    """Return ``value`` with secrets redacted, recognized by key name, by text pattern, and by the given values."""
     if isinstance(value, SecretStr):
         return REDACTED
     if isinstance(value, str):
@@ -97,6 +97,6 @@ def _redact_text(text: str, secrets: tuple[str, ...]) -> str:
 def _secret_values(settings: Settings) -> Iterator[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        # A short secret, such as "test" on an emulator, would redact ordinary words.
+        # Redacting a short secret, such as "test" for an emulator, would also redact ordinary words.
         if isinstance(value, SecretStr) and len(value.get_secret_value()) >= 8:
             yield value.get_secret_value()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from surveillance_pipelines.models.bundle import Bundle, load_bundle
-from surveillance_pipelines.models.scoring import Scorer
+from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines_tests.training.tiny_bundle import build_tiny_bundle
 
 
@@ -22,5 +22,5 @@ def bundle(bundle_path: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def scorer(bundle: Bundle) -> Scorer:
-    return Scorer(bundle)
+def scorer(bundle: Bundle) -> Ensemble:
+    return Ensemble(bundle)

@@ -9,6 +9,7 @@ pytest_plugins = [
     "surveillance_pipelines_tests.bundle_fixtures",
     "surveillance_pipelines_tests.live_lane_fixtures",
     "surveillance_pipelines_tests.requirements_report",
+    "surveillance_pipelines_tests.valkey_fixtures",
 ]
 
 

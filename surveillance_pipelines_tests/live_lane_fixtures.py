@@ -16,14 +16,14 @@ from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.symbol_state import Seed
-from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.deployments import deploy_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.engine.market import SESSION_ROWS, SYMBOLS, merged, sessions
@@ -58,7 +58,7 @@ class LiveLane:
         )  # fmt: skip
         with self.connect() as connection:
             record_version(connection, model)
-            promote(connection, version, feature_view=CORE_V1.name, reason="test")
+            deploy_version(connection, version, decided_by="test")
 
     def connect(self) -> psycopg.Connection:
         return connect(self.endpoints.database_url, autocommit=True)
@@ -83,7 +83,7 @@ class LiveLane:
 
     def replayed(self) -> Effects:
         """Feed the inbox and the clock rows, in order, to a fresh engine that never stops."""
-        engine = Engine(engine_config(self.settings, WarmupScorer()), WarmupScorer(), sessions(), SYMBOLS)
+        engine = Engine(engine_config(self.settings, WarmupRules()), WarmupRules(), sessions(), SYMBOLS)
         messages = self.query(
             "SELECT position, message_id, body, group_id, dedup_id, sequence_number, sent_at, received_at "
             "FROM ops.inbox ORDER BY position"

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from surveillance_pipelines.code_versions import PACKAGE, code_version, imported_files, source_files
+from surveillance_pipelines.models.kinds import KINDS
 
+TRAINERS = [kind.trainer.removeprefix(f"{PACKAGE.name}.") for kind in KINDS.values()]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 
@@ -38,7 +40,7 @@ def test_package_is_imported_in_one_form_only(path: Path):
 
 
 def test_training_version_covers_thresholds_and_scaler():
-    files = {str(path.relative_to(PACKAGE)) for path in source_files("training.bundle_training")}
+    files = {str(path.relative_to(PACKAGE)) for path in source_files("training.bundle_training", *TRAINERS)}
     assert {"evaluation/thresholds.py", "training/scaler.py", "training/export.py"} <= files
 
 

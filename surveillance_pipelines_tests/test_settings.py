@@ -194,3 +194,28 @@ def test_env_example_uncommented_gives_the_defaults(repository, tmp_path):
     default = Settings()
     (tmp_path / ".env").write_text("\n".join(example_lines(repository)))
     assert Settings() == default
+
+
+@pytest.mark.parametrize("channels", ["redis", "sqs,kafka", "sqs,sqs"])
+def test_settings_output_channels_that_cannot_be_served_are_refused(monkeypatch, channels):
+    monkeypatch.setenv("OUTPUT_CHANNELS", channels)
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    with pytest.raises(ValidationError, match="expected OUTPUT_CHANNELS"):
+        Settings()
+
+
+def test_settings_channel_without_its_server_is_refused_and_the_url_is_a_secret(monkeypatch):
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs, redis")
+    with pytest.raises(ValidationError, match="REDIS_URL"):
+        Settings()
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@host/0")
+    assert Settings().output_channels == ("sqs", "redis")
+    assert "hunter2" not in repr(Settings())
+
+
+def test_settings_output_channels_leave_the_config_hash_alone(monkeypatch):
+    before = Settings().config_hash
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs,redis")
+    monkeypatch.setenv("REDIS_URL", "redis://host")
+    monkeypatch.setenv("REDIS_STREAM", "other")
+    assert Settings().config_hash == before

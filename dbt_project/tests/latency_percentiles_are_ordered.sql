@@ -1,5 +1,5 @@
 {{ config(meta={
-    "description": "Median, 95th, 99th percentile and maximum never fall.",
+    "description": "The median, the 95th and 99th percentiles and the maximum are in ascending order.",
     "dagster": {"ref": {"name": "serving_latency_by_hour"}},
 }) }}
 select hour_start, stage, p50_ms, p95_ms, p99_ms, max_ms

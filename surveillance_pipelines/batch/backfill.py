@@ -19,7 +19,8 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.scoring_rows import RowConfig
 from surveillance_pipelines.features.batch import feature_schema
 from surveillance_pipelines.features.views import VIEWS
-from surveillance_pipelines.models.scoring import AnomalyScorer
+from surveillance_pipelines.models.ensemble import Predictor
+from surveillance_pipelines.stores.feature_rows import EarlierRows
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.quality import outside_unit_interval
 
@@ -40,7 +41,7 @@ class ScoredDay(NamedTuple):
 def score_days(
     lake: Lake,
     connection: psycopg.Connection[Any],
-    scorer: AnomalyScorer,
+    predictor: Predictor,
     config: RowConfig,
     *,
     first: date,
@@ -56,24 +57,26 @@ def score_days(
     Args:
         lake: of features and scores; each day of the range is replaced in ``scores``.
         connection: not in autocommit mode; used by nobody else until the last day is through.
-        scorer: a bundle's models or the warm-up rules.
+        predictor: a bundle's models or the warm-up rules.
         config: what the rows share (``row_config``).
         first: first day.
         last: last day, included.
         sessions: as the features were computed with.
         version: of the table of features, the same for every day; None for the newest at each.
     """
-    table = f"features_{scorer.feature_view}"
-    schema = feature_schema(VIEWS[scorer.feature_view])
-    signalled = last_signals(connection, first, scorer.bundle_hash)
+    table = f"features_{predictor.feature_view}"
+    schema = feature_schema(VIEWS[predictor.feature_view])
+    signalled = last_signals(connection, first, predictor.bundle_hash)
     connection.commit()  # the days' transactions begin after this one
     days = sorted(day for day in {*lake.days(table), *lake.days(SCORES_TABLE)} if first <= day <= last)
     # Storing is the database's work and delta-rs's, which leave Python alone: it goes on beside the next day's scoring.
     with ThreadPoolExecutor(1, thread_name_prefix="store") as writer:
         storing: Future[ScoredDay] | None = None
+        earlier = EarlierRows(lake, table, schema, version, predictor.window_length - 1)
         for day in days:
             features = _in_order(lake.read(table, days=[day], schema=schema, version=version))
-            scored = score_day(features, scorer, config, last_signals=signalled, sessions=sessions)
+            before = earlier.before(day, features)
+            scored = score_day(features, predictor, config, earlier=before, last_signals=signalled, sessions=sessions)
             for row in scored.signals:  # in the order of time within a symbol
                 signalled[row.symbol] = row.bar_start
             if storing is not None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.outputs import Anomaly, Signal
+from surveillance_pipelines.contracts.predictions import DIRECTIONS
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.scoring_rows import (
     Candidate,
@@ -21,7 +22,9 @@ from surveillance_pipelines.engine.scoring_rows import (
     signal_row,
 )
 from surveillance_pipelines.features.views import VIEWS
-from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores
+from surveillance_pipelines.features.windows import windows_of
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.strategies.pacing import SignalGate
 
 SCORES_SCHEMA: Final = pl.Schema(
@@ -70,22 +73,26 @@ class DayScores(NamedTuple):
     anomalies: list[Anomaly]
     signals: list[Signal]
     scores: pl.DataFrame
+    model_ids: tuple[str, ...] = ()
 
 
 def score_day(
     features: pl.DataFrame,
-    scorer: AnomalyScorer,
+    predictor: Predictor,
     config: RowConfig,
     *,
+    earlier: pl.DataFrame | None = None,
     last_signals: Mapping[str, int] | None = None,
     sessions: SessionTable | None = None,
 ) -> DayScores:
     """Score the revision-0 bars of a frame of features, of one day or several.
 
     Args:
-        features: ``feature_schema(view)`` of the scorer's view, sorted by symbol and bar start.
-        scorer: a bundle's models or the warm-up rules.
+        features: ``feature_schema(view)`` of the models' view, sorted by symbol and bar start.
+        predictor: a bundle's models or the warm-up rules.
         config: what the rows share (``row_config``).
+        earlier: rows of the same schema before the frame, for models that read windows: of every symbol the last
+            ``window_length`` − 1 or all there are.
         last_signals: symbol → bar start (microseconds since the epoch) of its last signal before the frame, so that
             the cooldown reaches across days.
         sessions: as the features were computed with, to mark bars outside them; None marks none.
@@ -96,21 +103,36 @@ def score_day(
     final = features.filter(pl.col("revision") == 0).with_columns(pl.col("volume").fill_null(0.0))
     if final.is_empty():
         return DayScores([], [], SCORES_SCHEMA.to_frame())
-    values = final.select(VIEWS[scorer.feature_view].columns).to_numpy().astype(np.float64, order="C")
-    scores = scorer.score(values)
+    values = final.select(VIEWS[predictor.feature_view].columns).to_numpy().astype(np.float64, order="C")
+    windows = _windows(final, values, earlier, predictor) if predictor.window_length > 1 else values
+    scores = predictor.predict(windows)
     strange = np.flatnonzero(scores.is_anomaly)
     signalled = _paced(final, scores, signal_gap(config, scores), last_signals or {})
-    bars = _candidates(final, values, np.union1d(strange, signalled), sessions)
+    bars = _candidates(final, windows, np.union1d(strange, signalled), sessions)
     anomalies = [
         anomaly_row(config, bars[i], scores, i, kind=kind, status="confirmed")
         for i in strange.tolist()
         if (kind := anomaly_kind(scores, i)) is not None
     ]
     signals = [signal_row(config, bars[i], scores, i) for i in signalled.tolist()]
-    return DayScores(anomalies, signals, _scores_frame(final, values, scores, config))
+    return DayScores(anomalies, signals, _scores_frame(final, windows, scores, config), config.model_ids)
 
 
-def _paced(bars: pl.DataFrame, scores: Scores, gap: int, last_signals: Mapping[str, int]) -> Indices:
+def _windows(bars: pl.DataFrame, values: Floats, earlier: pl.DataFrame | None, predictor: Predictor) -> Floats:
+    """Return the windows that end with each bar, float64[n, length, F]; NaN for bars before a symbol's first."""
+    length, columns = predictor.window_length, VIEWS[predictor.feature_view].columns
+    keys = bars.select("symbol", "bar_start").with_columns(row=pl.int_range(pl.len()))
+    before = bars.clear() if earlier is None else earlier.select(bars.columns)
+    known = pl.concat([before.select("symbol", "bar_start").with_columns(row=pl.lit(-1, pl.Int64)), keys])
+    rows = np.concatenate([before.select(columns).to_numpy().astype(np.float64), values])
+    series = known.with_columns(place=pl.int_range(pl.len())).sort("symbol", "bar_start").with_row_index("at")
+    first = series.select(pl.col("at").first().over("symbol").cast(pl.Int64)).to_series().to_numpy()
+    wanted = np.flatnonzero(series["row"].to_numpy() >= 0)
+    windows = windows_of(rows[series["place"].to_numpy()], wanted, first[wanted], length)
+    return windows[np.argsort(series["row"].to_numpy()[wanted])]
+
+
+def _paced(bars: pl.DataFrame, scores: BundlePredictions, gap: int, last_signals: Mapping[str, int]) -> Indices:
     """Return the bars that call for an action after the pause that their symbol keeps between signals."""
     calls = np.flatnonzero(np.argmax(scores.direction_probabilities, axis=1) != DIRECTIONS.index("HOLD"))
     gates = {symbol: SignalGate(start) for symbol, start in last_signals.items()}
@@ -120,7 +142,7 @@ def _paced(bars: pl.DataFrame, scores: Scores, gap: int, last_signals: Mapping[s
 
 
 def _candidates(
-    bars: pl.DataFrame, values: Floats, wanted: Indices, sessions: SessionTable | None
+    bars: pl.DataFrame, windows: Floats, wanted: Indices, sessions: SessionTable | None
 ) -> dict[int, Candidate]:
     """Return the bars that an anomaly or a signal stands on, by their row."""
     instants = [pl.col(name).dt.timestamp("us") for name in ("bar_start", "event_time", "knowledge_time")]
@@ -136,7 +158,8 @@ def _candidates(
             source_message_id=message,
             price=price,
             volume=volume,
-            features=values[i],
+            features=windows[i] if windows.ndim == 2 else windows[i, -1],
+            earlier=() if windows.ndim == 2 else tuple(windows[i, :-1]),
             fallback_used=sessions is not None and not sessions.for_symbol(symbol).covers(bar_start),
             correlation_id=message,
         )
@@ -146,7 +169,7 @@ def _candidates(
     }
 
 
-def _scores_frame(bars: pl.DataFrame, values: Floats, scores: Scores, config: RowConfig) -> pl.DataFrame:
+def _scores_frame(bars: pl.DataFrame, windows: Floats, scores: BundlePredictions, config: RowConfig) -> pl.DataFrame:
     ids = score_ids(config, bars["symbol"].to_list(), bars["bar_start"].dt.timestamp("us").to_list())
     sell, hold, buy = scores.direction_probabilities.T
     frame = bars.select(
@@ -157,14 +180,14 @@ def _scores_frame(bars: pl.DataFrame, values: Floats, scores: Scores, config: Ro
         anomaly_score=pl.Series(scores.anomaly_score),
         threshold=pl.lit(float(scores.threshold)),
         is_anomaly=pl.Series(scores.is_anomaly),
-        kind=pl.Series(scores.kind),
+        kind=pl.Series(scores.kinds),
         confidence=pl.Series(scores.confidence),
-        reconstruction_error=pl.Series(scores.reconstruction_error).fill_nan(None),
+        reconstruction_error=pl.Series(scores.statistic("reconstruction_error")).fill_nan(None),
         sell_probability=pl.Series(sell),
         hold_probability=pl.Series(hold),
         buy_probability=pl.Series(buy),
         horizon_minutes=pl.lit(config.horizon_minutes),
-        input_hash=pl.Series(input_hashes(values)),
+        input_hash=pl.Series(input_hashes(windows)),
         feature_view=pl.lit(config.feature_view),
         bundle_hash=pl.lit(config.bundle_hash),
         code_version=pl.lit(config.code_version),

@@ -15,6 +15,7 @@ import psycopg
 from surveillance_pipelines.batch.scoring import DayScores
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.outputs import OutputRow
+from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.stores import tables
 from surveillance_pipelines.stores.tables import Table
 
@@ -52,7 +53,7 @@ def store_scores(connection: psycopg.Connection[Any], scored: DayScores) -> Stor
         return Stored(
             _store_rows(connection, tables.ANOMALIES, scored.anomalies),
             _store_rows(connection, tables.SIGNALS, scored.signals),
-            _store_frame(connection, tables.PREDICTIONS, scored.scores),
+            _store_frame(connection, tables.PREDICTIONS, scored.scores, scored.model_ids),
         )
 
 
@@ -65,9 +66,13 @@ def _store_rows(connection: psycopg.Connection[Any], table: Table, rows: list[An
     return _store(connection, table, "FORMAT text", write) if rows else 0
 
 
-def _store_frame(connection: psycopg.Connection[Any], table: Table, frame: pl.DataFrame) -> int:
+def _store_frame(
+    connection: psycopg.Connection[Any], table: Table, frame: pl.DataFrame, model_ids: Sequence[str]
+) -> int:
     """Write a frame as CSV, which polars makes without a Python object for any value."""
-    rows = frame.with_columns(pl.lit(None).alias(name) for name in _LIVE_ONLY).select(table.columns)
+    missing = [pl.lit(None).alias(name) for name in _LIVE_ONLY]
+    provenance = [pl.lit(canonical_json(list(model_ids))).alias("model_ids"), pl.lit("[]").alias("excluded_models")]
+    rows = frame.with_columns(*missing, *provenance).select(table.columns)
 
     def write(copy: psycopg.Copy) -> None:
         copy.write(rows.write_csv(include_header=False, null_value=_NULL, datetime_format=_INSTANT))

@@ -13,7 +13,7 @@ from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.services.detection import ChosenScorer
+    from surveillance_pipelines.services.detection import ChosenPredictor
 
 _DAY = ["%Y-%m-%d"]
 _SHOWN: Final = 40
@@ -55,11 +55,11 @@ def detect(
     platform = open_platform()
     wanted, since = require_symbols(symbols.split(",")), None if first is None else first.date()
     found = _bars_of_file(bars, tz, symbol) if bars else detection.bars_of_lake(platform, since)
-    chosen = detection.choose_scorer(platform, bundle=bundle, warmup=warmup)
+    chosen = detection.choose_predictor(platform, bundle=bundle, warmup=warmup)
     say(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {chosen.name}")
     _warn_of_simulated_training(detection.simulated_training_symbols(platform, chosen, found), chosen)
     scope = detection.Scope(wanted, lookback, since)
-    result = detection.find_anomalies(platform.settings, found, chosen.scorer, scope=scope, calendar=calendar)
+    result = detection.find_anomalies(platform.settings, found, chosen.predictor, scope=scope, calendar=calendar)
     show(anomalies := result.anomalies)
     if out is not None:
         getattr(anomalies, _WRITERS[out.suffix])(out)
@@ -101,7 +101,7 @@ def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFra
     return found.frame
 
 
-def _warn_of_simulated_training(symbols: Sequence[str], chosen: "ChosenScorer") -> None:
+def _warn_of_simulated_training(symbols: Sequence[str], chosen: "ChosenPredictor") -> None:
     if symbols:
         say(
             f"its bars of {chosen.trained_to} were simulated ({', '.join(symbols[:_SHOWN_SYMBOLS])}), yours are not: "

@@ -36,7 +36,7 @@ def _training(platform: "Platform") -> "list[Fact]":
     cron = platform.settings.model_retraining_schedule.strip()
     if not cron:
         return [Fact("next training", "ok", "none scheduled (MODEL_RETRAINING_SCHEDULE is not set)")]
-    from dagster._utils.schedules import cron_string_iterator
+    from surveillance_pipelines.defs.dagster_internals import cron_string_iterator
 
     upcoming = cron_string_iterator(now(platform.clock).timestamp(), cron, "UTC")
     return [Fact("next training", "ok", f"{instant(next(upcoming))} by {cron!r}, while the daemon runs")]

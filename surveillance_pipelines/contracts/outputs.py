@@ -1,7 +1,9 @@
 """What the platform says: anomalies and signals, one row contract for batch and live, tables and queue alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from surveillance_pipelines.clock import to_iso
@@ -10,6 +12,9 @@ from surveillance_pipelines.hashing import canonical_json, sha256_json, sha256_t
 
 SCHEMA_VERSION: Final = "1.1"
 """Of the rows and of the messages on the output queue; see docs/output-messages.md."""
+
+DEFAULT_TENANT: Final = "default"
+DEFAULT_STRATEGY: Final = "surveillance"
 
 AlertStatus = Literal["opened", "confirmed", "retracted"]
 Action = Literal["BUY", "SELL", "HOLD"]
@@ -32,6 +37,10 @@ UNCLASSIFIED: Final = "unclassified"
 
 KINDS_NEEDING_ORDER_BOOK: Final = ("spoofing", "layering", "front_running", "insider_dealing")
 """Named so that nobody looks for them here: they need an order book or account data, and nothing pretends."""
+
+
+STORED_ONLY: Final = MappingProxyType({"stored_only": True})
+"""Marks fields that are columns in PostgreSQL and no part of messages: a consumer has them through ``bundle_hash``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +77,8 @@ class OutputRow:
     explanation: dict[str, Any]
     fallback_used: bool = False
     warmup: bool = False
-    tenant: str = "default"
-    strategy: str = "surveillance"
+    tenant: str = DEFAULT_TENANT
+    strategy: str = DEFAULT_STRATEGY
     correlation_id: str | None = None
     run_id: str | None = None
     t_received: int | None = None  # live lane only
@@ -122,6 +131,8 @@ class Score(OutputRow):
     horizon_minutes: int
     market_return: float | None = None
     market_peers: int | None = None
+    model_ids: tuple[str, ...] = field(default=(), metadata=STORED_ONLY)  # of the bundle's members that serve
+    excluded_models: tuple[str, ...] = field(default=(), metadata=STORED_ONLY)  # not asked, because they had failed
 
 
 IDENTITY_FREE: Final = frozenset(
@@ -199,6 +210,12 @@ def column_names(row_type: type[OutputRow]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(row_type))
 
 
+@cache
+def message_fields(row_type: type[OutputRow]) -> tuple[str, ...]:
+    """Return the fields of a row type that its messages carry, in the order of the contract."""
+    return tuple(each.name for each in fields(row_type) if not each.metadata.get("stored_only"))
+
+
 def to_record(row: OutputRow) -> dict[str, Any]:
     """Return a row as a plain dict, instants still in microseconds."""
     return {name: getattr(row, name) for name in column_names(type(row))}
@@ -206,7 +223,7 @@ def to_record(row: OutputRow) -> dict[str, Any]:
 
 def to_message(row: OutputRow) -> dict[str, Any]:
     """Return the JSON object that the output queue carries for a row; instants become ISO 8601 UTC (SCH-34)."""
-    record = to_record(row)
+    record = {name: getattr(row, name) for name in message_fields(type(row))}
     for name in INSTANT_FIELDS:
         if record[name] is not None:
             record[name] = to_iso(record[name])

@@ -5,9 +5,13 @@
 
 import json
 import sys
-from dataclasses import fields
-from types import NoneType, UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from datetime import datetime
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
+
+from pydantic import BaseModel, Field, create_model
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
 
 from surveillance_pipelines.contracts.outputs import (
     INSTANT_FIELDS,
@@ -16,6 +20,7 @@ from surveillance_pipelines.contracts.outputs import (
     OutputRow,
     Score,
     Signal,
+    message_fields,
 )
 
 ROW_TYPES: Final[tuple[type[OutputRow], ...]] = (Anomaly, Signal, Score)
@@ -70,24 +75,29 @@ _MEANINGS: Final = {
     "market_peers": "Bar in progress: how many peers that was. Both are null on a closed bar.",
 }  # fmt: skip
 
-_SHARES: Final = frozenset(
-    {"score", "threshold", "confidence", "risk_score", "buy_probability", "hold_probability", "sell_probability"}
-)
-_HASHES: Final = frozenset({"id", "input_hash", "config_hash", "runtime_hash", "alert_id"})
-_JSON_TYPES: Final[dict[Any, str]] = {
-    str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", NoneType: "null",
-}  # fmt: skip
+_SHARE: Final = Annotated[float, Field(ge=0, le=1)]
+_HASH: Final = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_MESSAGE_TYPES: Final[dict[str, Any]] = {
+    **dict.fromkeys(INSTANT_FIELDS, datetime),
+    **dict.fromkeys(("id", "input_hash", "config_hash", "runtime_hash", "alert_id"), _HASH),
+    **dict.fromkeys(("score", "threshold", "confidence", "risk_score"), _SHARE),
+    **dict.fromkeys(("buy_probability", "hold_probability", "sell_probability"), _SHARE),
+    "schema_version": Literal[SCHEMA_VERSION],
+}
+"""Fields that a message carries in another form than the row, or within narrower bounds."""
 
 
 def output_message_schema() -> dict[str, Any]:
     """Return the schema (JSON Schema 2020-12) of every message that the output queue carries."""
+    models = [_message_model(row_type) for row_type in ROW_TYPES]
+    _, schema = models_json_schema([(model, "validation") for model in models], schema_generator=_PlainSchema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"output-message-{SCHEMA_VERSION}.json",
         "title": "Message of the market surveillance output queue",
         "description": "Instants are ISO 8601 UTC. Fields that this version does not name are to be ignored.",
-        "oneOf": [{"$ref": f"#/$defs/{_type_name(row_type)}"} for row_type in ROW_TYPES],
-        "$defs": {_type_name(row_type): _row_schema(row_type) for row_type in ROW_TYPES},
+        "oneOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in models],
+        "$defs": schema["$defs"],
     }
 
 
@@ -96,40 +106,35 @@ def schema_text() -> str:
     return json.dumps(output_message_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _type_name(row_type: type[OutputRow]) -> str:
-    return row_type.__name__.lower()
+class _PlainSchema(GenerateJsonSchema):
+    """pydantic's schema in the order of the row contract, without titles, and with ``[type, "null"]`` for optional."""
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
+        del parent_key
+        return value
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        del schema
+        return False
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        return {name: value for name, value in super().model_schema(schema).items() if name != "title"}
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        inner = self.generate_inner(schema["schema"])
+        return {**inner, "type": [inner["type"], "null"]}
 
 
-def _row_schema(row_type: type[OutputRow]) -> dict[str, Any]:
-    hints = get_type_hints(row_type)
-    properties: dict[str, dict[str, Any]] = {"type": {"const": _type_name(row_type), "description": _MEANINGS["type"]}}
-    for field in fields(row_type):
-        properties[field.name] = _field_schema(field.name, hints[field.name])
-        if field.name == "schema_version":
-            properties[field.name]["const"] = SCHEMA_VERSION
-    return {"type": "object", "properties": properties, "required": list(properties)}
+def _message_model(row_type: type[OutputRow]) -> type[BaseModel]:
+    name, hints = row_type.__name__.lower(), get_type_hints(row_type)
+    types = {"type": Literal[name]} | {field: _message_type(field, hints[field]) for field in message_fields(row_type)}
+    described: dict[str, Any] = {field: (hint, Field(description=_MEANINGS[field])) for field, hint in types.items()}
+    return create_model(name, **described)
 
 
-def _field_schema(name: str, hint: Any) -> dict[str, Any]:
-    schema: dict[str, Any] = {"description": _MEANINGS[name]}
-    if get_origin(hint) is Literal:
-        return {"enum": list(get_args(hint)), **schema}
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    types = [_json_type(name, option) for option in options]
-    schema = {"type": types[0] if len(types) == 1 else types, **schema}
-    if name in INSTANT_FIELDS:
-        schema["format"] = "date-time"
-    if name in _SHARES:
-        schema |= {"minimum": 0, "maximum": 1}
-    if name in _HASHES:
-        schema["pattern"] = "^[0-9a-f]{64}$"
-    return schema
-
-
-def _json_type(name: str, hint: Any) -> str:
-    if name in INSTANT_FIELDS and hint is int:
-        return "string"
-    return _JSON_TYPES[get_origin(hint) or hint]
+def _message_type(name: str, hint: Any) -> Any:
+    message_type = _MESSAGE_TYPES.get(name, hint)
+    return message_type | None if NoneType in get_args(hint) else message_type
 
 
 if __name__ == "__main__":

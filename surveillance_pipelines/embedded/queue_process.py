@@ -1,9 +1,9 @@
-"""The process of the embedded queue server: ministack, with long polls that end when a message comes.
+"""The process of the embedded queue server: ministack, with long polls that return when a message arrives.
 
-SQS answers a long poll as soon as there is a message. The emulator looks every 100 ms, which would be the greatest part
-of the latency that anyone sees on one machine. And it goes on where the client has gone: a killed run's poll would take
-the next messages, and hide them. Everything else is the emulator's own; its version is pinned, because its table of
-actions is not a public interface.
+SQS answers a long poll as soon as there is a message. The emulator checks every 100 ms, which would be most of the
+latency on one machine. The emulator also continues a poll after its client has disconnected, so the poll of a killed
+run would receive and hide the next messages. This module replaces both behaviours and keeps everything else. The
+emulator's version is pinned, because its table of actions is not a public interface.
 """
 
 import asyncio
@@ -12,37 +12,37 @@ from contextvars import ContextVar
 from typing import Any, Final, cast
 
 Action = Callable[[dict[str, Any], str], Any]
-"""Takes a request and the queue's URL and returns the answer, or what to await for it."""
+"""Takes a request and the queue's URL; returns the response or an awaitable of it."""
 
 Events = Callable[[], Awaitable[MutableMapping[str, Any]]]
-"""ASGI's: gives the next thing that the client did."""
+"""The ``receive`` callable of ASGI, which returns the client's next event."""
 App = Callable[[MutableMapping[str, Any], Events, Any], Awaitable[None]]
 
 CHANGES: Final = (
     "SendMessage", "SendMessageBatch", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility",
     "ChangeMessageVisibilityBatch",
 )  # fmt: skip
-"""After these a queue may have something to give; a deletion opens the next message of its group."""
+"""Actions after which a queue may have a message to deliver; a deletion releases the next message of its group."""
 
-LONGEST_NAP_SECONDS: Final = 0.1
-"""A message whose visibility timeout ends makes no call: somebody must look."""
+MAX_WAIT_SECONDS: Final = 0.1
+"""Interval at which a long poll checks its queue without a change, because a visibility timeout ends without a call."""
 
 
 _CLIENT: Final[ContextVar[Events | None]] = ContextVar("client", default=None)
 
 
-class Wakes:
-    """Long polls that wait for a change of their queue."""
+class QueueChanges:
+    """Notifies long polls of changes of their queue."""
 
     def __init__(self) -> None:
         self._changed: Final[dict[str, asyncio.Event]] = {}
 
-    def wake(self, queue: str) -> None:
-        """Let everybody look who waits for a queue."""
+    def notify(self, queue: str) -> None:
+        """Wake all long polls that wait for a queue."""
         if (changed := self._changed.pop(queue, None)) is not None:
             changed.set()
 
-    async def nap(self, queue: str, seconds: float) -> None:
+    async def wait(self, queue: str, seconds: float) -> None:
         """Wait for a change of a queue, at most ``seconds``."""
         changed = self._changed.setdefault(queue, asyncio.Event())
         try:
@@ -52,56 +52,56 @@ class Wakes:
             pass
 
 
-def prompt(actions: Mapping[str, Action], nap_seconds: float = LONGEST_NAP_SECONDS) -> dict[str, Action]:
-    """Return the emulator's actions, of which those that change a queue wake the long polls that wait for it.
+def with_prompt_polls(actions: Mapping[str, Action], wait_seconds: float = MAX_WAIT_SECONDS) -> dict[str, Action]:
+    """Return the emulator's actions, changed so that a change of a queue wakes the long polls that wait for it.
 
     Args:
         actions: name → action.
-        nap_seconds: a long poll looks that often although nothing has changed.
+        wait_seconds: interval at which a long poll checks its queue without a change.
     """
-    wakes = Wakes()
-    waking = {name: _waking(actions[name], wakes) for name in CHANGES}
-    return {**actions, **waking, "ReceiveMessage": _long_poll(actions["ReceiveMessage"], wakes, nap_seconds)}
+    changes = QueueChanges()
+    notifying = {name: _notifying(actions[name], changes) for name in CHANGES}
+    return {**actions, **notifying, "ReceiveMessage": _long_poll(actions["ReceiveMessage"], changes, wait_seconds)}
 
 
-def _waking(action: Action, wakes: Wakes) -> Action:
+def _notifying(action: Action, changes: QueueChanges) -> Action:
     def call(request: dict[str, Any], url: str) -> object:
-        answer = action(request, url)
-        wakes.wake(_name(request, url))
-        return answer
+        response = action(request, url)
+        changes.notify(_name(request, url))
+        return response
 
     return call
 
 
-def _long_poll(receive: Action, wakes: Wakes, nap_seconds: float) -> Action:
+def _long_poll(receive: Action, changes: QueueChanges, wait_seconds: float) -> Action:
     async def call(request: dict[str, Any], url: str) -> object:
-        if request.get("WaitTimeSeconds") is None:  # the queue's own attribute says how long
+        if request.get("WaitTimeSeconds") is None:  # the queue's own attribute determines the wait
             return await cast("Awaitable[object]", receive(request, url))
-        look = {**request, "WaitTimeSeconds": 0}
+        short_poll = {**request, "WaitTimeSeconds": 0}
         now = asyncio.get_running_loop().time
         deadline, queue = now() + int(request["WaitTimeSeconds"]), _name(request, url)
-        gone: asyncio.Task[None] | None = None
+        disconnected: asyncio.Task[None] | None = None
         try:
             while True:
-                answer = await cast("Awaitable[object]", receive(look, url))
+                response = await cast("Awaitable[object]", receive(short_poll, url))
                 left = deadline - now()
-                if answer or left <= 0:
-                    return answer
-                if gone is None:
-                    gone = asyncio.create_task(_leaving(_CLIENT.get()))
-                    gone.add_done_callback(lambda _: wakes.wake(queue))
-                await wakes.nap(queue, min(left, nap_seconds))
-                if gone.done():
+                if response or left <= 0:
+                    return response
+                if disconnected is None:
+                    disconnected = asyncio.create_task(_disconnect(_CLIENT.get()))
+                    disconnected.add_done_callback(lambda _: changes.notify(queue))
+                await changes.wait(queue, min(left, wait_seconds))
+                if disconnected.done():
                     return {}
         finally:
-            if gone is not None:
-                gone.cancel()
+            if disconnected is not None:
+                disconnected.cancel()
 
     return call
 
 
-def knowing_clients(app: App) -> App:
-    """Return an ASGI application whose long polls end with their clients."""
+def with_client_events(app: App) -> App:
+    """Return an ASGI application whose long polls end when their client disconnects."""
 
     async def call(scope: MutableMapping[str, Any], events: Events, send: Any) -> None:
         _CLIENT.set(events)
@@ -110,8 +110,8 @@ def knowing_clients(app: App) -> App:
     return call
 
 
-async def _leaving(client: Events | None) -> None:
-    """Wait until a client, whose request has been read, has gone; for ever where none is known."""
+async def _disconnect(client: Events | None) -> None:
+    """Wait until a client whose request has been read disconnects; without a client, wait forever."""
     if client is None:
         await asyncio.Event().wait()
     else:
@@ -124,12 +124,12 @@ def _name(request: Mapping[str, Any], url: str) -> str:
 
 
 def main() -> None:
-    """Serve until a signal asks to stop."""
-    from ministack import app  # here: not everybody who imports this has installed it
+    """Serve until a signal stops the process."""
+    from ministack import app  # imported here because it is an optional dependency
     from ministack.services import sqs
 
-    sqs._HANDLERS.update(prompt(sqs._HANDLERS))  # noqa: SLF001 (see above)
-    app.app = knowing_clients(app.app)
+    sqs._HANDLERS.update(with_prompt_polls(sqs._HANDLERS))  # noqa: SLF001 (see the module docstring)
+    app.app = with_client_events(app.app)
     app.main()
 
 

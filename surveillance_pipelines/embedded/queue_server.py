@@ -1,7 +1,7 @@
 """The embedded queue server: ministack, an emulator of SQS and S3 in a wheel, on 127.0.0.1 only.
 
-It saves its queues and buckets when it is stopped and reads them back on the next start; messages of a server that was
-killed are gone, as the emulator keeps them in memory.
+The server saves its queues and buckets when it stops and loads them on the next start. Messages of a killed server are
+lost, because the emulator keeps them in memory.
 """
 
 import importlib.util
@@ -15,8 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
-from surveillance_pipelines.embedded.postgres_server import HOST, end, essence, preferred_port, tail
+from surveillance_pipelines.embedded.postgres_server import (
+    HOST,
+    fatal_line,
+    preferred_port,
+    tail,
+    terminate,
+    wait_until,
+)
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 
 _START_SECONDS: Final = 30.0
@@ -47,7 +53,7 @@ class QueueAddress:
 
 
 class QueueServer:
-    """The queue server of one home. The caller makes sure that only one process manages it."""
+    """The queue server of one home. The caller must ensure that only one process manages it."""
 
     def __init__(self, home: ServiceHome) -> None:
         self._home = home
@@ -55,7 +61,7 @@ class QueueServer:
         self._child: subprocess.Popen[bytes] | None = None
 
     def running(self) -> QueueAddress | None:
-        """Return the server that this home started, if it lives; whichever supervisor started it."""
+        """Return the server of this home if it runs, whichever supervisor started it."""
         if self._child is not None:
             self._child.poll()
         recorded = read_json(self._record)
@@ -65,15 +71,16 @@ class QueueServer:
         return QueueAddress(process, recorded["port"]) if process.is_alive() else None
 
     def start(self) -> QueueAddress:
-        """Start the server; one that already runs and answers is taken over.
+        """Start the server; adopt a server that already runs and responds.
 
         Raises:
-            RuntimeError: if it is not installed or does not answer; the end of its log is in the message.
+            RuntimeError: if the server is not installed or does not respond; the message contains the error from its
+                log.
         """
         if found := self.running():
             if _answers(found.url):
                 return found
-            end(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
+            terminate(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
         if importlib.util.find_spec("ministack") is None:
             raise RuntimeError(
                 "SQS_QUEUE_URL is not set and the embedded queue server is not installed: set it, or "
@@ -83,16 +90,16 @@ class QueueServer:
         for attempt in range(_PORT_ATTEMPTS):
             if found := self._launch(preferred_port(wanted if attempt == 0 else None)):
                 return found
-        raise RuntimeError(f"expected the queue server to start, it did not: {essence(tail(self._log))}")
+        raise RuntimeError(f"expected the queue server to start, it did not: {fatal_line(tail(self._log))}")
 
     def stop(self) -> None:
-        """Stop the server, also one of which no record could be written; it saves its queues first."""
+        """Stop the server, even if no record of it was written. The server saves its queues first."""
         found = self.running()
         processes = [found.process] if found else []
         if self._child is not None and self._child.poll() is None:
             processes.append(ProcessId.of(self._child.pid))
         for process in processes:
-            end(process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
+            terminate(process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
 
     @property
     def _log(self) -> Path:
@@ -102,19 +109,17 @@ class QueueServer:
         state = self._home.queue
         folders = {"STATE_DIR": str(state), "S3_DATA_DIR": str(state / "s3"), "TMPDIR": str(state)}
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
+            self._child = child = subprocess.Popen(
                 [sys.executable, "-m", "surveillance_pipelines.embedded.queue_process"],
                 env={**os.environ, **_LEAN, **folders, "GATEWAY_PORT": str(port)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        address = QueueAddress(ProcessId.of(self._child.pid), port)
+        address = QueueAddress(ProcessId.of(child.pid), port)
         write_json(self._record, {**asdict(address.process), "port": port})
-        deadline = SYSTEM_CLOCK.now_us() + round(_START_SECONDS * MICROSECONDS)
-        while self._child.poll() is None and SYSTEM_CLOCK.now_us() < deadline:
-            if _answers(address.url):
-                return address
-            SYSTEM_CLOCK.sleep(0.02)
-        end(address.process, (signal.SIGKILL,), _STOP_SECONDS)
+        wait_until(lambda: child.poll() is not None or _answers(address.url), _START_SECONDS)
+        if child.poll() is None and _answers(address.url):
+            return address
+        terminate(address.process, (signal.SIGKILL,), _STOP_SECONDS)
         return None
 
 

@@ -1,7 +1,7 @@
-"""Where the embedded services keep their files, and how processes are recognised again. Standard library and psutil.
+"""The files of the embedded services and the identification of processes. Uses the standard library and psutil only.
 
-<home>/services.json            what runs now: addresses and process ids; readable by the owner only
-<home>/embedded/lock            held by the supervisor while it lives
+<home>/services.json            running services: addresses and process ids; readable by the owner only
+<home>/embedded/lock            held by the supervisor while it runs
 <home>/embedded/holders/<pid>   one file per process that needs the services
 <home>/embedded/postgres/       PostgreSQL's data folder
 <home>/embedded/queue/          the queue server's saved state
@@ -18,12 +18,12 @@ from typing import Any, Final
 import psutil
 
 _SAME_START_SECONDS: Final = 2.0
-"""A start time derives from the boot time, which moves by a second when the machine's clock is set."""
+"""Tolerance for start times: they are derived from the boot time, which shifts by a second when the clock is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process, told apart from a later one with the same number by its start time (seconds since the epoch)."""
+    """A process, identified by pid and start time (seconds since the epoch), because pids are reused."""
 
     pid: int
     started: float
@@ -33,7 +33,7 @@ class ProcessId:
         """Return the identity of a running process.
 
         Raises:
-            psutil.NoSuchProcess: if there is none with this number.
+            psutil.NoSuchProcess: if no process has this pid.
         """
         return cls(pid, psutil.Process(pid).create_time())
 
@@ -85,20 +85,20 @@ class ServiceHome:
         return self.home / "logs"
 
     def prepare(self) -> None:
-        """Create the folders. What is secret in them has its own permissions: PostgreSQL's account must pass."""
+        """Create the folders. They stay accessible to PostgreSQL's account; secret files have their own permissions."""
         for folder in (self.home, self.embedded, self.holders, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         self.queue.mkdir(mode=0o700, exist_ok=True)
 
     def register(self, pid: int) -> None:
-        """Say that a process needs the services for as long as it lives."""
+        """Record that a process needs the services until it ends."""
         write_json(self.holders / str(pid), asdict(ProcessId.of(pid)))
 
     def unregister(self, pid: int) -> None:
         (self.holders / str(pid)).unlink(missing_ok=True)
 
     def live_holders(self) -> list[int]:
-        """Return the processes that need the services now, and forget those that have ended."""
+        """Return the running processes that need the services, and remove the records of those that have ended."""
         live = []
         for file in self.holders.glob("[0-9]*") if self.holders.is_dir() else ():
             recorded = read_json(file)
@@ -110,21 +110,21 @@ class ServiceHome:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that a reader sees whole or not at all, readable by its owner only."""
+    """Write a file atomically, readable by its owner only."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(value, file, indent=1)
             file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the name with nothing behind it
+            os.fsync(file.fileno())  # otherwise a power failure may leave an empty file
         Path(temporary).replace(path)
-    except BaseException:  # an interrupt, too, leaves no scratch file behind; raised again
+    except BaseException:  # remove the temporary file after an interrupt, too
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
 def read_json(path: Path) -> Any | None:
-    """Return what ``write_json`` wrote, or None when the file does not exist or holds something else."""
+    """Return the value written by ``write_json``, or None if the file does not exist or is not JSON."""
     try:
         return json.loads(path.read_text())
     except (FileNotFoundError, ValueError):

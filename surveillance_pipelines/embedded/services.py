@@ -1,8 +1,8 @@
-"""Embedded services: found, or started, by any process of the project, and gone when the last one has.
+"""Embedded services: started by the first process that needs them, stopped after the last one has ended.
 
-A process that calls ``ensure_services`` becomes a *holder* until it ends, however it ends. A supervisor
+A process that calls ``ensure_services`` is a *holder* until it ends, for whatever reason. A supervisor
 (``embedded/supervisor.py``), one per home, runs PostgreSQL and the queue server and stops both a few seconds after the
-last holder is gone.
+last holder has ended.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
-from surveillance_pipelines.embedded.postgres_server import PostgresServer, end, essence
+from surveillance_pipelines.embedded.postgres_server import PostgresServer, fatal_line, terminate
 from surveillance_pipelines.embedded.queue_server import QueueServer
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 from surveillance_pipelines.embedded.supervisor import ALREADY_SUPERVISED, FAILED
@@ -32,16 +32,16 @@ class EmbeddedServicesError(
     code=ErrorCode.UNAVAILABLE,
     remedy="read the logs named above, or set DATABASE_URL and SQS_QUEUE_URL to servers of your own",
 ):
-    """The embedded services could not be started; the message says why."""
+    """The embedded services could not be started; the message contains the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServices:
-    """Where the services of a home listen (loopback only), and the processes behind them.
+    """Addresses (loopback only) and processes of the services of a home.
 
     Attributes:
-        server_url: of PostgreSQL's own database ``postgres``; the role may create databases. Holds a password.
-        queue_endpoint: the endpoint URL of SQS and S3.
+        server_url: URL of PostgreSQL's database ``postgres``, with a password; the role may create databases.
+        queue_endpoint: endpoint URL of SQS and S3.
     """
 
     supervisor: ProcessId
@@ -56,22 +56,22 @@ class EmbeddedServices:
 
 
 def ensure_services(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> EmbeddedServices:
-    """Return the services of ``SURVEILLANCE_HOME``, started if they do not run; this process becomes a holder.
+    """Return the services of ``SURVEILLANCE_HOME``, and start them if necessary. This process becomes a holder.
 
     Raises:
-        EmbeddedServicesError: if they do not start.
+        EmbeddedServicesError: if the services do not start.
     """
     home = ServiceHome(settings.surveillance_home)
     home.prepare()
     home.register(os.getpid())
     deadline = clock.now_us() + round(_START_SECONDS * MICROSECONDS)
-    reason = f"nobody published their addresses within {_START_SECONDS:.0f} s"
+    reason = f"no supervisor published their addresses within {_START_SECONDS:.0f} s"
     while clock.now_us() < deadline:
         if (services := read_services(home.home)) is not None:
             return services
-        code, said = _start_supervisor(home)
+        code, log = _start_supervisor(home)
         if code not in (0, ALREADY_SUPERVISED):
-            reason = _reason(said)
+            reason = _reason(log)
             break
         clock.sleep(0.05)
     raise EmbeddedServicesError(
@@ -81,7 +81,7 @@ def ensure_services(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Embedded
 
 @contextmanager
 def hold(settings: Settings) -> Iterator[EmbeddedServices]:
-    """Keep the services running for a ``with`` block, and let go of them at its end."""
+    """Keep the services running for a ``with`` block."""
     services = ensure_services(settings)
     try:
         yield services
@@ -90,19 +90,19 @@ def hold(settings: Settings) -> Iterator[EmbeddedServices]:
 
 
 def release(settings: Settings) -> None:
-    """Stop being a holder; without any other the services end a few seconds later."""
+    """Stop being a holder; if there is no other holder, the services stop a few seconds later."""
     ServiceHome(settings.surveillance_home).unregister(os.getpid())
 
 
 def stop_services(settings: Settings) -> bool:
-    """Stop the services of a home now, whoever needs them, and wait; return whether any ran.
+    """Stop the services of a home, even if they are in use, and wait; return whether any were running.
 
-    Services that a killed supervisor left behind are stopped too.
+    This includes services whose supervisor was killed.
     """
     home = ServiceHome(settings.surveillance_home)
     services = _recorded(home)
     if services is not None:
-        end(services.supervisor, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
+        terminate(services.supervisor, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
     left = [server for server in (QueueServer(home), PostgresServer(home)) if server.running() is not None]
     for server in left:
         server.stop()
@@ -111,18 +111,18 @@ def stop_services(settings: Settings) -> bool:
 
 
 def read_services(home: Path) -> EmbeddedServices | None:
-    """Return the services of a home if they run under a living supervisor."""
+    """Return the services of a home if they and their supervisor are running."""
     services = _recorded(ServiceHome(home))
     return services if services is not None and services.are_alive else None
 
 
 def is_prepared(home: Path, services: EmbeddedServices, revision: str) -> bool:
-    """Say whether these running services have the databases, tables and queues of a revision of the schema."""
+    """Return whether these running services have the databases, tables and queues of a schema revision."""
     return read_json(_preparation(home)) == _fingerprint(services, revision)
 
 
 def remember_prepared(home: Path, services: EmbeddedServices, revision: str) -> None:
-    """Record that they have, so that the next process need not check again."""
+    """Record that these services are prepared, so that the next process can skip the check."""
     write_json(_preparation(home), _fingerprint(services, revision))
 
 
@@ -144,9 +144,9 @@ def _recorded(home: ServiceHome) -> EmbeddedServices | None:
 
 
 def _start_supervisor(home: ServiceHome) -> tuple[int, str]:
-    """Return the exit code of the starting command, and what its log says since."""
+    """Return the exit code of the supervisor's command and the log lines that it added."""
     path = home.logs / "supervisor.log"
-    # A session of its own: a ctrl-C in the terminal of one holder must not end the services of the others.
+    # In a new session, so that ctrl-C in the terminal of one holder does not stop the services of others.
     with path.open("ab") as log:
         before = log.tell()
         code = subprocess.run(
@@ -156,7 +156,7 @@ def _start_supervisor(home: ServiceHome) -> tuple[int, str]:
     return code, path.read_bytes()[before:].decode(errors="replace")
 
 
-def _reason(said: str) -> str:
-    lines = said.splitlines()
+def _reason(log: str) -> str:
+    lines = log.splitlines()
     named = [line.removeprefix(FAILED) for line in lines if line.startswith(FAILED)]
-    return named[-1] if named else essence(lines)
+    return named[-1] if named else fatal_line(lines)

@@ -1,9 +1,12 @@
-"""The process that owns the embedded services of one home: ``python -m …storage.supervisor HOME``.
+"""The process that runs the embedded services of one home.
 
-The command returns when the services are up, and leaves a process of its own behind, which no caller has to reap. One
-per home: it holds a lock that the kernel releases however it dies. It takes over services that an earlier
-supervisor left behind, starts what is missing, starts again what has died, publishes the addresses, and stops
-everything when no holder has been alive for a few seconds, when it is told to (SIGTERM), or when its home is deleted.
+Start it with ``python -m surveillance_pipelines.embedded.supervisor HOME``.
+
+The command returns when the services are ready and leaves a background process that no caller has to reap. There is one
+supervisor per home, because it holds a lock that the kernel releases when the process ends for any reason. The
+supervisor adopts services of an earlier supervisor, starts missing services, restarts failed ones and publishes the
+addresses. It stops all services when no holder has been running for a few seconds, on SIGTERM, or when its home is
+deleted.
 """
 
 import fcntl
@@ -18,22 +21,22 @@ from types import FrameType
 from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
-from surveillance_pipelines.embedded.postgres_server import PostgresServer, end
+from surveillance_pipelines.embedded.postgres_server import PostgresServer, terminate
 from surveillance_pipelines.embedded.queue_server import QueueServer
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, write_json
 
 LINGER_SECONDS: Final = 5.0
-"""Between two short commands typed one after the other the services stay."""
+"""Time without a holder after which the services stop; they keep running between consecutive short commands."""
 ALREADY_SUPERVISED: Final = 75
-"""Exit code of a supervisor that finds another at work."""
+"""Exit code of a supervisor if another one is running."""
 FAILED: Final = "failed: "
-"""Before the reason, at the beginning of the log's last line, when a supervisor gives up."""
+"""Prefix of the reason in the last line of the log when a supervisor fails."""
 _POLL_SECONDS: Final = 0.25
 _END_SECONDS: Final = 5.0
 
 
 class Supervisor:
-    """Keeps the services of one home for as long as somebody needs them."""
+    """Keeps the services of one home running while there are holders."""
 
     def __init__(self, home: ServiceHome, clock: Clock = SYSTEM_CLOCK) -> None:
         self._home = home
@@ -45,19 +48,19 @@ class Supervisor:
         self._stopping = False
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        """Serve until nobody needs the services, and return when both have stopped; ``on_ready`` is called once."""
+        """Run the services until there is no holder, and return when both have stopped; call ``on_ready`` once."""
         signal.signal(signal.SIGTERM, self._stop_soon)
         try:
             self._publish()
             on_ready()
-            while not self._stopping and not self._nobody_left():
+            while not self._stopping and not self._is_unused():
                 self._wait_until_unused()
         finally:
             self._home.record.unlink(missing_ok=True)
             self._queue.stop()
             self._postgres.stop()
-            for server in self._servers:  # in a home that was deleted, neither finds its own by its files
-                end(server, (signal.SIGQUIT, signal.SIGKILL), _END_SECONDS)
+            for server in self._servers:  # if the home was deleted, the servers cannot be found by their files
+                terminate(server, (signal.SIGQUIT, signal.SIGKILL), _END_SECONDS)
 
     def _stop_soon(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -75,7 +78,7 @@ class Supervisor:
         write_json(self._home.record, record)
 
     def _wait_until_unused(self) -> None:
-        """Return when told to stop, or when no holder has been alive for a while; keep the services up until then."""
+        """Keep the services running until a stop is requested or no holder has been running for a while."""
         last_seen = self._clock.now_us()
         while not self._stopping and self._clock.now_us() - last_seen < LINGER_SECONDS * MICROSECONDS:
             if not self._home.embedded.is_dir():
@@ -84,15 +87,15 @@ class Supervisor:
             if self._home.live_holders():
                 last_seen = self._clock.now_us()
             if self._postgres.running() is None or self._queue.running() is None:
-                print("a service has ended by itself; starting it again", flush=True)
+                print("a service has ended unexpectedly; restarting it", flush=True)
                 self._publish()
             self._clock.sleep(_POLL_SECONDS)
 
-    def _nobody_left(self) -> bool:
-        """Withdraw the addresses, then look once more for a holder.
+    def _is_unused(self) -> bool:
+        """Remove the published addresses, then check once more for a holder.
 
-        A process registers before it reads the addresses: either it finds them gone and starts anew, or it is seen
-        here and they are published again.
+        A process registers as a holder before it reads the addresses. Either it does not find them and starts a
+        supervisor, or this check finds the holder and publishes them again.
         """
         self._home.record.unlink(missing_ok=True)
         if self._stopping or not self._home.live_holders():
@@ -102,7 +105,7 @@ class Supervisor:
 
 
 def main(home: Path) -> int:
-    """Start the supervisor of a home and return 0 when its services are up, 75 at once if there is one already."""
+    """Start the supervisor of a home; return 0 when its services are ready, or 75 at once if one is running."""
     files = ServiceHome(home)
     files.prepare()
     with files.lock.open("w") as lock:
@@ -114,20 +117,20 @@ def main(home: Path) -> int:
 
 
 def _run_detached(home: ServiceHome) -> int:
-    """Fork: the child supervises and keeps the lock, the parent waits for its word that the services are up."""
+    """Fork: the child supervises and keeps the lock; the parent waits until the child reports ready services."""
     reader, writer = os.pipe()
     if os.fork() > 0:
         os.close(writer)
         return 0 if os.read(reader, 1) else 1
 
-    def tell_parent() -> None:
+    def notify_parent() -> None:
         os.write(writer, b"1")
         os.close(writer)
 
     os.close(reader)
     try:
-        Supervisor(home).run(tell_parent)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the log is where the caller looks
+        Supervisor(home).run(notify_parent)
+    except Exception as error:  # noqa: BLE001 - the caller reads the reason from the log
         traceback.print_exc()
         print(FAILED + " ".join(str(error).split()), file=sys.stderr, flush=True)
         return 1

@@ -1,10 +1,10 @@
-"""Run a program that refuses to be root: as itself for an ordinary user, as a system account when we are root.
+"""Run a program that refuses to run as root: as the current user, or as a system account if that user is root.
 
-PostgreSQL does not start as root. As root we take an account that exists already (``postgres``, else ``nobody``): no
-account is created, and no permission of a folder is changed. Where that account cannot reach the program or its data,
-because a parent folder is private (a home of root's, a ``mktemp -d``), the process keeps one ability of root's,
-``CAP_DAC_OVERRIDE`` (reach files whatever their permissions), through ``setpriv`` of util-linux; ``no_setuid_fixup``
-lets the program's own ``access(2)`` checks see it too.
+PostgreSQL does not start as root. For root, this module uses an existing account (``postgres``, else ``nobody``); it
+creates no account and changes no folder permissions. If that account cannot access the program or its data because a
+parent folder is private (root's home, a ``mktemp -d``), the process keeps one capability of root, ``CAP_DAC_OVERRIDE``
+(access to files regardless of permissions), through ``setpriv`` of util-linux. ``no_setuid_fixup`` makes the capability
+effective for the program's own ``access(2)`` checks as well.
 """
 
 import os
@@ -25,18 +25,18 @@ _KEEP_FILE_ACCESS: Final = (
 
 
 class UnreachableError(SurveillanceError, code=ErrorCode.UNAVAILABLE):
-    """The account that must run the program cannot reach it."""
+    """The account that has to run the program cannot access it."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs a program. For an ordinary user nothing is set.
+    """The account that runs a program. All fields are unset if the current user is not root.
 
     Attributes:
-        prefix: a command that changes the account and starts the program that follows it.
-        user: user id that the new process takes by itself, where no prefix does that.
-        group: its group id.
-        owner: user and group id that the program's data must belong to.
+        prefix: command that changes the account and starts the program given after it.
+        user: user id for the new process if there is no prefix.
+        group: group id for the new process if there is no prefix.
+        owner: user id and group id that must own the program's data.
     """
 
     prefix: tuple[str, ...] = ()
@@ -46,10 +46,10 @@ class Account:
 
     @classmethod
     def choose(cls, program: Path, folder: Path) -> Self:
-        """Return the account that can run ``program`` and enter ``folder``, with the least that it takes.
+        """Return the account with the fewest privileges that can run ``program`` and enter ``folder``.
 
         Raises:
-            UnreachableError: if we are root and no way is open.
+            UnreachableError: if the current user is root and no account can.
         """
         if os.geteuid() != 0:
             return cls()
@@ -60,22 +60,22 @@ class Account:
             switch = (f"--reuid={ids[0]}", f"--regid={ids[1]}", "--clear-groups")
             candidates.append(cls(prefix=(setpriv, *switch, *_KEEP_FILE_ACCESS, "--"), owner=ids))
         for account in candidates:
-            if account.reaches(program, folder):
+            if account.can_access(program, folder):
                 return account
         raise UnreachableError(
-            f"PostgreSQL does not run as root, and the account {entry.pw_name!r} cannot reach {program} and {folder}. "
-            "Work as an ordinary user, or in a folder that others may enter, or set DATABASE_URL to a server of yours."
+            f"PostgreSQL does not run as root, and the account {entry.pw_name!r} cannot access {program} and {folder}: "
+            "run as an ordinary user, use a folder that other users may enter, or set DATABASE_URL to your own server"
         )
 
-    def give(self, folder: Path) -> None:
-        """Make a folder of ours the account's own."""
+    def chown(self, folder: Path) -> None:
+        """Make the account the owner of a folder."""
         if self.owner is not None:
             os.chown(folder, *self.owner)
 
     def start(self, command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
-        """Start a command in a session of its own; its output goes to the end of ``log``.
+        """Start a command in a new session and append its output to ``log``.
 
-        It starts in ``/``: the account may not be able to enter the current folder.
+        The working directory is ``/``, because the account may not be able to enter the current one.
         """
         with log.open("ab") as output:
             return subprocess.Popen(
@@ -85,15 +85,15 @@ class Account:
             )  # fmt: skip
 
     def run(self, command: Sequence[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end and keep what it says."""
+        """Run a command, wait for its end and capture its output."""
         return subprocess.run(
             [*self.prefix, *map(str, command)],
             cwd="/", check=False, capture_output=True, text=True, input=stdin,
             user=self.user, group=self.group, extra_groups=None if self.user is None else [],
         )  # fmt: skip
 
-    def reaches(self, program: Path, folder: Path) -> bool:
-        """Say whether the account can run the program and enter the folder."""
+    def can_access(self, program: Path, folder: Path) -> bool:
+        """Return whether the account can run the program and enter the folder."""
         try:
             runs = self.run([program, "--version"])
             enters = self.run(["test", "-x", folder])
@@ -108,4 +108,7 @@ def _system_account() -> pwd.struct_passwd:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise UnreachableError(f"PostgreSQL does not run as root, and none of the accounts {_ACCOUNTS} exists here")
+    raise UnreachableError(
+        f"PostgreSQL does not run as root: expected one of the accounts {', '.join(_ACCOUNTS)}, found none; run as an "
+        "ordinary user, or set DATABASE_URL to your own server"
+    )

@@ -18,6 +18,7 @@ from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.bar_builder import MINUTE_US, Print, bar_start_of
+from surveillance_pipelines.engine.decisions import PRIMARY, decide
 from surveillance_pipelines.engine.effects import (
     BundleRow,
     ClockRow,
@@ -31,21 +32,13 @@ from surveillance_pipelines.engine.effects import (
 )
 from surveillance_pipelines.engine.event_clock import EventClock
 from surveillance_pipelines.engine.guard import ModelGuard
-from surveillance_pipelines.engine.scoring_rows import (
-    Candidate,
-    RowConfig,
-    anomaly_kind,
-    anomaly_row,
-    paced_signal,
-    row_config,
-    rows_of_scorer,
-    score_row,
-)
+from surveillance_pipelines.engine.scoring_rows import Candidate, RowConfig, row_config, with_predictor
 from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.market.messages import read_tick
-from surveillance_pipelines.models.scoring import AnomalyScorer, Scores
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
 
 Readings = Sequence[tuple[Received, Tick | Refusal]]
@@ -57,7 +50,8 @@ class EngineConfig:
     """The knobs of the core. Durations are in microseconds.
 
     Attributes:
-        rows: what all output rows share.
+        rows: what all output rows of the first tenant and strategy share.
+        other_rows: likewise for further tenants and strategies; they decide on the same predictions.
         bar_close_grace: how long after its minute a bar waits for ticks before the event clock closes it.
         volume_is_cumulative: the feed sends running totals of the day.
         unknown_symbols: refuse them, or register them under ``default_calendar``.
@@ -68,6 +62,7 @@ class EngineConfig:
 
     rows: RowConfig
     bar_close_grace: int
+    other_rows: tuple[RowConfig, ...] = ()
     volume_is_cumulative: bool = False
     unknown_symbols: Literal["refuse", "register"] = "refuse"
     default_calendar: str = "XNYS"
@@ -77,11 +72,11 @@ class EngineConfig:
 
 
 def engine_config(
-    settings: Settings, scorer: AnomalyScorer, *, run_id: str | None = None, content_based_dedup: bool = False
+    settings: Settings, predictor: Predictor, *, run_id: str | None = None, content_based_dedup: bool = False
 ) -> EngineConfig:
     """Return the core's knobs from the platform's settings."""
     return EngineConfig(
-        rows=row_config(settings, scorer, run_id=run_id),
+        rows=row_config(settings, predictor, run_id=run_id),
         bar_close_grace=round(settings.bar_close_grace_seconds * MICROSECONDS),
         volume_is_cumulative=settings.sqs_volume_is_cumulative,
         unknown_symbols=settings.unknown_symbols,
@@ -94,32 +89,42 @@ def engine_config(
 
 @dataclass(frozen=True)
 class Swap:
-    """Other models to score with.
+    """Other models to predict with.
 
     Attributes:
-        scorer: warmed.
-        seeds: symbol → history, where the scorer's feature view is another than before.
+        predictor: warmed up.
+        seeds: symbol → history, where the models read another feature view or longer windows than before.
     """
 
-    scorer: AnomalyScorer
+    predictor: Predictor
     seeds: Mapping[str, Seed] = field(default_factory=dict)
+
+
+def needs_history(old: Predictor, new: Predictor) -> bool:
+    """Say whether a change of models needs the symbols' history: another feature view, or longer windows."""
+    return old.feature_view != new.feature_view or new.window_length > old.window_length
 
 
 class Engine:
     """Every symbol of one queue."""
 
     def __init__(
-        self, config: EngineConfig, scorer: AnomalyScorer, sessions: SessionTable, instruments: Iterable[str]
+        self, config: EngineConfig, predictor: Predictor, sessions: SessionTable, instruments: Iterable[str]
     ) -> None:
         self._config = config
-        self._scorer = scorer
-        self._guard = ModelGuard(scorer, config.breaker_cooldown)
+        self._predictor = predictor
+        self._guard = ModelGuard(predictor, config.breaker_cooldown)
         self._sessions = sessions
         self._instruments = set(instruments)
-        self._lanes: dict[str, SymbolState] = {}
+        self._symbols: dict[str, SymbolState] = {}
         self._market = MarketContext()
         self._clock = EventClock()
         self._bundle_row: BundleRow | None = None  # to go with the next effects
+
+    @property
+    def window_length(self) -> int:
+        """Bars that the serving models read at once; seeds must hold the history of so many."""
+        return self._predictor.window_length
 
     def read(self, batch: Sequence[Received]) -> Readings:
         """Decode a micro-batch: what ``symbols_to_seed`` and ``process`` take."""
@@ -131,34 +136,35 @@ class Engine:
     def symbols_to_seed(self, batch: Readings) -> dict[str, int]:
         """Return the symbols of a batch that need history, each with the event time up to which.
 
-        Those are the symbols without a lane, up to their first tick, and those whose lane misses a session somewhere in
-        the batch, up to the last tick that follows one. A symbol may be both: seed the one, then ask again.
+        Those are the symbols without a state, up to their first tick, and those whose state misses a session somewhere
+        in the batch, up to the last tick that follows one. A symbol may be both: seed the one, then ask again.
         """
         wanted: dict[str, int] = {}
         newest: dict[str, int | None] = {}
         for _, tick in batch:
             if not isinstance(tick, Tick):
                 continue
-            lane = self._lanes.get(tick.symbol)
-            if lane is None:
+            state = self._symbols.get(tick.symbol)
+            if state is None:
                 wanted.setdefault(tick.symbol, tick.event_time)
                 continue
-            before = newest.setdefault(tick.symbol, lane.newest)
-            if lane.is_session_missed(before, tick.event_time):
+            before = newest.setdefault(tick.symbol, state.newest)
+            if state.is_session_missed(before, tick.event_time):
                 wanted[tick.symbol] = tick.event_time
             newest[tick.symbol] = max(before or 0, bar_start_of(tick.event_time))
         return wanted
 
     def seed(self, symbol: str, seed: Seed) -> None:
-        """Give a symbol its lane before its first message is processed, or what its lane is about to miss."""
-        if symbol in self._lanes:
-            self._lanes[symbol].catch_up(seed)
+        """Give a symbol its state before its first message is processed, or what its state is about to miss."""
+        if symbol in self._symbols:
+            self._symbols[symbol].catch_up(seed)
             return
-        lane = SymbolState.from_seed(symbol, self._sessions, seed, VIEWS[self._scorer.feature_view])
-        self._lanes[symbol] = lane
-        self._market.seed(symbol, lane.served_returns())
-        if lane.anchor is not None:
-            self._clock.see(lane.anchor)
+        view, length = VIEWS[self._predictor.feature_view], self._predictor.window_length
+        state = SymbolState.from_seed(symbol, self._sessions, seed, view, window_length=length)
+        self._symbols[symbol] = state
+        self._market.seed(symbol, state.served_returns())
+        if state.anchor is not None:
+            self._clock.see(state.anchor)
 
     def process(self, batch: Readings, known: Known) -> Effects:
         """Take a micro-batch in the order it was received.
@@ -167,24 +173,30 @@ class Engine:
             batch: messages as read; every symbol in it is seeded.
             known: the ids of the batch that already have a ledger row.
         """
-        turn = _EngineCall(known, max((message.received_at for message, _ in batch), default=0))
+        call = _EngineCall(known, max((message.received_at for message, _ in batch), default=0))
         for message, tick in batch:
-            self._take(message, tick, turn)
-        return self._finish(turn)
+            self._take(message, tick, call)
+        return self._finish(call)
 
     def record_bundle(self, now_us: int) -> None:
         """Have the next effects say which models score."""
-        self._bundle_row = BundleRow(self._scorer.bundle_hash, self._scorer.feature_view, now_us)
+        self._bundle_row = BundleRow(self._predictor.bundle_hash, self._predictor.feature_view, now_us)
 
     def swap(self, swap: Swap, now_us: int) -> None:
-        """Score with other models from the next message on; a new feature view goes on where the old one stands."""
-        if swap.scorer.feature_view != self._scorer.feature_view:
-            view = VIEWS[swap.scorer.feature_view]
-            for symbol, lane in self._lanes.items():
-                lane.change_view(view, swap.seeds.get(symbol, Seed()))
-        self._scorer = swap.scorer
-        self._guard = ModelGuard(swap.scorer, self._config.breaker_cooldown)
-        self._config = replace(self._config, rows=rows_of_scorer(self._config.rows, swap.scorer))
+        """Predict with other models from the next message on; a new feature view continues where the old one is."""
+        old, new = self._predictor, swap.predictor
+        if needs_history(old, new):
+            for symbol, state in self._symbols.items():
+                state.change_view(
+                    VIEWS[new.feature_view], swap.seeds.get(symbol, Seed()), window_length=new.window_length
+                )
+        self._predictor = new
+        self._guard = ModelGuard(new, self._config.breaker_cooldown)
+        self._config = replace(
+            self._config,
+            rows=with_predictor(self._config.rows, new),
+            other_rows=tuple(with_predictor(rows, new) for rows in self._config.other_rows),
+        )
         self.record_bundle(now_us)
 
     def tick_clock(self, now_us: int) -> Effects:
@@ -194,11 +206,11 @@ class Engine:
 
     def apply_clock(self, row: ClockRow) -> Effects:
         """Close what a clock reading closes, in the order of minutes, then symbols; a replay calls this."""
-        turn = _EngineCall(Known(), row.recorded_at)
-        for lane in self._due(row.event_clock):
-            self._close(lane, turn, cause=None, t_received=row.recorded_at)
-            turn.effects.clock_rows = [row]
-        return self._finish(turn)
+        call = _EngineCall(Known(), row.recorded_at)
+        for state in self._due(row.event_clock):
+            self._close(state, call, cause=None, t_received=row.recorded_at)
+            call.effects.clock_rows = [row]
+        return self._finish(call)
 
     def next_close_us(self, now_us: int) -> int | None:
         """Return the wall instant at which the clock next closes a bar, None while it has nothing to wait for.
@@ -210,94 +222,93 @@ class Engine:
         if event_clock is None:
             return None
         horizon = event_clock + MINUTE_US + self._config.bar_close_grace
-        dues = [due for lane in self._lanes.values() if (due := self._due_at(lane)) is not None and due <= horizon]
+        dues = [due for state in self._symbols.values() if (due := self._due_at(state)) is not None and due <= horizon]
         return self._clock.when(min(dues)) if dues else None
 
-    def _take(self, message: Received, tick: Tick | Refusal, turn: "_EngineCall") -> None:
-        if not turn.is_new(message):
-            turn.effects.redelivered.append(message.message_id)
+    def _take(self, message: Received, tick: Tick | Refusal, call: "_EngineCall") -> None:
+        if not call.is_new(message):
+            call.effects.redelivered.append(message.message_id)
             return
         dedup_id = None if self._config.content_based_dedup else message.dedup_id
-        if turn.is_repeat(dedup_id):
-            turn.record(message, tick, dedup_id, "duplicate", "its dedup id was already taken in")
+        if call.is_repeat(dedup_id):
+            call.record(message, tick, dedup_id, "duplicate", "its dedup id was already taken in")
         elif isinstance(tick, Refusal):
-            turn.record(message, tick, dedup_id, "dead", tick.code)
+            call.record(message, tick, dedup_id, "dead", tick.code)
         else:
-            self._accept(message, tick, dedup_id, turn)
+            self._accept(message, tick, dedup_id, call)
 
-    def _accept(self, message: Received, tick: Tick, dedup_id: str | None, turn: "_EngineCall") -> None:
-        self._register(tick.symbol, turn)
-        lane = self._lane(tick.symbol)
-        turn.touched[tick.symbol] = lane
-        size = lane.size_of(tick.volume, tick.event_time) if self._config.volume_is_cumulative else tick.volume
+    def _accept(self, message: Received, tick: Tick, dedup_id: str | None, call: "_EngineCall") -> None:
+        self._register(tick.symbol, call)
+        state = self._symbol(tick.symbol)
+        call.touched[tick.symbol] = state
+        size = state.size_of(tick.volume, tick.event_time) if self._config.volume_is_cumulative else tick.volume
         print_ = Print(tick, size, message.message_id, message.received_at)
-        if lane.is_late(tick.event_time):
-            revised = lane.revise(print_)
-            turn.effects.bars += [] if revised is None else [revised]
+        if state.is_late(tick.event_time):
+            revised = state.revise(print_)
+            call.effects.bars += [] if revised is None else [revised]
             reason = "its bar has closed" if revised is None else f"its bar has closed: revision {revised.revision}"
-            turn.record(message, tick, dedup_id, "late", reason)
+            call.record(message, tick, dedup_id, "late", reason)
             return
-        if lane.closes_before(tick.event_time):
-            self._close(lane, turn, cause=message.message_id, t_received=message.received_at)
-        lane.add(print_)
+        if state.closes_before(tick.event_time):
+            self._close(state, call, cause=message.message_id, t_received=message.received_at)
+        state.add(print_)
         self._clock.see(print_.anchor)
-        turn.candidates.append((lane, lane.peek(self._market, print_)))
-        turn.record(message, tick, dedup_id, "scored")
+        call.candidates.append((state, state.peek(self._market, print_)))
+        call.record(message, tick, dedup_id, "scored")
 
-    def _close(self, lane: SymbolState, turn: "_EngineCall", *, cause: str | None, t_received: int) -> None:
-        bar, candidate = lane.close(self._market, cause=cause, t_received=t_received)
-        turn.touched[lane.symbol] = lane
-        turn.effects.bars.append(bar)
-        turn.candidates.append((lane, candidate))
+    def _close(self, state: SymbolState, call: "_EngineCall", *, cause: str | None, t_received: int) -> None:
+        bar, candidate = state.close(self._market, cause=cause, t_received=t_received)
+        call.touched[state.symbol] = state
+        call.effects.bars.append(bar)
+        call.candidates.append((state, candidate))
 
-    def _finish(self, turn: "_EngineCall") -> Effects:
-        effects = turn.effects
-        if turn.candidates:
-            scores = self._guard.score(np.stack([bar.features for _, bar in turn.candidates]), turn.now)
-            out = bool(scores.models_out)
-            effects.scored = len(turn.candidates)
-            effects.fallbacks = sum(out or bar.fallback_used for _, bar in turn.candidates)
-            effects.breakers = self._guard.breakers.take_events()
-            for i, (lane, bar) in enumerate(turn.candidates):
-                effects.outputs += self._outputs(lane, bar, scores, i)
-        for _, lane in sorted(turn.touched.items()):
-            effects.states += lane.take_state_rows()
-            effects.seeds += lane.take_seeds()
+    def _finish(self, call: "_EngineCall") -> Effects:
+        effects = call.effects
+        if call.candidates:
+            windowed = self._predictor.window_length > 1
+            rows = [bar.window if windowed else bar.features for _, bar in call.candidates]
+            predictions = self._guard.predict(np.stack(rows), call.now)
+            out = bool(predictions.excluded)
+            effects.scored = len(call.candidates)
+            effects.fallbacks = sum(out or bar.fallback_used for _, bar in call.candidates)
+            effects.breakers = self._guard.breakers.claim_events()
+            for i, (state, bar) in enumerate(call.candidates):
+                effects.outputs += self._decide(state, bar, predictions, i)
+        for _, state in sorted(call.touched.items()):
+            effects.states += state.take_state_rows()
+            effects.seeds += state.take_seeds()
         if self._bundle_row is not None and not effects.is_empty():
             effects.bundles, self._bundle_row = [self._bundle_row], None
         return effects
 
-    def _outputs(self, lane: SymbolState, bar: Candidate, scores: Scores, i: int) -> list[OutputRow]:
-        rows = self._config.rows
-        kind = anomaly_kind(scores, i)
-        final = bar.bar_status == "final"
-        events = lane.alerts.on_final(kind) if final else lane.alerts.on_provisional(kind)
-        outputs: list[OutputRow] = []
-        if final or self._config.provisional_scores:
-            outputs.append(score_row(rows, bar, scores, i))
-        outputs += [anomaly_row(rows, bar, scores, i, kind=event.kind, status=event.status) for event in events]
-        signal = paced_signal(rows, bar, scores, i, lane.gate) if final else None
-        return outputs if signal is None else [*outputs, signal]
+    def _decide(self, state: SymbolState, bar: Candidate, predictions: BundlePredictions, i: int) -> list[OutputRow]:
+        """Return the rows of one bar, those of the first tenant and strategy first."""
+        config, provisional = self._config, self._config.provisional_scores
+        outputs = decide(predictions, i, bar, config.rows, state.decisions(PRIMARY), provisional_scores=provisional)
+        for rows in config.other_rows:
+            decisions = state.decisions((rows.tenant, rows.strategy))
+            outputs += decide(predictions, i, bar, rows, decisions, provisional_scores=provisional)
+        return outputs
 
-    def _register(self, symbol: str, turn: "_EngineCall") -> None:
+    def _register(self, symbol: str, call: "_EngineCall") -> None:
         if symbol not in self._instruments:
             self._instruments.add(symbol)
-            turn.effects.instruments.append(NewInstrument(symbol, self._config.default_calendar))
+            call.effects.instruments.append(NewInstrument(symbol, self._config.default_calendar))
 
-    def _lane(self, symbol: str) -> SymbolState:
-        lane = self._lanes.get(symbol)
-        if lane is None:
+    def _symbol(self, symbol: str) -> SymbolState:
+        state = self._symbols.get(symbol)
+        if state is None:
             raise RuntimeError(f"expected {symbol} to be seeded before its first message: call symbols_to_seed, seed")
-        return lane
+        return state
 
-    def _due_at(self, lane: SymbolState) -> int | None:
-        bar = lane.open_bar
+    def _due_at(self, state: SymbolState) -> int | None:
+        bar = state.open_bar
         return None if bar is None else bar.bar_start + MINUTE_US + self._config.bar_close_grace
 
     def _due(self, event_clock: int) -> list[SymbolState]:
-        dues = [(due, lane) for lane in self._lanes.values() if (due := self._due_at(lane)) is not None]
-        passed = [(due, lane.symbol, lane) for due, lane in dues if due <= event_clock]
-        return [lane for _, _, lane in sorted(passed, key=lambda item: item[:2])]
+        dues = [(due, state) for state in self._symbols.values() if (due := self._due_at(state)) is not None]
+        passed = [(due, state.symbol, state) for due, state in dues if due <= event_clock]
+        return [state for _, _, state in sorted(passed, key=lambda item: item[:2])]
 
 
 class _EngineCall:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.market import BarStatus, Source
 from surveillance_pipelines.contracts.outputs import (
+    DEFAULT_STRATEGY,
     Action,
     AlertStatus,
     Anomaly,
@@ -23,18 +24,18 @@ from surveillance_pipelines.contracts.outputs import (
     final_row_ids,
     row_id,
 )
+from surveillance_pipelines.contracts.predictions import DIRECTIONS
 from surveillance_pipelines.engine.code_version import scoring_code_version
 from surveillance_pipelines.hashing import sha256_bytes, sha256_rows
-from surveillance_pipelines.models.explanations import explanation
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.ensemble import Predictor
+from surveillance_pipelines.models.explanations import exclusions, explanation
 from surveillance_pipelines.models.runtime import runtime_hash
-from surveillance_pipelines.models.scoring import DIRECTIONS, AnomalyScorer, Scores
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.strategies.pacing import SignalGate, SignalPace
 
 RowType = Literal["anomaly", "signal", "score"]
 
-TIMEFRAME: Final = "1m"
-STRATEGY: Final = "surveillance"
 SIGNAL_THRESHOLD: Final = 1.0 / len(DIRECTIONS)
 """A signal takes the most probable of three actions, so its probability is above this."""
 
@@ -53,45 +54,49 @@ class RowConfig:
     horizon_minutes: int
     pace: SignalPace
     run_id: str | None = None
-    strategy: str = STRATEGY
+    strategy: str = DEFAULT_STRATEGY
+    timeframe: str = "1m"
+    model_ids: tuple[str, ...] = ()
 
 
-def row_config(settings: Settings, scorer: AnomalyScorer, *, run_id: str | None = None) -> RowConfig:
+def row_config(settings: Settings, predictor: Predictor, *, run_id: str | None = None) -> RowConfig:
     """Return what the rows of a run over these settings and models share."""
     pace = SignalPace(
         cooldown=round(settings.signal_cooldown_seconds * MICROSECONDS),
         warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
     )
-    config = rows_as_of_now(scorer, tenant=settings.tenant, config_hash=settings.config_hash, pace=pace)
+    config = rows_as_of_now(predictor, tenant=settings.tenant, config_hash=settings.config_hash, pace=pace)
     return replace(config, run_id=run_id)
 
 
 def rows_as_of_now(
-    scorer: AnomalyScorer, *, tenant: str, config_hash: str, pace: SignalPace, strategy: str = STRATEGY
+    predictor: Predictor, *, tenant: str, config_hash: str, pace: SignalPace, strategy: str = DEFAULT_STRATEGY
 ) -> RowConfig:
-    """Return what rows share that a scorer makes with this process's code and runtime."""
+    """Return what rows share that a predictor makes with this process's code and runtime."""
     return RowConfig(
         tenant=tenant,
         config_hash=config_hash,
         code_version=scoring_code_version(),
-        feature_view=scorer.feature_view,
-        bundle_hash=scorer.bundle_hash,
+        feature_view=predictor.feature_view,
+        bundle_hash=predictor.bundle_hash,
         runtime_hash=runtime_hash(),
-        warmup=scorer.warmup,
-        horizon_minutes=scorer.horizon_minutes,
+        warmup=predictor.warmup,
+        horizon_minutes=predictor.horizon_minutes,
         pace=pace,
         strategy=strategy,
+        model_ids=predictor.model_ids,
     )
 
 
-def rows_of_scorer(config: RowConfig, scorer: AnomalyScorer) -> RowConfig:
+def with_predictor(config: RowConfig, predictor: Predictor) -> RowConfig:
     """Return what the rows of the same run share from now on, scored by other models."""
     return replace(
         config,
-        feature_view=scorer.feature_view,
-        bundle_hash=scorer.bundle_hash,
-        warmup=scorer.warmup,
-        horizon_minutes=scorer.horizon_minutes,
+        feature_view=predictor.feature_view,
+        bundle_hash=predictor.bundle_hash,
+        warmup=predictor.warmup,
+        horizon_minutes=predictor.horizon_minutes,
+        model_ids=predictor.model_ids,
     )
 
 
@@ -101,6 +106,7 @@ class Candidate:
 
     Attributes:
         features: float64[F], the columns of the feature view.
+        earlier: feature rows of the bars before, oldest first, for models that read windows; empty otherwise.
         fallback_used: the features rest on a substitute, because the trading session is not on record.
         trigger_message_id: the message that asks for a provisional score; None on a final bar.
         correlation_id: the message or bar that caused the scoring, carried through every row and log line.
@@ -119,6 +125,7 @@ class Candidate:
     price: float
     volume: float
     features: npt.NDArray[np.float64]
+    earlier: tuple[npt.NDArray[np.float64], ...] = ()
     fallback_used: bool = False
     trigger_message_id: str | None = None
     correlation_id: str | None = None
@@ -126,69 +133,74 @@ class Candidate:
     market_return: float | None = None
     market_peers: int | None = None
 
+    @property
+    def window(self) -> npt.NDArray[np.float64]:
+        """The feature rows that are scored, float64[length, F], the bar's own last."""
+        return np.stack([*self.earlier, self.features]) if self.earlier else self.features[np.newaxis, :]
+
 
 def input_hashes(features: npt.NDArray[np.float64]) -> list[str]:
-    """Return ``input_hash`` of every row of float64[n, F]."""
+    """Return ``input_hash`` of every row of float64[n, F], or of every window of float64[n, length, F]."""
     canonical = np.where(np.isnan(features), np.nan, features)
     return sha256_rows(canonical.astype("<f8", copy=False))
 
 
 def input_hash(features: npt.NDArray[np.float64]) -> str:
-    """Return the hash of a feature vector; all NaNs count as one, so a trip through a file changes nothing."""
+    """Return the hash of a feature vector or window; all NaNs are equal, so a trip through a file changes nothing."""
     canonical = np.where(np.isnan(features), np.nan, features)
     return sha256_bytes(np.ascontiguousarray(canonical, dtype="<f8").data)
 
 
-def anomaly_kind(scores: Scores, i: int) -> str | None:
+def anomaly_kind(predictions: BundlePredictions, i: int) -> str | None:
     """Return the kind of anomaly that row ``i`` of the scores shows, None for a normal bar."""
-    return scores.kind[i] if scores.is_anomaly[i] else None
+    return predictions.kind(i) if predictions.is_anomaly[i] else None
 
 
 def anomaly_row(
-    config: RowConfig, bar: Candidate, scores: Scores, i: int, *, kind: str, status: AlertStatus
+    config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int, *, kind: str, status: AlertStatus
 ) -> Anomaly:
     """Return the row that opens, confirms or retracts an alert of a kind."""
-    score = float(scores.anomaly_score[i])
-    confidence = _confidence(scores, i, kind)
+    score = float(predictions.anomaly_score[i])
+    confidence = _confidence(predictions, i, kind)
     return Anomaly(
         id=_id("anomaly", config, bar, kind),
-        **_common(config, bar, scores),
+        **_common(config, bar, predictions),
         score=score,
-        threshold=float(scores.threshold),
+        threshold=float(predictions.threshold),
         kind=kind,
         confidence=confidence,
         risk_score=score * confidence,
-        explanation=explanation(scores, i),
+        explanation=explanation(predictions, i),
         warmup=config.warmup,
         alert_status=status,
         alert_id=alert_id(
-            tenant=config.tenant, symbol=bar.symbol, timeframe=TIMEFRAME, bar_start=bar.bar_start, kind=kind
+            tenant=config.tenant, symbol=bar.symbol, timeframe=config.timeframe, bar_start=bar.bar_start, kind=kind
         ),
         price=bar.price,
         volume=bar.volume,
-        reconstruction_error=_finite(scores.reconstruction_error[i]),
+        reconstruction_error=_finite(predictions.statistic("reconstruction_error")[i]),
     )
 
 
-def action_of(scores: Scores, i: int) -> Action:
+def action_of(predictions: BundlePredictions, i: int) -> Action:
     """Return the most probable action."""
-    return cast("Action", DIRECTIONS[int(np.argmax(scores.direction_probabilities[i]))])
+    return cast("Action", DIRECTIONS[int(np.argmax(predictions.direction_probabilities[i]))])
 
 
-def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Signal:
+def signal_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int) -> Signal:
     """Return the direction call on a final bar. Its risk is the anomaly score: how strange the bar is it stands on."""
-    probabilities = dict(zip(DIRECTIONS, scores.direction_probabilities[i].tolist(), strict=True))
-    action = action_of(scores, i)
+    probabilities = dict(zip(DIRECTIONS, predictions.direction_probabilities[i].tolist(), strict=True))
+    action = action_of(predictions, i)
     return Signal(
         id=_id("signal", config, bar, action),
-        **_common(config, bar, scores),
+        **_common(config, bar, predictions),
         score=probabilities[action],
         threshold=SIGNAL_THRESHOLD,
         kind=action,
         confidence=probabilities[action],
-        risk_score=float(scores.anomaly_score[i]),
-        explanation=explanation(scores, i),
-        warmup=_is_warmup_signal(config, scores),
+        risk_score=float(predictions.anomaly_score[i]),
+        explanation=explanation(predictions, i),
+        warmup=_is_warmup_signal(config, predictions),
         action=action,
         price=bar.price,
         buy_probability=probabilities["BUY"],
@@ -198,53 +210,57 @@ def signal_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Sig
     )
 
 
-def paced_signal(config: RowConfig, bar: Candidate, scores: Scores, i: int, gate: SignalGate) -> Signal | None:
+def paced_signal(
+    config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int, gate: SignalGate
+) -> Signal | None:
     """Return the signal of a final bar if there is one and the symbol may signal again."""
-    if action_of(scores, i) == "HOLD" or not gate.passes(bar.bar_start, signal_gap(config, scores)):
+    if action_of(predictions, i) == "HOLD" or not gate.passes(bar.bar_start, signal_gap(config, predictions)):
         return None
-    return signal_row(config, bar, scores, i)
+    return signal_row(config, bar, predictions, i)
 
 
-def signal_gap(config: RowConfig, scores: Scores) -> int:
+def signal_gap(config: RowConfig, predictions: BundlePredictions) -> int:
     """Return the distance in microseconds that a signal of these scores keeps from the one before it."""
-    return config.pace.gap(warmup=_is_warmup_signal(config, scores))
+    return config.pace.gap(warmup=_is_warmup_signal(config, predictions))
 
 
-def _is_warmup_signal(config: RowConfig, scores: Scores) -> bool:
-    return config.warmup or not scores.direction_ready
+def _is_warmup_signal(config: RowConfig, predictions: BundlePredictions) -> bool:
+    return config.warmup or not predictions.direction_ready
 
 
-def score_row(config: RowConfig, bar: Candidate, scores: Scores, i: int) -> Score:
+def score_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int) -> Score:
     """Return what the models say of a bar, alert or not."""
-    score, confidence = float(scores.anomaly_score[i]), float(scores.confidence[i])
-    sell, hold, buy = scores.direction_probabilities[i].tolist()
+    score, confidence = float(predictions.anomaly_score[i]), float(predictions.confidence[i])
+    sell, hold, buy = predictions.direction_probabilities[i].tolist()
     return Score(
         id=_id("score", config, bar, "score"),
-        **_common(config, bar, scores),
+        **_common(config, bar, predictions),
         score=score,
-        threshold=float(scores.threshold),
-        kind=scores.kind[i],
+        threshold=float(predictions.threshold),
+        kind=predictions.kind(i),
         confidence=confidence,
-        risk_score=score * confidence if scores.is_anomaly[i] else 0.0,
-        explanation={"models_out": list(scores.models_out)} if scores.models_out else {},
+        risk_score=score * confidence if predictions.is_anomaly[i] else 0.0,
+        explanation=exclusions(predictions),
         warmup=config.warmup,
         price=bar.price,
         volume=bar.volume,
-        is_anomaly=bool(scores.is_anomaly[i]),
-        reconstruction_error=_finite(scores.reconstruction_error[i]),
+        is_anomaly=bool(predictions.is_anomaly[i]),
+        reconstruction_error=_finite(predictions.statistic("reconstruction_error")[i]),
         buy_probability=buy,
         hold_probability=hold,
         sell_probability=sell,
         horizon_minutes=config.horizon_minutes,
+        model_ids=config.model_ids,
+        excluded_models=predictions.excluded,
     )
 
 
-def _confidence(scores: Scores, i: int, kind: str) -> float:
+def _confidence(predictions: BundlePredictions, i: int, kind: str) -> float:
     """Return the probability of a kind that the scores may show or, for a retraction, no longer show."""
-    if scores.kind[i] == kind:
-        return float(scores.confidence[i])
-    if kind in scores.labels:
-        return float(scores.probabilities[i, scores.labels.index(kind)])
+    if predictions.kind(i) == kind:
+        return float(predictions.confidence[i])
+    if kind in predictions.labels:
+        return float(predictions.probabilities[i, predictions.labels.index(kind)])
     return 0.0  # "unclassified" has no probability of its own
 
 
@@ -257,7 +273,7 @@ def score_ids(config: RowConfig, symbols: Sequence[str], bar_starts: Sequence[in
         kind="score",
         tenant=config.tenant,
         strategy=config.strategy,
-        timeframe=TIMEFRAME,
+        timeframe=config.timeframe,
         feature_view=config.feature_view,
         bundle_hash=config.bundle_hash,
         config_hash=config.config_hash,
@@ -271,7 +287,7 @@ def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
         tenant=config.tenant,
         strategy=config.strategy,
         symbol=bar.symbol,
-        timeframe=TIMEFRAME,
+        timeframe=config.timeframe,
         bar_start=bar.bar_start,
         revision=0,
         bar_status=bar.bar_status,
@@ -282,24 +298,24 @@ def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
     )
 
 
-def _common(config: RowConfig, bar: Candidate, scores: Scores) -> dict[str, Any]:
+def _common(config: RowConfig, bar: Candidate, predictions: BundlePredictions) -> dict[str, Any]:
     return {
         "event_time": bar.event_time,
         "knowledge_time": bar.knowledge_time,
         "source": bar.source,
         "source_message_id": bar.source_message_id,
         "symbol": bar.symbol,
-        "timeframe": TIMEFRAME,
+        "timeframe": config.timeframe,
         "bar_start": bar.bar_start,
         "revision": 0,
         "bar_status": bar.bar_status,
-        "input_hash": input_hash(bar.features),
+        "input_hash": input_hash(bar.window if bar.earlier else bar.features),
         "feature_view": config.feature_view,
         "bundle_hash": config.bundle_hash,
         "code_version": config.code_version,
         "config_hash": config.config_hash,
         "runtime_hash": config.runtime_hash,
-        "fallback_used": bar.fallback_used or bool(scores.models_out),
+        "fallback_used": bar.fallback_used or bool(predictions.excluded),
         "tenant": config.tenant,
         "strategy": config.strategy,
         "correlation_id": bar.correlation_id,

@@ -31,8 +31,9 @@ class ServingState:
 
     Attributes:
         open_bar: the bar in progress.
-        alerts: kinds opened for it, in order.
-        last_signal: start of the bar of the last signal.
+        alerts: kinds opened for it, in order, of the first tenant and strategy.
+        last_signal: start of the bar of the last signal, likewise.
+        others: (tenant, strategy, alerts, last signal) of further tenants and strategies.
         volume_total: the last running total, where the feed sends those.
         anchor: the symbol's newest scored message.
         closed: how many bars this symbol has closed since its features were last seeded from history.
@@ -42,6 +43,7 @@ class ServingState:
     open_bar: OpenBar | None = None
     alerts: tuple[str, ...] = ()
     last_signal: int | None = None
+    others: tuple[tuple[str, str, tuple[str, ...], int | None], ...] = ()
     volume_total: VolumeTotal | None = None
     anchor: Anchor | None = None
     closed: int = 0
@@ -51,7 +53,7 @@ class ServingState:
 def dump_serving_state(state: ServingState) -> bytes:
     """Return a serving state as canonical JSON, UTF-8."""
     bar, total = state.open_bar, state.volume_total
-    record = {
+    record: dict[str, Any] = {
         "format": SERVING_STATE,
         "open_bar": None if bar is None else {name: getattr(bar, name) for name in OpenBar.__slots__},
         "alerts": state.alerts,
@@ -61,6 +63,8 @@ def dump_serving_state(state: ServingState) -> bytes:
         "closed": state.closed,
         "returns_before": state.returns_before,
     }
+    if state.others:  # older releases read snapshots without this key
+        record["others"] = state.others
     return canonical_json(record).encode()
 
 
@@ -78,6 +82,9 @@ def load_serving_state(data: bytes) -> ServingState:
         open_bar=None if bar is None else OpenBar(**bar),
         alerts=tuple(record["alerts"]),
         last_signal=record["last_signal"],
+        others=tuple(
+            (tenant, strategy, tuple(alerts), last) for tenant, strategy, alerts, last in record.get("others", ())
+        ),
         volume_total=None if total is None else VolumeTotal(**total),
         anchor=None if anchor is None else Anchor(*anchor),
         closed=record["closed"],

@@ -5,7 +5,7 @@ of the peers' returns that the caller passes in.
 """
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,8 +16,8 @@ import numpy.typing as npt
 from surveillance_pipelines.clock import utc_date
 from surveillance_pipelines.contracts.market import Bar, BarStatus
 from surveillance_pipelines.contracts.sessions import SessionTable
-from surveillance_pipelines.engine.alerts import OpenAlerts
 from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_of, revise
+from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState
 from surveillance_pipelines.engine.effects import LaneSeed, StateRow
 from surveillance_pipelines.engine.event_clock import Anchor
 from surveillance_pipelines.engine.partial_bars import volume_to_score
@@ -29,11 +29,11 @@ from surveillance_pipelines.engine.snapshots import (
     dump_serving_state,
     load_serving_state,
 )
+from surveillance_pipelines.engine.windows import recent_rows
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.market.volume import VolumeTotal, size_of_total
-from surveillance_pipelines.strategies.pacing import SignalGate
 
 REVISABLE_BARS: Final = 16
 """Closed bars kept to be revised by late ticks; a later tick revises its bar when ``bars_1m`` is filled."""
@@ -54,21 +54,21 @@ class Seed:
         serving: serving state bytes, None for a symbol that this queue has not served.
         bars: revision-0 bars after the snapshot (all of the history where there is none), ascending.
         revisable: the latest revision of the last closed bars, ascending.
+        rows: feature rows of the bars before ``bars``, oldest first, where there is a snapshot and models read windows.
     """
 
     features: bytes | None = None
     serving: bytes | None = None
     bars: tuple[Bar, ...] = ()
     revisable: tuple[Bar, ...] = ()
+    rows: tuple[npt.NDArray[np.float64], ...] = ()
 
 
 class SymbolState:
     """The live state of one symbol."""
 
-    def __init__(self, symbol: str, sessions: SessionTable, features: FeatureState) -> None:
+    def __init__(self, symbol: str, sessions: SessionTable, features: FeatureState, *, window_length: int = 1) -> None:
         self.symbol: Final = symbol
-        self.alerts = OpenAlerts()
-        self.gate = SignalGate()
         self.anchor: Anchor | None = None
         self.open_bar: OpenBar | None = None
         self._snapshot: StateRow | None = None  # taken, not yet handed over
@@ -80,17 +80,36 @@ class SymbolState:
         self._recent: OrderedDict[int, Bar] = OrderedDict()
         self._volume_total: VolumeTotal | None = None
         self._closed = 0
+        self._decisions: dict[DecisionKey, DecisionState] = {PRIMARY: DecisionState()}
+        self._earlier: deque[npt.NDArray[np.float64]] = deque(maxlen=window_length - 1)  # feature rows of final bars
 
     @classmethod
-    def from_seed(cls, symbol: str, sessions: SessionTable, seed: Seed, view: FeatureView = CORE_V1) -> "SymbolState":
-        """Return a lane that goes on where the seed ends."""
+    def from_seed(
+        cls,
+        symbol: str,
+        sessions: SessionTable,
+        seed: Seed,
+        view: FeatureView = CORE_V1,
+        *,
+        window_length: int = 1,
+    ) -> "SymbolState":
+        """Return a state that continues where the seed ends.
+
+        Args:
+            symbol: instrument.
+            sessions: of every calendar.
+            seed: a snapshot and the bars since, or history.
+            view: the features of a symbol without a snapshot.
+            window_length: bars that the models read at once.
+        """
         if seed.features is None:
-            lane = cls(symbol, sessions, FeatureState(view))
+            lane = cls(symbol, sessions, FeatureState(view), window_length=window_length)
             lane._seed_features({bar.bar_start: lane._inputs(bar) for bar in seed.bars})
         else:
-            lane = cls(symbol, sessions, FeatureState.restore(seed.features))
+            lane = cls(symbol, sessions, FeatureState.restore(seed.features), window_length=window_length)
+            lane._earlier.extend(seed.rows)
             for bar in seed.bars:
-                lane._features.advance(bar.bar_start, lane._inputs(bar))
+                lane._earlier.append(lane._features.advance(bar.bar_start, lane._inputs(bar)))
         lane._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
         if seed.serving is not None:
             lane._resume(load_serving_state(seed.serving))
@@ -137,12 +156,17 @@ class SymbolState:
         """
         self._missed = seed.bars
 
-    def change_view(self, view: FeatureView, seed: Seed) -> None:
-        """Compute another view's features from the next bar on.
+    def decisions(self, key: DecisionKey) -> DecisionState:
+        """Return what a tenant and strategy remember of this symbol."""
+        return self._decisions.setdefault(key, DecisionState())
+
+    def change_view(self, view: FeatureView, seed: Seed, *, window_length: int = 1) -> None:
+        """Compute another view's features, or longer windows, from the next bar on.
 
         Args:
-            view: the new one.
-            seed: the history that it needs, up to any bar; what came after, this lane remembers itself.
+            view: the new view.
+            seed: the history that it needs, up to any bar; this state holds the bars since.
+            window_length: bars that the models read at once from now on.
         """
         bars: dict[int, Sequence[float] | npt.NDArray[np.float64]] = {b.bar_start: self._inputs(b) for b in seed.bars}
         starts, inputs = self._features.history()
@@ -150,6 +174,7 @@ class SymbolState:
         self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
         self._closed = 0
         self._features = FeatureState(view)
+        self._earlier = deque(maxlen=window_length - 1)
         self._seed_features(bars)
         self._take_snapshot()
 
@@ -190,6 +215,7 @@ class SymbolState:
         if self._closed >= MARKET_MINUTES:
             self._returns_before.clear()
         candidate = self._candidate(bar, features, cause=cause or bar.source_message_id, t_received=t_received)
+        self._earlier.append(features)
         return bar, candidate
 
     def revise(self, late: Print) -> Bar | None:
@@ -217,10 +243,16 @@ class SymbolState:
         return seeds
 
     def _serving_row(self) -> StateRow:
+        primary = self._decisions[PRIMARY]
         state = ServingState(
             open_bar=self.open_bar,
-            alerts=self.alerts.kinds,
-            last_signal=self.gate.last_bar_start,
+            alerts=primary.alerts.kinds,
+            last_signal=primary.gate.last_bar_start,
+            others=tuple(
+                (*key, found.alerts.kinds, found.gate.last_bar_start)
+                for key, found in sorted(self._decisions.items())
+                if key != PRIMARY
+            ),
             volume_total=self._volume_total,
             anchor=self.anchor,
             closed=self._closed,
@@ -230,8 +262,9 @@ class SymbolState:
 
     def _resume(self, state: ServingState) -> None:
         self.open_bar = state.open_bar
-        self.alerts = OpenAlerts(state.alerts)
-        self.gate = SignalGate(state.last_signal)
+        self._decisions = {PRIMARY: DecisionState.of(state.alerts, state.last_signal)} | {
+            (tenant, strategy): DecisionState.of(alerts, last) for tenant, strategy, alerts, last in state.others
+        }
         self.anchor = state.anchor
         self._volume_total = state.volume_total
         self._closed = state.closed
@@ -253,6 +286,8 @@ class SymbolState:
         rows = np.array([inputs[start] for start in starts.tolist()]).reshape(len(starts), len(view.inputs))
         if len(starts):
             self._features.seed(starts, rows)
+            self._earlier.clear()
+            self._earlier.extend(recent_rows(view, starts, rows, self._earlier.maxlen or 0))
         history = dump_history(starts, rows, view.inputs)
         self._seeds.append(LaneSeed(self.symbol, view.name, self._sessions.calendar, self.last_closed, history))
 
@@ -282,6 +317,14 @@ class SymbolState:
         last = self.last_closed
         return StateRow(self.symbol, name, last, utc_date(last or 0), state)
 
+    def _rows_before(self, features: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+        """Return the feature rows before a bar's own, NaN for bars before the symbol's first."""
+        length = self._earlier.maxlen or 0
+        if length == 0:
+            return ()
+        missing = np.full_like(features, np.nan)
+        return (*(missing for _ in range(length - len(self._earlier))), *self._earlier)
+
     def _candidate(self, bar: Bar, features: npt.NDArray[np.float64], *, cause: str, t_received: int) -> Candidate:
         provisional = bar.bar_status == "provisional"
         return Candidate(
@@ -295,6 +338,7 @@ class SymbolState:
             price=bar.close,
             volume=bar.volume,
             features=features,
+            earlier=self._rows_before(features),
             fallback_used=not self._sessions.covers(bar.bar_start),
             trigger_message_id=cause if provisional else None,
             correlation_id=cause,

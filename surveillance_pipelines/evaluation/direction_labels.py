@@ -1,17 +1,17 @@
-"""What direction a bar turned out to have: SELL, HOLD or BUY, where HOLD is a move that does not pay its costs."""
+"""Labels of the direction after a bar: SELL, HOLD or BUY, where HOLD is a move that does not cover its costs."""
 
 from typing import Final
 
 import polars as pl
 
 HORIZON_MINUTES: Final = 15
-"""How far ahead a signal looks."""
+"""Horizon of a signal."""
 
 COST_FLOOR: Final = 2e-4
-"""2 basis points: spread and fees of a round trip in a liquid stock; no smaller move is a call."""
+"""Minimum width of the HOLD band: 2 basis points, the spread and fees of a round trip in a liquid stock."""
 
 BAND_VOLATILITIES: Final = 0.45
-"""The band in standard deviations of the horizon's return: a third of normal moves lies within ±0.43."""
+"""Width of the HOLD band in standard deviations of the horizon's return; 1/3 of normal moves lies within ±0.43."""
 
 
 def direction_labels(forward_return: pl.Expr, realised_volatility: pl.Expr) -> pl.Expr:
@@ -19,7 +19,7 @@ def direction_labels(forward_return: pl.Expr, realised_volatility: pl.Expr) -> p
 
     Args:
         forward_return: log return over the horizon.
-        realised_volatility: root mean square log return per bar; NaN or null leaves the cost floor.
+        realised_volatility: root mean square log return per bar; if NaN or null, the band is the cost floor.
     """
     usual = realised_volatility.fill_nan(None).fill_null(0.0) * (BAND_VOLATILITIES * HORIZON_MINUTES**0.5)
     band = pl.max_horizontal(usual, pl.lit(COST_FLOOR))
@@ -30,12 +30,12 @@ def direction_labels(forward_return: pl.Expr, realised_volatility: pl.Expr) -> p
 def forward_returns(bars: pl.DataFrame, horizon_minutes: int = HORIZON_MINUTES) -> pl.Series:
     """Return the log return of each bar's close to the last close at most ``horizon_minutes`` later.
 
-    Null where the symbol has no bar in the last third of the horizon on the same UTC date: a label never reaches into
-    another day, so days can be split without an overlap.
+    The result is null if the symbol has no bar in the last third of the horizon on the same UTC date. A label never
+    crosses into another day, so days can be split without an overlap.
 
     Args:
         bars: columns symbol, date, bar_start, close; any order, each symbol and bar_start once.
-        horizon_minutes: how far ahead.
+        horizon_minutes: length of the horizon.
     """
     ahead = pl.duration(minutes=horizon_minutes)
     rows = bars.select("symbol", "date", "bar_start", "close").with_row_index("row")
@@ -52,7 +52,7 @@ def forward_returns(bars: pl.DataFrame, horizon_minutes: int = HORIZON_MINUTES) 
             by=["symbol", "date"],
             strategy="backward",
             tolerance=f"{horizon_minutes // 3}m",
-            check_sortedness=False,  # sorted just above; polars cannot see that per group
+            check_sortedness=False,  # sorted above; polars cannot verify this per group
         )
     )
     moves = joined.sort("row").select((pl.col("later_close") / pl.col("close")).log().alias("forward_return"))

@@ -1,4 +1,4 @@
-"""Drift of the features: how far recent bars have moved from those that the models were trained on."""
+"""Feature drift: the distance between the distributions of recent bars and of the training data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -10,24 +10,24 @@ Floats = npt.NDArray[np.float64]
 
 BINS: Final = 10
 FLOOR: Final = 1e-4
-"""Least part of a bin, so that an empty one does not make the index infinite."""
+"""Minimum share of a bin, so that an empty bin does not make the index infinite."""
 
 PSI_NOTICE: Final = 0.1
 PSI_ALERT: Final = 0.25
-"""Customary readings of the population stability index: below 0.1 nothing moved, above 0.25 the population changed
+"""Customary thresholds of the population stability index: no shift below 0.1, a different population above 0.25
 (Siddiqi, "Credit Risk Scorecards", 2006)."""
 
 
 def reference_histograms(values: Floats, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return, per column, the deciles of the training rows and the part of rows between them, JSON-safe.
+    """Return, per column, the deciles of the training rows and the share of rows between them, JSON-safe.
 
     Args:
         values: float64[n, d], NaN where missing.
         columns: names of the d columns.
 
     Returns:
-        column → ``edges`` (inner borders, ascending, at most ``BINS`` − 1), ``parts`` (of all rows, one more than
-        edges), ``missing`` (part of all rows); parts and missing sum to 1.
+        column → ``edges`` (inner bin edges, ascending, at most ``BINS`` − 1), ``parts`` (shares of all rows, one more
+        than edges), ``missing`` (share of all rows); parts and missing sum to 1.
     """
     return {name: _histogram(values[:, k]) for k, name in enumerate(columns)}
 
@@ -37,11 +37,11 @@ def population_stability(
 ) -> dict[str, float]:
     """Return the population stability index of each column: ``Σ (now − then) · ln(now / then)``.
 
-    Missing values are a bin of their own.
+    Missing values form a separate bin.
 
     Args:
-        reference: as ``reference_histograms`` made it; a bundle has it at ``features["columns"]``.
-        values: float64[n, d] of recent bars; without rows every index is NaN.
+        reference: result of ``reference_histograms``; a bundle has it at ``features["columns"]``.
+        values: float64[n, d] of recent bars; without rows, every index is NaN.
         columns: names of the d columns.
 
     Raises:
@@ -51,7 +51,7 @@ def population_stability(
 
 
 def drifted(indices: Mapping[str, float], limit: float = PSI_ALERT) -> list[str]:
-    """Return the columns whose index is above ``limit``, the worst first."""
+    """Return the columns whose index is above ``limit``, largest first."""
     return sorted((name for name, index in indices.items() if index > limit), key=lambda name: -indices[name])
 
 

@@ -1,4 +1,4 @@
-"""Whether the market still looks like the one that the champion was trained on."""
+"""Drift of the market relative to the champion's training data."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -12,13 +12,13 @@ from surveillance_pipelines.features.quality import ALWAYS_DEFINED
 from surveillance_pipelines.models.bundle import Bundle
 
 WINDOW: Final = timedelta(days=7)
-"""Days judged together: one odd day is what the platform is there to find, an odd week is another market."""
+"""Days evaluated together. One unusual day may be an anomaly; an unusual week indicates a changed market."""
 
 MIN_ROWS: Final = 1_000
-"""Fewer bars than this fill ten bins too thinly for the index to mean anything."""
+"""Minimum number of bars; with fewer, the ten bins have too few rows for a meaningful index."""
 
 ALERT_SHARE: Final = 0.2
-"""Part of the features that has to move before the champion counts as out of date."""
+"""Share of drifted features above which the champion counts as outdated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class DriftReport:
     """Drift of recent whole days against the champion's training data.
 
     Attributes:
-        indices: population stability index by feature, without those that follow the clock.
-        moved: features above the alert level, worst first.
-        rows: bars judged.
-        first: first day judged.
-        last: last day judged.
+        indices: population stability index by feature, without features that depend on the clock only.
+        moved: features above the alert level, largest index first.
+        rows: number of bars.
+        first: first day.
+        last: last day.
     """
 
     indices: dict[str, float]
@@ -56,18 +56,18 @@ class DriftReport:
 
 
 def window_before(today: date) -> tuple[date, date]:
-    """Return the first and last day to judge: whole days only, because a morning is not a small day."""
+    """Return the first and last day to evaluate: whole days only, because a partial day is not representative."""
     return today - WINDOW, today - timedelta(days=1)
 
 
 def drift_report(features: pl.DataFrame, bundle: Bundle, first: date, last: date) -> DriftReport:
-    """Compare features of some days with the histograms in a bundle.
+    """Compare the features of a range of days with the histograms in a bundle.
 
     Args:
-        features: columns of the bundle's feature view, rows of the days.
-        bundle: the champion's.
-        first: first day that the rows may come from.
-        last: last day.
+        features: rows of the days, with the columns of the bundle's feature view.
+        bundle: the champion.
+        first: first day of the range.
+        last: last day of the range.
     """
     reference = {name: bins for name, bins in bundle.features["columns"].items() if name not in ALWAYS_DEFINED}
     indices = population_stability(reference, feature_matrix(features, tuple(reference)), tuple(reference))

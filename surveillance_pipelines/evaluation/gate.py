@@ -1,4 +1,4 @@
-"""The gates: pure rules that say whether a model may speak, with every reason in words."""
+"""The gates: pure rules that decide whether a model is used, with a reason for each rule."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,8 @@ from surveillance_pipelines.evaluation.metrics import balanced_accuracy, block_b
 CONFIDENCE: Final = 0.95
 
 MIN_DIRECTION_DAYS: Final = 5
-"""Test days below which the interval of a direction model means nothing: days are what varies, not minutes."""
+"""Minimum number of test days of a direction model. With fewer, its interval is not meaningful, because results vary
+between days rather than minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,10 @@ class GateRule:
     """One rule of a gate, its measured value and its limit.
 
     Attributes:
-        name: stable, as checks and tables show it.
-        value: what was measured.
-        limit: what it has to reach, or to pass where ``strict``.
-        strict: equality does not do.
+        name: stable name, shown in checks and tables.
+        value: the measured value.
+        limit: the value to reach, or to exceed if ``strict``.
+        strict: whether the value must exceed the limit.
     """
 
     name: str
@@ -32,7 +33,7 @@ class GateRule:
 
     @property
     def passed(self) -> bool:
-        """Say whether the rule holds; a value that is not a number never does."""
+        """Whether the rule holds; always False for NaN."""
         return self.value > self.limit if self.strict else self.value >= self.limit
 
     def __str__(self) -> str:
@@ -43,7 +44,7 @@ class GateRule:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """The verdict over several rules: passed when all of them hold."""
+    """The decision over several rules, which passes if all of them hold."""
 
     rules: tuple[GateRule, ...]
 
@@ -53,7 +54,7 @@ class GateDecision:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Every rule in words, those that fail first."""
+        """A sentence per rule, failed rules first."""
         return tuple(str(rule) for rule in sorted(self.rules, key=lambda rule: rule.passed))
 
 
@@ -73,19 +74,19 @@ def anomaly_gate(
     pr_auc: float,
     robust_z_pr_auc: float,
 ) -> GateDecision:
-    """Judge an anomaly classifier on its test days.
+    """Evaluate the gate of an anomaly classifier on its test days.
 
-    Accuracy alone would let a model pass that calls every bar ordinary, so the class-balanced accuracy has to reach
-    the same mark. The naive rivals are the most frequent class, the warm-up rules that the model would replace, and
-    the largest robust z-score of the bar.
+    A model that predicts "ordinary" for every bar would pass on accuracy alone, so the class-balanced accuracy has to
+    reach the same threshold. The naive baselines are the most frequent class, the warm-up rules that the model would
+    replace, and the largest robust z-score of the bar.
 
     Args:
-        rows: training rows.
+        rows: number of training rows.
         min_rows: ``MODEL_TRAINING_MIN_DATASET_SIZE``.
-        accuracy: over all labelled test bars.
+        accuracy: accuracy over all labelled test bars.
         balanced: mean recall of the classes.
         min_accuracy: ``MODEL_QUALITY_THRESHOLD_ACCURACY``.
-        majority_accuracy: of always naming the most frequent class.
+        majority_accuracy: accuracy of always predicting the most frequent class.
         warmup_balanced: balanced accuracy of the warm-up rules.
         pr_auc: average precision of the anomaly score.
         robust_z_pr_auc: average precision of the largest robust z-score.
@@ -110,18 +111,18 @@ def direction_gate(
     classes: int,
     seed: int,
 ) -> GateDecision:
-    """Judge a direction model: its balanced accuracy, and its choice of side, have to beat a constant call surely.
+    """Evaluate the gate of a direction model: its balanced accuracy and its choice of side must beat a constant call.
 
-    Surely means the lower bound of the 95% interval. Balanced accuracy alone can be earned by knowing when nothing
-    moves, which volatility tells; so among the moves that it called, the side has to be right more often than a coin.
-    Minutes of one day share their news, so the bootstrap draws whole days.
+    The lower bounds of the 95% intervals count. Predicting quiet periods, which volatility reveals, is enough for a
+    good balanced accuracy; therefore, among the moves it called, the side must also be correct in more than half of the
+    cases. Minutes of one day are dependent, so the bootstrap draws whole days.
 
     Args:
         actual: class numbers int64[n].
-        called: class numbers int64[n].
+        called: predicted class numbers int64[n].
         blocks: the day of each row, any dtype, [n].
-        classes: how many there are; a constant call has the balanced accuracy 1 / classes.
-        seed: of the bootstrap.
+        classes: number of classes; a constant call has a balanced accuracy of 1 / classes.
+        seed: seed of the bootstrap.
     """
     low, _ = block_bootstrap_interval(
         lambda rows: balanced_accuracy(actual[rows], called[rows]), blocks, confidence=CONFIDENCE, seed=seed

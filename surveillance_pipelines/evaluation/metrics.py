@@ -1,66 +1,70 @@
-"""Figures of merit, from class numbers and scores to one number each."""
+"""Evaluation metrics over class numbers and scores."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn import metrics
 
 Classes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 BOOTSTRAP_SAMPLES: Final = 500
 CONTIGUOUS_BLOCKS: Final = 8
-"""Where the data has fewer days than this, each day is cut into pieces: two days say nothing about their spread."""
+"""Minimum number of bootstrap blocks. With fewer days, each day is split, because two days do not show the variance."""
 
 
 def confusion_matrix(actual: Classes, called: Classes, classes: int) -> npt.NDArray[np.int64]:
-    """Return counts int64[classes, classes], rows by actual class, columns by called class."""
-    return np.bincount(actual * classes + called, minlength=classes * classes).reshape(classes, classes)
+    """Return counts int64[classes, classes], rows by actual class, columns by predicted class."""
+    return metrics.confusion_matrix(actual, called, labels=range(classes))
 
 
 def accuracy(actual: Classes, called: Classes) -> float:
-    """Return the part of rows called right; NaN without rows."""
+    """Return the share of correct predictions; NaN without rows."""
     return float(np.mean(actual == called)) if len(actual) else float("nan")
 
 
 def recalls(actual: Classes, called: Classes, classes: int) -> Floats:
-    """Return, per class, the part of its rows called right, float64[classes]; NaN for a class without rows."""
-    table = confusion_matrix(actual, called, classes)
-    total = table.sum(axis=1)
-    return np.divide(table.diagonal(), total, out=np.full(classes, np.nan), where=total > 0)
+    """Return the recall of each class, float64[classes]; NaN for a class without rows."""
+    # pyright takes the types of the defaults, as scikit-learn states none.
+    options: dict[str, Any] = {"average": None, "zero_division": np.nan}
+    return np.asarray(metrics.recall_score(actual, called, labels=range(classes), **options))
 
 
 def balanced_accuracy(actual: Classes, called: Classes) -> float:
-    """Return the mean recall over the classes that have rows: accuracy if all were equally frequent."""
-    classes = int(max(actual.max(initial=0), called.max(initial=0))) + 1
-    return float(np.nanmean(recalls(actual, called, classes))) if len(actual) else float("nan")
+    """Return the mean recall over the classes that have rows, NaN without rows.
+
+    The bootstrap calls it thousands of times: scikit-learn's checks of its arguments would take over 100 times as long.
+    """
+    if not len(actual):
+        return float("nan")
+    classes = int(max(actual.max(), called.max())) + 1
+    table = np.bincount(actual * classes + called, minlength=classes * classes).reshape(classes, classes)
+    rows = table.sum(axis=1)
+    return float(np.nanmean(np.divide(table.diagonal(), rows, out=np.full(classes, np.nan), where=rows > 0)))
 
 
 def side_accuracy(actual: Classes, called: Classes) -> float:
-    """Return, where a direction (0 SELL, 2 BUY) was called and one came, the part of right sides; NaN without such."""
+    """Return the share of correct sides among rows with a called and an actual direction (0 SELL, 2 BUY), else NaN."""
     both = (actual != 1) & (called != 1)
     return accuracy(actual[both], called[both])
 
 
-def macro_f1(actual: Classes, called: Classes, classes: int) -> float:
-    """Return the mean over the classes with rows of F1 = 2·right / (actual + called)."""
-    table = confusion_matrix(actual, called, classes)
-    rows, columns = table.sum(axis=1), table.sum(axis=0)
-    present = rows > 0
-    return (
-        float(np.mean(2.0 * table.diagonal()[present] / (rows + columns)[present])) if present.any() else float("nan")
-    )
+def macro_f1(actual: Classes, called: Classes) -> float:
+    """Return the mean F1 over the classes with rows; NaN without rows."""
+    if not len(actual):
+        return float("nan")
+    return float(metrics.f1_score(actual, called, labels=np.unique(actual), average="macro"))
 
 
 def ranking_metrics(is_anomaly: npt.NDArray[np.bool_], score: Floats) -> dict[str, float]:
-    """Return ``pr_auc`` (average precision) and ``roc_auc`` of a score; NaN where only one class is present."""
+    """Return ``pr_auc`` (average precision) and ``roc_auc`` of a score; NaN if only one class is present."""
     if is_anomaly.all() or not is_anomaly.any():
         return {"pr_auc": float("nan"), "roc_auc": float("nan")}
     return {
-        "pr_auc": float(average_precision_score(is_anomaly, score)),
-        "roc_auc": float(roc_auc_score(is_anomaly, score)),
+        "pr_auc": float(metrics.average_precision_score(is_anomaly, score)),
+        "roc_auc": float(metrics.roc_auc_score(is_anomaly, score)),
     }
 
 
@@ -72,17 +76,18 @@ def block_bootstrap_interval(
     samples: int = BOOTSTRAP_SAMPLES,
     seed: int,
 ) -> tuple[float, float]:
-    """Return the percentile interval of a measure when whole blocks of rows are drawn anew.
+    """Return the percentile interval of a measure under resampling of whole blocks of rows.
 
-    Rows of one block depend on each other (Künsch, "The jackknife and the bootstrap for general stationary
-    observations", Annals of Statistics 1989).
+    Rows of one block are dependent (Künsch, "The jackknife and the bootstrap for general stationary observations",
+    Annals of Statistics 1989).
 
     Args:
-        measure: from row numbers to the figure.
-        blocks: the block of each row, [n]; with fewer than ``CONTIGUOUS_BLOCKS`` of them, each is cut into equal runs.
-        confidence: of the interval.
-        samples: how often to draw.
-        seed: of the draws.
+        measure: computes the measure from row numbers.
+        blocks: the block of each row, [n]; if there are fewer than ``CONTIGUOUS_BLOCKS``, each is split into equal
+            runs.
+        confidence: confidence level of the interval.
+        samples: number of bootstrap samples.
+        seed: seed of the resampling.
 
     Returns:
         lower and upper bound; NaN without rows.

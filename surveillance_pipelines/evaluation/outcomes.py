@@ -1,21 +1,21 @@
-"""What became of predictions: the move that followed a bar, and which call would have been right."""
+"""Outcomes of predictions: the move that followed a bar, and the correct direction."""
 
 import polars as pl
 
+from surveillance_pipelines.contracts.predictions import DIRECTIONS
 from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES, direction_labels, forward_returns
-from surveillance_pipelines.models.scoring import DIRECTIONS
 
 
 def outcomes(features: pl.DataFrame) -> pl.DataFrame:
-    """Return the outcome of every bar with a later one close to the end of its horizon.
+    """Return the outcome of every bar that has a later bar close to the end of its horizon.
 
     Args:
         features: columns symbol, date, bar_start, close, realised_volatility.
 
     Returns:
         symbol, bar_start, outcome_return (log return over the horizon), outcome_direction (SELL, HOLD or BUY, with the
-        band of the training labels), outcome_at (the end of the horizon), is_over (the day has a bar, of any symbol,
-        from that end or later; where it has none, a nearer bar of the symbol may still come).
+        band of the training labels), outcome_at (end of the horizon), is_over (whether the day has a bar of any symbol
+        at that end or later; until then, a bar closer to the end may still arrive).
     """
     moved = features.with_columns(outcome_return=forward_returns(features))
     labelled = moved.with_columns(label=direction_labels(pl.col("outcome_return"), pl.col("realised_volatility")))

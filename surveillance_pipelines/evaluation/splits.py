@@ -1,4 +1,4 @@
-"""Time-ordered splits: train on the past, choose on the days after it, judge on the days after those."""
+"""Time-ordered splits: training days first, then validation days, then test days."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -7,22 +7,22 @@ from typing import Final
 import polars as pl
 
 FRACTIONS: Final = (0.6, 0.2, 0.2)
-"""Of the bars, for train, validation and test."""
+"""Shares of the bars for train, validation and test."""
 
 PURGE_BARS: Final = 64
-"""Bars of each symbol dropped after a border: the kernel's longest window is 60 bars of up to 4 more, so a row that is
-kept shares no bar of any window with the split before. Exponential averages have less than 1% of their weight beyond
-(Wilder's: (13/14)^64). Longer than the direction's horizon, whose labels never leave their day."""
+"""Bars of each symbol dropped after a boundary. The kernel's longest window covers 60 bars plus up to 4, so the windows
+of a kept row contain no bar of the previous split. Exponential averages have less than 1% of their weight beyond
+(Wilder's: (13/14)^64). This also exceeds the direction's horizon, whose labels never leave their day."""
 
 SPLITS: Final = ("train", "validation", "test")
 
 
 def split_days(rows_per_day: Mapping[date, int], fractions: Sequence[float] = FRACTIONS) -> dict[date, str]:
-    """Return the split of each day: whole days in order, each split as close to its part of the rows as days allow.
+    """Return the split of each day: whole days in order, each split as close to its share of the rows as possible.
 
     Args:
-        rows_per_day: bars on each day.
-        fractions: for train, validation and test; they sum to 1.
+        rows_per_day: number of bars on each day.
+        fractions: shares for train, validation and test, which sum to 1.
 
     Raises:
         ValueError: if there are fewer than three days, or the fractions do not sum to 1.
@@ -40,12 +40,12 @@ def split_days(rows_per_day: Mapping[date, int], fractions: Sequence[float] = FR
 
 
 def assign_splits(rows: pl.DataFrame, fractions: Sequence[float] = FRACTIONS, purge: int = PURGE_BARS) -> pl.DataFrame:
-    """Return ``rows`` with a column ``split``: train, validation, test, or ``purged`` just after a border.
+    """Return ``rows`` with a column ``split``: train, validation, test, or ``purged`` just after a boundary.
 
     Args:
         rows: columns symbol, date, bar_start; each symbol and bar_start once.
-        fractions: for train, validation and test.
-        purge: bars of each symbol to drop after a border, if the symbol has bars before it.
+        fractions: shares for train, validation and test.
+        purge: number of bars of each symbol to drop after a boundary, if the symbol has bars before it.
     """
     per_day = dict(rows.group_by("date").len().iter_rows())
     days = split_days(per_day, fractions)

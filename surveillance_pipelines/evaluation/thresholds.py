@@ -1,53 +1,58 @@
-"""Thresholds by alert budget: how rare a score has to be among ordinary bars before anyone is told."""
+"""Thresholds from an alert budget: the share of ordinary bars that may raise an alert."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from surveillance_pipelines.models.scoring import THRESHOLD
+from surveillance_pipelines.models.calibration import THRESHOLD
 
 Floats = npt.NDArray[np.float64]
 
 ALERTS_PER_SYMBOL_DAY: Final = 1.5
-"""Alerts that a person accepts for one symbol on one ordinary day, both detectors together."""
+"""Alert budget per symbol and ordinary day, for both detectors together."""
 
 BARS_PER_DAY: Final = 390
-"""Minutes of a regular session: the day of the budget, whatever the hours of the instrument."""
+"""Minutes of a regular session, used as the day of the budget regardless of the instrument's hours."""
 
 CLASSIFIER_RATE: Final = 0.6 * ALERTS_PER_SYMBOL_DAY / BARS_PER_DAY
 AUTOENCODER_RATE: Final = 0.4 * ALERTS_PER_SYMBOL_DAY / BARS_PER_DAY
-"""Part of ordinary bars on which each detector may alert: more of the budget goes to the one that can name a kind."""
+"""Share of ordinary bars on which each detector may alert. The classifier gets more, because it can name the kind."""
 
 _TAIL: Final = 0.02
-"""Part of the errors that shows how fast the tail falls."""
+"""Share of the largest errors used to estimate the tail."""
 
 _COUNTED: Final = (0.5, 0.3, 0.2, 0.1, 0.05)
 _EXTRAPOLATED: Final = (_TAIL, 0.01, 0.005, 0.002, *(AUTOENCODER_RATE ** (k / 8) for k in range(8, 17)))
-"""Probabilities of being beyond, at the knots of the map: read off the errors, or off the tail fitted to them."""
+"""Exceedance probabilities at the knots of the map, from empirical quantiles and from the fitted tail."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorCalibration:
-    """Knots of the map from reconstruction error to a score of 0..1, straight lines between; both strictly ascending.
+    """Knots of the piecewise linear map from reconstruction error to a score of 0..1; both strictly ascending.
 
-    0.5 is where an ordinary bar is beyond with probability ``AUTOENCODER_RATE``, 1 where with its square.
+    An ordinary bar exceeds the error at score 0.5 with probability ``AUTOENCODER_RATE``, and the error at score 1 with
+    the square of that probability.
     """
 
     error: Floats
     score: Floats
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the calibration as a bundle lists it (``models/calibration.py``)."""
+        return {"rule": "knots", "statistic": self.error.tolist(), "score": self.score.tolist()}
+
 
 def calibrate_error(errors: Floats) -> ErrorCalibration:
-    """Fit the map on the errors of ordinary bars that the autoencoder has not seen.
+    """Fit the map on the errors of ordinary bars that were not used to train the autoencoder.
 
-    Where the errors are too few to count (beyond the rarest 2%), the logarithm of the error is taken to have an
-    exponential tail, whose scale is the mean excess over the 98% quantile (Hill, "A simple general approach to
-    inference about the tail of a distribution", Annals of Statistics 1975).
+    Beyond the 98% quantile there are too few errors for empirical quantiles. There, the logarithm of the error is
+    assumed to have an exponential tail whose scale is the mean excess over that quantile (Hill, "A simple general
+    approach to inference about the tail of a distribution", Annals of Statistics 1975).
 
     Args:
-        errors: float64[n] of validation bars.
+        errors: float64[n], reconstruction errors of validation bars.
 
     Raises:
         ValueError: if there are fewer than 100.
@@ -64,11 +69,11 @@ def calibrate_error(errors: Floats) -> ErrorCalibration:
 
 
 def budget_threshold(scores: Floats, rate: float = CLASSIFIER_RATE) -> float:
-    """Return the score that a part ``rate`` of ordinary bars exceeds, kept off 0 and 1.
+    """Return the score that a share ``rate`` of ordinary bars exceeds, bounded away from 0 and 1.
 
     Args:
         scores: float64[n] of ordinary validation bars, 0..1.
-        rate: accepted part of them.
+        rate: accepted share of bars above the threshold.
     """
     return float(np.clip(np.quantile(scores, 1.0 - rate, method="higher"), 0.05, 0.995))
 

@@ -1,4 +1,4 @@
-"""Features of whole days, many symbols at once: the backfill's way through the kernel, bit-equal to the live one."""
+"""Features of whole days for many symbols, as used by backfills; bit-identical to the live features."""
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +24,20 @@ _BAR_COLUMNS: Final = (
 )  # fmt: skip
 
 _HISTORY_DAYS: Final = 10
-"""Calendar days read before the first wanted day: 512 minutes are two sessions, and ten days bridge any holidays."""
+"""Calendar days read before the first requested day: 512 minutes are two sessions, and ten days cover any holidays."""
 
 BATCH_KERNELS: Final[dict[str, Callable[..., None]]] = {CORE_V1.name: symbol_features}
-"""The batch form of each view's kernel. Not among the views, because the live lane has no use for it."""
+"""The batch form of each view's kernel. It is not part of the view, because the live lane does not use it."""
 
 Integers = NDArray[np.int64]
 _NO_ROWS: Final[Integers] = np.empty(0, dtype=np.int64)
 
 
 class _Slab(NamedTuple):
-    """Rows of one symbol: where its history, its wanted bars and their end lie, and (history, start, stop) by day."""
+    """Row numbers of one symbol: start of its history, start and end of its requested bars, and those of each day.
+
+    A day is (start of its history, start, end).
+    """
 
     begin: int
     first: int
@@ -43,7 +46,7 @@ class _Slab(NamedTuple):
 
 
 def feature_schema(view: FeatureView = CORE_V1) -> pl.Schema:
-    """Return the columns of the table ``features_<view>``: those that name the bar, then the features, float64."""
+    """Return the schema of the table ``features_<view>``: columns that identify the bar, then the features, float64."""
     return pl.Schema({name: BAR_SCHEMA[name] for name in _BAR_COLUMNS} | dict.fromkeys(view.columns, pl.Float64()))
 
 
@@ -53,10 +56,10 @@ def features_of_day(
     """Return the features of the revision-0 bars of one UTC day.
 
     Args:
-        history: bars before that day; of every symbol the last 512 or all there are.
+        history: bars before that day; of every symbol the last 512, or all if there are fewer.
         day_bars: bars of one UTC day.
-        sessions: of every calendar that the symbols trade on.
-        view: which features.
+        sessions: sessions of every calendar that the symbols trade on.
+        view: the feature view.
 
     Returns:
         ``feature_schema(view)``, sorted by symbol and bar start. NaN where a feature is not defined yet.
@@ -78,19 +81,19 @@ def features_of_days(
     symbols: Collection[str] | None = None,
     advanced: Callable[[int], object] = int,
 ) -> pl.DataFrame:
-    """Return the features of several UTC days in one pass, each day as ``features_of_day`` has it.
+    """Return the features of several UTC days in one pass, equal to those of ``features_of_day`` for each day.
 
     Args:
-        bars: the bars of those days and of every symbol at least 512 before the first (``with_history`` reads them).
-        days: the days wanted; one without bars adds no rows.
-        sessions: of every calendar that the symbols trade on.
-        view: which features.
-        columns: those of the view that are wanted; all when None. Fewer are faster, and have the same values.
-        symbols: those that are wanted; all when None. The others are peers all the same.
-        advanced: called after each symbol with the number of its bars.
+        bars: bars of those days, and of every symbol at least 512 before the first day (see ``with_history``).
+        days: the requested days; a day without bars adds no rows.
+        sessions: sessions of every calendar that the symbols trade on.
+        view: the feature view.
+        columns: requested columns of the view; None for all. Fewer columns are faster and have the same values.
+        symbols: requested symbols; None for all. The other symbols still count as peers.
+        advanced: called after each symbol with its number of bars.
 
     Returns:
-        ``feature_schema(view)``, with the wanted columns only, sorted by symbol and bar start.
+        ``feature_schema(view)`` with the requested columns only, sorted by symbol and bar start.
 
     Raises:
         InvalidInputError: if a column is not one of the view's.
@@ -110,7 +113,7 @@ def features_of_days(
     def fill(slab: _Slab, at: int) -> None:
         compute(inputs, slab.begin, slab.first, slab.end, days=np.array(slab.days), out=out, at=at, chosen=flags)
 
-    # As many threads as polars may use: the kernel lets go of Python's lock, and each symbol has columns of its own.
+    # Use as many threads as polars may use: the kernel releases the GIL, and each symbol writes to separate columns.
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
         for count, _ in zip(counts, pool.map(fill, slabs, accumulate(counts, initial=0)), strict=True):
             advanced(count)
@@ -118,14 +121,14 @@ def features_of_days(
 
 
 def chosen_columns(view: FeatureView, columns: Collection[str] | None) -> NDArray[np.bool_]:
-    """Return which of a view's features are wanted, bool[F].
+    """Return a mask of the requested features of a view, bool[F].
 
     Args:
-        view: the view.
-        columns: names; all when None.
+        view: the feature view.
+        columns: names; None for all.
 
     Raises:
-        InvalidInputError: if there is none, or one is not the view's.
+        InvalidInputError: if ``columns`` is empty or contains an unknown name.
     """
     wanted = set(view.columns if columns is None else columns)
     unknown = sorted(wanted - set(view.columns))
@@ -142,9 +145,9 @@ def latest_features(
 
     Args:
         bars: history and the bars to score.
-        sessions: of every calendar that the symbols trade on.
-        lookback: bars per symbol, at least 1; a symbol with fewer gives what it has.
-        view: which features.
+        sessions: sessions of every calendar that the symbols trade on.
+        lookback: bars per symbol, at least 1; for a symbol with fewer bars, all of them.
+        view: the feature view.
     """
     if lookback < 1:
         raise ValueError(f"expected a lookback of at least 1 bar, was {lookback}")
@@ -155,12 +158,12 @@ def latest_features(
 
 
 def with_history(read: Callable[[date, date], pl.DataFrame], first: date, last: date) -> pl.DataFrame:
-    """Read the bars of a range of days and enough before it: 512 per symbol, or as far back as it has any.
+    """Read the bars of a range of days and sufficient history: 512 bars per symbol, or all if there are fewer.
 
     Args:
         read: returns the bars of all symbols between two UTC dates, both included.
-        first: first day wanted.
-        last: last day wanted.
+        first: first requested day.
+        last: last requested day.
     """
     reach = _HISTORY_DAYS
     bars = read(first - timedelta(days=reach), last)
@@ -177,7 +180,7 @@ def with_history(read: Callable[[date, date], pl.DataFrame], first: date, last: 
 
 
 def _bars_before(bars: pl.DataFrame, first: date) -> dict[str, int]:
-    """Return, of the symbols with bars in the range, those with too little history before it, and how much."""
+    """Return the symbols in the range that have too little history before it, with their number of history bars."""
     per_symbol = (
         bars.filter(pl.col("revision") == 0)
         .group_by("symbol")
@@ -190,7 +193,7 @@ def _bars_before(bars: pl.DataFrame, first: date) -> dict[str, int]:
 def _slabs(
     bars: pl.DataFrame, day_numbers: Integers, wanted: Integers, symbols: Collection[str] | None
 ) -> Iterator[_Slab]:
-    """Yield the rows of each wanted symbol that has bars on wanted days."""
+    """Yield the rows of each requested symbol that has bars on requested days."""
     begin = 0
     for length, symbol in bars["symbol"].rle().struct.unnest().iter_rows():
         end = begin + length
@@ -210,10 +213,10 @@ def _slabs(
 
 
 def _frame(bars: pl.DataFrame, slabs: list[_Slab], out: NDArray[np.float64], rows: dict[str, int]) -> pl.DataFrame:
-    """Return the wanted days' bars beside their features; ``rows`` says which row of ``out`` a column is."""
+    """Return the requested bars with their features; ``rows`` maps a column to its row of ``out``."""
     places = np.concatenate([np.arange(start, stop) for slab in slabs for _, start, stop in slab.days] or [_NO_ROWS])
     within = np.concatenate([np.arange(slab.first, slab.end) for slab in slabs] or [_NO_ROWS])
-    if len(within) > len(places):  # days in between that nobody asked for
+    if len(within) > len(places):  # days in between that were not requested
         out = out[:, np.isin(within, places, assume_unique=True)]
     named = bars.select(_BAR_COLUMNS)[places]
     return named.hstack([pl.Series(name, out[row]) for name, row in rows.items()])

@@ -1,9 +1,9 @@
-"""Features of what stands beside prices, whole columns at a time: volume, the peers' returns, the session's clock.
+"""Features of volume, peers' returns and session clock for whole columns, bit-identical to ``kernel.step``.
 
-Like ``batch_prices``, and after it: bit for bit what ``kernel.step`` gives. Windows over volume, and over peers'
-returns, count only bars that have them: those are pushed together first, so that a window's values lie side by side.
+Runs after ``batch_prices``. Windows over volume and over peers' returns count only bars that have these values. The
+values are first compacted, so that those of a window are adjacent.
 
-numba's on-disk cache watches one file, so nothing here calls a function, or reads a constant, of another.
+numba's on-disk cache checks one file for changes, so this module uses no function or constant of another file.
 """
 
 import math
@@ -28,8 +28,7 @@ _compiled = njit(cache=True, error_model="numpy", nogil=True)
     RUNUP_15, ROUND_TRIP_30, VOLATILITY_RATIO, ATR_RELATIVE, CLOSE_LOCATION, WICK_RATIO,
 ) = range(48)  # fmt: skip
 
-# Rows of ``series``, of ``counts`` (how much of them is filled), and of ``scratch``, whose letters serve one function
-# at a time.
+# Rows of ``series``, of ``counts`` (number of filled values), and of ``scratch``; each function reuses the rows A to F.
 OWN_RETURNS, MARKET_RETURNS, VOLUMES, LOG_VOLUMES, SIGNED_VOLUMES, ILLIQUIDITIES = range(6)
 PAIRS_SEEN, VOLUMES_SEEN = range(2)
 SIGMA, A, B, C, D, E, F = range(7)
@@ -40,16 +39,16 @@ LOG_VOLUME_FLOOR = 0.05
 
 @_compiled
 def extend(inputs: Array, begin: int, start: int, stop: int, returns: Array, series: Array, counts: Counts) -> None:
-    """Append pairs and volumes of the bars ``start`` to ``stop`` to ``series`` f8[6, n], of a symbol from ``begin``.
+    """Append pairs and volumes of the bars ``start`` to ``stop`` (exclusive) of one symbol to ``series``.
 
     Args:
         inputs: f8[10, N], rows contiguous, in the order of ``kernel.INPUTS``.
-        begin: the column where the symbol's history begins.
-        start: of the first bar.
-        stop: behind the last.
+        begin: column of the first bar of the symbol's history.
+        start: column of the first bar.
+        stop: column after the last bar.
         returns: f8[n], from ``begin`` on; 0 for the history's first bar.
         series: f8[6, n].
-        counts: int64[2], how many pairs and volumes it holds.
+        counts: int64[2], numbers of pairs and volumes in ``series``.
     """
     close, volume, market = inputs[CLOSE], inputs[VOLUME], inputs[PEERS_RETURN]
     pairs = counts[PAIRS_SEEN]
@@ -77,20 +76,20 @@ def context(
     inputs: Array, begin: int, start: int, stop: int, chosen: Flags, counts: Counts, returns: Array,
     series: Array, scratch: Array, clock: Array, out: Array, at: int,
 ) -> None:  # fmt: skip
-    """Extend the series by one block of bars of one symbol and write their features; blocks follow one another.
+    """Extend the series by one block of bars of one symbol and write their features; blocks must be consecutive.
 
     Args:
         inputs: f8[10, N], rows contiguous, in the order of ``kernel.INPUTS``.
-        begin: the column where the symbol's history begins.
-        start: of the block's first bar.
-        stop: behind its last.
-        chosen: bool[48], which features are asked for. Some others are written all the same.
-        counts: int64[2], how many pairs and volumes ``series`` holds.
+        begin: column of the first bar of the symbol's history.
+        start: column of the block's first bar.
+        stop: column after its last bar.
+        chosen: bool[48], mask of the requested features. Some other features are also written.
+        counts: int64[2], numbers of pairs and volumes in ``series``.
         returns: f8[n], from ``begin`` on.
         series: f8[6, n], extended up to ``start``.
         scratch: f8[7, block + 64]; row 0 is the volatility before each bar, the others are overwritten.
-        clock: f8[2, 1440], NaN at first: sine and cosine of each minute of a session.
-        out: f8[48, M], rows contiguous; the block's first bar goes to column ``at``, and has its ``RETURN_Z``.
+        clock: f8[2, 1440], initially NaN: sine and cosine of each minute of a session.
+        out: f8[48, M], rows contiguous, with ``RETURN_Z`` filled; the block's first bar is written to column ``at``.
         at: see ``out``.
     """
     pairs, volumes = counts[PAIRS_SEEN], counts[VOLUMES_SEEN]
@@ -113,7 +112,7 @@ def _clean(value: float) -> float:
 
 @_compiled
 def _column(out: Array, feature: int, at: int, wanted: int, needed: int, count: int) -> Array:
-    """Return the column from bar ``max(wanted, needed)`` on; the bars before it get NaN, their window is not full."""
+    """Return the column from bar ``max(wanted, needed)`` on; set earlier bars, whose window is not full, to NaN."""
     start = min(max(wanted, needed), count)
     out[feature][at : at + start - wanted] = math.nan
     return out[feature][at + start - wanted : at + count - wanted]
@@ -170,7 +169,7 @@ def _sign(value: float) -> float:
 
 @_compiled
 def _market(market: Array, peers: Array, wanted: int, returns: Array, scratch: Array, out: Array, at: int) -> None:
-    """The peers' return of the bar before, beside the own return of that bar."""
+    """Write features of the peers' return, and of the symbol's own return, of the previous bar."""
     count = len(market)
     sigma, m, p = scratch[SIGMA], market[wanted:], peers[wanted:]
     plain, z, present = out[MARKET_RETURN][at:], out[MARKET_RETURN_Z][at:], out[PEERS_PRESENT][at:]
@@ -189,7 +188,7 @@ def _market(market: Array, peers: Array, wanted: int, returns: Array, scratch: A
 def _pairs(
     market: Array, wanted: int, before: int, pairs: int, series: Array, scratch: Array, out: Array, at: int
 ) -> None:
-    """Windows over the bars that have a peers' return: the pairs up to a bar say what it has."""
+    """Write features of windows over pairs; the number of pairs up to a bar determines its windows."""
     own_means, market_means, correlation, totals = scratch[A], scratch[B], scratch[C], scratch[D]
     own_squares, market_squares, sigma = scratch[E], scratch[F], scratch[SIGMA]
     first = max(before, 15)
@@ -226,7 +225,7 @@ def _products(
     for t in range(windows):
         x_mean, y_mean = x_means[t], y_means[t]
         xy = xx = yy = xy_2 = xx_2 = yy_2 = 0.0
-        # Three short loops: the compiler unrolls each, and only then takes several windows at once.
+        # Three short loops: the compiler unrolls them and can then vectorise over several windows.
         for k in range(5):
             own, peer = x[t + 2 * k] - x_mean, y[t + 2 * k] - y_mean
             own_2, peer_2 = x[t + 2 * k + 1] - x_mean, y[t + 2 * k + 1] - y_mean
@@ -259,7 +258,7 @@ def _products(
 
 @_compiled
 def _volume(volume: Array, before: int, seen: int, series: Array, scratch: Array, out: Array, at: int) -> None:
-    """Volume beside the bars before that had volume: windows run over those bars, side by side in the series."""
+    """Compute volume features over windows of bars with volume, which are adjacent in ``series``."""
     base = max(before - 4, 0)
     means, z, illiquidity, usual, flow, z_5 = scratch[A], scratch[B], scratch[C], scratch[D], scratch[E], scratch[F]
     logged, illiquid, traded, signed = (
@@ -294,7 +293,7 @@ def _scores(x: Array, means: Array, scores: Array, windows: int) -> None:
 
 @_compiled
 def _spread(volume: Array, seen: int, base: int, scratch: Array, out: Array, at: int) -> None:
-    """Bring what was computed over bars with volume back to their places."""
+    """Write features computed over bars with volume to the columns of these bars."""
     z, illiquidity, usual, flow, z_5 = scratch[B], scratch[C], scratch[D], scratch[E], scratch[F]
     has, ratio, volume_z = out[HAS_VOLUME][at:], out[VOLUME_RATIO][at:], out[VOLUME_Z][at:]
     volume_z_5, flows, return_z = out[VOLUME_Z_5][at:], out[FLOW_BALANCE_10][at:], out[RETURN_Z][at:]
@@ -329,7 +328,7 @@ def _session(inputs: Array, begin: int, first: int, end: int, out: Array, at: in
 
 @_compiled
 def _angles(minute: Array, clock: Array, out: Array, at: int) -> None:
-    """Sine and cosine of the session's clock; those of a whole minute of a day are computed when it is first met."""
+    """Write sine and cosine of the session's clock; those of whole minutes are cached on first use."""
     sine, cosine = out[MINUTE_SIN][at:], out[MINUTE_COS][at:]
     for t in range(len(minute)):
         angle = 2.0 * math.pi * minute[t] / 1440.0

@@ -1,4 +1,4 @@
-"""The feature kernel for batches: many bars of one symbol at once, bit for bit what ``kernel`` gives bar by bar."""
+"""The batch form of the feature kernel: many bars of one symbol at once, bit-identical to ``kernel``."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -13,38 +13,38 @@ Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 BLOCK: Final = 2048
-"""Bars at a time: what a block reads and writes stays in the processor's cache."""
+"""Number of bars processed at a time, so that the data of a block fits in the processor's cache."""
 
 _LOOK_BACK: Final = 64
-"""More than the longest window, which a block's scratch holds besides its bars."""
+"""Scratch space of a block in addition to its bars, more than the longest window."""
 
 _VOLUMES: Final = 66
-"""Bars with volume that a history must have, so that no window of the day reaches to its first bar: 60 for a z score,
-five of those for their mean, and the first bar, whose move is unknown."""
+"""Bars with volume that a history must have so that no window of the day includes its first bar: 60 for a z-score, five
+z-scores for their mean, and the first bar, whose return is unknown."""
 
 _PAIRS: Final = 30
-"""Bars with peers that a history must have: the longest window over them."""
+"""Bars with peers that a history must have, the length of the longest window over pairs."""
 
 
 def symbol_features(
     inputs: Floats, begin: int, first: int, end: int, *, days: Integers, out: Floats, at: int, chosen: Flags
 ) -> None:
-    """Write the features of the bars ``first`` to ``end`` of one symbol, given its bars from ``begin`` on.
+    """Write the features of the bars ``first`` to ``end`` (exclusive) of one symbol, whose bars start at ``begin``.
 
-    A day whose history has volume or peers too seldom goes bar by bar: its windows do not reach back as far as those of
-    the day before.
+    A day whose history has too few bars with volume or peers is computed bar by bar, because its windows must not reach
+    past its history.
 
     Args:
         inputs: f8[10, N], rows contiguous, in the order of ``kernel.INPUTS``.
-        begin: the column where the symbol's history begins.
-        first: of its first wanted bar.
-        end: behind its last bar.
-        days: int64[d, 3], ascending: of each UTC day the columns where its history begins, where it begins, and behind
-            its end. Features of a bar in none of them are undefined. A history begins at ``begin``, or 512 bars before
-            its day.
-        out: f8[48, M], rows contiguous; the features of bar ``first`` go to column ``at``, the others follow.
+        begin: column of the first bar of the symbol's history.
+        first: column of its first requested bar.
+        end: column after its last bar.
+        days: int64[d, 3], ascending: per UTC day, the first column of its history, its first column, and the column
+            after its last bar. Features of bars outside these days are undefined. A history starts at ``begin`` or 512
+            bars before its day.
+        out: f8[48, M], rows contiguous; the features of bar ``first`` are written to column ``at``, the others follow.
         at: see ``out``.
-        chosen: bool[48], which features are asked for; the rows of ``out`` of the others are undefined.
+        chosen: bool[48], mask of the requested features; rows of ``out`` of other features are undefined.
     """
     series, sparse = np.empty((2, end - begin)), np.empty((6, end - begin))
     scratch, clock = np.empty((7, BLOCK + 2 * _LOOK_BACK)), np.full((2, 1440), np.nan)
@@ -64,16 +64,16 @@ def symbol_features(
 
 
 def is_compiled() -> bool:
-    """Say whether numba's cache holds the batch kernel; else the first call takes a quarter of a minute."""
+    """Return whether numba's cache contains the batch kernel; otherwise the first call takes about 15 seconds."""
     compiled: list[Any] = [batch_prices.prices, batch_context.context]
     return all(any(Path(of.stats.cache_path).glob(f"*.{of.__name__}-*.nbi")) for of in compiled)
 
 
 def _sparse(inputs: Floats, begin: int, end: int, days: Integers) -> Flags:
-    """Say of each day whether a window might reach to before its history, bool[d]."""
+    """Return for each day whether a window could reach past its history, bool[d]."""
     volumes = _running(inputs[kernel.VOLUME, begin:end] > 0.0)
     paired = np.isfinite(inputs[kernel.PEERS_RETURN, begin:end])
-    paired[:2] = False  # a pair needs a return before, hence two bars
+    paired[:2] = False  # a pair needs a previous return, hence two bars
     pairs = _running(paired)
     history, start = days[:, 0] - begin, days[:, 1] - begin
     first_pair = np.minimum(history + 2, end - begin)

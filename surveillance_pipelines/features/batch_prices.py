@@ -1,11 +1,11 @@
-"""Features of prices, whole columns at a time: for batches, bit for bit what ``kernel.step`` gives.
+"""Features of prices for whole columns, bit-identical to ``kernel.step``.
 
-``kernel.step`` goes bar by bar, one window after the other. Here each feature is one loop over bars, which the compiler
-turns into vector instructions: a register holds the windows of several bars. Within a window the additions have the
-order of ``kernel``, so sums have its bits. Only exponential averages, runs and sums of a session depend on all bars
-since the state was zero: they alone are begun anew, from the history, for each UTC day.
+``kernel.step`` computes one bar at a time, window by window. Here, each feature is one loop over bars that the compiler
+vectorises, so that a register holds the windows of several bars. Within a window, additions have the same order as in
+``kernel``, so sums are bit-identical. Only exponential averages, runs and session sums depend on all bars since the
+state was zero; these are recomputed from the history for each UTC day.
 
-numba's on-disk cache watches one file, so nothing here calls a function, or reads a constant, of another.
+numba's on-disk cache checks one file for changes, so this module uses no function or constant of another file.
 """
 
 import math
@@ -30,12 +30,12 @@ _compiled = njit(cache=True, error_model="numpy", nogil=True)
     RUNUP_15, ROUND_TRIP_30, VOLATILITY_RATIO, ATR_RELATIVE, CLOSE_LOCATION, WICK_RATIO,
 ) = range(48)  # fmt: skip
 
-# Rows of ``series``, one column per bar from the history's first, and of ``scratch``, one per bar of the block; the
-# letters serve one function at a time.
+# Rows of ``series`` (one column per bar from the start of the history) and of ``scratch`` (one column per bar of the
+# block); each function reuses the rows A to D.
 RETURNS, RANGES = range(2)
 SIGMA, A, B, C, D = range(5)
 
-# What goes from block to block.
+# State carried from block to block.
 FAST, SLOW, SIGNAL, GAIN, LOSS, TRUE_RANGE, VALUE, TRADED, RUN = range(9)
 
 RETURN_FLOOR = 1e-5
@@ -44,13 +44,13 @@ RUN_LIMIT = 20.0
 
 @_compiled
 def extend(inputs: Array, begin: int, start: int, stop: int, series: Array) -> None:
-    """Write log returns and ranges of the bars ``start`` to ``stop`` to ``series``, f8[2, n] from ``begin`` on."""
+    """Write log returns and ranges of bars ``start`` to ``stop`` to ``series``, f8[2, n] from ``begin`` on."""
     high, low, close = inputs[HIGH], inputs[LOW], inputs[CLOSE]
     returns, ranges = series[RETURNS], series[RANGES]
     for i in range(stop - start):
         ranges[start - begin + i] = (high[start + i] - low[start + i]) / close[start + i]
     if start == begin:
-        returns[0] = 0.0  # stands for no return where a sign or a size is asked for, and is in no other window
+        returns[0] = 0.0  # no return: used only where a sign or an absolute value is needed, in no other window
     now = max(start, begin + 1)
     last, close_now, moves = close[now - 1 :], close[now:], returns[now - begin : max(stop - begin, now - begin)]
     for i in range(len(moves)):
@@ -63,20 +63,20 @@ def prices(
     inputs: Array, begin: int, start: int, stop: int, days: Integers, chosen: Flags, carry: Array, series: Array,
     scratch: Array, out: Array, at: int,
 ) -> None:  # fmt: skip
-    """Extend the series by one block of bars of one symbol and write their features; blocks follow one another.
+    """Extend the series by one block of bars of one symbol and write their features; blocks must be consecutive.
 
     Args:
         inputs: f8[10, N], rows contiguous, in the order of ``kernel.INPUTS``.
-        begin: the column where the symbol's history begins.
-        start: of the block's first bar.
-        stop: behind its last.
-        days: int64[d, 3], ascending: of each UTC day the columns where its history begins, where it begins, and behind
-            its end. A bar in none of them gets no exponential average, run length or VWAP.
-        chosen: bool[48], which features are asked for. Some others are written all the same.
-        carry: f8[9], from the block before.
+        begin: column of the first bar of the symbol's history.
+        start: column of the block's first bar.
+        stop: column after its last bar.
+        days: int64[d, 3], ascending: per UTC day, the first column of its history, its first column, and the column
+            after its last bar. A bar outside these days gets no exponential average, run length or VWAP.
+        chosen: bool[48], mask of the requested features. Some other features are also written.
+        carry: f8[9], state of the previous block.
         series: f8[2, n], extended up to ``start``.
-        scratch: f8[5, block + 64], overwritten; row 0 then is the volatility before each bar.
-        out: f8[48, M], rows contiguous; the block's first bar goes to column ``at``.
+        scratch: f8[5, block + 64], overwritten; afterwards, row 0 is the volatility before each bar.
+        out: f8[48, M], rows contiguous; the block's first bar is written to column ``at``.
         at: see ``out``.
     """
     extend(inputs, begin, start, stop, series)
@@ -102,7 +102,7 @@ def _clean(value: float) -> float:
 
 @_compiled
 def _column(out: Array, feature: int, at: int, wanted: int, needed: int, count: int) -> Array:
-    """Return the column from bar ``max(wanted, needed)`` on; the bars before it get NaN, their window is not full."""
+    """Return the column from bar ``max(wanted, needed)`` on; set earlier bars, whose window is not full, to NaN."""
     start = min(max(wanted, needed), count)
     out[feature][at : at + start - wanted] = math.nan
     return out[feature][at + start - wanted : at + count - wanted]
@@ -164,7 +164,7 @@ def _sign(value: float) -> float:
 def _shape(
     opens: Array, high: Array, low: Array, close: Array, wanted: int, series: Array, out: Array, at: int
 ) -> None:
-    """Each bar by itself and against the close before; its range beside the mean of the 20 before."""
+    """Write features of single bars, of the gap to the previous close, and of the range relative to 20 bars."""
     count = len(close)
     width, location, wick = out[RANGE][at:], out[CLOSE_LOCATION][at:], out[WICK_RATIO][at:]
     o, h, w, c, ranges = opens[wanted:], high[wanted:], low[wanted:], close[wanted:], series[RANGES][wanted:]
@@ -190,7 +190,7 @@ def _shape(
 
 @_compiled
 def _volatility(wanted: int, count: int, series: Array, scratch: Array, out: Array, at: int) -> None:
-    """Root mean squares of returns. A lane of a window is the first lane of another window: each is summed once."""
+    """Write root mean squares of returns. Windows share interleaved partial sums, so each is computed once."""
     squares, lanes, sigma = scratch[A], scratch[B], scratch[SIGMA]
     realised = _column(out, REALISED_VOLATILITY, at, wanted, 20, count)
     _squares(series[RETURNS][max(count - len(realised) - 19, 0) : count], squares)
@@ -223,7 +223,7 @@ def _recursive(
     inputs: Array, begin: int, first: int, end: int, days: Integers, series: Array, carry: Array, scratch: Array,
     out: Array, at: int,
 ) -> None:  # fmt: skip
-    """What depends on every bar since its day's history began: exponential averages, sums of the session, runs."""
+    """Compute values that depend on all bars of a day's history: exponential averages, session sums and runs."""
     for day in range(len(days)):
         history, start, stop = days[day, 0], days[day, 1], days[day, 2]
         if stop <= first or start >= end:
@@ -286,7 +286,7 @@ def _smooth(average: float, value: float, seen: int) -> float:
 
 @_compiled
 def _trend(close: Array, wanted: int, scratch: Array, out: Array, at: int) -> None:
-    """What follows from the exponential averages and the sums of the session."""
+    """Write features of the exponential averages and the session sums."""
     count = len(close)
     vwap, c, value, traded = out[VWAP_DISTANCE][at:], close[wanted:], scratch[C], scratch[D]
     for t in range(count - wanted):
@@ -330,7 +330,7 @@ def _averages(close: Array, wanted: int, out: Array, at: int) -> None:
 
 @_compiled
 def _horizons(close: Array, wanted: int, series: Array, scratch: Array, out: Array, at: int) -> None:
-    """Moves of several lengths in units of the volatility before this bar."""
+    """Write returns over several horizons in units of the volatility before the bar."""
     count = len(close)
     balance = _column(out, SIGN_BALANCE_10, at, wanted, 10, count)
     signs, x = scratch[A], series[RETURNS][max(count - len(balance) - 9, 0) : count]

@@ -1,4 +1,4 @@
-"""From frames of bars to the rows that the kernel reads."""
+"""Conversion of frames of bars to the kernel's input."""
 
 from typing import Final
 
@@ -18,14 +18,14 @@ _PRICES: Final = ("open", "high", "low", "close")
 def market_context(bars: pl.DataFrame) -> pl.DataFrame:
     """Return the revision-0 bars, sorted by symbol and start, with ``market_return`` and ``market_peers`` filled.
 
-    What a bar was served with stays (``market_peers`` is not null); the rest is derived from the frame, so it must
-    hold every symbol.
+    A served bar (``market_peers`` is not null) keeps its recorded values. The others are derived from the frame, which
+    must therefore contain every symbol.
 
     Args:
         bars: ``BAR_SCHEMA`` columns of one timeframe; the two market columns may be absent.
 
     Raises:
-        InvalidInputError: if there are several timeframes, or a symbol has two revision-0 bars with one start.
+        InvalidInputError: if there are several timeframes, or a symbol has two revision-0 bars with the same start.
     """
     first = bars.filter(pl.col("revision") == 0).sort("symbol", "bar_start")
     if first.is_empty():
@@ -41,11 +41,11 @@ def market_context(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def kernel_inputs(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.float64]:
-    """Return the kernel's input rows, f8[n, 10], in the order of ``bars``: ``input_columns`` turned.
+    """Return the kernel's input rows, f8[n, 10], in the order of ``bars``: the transpose of ``input_columns``.
 
     Args:
-        bars: bars with ``market_return`` and ``market_peers``, as ``market_context`` leaves them.
-        sessions: of every calendar that the symbols trade on.
+        bars: bars with ``market_return`` and ``market_peers``, result of ``market_context``.
+        sessions: sessions of every calendar that the symbols trade on.
 
     Raises:
         InvalidInputError: if a price is not finite and positive, or a volume is negative or infinite.
@@ -106,7 +106,7 @@ def _with_market(bars: pl.DataFrame, means: NDArray[np.float64], peers: NDArray[
 def _step(bars: pl.DataFrame) -> int:
     timeframes = bars["timeframe"].unique().to_list()
     if len(timeframes) != 1:
-        raise InvalidInputError(f"expected bars of one timeframe, was {sorted(timeframes)}; compute each apart")
+        raise InvalidInputError(f"expected bars of one timeframe, was {sorted(timeframes)}; compute each separately")
     return TIMEFRAME_MINUTES[timeframes[0]] * MINUTE_US
 
 
@@ -130,5 +130,5 @@ def _require_sane(bars: pl.DataFrame) -> None:
         symbol, start = bad.select("symbol", "bar_start").row(0)
         raise InvalidInputError(
             f"expected finite positive prices and a volume of at least 0, {len(bad)} bars differ, "
-            f"first {symbol} {start}; refuse such rows where they enter"
+            f"first {symbol} {start}; refuse such rows at ingestion"
         )

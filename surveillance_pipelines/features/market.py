@@ -1,8 +1,8 @@
-"""What the other symbols did the minute before: the same sums for a whole frame and for one live bar.
+"""The peers' returns of the previous minute, for a whole frame and for one live bar.
 
-``market_return`` of a bar is the mean log return of the other symbols' revision-0 bars that started one timeframe
-earlier, each against that symbol's own bar before. The sum runs over the symbols in sorted order, so both ways of
-computing it give the same bits.
+The ``market_return`` of a bar is the mean log return of the other symbols' revision-0 bars that started one timeframe
+earlier, each relative to that symbol's previous bar. The returns are summed in sorted order of the symbols, so both
+computations are bit-identical.
 """
 
 import math
@@ -22,7 +22,7 @@ _compiled = njit(cache=True, error_model="numpy")
 
 
 class MarketContext:
-    """The newest returns of all symbols, asked once per bar by the live engine.
+    """The newest returns of all symbols, queried once per bar by the live engine.
 
     Args:
         step: microseconds between bars.
@@ -34,7 +34,7 @@ class MarketContext:
         self._answers: dict[int, dict[str, tuple[float, int]]] = {}
 
     def update(self, symbol: str, bar_start: int, log_return: float) -> None:
-        """Take in the log return of a closed revision-0 bar; NaN (a symbol's first bar) counts as absent."""
+        """Add the log return of a closed revision-0 bar; NaN (a symbol's first bar) is ignored."""
         if not math.isfinite(log_return):
             return
         if bar_start not in self._returns:
@@ -45,12 +45,12 @@ class MarketContext:
             self._answers.pop(bar_start, None)
 
     def seed(self, symbol: str, returns: Iterable[tuple[int, float]]) -> None:
-        """Take in ``FeatureState.recent_returns`` of a restored symbol."""
+        """Add the ``FeatureState.recent_returns`` of a restored symbol."""
         for bar_start, log_return in returns:
             self.update(symbol, bar_start, log_return)
 
     def value(self, symbol: str, bar_start: int) -> tuple[float, int]:
-        """Return ``(market_return, peers)`` of a bar; ``(NaN, 0)`` when no other symbol had a bar just before."""
+        """Return ``(market_return, peers)`` of a bar, or ``(NaN, 0)`` if no other symbol had a bar one step earlier."""
         minute = bar_start - self._step
         returns = self._returns.get(minute)
         if returns is None:
@@ -78,9 +78,9 @@ def _mean_without(symbol: str, returns: dict[str, float]) -> tuple[float, int]:
 
 @_compiled
 def log_returns(symbols: Integers, closes: Floats) -> Floats:
-    """Return each bar's log return, f8[n], NaN for a symbol's first; rows sorted by symbol and time.
+    """Return each bar's log return, f8[n], NaN for a symbol's first bar; rows are sorted by symbol and time.
 
-    The logarithm is numba's, as in the kernel: numpy's vectorised one differs in the last bit.
+    The logarithm is that of numba, as in the kernel, because numpy's vectorised one differs in the last bit.
     """
     out = np.full(len(closes), math.nan)
     for i in range(1, len(closes)):
@@ -96,7 +96,7 @@ def peer_means(starts: Integers, symbols: Integers, returns: Floats, step: int) 
     Args:
         starts: int64[n] bar starts in microseconds; rows sorted by start, then symbol.
         symbols: int64[n] ranks of the symbols in sorted order.
-        returns: f8[n] log returns, NaN where there is none.
+        returns: f8[n] log returns, NaN if absent.
         step: microseconds between bars.
     """
     means = np.full(len(starts), math.nan)

@@ -1,4 +1,4 @@
-"""Which feature values may not be: infinities anywhere, NaN where a feature is always defined."""
+"""Quality of feature tables: infinite values, and NaN in features that are always defined."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,17 +11,17 @@ ALWAYS_DEFINED: Final = frozenset(
     {"minute_sin", "minute_cos", "session_progress", "in_session", "minutes_to_close", "new_session", "has_volume",
      "peers_present"}
 )  # fmt: skip
-"""Features of the clock and of presence. The others are NaN while their window fills, or without reported volume."""
+"""Features that depend on the clock or on presence only. Others are NaN while their window fills or without volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finiteness:
-    """What a table of features holds besides numbers.
+    """Counts of non-finite values of a feature table.
 
     Attributes:
-        infinite: column → infinite values, of the columns that have any.
-        undefined: column → NaN or null, of the columns that may have none.
-        nan_share: column → share of NaN, of the columns that have any and may.
+        infinite: column → number of infinite values, for columns that have any.
+        undefined: column → number of NaN or null values, for always-defined columns that have any.
+        nan_share: column → share of NaN or null values, for other columns that have any.
     """
 
     infinite: dict[str, int]
@@ -34,11 +34,11 @@ class Finiteness:
 
 
 def finiteness(features: pl.DataFrame, view: FeatureView) -> Finiteness:
-    """Count the values of a feature table that are no numbers.
+    """Count the non-finite values of a feature table.
 
     Args:
-        features: the columns of ``feature_schema(view)``.
-        view: the view that the table holds.
+        features: frame with the columns of ``feature_schema(view)``.
+        view: feature view of the table.
     """
     columns = list(view.columns)
     infinite = features.select(pl.col(columns).is_infinite().sum()).row(0, named=True)

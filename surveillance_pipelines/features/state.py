@@ -2,10 +2,9 @@
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -22,9 +21,7 @@ _MAGIC: Final = b"SPFS1"
 _USUAL_BARS: Final = 20
 _NEVER: Final = -(1 << 63)
 _empty: Final = np.empty  # called for each bar
-_UNUSED_BY_THE_KERNEL: Final = ("scipy.linalg", "cffi")
-"""Numba imports them when it first compiles, if they are installed, to support calls that the kernel does not make: a
-tenth of a second or two before a drain run's first message."""
+_ARRAY_FUNCTIONS: Final = Lock()
 
 
 class SnapshotError(SurveillanceError, code=ErrorCode.INTEGRITY):
@@ -238,20 +235,28 @@ class FeatureState:
 @cache
 def _compiled(function: Any, arrays: int) -> Callable[..., None]:
     """Return what numba compiled for so many float64 arrays: through its dispatcher, each call looks up their types."""
-    with _absent(*_UNUSED_BY_THE_KERNEL):
-        return function.compile((float64[::1],) * arrays)
+    _import_array_functions()
+    return function.compile((float64[::1],) * arrays)
 
 
-@contextmanager
-def _absent(*names: str) -> Iterator[None]:
-    """Let modules that nobody has imported yet look as if they were not installed."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # pyright: ignore[reportArgumentType, reportCallIssue] (None: no import)
-    try:
-        yield
-    finally:
-        for name in hidden:
-            sys.modules.pop(name, None)
+def _import_array_functions() -> None:
+    """Import numba's array functions without SciPy's linear algebra, a fifth of the CPU time of a process's start.
+
+    Numba imports SciPy's here to learn whether it is installed, and again for each function that calls it; the kernel
+    calls none. Only numba's own check is replaced, and only for the time of this import.
+    """
+    from numba.np import linalg
+
+    with _ARRAY_FUNCTIONS:
+        if (check := getattr(linalg, "ensure_blas", None)) is None:
+            return  # another release of numba
+        linalg.ensure_blas = lambda: None
+        try:
+            from numba.np import arraymath
+
+            arraymath.ensure_blas = check  # pyright: ignore[reportPrivateImportUsage] (its copy of the name)
+        finally:
+            linalg.ensure_blas = check
 
 
 def warm_up(view: FeatureView = CORE_V1) -> None:

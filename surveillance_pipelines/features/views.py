@@ -1,7 +1,7 @@
-"""Feature views: a named, frozen list of columns and the kernel that computes them.
+"""Feature views: named, frozen lists of columns, each with the kernel that computes them.
 
-A released view does not change: other columns, windows or formulas are a new view with a new name, because models,
-snapshots and alerts name the view they were made with.
+A released view does not change. New columns, windows or formulas require a new view with a new name, because models,
+snapshots and alerts record the view that they were made with.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from surveillance_pipelines.features import kernel
 from surveillance_pipelines.hashing import sha256_file
 
 HISTORY_BARS: Final = 512
-"""Revision-0 bars that a symbol's state is rebuilt from at the start of a UTC day. The longest memory of the kernel is
-Wilder's average, of which (13/14)^512 = 3e-17 is left after so many bars."""
+"""Number of revision-0 bars from which a symbol's state is rebuilt at the start of a UTC day. The slowest decay in the
+kernel is Wilder's average, which keeps (13/14)^512 = 3e-17 of its weight after this many bars."""
 
 _DESCRIPTIONS: Final = {
     "log_return": "ln(close / previous close)",
@@ -76,15 +76,15 @@ class FeatureView:
     """A released set of features.
 
     Attributes:
-        name: as rows, snapshots and bundles carry it.
-        descriptions: column → what it is, with its unit in brackets where it has one, in the kernel's order.
-        model_columns: those a model may use for any symbol: no price or volume level.
-        inputs: columns of a kernel input row, f8[10].
+        name: name recorded in rows, snapshots and bundles.
+        descriptions: column → description, with the unit in brackets if it has one, in the kernel's order.
+        model_columns: columns that a model may use for any symbol, that is, without price or volume level.
+        inputs: names of the columns of a kernel input row, f8[10].
         state_size: length of the kernel's state, f8.
         step: ``(state, bar, out)`` advances the state by one bar.
-        run: ``(state, bars, out)`` advances it by many.
-        peek: ``(state, scratch, bar, out)`` leaves the state as it is.
-        source: the kernel's file; the batch form (``batch.BATCH_KERNELS``) has its bits, and no hash of its own.
+        run: ``(state, bars, out)`` advances the state by many bars.
+        peek: ``(state, scratch, bar, out)`` computes features without changing the state.
+        source: the kernel's file. The batch form (``batch.BATCH_KERNELS``) is bit-identical and has no hash.
     """
 
     name: str
@@ -104,12 +104,12 @@ class FeatureView:
 
     @cached_property
     def model_indices(self) -> tuple[int, ...]:
-        """Where ``model_columns`` stand among ``columns``."""
+        """Indices of ``model_columns`` in ``columns``."""
         return tuple(self.columns.index(name) for name in self.model_columns)
 
     @cached_property
     def source_hash(self) -> str:
-        """Hash of the kernel's source; a state belongs to exactly one."""
+        """Hash of the kernel's source file, comments included; a state is valid for exactly one hash."""
         return sha256_file(self.source)
 
 

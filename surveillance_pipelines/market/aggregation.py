@@ -1,7 +1,4 @@
-"""Ticks to 1-minute bars, and 1-minute bars to longer ones.
-
-Rules in words: docs/market-data.md.
-"""
+"""Aggregation of ticks to 1-minute bars, and of 1-minute bars to longer ones. docs/market-data.md states the rules."""
 
 from typing import Final
 
@@ -18,15 +15,15 @@ _MINUTE_KEY: Final = ("symbol", "source", "bar_start")
 
 
 def bars_from_ticks(ticks: pl.DataFrame, *, batch_id: str = "ticks") -> pl.DataFrame:
-    """Return the 1-minute bars of ticks, with a revision for every late one.
+    """Return the 1-minute bars of ticks, with a revision for every late tick.
 
-    Within a minute ticks count in order of event time; equal instants keep the order of the rows, which is the order
-    received. Ticks whose ``outcome`` is not ``late`` make revision 0; the n-th late tick makes revision n, which holds
-    revision 0's ticks and the first n late ones. A minute with only late ticks has no revision 0.
+    Within a minute, ticks are ordered by event time; ticks with equal event times keep the order of the rows, which is
+    the order of receipt. Ticks whose ``outcome`` is not ``late`` form revision 0. Revision n consists of these and the
+    first n late ticks. A minute with only late ticks has no revision 0.
 
     Args:
-        ticks: ``TICK_SCHEMA``, in the order received.
-        batch_id: of the write that brings the bars.
+        ticks: ``TICK_SCHEMA``, in the order of receipt.
+        batch_id: id of the write that adds the bars.
 
     Returns:
         ``BAR_SCHEMA``, one source per bar, sorted by symbol, start and revision.
@@ -53,12 +50,12 @@ def bars_from_ticks(ticks: pl.DataFrame, *, batch_id: str = "ticks") -> pl.DataF
 
 
 def very_late_revisions(ticks: pl.DataFrame, live: pl.DataFrame) -> pl.DataFrame:
-    """Return the revisions that late ticks make of bars which the live lane no longer held when they came.
+    """Return the revisions due to late ticks whose bar was no longer in the live lane's memory.
 
-    The live lane numbers revisions by late tick too, so its own stay as they are, and these go on from them.
+    The live lane also numbers revisions by late tick, so its own revisions are kept and these continue the numbering.
 
     Args:
-        ticks: ``TICK_SCHEMA``, in the order received; volumes are sizes.
+        ticks: ``TICK_SCHEMA``, in the order of receipt; volumes are sizes.
         live: ``BAR_SCHEMA``, bars of the live lane.
     """
     late = ticks.filter(pl.col("outcome").eq_missing("late"))
@@ -70,7 +67,7 @@ def very_late_revisions(ticks: pl.DataFrame, live: pl.DataFrame) -> pl.DataFrame
 
 
 def _revised(ranked: pl.DataFrame) -> pl.DataFrame:
-    """Return, for each late tick, the ticks of the revision that it makes."""
+    """Return, for each late tick, the ticks of the revision that it creates."""
     revisions = ranked.filter("late").select(*_MINUTE_KEY, revision=pl.col("since"))
     members = ranked.join(revisions, on=_MINUTE_KEY, how="inner", maintain_order="left")
     return members.filter(~pl.col("late") | (pl.col("since") <= pl.col("revision")))
@@ -93,22 +90,22 @@ def _summarise(members: pl.DataFrame) -> pl.DataFrame:
 
 
 def resample(bars_1m: pl.DataFrame, timeframe: Timeframe, sessions: SessionTable) -> pl.DataFrame:
-    """Return longer bars from the revision-0 1-minute bars.
+    """Return longer bars aggregated from the revision-0 1-minute bars.
 
-    Intraday bars are anchored to the session: minutes before and inside it count from its opening, minutes after it
-    from its close, and no bar crosses an opening or a close. A ``1d`` bar is one session, named by its opening, without
-    what traded before or after it. A bar of several sources carries the one of lowest precedence.
+    Intraday bars are anchored to the session: minutes before and within it are counted from its opening, minutes after
+    it from its close, and no bar crosses an opening or a close. A ``1d`` bar is one session, named by its opening,
+    without pre-market and post-market. A bar of several sources has the source of lowest precedence.
 
     Args:
-        bars_1m: ``BAR_SCHEMA``; other revisions than 0 are left out, because features never see them.
-        timeframe: one longer than ``1m``.
+        bars_1m: ``BAR_SCHEMA``; revisions other than 0 are ignored, because features do not use them.
+        timeframe: longer than ``1m``.
         sessions: covering the bars; each symbol's own calendar is used.
 
     Raises:
         ValueError: for ``1m``.
     """
     if timeframe == "1m":
-        raise ValueError("expected a timeframe longer than 1m, got 1m: those bars are there already")
+        raise ValueError("expected a timeframe longer than 1m, got 1m: the input already has those bars")
     first_known = bars_1m.filter((pl.col("timeframe") == "1m") & (pl.col("revision") == 0))
     if first_known.is_empty():
         return empty_bars()
@@ -120,7 +117,7 @@ def resample(bars_1m: pl.DataFrame, timeframe: Timeframe, sessions: SessionTable
 
 
 def _placed(bars: pl.DataFrame, timeframe: Timeframe, table: SessionTable) -> pl.DataFrame:
-    """Return one symbol's bars with the start of the longer bar that holds each; outside a session, none for 1d."""
+    """Return one symbol's bars with the start of the longer bar that contains each; for 1d, only bars in a session."""
     starts = bars["bar_start"].dt.timestamp("us").to_numpy()
     row = table.rows_of(starts)
     opens, closes = table.opens_at[row], table.closes_at[row]
@@ -143,7 +140,7 @@ def _merge(placed: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
             pl.col("low").min(),
             pl.col("close").last(),
             pl.col("volume").sum(),
-            # A sum over bars that do not all know their trades would be a wrong number, not a partial one.
+            # If any bar has no count of trades, the sum would be wrong.
             trades=pl.when(pl.col("trades").is_not_null().all()).then(pl.col("trades").sum()),
             source=pl.col("source").sort_by(rank).last(),
             adjustment=pl.col("adjustment").last(),

@@ -1,4 +1,4 @@
-"""When the queue is not enough, and what Yahoo should fill in then. Pure rules; docs/market-data.md in words."""
+"""Rules for the fallback to Yahoo: when the queue is insufficient, and which gaps to fill. See docs/market-data.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 MarketSource = Literal["queue", "yahoo", "none"]
 
 YAHOO_MINUTE_DAYS: Final = 29
-"""Yahoo serves 1-minute bars of the last 30 days; a day of margin covers time zones."""
+"""Yahoo serves 1-minute bars of the last 30 days; one day of margin covers time zones."""
 LEAST_SHARE: Final = 0.5
-"""A symbol with fewer of a session's minutes than this has a gap; thin symbols rightly miss some minutes."""
+"""Share of a session's minutes below which a symbol has a gap. Thinly traded symbols regularly lack some minutes."""
 EDGE_MINUTES: Final = 15
-"""No bar for longer than this at the beginning or the end of a session is a gap; liquid symbols trade in both."""
+"""Minutes without a bar at the start or end of a session above which there is a gap; liquid symbols trade in both."""
 LONGEST_BREAK_MINUTES: Final = 100
-"""No bar for longer than this between two bars is a gap; Shanghai's lunch break, the longest, lasts 90 minutes."""
+"""Minutes without a bar between two bars above which there is a gap. The longest lunch break, Shanghai's, lasts 90."""
 
 _MINUTE_US: Final = 60 * MICROSECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDecision:
-    """Where market data should come from now, and why, in a sentence for logs and rows."""
+    """The current source of market data, and the reason, as a sentence for logs and rows."""
 
     source: MarketSource
     reason: str
@@ -44,16 +44,16 @@ class Gap:
     symbol: str
     session_date: date
     opens_at: int  # µs
-    closes_at: int  # µs; the present where the session still runs
+    closes_at: int  # µs; the current time while the session is running
     bars_known: int
     bars_expected: int
-    edge_minutes: int  # without a bar at its beginning or its end, whichever is longer
-    break_minutes: int  # the longest stretch without a bar between two bars
+    edge_minutes: int  # minutes without a bar at its start or end, whichever is longer
+    break_minutes: int  # longest run of minutes without a bar between two bars
 
 
 @dataclass(frozen=True, slots=True)
 class FillPlan:
-    """Gaps that Yahoo can still serve, and those past its memory."""
+    """Gaps that Yahoo can still fill, and gaps that are too old."""
 
     fill: tuple[Gap, ...]
     too_old: tuple[Gap, ...]
@@ -67,17 +67,18 @@ def queue_is_silent(
     *,
     opened_at: int | None = None,
 ) -> bool:
-    """Say whether the queue should have spoken by now.
+    """Return whether the queue has been without messages for too long.
 
-    A closed market is never silent. Silence counts from the later of the last message and the session's opening, so
-    that the night before does not count; a queue never heard of is silent once the market has been open long enough.
+    A queue is never silent while its market is closed. Silence is measured from the last message or the session's
+    opening, whichever is later, so the previous night does not count. A queue that never had a message is silent once
+    the market has been open for long enough.
 
     Args:
-        last_message_at: microseconds since the epoch when the last message arrived; None for never.
+        last_message_at: arrival of the last message, microseconds since the epoch; None if there was none.
         now: microseconds since the epoch.
         silence_seconds: ``SQS_SILENCE_SECONDS``.
-        session_open: whether any symbol's market trades now.
-        opened_at: when the present session opened; None if unknown.
+        session_open: whether the market of any symbol is open.
+        opened_at: opening of the current session, microseconds since the epoch; None if unknown.
     """
     if not session_open:
         return False
@@ -88,14 +89,14 @@ def queue_is_silent(
 def decide_source(
     *, use_queue: bool, fall_back: bool, reachable: bool, silent: bool, queue: str = "the queue"
 ) -> SourceDecision:
-    """Return where market data comes from.
+    """Return the source of market data and the reason.
 
     Args:
         use_queue: ``USE_SQS_DATA_SOURCE``.
         fall_back: ``FALLBACK_TO_YFINANCE``.
-        reachable: whether the queue answered.
+        reachable: whether the queue responded.
         silent: see ``queue_is_silent``.
-        queue: its name, for the sentence.
+        queue: name of the queue, for the reason.
     """
     if not use_queue:
         return _yahoo_or_none(fall_back, f"{queue} is not read (USE_SQS_DATA_SOURCE is false)")
@@ -118,18 +119,18 @@ def gaps_to_fill(
 ) -> FillPlan:
     """Return the sessions in which a symbol lacks 1-minute bars.
 
-    That is: less than ``LEAST_SHARE`` of the minutes have one, or there is none for more than ``edge_minutes`` at the
-    beginning or the end, or for more than ``LONGEST_BREAK_MINUTES`` in between. Only minutes that are over count as
-    expected: a session that runs ends now, a future one is left out.
+    A session has a gap if less than ``LEAST_SHARE`` of its minutes have a bar, if it has no bar for more than
+    ``edge_minutes`` at its start or end, or for more than ``LONGEST_BREAK_MINUTES`` in between. Only past minutes are
+    expected to have a bar: a running session is cut off at ``now``, and future sessions are skipped.
 
     Args:
-        bars_1m: ``BAR_SCHEMA``, any sources and revisions, also of the dates before and after.
+        bars_1m: ``BAR_SCHEMA``, any sources and revisions; may include adjacent dates.
         sessions: with the calendar of each symbol.
-        symbols: to look at, also those without any bar.
-        first: UTC date, included; a session that trades on any of the dates is looked at as a whole.
+        symbols: symbols to check, including those without any bar.
+        first: UTC date, included; a session that trades on any of the dates is checked as a whole.
         last: UTC date, included.
         now: microseconds since the epoch.
-        edge_minutes: without a bar after the opening or up to the close (or now) that are no gap yet.
+        edge_minutes: minutes without a bar after the opening or before the close (or ``now``) that are tolerated.
     """
     known = _starts_by_symbol(bars_1m)
     found = [
@@ -144,7 +145,7 @@ def gaps_to_fill(
 
 
 def days_of(gaps: Sequence[Gap]) -> tuple[date, ...]:
-    """Return the UTC dates that gaps touch: the partitions that a fill rewrites."""
+    """Return the UTC dates that the gaps cover, which are the partitions to fill again."""
     dates = {utc_date(edge) for gap in gaps for edge in (gap.opens_at, gap.closes_at - 1)}
     return tuple(sorted(dates))
 
@@ -172,7 +173,7 @@ def _lacks_bars(gap: Gap, edge_minutes: int) -> bool:
 def _gaps_of(
     symbol: str, starts: np.ndarray, sessions: SessionTable, first: date, last: date, *, now: int
 ) -> list[Gap]:
-    """Return every session that trades between two UTC dates as if it were a gap, with its counts."""
+    """Return a ``Gap`` with counts for every session that trades between two UTC dates, whether or not it is a gap."""
     table, gaps = sessions.for_symbol(symbol), []
     chosen = (table.closes_at > day_start_us(first)) & (table.opens_at < day_start_us(last) + DAY_US)
     rows = zip(
@@ -196,8 +197,8 @@ def _stretches(minutes: np.ndarray, expected: int) -> tuple[int, int]:
     """Return the longest run of minutes without a bar at either edge of a session, and between two bars.
 
     Args:
-        minutes: of the session that have a bar, ascending.
-        expected: minutes of the session.
+        minutes: minutes of the session that have a bar, ascending.
+        expected: number of minutes of the session.
     """
     if not len(minutes):
         return expected, 0

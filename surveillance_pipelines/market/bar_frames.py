@@ -1,4 +1,4 @@
-"""Bars of any origin brought to the columns of ``BAR_SCHEMA``."""
+"""Conversion of bars from any source to the columns of ``BAR_SCHEMA``."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS
 from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES, Adjustment, Source, Timeframe
 
 BAR_KEY: Final = ("symbol", "timeframe", "bar_start")
-"""What names a bar; its revisions share it."""
+"""Key of a bar, shared by its revisions."""
 OHLC: Final = ("open", "high", "low", "close")
 
 
@@ -24,14 +24,14 @@ def complete_bars(
     """Return bars with every column of ``BAR_SCHEMA``, sorted by symbol and start.
 
     Args:
-        frame: at least ``symbol``, ``bar_start`` (UTC), OHLC and ``volume``; ``trades`` and ``source_message_id`` where
-            known.
-        source: where they come from.
-        adjustment: what the prices are adjusted for.
-        timeframe: of every bar in the frame.
-        batch_id: of the write that brings them.
-        knowledge_time: microseconds since the epoch when the platform learned them, or the column that says so; None
-            for each bar's end, as a feed that delivers on time.
+        frame: at least ``symbol``, ``bar_start`` (UTC), OHLC and ``volume``; optionally ``trades`` and
+            ``source_message_id``.
+        source: source of the bars.
+        adjustment: adjustment of the prices.
+        timeframe: length of every bar in the frame.
+        batch_id: id of the write that adds the bars.
+        knowledge_time: when the platform learned the bars, in microseconds since the epoch or as a column; None means
+            each bar's end, as with a feed that delivers on time.
     """
     ends = pl.col("bar_start") + pl.duration(minutes=TIMEFRAME_MINUTES[timeframe])
     learned = pl.lit(knowledge_time) if isinstance(knowledge_time, int) else knowledge_time
@@ -54,10 +54,10 @@ def complete_bars(
 
 
 def to_bar_schema(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return exactly the columns of ``BAR_SCHEMA`` in its order and types."""
+    """Return exactly the columns of ``BAR_SCHEMA``, in its order and with its types."""
     return conform(frame, BAR_SCHEMA)
 
 
 def empty_bars() -> pl.DataFrame:
-    """Return no bars, with the right columns."""
+    """Return an empty frame with the columns of ``BAR_SCHEMA``."""
     return BAR_SCHEMA.to_frame()

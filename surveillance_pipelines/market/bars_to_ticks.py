@@ -1,4 +1,4 @@
-"""Bars taken apart into ticks that add up to them again: what ``feed`` puts on the queue."""
+"""Splitting of bars into ticks whose aggregation gives the bars again; ``feed`` sends these ticks to the queue."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES
 Floats = npt.NDArray[np.float64]
 
 FEWEST_TICKS: Final = 4
-"""Open, high, low and close are four prices."""
+"""Minimum number of ticks per bar: one each for open, high, low and close."""
 
 _MINUTE_US: Final = 60_000_000
 
@@ -21,17 +21,17 @@ _MINUTE_US: Final = 60_000_000
 def ticks_from_bars(bars: pl.DataFrame, per_bar: int, seed: int) -> pl.DataFrame:
     """Return ticks whose aggregation has the same open, high, low, close and volume as the bars.
 
-    The first tick of a bar is its open and the last its close; high and low come in the order that a falling or a
-    rising bar suggests; the rest is drawn between low and high. Whole volumes are split into whole sizes, so that
-    their sum is exact. A bar without volume gives ticks of size 0.
+    The first tick of a bar is its open and the last its close. A rising bar reaches its low first, a falling bar its
+    high. All other prices are drawn between low and high. Whole volumes are split into whole sizes, so that their sum
+    is exact. A bar without volume gives ticks of size 0.
 
     Args:
         bars: one revision per bar, columns of ``BAR_SCHEMA``.
         per_bar: ticks per bar, at least four.
-        seed: of prices, sizes and instants.
+        seed: seed of prices, sizes and instants.
 
     Returns:
-        ``TICK_SCHEMA`` in order of event time; source as the bars', knowledge time as the event time.
+        ``TICK_SCHEMA`` in order of event time; the source is that of the bars, the knowledge time is the event time.
 
     Raises:
         InvalidInputError: if ``per_bar`` is below four.
@@ -55,7 +55,7 @@ def ticks_from_bars(bars: pl.DataFrame, per_bar: int, seed: int) -> pl.DataFrame
 
 
 def to_tick_schema(ticks: pl.DataFrame) -> pl.DataFrame:
-    """Return ticks with every column of ``TICK_SCHEMA``; what is absent is null, or follows from the event time."""
+    """Return ticks with every column of ``TICK_SCHEMA``; absent columns are null or derived from the event time."""
     derived = {"date": pl.col("event_time").dt.date()}
     if "knowledge_time" not in ticks.columns:
         derived["knowledge_time"] = pl.col("event_time")
@@ -67,13 +67,13 @@ def to_tick_schema(ticks: pl.DataFrame) -> pl.DataFrame:
 def _instants(
     starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], per_bar: int, random: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Return [n, per_bar] instants, ascending within each bar: one in each equal slice of it."""
+    """Return [n, per_bar] instants, ascending within each bar: one in each of ``per_bar`` equal slices."""
     slices = (np.arange(per_bar) + random.random((len(starts), per_bar))) / per_bar
     return starts[:, None] + np.minimum((slices * lengths[:, None]).astype(np.int64), lengths[:, None] - 1)
 
 
 def _prices(bars: pl.DataFrame, per_bar: int, random: np.random.Generator) -> Floats:
-    """Return [n, per_bar] prices: open first, close last, high and low at two places between or at the ends."""
+    """Return [n, per_bar] prices: open first, close last, high and low at two positions in between."""
     open_, high, low, close = (bars[name].to_numpy() for name in ("open", "high", "low", "close"))
     prices = low[:, None] + random.random((bars.height, per_bar)) * (high - low)[:, None]
     prices = np.clip(prices, low[:, None], high[:, None])
@@ -87,7 +87,7 @@ def _prices(bars: pl.DataFrame, per_bar: int, random: np.random.Generator) -> Fl
 
 
 def _sizes(volume: Floats, per_bar: int, random: np.random.Generator) -> Floats:
-    """Return [n, per_bar] sizes that sum to the volume: exactly where it is whole, else to rounding."""
+    """Return [n, per_bar] sizes that sum to the volume: exactly if it is whole, else up to rounding."""
     weights = random.dirichlet(np.full(per_bar, 2.0), len(volume))
     sizes = weights * volume[:, None]
     whole = (volume == np.floor(volume))[:, None]

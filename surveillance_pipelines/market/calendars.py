@@ -1,4 +1,4 @@
-"""Trading sessions from the exchange-calendars library, as rows. It needs pandas, so only this module touches it."""
+"""Trading sessions from the exchange-calendars library, as rows. Only this module uses it, because it needs pandas."""
 
 import warnings
 from datetime import date, timedelta
@@ -11,10 +11,11 @@ from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import session_rows
 
 ALWAYS_OPEN: Final = "24/7"
-"""Crypto: each UTC day is a session."""
+"""Calendar of crypto pairs: each UTC day is a session."""
 
 _LONGEST_CLOSURE: Final = timedelta(days=30)
-"""The library refuses a range without a session; no exchange that it knows closes longer than this in its range."""
+"""Margin around a range of dates, because the library refuses ranges without a session. None of its exchanges closes
+for longer."""
 
 _CRYPTO_QUOTES: Final = ("USDT", "BUSD", "USDC")
 _SUFFIX_CALENDARS: Final = {
@@ -26,10 +27,10 @@ _SUFFIX_CALENDARS: Final = {
 def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
     """Return the sessions of a calendar between two dates, both included, in the columns of ``SESSION_SCHEMA``.
 
-    Some exchanges' holidays are recorded to a year only; their sessions end there.
+    For some exchanges, the library records holidays only up to a certain year; their sessions end there.
 
     Raises:
-        InvalidInputError: if the library does not know the calendar, or not for these dates.
+        InvalidInputError: if the library has no such calendar, or not for these dates.
     """
     if last < first:
         raise InvalidInputError(f"expected first ≤ last, got {first} and {last}")
@@ -43,7 +44,7 @@ def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
 
 
 def guess_calendar(symbol: str, default: str) -> str:
-    """Return the calendar that a symbol suggests: crypto pairs always trade, a Yahoo suffix names an exchange."""
+    """Return the calendar implied by a symbol: ``24/7`` for crypto pairs, else by its Yahoo suffix, else default."""
     is_pair = "/" in symbol or symbol.endswith((*_CRYPTO_QUOTES, "-USD", "-PERP"))
     if is_pair or symbol in {"BTCUSD", "ETHUSD"}:
         return ALWAYS_OPEN
@@ -60,7 +61,7 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
         raise InvalidInputError(f"expected a calendar such as XNYS, XHKG or {ALWAYS_OPEN}, got {calendar!r}")
     start, end = str(first - _LONGEST_CLOSURE), str(last + _LONGEST_CLOSURE)
     with warnings.catch_warnings():
-        # The library uses pandas calls that pandas 4 will drop; nothing here can change that.
+        # The library uses pandas calls that pandas 4 will remove.
         warnings.simplefilter("ignore", pd.errors.PandasDeprecationWarning)
         try:
             return exchange_calendars.get_calendar(calendar, start=start, end=end)
@@ -68,13 +69,13 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
             recorded = _as_far_as_recorded(calendar, start)
             if recorded is None or recorded.last_session.date() < first:
                 raise InvalidInputError(
-                    f"expected dates that {calendar} knows, got {first} to {last}: {error}"
+                    f"expected dates that {calendar} covers, got {first} to {last}: {error}"
                 ) from error
             return recorded
 
 
 def _as_far_as_recorded(calendar: str, start: str) -> Any | None:
-    """Return a calendar from a date to the end that the library gives it; None if it does not know the beginning."""
+    """Return a calendar from a date to the last date that the library covers; None if the start is not covered."""
     import exchange_calendars
 
     try:

@@ -1,8 +1,7 @@
-"""Vendors of bars: what every one of them needs, and the three things that a new one adds.
+"""The base class of bar vendors: batches, attempts, pauses, row validation and counts.
 
-A new provider extends ``MarketDataClient``: its ``source``, how it asks for one symbol, and what its errors mean. Its
-name joins ``Source`` and ``SOURCE_PRECEDENCE`` in ``contracts/market.py``. Batches, attempts, pauses, the judgement of
-rows and the counts are here.
+To add a vendor, extend ``MarketDataClient`` with its ``source``, its request for one symbol (``history``), and the
+meaning of its errors (``failure``). Add its name to ``Source`` and ``SOURCE_PRECEDENCE`` in ``contracts/market.py``.
 """
 
 import random
@@ -21,16 +20,16 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, to_datetime, to_is
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES, Adjustment, Source, Timeframe
 from surveillance_pipelines.market.bar_frames import complete_bars, empty_bars
-from surveillance_pipelines.market.row_checks import RowRefusal, judge_bars
+from surveillance_pipelines.market.row_checks import RowRefusal, check_bars
 
 Outcome = Literal["ok", "empty", "rate_limited", "malformed", "unknown_symbol", "unreachable"]
 
 RETRIED: Final[frozenset[Outcome]] = frozenset({"rate_limited", "unreachable"})
-"""Outcomes that waiting can change."""
+"""Outcomes that are retried after a pause."""
 FIRST_WAIT_SECONDS: Final = 2.0
-"""Before the second attempt; doubled for each further one, with up to half of it added at random."""
+"""Pause before the second attempt; doubled for each further attempt, and lengthened by up to 50% at random."""
 THREADS: Final = 4
-"""Requests at a time: vendors limit by rate, so more would only be refused sooner."""
+"""Concurrent requests. Vendors limit the rate, so more concurrency would only cause more refusals."""
 
 _SEVERITY: Final[dict[Outcome, int]] = {
     "empty": 0, "ok": 1, "unknown_symbol": 2, "malformed": 3, "unreachable": 4, "rate_limited": 5,
@@ -39,7 +38,7 @@ _SEVERITY: Final[dict[Outcome, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class SymbolOutcome:
-    """How one symbol ended."""
+    """The outcome of one symbol."""
 
     outcome: Outcome
     reason: str
@@ -49,17 +48,17 @@ class SymbolOutcome:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """What a vendor gave.
+    """The result of a fetch.
 
     Attributes:
-        frame: ``BAR_SCHEMA``; each row states its source and adjustment.
-        outcomes: one for every symbol asked for.
+        frame: ``BAR_SCHEMA``; each row has its source and adjustment.
+        outcomes: one for every requested symbol.
         refusals: rows that did not land, each with its reason.
-        duplicates: rows that repeat another one exactly.
-        unfinished: bars left out because their interval was not over.
+        duplicates: number of rows that repeat another one exactly.
+        unfinished: number of bars left out because their interval had not ended.
         rows_in: rows received = landed + refused + duplicates + unfinished.
-        batch_id: of this fetch.
-        notes: what a reader of the rows should know.
+        batch_id: id of this fetch.
+        notes: remarks for users of the rows.
     """
 
     frame: pl.DataFrame
@@ -79,7 +78,7 @@ class FetchResult:
 
 @dataclass(frozen=True, slots=True)
 class BarRequest:
-    """One question to a vendor: a symbol's bars from ``start`` (included) to ``end`` (excluded), both UTC."""
+    """One request to a vendor: a symbol's bars from ``start`` (included) to ``end`` (excluded), both UTC."""
 
     symbol: str
     start: datetime
@@ -96,12 +95,12 @@ class _Answer:
 
 
 class MarketDataClient(ABC):
-    """A vendor of bars. Every symbol ends with an outcome; one symbol's failure never touches another's."""
+    """A vendor of bars. Every symbol ends with an outcome; the failure of one symbol does not affect others."""
 
     source: ClassVar[Source]
-    """Written into every row."""
+    """Source recorded in every row."""
     longest_window: ClassVar[Mapping[Timeframe, timedelta]] = {}
-    """How much of an interval one request may cover; an interval that is absent has no limit."""
+    """Longest range that one request may cover, by interval; intervals not listed have no limit."""
 
     def __init__(
         self,
@@ -112,19 +111,19 @@ class MarketDataClient(ABC):
         seed: int = 0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Keep what all fetches share.
+        """Store the options common to all fetches.
 
         Args:
-            adjustment: what prices should be adjusted for.
-            batch_size: symbols that are asked for, and asked again, together.
-            max_attempts: per request.
-            seed: of the jitter in waiting.
-            clock: for waiting and for the knowledge time.
+            adjustment: adjustment of the prices.
+            batch_size: number of symbols that are requested, and retried, together.
+            max_attempts: attempts per request.
+            seed: seed of the jitter in pauses.
+            clock: for pauses and the knowledge time.
         """
         self.adjustment: Adjustment = adjustment
         self._batch_size = batch_size
         self._max_attempts = max_attempts
-        self._jitter = random.Random(seed)  # noqa: S311  spreads retries, guards nothing
+        self._jitter = random.Random(seed)  # noqa: S311  not for security: it spreads retries
         self._clock = clock
 
     @abstractmethod
@@ -132,33 +131,33 @@ class MarketDataClient(ABC):
         """Return one symbol's bars: ``symbol``, ``bar_start`` (UTC), OHLC, ``volume``; null where there is no value.
 
         Raises:
-            Exception: any; ``failure`` says what it means.
+            Exception: any; ``failure`` converts it to an outcome.
         """
 
     @abstractmethod
     def failure(self, symbol: str, error: Exception) -> SymbolOutcome:
-        """Return what an error of ``history`` means for its symbol."""
+        """Return the outcome of a symbol whose ``history`` raised an error."""
 
     def stated_adjustment(self, interval: Timeframe) -> Adjustment:
-        """Return the adjustment that the bars of an interval really have."""
+        """Return the adjustment that the bars of an interval actually have."""
         del interval
         return self.adjustment
 
     def around_requests(self) -> AbstractContextManager[object]:
-        """Return a context to ask within, such as one that silences a library's warnings."""
+        """Return a context manager for requests, such as one that suppresses a library's warnings."""
         return nullcontext()
 
     def fetch_bars(self, symbols: Sequence[str], *, start: date, end: date, interval: Timeframe = "1m") -> FetchResult:
-        """Return the bars of many symbols, and for each symbol how it went. Never raises for a symbol.
+        """Return the bars of many symbols, and an outcome for each symbol. Failures of a symbol do not raise.
 
         Args:
-            symbols: by the vendor's names.
+            symbols: symbols in the vendor's spelling.
             start: first UTC date, included.
             end: UTC date, excluded.
-            interval: of the bars.
+            interval: length of the bars.
 
         Raises:
-            InvalidInputError: if the dates are out of order.
+            InvalidInputError: if ``end`` is not after ``start``.
         """
         if end <= start:
             raise InvalidInputError(f"expected start < end, got {start} and {end}")
@@ -173,7 +172,7 @@ class MarketDataClient(ABC):
         return self._collect(answers, interval, adjustment)
 
     def _answer_all(self, requests: Iterable[BarRequest]) -> list[_Answer]:
-        """Ask for every request, and again after a pause for those that waiting can help."""
+        """Send all requests, and retry those with a retryable outcome after a pause."""
         pending, done = list(requests), list[_Answer]()
         for attempt in range(1, self._max_attempts + 1):
             with self.around_requests(), ThreadPoolExecutor(max_workers=THREADS) as pool:
@@ -191,7 +190,7 @@ class MarketDataClient(ABC):
         """Return the rows of one request, or its failure as an outcome."""
         try:
             rows = self.history(request)
-        except Exception as error:  # noqa: BLE001  the boundary to a vendor: every failure becomes an outcome
+        except Exception as error:  # noqa: BLE001  boundary to a vendor: every failure becomes an outcome
             return _Answer(request, self.failure(request.symbol, error))
         if rows.is_empty():
             return _Answer(request, SymbolOutcome("empty", f"there are no bars of {request.symbol} in this range"))
@@ -205,21 +204,21 @@ class MarketDataClient(ABC):
         received = [answer.rows for answer in answers if answer.rows is not None]
         if not received:
             return FetchResult(empty_bars(), outcomes, (), 0, 0, 0, batch_id, notes)
-        # The last bar of a running session is still being traded.
+        # The last bar of a running session is not complete.
         over = pl.col("bar_start") + pl.duration(minutes=TIMEFRAME_MINUTES[interval]) <= to_datetime(known_at)
         finished = [rows.filter(over) for rows in received]
-        # Each answer by itself: a refused row is known by its place, which other symbols' rows must not move.
-        judged = [judge_bars(rows) for rows in finished]
+        # Check each response separately: a refusal records the position of its row within the response.
+        checked = [check_bars(rows) for rows in finished]
         frame = complete_bars(
-            pl.concat([part.good for part in judged]), source=self.source, adjustment=adjustment, timeframe=interval,
+            pl.concat([part.good for part in checked]), source=self.source, adjustment=adjustment, timeframe=interval,
             batch_id=batch_id, knowledge_time=known_at,
         )  # fmt: skip
         rows_in = sum(rows.height for rows in received)
         return FetchResult(
             frame,
             outcomes,
-            refusals=tuple(refusal for part in judged for refusal in part.refusals),
-            duplicates=sum(part.duplicates for part in judged),
+            refusals=tuple(refusal for part in checked for refusal in part.refusals),
+            duplicates=sum(part.duplicates for part in checked),
             unfinished=rows_in - sum(rows.height for rows in finished),
             rows_in=rows_in,
             batch_id=batch_id,
@@ -236,7 +235,7 @@ def _windows(start: date, end: date, longest: timedelta | None) -> list[tuple[da
 
 
 def _outcomes(answers: Sequence[_Answer]) -> dict[str, SymbolOutcome]:
-    """Return one outcome per symbol: a failure in any of its windows, else ok if any window had bars, else empty."""
+    """Return one outcome per symbol: the failure of any of its windows, else ok if any window had bars, else empty."""
     merged: dict[str, SymbolOutcome] = {}
     for answer in answers:
         ended, before = answer.ended, merged.get(answer.request.symbol)

@@ -1,4 +1,4 @@
-"""A user's Parquet or CSV file brought to known column names and types, without losing a row on the way."""
+"""Conversion of a user's Parquet or CSV file to known column names and types, without losing a row."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,34 +23,34 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "suspicious": ("suspicious",),
     "knowledge_time": ("knowledge_time", "known_at"),
 }
-"""Accepted names, first match wins; letter case and spaces do not matter. Other columns are ignored."""
+"""Accepted names; the first match is used. Letter case and spaces do not matter. Other columns are ignored."""
 
 _EPOCH_UNITS: Final = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
-"""Whole-number times: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds."""
+"""Unit of whole-number times: seconds below 1e11, milliseconds below 1e14, microseconds below 1e17, else ns."""
 
 _WRITTEN_DATES: Final = (19_000_101, 21_001_231)
-"""Whole numbers in here are dates such as 20240115; as epochs they would be some days of August 1970."""
+"""Whole numbers in this range are dates such as 20240115; as epochs they would be days in August 1970."""
 
 
 _OPTIONAL: Final = frozenset({"volume", "suspicious"})
 _TEXT_ENDINGS: Final = (".csv", ".csv.gz", ".txt")
 _CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?$"
 _CLOCK_DIGITS: Final = r"^\d{3,6}$"
-"""930, 0930 and 093000 beside a column of dates."""
+"""Clock times such as 930, 0930 and 093000 next to a column of dates."""
 _A_TIME: Final = "2024-03-06T14:30:00Z"
 _SHOWN: Final = 40
-"""Letters of an unreadable value that a message quotes."""
+"""Maximum number of characters of an unreadable value in a message."""
 
 
 _REMEDIES: Final = {"symbol": "`--symbol SPY`, the symbol of the whole file", "timezone": "`--tz America/New_York`"}
-"""What a file lacks → the option that states it."""
+"""Missing part of a file → the option that supplies it."""
 
 
 class FileError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
-    """The file as a whole cannot be read: it says what was expected and what came.
+    """The file as a whole cannot be read. The message states what was expected and what was found.
 
     Attributes:
-        lacks: what the caller could have said about the file instead.
+        lacks: the argument with which the caller could supply the missing information.
     """
 
     def __init__(self, message: str, *, lacks: Literal["symbol", "timezone", ""] = "") -> None:
@@ -62,7 +62,7 @@ def load_table(path: Path) -> pl.DataFrame:
     """Return a file's rows with normalised column names; CSV columns stay text until each value is checked.
 
     Raises:
-        FileError: if the file is absent, neither Parquet nor CSV, or unreadable.
+        FileError: if the file does not exist, is neither Parquet nor CSV, or cannot be read.
     """
     if not path.is_file():
         raise FileError(f"expected a Parquet or CSV file, got no file at {path}")
@@ -81,18 +81,18 @@ def load_table(path: Path) -> pl.DataFrame:
 def pick_columns(
     table: pl.DataFrame, wanted: Sequence[str], *, path: Path, symbol: str | None, timezone: str | None, dates: bool
 ) -> pl.DataFrame:
-    """Return the wanted columns under their own names and types, beside ``raw_row`` and ``refusal_code``.
+    """Return the wanted columns with their standard names and types, ``raw_row``, ``refusal_code`` and detail.
 
     Args:
-        table: as ``load_table`` gave it.
+        table: result of ``load_table``.
         wanted: keys of ``ALIASES``; ``volume`` and ``suspicious`` may be absent.
-        path: for messages.
-        symbol: for files of one instrument without a symbol column.
-        timezone: of times that carry none, such as ``America/New_York``.
-        dates: whether times without a zone are dates, which need none.
+        path: path of the file, for messages.
+        symbol: symbol of a file without a symbol column.
+        timezone: time zone of times without one, such as ``America/New_York``.
+        dates: whether times without a zone may be dates, which need none.
 
     Raises:
-        FileError: if a column is absent, or times carry no zone and none was given.
+        FileError: if a column is absent, or times have no zone and none was given.
     """
     found = {key: next((name for name in ALIASES[key] if name in table.columns), None) for key in wanted}
     given = _OPTIONAL if symbol is None else _OPTIONAL | {"symbol"}
@@ -121,22 +121,22 @@ def pick_columns(
 
 
 def known_times(table: pl.DataFrame, path: Path, timezone: str | None) -> pl.Series | None:
-    """Return when each row was learned, UTC microseconds, null where that cannot be read; None without such a column.
+    """Return when each row became known, UTC microseconds, null where unreadable; None without such a column.
 
     Args:
-        table: as ``load_table`` gave it.
-        path: for messages.
-        timezone: of times that carry none.
+        table: result of ``load_table``.
+        path: path of the file, for messages.
+        timezone: time zone of times without one.
 
     Raises:
-        FileError: if times carry no zone and none was given.
+        FileError: if times have no zone and none was given.
     """
     name = next((name for name in ALIASES["knowledge_time"] if name in table.columns), None)
     return None if name is None else _instants(table[name], path, timezone, dates=False)
 
 
 def is_text(path: Path) -> bool:
-    """Return whether a file is read as CSV, by its name."""
+    """Return whether a file is read as CSV, judging by its name."""
     return path.name.endswith(_TEXT_ENDINGS)
 
 
@@ -144,8 +144,8 @@ def _require_commas(table: pl.DataFrame, path: Path) -> None:
     name = table.columns[0]
     mark = next((mark for mark in (";", "\t", "|") if mark in name), None)
     if is_text(path) and table.width == 1 and mark is not None:
-        said = "tabs" if mark == "\t" else f"'{mark}'"
-        raise FileError(f"expected values with commas between, {path.name} has {said} between: save it with commas")
+        separator = "tabs" if mark == "\t" else f"'{mark}'"
+        raise FileError(f"expected commas between values, {path.name} has {separator} between: save it with commas")
 
 
 def _lacking(missing: Sequence[str], path: Path) -> FileError:
@@ -158,7 +158,7 @@ def _lacking(missing: Sequence[str], path: Path) -> FileError:
 
 
 def _written_times(table: pl.DataFrame, name: str) -> pl.Series:
-    """Return the times as the file has them; where a date and a clock time stand apart, joined as text."""
+    """Return the times as in the file; separate columns of date and clock time are joined as text."""
     if name != "date" or "time" not in table.columns or not _holds_clock_times(table["time"]):
         return table[name]
     day = pl.col("date").cast(pl.String).str.strip_chars().str.replace(r"^(\d{4})(\d\d)(\d\d)$", "$1-$2-$3")
@@ -174,7 +174,7 @@ def _written_times(table: pl.DataFrame, name: str) -> pl.Series:
 
 
 def _holds_clock_times(times: pl.Series) -> bool:
-    """Return whether most values are times of a day, such as 09:30."""
+    """Return whether most values are clock times, such as 09:30."""
     if times.dtype == pl.Time:
         return True
     if times.dtype != pl.String and not times.dtype.is_integer():
@@ -193,7 +193,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def _unreadable(table: pl.DataFrame, time: str, numbers: Sequence[str]) -> pl.Expr:
-    """Return a sentence where text in a number's place is none, about the first such column."""
+    """Return an error message for text that is not a number, for the first such column, else null."""
     texts = [name for name in numbers if table.schema[name] == pl.String and name != time]
     if not texts:
         return pl.lit(None, pl.String)
@@ -272,5 +272,5 @@ def _in_zone(times: pl.Series, path: Path, timezone: str | None, *, dates: bool)
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise FileError(f"expected a time zone such as America/New_York, got {timezone!r}") from error
-    # The hour that happens twice in autumn is read as the first one; the hour that does not exist has no instant.
+    # The repeated hour at the end of daylight saving time is read as the first one; the skipped hour becomes null.
     return times.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")

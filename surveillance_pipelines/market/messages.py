@@ -1,7 +1,7 @@
-"""The market message of the input queue (SCH-01), read strictly: JSON text in, ``Tick`` or ``Refusal`` out.
+"""Strict decoder of the input queue's market message (SCH-01): JSON text to ``Tick`` or ``Refusal``.
 
-Missing optional fields and extra fields are accepted; anything malformed is refused with a stable code and a sentence.
-The producer's side of the contract is docs/producer-contract.md.
+Missing optional fields and extra fields are accepted; malformed messages are refused with a stable code and a message.
+docs/producer-contract.md is the contract for producers.
 """
 
 import json
@@ -29,29 +29,31 @@ RefusalCode = Literal[
     "future_timestamp",
 ]
 REFUSAL_CODES: Final[tuple[RefusalCode, ...]] = get_args(RefusalCode)
-"""Every code that ``decode_tick`` can give; dead-letter rows and dashboards count by them, so they never change."""
+"""All codes that ``decode_tick`` can return. Dead-letter rows and dashboards group by them, so they never change."""
 
 MAX_BODY_CHARACTERS: Final = 16_384
-"""A message takes about 150 characters. SQS lets 262,144 through; parsing those would hold up a whole micro-batch."""
+"""Maximum length. A message has about 150 characters. SQS allows 262,144, which would delay a whole micro-batch."""
 MAX_DEPTH: Final = 64
-"""Levels of lists and objects. Left to the interpreter, the answer would depend on how deep the caller stands."""
+"""Maximum nesting of lists and objects. The interpreter's own limit would depend on the depth of the call stack."""
 MAX_PRICE: Final = 1e12
 """Above every quoted price: a bitcoin in Vietnamese dong is about 3e9."""
 MIN_PRICE: Final = 1e-12
 """Below every quoted price: the smallest tokens quoted in bitcoin are about 1e-11."""
 MAX_VOLUME: Final = 1e16
-"""Above every daily volume: the busiest tokens trade about 1e14 units a day. Every whole number below is near exact."""
+"""Above every daily volume: the most active tokens trade about 1e14 units a day. Float64 is almost exact below."""
 MAX_CHANGE_PERCENT: Final = 1e7
-"""A hundred-thousand-fold move in a day is a unit error, not a market."""
+"""A daily change by a factor of 100,000 is a unit error."""
 MIN_EVENT_TIME: Final = to_us(datetime(1970, 1, 1, tzinfo=UTC))
-"""Earlier trades were not stamped to the second; what is older is a parsing accident such as the year 1."""
+"""Earlier times are parsing errors such as the year 1; trades before 1970 have no timestamps to the second."""
 MAX_FUTURE_SECONDS: Final = 300.0
-"""Clocks of exchange, producer and platform may disagree this much. A tick from beyond would close bars too early."""
+"""Tolerated clock difference between exchange, producer and platform. Later ticks would close bars too early."""
 SYMBOL_PATTERN: Final = re.compile(r"[A-Z0-9^][A-Z0-9.^=/_-]{0,31}", re.ASCII)
-"""Upper case, so that one instrument has one spelling, one message group and one queue."""
+"""Upper case only, so that an instrument has one spelling, one message group and one queue."""
 
 _SHOWN: Final = 60
-_NESTING: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)  # a string cut off goes to the end: linear time
+_NESTING: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL
+)  # an unterminated string extends to the end: linear time
 
 
 class _RefusedError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
@@ -61,11 +63,11 @@ class _RefusedError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
 
 
 def decode_tick(body: str, *, received_at: int) -> Tick | Refusal:
-    """Return the tick in a message body, or why it is refused. Never raises.
+    """Return the tick in a message body, or the reason for its refusal. Never raises.
 
     Args:
         body: the message text.
-        received_at: microseconds since the epoch when the platform got it; event times too far past it are refused.
+        received_at: time of receipt, microseconds since the epoch; event times too far after it are refused.
     """
     try:
         return _tick(_object(body), received_at)
@@ -74,7 +76,7 @@ def decode_tick(body: str, *, received_at: int) -> Tick | Refusal:
 
 
 def read_tick(body: str, *, received_at: int, instruments: Container[str] | None) -> Tick | Refusal:
-    """Return ``decode_tick``'s answer, or a refusal of a symbol that is not among the instruments; None knows all."""
+    """Return the result of ``decode_tick``, and refuse a symbol that is not in ``instruments``; None allows all."""
     tick = decode_tick(body, received_at=received_at)
     if isinstance(tick, Refusal) or instruments is None or tick.symbol in instruments:
         return tick
@@ -85,7 +87,7 @@ def read_tick(body: str, *, received_at: int, instruments: Container[str] | None
 
 
 def encode_tick(tick: Tick) -> str:
-    """Return a tick as the JSON text of SCH-01; optional fields that are None are left out."""
+    """Return a tick as the JSON text of SCH-01; optional fields that are None are omitted."""
     message: dict[str, Any] = {
         "symbol": tick.symbol,
         "price": tick.price,
@@ -123,7 +125,7 @@ def _object(body: str) -> dict[str, Any]:
 
 
 def _depth(body: str) -> int:
-    """Return how deep the brackets outside strings are nested."""
+    """Return the nesting depth of the brackets outside strings."""
     depth = deepest = 0
     for found in _NESTING.findall(body):
         if found[0] != '"':
@@ -147,7 +149,7 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-# The C scanner serves both hooks; a decoder is safe to share.
+# The C scanner supports both hooks; a decoder can be shared between threads.
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_refuse_repeats, parse_constant=_refuse_constant)
 
 
@@ -166,8 +168,8 @@ def _tick(fields: dict[str, Any], received_at: int) -> Tick:
 def _required(fields: dict[str, Any], name: str) -> Any:
     value = fields.get(name)
     if value is None:
-        came = "null" if name in fields else f"the fields {_show(sorted(fields))}"
-        raise _RefusedError("missing_field", f"expected the field {name!r}, got {came}: send it with every tick")
+        found = "null" if name in fields else f"the fields {_show(sorted(fields))}"
+        raise _RefusedError("missing_field", f"expected the field {name!r}, got {found}: send it with every tick")
     return value
 
 
@@ -187,7 +189,7 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
         raise _RefusedError(
             "wrong_type", f"expected {name} as a JSON number, got {_kind(value)} {_show(value)}: send it unquoted"
         )
-    # Comparing first keeps an integer of hundreds of digits away from float().
+    # Compare before converting: float() raises for an integer of hundreds of digits.
     if low <= value <= high:
         return float(value) + 0.0  # -0.0 becomes 0.0
     if isinstance(value, float) and not math.isfinite(value):
@@ -225,5 +227,5 @@ def _kind(value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    text = ascii(value)  # the decoder reads no integer that is too long to print
+    text = ascii(value)  # the decoder rejects integers that are too long to print
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

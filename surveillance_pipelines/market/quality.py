@@ -1,4 +1,4 @@
-"""What can be wrong with a table of bars although every row is well formed: repeats, silences, age."""
+"""Quality measures of a table of well-formed bars: repeated rows, silences, age."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,22 +10,22 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import BAR_KEY
 
 LONGEST_SILENCE_MINUTES: Final = 15
-"""A liquid symbol trades every few minutes; longer silences inside a session are halts, outages or lost data."""
+"""Liquid symbols trade every few minutes; a longer silence within a session means a halt, an outage or lost data."""
 
 _MINUTE_US: Final = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A symbol without bars inside a session. Instants are microseconds since the epoch, UTC."""
+    """An interval without bars of a symbol within a session. Instants are microseconds since the epoch, UTC."""
 
     symbol: str
-    since: int  # start of the last bar before
+    since: int  # start of the last bar before the silence
     minutes: int
 
 
 def repeated_bars(bars: pl.DataFrame) -> int:
-    """Return how many rows repeat the symbol, timeframe, start and revision of another."""
+    """Return the number of rows that repeat the symbol, timeframe, start and revision of another row."""
     return bars.height - bars.select(*BAR_KEY, "revision").n_unique()
 
 
@@ -33,9 +33,9 @@ def silences(bars_1m: pl.DataFrame, sessions: SessionTable, longest: int = LONGE
     """Return the silences longer than ``longest`` minutes between two bars of one symbol in one session.
 
     Args:
-        bars_1m: ``BAR_SCHEMA``; only revision 0 counts. Minutes outside the session are left out.
+        bars_1m: ``BAR_SCHEMA``; other revisions than 0 and minutes outside sessions are ignored.
         sessions: covering the bars.
-        longest: minutes without a bar that are still ordinary.
+        longest: minutes without a bar that are tolerated.
     """
     found: list[Silence] = []
     first_known = bars_1m.filter(pl.col("revision") == 0)
@@ -55,19 +55,19 @@ def _silences_of(symbol: str, starts: np.ndarray, table: SessionTable, longest: 
 
 
 def sessions_behind(last_bar_start: int, sessions: SessionTable, now_us: int) -> int:
-    """Return how many sessions have closed since the last bar: 0 is fresh.
+    """Return the number of sessions that have closed since the last bar; 0 means fresh.
 
     Args:
-        last_bar_start: microseconds since the epoch, of the newest bar.
-        sessions: of the symbol's calendar, from the bar's day on.
-        now_us: the instant to judge at.
+        last_bar_start: start of the newest bar, microseconds since the epoch.
+        sessions: sessions of the symbol's calendar from the bar's day on.
+        now_us: current time, microseconds since the epoch.
     """
     closed = sessions.closes_at[sessions.closes_at <= now_us]
     return int(np.count_nonzero(closed > last_bar_start)) - int(_ended_its_session(last_bar_start, sessions, now_us))
 
 
 def _ended_its_session(last_bar_start: int, sessions: SessionTable, now_us: int) -> bool:
-    """Say whether the newest bar lies in a session that has closed since: that session is not missing."""
+    """Return whether the newest bar lies in a session that has closed since; that session does not count."""
     row = int(sessions.rows_of(np.array([last_bar_start]))[0])
     opens, closes = int(sessions.opens_at[row]), int(sessions.closes_at[row])
     return opens <= last_bar_start < closes <= now_us

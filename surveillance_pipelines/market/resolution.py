@@ -1,4 +1,4 @@
-"""One history out of several sources: who wins a bar, what is a revision, what only repeats."""
+"""Resolution of several sources to one history: precedence of sources, revisions and duplicates."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,12 +10,12 @@ from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE
 from surveillance_pipelines.market.bar_frames import BAR_KEY, OHLC, to_bar_schema
 
 _VALUES: Final = (*OHLC, "volume", "adjustment")
-"""Two landings that agree in these say the same thing."""
+"""Landings of a bar that agree in these columns are duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The bars to use, and what became of every other row: rows in = bars + duplicates + overruled + not yet known."""
+    """The bars to use, and counts of all other rows: rows in = bars + duplicates + overruled + not yet known."""
 
     bars: pl.DataFrame
     duplicates: int
@@ -30,23 +30,23 @@ class Resolved:
 def resolve_bars(landed: pl.DataFrame, live: pl.DataFrame, *, as_of: int | None = None) -> Resolved:
     """Return one source per bar with its revisions, as known at an instant.
 
-    - Of the sources that know a bar, the first in ``SOURCE_PRECEDENCE`` wins, with all its revisions; the rows of the
+    - Of the sources that have a bar, the first in ``SOURCE_PRECEDENCE`` is used with all its revisions; the rows of the
       others are overruled.
-    - Bars of the live lane keep the revisions that it gave them.
-    - For the other sources the first landing is revision 0; a later landing with other values is the next revision,
-      one with the same values as the latest is a duplicate.
+    - Bars of the live lane keep their revision numbers.
+    - For the other sources, the first landing is revision 0. A later landing with different values is the next
+      revision; one that repeats the latest values is a duplicate.
 
     Args:
-        landed: ``BAR_SCHEMA``: files, Yahoo, simulated, in order of landing where knowledge times are equal.
+        landed: ``BAR_SCHEMA``: files, Yahoo, simulated; rows with equal knowledge times in order of landing.
         live: ``BAR_SCHEMA``: bars of the live lane, source ``sqs``.
-        as_of: microseconds since the epoch; rows learned later do not exist. None for all.
+        as_of: microseconds since the epoch; rows that became known later are ignored. None uses all rows.
     """
     rows = pl.concat([to_bar_schema(live), to_bar_schema(landed)]).with_row_index("row")
     known = rows if as_of is None else rows.filter(pl.col("knowledge_time") <= pl.lit(as_of).cast(UTC_MICROSECONDS))
     ranks = {name: place for place, name in enumerate(SOURCE_PRECEDENCE)}
     ranked = known.with_columns(rank=pl.col("source").replace_strict(ranks, return_dtype=pl.Int8))
     ordered = _with_bar_marks(ranked.sort(*BAR_KEY, "rank", "knowledge_time", "row"))
-    # The first row of a bar has its best rank.
+    # The first row of a bar has the highest precedence.
     winners = ordered.filter(pl.col("rank") == pl.when("is_new_bar").then("rank").forward_fill())
     kept = pl.concat([_numbered_by_the_live_lane(winners), _numbered_by_landing(winners)])
     return Resolved(
@@ -58,13 +58,13 @@ def resolve_bars(landed: pl.DataFrame, live: pl.DataFrame, *, as_of: int | None 
 
 
 def bars_known_at(bars_1m: pl.DataFrame, landed: pl.DataFrame, as_of: int) -> Resolved:
-    """Return the 1-minute bars that the lake would have held at an instant.
+    """Return the 1-minute bars that the lake contained at an instant.
 
-    Of ``bars_1m`` the live lane's rows are taken. All others are resolved anew from what landed, because a source that
-    was overruled since may be the one that was known then.
+    The live lane's rows come from ``bars_1m``. All others are resolved again from ``landed``, because a source that has
+    been overruled since may have been the only one at that instant.
 
     Args:
-        bars_1m: ``BAR_SCHEMA``, as ``resolve_bars`` left them.
+        bars_1m: ``BAR_SCHEMA``, result of ``resolve_bars``.
         landed: ``BAR_SCHEMA``, the rows of ``bars_landed`` of the same days, any timeframes.
         as_of: microseconds since the epoch.
     """
@@ -73,11 +73,11 @@ def bars_known_at(bars_1m: pl.DataFrame, landed: pl.DataFrame, as_of: int) -> Re
 
 
 def without_repeats(fetched: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame:
-    """Return the bars of a fetch that say something else than the latest landing of their source, or something new.
+    """Return the fetched bars that are new or differ from the latest landing of their source.
 
     Args:
         fetched: ``BAR_SCHEMA``, one row per bar.
-        landed: ``BAR_SCHEMA``, any sources, in order of landing where knowledge times are equal.
+        landed: ``BAR_SCHEMA``, any sources; rows with equal knowledge times in order of landing.
     """
     key = [*BAR_KEY, "source"]
     latest = landed.sort("knowledge_time", maintain_order=True).unique(key, keep="last")
@@ -85,7 +85,7 @@ def without_repeats(fetched: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame
 
 
 def _with_bar_marks(ordered: pl.DataFrame) -> pl.DataFrame:
-    """Mark the first row of each bar in rows sorted by bar: several times faster than a window per bar."""
+    """Mark the first row of each bar in rows sorted by bar; several times faster than a window expression."""
     is_same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in BAR_KEY)
     return ordered.with_columns(is_new_bar=~is_same.fill_null(value=False))
 

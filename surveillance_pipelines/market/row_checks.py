@@ -1,4 +1,4 @@
-"""Rows of files and vendors, judged one by one: those that land, those refused with a reason, and plain repeats."""
+"""Validation of rows from files and vendors: valid rows, refused rows with a reason, and exact duplicates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from surveillance_pipelines.market.bar_frames import OHLC
 from surveillance_pipelines.market.messages import MAX_PRICE, MAX_VOLUME, MIN_PRICE, SYMBOL_PATTERN
 
 CODE: Final = "refusal_code"
-"""Column with the code of the first check that a row failed; null for a good row."""
+"""Column with the code of the first failed check of a row; null for a valid row."""
 DETAIL: Final = "refusal_detail"
-"""Optional column with a sentence of its own for the code beside it: which value could not be read, and of what."""
+"""Optional column with a message that replaces the standard one of ``CODE``: the unreadable value and its column."""
 RAW: Final = "raw_row"
-"""Column with the row as it came, one struct."""
+"""Column with the original row as a struct."""
 
 REASONS: Final[Mapping[str, str]] = {
     "missing_value": "expected a symbol, a time and every price, got a row with an empty one",
@@ -30,12 +30,12 @@ REASONS: Final[Mapping[str, str]] = {
     "conflicting_duplicate": "expected one bar per symbol and start, got a second with other values; the first stays",
     "flagged": "expected trades that the vendor vouches for, got one flagged as suspicious",
 }
-"""What each code means; the sentence that is kept with a refused row."""
+"""Code → message stored with a refused row."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowRefusal:
-    """A row that did not land: as it came (JSON), why (code, sentence), and where it stood (0 is the first row)."""
+    """A refused row: its original content (JSON), the reason (code and message), and its position (from 0)."""
 
     body: str
     code: str
@@ -45,29 +45,27 @@ class RowRefusal:
 
     @property
     def where(self) -> str:
-        """The place as a person counts, from 1: ``line 2`` of a text file is the first row under its header."""
+        """The position counted from 1; in a text file, the first row below the header is ``line 2``."""
         return f"line {self.row + self.header_lines + 1}" if self.header_lines else f"row {self.row + 1}"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Rows in = ``good`` + ``refusals`` + ``duplicates``."""
+class CheckedRows:
+    """The result of a validation: rows in = ``good`` + ``refusals`` + ``duplicates``."""
 
     good: pl.DataFrame
     refusals: tuple[RowRefusal, ...]
     duplicates: int
 
 
-def judge_bars(rows: pl.DataFrame) -> Judged:
-    """Split bars into good ones, refused ones and exact repeats.
+def check_bars(rows: pl.DataFrame) -> CheckedRows:
+    """Split bars into valid ones, refused ones and exact duplicates.
 
-    Rows of one symbol and start that say when they were learned are one bar and its corrections, unless they were
-    learned at one instant.
+    Rows of the same symbol and start with different knowledge times are one bar and its corrections.
 
     Args:
-        rows: ``symbol``, ``bar_start`` (UTC; null where it could not be read), OHLC and ``volume`` as numbers (null
-            where there was none), and optionally ``knowledge_time`` (UTC), ``raw_row`` as it came and ``refusal_code``
-            of earlier checks.
+        rows: ``symbol``, ``bar_start`` (UTC; null if unreadable), OHLC and ``volume`` as numbers (null if absent), and
+            optionally ``knowledge_time`` (UTC), the original ``raw_row`` and the ``refusal_code`` of earlier checks.
     """
     key = ["symbol", "bar_start", *(["knowledge_time"] if "knowledge_time" in rows.columns else [])]
     checks = [
@@ -81,25 +79,25 @@ def judge_bars(rows: pl.DataFrame) -> Judged:
             | (pl.col("high") < pl.max_horizontal("open", "close")),
         ),
     ]
-    judged = _first_failure(rows, checks)
-    sound = judged.filter(pl.col(CODE).is_null())
+    checked = _first_failure(rows, checks)
+    valid = checked.filter(pl.col(CODE).is_null())
     values = (*OHLC, "volume")
-    first = sound.unique(key, keep="first", maintain_order=True)
-    again = sound.join(first.select("row"), on="row", how="anti", maintain_order="left")
+    first = valid.unique(key, keep="first", maintain_order=True)
+    again = valid.join(first.select("row"), on="row", how="anti", maintain_order="left")
     original = first.select(*key, *(pl.col(name).alias(f"first_{name}") for name in values))
     compared = again.join(original, on=key, how="left", maintain_order="left")
     same = pl.all_horizontal(pl.col(name) == pl.col(f"first_{name}") for name in values)
     conflicts = compared.filter(~same).with_columns(pl.lit("conflicting_duplicate").alias(CODE))
-    refused = pl.concat([judged.filter(pl.col(CODE).is_not_null()), conflicts.select(judged.columns)])
-    return Judged(_bare(first), refusals_of(refused), again.height - conflicts.height)
+    refused = pl.concat([checked.filter(pl.col(CODE).is_not_null()), conflicts.select(checked.columns)])
+    return CheckedRows(_bare(first), refusals_of(refused), again.height - conflicts.height)
 
 
-def judge_ticks(rows: pl.DataFrame) -> Judged:
-    """Split ticks into good and refused ones; equal trades are two trades, so nothing is a repeat.
+def check_ticks(rows: pl.DataFrame) -> CheckedRows:
+    """Split ticks into valid and refused ones. Two equal rows are two trades, so there are no duplicates.
 
     Args:
-        rows: ``symbol``, ``event_time`` (UTC), ``price`` and ``volume``, and optionally ``suspicious`` (not 0:
-            flagged), ``raw_row`` and ``refusal_code``.
+        rows: ``symbol``, ``event_time`` (UTC), ``price`` and ``volume``, and optionally ``suspicious`` (flagged unless
+            0), ``raw_row`` and ``refusal_code``.
     """
     checks = [
         ("missing_value", pl.any_horizontal(pl.col("symbol", "event_time", "price", "volume").is_null())),
@@ -108,14 +106,14 @@ def judge_ticks(rows: pl.DataFrame) -> Judged:
     ]
     if "suspicious" in rows.columns:
         checks.append(("flagged", pl.col("suspicious").cast(pl.Float64, strict=False).fill_null(0.0) != 0))
-    judged = _first_failure(rows, checks)
-    return Judged(
-        _bare(judged.filter(pl.col(CODE).is_null())), refusals_of(judged.filter(pl.col(CODE).is_not_null())), 0
+    checked = _first_failure(rows, checks)
+    return CheckedRows(
+        _bare(checked.filter(pl.col(CODE).is_null())), refusals_of(checked.filter(pl.col(CODE).is_not_null())), 0
     )
 
 
 def refusals_of(rows: pl.DataFrame) -> tuple[RowRefusal, ...]:
-    """Return rows that carry ``refusal_code`` as refusals, in order of the file."""
+    """Return rows that have a ``refusal_code`` as refusals, in the order of the file."""
     ordered = rows.sort("row")
     bodies = ordered[RAW] if RAW in rows.columns else ordered.drop(CODE, "row").to_struct(RAW)
     details = ordered[DETAIL].to_list() if DETAIL in rows.columns else [None] * ordered.height
@@ -128,8 +126,8 @@ def refusals_of(rows: pl.DataFrame) -> tuple[RowRefusal, ...]:
 
 def _number_checks(prices: Sequence[str]) -> list[tuple[str, pl.Expr]]:
     finite = pl.all_horizontal(pl.col(*prices, "volume").is_finite())
-    sane = pl.all_horizontal(pl.col(*prices).is_between(MIN_PRICE, MAX_PRICE))
-    return [("non_finite", ~finite), ("out_of_bounds", ~(sane & pl.col("volume").is_between(0.0, MAX_VOLUME)))]
+    plausible = pl.all_horizontal(pl.col(*prices).is_between(MIN_PRICE, MAX_PRICE))
+    return [("non_finite", ~finite), ("out_of_bounds", ~(plausible & pl.col("volume").is_between(0.0, MAX_VOLUME)))]
 
 
 def _first_failure(rows: pl.DataFrame, checks: Sequence[tuple[str, pl.Expr]]) -> pl.DataFrame:

@@ -1,8 +1,8 @@
-"""A seeded synthetic market of 1-minute bars: the demo's and the tests' data, never a claim about a real market.
+"""A seeded synthetic market of 1-minute bars, used by the demo and the tests. It does not model a specific real market.
 
-What it has of real ones: U-shaped volume and volatility over the session, volatility clusters (GARCH(1,1), Bollerslev
-1986), fat tails, one common factor that correlates the symbols, rare jumps, overnight gaps, volume that follows
-volatility, price ticks, and minutes without a trade in thin symbols.
+It reproduces these properties of real markets: U-shaped volume and volatility over the session, volatility clusters
+(GARCH(1,1), Bollerslev 1986), fat tails, one common factor that correlates the symbols, rare jumps, overnight gaps,
+volume that follows volatility, price ticks, and minutes without a trade in thinly traded symbols.
 """
 
 import math
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 _MINUTE_US: Final = 60_000_000
 _FACTOR: Final = "market factor"
 _TAIL_DEGREES: Final = 6.0
-"""Student t: minute returns of stocks have finite variance and a kurtosis far above normal."""
+"""Degrees of freedom of Student's t: minute returns of stocks have finite variance and a kurtosis far above normal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,13 @@ class SimulatedSymbol:
     daily_volatility: float = 0.02  # standard deviation of the session's log return
     beta: float = 1.0  # of the common factor
     daily_volume: float = 5e6  # units in a session
-    no_trade_probability: float = 0.0  # of a minute at midday; less at open and close
+    no_trade_probability: float = 0.0  # of a minute at midday; lower at open and close
     calendar: str = "XNYS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketConfig:
-    """A synthetic market: who trades, and how roughly."""
+    """A synthetic market: its symbols, seed and volatility parameters."""
 
     symbols: tuple[SimulatedSymbol, ...]
     seed: int
@@ -63,25 +63,25 @@ class MarketConfig:
 
 
 def default_market(symbols: Sequence[str], seed: int, calendar: str = "XNYS") -> MarketConfig:
-    """Return a market of the given names, each with a character drawn from the seed and its own name."""
+    """Return a market of the given symbols, each with parameters drawn from the seed and its name."""
     return MarketConfig(symbols=tuple(_character(name, seed, calendar) for name in symbols), seed=seed)
 
 
 def simulate(config: MarketConfig, sessions: pl.DataFrame) -> pl.DataFrame:
     """Return 1-minute bars of every symbol for every minute of its calendar's sessions.
 
-    A symbol's bars depend on the seed, its own parameters and the sessions, not on which other symbols are simulated.
-    Minutes without a trade have volume 0 and repeat the last close.
+    A symbol's bars depend on the seed, its own parameters and the sessions, but not on the other symbols. Minutes
+    without a trade have volume 0 and repeat the last close.
 
     Args:
         config: the market.
-        sessions: rows of ``SESSION_SCHEMA``; those of calendars that no symbol trades on are ignored.
+        sessions: rows of ``SESSION_SCHEMA``; sessions of other calendars are ignored.
 
     Returns:
-        ``BAR_SCHEMA``, source ``simulated``, knowledge time the bar's end.
+        ``BAR_SCHEMA`` with source ``simulated``; the knowledge time is the bar's end.
 
     Raises:
-        InvalidInputError: if a symbol's calendar has no session here.
+        InvalidInputError: if ``sessions`` has no session of a symbol's calendar.
     """
     batch_id = f"simulated-{sha256_json(asdict(config))[:16]}"
     frames = [_simulate_symbol(config, symbol, _grid(sessions, symbol.calendar)) for symbol in config.symbols]
@@ -111,7 +111,7 @@ def _grid(sessions: pl.DataFrame, calendar: str) -> _Grid:
     lengths = (rows["closes_at"].dt.timestamp("us").to_numpy() - opens) // _MINUTE_US
     session = np.repeat(np.arange(len(lengths)), lengths)
     minute = np.concatenate([np.arange(length) for length in lengths])
-    # 1 at open and close, 0 at midday: the U of intraday volume and volatility (Jain & Joh 1988).
+    # 1 at open and close, 0 at midday: the U shape of intraday volume and volatility (Jain & Joh 1988).
     edge = (2.0 * (minute + 0.5) / lengths[session] - 1.0) ** 2
     shape = 0.6 + 1.4 * edge
     variance = (0.75 + edge) ** 2
@@ -130,7 +130,7 @@ def _session_mean(values: Floats, session: npt.NDArray[np.int64], lengths: npt.N
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
-    """Return the generator of one name: a child of the seed that no other name shares."""
+    """Return the random generator of one name: a child of the seed that no other name shares."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, int(sha256_text(name)[:16], 16)])))
 
 
@@ -157,13 +157,13 @@ def _clustered_returns(config: MarketConfig, random: np.random.Generator, grid: 
     variance, variances = 1.0, np.empty(count)
     for index, factor in enumerate(factors.tolist()):
         variances[index] = variance
-        variance = min(omega + factor * variance, 25.0)  # a burst of five times normal volatility is enough
+        variance = min(omega + factor * variance, 25.0)  # limit bursts to five times normal volatility
     volatility = np.sqrt(variances)
     return shocks * volatility, volatility
 
 
 def _log_returns(config: MarketConfig, symbol: SimulatedSymbol, grid: _Grid) -> tuple[Floats, Floats, Floats]:
-    """Return the log returns inside each minute, those before its open, and the volatility of each minute."""
+    """Return the log returns within each minute, those before its open, and the volatility of each minute."""
     factor_random = _generator(config.seed, f"{_FACTOR} {symbol.calendar}")
     factor, _ = _clustered_returns(config, factor_random, grid)
     factor_gap = factor_random.standard_normal(int(grid.session[-1]) + 1)[grid.session]
@@ -200,7 +200,7 @@ def _simulate_symbol(config: MarketConfig, symbol: SimulatedSymbol, grid: _Grid)
 
 
 def _volumes(symbol: SimulatedSymbol, grid: _Grid, activity: Floats, random: np.random.Generator) -> Floats:
-    """Return whole units per minute: the U, persistent log-normal noise, more where prices move, none in quiet ones."""
+    """Return whole units per minute: U shape, persistent log-normal noise, more when prices move, 0 without trades."""
     count = len(grid.starts)
     noise = _persistent_noise(random.standard_normal(count), 0.7)
     expected = symbol.daily_volume * grid.volume_share * np.exp(0.45 * noise - 0.1) * (0.7 + 0.4 * activity)
@@ -218,13 +218,13 @@ def _persistent_noise(shocks: Floats, memory: float) -> Floats:
 
 
 def _hold(path: Floats, trades: npt.NDArray[np.bool_], first: float) -> Floats:
-    """Return the path with its last traded value held over minutes without a trade."""
+    """Return the path with the last traded value repeated over minutes without a trade."""
     last = np.maximum.accumulate(np.where(trades, np.arange(len(path)), -1))
     return np.where(last >= 0, path[last], first)
 
 
 def _extremes(open_: Floats, close: Floats, volatility: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
-    """Draw the high and the low of a Brownian bridge from open to close (each exact; their joint law is not)."""
+    """Draw high and low of a Brownian bridge from open to close: exact marginal laws, inexact joint law."""
     spread = (close - open_) ** 2
     up, down = (-2.0 * volatility**2 * np.log1p(-random.random(len(open_))) for _ in range(2))
     middle = open_ + close
@@ -232,6 +232,6 @@ def _extremes(open_: Floats, close: Floats, volatility: Floats, random: np.rando
 
 
 def _on_ticks(prices: Floats, tick_size: float) -> Floats:
-    """Round to the tick; rounding keeps the order of prices, so low ≤ open, close ≤ high stays true."""
+    """Round to the tick size. Rounding preserves the order of prices, so low ≤ open, close ≤ high still holds."""
     decimals = max(0, math.ceil(-math.log10(tick_size)))
     return np.round(np.maximum(np.round(prices / tick_size), 1.0) * tick_size, decimals)

@@ -1,4 +1,4 @@
-"""Running totals of the day turned into the size of each tick (``SQS_VOLUME_IS_CUMULATIVE``)."""
+"""Conversion of running daily volume totals to tick sizes (``SQS_VOLUME_IS_CUMULATIVE``)."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class VolumeTotal:
 
 @dataclass(frozen=True, slots=True)
 class VolumeStep:
-    """What one running total says: the volume traded since the last one, and the state to keep."""
+    """The effect of one running total: the volume traded since the previous one, and the new state."""
 
     size: float
     state: VolumeTotal
@@ -22,13 +22,15 @@ class VolumeStep:
 
 
 def size_of_total(state: VolumeTotal | None, total: float, *, session_id: int, event_time: int) -> VolumeStep:
-    """Return the volume that a running total adds to what is known of its symbol.
+    """Return the tick size implied by a running total, and the new state.
 
-    - First total ever: size 0, because how much of it traded before we listened is unknown.
-    - First total of a new session: all of it.
+    - First total of a symbol: size 0, because the volume before it is unknown.
+    - First total of a new session: the total.
     - Same session, larger or equal: the difference.
-    - Same session, smaller, event time not before the last: the feed restarted its count; all of it, ``was_reset``.
-    - Event time before the last: a late tick, whose volume a later total already holds; size 0, state unchanged.
+    - Same session, smaller, event time not before the previous one: the total with ``was_reset``, because the feed
+      restarted its count.
+    - Event time before the previous one: size 0 and an unchanged state, because a later total already includes the
+      volume of this late tick.
     """
     if state is None:
         return VolumeStep(0.0, VolumeTotal(session_id, total, event_time))

@@ -1,6 +1,6 @@
 """Bars from Yahoo Finance through yfinance: the fallback for a silent queue, and history for a first training.
 
-``Ticker.history`` is used rather than ``yfinance.download``, which turns every failure into an empty column and a log
+The client uses ``Ticker.history`` because ``yfinance.download`` turns every failure into an empty column and a log
 line.
 """
 
@@ -41,7 +41,7 @@ def fetch_bars(
     seed: int = 0,
     clock: Clock = SYSTEM_CLOCK,
 ) -> FetchResult:
-    """Return Yahoo's bars of many symbols, and how each symbol went: ``YahooClient.fetch_bars`` in one call."""
+    """Return Yahoo's bars of many symbols and an outcome for each: ``YahooClient.fetch_bars`` in one call."""
     client = YahooClient(
         cache_folder, extended_hours=extended_hours, adjustment=adjustment, batch_size=batch_size,
         max_attempts=max_attempts, seed=seed, clock=clock,
@@ -50,7 +50,7 @@ def fetch_bars(
 
 
 class YahooClient(MarketDataClient):
-    """Yahoo Finance. Symbols by Yahoo's names, such as ``AAPL``, ``BTC-USD``, ``^GSPC``."""
+    """Yahoo Finance. Symbols are in Yahoo's spelling, such as ``AAPL``, ``BTC-USD``, ``^GSPC``."""
 
     source: ClassVar[Source] = "yfinance"
     longest_window: ClassVar[Mapping[Timeframe, timedelta]] = {
@@ -60,24 +60,24 @@ class YahooClient(MarketDataClient):
     }
 
     def __init__(self, cache_folder: Path, *, extended_hours: bool = False, **options: Any) -> None:
-        """Keep what all fetches share.
+        """Store the options common to all fetches.
 
         Args:
-            cache_folder: where yfinance keeps its time zones and cookies.
-            extended_hours: with pre- and post-market, whose volume Yahoo reports as 0.
-            options: of ``MarketDataClient``. Yahoo's own prices are adjusted for splits; ``none`` undoes that,
-                ``split+dividend`` goes further. Intraday prices know no dividends: they come as ``split`` at most, and
-                the rows say so.
+            cache_folder: folder for yfinance's time zones and cookies.
+            extended_hours: include pre-market and post-market, whose volume Yahoo reports as 0.
+            options: options of ``MarketDataClient``. Yahoo's prices are adjusted for splits; ``none`` reverses that,
+                and ``split+dividend`` also adjusts for dividends. Intraday prices carry no dividends, so their rows
+                record at most ``split``.
         """
         super().__init__(**options)
         self._cache_folder = cache_folder
         self._extended_hours = extended_hours
 
     def fetch_bars(self, symbols: Sequence[str], *, start: date, end: date, interval: Timeframe = "1m") -> FetchResult:
-        """Return the bars of many symbols; every timeframe but ``4h`` is served.
+        """Return the bars of many symbols; Yahoo serves every timeframe except ``4h``.
 
         Raises:
-            InvalidInputError: if the interval is not served, or the dates are out of order.
+            InvalidInputError: if Yahoo does not serve the interval, or ``end`` is not after ``start``.
             NotReadyError: if yfinance is not installed.
         """
         try:
@@ -105,7 +105,7 @@ class YahooClient(MarketDataClient):
         import pandas as pd
 
         with warnings.catch_warnings():
-            # yfinance uses pandas calls that pandas 4 will drop; nothing here can change that.
+            # yfinance uses pandas calls that pandas 4 will remove.
             warnings.simplefilter("ignore", pd.errors.PandasDeprecationWarning)
             yield
 
@@ -116,18 +116,18 @@ class YahooClient(MarketDataClient):
         daily = request.interval == "1d"
         history = ticker.history(
             interval=request.interval,
-            start=request.start.date() if daily else request.start,  # a date means the exchange's own
+            start=request.start.date() if daily else request.start,  # a date is interpreted in the exchange's time zone
             end=request.end.date() if daily else request.end,
             prepost=self._extended_hours,
             auto_adjust=request.adjustment == "split+dividend",
-            keepna=True,  # a row without prices is refused with a reason, not dropped
+            keepna=True,  # keep rows without prices, so that they are refused with a reason
         )
         rows = _rows(request.symbol, history, request.interval)
         if request.adjustment == "split+dividend":
             return widen_to_rounding(rows)
         if request.adjustment != "none" or rows.is_empty():
             return rows
-        # Yahoo adjusts prices for every split up to today, so the splits after the range matter too.
+        # Yahoo adjusts prices for every split up to today, so splits after the range also count.
         splits = ticker.history(interval="1d", start=request.start.date(), actions=True)["Stock Splits"]
         return undo_splits(rows, _split_table(splits, request.interval))
 
@@ -147,11 +147,11 @@ class YahooClient(MarketDataClient):
 
 
 def undo_splits(rows: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
-    """Return split-adjusted bars as they traded: prices times, volume over, the ratios of all later splits.
+    """Return split-adjusted bars as they traded: multiply prices and divide volume by the ratios of all later splits.
 
     Args:
         rows: ``bar_start`` (UTC), OHLC, ``volume``.
-        splits: ``at`` (the instant from which the new price holds) and ``ratio`` (4.0 for four new shares for one).
+        splits: ``at`` (the instant at which the split takes effect) and ``ratio`` (4.0 for a 4-for-1 split).
     """
     factor = pl.lit(1.0)
     for at, ratio in splits.select("at", "ratio").iter_rows():
@@ -160,10 +160,10 @@ def undo_splits(rows: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
 
 
 def widen_to_rounding(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return bars whose low and high include open and close where only rounding keeps them out.
+    """Return bars whose low and high include open and close, correcting differences due to rounding.
 
-    yfinance adjusts open, high and low by a ratio and takes the close as Yahoo gives it, so a close at the low or the
-    high ends up beside it by the last bit. A larger difference stays, and is refused as inconsistent.
+    yfinance adjusts open, high and low by a ratio and keeps Yahoo's close, so a close at the low or the high can differ
+    from it in the last bit. A larger difference is kept, and the row is refused as inconsistent.
     """
     inner = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
     low, high = pl.col("low"), pl.col("high")
@@ -184,14 +184,14 @@ def _rows(symbol: str, history: Any, interval: Timeframe) -> pl.DataFrame:
     prices = {name.lower(): history[name].to_numpy(dtype="float64") for name in _PRICES}
     starts = _starts(history.index, interval)
     frame = pl.DataFrame({"bar_start": starts, **prices}, schema_overrides={"bar_start": UTC_MICROSECONDS})
-    # pandas spells a missing number as NaN.
+    # pandas represents a missing number as NaN.
     return frame.select(pl.lit(symbol).alias("symbol"), "bar_start", pl.col(*prices).fill_nan(None))
 
 
 def _split_table(splits: Any, interval: Timeframe) -> pl.DataFrame:
-    """Return the splits of a daily yfinance series; a split takes effect at 00:00 of its day on the exchange's clock.
+    """Return the splits of a daily yfinance series; a split takes effect at 00:00 of its day in the exchange's zone.
 
-    Sydney's trading day begins on the UTC date before, so for intraday bars the UTC date would be wrong.
+    Intraday bars cannot use the UTC date: Sydney's trading day begins on the previous UTC date.
     """
     found = [
         (at, float(ratio)) for at, ratio in zip(_starts(splits.index, interval), splits.to_list(), strict=True) if ratio
@@ -200,7 +200,7 @@ def _split_table(splits: Any, interval: Timeframe) -> pl.DataFrame:
 
 
 def _starts(index: Any, interval: Timeframe) -> list[datetime]:
-    """Return the instants of a pandas index in UTC; those of a daily bar are its date at 00:00 UTC."""
+    """Return the instants of a pandas index in UTC; a daily bar starts at 00:00 UTC of its date."""
     if interval == "1d":
         return [datetime(moment.year, moment.month, moment.day, tzinfo=UTC) for moment in index]
     return [moment.to_pydatetime().astimezone(UTC) for moment in index]

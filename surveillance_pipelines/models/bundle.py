@@ -1,58 +1,38 @@
-"""A model bundle: one folder of ONNX and JSON files, named by the hash of its manifest. No pickle, no code.
+"""A model bundle: one folder of model files and JSON, named by the hash of its manifest. No pickle, no code.
 
 The live process loads it with numpy, onnxruntime and json. A bundle is immutable: it is written once, to a new folder,
 and every load checks every byte against the manifest.
+
+Format 2 lists its members and how they are fused in ``market_surveillance_config.json``. Format 1 had three fixed
+models (``bundle_v1.py``); it is read, and no longer written.
 """
 
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.features.views import VIEWS, FeatureView
 from surveillance_pipelines.hashing import canonical_json, sha256_bytes, sha256_text
+from surveillance_pipelines.models import bundle_v1
+from surveillance_pipelines.models.fusion import LARGEST
+from surveillance_pipelines.models.members import BundleError, MemberSpec
 
-AUTOENCODER_FILE: Final = "market_autoencoder.onnx"
-CLASSIFIER_FILE: Final = "market_classifier.onnx"
-DIRECTION_FILE: Final = "market_direction.onnx"
-SCALER_FILE: Final = "market_scaler.json"
-FEATURES_FILE: Final = "market_features.json"
-CONFIG_FILE: Final = "market_surveillance_config.json"
+FEATURES_FILE: Final = bundle_v1.FEATURES_FILE
+CONFIG_FILE: Final = bundle_v1.CONFIG_FILE
 MANIFEST_FILE: Final = "manifest.json"
 
-MODEL_FILES: Final = (AUTOENCODER_FILE, CLASSIFIER_FILE, DIRECTION_FILE)
-JSON_FILES: Final = (SCALER_FILE, FEATURES_FILE, CONFIG_FILE)
-BUNDLE_FILES: Final = (*MODEL_FILES, *JSON_FILES)
-
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMATS: Final = (1, FORMAT)
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
-
-
-class BundleError(SurveillanceError, code=ErrorCode.INTEGRITY):
-    """A bundle cannot be used: damaged, altered, of another format, or trained for other features."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """Robust scaling of the model columns: ``clip((x − center) / scale, −clip, clip)``.
-
-    Attributes:
-        center: float64[d], medians of the training normals.
-        scale: float64[d], interquartile ranges, all positive.
-        clip: bound of a scaled value.
-    """
-
-    center: npt.NDArray[np.float64]
-    scale: npt.NDArray[np.float64]
-    clip: float
+MAX_FILES: Final = 64
+_FILE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*\.(onnx|safetensors|ubj|json)")
+"""Plain names in the folder, of the formats that hold no code."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,26 +40,41 @@ class Bundle:
     """A verified bundle in memory.
 
     Attributes:
-        path: the folder it came from.
+        path: the folder that it was read from.
         bundle_hash: sha256 of the canonical manifest, which names the sha256 of every file.
+        format: of the folder, 1 or 2.
         manifest: the manifest as written.
-        view: the feature view the models were trained on, equal to the running code's.
-        model_columns: the view's columns that the models read, in order.
-        models: file name → serialised ONNX model.
-        scaling: see ``Scaling``.
+        view: the feature view that the models were trained on, equal to the running code's.
+        files: file name → content.
+        members: the models, each after those that it reads.
+        fusion: name of the rule that makes one score of the members' (``models/fusion.py``).
         features: reference histograms of the training data, for drift.
-        config: labels, thresholds, calibration, direction horizon and readiness.
+        config: content of ``market_surveillance_config.json``.
     """
 
     path: Path
     bundle_hash: str
+    format: int
     manifest: dict[str, Any]
     view: FeatureView
-    model_columns: tuple[str, ...]
-    models: Mapping[str, bytes]
-    scaling: Scaling
+    files: Mapping[str, bytes]
+    members: tuple[MemberSpec, ...]
+    fusion: str
     features: dict[str, Any]
     config: dict[str, Any]
+
+    @property
+    def model_columns(self) -> tuple[str, ...]:
+        """The view's columns that models may read, in order."""
+        return self.view.model_columns
+
+    def member(self, name: str) -> MemberSpec:
+        """Return a member by its name.
+
+        Raises:
+            KeyError: if the bundle has no such member.
+        """
+        return {spec.name: spec for spec in self.members}[name]
 
 
 def load_bundle(path: Path, *, expected_hash: str | None = None, any_view_code: bool = False) -> Bundle:
@@ -92,46 +87,67 @@ def load_bundle(path: Path, *, expected_hash: str | None = None, any_view_code: 
             features themselves.
 
     Raises:
-        BundleError: if a file is missing, extra, a link, of the wrong size or hash, or not what its name says; or if
-            the running code computes another feature view than the models were trained on.
+        BundleError: if a file is missing, extra, a link, of the wrong size or hash, or of the wrong content; or if the
+            running code computes another feature view than the models were trained on.
     """
-    _require_exact_files(path)
     manifest = _read_manifest(path)
+    _require_exact_files(path, manifest["files"])
     bundle_hash = sha256_text(canonical_json(manifest))
     if expected_hash is not None and bundle_hash != expected_hash:
         raise BundleError(f"expected bundle {expected_hash} in {path}, found {bundle_hash}: restore or retrain it")
-    contents = {name: _read_verified(path / name, manifest["files"][name]) for name in BUNDLE_FILES}
+    files = {name: _read_verified(path / name, expected) for name, expected in manifest["files"].items()}
     view = _require_view(manifest, any_code=any_view_code)
-    columns = tuple(manifest["model_columns"])
+    config = _parse_json(files[CONFIG_FILE], CONFIG_FILE)
     return Bundle(
         path=path,
         bundle_hash=bundle_hash,
+        format=manifest["format"],
         manifest=manifest,
         view=view,
-        model_columns=columns,
-        models={name: contents[name] for name in MODEL_FILES},
-        scaling=_parse_scaling(_parse_json(contents[SCALER_FILE], SCALER_FILE), columns),
-        features=_parse_json(contents[FEATURES_FILE], FEATURES_FILE),
-        config=_parse_json(contents[CONFIG_FILE], CONFIG_FILE),
+        files=files,
+        members=_members(manifest, config, view),
+        fusion=LARGEST if manifest["format"] == 1 else str(config.get("fusion")),
+        features=_parse_json(files[FEATURES_FILE], FEATURES_FILE),
+        config=config,
     )
 
 
-def write_bundle(path: Path, contents: Mapping[str, bytes], *, view: FeatureView, training: Mapping[str, Any]) -> str:
-    """Write a bundle to a new folder, all or nothing, and return its ``bundle_hash``.
+def write_bundle(
+    path: Path,
+    files: Mapping[str, bytes],
+    members: Sequence[MemberSpec],
+    *,
+    view: FeatureView,
+    reference: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> str:
+    """Write a bundle of the newest format to a new folder, all or nothing, and return its ``bundle_hash``.
 
     Args:
         path: the folder to create; its parent is created too.
-        contents: the bytes of exactly ``BUNDLE_FILES``.
-        view: the feature view the models were trained on.
-        training: what the manifest tells about the training, JSON-safe: parameters, data fingerprint, seeds, library
+        files: content of the members' files, by name.
+        members: each after those that it reads.
+        view: the feature view that the models were trained on.
+        reference: histograms of the training data.
+        settings: what else belongs into the configuration, JSON-safe.
+        training: what the manifest records about the training, JSON-safe: parameters, data fingerprint, seeds, library
             versions, metrics. No instant belongs here: equal data and seeds then give an equal hash.
 
     Raises:
         FileExistsError: if ``path`` exists; a bundle is never overwritten.
-        ValueError: if ``contents`` has other names than ``BUNDLE_FILES``.
+        ValueError: if a member names a file that is not given, or a file has no plain name.
     """
-    if set(contents) != set(BUNDLE_FILES):
-        raise ValueError(f"expected the files {sorted(BUNDLE_FILES)}, got {sorted(contents)}")
+    wanted = sorted({name for member in members for name in member.files})
+    odd = [name for name in files if _FILE_NAME.fullmatch(name) is None]
+    if wanted != sorted(files) or odd:
+        raise ValueError(f"expected the members' files {wanted} with plain names, got {sorted(files)}")
+    config = {**settings, "members": [member.to_json() for member in members], "fusion": LARGEST}
+    contents = {
+        **files,
+        FEATURES_FILE: canonical_json(reference).encode(),
+        CONFIG_FILE: canonical_json(config).encode(),
+    }
     manifest = canonical_json(_manifest(contents, view, training))
     _write_folder(path, {**contents, MANIFEST_FILE: manifest.encode()})
     return sha256_text(manifest)
@@ -145,6 +161,20 @@ def copy_bundle(source: Path, path: Path) -> Path:
     """
     _write_folder(path, {file.name: file.read_bytes() for file in source.iterdir()})
     return path
+
+
+def _members(manifest: Mapping[str, Any], config: Mapping[str, Any], view: FeatureView) -> tuple[MemberSpec, ...]:
+    hashes = {name: facts["sha256"] for name, facts in manifest["files"].items()}
+    if manifest["format"] == 1:
+        return bundle_v1.members(config, view.name, tuple(manifest["model_columns"]), hashes)
+    listed = config.get("members")
+    if not isinstance(listed, list) or not listed:
+        raise BundleError(f"expected a list of members in {CONFIG_FILE}, got {listed!r:.100}")
+    members = tuple(MemberSpec.from_json(value, hashes) for value in listed)
+    names = [member.name for member in members]
+    if len(set(names)) != len(names):
+        raise BundleError(f"expected members with different names in {CONFIG_FILE}, got {names}")
+    return members
 
 
 def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -182,10 +212,38 @@ def _write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _require_exact_files(path: Path) -> None:
+def _read_manifest(path: Path) -> dict[str, Any]:
     if path.is_symlink() or not path.is_dir():
         raise BundleError(f"expected a bundle folder at {path}, found none: train a model or correct the path")
-    expected = {*BUNDLE_FILES, MANIFEST_FILE}
+    file = path / MANIFEST_FILE
+    if file.is_symlink() or not file.is_file():
+        raise BundleError(f"expected a plain file {MANIFEST_FILE} in {path}, found none: restore or retrain the bundle")
+    manifest = _parse_json(file.read_bytes(), MANIFEST_FILE)
+    if manifest.get("format") not in FORMATS:
+        raise BundleError(
+            f"expected bundle format {' or '.join(map(str, FORMATS))} in {path}, was {manifest.get('format')!r}: "
+            "retrain, or use the release that wrote it"
+        )
+    _require_file_names(path, manifest)
+    return manifest
+
+
+def _require_file_names(path: Path, manifest: Mapping[str, Any]) -> None:
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
+        raise BundleError(f"expected the manifest of {path} to list files with hash and size, was {files!r:.300}")
+    if manifest["format"] == 1 and set(files) != set(bundle_v1.FILES):
+        raise BundleError(f"expected the manifest of {path} to name {sorted(bundle_v1.FILES)}, was {files!r:.300}")
+    odd = sorted(name for name in files if _FILE_NAME.fullmatch(name) is None or name == MANIFEST_FILE)
+    if odd or len(files) > MAX_FILES or not {CONFIG_FILE, FEATURES_FILE} <= set(files):
+        raise BundleError(
+            f"expected the manifest of {path} to name {CONFIG_FILE}, {FEATURES_FILE} and at most {MAX_FILES} model "
+            f"files in all, was {sorted(files)!r:.300}"
+        )
+
+
+def _require_exact_files(path: Path, files: Mapping[str, Any]) -> None:
+    expected = {*files, MANIFEST_FILE}
     found = {entry.name: entry for entry in os.scandir(path)}
     if set(found) != expected:
         raise BundleError(
@@ -195,16 +253,6 @@ def _require_exact_files(path: Path) -> None:
     odd = sorted(name for name, entry in found.items() if not entry.is_file(follow_symlinks=False))
     if odd:
         raise BundleError(f"expected plain files in {path}, these are links or folders: {odd}")
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = _parse_json((path / MANIFEST_FILE).read_bytes(), MANIFEST_FILE)
-    if manifest.get("format") != FORMAT:
-        raise BundleError(f"expected bundle format {FORMAT} in {path}, was {manifest.get('format')!r}: retrain")
-    files = manifest.get("files")
-    if not isinstance(files, dict) or set(files) != set(BUNDLE_FILES):
-        raise BundleError(f"expected the manifest of {path} to name {sorted(BUNDLE_FILES)}, was {files!r:.300}")
-    return manifest
 
 
 def _read_verified(path: Path, expected: Mapping[str, Any]) -> bytes:
@@ -241,12 +289,3 @@ def _parse_json(content: bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BundleError(f"expected a JSON object in {name}, was {type(value).__name__}")
     return value
-
-
-def _parse_scaling(value: Mapping[str, Any], columns: tuple[str, ...]) -> Scaling:
-    if value.get("columns") != list(columns):
-        raise BundleError(f"expected {SCALER_FILE} to scale the model columns in order, was {value.get('columns')!r}")
-    center, scale = (np.asarray(value.get(name), dtype=np.float64) for name in ("center", "scale"))
-    if center.shape != (len(columns),) or scale.shape != center.shape or not (scale > 0).all():
-        raise BundleError(f"expected a center and a positive scale per model column in {SCALER_FILE}")
-    return Scaling(center=center, scale=scale, clip=float(value["clip"]))

@@ -1,4 +1,8 @@
-"""Why a bar has its score, for people."""
+"""Why a bar has its score, for people: JSON that output rows carry.
+
+The texts and keys of ``wording`` v1 belong to bundles of format 1 and to the warm-up rules. They are data: rows on
+record hold them, and a replay compares them. Bundles of format 2 use the newer wording.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,35 +10,70 @@ from typing import Any
 
 import numpy as np
 
-from surveillance_pipelines.models.scoring import TOP_FEATURES, Scores
+from surveillance_pipelines.models.bundle_predictions import TOP_FEATURES, BundlePredictions
 
 
-def explanation(scores: Scores, i: int) -> dict[str, Any]:
-    """Return why row ``i`` has its score, JSON-safe: both detectors, the likeliest kinds, the strangest features."""
-    likeliest = np.argsort(-scores.probabilities[i], kind="stable")[:TOP_FEATURES].tolist()
-    probabilities = scores.probabilities[i].tolist()
-    top = _top(scores, i)
-    absent = {"models_out": list(scores.models_out)} if scores.models_out else {}
-    return absent | {
-        "summary": _summary(scores, i, top),
-        "autoencoder_score": _finite(scores.autoencoder_score[i]),
-        "classifier_score": _finite(scores.classifier_score[i]),
-        "reconstruction_error": _finite(scores.reconstruction_error[i]),
-        "kinds": {scores.labels[k]: _finite(probabilities[k]) for k in likeliest},
-        "features": [
-            {"name": scores.feature_names[k], "value": _finite(value), "share": _finite(share)}
-            for k, value, share in top
-        ],
+def explanation(predictions: BundlePredictions, i: int) -> dict[str, Any]:
+    """Return why bar ``i`` has its score, JSON-safe: the detectors, the likeliest kinds, the largest contributions."""
+    return _explanation_v1(predictions, i) if predictions.wording == "v1" else _explanation(predictions, i)
+
+
+def exclusions(predictions: BundlePredictions) -> dict[str, Any]:
+    """Return the part of an explanation that names excluded members; empty if there are none."""
+    key = "models_out" if predictions.wording == "v1" else "excluded_models"
+    return {key: list(predictions.excluded)} if predictions.excluded else {}
+
+
+def _explanation(predictions: BundlePredictions, i: int) -> dict[str, Any]:
+    scores = predictions.detector_scores[i].tolist()
+    return exclusions(predictions) | {
+        "summary": _summary(predictions, i),
+        "detectors": {name: _finite(score) for name, score in zip(predictions.detectors, scores, strict=True)},
+        "statistics": {name: _finite(values[i]) for name, values in predictions.statistics.items()},
+        "kinds": _kinds(predictions, i),
+        "features": _features(predictions, i),
     }
 
 
-def _summary(scores: Scores, i: int, top: Sequence[tuple[int, float, float]]) -> str:
-    strangest = ", ".join(f"{scores.feature_names[k]} = {value:.3g}" for k, value, share in top if share > 0)
-    return f"{scores.kind[i]} at confidence {scores.confidence[i]:.2f}; strangest: {strangest or 'nothing'}"
+def _summary(predictions: BundlePredictions, i: int) -> str:
+    found = [f"{predictions.feature_names[k]} {value:.3g}" for k, value, share in _top(predictions, i) if share > 0]
+    contributions = f"; largest contributions: {', '.join(found)}" if found else ""
+    return f"{predictions.kind(i)}, score {predictions.anomaly_score[i]:.2f}{contributions}"
 
 
-def _top(scores: Scores, i: int) -> Sequence[tuple[int, float, float]]:
-    columns = (scores.top_features, scores.top_values, scores.top_shares)
+def _explanation_v1(predictions: BundlePredictions, i: int) -> dict[str, Any]:
+    rules = "classifier" if "classifier" in predictions.detectors else "rules"
+    return exclusions(predictions) | {
+        "summary": _summary_v1(predictions, i),
+        "autoencoder_score": _finite(predictions.detector_score("autoencoder")[i]),
+        "classifier_score": _finite(predictions.detector_score(rules)[i]),
+        "reconstruction_error": _finite(predictions.statistic("reconstruction_error")[i]),
+        "kinds": _kinds(predictions, i),
+        "features": _features(predictions, i),
+    }
+
+
+def _summary_v1(predictions: BundlePredictions, i: int) -> str:
+    names = predictions.feature_names
+    strangest = ", ".join(f"{names[k]} = {value:.3g}" for k, value, share in _top(predictions, i) if share > 0)
+    return f"{predictions.kind(i)} at confidence {predictions.confidence[i]:.2f}; strangest: {strangest or 'nothing'}"
+
+
+def _kinds(predictions: BundlePredictions, i: int) -> dict[str, float | None]:
+    likeliest = np.argsort(-predictions.probabilities[i], kind="stable")[:TOP_FEATURES].tolist()
+    probabilities = predictions.probabilities[i].tolist()
+    return {predictions.labels[k]: _finite(probabilities[k]) for k in likeliest}
+
+
+def _features(predictions: BundlePredictions, i: int) -> list[dict[str, Any]]:
+    return [
+        {"name": predictions.feature_names[k], "value": _finite(value), "share": _finite(share)}
+        for k, value, share in _top(predictions, i)
+    ]
+
+
+def _top(predictions: BundlePredictions, i: int) -> Sequence[tuple[int, float, float]]:
+    columns = (predictions.top_features, predictions.top_values, predictions.top_shares)
     return list(zip(*(column[i].tolist() for column in columns), strict=True))
 
 

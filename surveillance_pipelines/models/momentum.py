@@ -6,6 +6,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+MOMENTUM_HORIZON_MINUTES: Final = 15
+"""How far ahead momentum's probabilities look."""
+
 FULL_STRENGTH_Z: Final = 4.0
 """A 15-minute move of four standard deviations is as sure as momentum ever gets: 70%."""
 

@@ -1,7 +1,7 @@
-"""Warm-up heuristics: rules of thumb that stand in until a model has passed its gate (MOD-10, INF-11).
+"""Warm-up heuristics: rules that serve until a model has passed its gate (MOD-10, INF-11).
 
-Each rule compares features, already in units of their own usual size, with fixed limits. They are deliberately blunt:
-few alerts, plain reasons. Every row they produce is marked ``warmup``.
+Each rule compares features, which are in units of their own usual size, with fixed limits. The rules are deliberately
+coarse: few alerts, plain reasons. Every row they produce is marked ``warmup``.
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS, UNCLASSIFIED
+from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.momentum import momentum_probabilities
-from surveillance_pipelines.models.scoring import NORMAL, THRESHOLD, Scores, require_features, top_contributions
+from surveillance_pipelines.models.arrays import as_window
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions, top_contributions
+from surveillance_pipelines.models.calibration import THRESHOLD
+from surveillance_pipelines.models.contract import FeatureWindow
+from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
 
 Floats = npt.NDArray[np.float64]
 
 WARMUP_BUNDLE: Final = "warmup"
 """Stands where a row would name the hash of its model bundle."""
-
-WARMUP_HORIZON_MINUTES: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Rule:
 
 
 TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", "sign_balance_10", "divergence_z_15"})
-"""Features that are as strange far below zero as far above."""
+"""Features whose absolute value counts."""
 
 RULES: Final = (
     Rule("volume_spike", (("volume_z", 5.0),)),
@@ -53,44 +55,55 @@ RULES: Final = (
     Rule("cross_symbol_divergence", (("divergence_z_15", 9.0), ("return_z_15", 4.0))),
 )
 
+LABELS: Final = (NORMAL, *ANOMALY_KINDS)
 
-class WarmupScorer:
-    """Scores feature vectors of ``core_v1`` by rules, with the same output as a bundle's models."""
+RULES_DETECTOR: Final = "rules"
+"""Name of the rules among the detectors."""
+
+_KIND_CODES: Final = np.array([LABELS.index(rule.kind) for rule in RULES])
+
+
+class WarmupRules:
+    """Predicts from feature vectors of ``core_v1`` by rules, in the form of a bundle's predictions."""
 
     bundle_hash: str = WARMUP_BUNDLE
     feature_view: str = CORE_V1.name
+    window_length: int = 1
+    model_ids: tuple[str, ...] = ()
     warmup: bool = True
-    horizon_minutes: int = WARMUP_HORIZON_MINUTES
+    horizon_minutes: int = MOMENTUM_HORIZON_MINUTES
+
+    def __init__(self, excluded: tuple[str, ...] = ()) -> None:
+        """Prepare the rules; ``excluded`` names the members of a bundle that they stand in for."""
+        self._excluded: Final = excluded
 
     def warm_up(self) -> None:
         """Do nothing: rules need no loading."""
 
-    def score(self, features: Floats) -> Scores:
-        """Score bars.
+    def predict(self, window: FeatureWindow) -> BundlePredictions:
+        """Return the rules' predictions for n bars; the probabilities are the rules' own strengths, not learnt.
 
         Args:
-            features: float64[n, F], the columns of ``core_v1`` in order, NaN where a feature is missing.
-
-        Returns:
-            scores whose probabilities are the rules' own strengths, no learnt ones.
+            window: float64[n, length, F] or float64[n, F], the columns of ``core_v1`` in order, NaN where a feature is
+                missing; only the last row of a window counts.
         """
-        features = require_features(features, CORE_V1.columns)
+        features = as_window(window, len(CORE_V1.columns), 1)[:, -1, :]
         strength = np.column_stack([_strength(features, rule) for rule in RULES])
         points = strength / (1.0 + strength)  # 0.5 at the limits, towards 1 far beyond them
         best = np.argmax(points, axis=1)
         score = points[np.arange(len(points)), best]
         is_anomaly = score >= THRESHOLD
         top, shares, values = top_contributions(_evidence(features, best), features)
-        return Scores(
+        return BundlePredictions(
             anomaly_score=score,
             threshold=THRESHOLD,
-            is_anomaly=is_anomaly,
-            kind=[RULES[k].kind if odd else NORMAL for k, odd in zip(best.tolist(), is_anomaly.tolist(), strict=True)],
+            kind_codes=np.where(is_anomaly, _KIND_CODES[best], 0),
+            kind_names=(*LABELS, UNCLASSIFIED),
             confidence=np.where(is_anomaly, score, 1.0 - score),
-            reconstruction_error=np.full(len(score), np.nan),
-            autoencoder_score=np.zeros(len(score)),
-            classifier_score=score,
-            labels=(NORMAL, *ANOMALY_KINDS),
+            detectors=(RULES_DETECTOR,),
+            detector_scores=score[:, np.newaxis],
+            statistics={},
+            labels=LABELS,
             probabilities=_probabilities(best, score),
             feature_names=CORE_V1.columns,
             top_features=top,
@@ -98,6 +111,8 @@ class WarmupScorer:
             top_values=values,
             direction_probabilities=momentum_probabilities(features, CORE_V1.columns),
             direction_ready=False,
+            excluded=self._excluded,
+            wording="v1",
         )
 
 
@@ -132,9 +147,8 @@ def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
 
 
 def _probabilities(best: npt.NDArray[np.intp], score: Floats) -> Floats:
-    """Return a distribution over normal and the kinds that knows two of them: the strongest rule's kind, and normal."""
-    columns = np.array([1 + ANOMALY_KINDS.index(rule.kind) for rule in RULES])
-    probabilities = np.zeros((len(score), 1 + len(ANOMALY_KINDS)))
-    probabilities[np.arange(len(score)), columns[best]] = score
+    """Return a distribution over normal and the kinds with two entries: the strongest rule's kind, and normal."""
+    probabilities = np.zeros((len(score), len(LABELS)))
+    probabilities[np.arange(len(score)), _KIND_CODES[best]] = score
     probabilities[:, 0] = 1.0 - score
     return probabilities

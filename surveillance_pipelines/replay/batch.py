@@ -1,6 +1,7 @@
 """One output of batch scoring from the lake: the bars and features of the versions that its runs read."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,7 @@ from surveillance_pipelines.features.views import FeatureView
 from surveillance_pipelines.replay.comparison import CannotReplayError, StoredOutput
 from surveillance_pipelines.replay.live import DamagedInputError, Difference
 from surveillance_pipelines.replay.repository import RecordedRun, ReplayRepository, day_of
+from surveillance_pipelines.stores.feature_rows import EarlierRows
 from surveillance_pipelines.stores.lake import Lake
 
 BARS: Final = "bars_1m"
@@ -40,7 +42,14 @@ class BatchRebuilder:
         self._contexts: dict[tuple[Any, ...], pl.DataFrame] = {}
         self._features: dict[tuple[Any, ...], pl.DataFrame] = {}
 
-    def candidate(self, output: StoredOutput, view: FeatureView, run: RecordedRun, knobs: Mapping[str, Any]) -> Rebuilt:
+    def candidate(
+        self,
+        output: StoredOutput,
+        view: FeatureView,
+        run: RecordedRun,
+        knobs: Mapping[str, Any],
+        window_length: int = 1,
+    ) -> Rebuilt:
         """Return the bar of an output with its features, computed from the bars that the features were made of.
 
         Raises:
@@ -62,7 +71,25 @@ class BatchRebuilder:
             _require_same(vector, _vector(again, view), output, view, (table, version, made.versions_read.get(BARS)))
         sessions = self._books.sessions(run, knobs)
         covered = sessions.for_symbol(output.symbol).covers(output.bar_start)
-        return Rebuilt(_candidate(stored, output, vector, covered=covered), notes)
+        candidate = _candidate(stored, output, vector, covered=covered)
+        if window_length > 1:
+            candidate = replace(candidate, earlier=self._earlier(output, table, version, view, window_length - 1))
+        return Rebuilt(candidate, notes)
+
+    def _earlier(
+        self, output: StoredOutput, table: str, version: int, view: FeatureView, count: int
+    ) -> tuple[Floats, ...]:
+        """Return the feature rows before a bar, oldest first, NaN for bars before the symbol's first."""
+        day, start = day_of(output), to_datetime(output.bar_start)
+        today = self._stored_features(table, version, day, view).filter(
+            (pl.col("symbol") == output.symbol) & (pl.col("revision") == 0)
+        )
+        before = EarlierRows(self._lake, table, feature_schema(view), version, count).before(day, today)
+        known = today.filter(pl.col("bar_start") < start)
+        rows = known if before is None else pl.concat([before.select(known.columns), known])
+        found = [_vector(row, view) for row in rows.sort("bar_start").tail(count).iter_rows(named=True)]
+        missing = np.full(len(view.columns), np.nan)
+        return (*(missing for _ in range(count - len(found))), *found)
 
     def _stored_features(self, table: str, version: int, day: date, view: FeatureView) -> pl.DataFrame:
         key = (table, version, day)

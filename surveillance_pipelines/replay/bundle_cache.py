@@ -6,11 +6,11 @@ from typing import Any, Final
 import psycopg
 
 from surveillance_pipelines.models.bundle import BundleError, load_bundle
-from surveillance_pipelines.models.scoring import AnomalyScorer, Scorer
-from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupScorer
+from surveillance_pipelines.models.ensemble import Ensemble, Predictor
+from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
 from surveillance_pipelines.replay.comparison import CannotReplayError
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.model_store import bundle_paths
+from surveillance_pipelines.stores.deployments import deployed_paths
 
 
 class BundleCache:
@@ -19,20 +19,20 @@ class BundleCache:
     def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
         self._connection: Final = connection
         self._settings: Final = settings
-        self._scorers: dict[str, AnomalyScorer] = {WARMUP_BUNDLE: WarmupScorer()}
+        self._predictors: dict[str, Predictor] = {WARMUP_BUNDLE: WarmupRules()}
 
-    def scorer(self, bundle_hash: str) -> AnomalyScorer:
+    def predictor(self, bundle_hash: str) -> Predictor:
         """Return the scorer of a bundle, with all of its models.
 
         Raises:
             CannotReplayError: if the bundle is gone or damaged.
         """
-        if bundle_hash not in self._scorers:
-            self._scorers[bundle_hash] = Scorer(self._bundle(bundle_hash))
-        return self._scorers[bundle_hash]
+        if bundle_hash not in self._predictors:
+            self._predictors[bundle_hash] = Ensemble(self._bundle(bundle_hash))
+        return self._predictors[bundle_hash]
 
     def _bundle(self, bundle_hash: str) -> Any:
-        recorded = bundle_paths(self._connection, bundle_hash)
+        recorded = deployed_paths(self._connection, bundle_hash)
         moved = [self._settings.models_path / path.name for path in recorded]  # a home may move with its bundles
         refused: list[str] = []
         for path in dict.fromkeys([*recorded, *moved]):

@@ -20,6 +20,9 @@ RECORDED: Final = frozenset(
 )
 """Fields that a replay takes as they are: they say who made the row and when, not what it says."""
 
+PROVENANCE: Final = frozenset({"config_hash", "runtime_hash", "model_ids", "excluded_models"})
+"""Columns of predictions that older rows lack."""
+
 _ROUNDED: Final = frozenset({"input_hash", "summary"})
 """Change with the last bit of a number, so that another runtime says nothing about them."""
 
@@ -63,6 +66,15 @@ class StoredOutput:
     @property
     def bar_status(self) -> str:
         return self.values.get("bar_status", "final")
+
+    @property
+    def excluded_models(self) -> tuple[str, ...] | None:
+        """Members that were not asked; None for a prediction that is older than the record of it."""
+        explanation = self.values.get("explanation") or {}
+        named = self.values.get("excluded_models", explanation.get("excluded_models", explanation.get("models_out")))
+        if named is None and self.kind == "prediction":
+            return None
+        return tuple(named or ())
 
     @property
     def is_live(self) -> bool:
@@ -130,11 +142,15 @@ def first_difference(stored: StoredOutput, rebuilt: OutputRow, *, same_runtime: 
     record = to_record(rebuilt)
     names = [name for name in column_names(ROW_TYPES[stored.kind]) if name in stored.values and name not in RECORDED]
     for name in (*(name for name in names if name != "id"), "id"):  # the id sums up the others and explains nothing
-        was, now = stored.values[name], record[name]
+        was, now = _as_json(stored.values[name]), _as_json(record[name])
         agree = _is_identical(was, now) if same_runtime else name in _ROUNDED or _is_close(was, now)
         if not agree:
             return Difference(name, was, now)
     return None
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_identical(was: Any, now: Any) -> bool:

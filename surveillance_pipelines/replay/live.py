@@ -18,6 +18,7 @@ from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_
 from surveillance_pipelines.engine.scoring_rows import Candidate, input_hash
 from surveillance_pipelines.engine.snapshots import ServingState, dump_serving_state, load_history
 from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
+from surveillance_pipelines.engine.windows import recent_rows
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import FeatureView
@@ -73,6 +74,7 @@ class LiveInputs:
         messages: its scored messages in the order they were taken, up to the one that asked.
         volume_before: the running total before the first of them, where the feed sends those.
         cumulative: it does.
+        window_length: bars that the models read at once.
     """
 
     view: FeatureView
@@ -83,6 +85,7 @@ class LiveInputs:
     messages: tuple[Message, ...]
     volume_before: VolumeTotal | None = None
     cumulative: bool = False
+    window_length: int = 1
 
 
 def live_candidate(output: StoredOutput, inputs: LiveInputs) -> Candidate:
@@ -142,18 +145,20 @@ def closed_hashes(symbol: str, inputs: LiveInputs) -> Iterator[tuple[Bar, str]]:
     lane = _lane_before(symbol, inputs, advanced=False)
     for bar in inputs.since:
         candidate = _closed(lane, bar, cause=None, t_received=0)
-        yield bar, input_hash(candidate.features)
+        yield bar, input_hash(candidate.window if candidate.earlier else candidate.features)
 
 
 def _lane_before(symbol: str, inputs: LiveInputs, *, advanced: bool = True) -> SymbolState:
     """Return the lane as it stood before the row's bar; not ``advanced``, as it stood at its seed."""
-    state = FeatureState(inputs.view)
+    state, earlier = FeatureState(inputs.view), list[Any]()
     if inputs.seed is not None:
         starts, rows = _history(inputs.seed, inputs.view)
         state.seed(starts, rows)
+        earlier = recent_rows(inputs.view, starts, rows, inputs.window_length - 1)
     serving = dump_serving_state(ServingState(volume_total=inputs.volume_before))
-    seed = Seed(features=state.snapshot(), serving=serving, bars=inputs.since if advanced else ())
-    return SymbolState.from_seed(symbol, inputs.sessions, seed, inputs.view)
+    bars = inputs.since if advanced else ()
+    seed = Seed(features=state.snapshot(), serving=serving, bars=bars, rows=tuple(earlier))
+    return SymbolState.from_seed(symbol, inputs.sessions, seed, inputs.view, window_length=inputs.window_length)
 
 
 def _empty_lane(symbol: str, inputs: LiveInputs) -> SymbolState:

@@ -1,19 +1,18 @@
 """Replay of stored outputs: each is made again from its recorded inputs, settings and models, and compared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
-from itertools import combinations
 from typing import Any, Final, Literal
 
 import psycopg
 
 from surveillance_pipelines.clock import to_iso, utc_date
-from surveillance_pipelines.contracts.outputs import AlertStatus, OutputRow, row_id
+from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, AlertStatus, OutputRow
+from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
 from surveillance_pipelines.engine.code_version import scoring_code_version
-from surveillance_pipelines.engine.guard import without_models
+from surveillance_pipelines.engine.guard import without_members
 from surveillance_pipelines.engine.scoring_rows import (
-    STRATEGY,
     Candidate,
     RowConfig,
     anomaly_kind,
@@ -23,8 +22,9 @@ from surveillance_pipelines.engine.scoring_rows import (
     signal_row,
 )
 from surveillance_pipelines.features.views import VIEWS, FeatureView
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.models.runtime import runtime_description, runtime_hash
-from surveillance_pipelines.models.scoring import NORMAL, AnomalyScorer
+from surveillance_pipelines.replay import legacy
 from surveillance_pipelines.replay.batch import BatchRebuilder
 from surveillance_pipelines.replay.bundle_cache import BundleCache
 from surveillance_pipelines.replay.comparison import (
@@ -108,14 +108,14 @@ class _Replay:
     def _compare(self) -> tuple[Difference | None, bool]:
         output, run = self._output, self._recorded_run()
         values = output.values
-        view, scorer = _view(values["feature_view"]), self._bundles.scorer(values["bundle_hash"])
-        config_hash = values.get("config_hash") or self._config_of_prediction()
+        view, predictor = _view(values["feature_view"]), self._bundles.predictor(values["bundle_hash"])
+        config_hash = values.get("config_hash") or legacy.config_of_prediction(self._books, values)
         knobs = self._books.knobs(config_hash)
-        candidate = self._candidate(view, run, knobs)
-        config = _row_config(output, scorer, config_hash, knobs)
+        candidate = self._candidate(view, run, knobs, predictor.window_length)
+        config = _row_config(output, predictor, config_hash, knobs)
         self._note_code(values.get("code_version") or (run.code_version if run else None))
         same_runtime = self._same_runtime(values.get("runtime_hash") or (run.runtime_hash if run else None))
-        difference = self._scored_difference(candidate, scorer, config, same_runtime=same_runtime)
+        difference = self._scored_difference(candidate, predictor, config, same_runtime=same_runtime)
         difference = difference or self._status_difference()
         if self._live is not None:
             difference = self._explained(difference)
@@ -131,29 +131,6 @@ class _Replay:
         queue = self._books.queue_of_bar(output.symbol, output.bar_start)  # the message is no longer kept
         return None if queue is None else self._books.live_run(queue, END_OF_TIME, run_id)
 
-    def _config_of_prediction(self) -> str:
-        """Return the settings under which a prediction's id comes out; the table has no column for them."""
-        values = self._output.values
-        for config_hash in self._books.configs():
-            id_ = row_id(
-                "score",
-                kind="score",
-                tenant=self._books.knobs(config_hash)["tenant"],
-                strategy=STRATEGY,
-                symbol=values["symbol"],
-                timeframe=values["timeframe"],
-                bar_start=values["bar_start"],
-                revision=values["revision"],
-                bar_status="final",
-                trigger_message_id=None,
-                feature_view=values["feature_view"],
-                bundle_hash=values["bundle_hash"],
-                config_hash=config_hash,
-            )
-            if id_ == values["id"]:
-                return config_hash
-        raise CannotReplayError("no settings on record in ops.configs give this prediction its id")
-
     def _source_message(self) -> str:
         """Return the last message of a prediction's bar; the table has no column for it."""
         output = self._output
@@ -165,22 +142,26 @@ class _Replay:
             )
         return bar.source_message_id
 
-    def _candidate(self, view: FeatureView, run: RecordedRun | None, knobs: Mapping[str, Any]) -> Candidate:
+    def _candidate(
+        self, view: FeatureView, run: RecordedRun | None, knobs: Mapping[str, Any], window_length: int
+    ) -> Candidate:
         output = self._output
         if not output.is_live:
             if run is None:
                 raise CannotReplayError(
                     f"the run {output.values['run_id']} that scored this is not on record in ops.scoring_runs"
                 )
-            rebuilt = self._batch.candidate(output, view, run, knobs)
+            rebuilt = self._batch.candidate(output, view, run, knobs, window_length)
             self._notes += rebuilt.notes
             return rebuilt.candidate
         if run is None:
             self._notes.append("the run is not on record in ops.scoring_runs: sessions are taken as they are now")
-        self._live = self._live_inputs(view, run, knobs)
+        self._live = self._live_inputs(view, run, knobs, window_length)
         return live_candidate(output, self._live)
 
-    def _live_inputs(self, view: FeatureView, run: RecordedRun | None, knobs: Mapping[str, Any]) -> LiveInputs:
+    def _live_inputs(
+        self, view: FeatureView, run: RecordedRun | None, knobs: Mapping[str, Any], window_length: int
+    ) -> LiveInputs:
         output, books = self._output, self._books
         symbol, start, provisional = output.symbol, output.bar_start, output.bar_status == "provisional"
         if provisional and self._place is None:
@@ -191,7 +172,7 @@ class _Replay:
             raise CannotReplayError("neither the bar in ops.live_bars nor its messages in ops.inbox are kept any more")
         position = self._place[1] if provisional and self._place else None
         seed = books.seed(symbol, queue, view.name, start, position)
-        since, enough = books.bars_before(symbol, queue, start, seed.as_of_bar_start if seed else None)
+        since, enough = books.bars_before(symbol, queue, start, seed.as_of_bar_start if seed else None, window_length)
         if seed is None and not enough:
             raise CannotReplayError(
                 f"what the features of {symbol} were seeded from is not on record in ops.lane_seeds: it was served "
@@ -211,28 +192,28 @@ class _Replay:
             messages=tuple(messages),
             volume_before=before,
             cumulative=cumulative,
+            window_length=window_length,
         )
 
     def _scored_difference(
-        self, candidate: Candidate, scorer: AnomalyScorer, config: RowConfig, *, same_runtime: bool
+        self, candidate: Candidate, predictor: Predictor, config: RowConfig, *, same_runtime: bool
     ) -> Difference | None:
         """Return the first field that differs, scored by the models that were in service then."""
-        known = (self._output.values.get("explanation") or {}).get("models_out", ())
-        rebuilt = self._row(candidate, config, without_models(scorer, known))
-        difference = first_difference(self._output, rebuilt, same_runtime=same_runtime)
-        if difference is None or self._output.kind != "prediction" or self._place is None:
-            return difference
-        # A prediction has no explanation that would name them; the breakers' history says which it can have been.
-        suspects = self._books.models_taken_out(self._place[0])
-        for out in (out for size in range(len(suspects)) for out in combinations(suspects, size + 1)):
-            rebuilt = self._row(candidate, config, without_models(scorer, out))
-            if first_difference(self._output, rebuilt, same_runtime=same_runtime) is None:
-                self._notes.append(f"scored while out of service: {', '.join(out)}")
-                return None
+
+        def replayed(excluded: Collection[str]) -> Difference | None:
+            rebuilt = self._row(candidate, config, without_members(predictor, excluded))
+            return first_difference(self._output, rebuilt, same_runtime=same_runtime)
+
+        excluded = self._output.excluded_models
+        if excluded is not None:
+            return replayed(excluded)
+        difference, found = legacy.search_excluded(self._books, self._place, replayed)
+        if found:
+            self._notes.append(f"scored while out of service: {', '.join(found)}")
         return difference
 
-    def _row(self, candidate: Candidate, config: RowConfig, scorer: AnomalyScorer) -> OutputRow:
-        output, scores = self._output, scorer.score(candidate.features[None, :])
+    def _row(self, candidate: Candidate, config: RowConfig, predictor: Predictor) -> OutputRow:
+        output, scores = self._output, predictor.predict(candidate.window[None])
         if output.kind == "signal":
             return signal_row(config, candidate, scores, 0)
         if output.kind != "anomaly":
@@ -348,6 +329,6 @@ def _view(name: str) -> FeatureView:
     return view
 
 
-def _row_config(output: StoredOutput, scorer: AnomalyScorer, config_hash: str, knobs: Mapping[str, Any]) -> RowConfig:
-    strategy = output.values.get("strategy", STRATEGY)
-    return rows_as_of_now(scorer, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_PACE, strategy=strategy)
+def _row_config(output: StoredOutput, predictor: Predictor, config_hash: str, knobs: Mapping[str, Any]) -> RowConfig:
+    strategy = output.values.get("strategy", DEFAULT_STRATEGY)
+    return rows_as_of_now(predictor, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_PACE, strategy=strategy)

@@ -18,7 +18,7 @@ from surveillance_pipelines.features.views import HISTORY_BARS
 from surveillance_pipelines.hashing import sha256_json
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.market.volume import VolumeTotal
-from surveillance_pipelines.replay.comparison import ROW_TYPES, CannotReplayError, RowKind, StoredOutput
+from surveillance_pipelines.replay.comparison import PROVENANCE, ROW_TYPES, CannotReplayError, RowKind, StoredOutput
 from surveillance_pipelines.replay.live import Message, StoredSeed
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.sessions import load_sessions
@@ -77,11 +77,12 @@ _SAMPLE: Final = """
         UNION ALL SELECT id, bar_start FROM surveillance.signals WHERE bar_start >= %(since)s
         UNION ALL SELECT id, bar_start FROM surveillance.predictions WHERE bar_start >= %(since)s
         UNION ALL SELECT id, NULL FROM ops.outbox
-        WHERE created_at >= %(since)s AND body LIKE '%%"type":"score"%%' AND body LIKE '%%"bar_status":"provisional"%%'
+        WHERE created_at >= %(since)s AND row_type = 'score' AND body LIKE '%%"bar_status":"provisional"%%'
           AND (body::jsonb ->> 'bar_start')::timestamptz >= %(since)s
     ) AS outputs
     ORDER BY md5(id || %(seed)s) LIMIT %(size)s
 """
+_MINUTES_PER_DAY: Final = 1440
 END_OF_TIME: Final = 2**62
 """A position after every message."""
 
@@ -153,7 +154,10 @@ class ReplayRepository:
         row = self._connection.execute(query.encode(), values).fetchone()
         if row is None:
             return None
-        return StoredOutput("prediction", _values(dict(zip(PREDICTIONS.columns, row, strict=True))))
+        values = _values(dict(zip(PREDICTIONS.columns, row, strict=True)))
+        # Rows older than these columns have none of them: the replay finds out (legacy.py).
+        known = {name: value for name, value in values.items() if value is not None or name not in PROVENANCE}
+        return StoredOutput("prediction", known)
 
     def was_opened(self, alert_id: str) -> bool:
         """Say whether the alert of a retraction was opened."""
@@ -243,7 +247,9 @@ class ReplayRepository:
         bars = self._bars("bar_start = %s", symbol, queue_url, to_datetime(bar_start))
         return bars[0] if bars else None
 
-    def bars_before(self, symbol: str, queue_url: str, bar_start: int, after: int | None) -> tuple[list[Bar], bool]:
+    def bars_before(
+        self, symbol: str, queue_url: str, bar_start: int, after: int | None, window_length: int = 1
+    ) -> tuple[list[Bar], bool]:
         """Return the revision-0 bars that the features of a bar rest on, and whether no seed is needed beside them.
 
         Args:
@@ -251,14 +257,16 @@ class ReplayRepository:
             queue_url: that served it.
             bar_start: of the bar wanted.
             after: the last bar of the seed.
+            window_length: bars that the models read at once.
         """
+        wanted = HISTORY_BARS if window_length == 1 else HISTORY_BARS + _MINUTES_PER_DAY + window_length
         beginning, day = to_datetime(-1 if after is None else after), to_datetime(bar_start - bar_start % DAY_US)
         start = to_datetime(bar_start)
         condition = "bar_start >= %s AND bar_start > %s AND bar_start < %s ORDER BY bar_start"
         own = self._bars(condition, symbol, queue_url, day, beginning, start)
         condition = "bar_start < %s AND bar_start > %s ORDER BY bar_start DESC LIMIT %s"
-        earlier = self._bars(condition, symbol, queue_url, day, beginning, HISTORY_BARS)
-        return [*reversed(earlier), *own], len(earlier) == HISTORY_BARS
+        earlier = self._bars(condition, symbol, queue_url, day, beginning, wanted)
+        return [*reversed(earlier), *own], len(earlier) == wanted
 
     def messages(
         self, symbol: str, queue_url: str, bar_start: int, *, until: int | None = None, bars: int = 1

@@ -6,85 +6,87 @@ from typing import Final
 
 import psycopg
 
-from surveillance_pipelines.engine.engine import Swap
+from surveillance_pipelines.engine.engine import Swap, needs_history
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
-from surveillance_pipelines.models.scoring import AnomalyScorer
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.scorers import load_scorer, promoted_hash
+from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 from surveillance_pipelines.telemetry import get_logger
 
 WATCH_SECONDS: Final = 2.0
-"""Between two looks for a promotion: one indexed query."""
+"""Interval between checks for a promotion; a check is one indexed query."""
 
 _LOG = get_logger("bundles")
 
 
 class BundleWatch:
-    """Looks for a promotion with ``look``, in a thread of its own; ``take`` hands over what is ready.
+    """Checks for a promotion with ``look``, in its own thread; ``claim`` returns models that are ready.
 
     Args:
         connection: of this watch alone, in autocommit mode.
         settings: the platform's knobs.
-        serving: the scorer that serves.
-        history: gives the history of every served symbol, asked when a promotion changes the feature view.
+        serving: the models that serve.
+        history: returns the history of every served symbol for windows of so many bars; called when a promotion
+            changes the feature view or needs longer windows.
     """
 
     def __init__(
         self,
         connection: psycopg.Connection,
         settings: Settings,
-        serving: AnomalyScorer,
-        history: Callable[[], Mapping[str, Seed]],
+        serving: Predictor,
+        history: Callable[[int], Mapping[str, Seed]],
     ) -> None:
         self._connection: Final = connection
         self._settings: Final = settings
         self._history: Final = history
         self._lock: Final = threading.Lock()
-        self._newest = serving
+        self._newest: Predictor = serving
         self._refused: str | None = None
         self._refusal: str | None = None
         self._ready: Swap | None = None
 
     @property
-    def newest(self) -> AnomalyScorer:
-        """The newest models that are ready, taken or not."""
+    def newest(self) -> Predictor:
+        """The newest models that are ready, claimed or not."""
         with self._lock:
             return self._newest
 
-    def begin(self) -> AnomalyScorer:
-        """Return the newest models, as taken: a run that begins to serve needs no swap to them."""
+    def begin(self) -> Predictor:
+        """Return the newest models and count them as claimed: a run that begins to serve needs no swap to them."""
         with self._lock:
             self._ready = None
             return self._newest
 
     def look(self) -> None:
-        """Load and warm what has been promoted since the last look. Damaged models are refused; the old ones go on."""
-        promoted = promoted_hash(self._connection)
+        """Load and warm what was promoted since the last check. A damaged bundle is refused; the old one stays."""
+        promoted = champion_hash(self._connection, self._settings)
         if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
             return
         try:
-            scorer = load_scorer(self._connection, self._settings)
-            scorer.warm_up()
-            other_view = scorer.feature_view != self._newest.feature_view
-            if other_view:
-                warm_up_features(VIEWS[scorer.feature_view])
-            swap = Swap(scorer, self._history() if other_view else {})
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the one that serves is better)
+            predictor = load_predictor(self._connection, self._settings)
+            predictor.warm_up()
+            history: Mapping[str, Seed] = {}
+            if needs_history(self._newest, predictor):
+                warm_up_features(VIEWS[predictor.feature_view])
+                history = self._history(predictor.window_length)
+            swap = Swap(predictor, history)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the current one keeps serving)
             self._refused = promoted
-            _LOG.error("promoted bundle refused, the one before serves on", bundle_hash=promoted, error=repr(error))
+            _LOG.error("promoted bundle refused, the previous one stays", bundle_hash=promoted, error=repr(error))
             with self._lock:
                 self._refusal = (
                     f"bundle {promoted[:12]} was promoted and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
-                    "serves on; promote another, or mend it, and the next run tries again"
+                    "keeps serving; promote another bundle, or repair this one, and the next run tries it again"
                 )
             return
         with self._lock:
-            self._newest, self._ready = scorer, swap
+            self._newest, self._ready = predictor, swap
 
-    def take(self) -> Swap | None:
-        """Return the newest models if they have not been taken yet."""
+    def claim(self) -> Swap | None:
+        """Return the newest models if they have not been claimed yet."""
         with self._lock:
             ready, self._ready = self._ready, None
             return ready

@@ -1,4 +1,4 @@
-"""A drain run: stand by until a queue's lease is free, hold it for a window of time, and serve the queue meanwhile."""
+"""A drain run: waits for the lease of a queue, then serves the queue for a window of time."""
 
 import math
 import signal
@@ -17,7 +17,7 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
-from surveillance_pipelines.models.scoring import AnomalyScorer
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.runtime.bundle_watch import WATCH_SECONDS, BundleWatch
 from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
 from surveillance_pipelines.runtime.shell import AfterStep, Shell, ShellOptions
@@ -30,21 +30,21 @@ from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+from surveillance_pipelines.stores.predictors import load_serving_predictor
 from surveillance_pipelines.stores.provenance import ScoringRun, record_run
-from surveillance_pipelines.stores.scorers import load_serving_scorer
 from surveillance_pipelines.stores.seeding import served_histories
 from surveillance_pipelines.stores.sessions import load_sessions
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
 from surveillance_pipelines.transports.sqs import QueueClient
 
 REPORT_SECONDS: Final = 5.0
-"""Between two reports: an event per message would drown Dagster's log."""
+"""Interval between reports: an event per message would flood Dagster's log."""
 
 LONGEST_POLL_SECONDS: Final = 3
-"""A run that is told to stop waits for its poll to end."""
+"""Longest long poll: a run that must stop waits for its poll to end."""
 
 STOP_CHECK_SECONDS: Final = 0.25
-"""A run looks so often whether it is told to stop."""
+"""Interval between checks for a stop request."""
 
 OnReport = Callable[[DrainReport], None]
 OnStatus = Callable[[str], None]
@@ -54,7 +54,7 @@ _LOG = get_logger("drain")
 
 @dataclass(frozen=True)
 class DrainPlan:
-    """What one drain run is asked to do."""
+    """The task of one drain run."""
 
     queue_url: str
     run_id: str | None
@@ -79,31 +79,31 @@ def drain(
     """Serve a queue until the window ends, the queue stays idle, the lease is lost, or a signal asks to stop.
 
     While another run serves, this one stands by with everything warm (``DRAIN_STANDBY``): it takes over when the holder
-    ends, or a lease after its last sign of life, and ends with it when the queue is idle.
+    ends, or one lease after the holder's last heartbeat, and ends with the holder when the queue is idle.
 
-    The process's structured log goes to standard error from here on, at ``LOG_LEVEL`` and without secrets.
+    From here on the process writes its structured log to standard error, at ``LOG_LEVEL`` and without secrets.
 
     Args:
-        endpoints: where the stores and queues are.
-        settings: the platform's knobs.
+        endpoints: addresses of the stores and queues.
+        settings: the platform's configuration.
         queue_url: one of the input queues.
         run_id: of the Dagster run, written on every row.
         window_seconds: None means ``DRAIN_WINDOW_SECONDS``.
-        clock: the seam for time.
+        clock: source of time.
         on_report: called every few seconds and once at the end.
         on_status: called with a sentence when the run begins to stand by, begins to serve or swaps models.
         after_step: called after each step of the shell.
 
     Raises:
-        NoModelError: if nothing may score.
-        QueueError: if SQS did not accept what was sent or deleted; the next run goes on from what is committed.
+        NoModelError: if there is no model to score with.
+        QueueError: if SQS refused messages repeatedly; the next run continues from what is committed.
     """
     configure_logging(settings)
     window = settings.drain_window_seconds if window_seconds is None else window_seconds
     plan = DrainPlan(queue_url, run_id, window, on_report, on_status, after_step)
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
-        stop = stack.enter_context(_stop_on_signals())
+        stop = stack.enter_context(stop_on_signals())
         parts = _prepare(stack, endpoints, settings, plan, clock)
         connection = parts.connections.main
         lease = contend(connection, _contender(parts, settings, plan, clock, stop))
@@ -120,11 +120,11 @@ def drain(
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a run gets ready before it may serve: a standby waits with all of it warm."""
+    """Everything a run prepares before it serves; a standby waits with all of it warm."""
 
     connections: Connections
     watch: BundleWatch
-    watching: ThreadTasks
+    watch_tasks: ThreadTasks
     lake: Lake
     inputs: QueueClient
     outputs: QueueClient
@@ -132,41 +132,43 @@ class _Parts:
 
 def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Parts:
     connections = Connections.open(stack, endpoints.database_url)
-    books = stack.enter_context(connect(endpoints.database_url, autocommit=True))
+    watching = stack.enter_context(connect(endpoints.database_url, autocommit=True))
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
-    scorer = load_serving_scorer(connections.main, settings, plan.queue_url)
-    _warm_up(scorer)
-    watch = BundleWatch(books, settings, scorer, lambda: served_histories(books, lake, plan.queue_url))
-    watch.look()  # at once, to say why if it is not the promoted bundle that serves
-    watching = ThreadTasks()  # apart from the serving's, which end first: models that load hold up no handover
-    stack.callback(watching.abort)
-    watching.every("watch", WATCH_SECONDS, watch.look)
+    predictor = load_serving_predictor(connections.main, settings, plan.queue_url)
+    _warm_up(predictor)
+    watch = BundleWatch(
+        watching, settings, predictor, lambda length: served_histories(watching, lake, plan.queue_url, length)
+    )
+    watch.look()  # at once, so that a promoted bundle that cannot serve is reported
+    watch_tasks = ThreadTasks()  # not the serving threads, which end first: loading models delays no handover
+    stack.callback(watch_tasks.abort)
+    watch_tasks.every("watch", WATCH_SECONDS, watch.look)
     inputs, outputs = (
         QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
         for url in (plan.queue_url, endpoints.output_queue_url)
     )
     for queue in (inputs, outputs):
         stack.callback(queue.close)
-    _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each
-    return _Parts(connections, watch, watching, lake, inputs, outputs)
+    _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each queue
+    return _Parts(connections, watch, watch_tasks, lake, inputs, outputs)
 
 
 def _contender(parts: _Parts, settings: Settings, plan: DrainPlan, clock: Clock, stop: threading.Event) -> Contender:
     return Contender(
-        queue_url=plan.queue_url,
+        lease_name=plan.queue_url,
         run_id=plan.run_id,
         lease_seconds=settings.lease_seconds,
         stands_by=settings.drain_standby,
         clock=clock,
         stop=stop,
         on_status=plan.on_status,
-        check=lambda: _look_at_watch(parts, plan),
+        check=lambda: _check_watch(parts, plan),
     )
 
 
-def _look_at_watch(parts: _Parts, plan: DrainPlan) -> None:
-    """Raise what the watch for promotions died of, and say which promotion it refused."""
-    parts.watching.check()
+def _check_watch(parts: _Parts, plan: DrainPlan) -> None:
+    """Re-raise the watcher's failure, and report a promotion that it refused."""
+    parts.watch_tasks.check()
     if (refusal := parts.watch.claim_refusal()) is not None:
         plan.on_status(refusal)
 
@@ -175,13 +177,20 @@ def _serve(
     parts: _Parts, settings: Settings, plan: DrainPlan, *, lease: Lease, clock: Clock, stop: threading.Event
 ) -> DrainReport:
     begin = clock.now_us()
-    connection, scorer = parts.connections.main, parts.watch.begin()
-    engine = build_engine(connection, settings, scorer, plan, content_based_dedup=parts.inputs.content_based_dedup)
+    connection, predictor = parts.connections.main, parts.watch.begin()
+    engine = build_engine(connection, settings, predictor, plan, content_based_dedup=parts.inputs.content_based_dedup)
     meter = Meter()
     shell = Shell(
         inputs=parts.inputs,
         outputs=parts.outputs,
-        store=PostgresStore(parts.connections, parts.lake, lease, feature_view=scorer.feature_view, run_id=plan.run_id),
+        store=PostgresStore(
+            parts.connections,
+            parts.lake,
+            lease,
+            feature_view=predictor.feature_view,
+            window_length=predictor.window_length,
+            run_id=plan.run_id,
+        ),
         engine=engine,
         bundles=parts.watch,
         meter=meter,
@@ -191,8 +200,8 @@ def _serve(
         after_step=plan.after_step,
         on_status=plan.on_status,
     )
-    _LOG.info("serving", bundle_hash=scorer.bundle_hash, warmup=scorer.warmup, fencing=lease.fencing)
-    plan.on_status(f"serves from now on with bundle {scorer.bundle_hash[:12]}, fencing number {lease.fencing}")
+    _LOG.info("serving", bundle_hash=predictor.bundle_hash, warmup=predictor.warmup, fencing=lease.fencing)
+    plan.on_status(f"serves from now on with bundle {predictor.bundle_hash[:12]}, fencing number {lease.fencing}")
 
     def report(stopped_by: StopReason | None = None) -> DrainReport:
         seconds = (clock.now_us() - begin) / MICROSECONDS
@@ -208,14 +217,14 @@ def _serve(
         shell.abort()
         _LOG.warning("lease lost", error=str(error))
         stopped_by = "lease_lost"
-    except BaseException:  # whatever it is, the threads must not go on behind it
+    except BaseException:  # the threads must end, whatever the reason
         shell.abort()
         raise
     return report(stopped_by)
 
 
 def shell_options(settings: Settings) -> ShellOptions:
-    """Return the shell's knobs from the platform's settings."""
+    """Return the shell's options from the platform's settings."""
     return ShellOptions(
         max_messages=settings.sqs_max_messages,
         hidden_seconds=_hidden_seconds(settings),
@@ -227,40 +236,41 @@ def shell_options(settings: Settings) -> ShellOptions:
 
 
 def _hidden_seconds(settings: Settings) -> int:
-    """Return for how long to hide what is received: a lease at most, in whole seconds, as SQS counts, and at least one.
+    """Return the first visibility timeout: one lease in whole seconds, as SQS counts, and at least one second.
 
-    What a run received in the moment of its death is on no record. So it can be received again when the standby begins.
+    The receipts of messages received just before a crash are not recorded. With this timeout they are visible again by
+    the time the standby takes over.
     """
     return max(1, math.floor(min(settings.lease_seconds, settings.sqs_visibility_timeout)))
 
 
-def _warm_up(scorer: AnomalyScorer) -> None:
-    """Run features and models once; a failure is a warning only: the first real bar says more about it (INF-05)."""
+def _warm_up(predictor: Predictor) -> None:
+    """Run features and models once. A failure is only a warning: the first real bar shows it again (INF-05)."""
     try:
-        warm_up_features(VIEWS[scorer.feature_view])
-        scorer.warm_up()
-    except Exception as error:  # noqa: BLE001 (whatever the models raise; on record, and raised again by real bars)
+        warm_up_features(VIEWS[predictor.feature_view])
+        predictor.warm_up()
+    except Exception as error:  # noqa: BLE001 (whatever the models raise; logged, and raised again by real bars)
         _LOG.warning("warm-up failed", error=repr(error))
 
 
 def build_engine(
     connection: psycopg.Connection,
     settings: Settings,
-    scorer: AnomalyScorer,
+    predictor: Predictor,
     plan: DrainPlan,
     *,
     content_based_dedup: bool,
 ) -> Engine:
-    """Return an engine over the instruments and sessions in the database, and record that this run stands on them.
+    """Return an engine over the instruments and sessions in the database, and record that this run uses them.
 
-    ``SYMBOLS`` are known without a row.
+    ``SYMBOLS`` need no instrument row.
     """
     calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
     run = ScoringRun(lane="live", run_id=plan.run_id, calendar_of=calendar_of, queue_url=plan.queue_url)
     record_run(connection, settings, run)
-    config = engine_config(settings, scorer, run_id=plan.run_id, content_based_dedup=content_based_dedup)
+    config = engine_config(settings, predictor, run_id=plan.run_id, content_based_dedup=content_based_dedup)
     sessions = load_calendars(connection, settings, calendar_of)
-    return Engine(config, scorer, sessions, {*calendar_of, *settings.symbols})
+    return Engine(config, predictor, sessions, {*calendar_of, *settings.symbols})
 
 
 def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:
@@ -286,7 +296,7 @@ def _loop(
     idle = round(settings.drain_idle_seconds * MICROSECONDS)
     last_message = last_report = clock.now_us()
     while True:
-        _look_at_watch(parts, plan)
+        _check_watch(parts, plan)
         instant = clock.now_us()
         next_close = engine.next_close_us(instant)
         if stop.is_set():
@@ -296,7 +306,7 @@ def _loop(
         if instant - last_message >= idle and next_close is None:
             return "idle"
         until = min([end, last_message + idle] if next_close is None else [end, next_close])
-        if shell.turn(min(STOP_CHECK_SECONDS, max(0.0, (until - instant) / MICROSECONDS))):
+        if shell.run_once(min(STOP_CHECK_SECONDS, max(0.0, (until - instant) / MICROSECONDS))):
             last_message = clock.now_us()
         if clock.now_us() - last_report >= REPORT_SECONDS * MICROSECONDS:
             plan.on_report(report())
@@ -304,13 +314,13 @@ def _loop(
 
 
 def _report(
-    meter: Meter, plan: DrainPlan, scorer: AnomalyScorer | None, seconds: float, stopped_by: StopReason | None
+    meter: Meter, plan: DrainPlan, predictor: Predictor | None, seconds: float, stopped_by: StopReason | None
 ) -> DrainReport:
     report = meter.report(
         queue_url=plan.queue_url,
         run_id=plan.run_id,
-        bundle_hash="" if scorer is None else scorer.bundle_hash,
-        warmup=scorer is not None and scorer.warmup,
+        bundle_hash="" if predictor is None else predictor.bundle_hash,
+        warmup=predictor is not None and predictor.warmup,
         seconds=seconds,
         stopped_by=stopped_by,
     )
@@ -321,8 +331,8 @@ def _report(
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Turn SIGTERM and SIGINT into an event while the block runs: the batch in hand is finished first."""
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Turn SIGTERM and SIGINT into an event while the block runs, so that work in progress is finished first."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

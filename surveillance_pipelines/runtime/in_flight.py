@@ -1,7 +1,7 @@
-"""Messages received and not deleted yet: hidden for longer while they are worked on, on record for the next holder.
+"""Messages received and not deleted yet: kept hidden while they are in work, recorded for the next holder.
 
-A message is hidden for about a lease first: should the process die before it has put the receipt on record,
-nobody can show the message again earlier. Only what is worked on for longer is hidden for ``SQS_VISIBILITY_TIMEOUT``.
+The first visibility timeout is about one lease: if the process dies before it has recorded the receipt, nobody can
+make the message visible earlier. Only messages that take longer are hidden for ``SQS_VISIBILITY_TIMEOUT``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from surveillance_pipelines.runtime.tasks import Condition
 @dataclass(slots=True)
 class _Held:
     receipts: tuple[str, ...]
-    renew_at: int  # a quarter of the time for which they are hidden is over then
+    renew_at: int  # when a quarter of the visibility timeout has passed
     on_record: bool = False
 
 
@@ -29,30 +29,30 @@ class InFlight:
         self._count = 0
 
     def add(self, receipts: Sequence[str], now_us: int, hidden_seconds: float) -> int:
-        """Take in a micro-batch that is hidden from now on, and return its number."""
+        """Add a micro-batch that is hidden from now on, and return its number."""
         with self._changed:
             self._count += 1
             self._held[self._count] = _Held(tuple(receipts), now_us + _quarter(hidden_seconds))
             return self._count
 
     def recorded(self, number: int) -> None:
-        """Take in that a micro-batch's receipts are on record: only such may be hidden for longer."""
+        """Note that the receipts of a micro-batch are recorded: only those may be hidden for longer."""
         with self._changed:
             if (held := self._held.get(number)) is not None:
                 held.on_record = True
 
     def is_empty(self) -> bool:
-        """Say whether no micro-batch is worked on."""
+        """Say whether no micro-batch is in work."""
         with self._changed:
             return not self._held
 
     def wait_until_empty(self, seconds: float) -> None:
-        """Wait until no micro-batch is worked on, or for so long."""
+        """Wait until no micro-batch is in work, at most for ``seconds``."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held, seconds)
 
     def done(self, numbers: Iterable[int]) -> None:
-        """Take in that micro-batches are deleted from the queue."""
+        """Note that micro-batches are deleted from the queue."""
         with self._changed:
             for number in numbers:
                 self._held.pop(number, None)
@@ -60,13 +60,13 @@ class InFlight:
             self._changed.notify_all()
 
     def take_done(self) -> list[int]:
-        """Return the numbers that were done since the last call."""
+        """Return the numbers of micro-batches finished since the last call."""
         with self._changed:
             done, self._done = self._done, []
             return done
 
     def due(self, now_us: int) -> dict[int, tuple[str, ...]]:
-        """Return the micro-batches that are to be hidden for longer: number → receipts."""
+        """Return the micro-batches whose visibility timeout must be extended: number → receipts."""
         with self._changed:
             return {
                 number: held.receipts
@@ -75,7 +75,7 @@ class InFlight:
             }
 
     def hidden(self, numbers: Iterable[int], now_us: int, hidden_seconds: float) -> None:
-        """Take in that micro-batches are hidden for another ``hidden_seconds`` from now."""
+        """Note that micro-batches are hidden for another ``hidden_seconds`` from now."""
         with self._changed:
             for number in numbers:
                 if (held := self._held.get(number)) is not None:

@@ -1,7 +1,7 @@
-"""What a drain run counts and how long its steps take; a report of both, every few seconds and at the end (MON-08).
+"""Counts and latencies of a long-running run, reported every few seconds and at the end (MON-08).
 
-Two latencies, always apart: *compute* is features and models in the warm process for one micro-batch, *queue to queue*
-is SQS's SentTimestamp to publication, for each message that caused one.
+Two latencies of a drain run are always reported separately: *compute* is features and models in the warm process for
+one micro-batch; *queue to queue* is from SQS's SentTimestamp to publication, for each input that caused an output.
 """
 
 import threading
@@ -19,7 +19,7 @@ from surveillance_pipelines.stores.outbox import OutboxRow
 StopReason = Literal["window", "idle", "signal", "lease_held", "lease_lost"]
 
 KEPT_SAMPLES: Final = 20_000
-"""Per latency, the newest: enough for a steady 99th percentile, 160 kB at most."""
+"""Newest samples kept per latency: enough for a stable 99th percentile, 160 kB at most."""
 
 COMPUTE: Final = "process"
 QUEUE_TO_QUEUE: Final = "queue_to_queue"
@@ -37,15 +37,25 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """Counts and latencies since the start of the run, and since the previous report (``interval…``)."""
+
+    totals: dict[str, int]
+    interval: dict[str, int]
+    latency: dict[str, Latency]
+    interval_latency: dict[str, Latency]
+
+
+@dataclass(frozen=True, slots=True)
 class DrainReport:
-    """Where a drain run stands. Counts and latencies of ``interval`` are since the report before.
+    """Progress of a drain run. Counts and latencies of ``interval`` are since the previous report.
 
     Attributes:
         totals: count by name: messages (received), of which each becomes one of scored, late, dead, duplicate,
             redelivered; finished (deleted from the queue, or refused there); bars, revisions, clock_rows; opened,
             confirmed, retracted, signals, scores, fallback; published, delete_refused.
         latency: percentiles by step (load, seed, process, commit, publish, mark, delete) and of queue_to_queue.
-        stopped_by: why the run ended, None while it goes on.
+        stopped_by: why the run ended, None while it serves.
     """
 
     queue_url: str
@@ -77,7 +87,7 @@ class DrainReport:
 
 
 class Meter:
-    """Collects counts and durations; knows no clock. Safe for several threads."""
+    """Collects counts and durations; has no clock of its own. Safe for several threads."""
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
@@ -87,7 +97,7 @@ class Meter:
         self._interval_samples: dict[str, deque[float]] = {}
 
     def took(self, name: str, seconds: float) -> None:
-        """Record how long something took."""
+        """Record the duration of a step."""
         with self._lock:
             self._took(name, seconds)
 
@@ -97,7 +107,7 @@ class Meter:
             self._totals[name] += number
 
     def published(self, rows: Sequence[OutboxRow], sent_at: Mapping[str, int], now_us: int) -> None:
-        """Count messages sent, and how long ago SQS took in those that caused them: row id → instant."""
+        """Count messages sent, and record the time since SQS accepted their causes: row id → instant."""
         with self._lock:
             self._totals["published"] += len(rows)
             for row in rows:
@@ -105,15 +115,15 @@ class Meter:
                     self._took(QUEUE_TO_QUEUE, (now_us - sent_at[row.id]) / MICROSECONDS)
 
     def received(self, messages: int) -> None:
-        """Count messages that came in."""
+        """Count messages received."""
         self.count("messages", messages)
 
     def finished(self, messages: int) -> None:
-        """Count messages that are through: each of them must have an outcome by now."""
+        """Count messages that are finished: each of them must have an outcome by now."""
         self.count("finished", messages)
 
     def committed(self, effects: Effects) -> None:
-        """Count what is committed of a micro-batch, or of what the clock has closed."""
+        """Count the committed effects of a micro-batch or of the clock."""
         with self._lock:
             totals = self._totals
             totals["redelivered"] += len(effects.redelivered)
@@ -131,23 +141,33 @@ class Meter:
         seconds: float,
         stopped_by: StopReason | None = None,
     ) -> DrainReport:
-        """Return where the run stands, and begin the next interval."""
-        with self._lock:
-            totals, interval = dict(self._totals), self._totals - self._reported
-            self._reported = self._totals.copy()
-            samples = {name: list(values) for name, values in self._samples.items()}
-            interval_samples, self._interval_samples = self._interval_samples, {}
+        """Return the progress of a drain run, and begin the next interval."""
+        figures = self.figures()
         return DrainReport(
             queue_url=queue_url,
             run_id=run_id,
             bundle_hash=bundle_hash,
             warmup=warmup,
             seconds=seconds,
+            totals=figures.totals,
+            interval=figures.interval,
+            latency=figures.latency,
+            interval_latency=figures.interval_latency,
+            stopped_by=stopped_by,
+        )
+
+    def figures(self) -> Figures:
+        """Return the counts and latencies, and begin the next interval."""
+        with self._lock:
+            totals, interval = dict(self._totals), self._totals - self._reported
+            self._reported = self._totals.copy()
+            samples = {name: list(values) for name, values in self._samples.items()}
+            interval_samples, self._interval_samples = self._interval_samples, {}
+        return Figures(
             totals=totals,
             interval=dict(interval),
             latency={name: _latency(values) for name, values in samples.items()},
             interval_latency={name: _latency(values) for name, values in interval_samples.items()},
-            stopped_by=stopped_by,
         )
 
     def _took(self, name: str, seconds: float) -> None:

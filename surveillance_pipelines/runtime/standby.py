@@ -1,4 +1,4 @@
-"""Who serves a queue next: take its lease, or stand by, warm, until it is free."""
+"""Contention for a lease: take it, or stand by, warm, until it is free."""
 
 import os
 import socket
@@ -15,10 +15,10 @@ from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.telemetry import get_logger
 
 LOOK_SECONDS: Final = 0.05
-"""Between two looks at the lease: a handover costs half of it, a query so often costs the database nothing."""
+"""Interval between checks of the lease. A handover takes half of it on average; the query costs next to nothing."""
 
 PATIENCE: Final = 1.5
-"""In terms of a lease: a place that a dead run left is free after one."""
+"""How long a run without a standby's place waits, in lease durations: a dead run's place is free after one."""
 
 NotServed = Literal["idle", "lease_held", "signal"]
 
@@ -27,17 +27,18 @@ _LOG = get_logger("standby")
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A run that wants to serve a queue.
+    """A run that wants a lease.
 
     Attributes:
-        stands_by: wait for as long as another run serves; otherwise only as long as a dead one's lease may last.
-        clock: the seam for time.
-        stop: set when the run is to end.
+        lease_name: an input queue's URL or ``delivery:<channel>``.
+        stands_by: whether to wait for as long as another run serves; if not, only while a dead run's lease may last.
+        clock: source of time.
+        stop: set when the run must end.
         on_status: called with a sentence when the run begins to wait.
-        check: called again and again while the run waits; raises if it could not serve any more.
+        check: called repeatedly while the run waits; raises if the run could no longer serve.
     """
 
-    queue_url: str
+    lease_name: str
     run_id: str | None
     lease_seconds: float
     stands_by: bool
@@ -55,25 +56,25 @@ class Contender:
 def contend(connection: psycopg.Connection, contender: Contender) -> Lease | NotServed:
     """Return the lease once this run may serve, or why it never will.
 
-    ``idle`` says that the holder stopped because the queue has no work; ``lease_held`` that another run serves, and a
-    third is not needed.
+    ``idle``: the holder stopped because there is no work. ``lease_held``: another run serves and a second one stands
+    by already.
 
     Args:
         connection: in autocommit mode.
-        contender: who asks.
+        contender: the run that wants the lease.
     """
     lease = _acquire(connection, contender, "holder")
     if lease is not None:
         return lease
-    with_place = _Place(connection, contender)
+    place = _Place(connection, contender)
     try:
-        return with_place.wait()
+        return place.wait()
     finally:
-        with_place.leave()
+        place.leave()
 
 
 class _Place:
-    """The standby's place: at most one run of a queue has it."""
+    """The standby's place beside a lease: at most one run has it."""
 
     def __init__(self, connection: psycopg.Connection, contender: Contender) -> None:
         self._connection: Final = connection
@@ -86,9 +87,9 @@ class _Place:
         until = clock.now_us() + round(PATIENCE * contender.lease_seconds * MICROSECONDS)
         while not contender.stop.is_set():
             contender.check()
-            if self._keep(clock.now_us()) and leases.last_ended(self._connection, contender.queue_url) == "idle":
+            if self._keep(clock.now_us()) and leases.last_ended(self._connection, contender.lease_name) == "idle":
                 return "idle"
-            if leases.is_free(self._connection, contender.queue_url):
+            if leases.is_free(self._connection, contender.lease_name):
                 lease = _acquire(self._connection, contender, "holder")
                 if lease is not None:
                     return lease
@@ -102,20 +103,20 @@ class _Place:
             leases.release(self._connection, self._place)
 
     def _keep(self, now_us: int) -> bool:
-        """Take the place, or keep it; return whether it is this run's."""
+        """Take or renew the place; return whether this run has it."""
         contender = self._contender
         if not contender.stands_by:
             return False
         if self._place is None:
             self._place = _acquire(self._connection, contender, "standby")
             if self._place is not None:
-                _LOG.info("standing by", queue_url=contender.queue_url)
-                contender.on_status("stands by, warm: another run serves, this one takes over when it ends or dies")
+                _LOG.info("standing by", lease=contender.lease_name)
+                contender.on_status("stands by, warm: another run serves; this one takes over when it ends or dies")
                 self._renewed = now_us
         elif now_us - self._renewed >= contender.lease_seconds / leases.HEARTBEATS_PER_LEASE * MICROSECONDS:
             try:
                 leases.renew(self._connection, self._place)
-            except LeaseLostError:  # this run slept for so long that another took its place
+            except LeaseLostError:  # this run was suspended for longer than a lease, and another took its place
                 self._place = None
             self._renewed = now_us
         return self._place is not None
@@ -124,7 +125,7 @@ class _Place:
 def _acquire(connection: psycopg.Connection, contender: Contender, role: leases.Role) -> Lease | None:
     return leases.acquire(
         connection,
-        contender.queue_url,
+        contender.lease_name,
         holder=contender.name,
         seconds=contender.lease_seconds,
         run_id=contender.run_id,

@@ -1,7 +1,7 @@
-"""Who runs the stages of the live lane: threads of one process, or the caller itself, one step after the other.
+"""Threads of a long-running process: sources, stages and recurring actions.
 
-A *source* produces items, a *stage* works them off in the order they were handed over, both beside the caller. What one
-of them raises ends all: the caller meets the error at its next call.
+A *source* produces items and a *stage* handles them in the order they were submitted, each in its own thread. An
+exception in any of them stops all of them and is raised by the caller's next call.
 """
 
 import threading
@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
 _Item = TypeVar("_Item")
-_Given = TypeVar("_Given", contravariant=True)  # noqa: PLC0105 (a private name, and what a protocol asks for)
+_Given = TypeVar("_Given", contravariant=True)  # noqa: PLC0105 (a private name, as the protocol requires)
 _Made = TypeVar("_Made", covariant=True)  # noqa: PLC0105
 
 
 class Condition(Protocol):
-    """What several threads change and wait for, as ``threading.Condition``."""
+    """State that several threads change and wait for, as ``threading.Condition``."""
 
     def __enter__(self) -> bool: ...
 
@@ -30,67 +30,67 @@ class Condition(Protocol):
 
 
 class Stage(Protocol[_Given]):
-    """Takes items, and works them off in order."""
+    """Handles items in order."""
 
     def submit(self, item: _Given) -> None:
-        """Hand an item over; waits while as many wait as the stage has room for."""
+        """Add an item; blocks while the stage is full."""
         ...
 
 
 class Source(Protocol[_Made]):
-    """Produces items ahead of their use."""
+    """Produces items before they are needed."""
 
     def next(self, wait_seconds: float) -> _Made | None:
-        """Return the next item, None if none comes in time or the source has stopped."""
+        """Return the next item, None after ``wait_seconds`` or once the source has stopped."""
         ...
 
     def has_more(self) -> bool:
-        """Say whether an item is at hand."""
+        """Say whether an item is ready."""
         ...
 
     def stop(self) -> None:
-        """Produce nothing more; what is being produced now is still to be had."""
+        """Start no further item; the one being produced can still be read."""
         ...
 
 
 class Tasks(Protocol):
-    """Runs sources, stages and what recurs."""
+    """Runs sources, stages and recurring actions."""
 
     def condition(self) -> Condition:
-        """Return what its threads may share and wait for."""
+        """Return a condition that its threads can share."""
         ...
 
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:
-        """Return a source that holds one item ready and produces the one after it."""
+        """Return a source that keeps one item ready and produces the next one."""
         ...
 
     def stage(self, name: str, handle: Callable[[list[_Item]], None], *, room: int) -> Stage[_Item]:
-        """Return a stage; ``handle`` gets all that wait at once, oldest first."""
+        """Return a stage; ``handle`` gets all waiting items at once, oldest first."""
         ...
 
     def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
-        """Have something done again and again until the end."""
+        """Repeat an action until the end."""
         ...
 
     def finish(self) -> None:
-        """Wait until every stage has worked off what it was given, in the order they were made; then end what recurs.
+        """Wait until every stage has handled its items, in the order of their creation; then end recurring actions.
 
-        Raises what a stage died of.
+        Re-raises the first failure of a thread.
         """
         ...
 
     def abort(self) -> None:
-        """End all without working off what waits."""
+        """End all threads without handling waiting items."""
         ...
 
 
 class Runtime(Protocol):
-    """Where threads come from: the interpreter, or a simulation."""
+    """Source of threads: the interpreter, or a simulation."""
 
     def condition(self) -> Condition: ...
 
     def start(self, name: str, body: Callable[[], None]) -> Callable[[], None]:
-        """Run a body beside the caller; return what waits for its end."""
+        """Run a body in a thread; return a function that waits for its end."""
         ...
 
 
@@ -106,53 +106,8 @@ class Threads:
         return thread.join
 
 
-class InlineTasks:
-    """Everything in the caller's own thread: what is handed over is worked off before the call returns."""
-
-    def condition(self) -> Condition:
-        return threading.Condition()
-
-    def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:  # noqa: ARG002 (the protocol's)
-        return _InlineSource(produce)
-
-    def stage(self, name: str, handle: Callable[[list[_Item]], None], *, room: int) -> Stage[_Item]:  # noqa: ARG002
-        return _InlineStage(handle)
-
-    def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
-        """Do nothing: the caller's own steps keep alive what this would."""
-
-    def finish(self) -> None:
-        """Do nothing: nothing waits."""
-
-    def abort(self) -> None:
-        """Do nothing."""
-
-
-class _InlineSource(Generic[_Item]):
-    def __init__(self, produce: Callable[[], _Item]) -> None:
-        self._produce: Final = produce
-        self._stopped = False
-
-    def next(self, wait_seconds: float) -> _Item | None:  # noqa: ARG002
-        return None if self._stopped else self._produce()
-
-    def has_more(self) -> bool:
-        return False
-
-    def stop(self) -> None:
-        self._stopped = True
-
-
-class _InlineStage(Generic[_Item]):
-    def __init__(self, handle: Callable[[list[_Item]], None]) -> None:
-        self._handle: Final = handle
-
-    def submit(self, item: _Item) -> None:
-        self._handle([item])
-
-
 class ThreadTasks:
-    """A thread for each source, stage and recurring action. Made and ended by one thread, the caller's."""
+    """One thread for each source, stage and recurring action. Only the caller's thread starts and ends them."""
 
     def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime: Final = runtime or Threads()
@@ -184,12 +139,12 @@ class ThreadTasks:
             member.join()
 
     def check(self) -> None:
-        """Raise what a thread died of."""
+        """Re-raise the first failure of a thread."""
         if self._failure is not None:
             raise self._failure
 
     def fail(self, error: BaseException) -> None:
-        """Remember the first failure, and wake everybody up to meet it."""
+        """Keep the first failure, and wake every thread."""
         self._failure = self._failure or error
         for member in self._members:
             member.drop()
@@ -201,7 +156,7 @@ class ThreadTasks:
 
 
 class _Member:
-    """A thread with something that it waits for."""
+    """A thread and the condition that it waits for."""
 
     def __init__(self, tasks: ThreadTasks, runtime: Runtime) -> None:
         self.join: Callable[[], None] = lambda: None
@@ -210,7 +165,7 @@ class _Member:
         self._closing = self._dropped = False
 
     def close(self) -> None:
-        """End once everything is worked off."""
+        """End once every item is handled."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -225,10 +180,10 @@ class _Member:
         raise NotImplementedError
 
     def guarded(self) -> None:
-        """Do the member's work; what it dies of ends all."""
+        """Run the member; a failure stops all members."""
         try:
             self._run()
-        except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+        except BaseException as error:  # noqa: BLE001 (re-raised in the caller's thread)
             self._tasks.fail(error)
 
 

@@ -17,10 +17,10 @@ from surveillance_pipelines.contracts.market import Refusal
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.messages import read_tick
-from surveillance_pipelines.runtime.ports import OutputQueue
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.instruments import load_instruments
+from surveillance_pipelines.transports.publisher import Publisher
 from surveillance_pipelines.transports.sqs import BATCH_SIZE, queue_for_symbol
 
 Action = Literal["send", "refused", "known", "elsewhere"]
@@ -213,7 +213,7 @@ def judge(
 def send(
     connection: psycopg.Connection[Any],
     verdicts: Sequence[Verdict],
-    queue: Callable[[str], OutputQueue],
+    queue: Callable[[str], Publisher],
     *,
     clock: Clock = SYSTEM_CLOCK,
 ) -> dict[str, str]:

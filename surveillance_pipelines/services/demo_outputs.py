@@ -14,8 +14,8 @@ _MOST_PER_LOOK: Final = 200
 _LATENCIES: Final = """
 WITH published AS (
     SELECT body::jsonb ->> 'correlation_id' AS message_id, (body::jsonb ->> 't_computed')::timestamptz AS computed_at,
-           published_at
-    FROM ops.outbox WHERE published_at IS NOT NULL
+           delivered_at AS published_at
+    FROM ops.outbox JOIN ops.outbox_deliveries USING (position) WHERE channel = 'sqs'
 ), spans AS (
     SELECT received_at - sent_at AS waiting, computed_at - received_at AS compute, published_at - sent_at AS whole
     FROM published JOIN ops.inbox USING (message_id)
@@ -60,7 +60,8 @@ def latencies(stores: Stores) -> Latencies:
 
 def count_outcomes(stores: Stores) -> tuple[dict[str, int], int]:
     """Return ledger outcome → inputs, and how many outputs wait to be published."""
+    from surveillance_pipelines.stores.outbox import SQS, waiting
+
     with stores.connect() as connection:
         outcomes = connection.execute("SELECT outcome, count(*) FROM ops.ledger GROUP BY 1 ORDER BY 1").fetchall()
-        waiting = connection.execute("SELECT count(*) FROM ops.outbox WHERE published_at IS NULL").fetchone()
-    return dict(outcomes), waiting[0] if waiting else 0
+        return dict(outcomes), waiting(connection, SQS).count

@@ -20,46 +20,48 @@ if TYPE_CHECKING:
     from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.market.files import FileResult
     from surveillance_pipelines.models.bundle import Bundle
-    from surveillance_pipelines.models.scoring import AnomalyScorer
+    from surveillance_pipelines.models.ensemble import Predictor
 
 BARS_TABLE: Final = "bars_1m"
 _HISTORY: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenScorer:
+class ChosenPredictor:
     """The models that score.
 
     Attributes:
-        scorer: the models.
+        predictor: the models.
         name: which they are, in words.
         trained_to: last day of their training bars; None for the warm-up rules.
     """
 
-    scorer: "AnomalyScorer"
+    predictor: "Predictor"
     name: str
     trained_to: date | None = None
 
 
-def choose_scorer(stores: Stores, *, bundle: Path | None, warmup: bool) -> ChosenScorer:
+def choose_predictor(stores: Stores, *, bundle: Path | None, warmup: bool) -> ChosenPredictor:
     """Return the models to use: the named bundle, else the champion, else the warm-up rules."""
     from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.models.warmup import WarmupScorer
+    from surveillance_pipelines.models.warmup import WarmupRules
 
     if warmup:
-        return ChosenScorer(WarmupScorer(), "the warm-up rules")
+        return ChosenPredictor(WarmupRules(), "the warm-up rules")
     if bundle is not None:
         loaded = load_bundle(bundle)
         return _choice(loaded, f"the bundle {loaded.bundle_hash[:12]}")
     active = None if is_untouched(stores.settings) else _champion(stores)
     if active is None:
-        return ChosenScorer(WarmupScorer(), "the warm-up rules: no model has been promoted yet (`surveillance train`)")
+        return ChosenPredictor(
+            WarmupRules(), "the warm-up rules: no model has been promoted yet (`surveillance train`)"
+        )
     version, path, bundle_hash = active
     loaded = load_bundle(Path(path), expected_hash=bundle_hash)
     return _choice(loaded, f"the champion, v{version} {bundle_hash[:12]}")
 
 
-def simulated_training_symbols(stores: Stores, chosen: ChosenScorer, bars: "pl.DataFrame") -> list[str]:
+def simulated_training_symbols(stores: Stores, chosen: ChosenPredictor, bars: "pl.DataFrame") -> list[str]:
     """Return the symbols whose simulated bars trained the models, if the bars to score are not simulated; else none.
 
     Models of a simulated market know nothing of what is usual in another.
@@ -73,21 +75,21 @@ def simulated_training_symbols(stores: Stores, chosen: ChosenScorer, bars: "pl.D
     return known["symbol"].unique().sort().to_list() if set(known["source"]) == {"simulated"} else []
 
 
-def _choice(bundle: "Bundle", name: str) -> ChosenScorer:
-    from surveillance_pipelines.models.scoring import Scorer
+def _choice(bundle: "Bundle", name: str) -> ChosenPredictor:
+    from surveillance_pipelines.models.ensemble import Ensemble
 
     data = bundle.manifest["training"].get("data", {})
     if not {"first", "last"} <= set(data):
-        return ChosenScorer(Scorer(bundle), name)
+        return ChosenPredictor(Ensemble(bundle), name)
     trained = f"{name}, trained on {data['first']} to {data['last']}"
-    return ChosenScorer(Scorer(bundle), trained, date.fromisoformat(data["last"]))
+    return ChosenPredictor(Ensemble(bundle), trained, date.fromisoformat(data["last"]))
 
 
 def _champion(stores: Stores) -> tuple[int, str, str] | None:
-    from surveillance_pipelines.stores.model_store import active_bundle
+    from surveillance_pipelines.stores.deployments import champion
 
     with stores.connect() as connection:
-        return active_bundle(connection)
+        return champion(connection, stores.settings.tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +115,27 @@ class Detection:
 
 
 def find_anomalies(
-    settings: Settings, bars: "pl.DataFrame", scorer: "AnomalyScorer", *, scope: Scope, calendar: str | None
+    settings: Settings, bars: "pl.DataFrame", predictor: "Predictor", *, scope: Scope, calendar: str | None
 ) -> Detection:
     """Compute features, and judge every bar in scope."""
     from surveillance_pipelines.batch.scoring import score_day
     from surveillance_pipelines.engine.scoring_rows import row_config
 
     sessions = sessions_of(bars, calendar, settings.default_calendar)
-    features = _features(bars, sessions, scorer, scope)
-    scored = score_day(features, scorer, row_config(settings, scorer), sessions=sessions)
+    features = _features(bars, sessions, predictor, scope)
+    scored = score_day(features, predictor, row_config(settings, predictor), sessions=sessions)
     judged = scored.scores.select("symbol", "bar_start", "volume", close="price")
     return Detection(_frame(scored.anomalies), judged)
 
 
-def _features(bars: "pl.DataFrame", sessions: "SessionTable", scorer: "AnomalyScorer", scope: Scope) -> "pl.DataFrame":
+def _features(bars: "pl.DataFrame", sessions: "SessionTable", predictor: "Predictor", scope: Scope) -> "pl.DataFrame":
     """Return the features of the bars in scope; all symbols' bars take part, as each is the others' market."""
     import polars as pl
 
     from surveillance_pipelines.features.batch import features_of_days, latest_features
     from surveillance_pipelines.features.views import VIEWS
 
-    view = VIEWS[scorer.feature_view]
+    view = VIEWS[predictor.feature_view]
     if scope.lookback is not None:
         features = latest_features(bars, sessions, scope.lookback, view)
     else:
@@ -224,11 +226,11 @@ def pinned_bundle_hash(stores: Stores, bundle: str) -> str:
         InvalidInputError: if the beginning is too short, or names no bundle on record or several.
         BundleError: if the bundle is damaged or not the one on record.
     """
-    from surveillance_pipelines.stores.scorers import load_pinned_scorer
+    from surveillance_pipelines.stores.predictors import load_pinned_predictor
 
     try:
         with stores.connect() as connection:
-            return load_pinned_scorer(connection, bundle).bundle_hash
+            return load_pinned_predictor(connection, bundle).bundle_hash
     except (LookupError, ValueError) as error:
         raise InvalidInputError(
             str(error), remedy="column bundle_hash of surveillance.model_versions, and of every row, names them"

@@ -55,6 +55,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
         check_queues,
         check_lake,
         check_models,
+        check_registry,
         check_manifest,
     ]
     return [*checks, check_yahoo] if network else checks
@@ -171,17 +172,34 @@ def check_models(platform: Platform) -> list[Finding]:
 
     def look() -> list[Finding]:
         from surveillance_pipelines.models.bundle import load_bundle
-        from surveillance_pipelines.stores.model_store import active_bundle
+        from surveillance_pipelines.stores.deployments import champion
 
         with platform.connect() as connection:
-            active = active_bundle(connection)
-        if active is None:
+            found = champion(connection, platform.settings.tenant)
+        if found is None:
             return [Finding("models", "warn", "no champion: warm-up heuristics answer", "`surveillance train`")]
-        version, path, bundle_hash = active
+        version, path, bundle_hash = found
         load_bundle(Path(path), expected_hash=bundle_hash)
         return [Finding("models", "ok", f"champion v{version}, every file as its manifest says")]
 
     return _guarded("models", look, "train again (`surveillance train`), or restore MODEL_STORAGE_PATH from a backup")
+
+
+def check_registry(platform: Platform) -> list[Finding]:
+    """Compare the aliases in MLflow with the deployments; without a version in MLflow it is not imported."""
+
+    def look() -> list[Finding]:
+        from surveillance_pipelines.lifecycle.deployments import Scope
+        from surveillance_pipelines.services.models import ModelStores, alias_differences
+
+        stores = ModelStores(platform.connect, platform.registry, platform.clock)
+        differences = alias_differences(stores, Scope(tenant=platform.settings.tenant))
+        if not differences:
+            return [Finding("model registry", "ok", "its aliases follow the deployments")]
+        remedy = "serving is not affected; activate the champion again (`surveillance models activate`) to repair them"
+        return [Finding("model registry", "warn", "; ".join(map(str, differences)), remedy)]
+
+    return _guarded("model registry", look, "check MLFLOW_TRACKING_URI; serving does not need MLflow")
 
 
 def check_manifest(_: Platform) -> list[Finding]:

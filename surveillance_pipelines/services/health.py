@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
+from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.services.homes import without_password
 from surveillance_pipelines.services.platform import Stores
 
@@ -37,9 +38,9 @@ def look_at_health(stores: Stores) -> Health:
     """Return the state of services, queues, champion, leases, ledger, dead letters and tables."""
     lines = [*_services(stores), *_queues(stores)]
     with stores.connect() as connection:
-        lines += [*_champion(connection), *_leases(connection), *_ledger_tables(stores, connection)]
+        lines += [*_champion(stores, connection), *_leases(connection), *_ledger_tables(stores, connection)]
         lines += _dead_letters(connection)
-        tables = _tables(connection)
+        tables = _tables(connection, stores.settings.output_channels)
     return Health(tuple(lines), tuple(tables), tuple(_lake(stores)))
 
 
@@ -70,16 +71,14 @@ def _queues(stores: Stores) -> list[Fact]:
     return lines
 
 
-def _champion(connection: Any) -> list[Fact]:
-    rows = _rows(
-        connection,
-        """SELECT version, bundle_hash, promoted_at, feature_view FROM ops.bundle_timeline
-                                ORDER BY id DESC LIMIT 1""",
-    )
-    if not rows:
+def _champion(stores: Stores, connection: Any) -> list[Fact]:
+    from surveillance_pipelines.stores.deployments import champion_deployment
+
+    found = champion_deployment(connection, stores.settings.tenant)
+    if found is None:
         return [Fact("champion", "warn", "none: warm-up heuristics answer until `surveillance train` promotes a model")]
-    version, bundle_hash, promoted_at, view = rows[0]
-    return [Fact("champion", "ok", f"v{version} {bundle_hash[:12]} on {view}, promoted {instant(promoted_at)}")]
+    decided = f"since {instant(found.since)}, decided by {found.decided_by}"
+    return [Fact("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
 
 
 def _leases(connection: Any) -> list[Fact]:
@@ -119,7 +118,9 @@ def _dead_letters(connection: Any) -> list[Fact]:
     return [Fact("dead letters", "warn", f"{count:,} inputs were refused: `surveillance dead-letters list`")]
 
 
-def _tables(connection: Any) -> list[Sequence[Any]]:
+def _tables(connection: Any, channels: Sequence[str]) -> list[Sequence[Any]]:
+    from surveillance_pipelines.stores.outbox import waiting
+
     outcomes = _rows(connection, "SELECT outcome, count(*), max(committed_at) FROM ops.ledger GROUP BY 1 ORDER BY 1")
     rows: list[Sequence[Any]] = [(f"ledger: {outcome}", count, instant(last)) for outcome, count, last in outcomes]
     counted: list[tuple[str, LiteralString]] = [
@@ -128,11 +129,14 @@ def _tables(connection: Any) -> list[Sequence[Any]]:
         ("predictions", "SELECT count(*), max(bar_start) FROM surveillance.predictions"),
         ("instruments", "SELECT count(*), max(added_at) FROM surveillance.instruments"),
         ("model versions", "SELECT count(*), max(created_at) FROM surveillance.model_versions"),
-        ("waiting in the outbox", "SELECT count(*), max(created_at) FROM ops.outbox WHERE published_at IS NULL"),
     ]
     for name, query in counted:
         count, last = _rows(connection, query)[0]
         rows.append((name, count, instant(last)))
+    for channel in channels:
+        found = waiting(connection, channel)
+        oldest = None if found.oldest_at is None else to_datetime(found.oldest_at)
+        rows.append((f"waiting for {channel} (oldest)", found.count, instant(oldest)))
     return rows
 
 

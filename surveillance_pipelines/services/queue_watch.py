@@ -1,4 +1,4 @@
-"""How an input queue is doing: what waits, who serves it, when it last had news, which bars still have to close."""
+"""The state of an input queue: what waits, who serves it, when its last message came, which bars are due to close."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,17 +10,16 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, to_us
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
 from surveillance_pipelines.engine.event_clock import EventClock
 from surveillance_pipelines.engine.snapshots import SERVING_STATE, load_serving_state
+from surveillance_pipelines.stores.outbox import SQS, count_undelivered
 from surveillance_pipelines.transports.sqs import QueueClient
 
-_BOOKS: Final = """
+_STATE: Final = """
     WITH living AS (SELECT role, holder, run_id FROM ops.leases
                     WHERE queue_url = %(queue_url)s AND expires_at > clock_timestamp())
     SELECT (SELECT holder FROM living WHERE role = 'holder'),
            (SELECT holder FROM living WHERE role = 'standby'),
            (SELECT array_agg(run_id) FROM living WHERE run_id IS NOT NULL),
            (SELECT received_at FROM ops.inbox WHERE queue_url = %(queue_url)s ORDER BY position DESC LIMIT 1),
-           (SELECT count(*) FROM (SELECT 1 FROM ops.outbox
-                                  WHERE queue_url = %(queue_url)s AND published_at IS NULL LIMIT 1000) AS unsent),
            (SELECT coalesce(sum(cardinality(receipts)), 0) FROM ops.in_flight WHERE queue_url = %(queue_url)s)
 """
 
@@ -29,20 +28,20 @@ _SERVING_STATES: Final = "SELECT state FROM ops.feature_state WHERE queue_url = 
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """One look at a queue and at the books about it.
+    """The state of a queue, from SQS and from the ledger tables.
 
     Attributes:
         queue_url: which queue.
-        waiting: messages that a receive call would find, by SQS's own approximate count; None if out of reach.
-        in_flight: messages that somebody holds.
-        unreachable: why the queue could not be asked; None if it could.
+        waiting: messages that a receive call would find, by SQS's own approximate count; None if unreachable.
+        in_flight: messages that a reader has received and not deleted.
+        unreachable: why SQS could not be asked about the queue; None if it could.
         holder: who holds its lease; None if nobody does.
-        standby: who is ready to; None if nobody is.
-        run_ids: of these two, as far as they are runs of Dagster's.
+        standby: who stands by; None if nobody does.
+        run_ids: of these two, where they are Dagster runs.
         last_message_at: when the newest message was received, microseconds since the epoch; None before the first.
-        unsent: output messages that wait to be published, counted up to 1,000.
-        due_bars: bars in progress whose minute the event clock has passed: a run left them, and only a run closes them.
-        left: receipts that a run left when it died; the next one shows again what is hidden of them, and forgets them.
+        unsent: output messages that wait for the SQS output queue, counted up to 1,000.
+        due_bars: open bars whose minute the event clock has passed; only a drain run closes them.
+        left: receipts that a run left when it died; the next run makes their messages visible and deletes the receipts.
     """
 
     queue_url: str
@@ -59,7 +58,7 @@ class QueueView:
 
     @property
     def has_input(self) -> bool:
-        """Whether anything is known to come out of the queue, so that it cannot count as silent."""
+        """Whether the queue has data, so that it does not count as silent."""
         return bool(self.waiting or self.unsent or self.due_bars)
 
     @property
@@ -68,9 +67,9 @@ class QueueView:
 
 
 def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
-    """Return how the queue of a client is doing. A queue that cannot be asked is a finding, not an error."""
-    books = connection.execute(_BOOKS, {"queue_url": client.queue_url}).fetchone()
-    holder, standby, run_ids, received_at, unsent, held = books or (None,) * 6
+    """Return the state of a client's queue. An unreachable queue is a finding, not an error."""
+    row = connection.execute(_STATE, {"queue_url": client.queue_url}).fetchone()
+    holder, standby, run_ids, received_at, held = row or (None,) * 5
     waiting, in_flight, unreachable = _depth(client)
     return QueueView(
         queue_url=client.queue_url,
@@ -81,7 +80,7 @@ def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = 
         standby=standby,
         run_ids=frozenset(run_ids or ()),
         last_message_at=None if received_at is None else to_us(received_at),
-        unsent=unsent or 0,
+        unsent=count_undelivered(connection, client.queue_url, SQS),
         due_bars=_due_bars(connection, client.queue_url, clock.now_us()),
         left=0 if holder is not None else int(held or 0),
     )
@@ -89,11 +88,11 @@ def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """What SQS has moved to the dead-letter queue behind a queue.
+    """Messages that SQS has moved to the dead-letter queue of a queue.
 
     Attributes:
-        messages: how many; None if there is no such queue, or it cannot be asked.
-        problem: why it cannot be asked, None if it can.
+        messages: how many; None if there is no such queue, or it is unreachable.
+        problem: why it is unreachable, None if it is not.
     """
 
     messages: int | None
@@ -101,7 +100,7 @@ class SetAside:
 
 
 def look_aside(client: QueueClient) -> SetAside:
-    """Return what SQS has set aside of a queue. A dead-letter queue that cannot be asked is a finding, not an error."""
+    """Return what SQS has set aside of a queue. An unreachable dead-letter queue is a finding, not an error."""
     try:
         depth = client.set_aside()
     except (BotoCoreError, ClientError) as error:
@@ -110,7 +109,7 @@ def look_aside(client: QueueClient) -> SetAside:
 
 
 def _due_bars(connection: psycopg.Connection, queue_url: str, now_us: int) -> int:
-    """Count the bars that a run would close, now or once their grace has passed."""
+    """Count the bars that a drain run would close, now or after their grace period."""
     event_clock, ends = EventClock(), []
     for (state,) in connection.execute(_SERVING_STATES, (queue_url, SERVING_STATE)):
         serving = load_serving_state(bytes(state))

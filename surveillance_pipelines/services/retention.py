@@ -1,4 +1,4 @@
-"""How long the books of the live lane are kept, and what must have happened before a week of them is dropped."""
+"""Retention of the live lane's tables: how long weeks are kept, and what must have happened before one is dropped."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from psycopg import sql
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, day_start_us, to_datetime
 from surveillance_pipelines.contracts.frames import TICK_SCHEMA
+from surveillance_pipelines.stores.outbox import SQS
 from surveillance_pipelines.stores.partitions import (
     WEEK,
     Partition,
@@ -22,7 +23,7 @@ from surveillance_pipelines.stores.partitions import (
 )
 
 DEAD_LETTER_DAYS: Final = 366
-"""Dead letters are few, and a producer's fault may be noticed at the year's end."""
+"""Dead letters are few, and a producer's fault may be noticed only at the end of a year."""
 
 _ACCEPTED: Final = """
     FROM {inbox} AS inbox JOIN {ledger} AS ledger USING (message_id) WHERE ledger.outcome IN ('scored', 'late')
@@ -33,9 +34,18 @@ _ACCEPTED_IDS: Final = f"""
     AND inbox.event_time >= %(day)s::date AND inbox.event_time < %(day)s::date + 1
 """
 
+_UNDELIVERED: Final = """
+    SELECT count(*) FROM {outbox} AS waiting
+    LEFT JOIN ops.delivery_cursors AS cursors
+           ON cursors.queue_url = waiting.queue_url AND cursors.channel = %(channel)s
+    WHERE waiting.position > coalesce(cursors.position, 0)
+      AND NOT EXISTS (SELECT FROM ops.outbox_deliveries AS delivered
+                      WHERE delivered.channel = %(channel)s AND delivered.position = waiting.position)
+"""
+
 
 class TickReader(Protocol):
-    """The lake, as far as retention reads it."""
+    """The part of the lake that retention reads."""
 
     def read(
         self, table: str, *, days: Collection[date], columns: Sequence[str], schema: pl.Schema
@@ -47,12 +57,12 @@ class Retained:
     """What one run of retention did.
 
     Attributes:
-        added: partitions made, for weeks to come or out of stray rows.
+        added: partitions created, for coming weeks or for rows found in a default partition.
         dropped: partitions dropped, with the size they had.
         kept: name of a partition that is old enough → why it was not dropped.
-        dead_letters: how many were deleted.
-        clock_rows: how many were deleted, with the messages between which they stood.
-        now: every partition that there is afterwards.
+        dead_letters: number of dead letters deleted.
+        clock_rows: number of clock readings deleted, along with the messages around them.
+        now: every partition afterwards.
     """
 
     added: tuple[Partition, ...]
@@ -69,28 +79,31 @@ def retain(
     *,
     today: date,
     retention_days: int,
+    channels: Sequence[str] = (SQS,),
     clock: Clock = SYSTEM_CLOCK,
 ) -> Retained:
-    """Make the partitions of the coming weeks, and drop the weeks that ended ``retention_days`` ago or earlier.
+    """Create the partitions of the coming weeks, and drop the weeks that ended ``retention_days`` ago or earlier.
 
-    A week of the outbox is kept while a message of it waits for its publication; a week of inbox and ledger while an
-    accepted message of it is not in the lake's ``ticks``. These two go together, so that they name the same messages.
+    A week of the outbox, with its deliveries, is kept while a message of it waits for a configured channel; a week of
+    inbox and ledger while the lake's ``ticks`` lack an accepted message of it. Inbox and ledger are dropped together,
+    so that both always name the same messages. A channel that is no longer configured keeps nothing.
 
     Args:
         connection: in autocommit mode.
-        lake: where accepted messages end.
+        lake: where accepted messages end up.
         today: UTC.
         retention_days: ``LEDGER_RETENTION_DAYS``.
-        clock: waits between two tries of a lock.
+        channels: ``OUTPUT_CHANNELS``.
+        clock: waits between attempts to lock a table.
 
     Raises:
-        PartitionBusyError: if other transactions hold on to a table; what was done until then is done.
+        PartitionBusyError: if other transactions keep a table locked; weeks dropped before that stay dropped.
     """
     wanted = [*missing_weeks(partitions(connection), today), *stray_weeks(connection, today)]
-    added = [add_partition(connection, book, monday, clock=clock) for book, monday in wanted]
+    added = [add_partition(connection, table, monday, clock=clock) for table, monday in wanted]
     dropped: list[Partition] = []
     kept: dict[str, str] = {}
-    for together, obstacle in _droppable(connection, lake, today - timedelta(days=retention_days)):
+    for together, obstacle in _droppable(connection, lake, today - timedelta(days=retention_days), channels):
         if obstacle is None:
             drop_partitions(connection, together, clock=clock)
             dropped += together
@@ -109,33 +122,46 @@ def retain(
 
 
 def _droppable(
-    connection: psycopg.Connection[Any], lake: TickReader, until: date
+    connection: psycopg.Connection[Any], lake: TickReader, until: date, channels: Sequence[str]
 ) -> Iterator[tuple[list[Partition], str | None]]:
-    """Yield what is dropped together, of the weeks that ended by a day, with the reason not to if there is one."""
+    """Yield the partitions to drop together, of weeks that ended by ``until``, with the reason to keep them if any."""
     weeks: dict[date, dict[str, Partition]] = {}
     for partition in partitions(connection):
         if partition.monday is not None and partition.monday + WEEK <= until:
-            weeks.setdefault(partition.monday, {})[partition.book] = partition
+            weeks.setdefault(partition.monday, {})[partition.table] = partition
     for week in weeks.values():
-        if "outbox" in week:
-            outbox = week.pop("outbox")
-            yield [outbox], _unpublished(connection, outbox)
+        outputs = [week.pop(table) for table in ("outbox", "outbox_deliveries") if table in week]
+        if outputs:
+            yield outputs, _undelivered(connection, outputs[0], channels)
         if week:
             yield list(week.values()), _not_in_lake(connection, lake, week.get("inbox"), week.get("ledger"))
 
 
-def _unpublished(connection: psycopg.Connection[Any], outbox: Partition) -> str | None:
-    query = sql.SQL("SELECT count(*) FROM {} WHERE published_at IS NULL").format(sql.Identifier("ops", outbox.name))
-    (count,) = connection.execute(query).fetchone() or (0,)
-    return None if count == 0 else f"{count:,} messages wait for their publication: start a drain run of their queue"
+def _undelivered(connection: psycopg.Connection[Any], outbox: Partition, channels: Sequence[str]) -> str | None:
+    """Say which channels still need messages of a week of the outbox, None if all have got everything."""
+    if outbox.table != "outbox":  # deliveries of a week whose messages are gone
+        return None
+    query = sql.SQL(_UNDELIVERED).format(outbox=sql.Identifier("ops", outbox.name))
+    counts = {channel: (connection.execute(query, {"channel": channel}).fetchone() or (0,))[0] for channel in channels}
+    reasons = [
+        f"{count:,} messages wait for their publication: start a drain run of their queue"
+        if channel == SQS
+        else f"{count:,} messages wait for the channel {channel}: start delivery_job for it, or remove it from "
+        "OUTPUT_CHANNELS"
+        for channel, count in counts.items()
+        if count
+    ]
+    return "; ".join(reasons) or None
 
 
 def _not_in_lake(
     connection: psycopg.Connection[Any], lake: TickReader, inbox: Partition | None, ledger: Partition | None
 ) -> str | None:
-    """Say which accepted messages of a week the lake lacks, None if it has all; a day of event time at a time."""
+    """Say which accepted messages of a week the lake lacks, None if it has all. Checks one day at a time."""
     if inbox is None or ledger is None:
-        return "it has a partition in one of inbox and ledger only, although both are written together: look into both"
+        return (
+            "only one of inbox and ledger has a partition of this week, although each commit writes both: inspect both"
+        )
     names = {"inbox": sql.Identifier("ops", inbox.name), "ledger": sql.Identifier("ops", ledger.name)}
     missing: dict[date, int] = {}
     for (day,) in connection.execute(sql.SQL(_ACCEPTED_DAYS).format(**names)).fetchall():
@@ -155,7 +181,7 @@ def _forget_dead_letters(connection: psycopg.Connection[Any], before: datetime) 
 
 
 def _forget_clock_rows(connection: psycopg.Connection[Any], left: Sequence[Partition]) -> int:
-    """Delete clock readings from before the oldest messages that are kept; without any, none is deleted."""
-    weeks = [partition.monday for partition in left if partition.book == "inbox" and partition.monday is not None]
+    """Delete clock readings from before the oldest week of messages that is kept; without such a week, delete none."""
+    weeks = [partition.monday for partition in left if partition.table == "inbox" and partition.monday is not None]
     before = to_datetime(day_start_us(min(weeks))) if weeks else None
     return connection.execute("DELETE FROM ops.clock_rows WHERE recorded_at < %s", (before,)).rowcount

@@ -35,15 +35,15 @@ def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id:
     """
     from surveillance_pipelines.batch.backfill import ScoredRange, score_days
     from surveillance_pipelines.engine.scoring_rows import row_config
+    from surveillance_pipelines.stores.predictors import load_pinned_predictor, load_predictor
     from surveillance_pipelines.stores.provenance import ScoringRun, record_run
-    from surveillance_pipelines.stores.scorers import load_pinned_scorer, load_scorer
 
     found, settings = ScoredRange(), stores.settings
     with stores.connect() as connection:
-        scorer = load_pinned_scorer(connection, bundle) if bundle else load_scorer(connection, settings)
-        rows = row_config(settings, scorer, run_id=run_id)
+        predictor = load_pinned_predictor(connection, bundle) if bundle else load_predictor(connection, settings)
+        rows = row_config(settings, predictor, run_id=run_id)
         sessions = stores.session_table(first, last)
-        table = f"features_{scorer.feature_view}"
+        table = f"features_{predictor.feature_view}"
         version = stores.lake.version(table)
         run = ScoringRun(
             lane="batch",
@@ -55,8 +55,8 @@ def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id:
         )
         record_run(connection, settings, run)
         days = score_days(
-            stores.lake, connection, scorer, rows, first=first, last=last, sessions=sessions, version=version
+            stores.lake, connection, predictor, rows, first=first, last=last, sessions=sessions, version=version
         )
         for done in days:
             found.add(done)
-    return BatchScoring(found, scorer.bundle_hash, scorer.warmup)
+    return BatchScoring(found, predictor.bundle_hash, predictor.warmup)

@@ -1,4 +1,4 @@
-"""PostgreSQL: connections, URLs per driver, bulk inserts and migrations. psycopg only; Alembic is imported on use."""
+"""PostgreSQL: connections, URLs per driver, bulk inserts and migrations. Alembic is imported only when it is used."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,11 @@ _SCHEMES: Final[dict[Driver, str]] = {
 
 
 def normalise_url(url: str, driver: Driver) -> str:
-    """Return a PostgreSQL URL with the scheme that a driver wants; everything else stays.
+    """Return a PostgreSQL URL with the scheme that a driver expects.
 
     Raises:
-        InvalidInputError: if the URL is not a PostgreSQL URL. The message leaves out the URL: it may hold a password.
+        InvalidInputError: if the URL is not a PostgreSQL URL. The message omits the URL, because it may contain a
+            password.
     """
     parts = urlsplit(url)
     if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
@@ -36,13 +37,13 @@ def normalise_url(url: str, driver: Driver) -> str:
 def with_database(url: str, name: str) -> str:
     """Return the URL of another database on the same server."""
     parts = urlsplit(url)
-    # urlunsplit drops the // of an empty host, which is how a socket folder is written.
+    # A URL with a socket folder has an empty host, for which urlunsplit would drop the //.
     rest = urlunsplit(("", "", f"/{name}", parts.query, ""))
     return f"{parts.scheme}://{parts.netloc}{rest}"
 
 
 def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection whose session reads and writes UTC.
+    """Open a connection with a UTC session.
 
     Raises:
         psycopg.OperationalError: if the server cannot be reached.
@@ -68,14 +69,14 @@ def upsert_rows(
     rows: Sequence[Sequence[Any]],
     key: Sequence[str],
 ) -> int:
-    """Insert rows that are not there yet, by ``key``, and return how many were new.
+    """Insert the rows whose ``key`` does not exist yet, and return their number.
 
     Args:
-        connection: an open connection; the caller owns the transaction.
+        connection: an open connection; the caller manages the transaction.
         table: ``schema.name``.
         columns: names in the order of the values.
         rows: one sequence of values per row.
-        key: the columns of the unique key that makes a row the same row.
+        key: columns of the unique key that identifies a row.
     """
     if not rows:
         return 0
@@ -98,12 +99,12 @@ def ensure_database(server_url: str, name: str) -> bool:
         try:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-            return False  # another process was quicker
+            return False  # another process created it first
         return True
 
 
 def is_migrated(database_url: str) -> bool:
-    """Say whether the database is at the newest migration, without importing Alembic."""
+    """Return whether the database is at the newest migration, without importing Alembic."""
     with connect(database_url, autocommit=True) as connection:
         if connection.execute("SELECT to_regclass('public.alembic_version')").fetchone() == (None,):
             return False
@@ -112,12 +113,12 @@ def is_migrated(database_url: str) -> bool:
 
 
 def newest_revision() -> str:
-    """Return the id of the newest migration: file names begin with it."""
+    """Return the id of the newest migration, taken from the file names."""
     return max(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
-    """Bring the platform's tables to a migration; processes that start together take turns."""
+    """Migrate the platform's tables to a revision. Concurrent migrations are serialized by a lock."""
     from alembic import command
     from alembic.config import Config
 
@@ -131,7 +132,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
 
 def postgres_variables(database_url: str) -> dict[str, str]:
-    """Return a database URL as libpq's environment variables: dbt's profile reads some, libpq itself the others."""
+    """Return a database URL as libpq's environment variables, which dbt's profile and libpq read."""
     from psycopg import pq
     from psycopg.conninfo import conninfo_to_dict
 

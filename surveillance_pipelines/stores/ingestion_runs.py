@@ -1,4 +1,4 @@
-"""Ingestion runs: how many rows of a source were received, landed and refused, and which were refused and why."""
+"""Ingestion runs in PostgreSQL: counts of rows received, landed and refused, and the refused rows with reasons."""
 
 import json
 import uuid
@@ -23,7 +23,7 @@ _RUN_COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestionRun:
-    """One request to a source; rows in = landed + refused + duplicates."""
+    """One ingestion from a source; rows in = landed + refused + duplicates."""
 
     source: str
     started_at: datetime
@@ -36,7 +36,7 @@ class IngestionRun:
 
 
 def record_ingestion_run(connection: psycopg.Connection[Any], run: IngestionRun) -> None:
-    """Record a run, and each refused row once, however often it is received; the caller commits."""
+    """Record an ingestion run and its refused rows, each of them once even if it recurs; the caller commits."""
     dead_letters = [
         (
             sha256_text(f"{run.source}\n{refusal.row}\n{refusal.body}"),
@@ -44,7 +44,7 @@ def record_ingestion_run(connection: psycopg.Connection[Any], run: IngestionRun)
             refusal.body,
             refusal.code,
             f"{refusal.where}: {refusal.reason}",
-            # A microsecond apart, so that the newest-first list keeps the order of the source.
+            # One microsecond apart, so that a list sorted newest first keeps the order of the source.
             run.finished_at - timedelta(microseconds=place),
         )
         for place, refusal in enumerate(run.refusals)

@@ -1,4 +1,4 @@
-"""Instruments in PostgreSQL: which symbols the platform knows, and the calendar each trades on."""
+"""Instruments in PostgreSQL: the registered symbols and their trading calendars."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from surveillance_pipelines.stores.database import upsert_rows
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A symbol the platform watches. ``calendar`` is a name of ``exchange_calendars``, or ``24/7``."""
+    """A registered symbol. ``calendar`` is a name of ``exchange_calendars``, or ``24/7``."""
 
     symbol: str
     calendar: str
@@ -21,7 +21,7 @@ class Instrument:
 
 
 def load_instruments(connection: psycopg.Connection[Any]) -> list[Instrument]:
-    """Return every known instrument, by symbol."""
+    """Return all instruments, sorted by symbol."""
     rows = connection.execute("SELECT symbol, calendar, active, source FROM surveillance.instruments ORDER BY symbol")
     return [Instrument(*row) for row in rows]
 
@@ -33,7 +33,7 @@ def register_instruments(
     source: str,
     clock: Clock = SYSTEM_CLOCK,
 ) -> int:
-    """Add symbols that are not known yet and return how many were new; a known one keeps its calendar."""
+    """Register the symbols that do not exist yet, and return their number; existing ones keep their calendar."""
     added_at = now(clock)
     rows = [(symbol, calendar, added_at, source) for symbol in sorted(set(symbols))]
     columns = ("symbol", "calendar", "added_at", "source")

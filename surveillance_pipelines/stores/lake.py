@@ -1,4 +1,4 @@
-"""The lake: Delta tables partitioned by UTC ``date``, on a local folder or on S3, one writer per table."""
+"""The lake: Delta tables partitioned by UTC ``date``, in a local folder or on S3, with one writer per table."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,13 +22,13 @@ from surveillance_pipelines.contracts.errors import (
 
 PARTITION: Final = "date"
 COMMIT_ATTEMPTS: Final = 50
-"""Writers of other days commit beside us; in each round at least one of them gets through."""
+"""Attempts of a commit. Writers of other days may commit concurrently; in each round, at least one succeeds."""
 KEPT_VERSIONS: Final = "interval 3650 days"
-"""How long an older version can be read: a training names the version that it saw. Delta's own default, 30 days, would
-forget it with the first checkpoint after that. Replaced files stay for it, as nothing here vacuums a table."""
+"""Retention of older versions, because a training records the version that it read. With Delta's default, 30 days, the
+first later checkpoint would remove the version from the log. Replaced files are kept, because no table is vacuumed."""
 CHECKPOINT_COMMITS: Final = "10"
-"""Commits between two checkpoints of a table's log. Whoever opens a table reads every commit since the last one, half a
-millisecond each, and a backfill opens and commits once a day; Delta's own default is 100."""
+"""Commits between two checkpoints of a table's log. Opening a table reads every commit since the last checkpoint, at
+0.5 ms each, and a backfill opens and commits once per day. Delta's default is 100."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
 _DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 
 class SchemaMismatchError(SurveillanceError, code=ErrorCode.INTEGRITY):
-    """A frame does not have the columns of the table it should be written to."""
+    """The columns of a frame differ from those of the table."""
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
@@ -62,22 +62,22 @@ class Lake:
 
     Attributes:
         url: a folder or ``s3://bucket/prefix``.
-        storage_options: what delta-rs needs for S3 (endpoint, region, credentials); empty for a folder.
+        storage_options: options of delta-rs for S3 (endpoint, region, credentials); empty for a folder.
     """
 
     url: str
-    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a secret
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may contain a secret
 
     def exists(self, table: str) -> bool:
-        """Say whether a table has been written."""
+        """Return whether a table has been written."""
         return DeltaTable.is_deltatable(self._uri(table), storage_options=self._options())
 
     def version(self, table: str) -> int | None:
-        """Return the table's version, which names its content (see ``KEPT_VERSIONS``); None before the first write."""
+        """Return the table's version, which identifies its content (see ``KEPT_VERSIONS``), or None if it is absent."""
         return self._open(table).version() if self.exists(table) else None
 
     def days(self, table: str) -> list[date]:
-        """Return the days that have rows, ascending; empty before the first write."""
+        """Return the days that have rows, ascending; empty if the table does not exist."""
         if not self.exists(table):
             return []
         return sorted({date.fromisoformat(partition[PARTITION]) for partition in self._open(table).partitions()})
@@ -100,14 +100,14 @@ class Lake:
 
         Args:
             table: name of the table.
-            days: a tuple of two dates is the first and last day, both included; any other collection is the days.
-            symbols: only these.
-            columns: only these, in this order.
-            schema: returned as an empty frame when the table does not exist yet.
-            version: an older version of the table.
+            days: a tuple of two dates is a range, both included; any other collection lists the days.
+            symbols: only rows of these symbols.
+            columns: only these columns, in this order.
+            schema: schema of the empty result if the table does not exist.
+            version: version of the table; None for the newest.
 
         Raises:
-            NotFoundError: if the table does not exist and no schema says what an empty one looks like.
+            NotFoundError: if the table does not exist and no schema is given.
         """
         if not self.exists(table):
             if schema is None:
@@ -122,16 +122,16 @@ class Lake:
         return frame.select(pl.all() if columns is None else columns).collect()
 
     def write_days(self, table: str, frame: pl.DataFrame, *, days: Collection[date]) -> int:
-        """Replace exactly ``days`` of a table by ``frame``, in one commit, and return the new version.
+        """Replace exactly the given days of a table with ``frame`` in one commit, and return the new version.
 
         Args:
             table: name of the table, created on the first write.
-            frame: rows with a ``date`` column; a day of ``days`` without rows becomes empty.
+            frame: rows with a ``date`` column; a day without rows becomes empty.
             days: the days to replace.
 
         Raises:
-            ValueError: if ``frame`` holds a day that is not among ``days``.
-            SchemaMismatchError: if its columns are not the table's.
+            ValueError: if ``frame`` has rows of a day that is not in ``days``.
+            SchemaMismatchError: if its columns differ from the table's.
         """
         if stray := sorted(set(frame[PARTITION].unique()) - set(days)):
             raise ValueError(f"expected only rows of the days to replace in {table!r}, got rows of {stray}")
@@ -151,14 +151,14 @@ class Lake:
         return self._optimistically(table, replace)
 
     def append(self, table: str, frame: pl.DataFrame, *, batch_id: str) -> bool:
-        """Add rows to a table once per ``batch_id``; return whether they were added now.
+        """Append rows to a table once per ``batch_id``; return whether this call added them.
 
-        The id is committed together with the rows (a Delta application transaction), so a writer that dies before its
-        commit has added nothing, and one that dies after it is recognised. Two writers of one batch at the same time
-        add it once.
+        The id is committed together with the rows (a Delta application transaction). A writer that dies before its
+        commit has added nothing, and after the commit, a repeated call does nothing. Two concurrent writers of one
+        batch add it once.
 
         Raises:
-            SchemaMismatchError: if the columns are not the table's.
+            SchemaMismatchError: if the columns differ from the table's.
         """
         transaction = Transaction(batch_id, 1)
 
@@ -174,21 +174,27 @@ class Lake:
         return self._optimistically(table, add)
 
     def _optimistically(self, table: str, change: Callable[[DeltaTable | None], _T]) -> _T:
-        """Apply a change to the newest version, again whenever another writer has committed in between.
+        """Apply a change to the newest version, and retry it whenever another writer has committed in between.
 
-        delta-rs would rebase a commit by itself, yet it does not see that the other writer has added the same batch, or
-        has filled a day that was empty when we looked. So each attempt commits to the very version that it has read.
+        The rebase of delta-rs does not detect that another writer has added the same batch, or has filled a day that
+        was empty before. Therefore each attempt commits exactly to the version that it has read.
         """
-        for attempt in range(COMMIT_ATTEMPTS):
-            try:
-                return change(self._open(table) if self.exists(table) else None)
-            except (CommitFailedError, _AlreadyCreatedError):
-                SYSTEM_CLOCK.sleep(0.005 * attempt)
-        raise ConflictError(
-            f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers were quicker each "
-            "time",
-            remedy="write it from fewer processes at once",
+        from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_incrementing
+
+        commit = Retrying(
+            retry=retry_if_exception_type((CommitFailedError, _AlreadyCreatedError)),
+            stop=stop_after_attempt(COMMIT_ATTEMPTS),
+            wait=wait_incrementing(start=0, increment=0.005),
+            sleep=SYSTEM_CLOCK.sleep,
         )
+        try:
+            return commit(lambda: change(self._open(table) if self.exists(table) else None))
+        except RetryError as error:
+            raise ConflictError(
+                f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers committed "
+                "first each time",
+                remedy="write it from fewer processes at once",
+            ) from error
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
         if "://" not in self.url:
@@ -222,7 +228,7 @@ class Lake:
 
 
 class _AlreadyCreatedError(SurveillanceError, code=ErrorCode.CONFLICT):
-    """Another writer has created the table that we were about to create."""
+    """Another writer has created the table first."""
 
 
 def _commit(
@@ -247,13 +253,13 @@ def _properties(transaction: Transaction | None) -> CommitProperties:
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sort rows by the keys they have: what is read together lies together, and equal input gives equal files."""
+    """Sort rows by the available keys, so that related rows are adjacent and equal input produces equal files."""
     keys = [name for name in _ORDER if name in frame.columns]
     return frame.sort(keys, maintain_order=True)
 
 
 def _fitting(table: str, current: DeltaTable, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with its columns in the table's order, or raise if they are others."""
+    """Return the frame with its columns in the table's order, or raise if the columns differ."""
     expected = dict(pl.scan_delta(current).collect_schema())
     got = dict(frame.schema)
     if expected == got:

@@ -1,10 +1,12 @@
-"""One lease per input queue: who may commit for it; and one place beside it for the run that stands by.
+"""Leases: one holder at a time for each piece of continuous work, and at most one run that stands by.
 
-The number that fences grows with every new holder.
+The name of a lease is the URL of an input queue (its holder commits for the queue) or ``delivery:<channel>`` (its
+holder delivers to the channel); it is stored in the column ``queue_url``. The fencing number grows with every new
+holder.
 
-Whether a lease has run out is read from the database's clock, the one clock that all contenders share. A holder whose
-lease ran out while nobody took it still holds it: taking over changes the fencing number under a row lock, so a
-transaction that has checked the number commits before the takeover or not at all.
+Expiry is read from the database's clock, the one clock that all contenders share. A holder whose lease has expired
+while nobody took it still holds it: a takeover changes the fencing number under a row lock, so a transaction that has
+checked the number commits before the takeover or not at all.
 """
 
 from dataclasses import dataclass
@@ -17,20 +19,27 @@ from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 Role = Literal["holder", "standby"]
 
 HEARTBEATS_PER_LEASE: Final = 4
-"""Renewals in the time that a lease lasts: three may be lost."""
+"""Renewals per lease duration; three of them may fail."""
 
 
 class LeaseLostError(SurveillanceError, code=ErrorCode.CONFLICT):
-    """Another run holds the queue now; nothing of this transaction was written."""
+    """Another run holds the lease now; nothing of this transaction was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    queue_url: str
+    """A lease as its holder sees it; ``name`` is an input queue's URL or ``delivery:<channel>``."""
+
+    name: str
     holder: str
     fencing: int
     seconds: float
     role: Role = "holder"
+
+
+def delivery_lease(channel: str) -> str:
+    """Return the name of the lease for deliveries to a channel."""
+    return f"delivery:{channel}"
 
 
 _ACQUIRE = """
@@ -65,30 +74,30 @@ _ENDED = "SELECT ended FROM ops.leases WHERE queue_url = %s AND role = 'holder' 
 
 def acquire(
     connection: psycopg.Connection,
-    queue_url: str,
+    name: str,
     *,
     holder: str,
     seconds: float,
     run_id: str | None = None,
     role: Role = "holder",
 ) -> Lease | None:
-    """Take the lease of a queue, or the standby's place, if nobody holds it, and return it; None while somebody does.
+    """Take a lease, or the standby's place beside it, if nobody holds it; return None while somebody does.
 
     Args:
         connection: in autocommit mode.
-        queue_url: the input queue.
+        name: an input queue's URL or ``delivery:<channel>``.
         holder: names the process, for people.
-        seconds: how long it lasts without a renewal.
+        seconds: how long the lease lasts without a renewal.
         run_id: of the Dagster run.
-        role: the one that serves, or the one that is ready to.
+        role: ``holder`` to serve, ``standby`` to wait beside the holder.
     """
-    values = {"queue_url": queue_url, "role": role, "holder": holder, "seconds": seconds, "run_id": run_id}
+    values = {"queue_url": name, "role": role, "holder": holder, "seconds": seconds, "run_id": run_id}
     row = connection.execute(_ACQUIRE, values).fetchone()
-    return None if row is None else Lease(queue_url, holder, row[0], seconds, role)
+    return None if row is None else Lease(name, holder, row[0], seconds, role)
 
 
 def renew(connection: psycopg.Connection, lease: Lease) -> None:
-    """Make the lease last again from now on.
+    """Extend the lease by its full duration from now.
 
     Raises:
         LeaseLostError: if another holder has taken it.
@@ -97,41 +106,41 @@ def renew(connection: psycopg.Connection, lease: Lease) -> None:
 
 
 def renewal(lease: Lease) -> tuple[float, str, str, str, int]:
-    """Return the parameters of ``RENEW``, the statement that opens every transaction with effects."""
-    return lease.seconds, lease.queue_url, lease.role, lease.holder, lease.fencing
+    """Return the parameters of ``RENEW``, the first statement of every transaction with effects."""
+    return lease.seconds, lease.name, lease.role, lease.holder, lease.fencing
 
 
 def require_held(renewed: psycopg.Cursor, lease: Lease) -> None:
-    """Check that ``RENEW`` met its row.
+    """Check that ``RENEW`` updated its row.
 
     Raises:
         LeaseLostError: if it did not.
     """
     if renewed.rowcount != 1:
         raise LeaseLostError(
-            f"expected to hold {lease.queue_url} with fencing number {lease.fencing}, another run has taken over: "
-            "this one stops, and its messages go to the new holder"
+            f"expected to hold {lease.name} with fencing number {lease.fencing}, another run has taken over: "
+            "this one stops, and the new holder does what it has left"
         )
 
 
 def release(connection: psycopg.Connection, lease: Lease, *, ended: str | None = None) -> None:
-    """Let the next run take the queue at once; a lease that is already lost stays as it is.
+    """Let the next run take the lease at once; a lease that is already lost stays as it is.
 
     Args:
         connection: in autocommit mode.
-        lease: what is given back.
-        ended: why, for whoever stands by; None if the run failed.
+        lease: the lease to give back.
+        ended: why, for the standby; None if the run failed.
     """
-    connection.execute(_RELEASE, (ended, lease.queue_url, lease.role, lease.holder, lease.fencing))
+    connection.execute(_RELEASE, (ended, lease.name, lease.role, lease.holder, lease.fencing))
 
 
-def is_free(connection: psycopg.Connection, queue_url: str) -> bool:
-    """Say whether nobody holds a queue; unlike an attempt to take it, this writes nothing."""
-    row = connection.execute(_IS_FREE, (queue_url,)).fetchone()
+def is_free(connection: psycopg.Connection, name: str) -> bool:
+    """Say whether nobody holds a lease; unlike an attempt to take it, this writes nothing."""
+    row = connection.execute(_IS_FREE, (name,)).fetchone()
     return row is not None and row[0]
 
 
-def last_ended(connection: psycopg.Connection, queue_url: str) -> str | None:
-    """Return why the last holder of a queue gave it back; None if it did not, or somebody holds it."""
-    row = connection.execute(_ENDED, (queue_url,)).fetchone()
+def last_ended(connection: psycopg.Connection, name: str) -> str | None:
+    """Return why the last holder gave its lease back; None if it did not, or somebody holds it."""
+    row = connection.execute(_ENDED, (name,)).fetchone()
     return None if row is None else row[0]

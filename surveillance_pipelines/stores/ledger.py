@@ -1,7 +1,7 @@
-"""The ledger: which inputs are done, and the one transaction that makes a micro-batch's effects durable."""
+"""The ledger: which inputs have an outcome, and the transaction that makes the effects of a micro-batch durable."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -21,37 +21,51 @@ _KNOWN = """
     WHERE queue_url = %(queue_url)s AND dedup_id = ANY(%(dedups)s) AND outcome <> 'duplicate'
 """
 
-_HOLD = "INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at) VALUES (%s, %s, %s, %s, %s)"
+_RECORD_RECEIPTS = (
+    "INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at) VALUES (%s, %s, %s, %s, %s)"
+)
 
-_STRIKE_OUT = "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing = %s AND batch = ANY(%s)"
+_DELETE_RECEIPTS = "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing = %s AND batch = ANY(%s)"
 
 
 @dataclass(frozen=True, slots=True)
 class CommitContext:
-    """Who commits, and when by the platform's clock (microseconds since the epoch)."""
+    """Who commits.
+
+    Attributes:
+        lease: of the input queue, whose URL is the lease's name.
+        run_id: of the Dagster run.
+        committed_at: by the platform's clock, microseconds since the epoch.
+    """
 
     lease: Lease
     run_id: str | None
     committed_at: int
 
+    @property
+    def queue_url(self) -> str:
+        return self.lease.name
+
 
 def record_received(
     connection: psycopg.Connection, lease: Lease, number: int, batch: Sequence[Received], *, done: Sequence[int]
 ) -> Known:
-    """Put a micro-batch's receipts on record, strike out those of ``done``, and return which ids have a ledger row.
+    """Record the receipts of a micro-batch, delete those of ``done``, and return which ids have a ledger row.
 
     One round trip.
     """
     values = {
-        "queue_url": lease.queue_url,
+        "queue_url": lease.name,
         "messages": [message.message_id for message in batch],
         "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
     }
     receipts = [message.receipt_handle for message in batch]
     with connection.pipeline():
         if done:
-            connection.execute(_STRIKE_OUT, (lease.queue_url, lease.fencing, list(done)))
-        connection.execute(_HOLD, (lease.queue_url, lease.fencing, number, receipts, to_datetime(batch[0].received_at)))
+            connection.execute(_DELETE_RECEIPTS, (lease.name, lease.fencing, list(done)))
+        connection.execute(
+            _RECORD_RECEIPTS, (lease.name, lease.fencing, number, receipts, to_datetime(batch[0].received_at))
+        )
         found = connection.execute(_KNOWN, values)
     rows = found.fetchall()
     return Known(
@@ -61,31 +75,30 @@ def record_received(
 
 
 def held_before(connection: psycopg.Connection, lease: Lease) -> list[str]:
-    """Return the receipts on record of holders before this one, oldest first."""
+    """Return the recorded receipts of earlier holders, oldest first."""
     rows = connection.execute(
         "SELECT receipts FROM ops.in_flight WHERE queue_url = %s AND fencing < %s ORDER BY fencing, batch",
-        (lease.queue_url, lease.fencing),
+        (lease.name, lease.fencing),
     )
     return [receipt for (receipts,) in rows for receipt in receipts]
 
 
 def forget_held(connection: psycopg.Connection, lease: Lease) -> None:
-    """Strike out the receipts of holders before this one, and its own."""
-    connection.execute(
-        "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing <= %s", (lease.queue_url, lease.fencing)
-    )
+    """Delete the recorded receipts of earlier holders and of this one."""
+    connection.execute("DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing <= %s", (lease.name, lease.fencing))
 
 
 def commit_effects(
     connection: psycopg.Connection, effects: Effects, messages: Sequence[OutboxRow], context: CommitContext
-) -> None:
+) -> list[OutboxRow]:
     """Write effects and the messages they publish in one transaction, if the lease is still held.
 
-    All statements travel in one round trip.
+    All statements travel in one round trip. Returns the messages that are new to the outbox, with their positions.
 
     Raises:
         LeaseLostError: if another run has taken the queue; nothing is written then.
     """
+    posted: psycopg.Cursor | None = None
     with connection.transaction():
         with connection.pipeline():
             renewed = connection.execute(RENEW, renewal(context.lease))
@@ -93,33 +106,41 @@ def commit_effects(
                 connection.execute(tables.LANE_SEED, _seed_values(seed, context))
             for row in effects.bundles:  # before the messages that they score
                 connection.execute(tables.SERVED_BUNDLE, _bundle_values(row, context))
-            for table, rows in _rows(effects, messages, context):
+            for table, rows in _rows(effects, context):
                 if rows:
                     connection.execute(table.insert, table.parameters(rows))
+            if messages:
+                posted = connection.execute(tables.OUTBOX.insert, _outbox_parameters(messages, context))
             for event in effects.breakers:
                 connection.execute(tables.BREAKER_EVENT, _breaker_values(event, context))
             for row in effects.clock_rows:
                 connection.execute(tables.CLOCK_ROW, _clock_values(row, context))
         require_held(renewed, context.lease)
+    positions: dict[str, int] = {} if posted is None else dict(posted.fetchall())
+    return [
+        replace(row, position=positions[row.id], created_at=context.committed_at)
+        for row in messages
+        if row.id in positions
+    ]
 
 
 def _clock_values(row: ClockRow, context: CommitContext) -> tuple[Any, ...]:
-    return context.lease.queue_url, to_datetime(row.event_clock), to_datetime(row.recorded_at), context.run_id
+    return context.queue_url, to_datetime(row.event_clock), to_datetime(row.recorded_at), context.run_id
 
 
 def _bundle_values(row: BundleRow, context: CommitContext) -> tuple[Any, ...]:
-    return context.lease.queue_url, row.bundle_hash, row.feature_view, to_datetime(row.recorded_at), context.run_id
+    return context.queue_url, row.bundle_hash, row.feature_view, to_datetime(row.recorded_at), context.run_id
 
 
 def _breaker_values(event: BreakerEvent, context: CommitContext) -> tuple[Any, ...]:
-    queue_url, at = context.lease.queue_url, to_datetime(event.at)
+    queue_url, at = context.queue_url, to_datetime(event.at)
     return queue_url, event.model, event.state, event.reason, at, context.run_id
 
 
 def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
     as_of = None if row.as_of_bar_start is None else to_datetime(row.as_of_bar_start)
     return (
-        context.lease.queue_url, row.symbol, row.feature_view, row.calendar, as_of, row.history,
+        context.queue_url, row.symbol, row.feature_view, row.calendar, as_of, row.history,
         sha256_bytes(row.history), to_datetime(context.committed_at), context.run_id,
     )  # fmt: skip
 
@@ -127,7 +148,14 @@ def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
 _TableRows = tuple[tables.Table, list[list[Any]]]
 
 
-def _rows(effects: Effects, messages: Sequence[OutboxRow], context: CommitContext) -> Iterator[_TableRows]:
+def _outbox_parameters(messages: Sequence[OutboxRow], context: CommitContext) -> list[Any]:
+    now, queue_url, run_id = to_datetime(context.committed_at), context.queue_url, context.run_id
+    return tables.OUTBOX.parameters(
+        [row.id, queue_url, row.row_type, row.body, row.group_id, now, run_id] for row in messages
+    )
+
+
+def _rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
     yield from _input_rows(effects, context)
     yield from _state_rows(effects, context)
     for table, outputs in (
@@ -136,15 +164,10 @@ def _rows(effects: Effects, messages: Sequence[OutboxRow], context: CommitContex
         (tables.PREDICTIONS, effects.predictions),
     ):
         yield table, [tables.output_values(row, table.columns) for row in outputs]
-    now, queue_url = to_datetime(context.committed_at), context.lease.queue_url
-    yield (
-        tables.OUTBOX,
-        [[row.id, queue_url, row.body, row.group_id, now, context.run_id] for row in messages],
-    )
 
 
 def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
-    queue_url, run_id, now = context.lease.queue_url, context.run_id, to_datetime(context.committed_at)
+    queue_url, run_id, now = context.queue_url, context.run_id, to_datetime(context.committed_at)
     text = tables.storable
     yield (
         tables.INBOX,
@@ -173,7 +196,7 @@ def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows
 
 
 def _state_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
-    queue_url, run_id, now = context.lease.queue_url, context.run_id, to_datetime(context.committed_at)
+    queue_url, run_id, now = context.queue_url, context.run_id, to_datetime(context.committed_at)
     yield tables.LIVE_BARS, [[*tables.bar_values(bar), queue_url, run_id, now] for bar in effects.bars]
     yield (
         tables.FEATURE_STATE,

@@ -1,4 +1,4 @@
-"""What the live lane kept in PostgreSQL, as frames for the lake: accepted ticks and closed bars."""
+"""The live lane's accepted ticks and closed bars in PostgreSQL, as frames for the lake."""
 
 from datetime import date, timedelta
 from typing import Any, Final
@@ -30,13 +30,13 @@ _BARS: Final = f"""
 
 
 def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> pl.DataFrame:
-    """Return the accepted ticks of a range of UTC days of event time, both included, in the order received.
+    """Return the accepted ticks of a range of UTC days of event time, both included, in the order of receipt.
 
     Returns:
         ``TICK_SCHEMA``.
 
     Raises:
-        IntegrityError: if a body that the ledger calls scored no longer decodes: the decoder has changed since.
+        IntegrityError: if the current decoder refuses a body that was accepted.
     """
     rows = [_tick_row(*row) for row in connection.execute(_TICKS, _bounds(first, last))]
     raw = {name: pl.Int64 if dtype == UTC_MICROSECONDS else dtype for name, dtype in TICK_SCHEMA.items()}
@@ -44,21 +44,21 @@ def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> 
 
 
 def with_dropped(ticks: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame:
-    """Return ticks together with those landed before whose messages the inbox no longer holds: retention dropped them.
+    """Return ticks of PostgreSQL together with landed ticks whose messages retention has dropped from the inbox.
 
     Args:
-        ticks: ``TICK_SCHEMA``, what PostgreSQL holds of some days.
-        landed: the same days as the lake has them.
+        ticks: ``TICK_SCHEMA``, ticks of some days in PostgreSQL.
+        landed: ticks of the same days in the lake.
     """
     dropped = landed.join(ticks, on="source_message_id", how="anti")
     return pl.concat([dropped.select(ticks.columns), ticks])
 
 
 def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date) -> pl.DataFrame:
-    """Return the bars that the live lane closed or revised, of a range of UTC days of their start, both included.
+    """Return the bars closed or revised by the live lane in a range of UTC days of their start, both included.
 
     Returns:
-        ``BAR_SCHEMA``; ``market_return`` and ``market_peers`` are those that the bar was served with.
+        ``BAR_SCHEMA``; ``market_return`` and ``market_peers`` are the values that the bar was served with.
     """
     rows = connection.execute(_BARS, _bounds(first, last)).fetchall()
     frame = pl.DataFrame(rows, schema={name: BAR_SCHEMA[name] for name in _BAR_COLUMNS}, orient="row")

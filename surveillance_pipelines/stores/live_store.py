@@ -1,4 +1,4 @@
-"""The durable side of one input queue in PostgreSQL, with the lake behind it for history."""
+"""Everything that a drain run stores of one input queue, in PostgreSQL; bar history comes from the lake."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,29 +13,29 @@ from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.stores import ledger, outbox, seeding
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.lease import Lease, renew
-from surveillance_pipelines.stores.outbox import OutboxRow
+from surveillance_pipelines.stores.outbox import SQS, OutboxRow
 from surveillance_pipelines.stores.seeding import BarReader
 
 
 @dataclass(frozen=True)
 class Connections:
-    """One connection for each thread of the live lane, in autocommit mode."""
+    """One connection for each thread of a drain run, in autocommit mode."""
 
     main: psycopg.Connection
-    intake: psycopg.Connection
+    receive: psycopg.Connection
     commit: psycopg.Connection
     publish: psycopg.Connection
-    beat: psycopg.Connection
+    heartbeat: psycopg.Connection
 
     @classmethod
     def open(cls, stack: ExitStack, database_url: str) -> "Connections":
-        """Connect once per thread; the stack closes them.
+        """Connect once per thread; the stack closes the connections.
 
-        What the threads of intake and publication write may be lost in a crash of the server, at the cost of a wait for
-        the visibility timeout or of a message published again: they need not wait for the disk.
+        The receive and publish threads commit asynchronously. A crash of the database server may lose their last
+        writes, which costs a wait for the visibility timeout, or a message sent again with the same id.
         """
         opened = {field.name: stack.enter_context(connect(database_url, autocommit=True)) for field in fields(cls)}
-        for name in ("intake", "publish"):
+        for name in ("receive", "publish"):
             opened[name].execute("SET synchronous_commit TO off")
         return cls(**opened)
 
@@ -50,16 +50,18 @@ class PostgresStore:
         lease: Lease,
         *,
         feature_view: str,
+        window_length: int = 1,
         run_id: str | None = None,
     ) -> None:
         self._connections: Final = connections
         self._lake: Final = lake
         self._lease: Final = lease
         self._feature_view: Final = feature_view
+        self._window_length: Final = window_length
         self._run_id: Final = run_id
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        return ledger.record_received(self._connections.intake, self._lease, number, batch, done=done)
+        return ledger.record_received(self._connections.receive, self._lease, number, batch, done=done)
 
     def held_before(self) -> Sequence[str]:
         return ledger.held_before(self._connections.main, self._lease)
@@ -69,20 +71,20 @@ class PostgresStore:
 
     def served(self) -> Mapping[str, Seed]:
         connection = self._connections.main
-        return seeding.served_seeds(connection, self._lake, self._lease.queue_url, self._feature_view)
+        return seeding.served_seeds(connection, self._lake, self._lease.name, self._feature_view, self._window_length)
 
-    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
-        return seeding.history_seeds(self._connections.main, self._lake, symbols)
+    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
+        return seeding.history_seeds(self._connections.main, self._lake, symbols, window_length)
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         context = ledger.CommitContext(self._lease, self._run_id, committed_at)
-        ledger.commit_effects(self._connections.commit, effects, messages, context)
+        return ledger.commit_effects(self._connections.commit, effects, messages, context)
 
     def unpublished(self) -> Sequence[OutboxRow]:
-        return outbox.unpublished(self._connections.main, self._lease.queue_url)
+        return outbox.undelivered(self._connections.main, self._lease.name, SQS)
 
     def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
-        outbox.mark_published(self._connections.publish, rows, published_at=published_at)
+        outbox.mark_published(self._connections.publish, self._lease.name, rows, published_at=published_at)
 
     def renew(self) -> None:
-        renew(self._connections.beat, self._lease)
+        renew(self._connections.heartbeat, self._lease)

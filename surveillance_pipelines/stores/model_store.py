@@ -1,26 +1,39 @@
-"""Model versions: their records in PostgreSQL, their frozen bundles on disk, and which one is active."""
+"""Model versions: their records in PostgreSQL and their frozen bundles on disk. ``deployments.py`` says which serve."""
 
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+from surveillance_pipelines.lifecycle.deployments import DEFAULT_STRATEGY
 
 MetricType = Literal["classification", "regression", "trading_performance"]
-DEFAULT_STRATEGY = "surveillance"
-
 
 MIN_HASH_CHARACTERS: Final = 8
-"""Of a bundle's hash, to name it by: 32 bits tell the versions of one platform apart."""
+"""Shortest prefix of a bundle hash that names the bundle: 32 bits tell the versions of one platform apart."""
+
+_VERSIONS: Final = """
+    SELECT id, version, strategy_id, model_type, bundle_hash, path, mlflow_version, mlflow_run_id, trained_at,
+        training_duration_seconds, training_dataset_size, is_warmup_mode,
+        EXISTS (SELECT FROM surveillance.deployments
+                WHERE model_version_id = versions.id AND role = 'champion' AND until IS NULL)
+    FROM surveillance.model_versions AS versions
+"""
+
+
+class UnknownVersionError(SurveillanceError, LookupError, code=ErrorCode.NOT_FOUND):
+    """A strategy has no such version."""
 
 
 class StoredBundle(NamedTuple):
-    """A bundle on record: what the live lane and batch scoring load."""
+    """A bundle on record, as the live lane and batch scoring load it."""
 
     version: int
     path: str
@@ -41,6 +54,33 @@ class ModelVersion:
     model_type: str = "bundle"
     strategy_id: str = DEFAULT_STRATEGY
     is_warmup_mode: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRecord:
+    """A version as it is on record.
+
+    Attributes:
+        version: such as ``v3``.
+        is_active: whether it is a champion, of any tenant; derived from the deployments.
+    """
+
+    id: uuid.UUID
+    version: str
+    strategy_id: str
+    model_type: str
+    bundle_hash: str
+    path: Path
+    mlflow_version: int | None
+    mlflow_run_id: str | None
+    trained_at: datetime
+    training_duration_seconds: float
+    training_dataset_size: int
+    is_warmup_mode: bool
+    is_active: bool
+
+
+_VERSION_FIELDS: Final = tuple(field.name for field in fields(VersionRecord))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +111,7 @@ def record_version(
     metrics: Sequence[QualityMetric] = (),
     clock: Clock = SYSTEM_CLOCK,
 ) -> uuid.UUID:
-    """Write a version, inactive, with its metrics, and return its id.
+    """Write a version and its metrics, and return its id. It serves once it is deployed.
 
     Raises:
         psycopg.errors.UniqueViolation: if the strategy already has this version.
@@ -111,47 +151,28 @@ def record_metrics(
         )  # fmt: skip
 
 
-def promote(
-    connection: psycopg.Connection[Any],
-    version: int,
-    *,
-    feature_view: str,
-    reason: str,
-    strategy_id: str = DEFAULT_STRATEGY,
-    clock: Clock = SYSTEM_CLOCK,
-) -> None:
-    """Make a version the active one of its strategy, deactivate the one before, and note it in the timeline.
+def find_version(
+    connection: psycopg.Connection[Any], version: int, strategy_id: str = DEFAULT_STRATEGY
+) -> VersionRecord:
+    """Return the record of a version.
 
     Raises:
-        LookupError: if the strategy has no such version.
+        UnknownVersionError: if the strategy has no such version.
     """
-    at = now(clock)
-    connection.execute(
-        "UPDATE surveillance.model_versions SET is_active = false, updated_at = %s"
-        " WHERE strategy_id = %s AND is_active AND version <> %s",
-        (at, strategy_id, f"v{version}"),
-    )
-    row = connection.execute(
-        "UPDATE surveillance.model_versions SET is_active = true, updated_at = %s"
-        " WHERE strategy_id = %s AND version = %s RETURNING bundle_hash, path",
-        (at, strategy_id, f"v{version}"),
-    ).fetchone()
+    query = f"{_VERSIONS} WHERE versions.strategy_id = %s AND versions.version = %s".encode()
+    row = connection.execute(query, (strategy_id, f"v{version}")).fetchone()
     if row is None:
-        raise LookupError(f"expected version v{version} of strategy {strategy_id!r}, found none: train it first")
-    connection.execute(
-        "INSERT INTO ops.bundle_timeline (version, bundle_hash, path, feature_view, promoted_at, reason)"
-        " VALUES (%s, %s, %s, %s, %s, %s)",
-        (version, *row, feature_view, at, reason),
-    )
+        raise UnknownVersionError(
+            f"expected a version of strategy {strategy_id!r}, got v{version}, which is not on record: "
+            "`surveillance models list` shows them"
+        )
+    return _record(row)
 
 
-def active_bundle(connection: psycopg.Connection[Any], strategy_id: str = DEFAULT_STRATEGY) -> StoredBundle | None:
-    """Return the champion of a strategy; None while no model has passed the gate."""
-    row = connection.execute(
-        "SELECT version, path, bundle_hash FROM surveillance.model_versions WHERE strategy_id = %s AND is_active",
-        (strategy_id,),
-    ).fetchone()
-    return None if row is None else _stored(*row)
+def list_versions(connection: psycopg.Connection[Any], strategy_id: str = DEFAULT_STRATEGY) -> list[VersionRecord]:
+    """Return the versions of a strategy, newest first."""
+    query = f"{_VERSIONS} WHERE versions.strategy_id = %s ORDER BY trained_at DESC, version DESC".encode()
+    return [_record(row) for row in connection.execute(query, (strategy_id,))]
 
 
 def find_bundle(connection: psycopg.Connection[Any], bundle_hash: str) -> StoredBundle:
@@ -172,18 +193,14 @@ def find_bundle(connection: psycopg.Connection[Any], bundle_hash: str) -> Stored
     if len(hashes) != 1:
         known = ", ".join(hashes) or "none"
         raise LookupError(f"expected one bundle on record with a hash that begins {bundle_hash!r}, found {known}")
-    return _stored(*rows[0])
+    return stored_bundle(*rows[0])
 
 
-def _stored(version: str, path: str, bundle_hash: str) -> StoredBundle:
+def stored_bundle(version: str, path: str, bundle_hash: str) -> StoredBundle:
+    """Return a bundle from columns of the database."""
     return StoredBundle(int(version.removeprefix("v")), path, bundle_hash)
 
 
-def bundle_paths(connection: psycopg.Connection[Any], bundle_hash: str) -> list[Path]:
-    """Return the folders that a bundle was registered in or promoted from, newest first; empty for an unknown hash."""
-    rows = connection.execute(
-        "SELECT path FROM surveillance.model_versions WHERE bundle_hash = %(hash)s"
-        " UNION SELECT path FROM ops.bundle_timeline WHERE bundle_hash = %(hash)s ORDER BY path DESC",
-        {"hash": bundle_hash},
-    )
-    return [Path(path) for (path,) in rows]
+def _record(row: tuple[Any, ...]) -> VersionRecord:
+    values = dict(zip(_VERSION_FIELDS, row, strict=True))
+    return VersionRecord(**{**values, "path": Path(values["path"])})

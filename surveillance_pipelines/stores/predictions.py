@@ -1,4 +1,4 @@
-"""Predictions in PostgreSQL, and the outcomes written onto them."""
+"""Predictions in PostgreSQL and their outcomes."""
 
 from datetime import date, timedelta
 from typing import Any, Final
@@ -30,15 +30,15 @@ _SETTLED_BY: Final = ("symbol", "bar_start", "outcome_return", "outcome_directio
 def settle(
     connection: psycopg.Connection[Any], known: pl.DataFrame, *, horizon_minutes: int, clock: Clock = SYSTEM_CLOCK
 ) -> int:
-    """Write outcomes onto the predictions that wait for them, and return how many there were.
+    """Write outcomes to the predictions that have none yet, and return the number of rows updated.
 
-    An outcome is written once and for all, so on the day in progress those wait whose horizon is not over.
+    An outcome never changes once it is written. On the current day, only outcomes whose horizon is over are written.
 
     Args:
-        connection: the caller commits.
+        connection: an open connection; the caller commits.
         known: symbol, bar_start, outcome_return, outcome_direction, outcome_at, is_over.
-        horizon_minutes: predictions over another horizon are left alone.
-        clock: says which UTC day is in progress.
+        horizon_minutes: horizon of the predictions to update.
+        clock: determines the current UTC day.
     """
     final = known.filter(pl.col("is_over") | (pl.col("bar_start").dt.date() < now(clock).date()))
     columns = [final[name].to_list() for name in _SETTLED_BY]
@@ -46,7 +46,7 @@ def settle(
 
 
 def open_predictions(connection: psycopg.Connection[Any], first: date, last: date) -> tuple[int, int]:
-    """Return how many predictions of a range of UTC days, both included, have no outcome, and how many there are."""
+    """Return the number of predictions without an outcome, and of all, in a range of UTC days, both included."""
     row = connection.execute(_OPEN, (first, last + timedelta(days=1))).fetchone()
     assert row is not None
     return row

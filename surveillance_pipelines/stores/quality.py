@@ -1,4 +1,4 @@
-"""What would make scores, or the books about the queue, untrustworthy."""
+"""Queries behind the asset checks: conservation of messages, waiting deliveries, latency, refused input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,6 @@ _BALANCE: Final = """
            (SELECT coalesce(jsonb_object_agg(outcome, messages), '{}')
             FROM (SELECT outcome, count(*) AS messages FROM ops.ledger GROUP BY outcome) AS counted)
 """
-
-_UNPUBLISHED: Final = "SELECT count(*), min(created_at) FROM ops.outbox WHERE published_at IS NULL"
 
 _COMPUTE: Final = """
     SELECT count(*), percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY milliseconds) FROM (
@@ -54,7 +52,7 @@ class Balance:
 
     Attributes:
         taken: messages in the inbox.
-        without_outcome: of these, messages that the ledger does not know.
+        without_outcome: of these, messages without a ledger row.
         without_message: ledger rows without a message.
         outcomes: messages by outcome: scored, late, dead, duplicate.
     """
@@ -81,25 +79,19 @@ def balance(connection: psycopg.Connection[Any]) -> Balance:
 
 
 def dead_letter_codes(connection: psycopg.Connection[Any], *, source: str) -> dict[str, int]:
-    """Return code → refused inputs of a source, most frequent first."""
+    """Return code → number of refused inputs of a source, most frequent first."""
     rows = connection.execute(
         "SELECT code, count(*) FROM ops.dead_letters WHERE source = %s GROUP BY code ORDER BY 2 DESC", (source,)
     )
     return dict(rows.fetchall())
 
 
-def unpublished_since(connection: psycopg.Connection[Any], clock: Clock = SYSTEM_CLOCK) -> tuple[int, float]:
-    """Return how many output messages wait, and for how many seconds the oldest has waited; 0 for none."""
-    count, oldest = connection.execute(_UNPUBLISHED).fetchone() or (0, None)
-    return count, 0.0 if oldest is None else (now(clock) - oldest).total_seconds()
-
-
 def compute_latency(
     connection: psycopg.Connection[Any], *, hours: float, clock: Clock = SYSTEM_CLOCK
 ) -> tuple[int, float, float]:
-    """Return how many live rows were scored in the last hours, and p50 and p99 of received to computed, milliseconds.
+    """Return how many live rows were scored in the last hours, and p50 and p99 from received to computed, milliseconds.
 
-    Zeros if there were none.
+    All zero if there were none.
     """
     values = {"since": now(clock) - timedelta(hours=hours)}
     count, percentiles = connection.execute(_COMPUTE, values).fetchone() or (0, None)
@@ -108,7 +100,7 @@ def compute_latency(
 
 
 def refused_share(connection: psycopg.Connection[Any], source: str) -> tuple[int, float]:
-    """Return how many rows a source of bars has given over all visits, and which part was refused."""
+    """Return how many rows a source of bars has given over all ingestion runs, and the share that was refused."""
     rows, refused = connection.execute(_REFUSED, (source,)).fetchone() or (0, 0)
     return rows, refused / rows if rows else 0.0
 
@@ -128,7 +120,7 @@ def uneven_signals(connection: psycopg.Connection[Any]) -> int:
 
 
 def outside_unit_interval(scores: pl.DataFrame, columns: Sequence[str]) -> dict[str, int]:
-    """Return column → values that are no number from 0 to 1, of the columns that have any."""
+    """Return column → number of values outside 0..1 or not a number, for the columns that have any."""
     inside = pl.col(*columns).is_between(0.0, 1.0).fill_null(value=False)
     counts = scores.select((~inside).sum()).row(0, named=True)
     return {name: count for name, count in counts.items() if count}

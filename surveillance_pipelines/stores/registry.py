@@ -1,7 +1,7 @@
-"""The model registry: MLflow runs, versions and aliases. Training and promotion use it; serving never does.
+"""The model registry: MLflow runs, versions and aliases. Training and promotion use it; serving does not.
 
-MLflow is imported when a registry is first asked something: the import and the first look at its database take about
-two seconds each.
+Aliases follow ``surveillance.deployments`` and decide nothing. MLflow is imported on the first call: the import and the
+first query of its database take about two seconds each.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
 from surveillance_pipelines.hashing import canonical_json
@@ -23,11 +23,9 @@ MODEL_NAME: Final = "market_surveillance"
 EXPERIMENT: Final = "market_surveillance"
 BUNDLE_FOLDER: Final = "bundle"
 _PARAM_LIMIT: Final = 100
-"""Parameters per call, a limit of MLflow's."""
+"""Maximum number of parameters per call of MLflow."""
 _VALUE_LIMIT: Final = 6000
-"""Characters of a parameter's value, another one."""
-
-Alias = Literal["champion", "challenger", "shadow"]
+"""Maximum number of characters of a parameter's value in MLflow."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class TrackedRun:
     clock: Clock = SYSTEM_CLOCK
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Keep parameters; a value that is not text is written as JSON."""
+        """Log parameters; values that are not text are logged as JSON."""
         from mlflow.entities import Param
 
         listed = [Param(name, _as_text(value)) for name, value in params.items()]
@@ -47,7 +45,7 @@ class TrackedRun:
             self.client.log_batch(self.run_id, params=listed[start : start + _PARAM_LIMIT])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Keep figures; ``step`` is the epoch of a training curve."""
+        """Log metrics; ``step`` is the epoch of a training curve."""
         from mlflow.entities import Metric
 
         at = self.clock.now_us() // 1000
@@ -56,15 +54,15 @@ class TrackedRun:
         )
 
     def log_figure(self, name: str, png: bytes) -> None:
-        """Keep a picture under ``figures/<name>.png``."""
+        """Log a plot as ``figures/<name>.png``."""
         self._log_bytes(f"{name.removesuffix('.png')}.png", png, "figures")
 
     def log_json(self, name: str, value: Any) -> None:
-        """Keep a JSON document under ``<name>.json``."""
+        """Log a JSON document as ``<name>.json``."""
         self._log_bytes(f"{name.removesuffix('.json')}.json", canonical_json(value).encode(), None)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keep a file, or a folder with everything in it."""
+        """Log a file, or a folder with its contents."""
         if path.is_dir():
             self.client.log_artifacts(self.run_id, str(path), folder or path.name)
         else:
@@ -83,7 +81,7 @@ class ModelRegistry:
 
     Attributes:
         tracking_uri: a database URL, or the ``http(s)://`` address of an MLflow server.
-        artifact_root: folder or bucket for the files of runs; None where an MLflow server decides.
+        artifact_root: folder or bucket for the files of runs; None if an MLflow server chooses it.
     """
 
     tracking_uri: str = field(repr=False)
@@ -97,7 +95,7 @@ class ModelRegistry:
         tags: Mapping[str, str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> Iterator[TrackedRun]:
-        """Open a run for a ``with`` block; it ends as FINISHED, or as FAILED on an error, which goes on."""
+        """Open a run for a ``with`` block; it ends as FINISHED, or as FAILED if the block raises."""
         run = self._client.create_run(self._experiment_id, clock.now_us() // 1000, dict(tags or {}), name)
         tracked = TrackedRun(self._client, run.info.run_id, clock)
         status = "FAILED"
@@ -109,13 +107,13 @@ class ModelRegistry:
             self._client.set_terminated(tracked.run_id, status, clock.now_us() // 1000)
 
     def run(self, run_id: str) -> TrackedRun:
-        """Return a run that has ended, to add an evaluation's figures and pictures to it."""
+        """Return a finished run, to add metrics and plots of an evaluation."""
         return TrackedRun(self._client, run_id)
 
     def register_bundle(self, bundle: Path, run_id: str, tags: Mapping[str, str] | None = None) -> int:
-        """Keep a bundle's files with its run, make it the next model version, and return the version's number.
+        """Log a bundle's files to its run, register it as the next model version, and return the version's number.
 
-        A run has one version: registering it again returns the same number.
+        A run has at most one version; registering it again returns the same number.
         """
         found = self._client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run_id}'")
         if found:
@@ -126,24 +124,32 @@ class ModelRegistry:
         version = self._client.create_model_version(MODEL_NAME, source, run_id, tags=dict(tags or {}))
         return int(version.version)
 
-    def set_alias(self, alias: Alias, version: int) -> None:
-        """Point an alias at a version.
+    def set_alias(self, alias: str, version: int) -> None:
+        """Assign an alias to a version.
 
         Raises:
-            mlflow.exceptions.MlflowException: if there is no such version.
+            mlflow.exceptions.MlflowException: if the version does not exist.
         """
         self._client.set_registered_model_alias(MODEL_NAME, alias, str(version))
 
-    def get_alias(self, alias: Alias) -> int | None:
-        """Return the version an alias points at, or None."""
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias, if it exists."""
+        self._client.delete_registered_model_alias(MODEL_NAME, alias)
+
+    def get_alias(self, alias: str) -> int | None:
+        """Return the version of an alias, or None."""
+        return self.aliases().get(alias)
+
+    def aliases(self) -> dict[str, int]:
+        """Return the version of each alias."""
         if MODEL_NAME not in self._model_names():
-            return None
-        version = self._client.get_registered_model(MODEL_NAME).aliases.get(alias)
-        return None if version is None else int(version)
+            return {}
+        found = self._client.get_registered_model(MODEL_NAME).aliases
+        return {alias: int(version) for alias, version in found.items()}
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        # MLflow reports its use over the network unless told not to, and it reads this when it is imported.
+        # MLflow sends usage telemetry unless this is set before the import.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.tracking import MlflowClient
 
@@ -158,7 +164,7 @@ class ModelRegistry:
         try:
             return self._client.create_experiment(EXPERIMENT, self._artifact_location())
         except MlflowException:
-            # Another process was quicker.
+            # Another process created it first.
             if (found := self._client.get_experiment_by_name(EXPERIMENT)) is None:
                 raise
             return found.experiment_id

@@ -1,4 +1,4 @@
-"""Runs that failed, with their errors."""
+"""Failed Dagster runs and their errors."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,14 +24,6 @@ class RunFailure:
 
 
 def record_failure(connection: psycopg.Connection[Any], failure: RunFailure) -> None:
-    """Keep a failure, once per run."""
+    """Record a failure, once per run."""
     values = (failure.run_id, failure.job, failure.queue, failure.error, failure.failed_at)
     connection.execute(_RECORD, values)
-
-
-def recent_failures(connection: psycopg.Connection[Any], limit: int = 20) -> list[RunFailure]:
-    """Return the newest failures, newest first."""
-    rows = connection.execute(
-        "SELECT run_id, job, queue, error, failed_at FROM ops.run_failures ORDER BY failed_at DESC LIMIT %s", (limit,)
-    )
-    return [RunFailure(*row) for row in rows]

@@ -1,5 +1,6 @@
 """Where symbols start: from the snapshots of the run before, or from history for one that is new to the queue."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -13,6 +14,7 @@ from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.engine.bar_builder import MINUTE_US, bar_start_of
 from surveillance_pipelines.engine.snapshots import SERVING_STATE
 from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
+from surveillance_pipelines.engine.windows import first_bar_needed
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import FeatureState, SnapshotError
 from surveillance_pipelines.features.views import HISTORY_BARS
@@ -36,6 +38,7 @@ _LATEST_REVISIONS: Final = f"""
 
 _BEGINNING: Final = to_datetime(0)
 
+_MINUTES_PER_DAY: Final = 1440
 _HISTORY_DAYS: Final = 10
 """Calendar days looked at first: 512 minutes are two sessions, and ten days bridge any holidays."""
 
@@ -46,10 +49,20 @@ class BarReader(Protocol):
     def read(self, table: str, *, days: Any, schema: pl.Schema) -> pl.DataFrame: ...
 
 
-def served_seeds(connection: psycopg.Connection, lake: BarReader, queue_url: str, feature_view: str) -> dict[str, Seed]:
+def served_seeds(
+    connection: psycopg.Connection, lake: BarReader, queue_url: str, feature_view: str, window_length: int = 1
+) -> dict[str, Seed]:
     """Return, for every symbol that a queue has served, the state of its last committed message.
 
-    A feature snapshot of other code is left aside, and the features are rebuilt from bars.
+    A feature snapshot of other code is not used, and the features are rebuilt from bars. So are those of models that
+    read more than one bar: a snapshot does not hold the feature rows of earlier bars.
+
+    Args:
+        connection: to PostgreSQL.
+        lake: of ``bars_1m``.
+        queue_url: the input queue.
+        feature_view: of the models that will serve.
+        window_length: bars that they read at once.
     """
     rows = connection.execute(_SNAPSHOTS, (queue_url,)).fetchall()
     snapshots = {(symbol, name): (as_of, state) for symbol, name, as_of, state in rows}
@@ -58,8 +71,10 @@ def served_seeds(connection: psycopg.Connection, lake: BarReader, queue_url: str
     for symbol in sorted(served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol)):  # one day after the other
         last, serving = snapshots[symbol, SERVING_STATE]
         as_of, features = snapshots.get((symbol, feature_view), (None, None))
-        if features is None or not _is_usable(features):
-            seeds[symbol] = _rebuilt(connection, history, symbol, last, bytes(serving))
+        if features is None or window_length > 1 or not _is_usable(features):
+            seeds[symbol] = _rebuilt(
+                connection, history, symbol, last, serving=bytes(serving), window_length=window_length
+            )
             continue
         seeds[symbol] = Seed(
             features=bytes(features),
@@ -70,43 +85,56 @@ def served_seeds(connection: psycopg.Connection, lake: BarReader, queue_url: str
     return seeds
 
 
-def history_seeds(connection: psycopg.Connection, lake: BarReader, symbols: Mapping[str, int]) -> dict[str, Seed]:
+def history_seeds(
+    connection: psycopg.Connection, lake: BarReader, symbols: Mapping[str, int], window_length: int = 1
+) -> dict[str, Seed]:
     """Return the history of symbols that are new to a queue: the 512 bars before the UTC day, and the day's so far.
 
-    Bars served live win over the lake's of the same minute.
+    Bars served live win over the lake's of the same minute. For windows of several bars the history begins 512 bars
+    before the UTC day of the first bar of the window.
 
     Args:
         connection: to PostgreSQL.
         lake: read only here, for as many days as 512 bars take.
         symbols: symbol → event time of its first tick, microseconds since the epoch; bars from that minute on are
             not history.
+        window_length: bars that the models read at once.
     """
     history = _LakeHistory(lake)
     seeds: dict[str, Seed] = {}
     for symbol, event_time in sorted(symbols.items(), key=lambda item: item[1]):
         before = bar_start_of(event_time)
-        bars = _merged_history(connection, history, symbol, before)
+        bars = _merged_history(connection, history, symbol, before, window_length)
         seeds[symbol] = Seed(bars=bars, revisable=_revisable(connection, symbol, to_datetime(before - 1)))
     return seeds
 
 
-def served_histories(connection: psycopg.Connection, lake: BarReader, queue_url: str) -> dict[str, Seed]:
+def served_histories(
+    connection: psycopg.Connection, lake: BarReader, queue_url: str, window_length: int = 1
+) -> dict[str, Seed]:
     """Return the history of every symbol that a queue has served, up to its last bar: what another view starts from."""
     rows = connection.execute(
         "SELECT symbol, as_of_bar_start FROM ops.feature_state "
         "WHERE queue_url = %s AND feature_view = %s AND as_of_bar_start IS NOT NULL",
         (queue_url, SERVING_STATE),
     )
-    return history_seeds(connection, lake, {symbol: to_us(last) + MINUTE_US for symbol, last in rows})
+    after = {symbol: to_us(last) + MINUTE_US for symbol, last in rows}
+    return history_seeds(connection, lake, after, window_length)
 
 
 def _rebuilt(
-    connection: psycopg.Connection, history: "_LakeHistory", symbol: str, last: datetime | None, serving: bytes
+    connection: psycopg.Connection,
+    history: "_LakeHistory",
+    symbol: str,
+    last: datetime | None,
+    *,
+    serving: bytes,
+    window_length: int,
 ) -> Seed:
     if last is None:
         return Seed(serving=serving)
     after = to_us(last) + 1
-    bars = _merged_history(connection, history, symbol, after)
+    bars = _merged_history(connection, history, symbol, after, window_length)
     return Seed(serving=serving, bars=bars, revisable=_revisable(connection, symbol, last))
 
 
@@ -120,13 +148,13 @@ class _LakeHistory:
         self._lake = lake
         self._frames: dict[tuple[date, int], pl.DataFrame] = {}
 
-    def bars(self, symbol: str, day: date) -> pl.DataFrame:
-        """Return one symbol's bars with their market context: 512 before ``day`` or all there are, and the day's."""
+    def bars(self, symbol: str, day: date, wanted: int = HISTORY_BARS) -> pl.DataFrame:
+        """Return one symbol's bars with market context: ``wanted`` before ``day`` or all there are, and the day's."""
         reach, known = _HISTORY_DAYS, -1
         while True:
             own = self._frame(day, reach).filter(pl.col("symbol") == symbol)
             before = own.filter(pl.col("bar_start").dt.date() < day).height
-            if before >= HISTORY_BARS or before == known:
+            if before >= wanted or before == known:
                 return own
             reach, known = reach * 4, before
 
@@ -138,17 +166,22 @@ class _LakeHistory:
         return self._frames[day, reach]
 
 
-def _merged_history(connection: psycopg.Connection, history: _LakeHistory, symbol: str, before: int) -> tuple[Bar, ...]:
-    """Return one symbol's bars before an instant, ascending: 512 before its UTC day, then the day's own."""
-    own = history.bars(symbol, utc_date(before)).filter(pl.col("bar_start") < to_datetime(before))
+def _merged_history(
+    connection: psycopg.Connection, history: _LakeHistory, symbol: str, before: int, window_length: int
+) -> tuple[Bar, ...]:
+    """Return one symbol's bars before an instant, ascending, as far back as ``history_seeds`` says."""
+    wanted = HISTORY_BARS if window_length == 1 else HISTORY_BARS + _MINUTES_PER_DAY + window_length
+    own = history.bars(symbol, utc_date(before), wanted).filter(pl.col("bar_start") < to_datetime(before))
     by_start = {bar.bar_start: bar for bar in map(_bar_of_record, own.iter_rows(named=True))}
     day = day_start_us(utc_date(before))
     since = to_datetime(day) - timedelta(days=_HISTORY_DAYS)
     served = _bars(connection, _BARS_SINCE, symbol, since, to_datetime(before - 1))
     by_start.update((bar.bar_start, bar) for bar in served)
     starts = sorted(by_start)
-    earlier = [start for start in starts if start < day][-HISTORY_BARS:]
-    return tuple(by_start[start] for start in (*earlier, *(start for start in starts if start >= day)))
+    begin = max(0, bisect_left(starts, day) - HISTORY_BARS)
+    if window_length > 1:
+        begin = min(begin, first_bar_needed(starts, window_length - 1, HISTORY_BARS))
+    return tuple(by_start[start] for start in starts[begin:])
 
 
 def _is_usable(snapshot: bytes) -> bool:

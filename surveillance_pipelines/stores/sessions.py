@@ -36,7 +36,7 @@ _AS_OF = """(
     ) r ON true
     WHERE s.recorded_at IS NULL OR s.recorded_at <= %(as_of)s
 ) AS record"""
-"""The record as it stood: without what came later, and with the hours that later ones replaced."""
+"""The sessions as recorded at an instant: without later sessions, and with the hours that were replaced later."""
 
 
 class NoSessionsError(SurveillanceError, ValueError, code=ErrorCode.NOT_READY):
@@ -44,7 +44,7 @@ class NoSessionsError(SurveillanceError, ValueError, code=ErrorCode.NOT_READY):
 
 
 def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> None:
-    """Write sessions of ``SESSION_SCHEMA``; one that an exchange has moved since replaces its old hours."""
+    """Write sessions of ``SESSION_SCHEMA``; a session with changed hours replaces the stored hours."""
     with connection.cursor() as cursor:
         cursor.executemany(_SAVE, rows.select(SESSION_SCHEMA.names()).rows())
 
@@ -59,18 +59,19 @@ def load_sessions(
 ) -> SessionTable:
     """Return the sessions of some calendars between two dates, both included.
 
-    The first calendar answers for symbols that no mapping names (see ``SessionTable.with_calendars``). A calendar whose
-    record ends before ``first`` gives its last session, so that it is closed and the others still serve.
+    The first calendar is the default for symbols without a mapping (see ``SessionTable.with_calendars``). For a
+    calendar whose record ends before ``first``, the result has its last session, so that it counts as closed and does
+    not affect the other calendars.
 
     Args:
-        connection: to PostgreSQL.
+        connection: connection to PostgreSQL.
         calendars: names, the default first.
         first: first session date.
         last: last session date.
-        as_of: as the record stood at an instant of PostgreSQL's clock; None for now.
+        as_of: return the record as of this instant of PostgreSQL's clock; None for the current record.
 
     Raises:
-        NoSessionsError: if a calendar has no session up to ``last``: materialize ``trading_sessions``.
+        NoSessionsError: if a calendar has no session up to ``last``.
     """
     record = "surveillance.sessions" if as_of is None else _AS_OF
     known = {"as_of": as_of, "first": first, "last": last}
@@ -87,6 +88,6 @@ def load_sessions(
 
 
 def last_sessions(connection: psycopg.Connection[Any]) -> dict[str, date]:
-    """Return calendar → date of its last session on record."""
+    """Return calendar → date of its last recorded session."""
     rows = connection.execute("SELECT calendar, max(session_date) FROM surveillance.sessions GROUP BY calendar")
     return dict(rows.fetchall())

@@ -1,6 +1,6 @@
 """The tables that the live lane writes: columns, types, and the row of each effect.
 
-Rows of one table go in with one statement over arrays, so a micro-batch costs one statement a table.
+All rows of one table are inserted by one statement over arrays, so a micro-batch costs one statement per table.
 """
 
 import json
@@ -40,31 +40,41 @@ _TYPES: Final = {
 }  # fmt: skip
 """PostgreSQL type of a column by its name; text where it is not listed."""
 
-_IN_JSON: Final = frozenset({"body", "explanation"})
-"""Columns that travel in a JSON array: they hold JSON, and each of its many quotes would cost an escape by hand in
-PostgreSQL's own notation of arrays."""
+_JSON_COLUMNS: Final = frozenset({"explanation", "model_ids", "excluded_models"})
+_IN_JSON: Final = frozenset({"body", *_JSON_COLUMNS})
+"""Columns that are passed as one JSON array: their values are JSON, and PostgreSQL's array notation would need an
+escape for each of the many quotes in them."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table, the columns written, and what happens to a row that is there already."""
+    """One table.
+
+    Attributes:
+        name: with its schema.
+        columns: those written.
+        conflict: what to do with a row that exists already; None makes it an error.
+        returning: columns that the insert returns of each new row.
+    """
 
     name: str
     columns: tuple[str, ...]
-    conflict: str | None = "DO NOTHING"  # None: such a row is an error
+    conflict: str | None = "DO NOTHING"
+    returning: tuple[str, ...] = ()
 
     @cached_property
     def insert(self) -> bytes:
         """The insert over one array per column; rows keep the order of the arrays."""
         names = ", ".join(self.columns)
-        values = ", ".join(f"{name}::jsonb" if name == "explanation" else name for name in self.columns)
+        values = ", ".join(f"{name}::jsonb" if name in _JSON_COLUMNS else name for name in self.columns)
         arrays = ", ".join(_array(name) for name in self.columns)
         statement = (
             f"INSERT INTO {self.name} ({names}) SELECT {values} "  # noqa: S608 (constant names)
             f"FROM ROWS FROM ({arrays}) WITH ORDINALITY AS rows ({names}, ordinal) ORDER BY ordinal"
         )
         conflict = "" if self.conflict is None else f" ON CONFLICT {self.conflict}"
-        return f"{statement}{conflict}".encode()  # psycopg takes bytes, or text that no variable is part of
+        returning = f" RETURNING {', '.join(self.returning)}" if self.returning else ""
+        return f"{statement}{conflict}{returning}".encode()  # psycopg accepts bytes, or literal text only
 
     def parameters(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
         """Return rows as one array per column."""
@@ -103,23 +113,27 @@ BAR_COLUMNS: Final = (
     "revision", "bar_status", "knowledge_time", "source_message_id", "market_return", "market_peers", "source",
 )  # fmt: skip
 LIVE_BARS: Final = Table("ops.live_bars", (*BAR_COLUMNS, "queue_url", "run_id", "committed_at"))
-OUTBOX: Final = Table("ops.outbox", ("id", "queue_url", "body", "group_id", "created_at", "run_id"))
+OUTBOX: Final = Table(
+    "ops.outbox",
+    ("id", "queue_url", "row_type", "body", "group_id", "created_at", "run_id"),
+    returning=("id", "position"),
+)
 INSTRUMENTS: Final = Table("surveillance.instruments", ("symbol", "calendar", "added_at", "source"))
 LAST_POSITION: Final = "CASE WHEN is_called THEN last_value ELSE 0 END FROM ops.inbox_positions"
-"""The position of the newest message. Asked of the sequence: the newest row may be in any partition, or dropped.
+"""The position of the newest message, read from the sequence: the newest row may be in any partition, or dropped.
 
-Positions that other queues have taken meanwhile do no harm: one run at a time gives positions to a queue.
+Positions that other queues have taken meanwhile do no harm: only one run at a time assigns positions for a queue.
 """
 CLOCK_ROW: Final = f"""
     INSERT INTO ops.clock_rows (queue_url, event_clock, recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, {LAST_POSITION}
 """
-"""Stands after every message taken so far, so that a replay closes the same bars between the same messages."""
+"""Placed after every message committed so far, so that a replay closes the same bars between the same messages."""
 SERVED_BUNDLE: Final = f"""
     INSERT INTO ops.served_bundles (queue_url, bundle_hash, feature_view, recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, %s, {LAST_POSITION}
 """
-"""Stands after every message taken so far: to be inserted before those that these models score."""
+"""Placed after every message committed so far; inserted before the messages that these models score."""
 BREAKER_EVENT: Final = f"""
     INSERT INTO ops.breaker_events (queue_url, model, state, reason, recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, %s, %s, {LAST_POSITION}
@@ -129,7 +143,7 @@ LANE_SEED: Final = f"""
                                 recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST_POSITION}
 """
-"""Goes in before the messages of its transaction, which are the first that were scored from it."""
+"""Inserted before the messages of its transaction, which are the first that were scored from it."""
 ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))
 SIGNALS: Final = Table("surveillance.signals", column_names(Signal))
 PREDICTIONS: Final = Table(
@@ -137,7 +151,7 @@ PREDICTIONS: Final = Table(
     ("id", "symbol", "timeframe", "bar_start", "revision", "price", "reconstruction_error", "anomaly_score",
      "buy_probability", "hold_probability", "sell_probability", "horizon_minutes", "bundle_hash", "feature_view",
      "warmup", "t_received", "t_computed", "t_committed", "event_time", "knowledge_time", "run_id", "source",
-     "input_hash"),
+     "input_hash", "config_hash", "runtime_hash", "model_ids", "excluded_models"),
 )  # fmt: skip
 
 
@@ -152,7 +166,7 @@ def bar_values(bar: Bar) -> list[Any]:
 
 
 def storable(text: str) -> str:
-    """Return text as PostgreSQL can hold it: NUL and lone surrogates become visible escapes."""
+    """Return text that PostgreSQL can store: NUL and lone surrogates become visible escapes."""
     if "\x00" not in text and text.isascii():
         return text
     return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
@@ -160,7 +174,7 @@ def storable(text: str) -> str:
 
 def _output_value(row: OutputRow | Score, name: str) -> Any:
     value = getattr(row, name)
-    return canonical_json(value) if name == "explanation" else _instant(name, value)
+    return canonical_json(value) if name in _JSON_COLUMNS else _instant(name, value)
 
 
 def _instant(name: str, value: Any) -> Any:

@@ -1,13 +1,13 @@
-"""What each kind of anomaly does to a stretch of bars: one small pure function per kind.
+"""The shape of each kind of anomaly: one pure function per kind that changes consecutive bars.
 
-Prices are logarithms here. A severity of s means the same everywhere: a price effect of s local volatilities (times the
-root of the stretch's length where it spreads over several bars, so that s is its z-score), a volume effect of s times
-the local median volume.
+Prices are logarithms. A severity of s is comparable across symbols and hours: a price effect of s local volatilities
+(times the square root of the length if it spreads over several bars, so that s is its z-score), and a volume effect of
+s times the local median volume.
 
 Definitions follow the indicators of market manipulation in Commission Delegated Regulation (EU) 2016/522, Annex II
-(marking the close, momentum ignition, pump and dump), supplementing the Market Abuse Regulation (EU) 596/2014; pump and
-dump as a local breakout of price and volume also Kamps & Kleinberg, "To the moon: defining and detecting
-cryptocurrency pump-and-dumps", Crime Science 7:18 (2018). The other kinds are statistical, and defined here.
+(marking the close, momentum ignition, pump and dump), supplementing the Market Abuse Regulation (EU) 596/2014. Pump and
+dump as a local breakout of price and volume also follows Kamps & Kleinberg, "To the moon: defining and detecting
+cryptocurrency pump-and-dumps", Crime Science 7:18 (2018). The other kinds are statistical and defined here.
 """
 
 import math
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Consecutive bars of one symbol, and the scale of what is normal just before them. Arrays are [n]."""
+    """Consecutive bars of one symbol, and the local scale measured just before them. Arrays are [n]."""
 
     open: Floats  # log prices
     high: Floats
@@ -32,7 +32,7 @@ class Stretch:
     volume: Floats
     volatility: float  # of a bar's log return
     typical_volume: float
-    peer_returns: Floats  # mean log return of the other symbols in these bars; NaN where there is none
+    peer_returns: Floats  # mean log return of the other symbols in these bars; NaN without other symbols
 
     def __len__(self) -> int:
         return len(self.close)
@@ -40,7 +40,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """The stretch as the anomaly leaves it; later bars move by ``shift`` (log)."""
+    """The changed bars; later bars are shifted by ``shift`` (log)."""
 
     open: Floats
     high: Floats
@@ -54,13 +54,13 @@ Shape = Callable[[Stretch, float, np.random.Generator], Rewrite]
 
 
 def volume_spike(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Multiply volume; the price only breathes more."""
+    """Add volume; the price range widens slightly."""
     extra = bars.typical_volume * severity * random.uniform(0.8, 1.2, len(bars))
     return _moved(bars, np.zeros(len(bars)), bars.volume + extra, range_scale=1.3)
 
 
 def price_gap(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Open away from the last close and stay there."""
+    """Open away from the last close and stay at the new level."""
     jump = _sign(random) * severity * bars.volatility
     offsets = np.full(len(bars), jump)
     volume = _at_least_typical(bars) * (1.0 + 0.1 * severity)
@@ -68,7 +68,7 @@ def price_gap(bars: Stretch, severity: float, random: np.random.Generator) -> Re
 
 
 def price_volume_divergence(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Trend hard while trading dries up: a move that nobody backs."""
+    """Trend strongly on declining volume."""
     target = _sign(random) * _spread_move(bars, severity)
     offsets = _straight(bars, target, random, noise=0.3)
     fading = bars.typical_volume * np.linspace(0.35, 0.08, len(bars)) * random.uniform(0.8, 1.2, len(bars))
@@ -76,7 +76,7 @@ def price_volume_divergence(bars: Stretch, severity: float, random: np.random.Ge
 
 
 def volatility_burst(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Swing both ways with wide bars and heavy trading, and end where it began."""
+    """Swing in both directions with wide bars and heavy volume, and return to the starting level."""
     signs = np.where(np.arange(len(bars)) % 2 == 0, 1.0, -1.0) * _sign(random)
     offsets = signs * random.uniform(0.3, 0.7, len(bars)) * severity * bars.volatility
     offsets[-1] = 0.0
@@ -86,7 +86,7 @@ def volatility_burst(bars: Stretch, severity: float, random: np.random.Generator
 
 
 def ramping(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Push the price one way with steady small trades: narrow bars, hardly a pullback, a little more volume."""
+    """Move the price in one direction with steady small trades: narrow bars, few pullbacks, slightly more volume."""
     target = _sign(random) * _spread_move(bars, severity)
     offsets = _straight(bars, target, random, noise=0.1)
     volume = _at_least_typical(bars) * (1.3 + 0.1 * severity)
@@ -94,7 +94,7 @@ def ramping(bars: Stretch, severity: float, random: np.random.Generator) -> Rewr
 
 
 def pump_and_dump(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Rise faster and faster on growing volume, then fall back in a fraction of the time on the heaviest volume."""
+    """Rise at an accelerating pace on growing volume, then fall back faster on the heaviest volume."""
     count = len(bars)
     top = max(2, round(count * random.uniform(0.6, 0.75)))
     peak, rest = _spread_move(bars, severity), 0.1 * random.random()
@@ -106,7 +106,7 @@ def pump_and_dump(bars: Stretch, severity: float, random: np.random.Generator) -
 
 
 def marking_the_close(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Push the price in the last minutes of a session on heavy volume; the next session opens as if nothing were."""
+    """Move the price in the last minutes of a session on heavy volume; the next session opens at the old level."""
     steps = (np.arange(1, len(bars) + 1) / len(bars)) ** 2
     offsets = _sign(random) * _spread_move(bars, severity) * steps
     volume = _at_least_typical(bars) * (1.0 + severity / 3.0 * steps)
@@ -114,7 +114,7 @@ def marking_the_close(bars: Stretch, severity: float, random: np.random.Generato
 
 
 def momentum_ignition(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Start a trend with a burst, let others follow, trade out against them: most of the move comes back."""
+    """Start a trend with a burst, continue it as others follow, then reverse most of the move."""
     count = len(bars)
     burst = max(1, count // 3)
     back = max(1, count // 3)
@@ -127,17 +127,17 @@ def momentum_ignition(bars: Stretch, severity: float, random: np.random.Generato
 
 
 def cross_symbol_divergence(bars: Stretch, severity: float, random: np.random.Generator) -> Rewrite:
-    """Go the other way than the peers, on ordinary volume.
+    """Move against the peers, on ordinary volume.
 
     Raises:
-        ValueError: if no other symbol trades in the stretch.
+        ValueError: if no other symbol trades in these bars.
     """
     if np.isnan(bars.peer_returns).all():
         raise ValueError("expected other symbols in the minutes of a cross_symbol_divergence, got none")
     peers = np.cumsum(np.nan_to_num(bars.peer_returns))
     direction = -math.copysign(1.0, peers[-1]) if peers[-1] != 0 else _sign(random)
     drift = _straight(bars, direction * _spread_move(bars, severity), random, noise=0.2)
-    offsets = drift - 2.0 * peers  # what the symbol had in common with its peers turns round
+    offsets = drift - 2.0 * peers  # reverse the move that the symbol shared with its peers
     return _moved(bars, offsets, bars.volume, shift=float(offsets[-1]))
 
 
@@ -164,7 +164,7 @@ KIND_BARS: Final[dict[str, tuple[int, int]]] = {
     "momentum_ignition": (4, 9),
     "cross_symbol_divergence": (8, 15),
 }
-"""Fewest and most bars that an anomaly of each kind takes."""
+"""Minimum and maximum number of bars of each kind."""
 
 
 def _sign(random: np.random.Generator) -> float:
@@ -180,7 +180,7 @@ def _at_least_typical(bars: Stretch) -> Floats:
 
 
 def _straight(bars: Stretch, target: float, random: np.random.Generator, *, noise: float) -> Floats:
-    """Return offsets that climb evenly to ``target``, with noise in volatilities except at the end."""
+    """Return offsets that rise linearly to ``target``, with noise in units of volatility except at the end."""
     offsets = target * np.arange(1, len(bars) + 1) / len(bars)
     offsets[:-1] += noise * bars.volatility * random.standard_normal(len(bars) - 1)
     return offsets
@@ -196,7 +196,7 @@ def _moved(
     wick: Floats | float = 0.0,
     shift: float = 0.0,
 ) -> Rewrite:
-    """Move closes by ``offsets``; opens follow the close before unless ``opening`` says so; wicks keep their size."""
+    """Shift closes by ``offsets`` and opens by the previous offset or by ``opening``; wicks keep their size."""
     before = np.concatenate([[0.0], offsets[:-1]]) if opening is None else opening
     open_, close = bars.open + before, bars.close + offsets
     top, bottom = np.maximum(bars.open, bars.close), np.minimum(bars.open, bars.close)

@@ -1,4 +1,4 @@
-"""The autoencoder: learns to reproduce ordinary bars, so that a bar it reproduces badly is strange."""
+"""The autoencoder, trained to reconstruct ordinary bars. A large reconstruction error indicates an unusual bar."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from surveillance_pipelines.evaluation.thresholds import calibrate_error
+from surveillance_pipelines.features.matrix import feature_matrix
+from surveillance_pipelines.hashing import canonical_json, sha256_bytes
+from surveillance_pipelines.models.autoencoder import MODEL_FILE, SCALER_FILE, STATISTIC, reconstruct, scale
+from surveillance_pipelines.models.contract import InputSpec, OutputSpec
+from surveillance_pipelines.models.members import MemberSpec
+from surveillance_pipelines.models.runtime import inference_session
 from surveillance_pipelines.training.deadline import Deadline, Progress, no_progress
+from surveillance_pipelines.training.export import autoencoder_to_onnx
+from surveillance_pipelines.training.member import MemberContext, TrainedMember, TrainingCheck
+from surveillance_pipelines.training.scaler import fit_scaling, scaling_to_json
 
 Rows = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -19,16 +29,16 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
-    """How the autoencoder is built and trained.
+    """Architecture and training parameters of the autoencoder.
 
     Attributes:
         hidden: width of the layer on each side of the code.
         code: width of the narrowest layer, well below the number of columns.
-        epochs: at most this many passes over the data.
-        patience: stop after so many epochs without a better validation loss.
+        epochs: maximum number of passes over the data.
+        patience: number of epochs without a better validation loss after which training stops.
         batch_size: rows per gradient step.
-        learning_rate: of Adam.
-        noise: standard deviation of the noise added to the inputs while training, in scaled units (Vincent et al.,
+        learning_rate: learning rate of Adam.
+        noise: standard deviation of the noise added to the inputs in training, in scaled units (Vincent et al.,
             "Extracting and composing robust features with denoising autoencoders", ICML 2008).
     """
 
@@ -43,15 +53,18 @@ class AutoencoderConfig:
 
 DEFAULT: Final = AutoencoderConfig()
 
+VERSION: Final = "1.0"
+"""Of the kind as trained here; a change of architecture or inputs is another version."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedAutoencoder:
-    """Weights and the way there.
+    """Weights and loss history.
 
     Attributes:
         layers: (weight float32[out, in], bias float32[out]) of each layer; ReLU between layers, none after the last.
-        training_loss: per epoch.
-        validation_loss: per epoch; the weights are those of its smallest value.
+        training_loss: training loss per epoch.
+        validation_loss: validation loss per epoch; the weights are those of the smallest value.
     """
 
     layers: tuple[tuple[Rows, Rows], ...]
@@ -61,10 +74,55 @@ class TrainedAutoencoder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScaledRows:
-    """Scaled bars, float32[n, d], and where the value was missing, bool[n, d]."""
+    """Scaled bars, float32[n, d], and a mask of missing values, bool[n, d]."""
 
     values: Rows
     missing: Mask
+
+
+def train(context: MemberContext) -> TrainedMember:
+    """Train scaler and autoencoder on ordinary bars, calibrate the error, and export the network."""
+    rows, columns = context.training_set, context.training_set.feature_view.model_columns
+    training, validation = (
+        feature_matrix(rows.rows(split, labelled=True, original=True), columns) for split in ("train", "validation")
+    )
+    scaling = fit_scaling(training)
+    trained = train_autoencoder(
+        ScaledRows(scale(training, scaling), np.isnan(training)),
+        ScaledRows(scale(validation, scaling), np.isnan(validation)),
+        seed=context.seed,
+        deadline=context.deadline,
+        config=context.config or DEFAULT,
+        progress=context.progress,
+    )
+    files = {
+        MODEL_FILE: autoencoder_to_onnx(trained.layers),
+        SCALER_FILE: canonical_json(scaling_to_json(scaling, columns)).encode(),
+    }
+    error, _ = reconstruct(inference_session(files[MODEL_FILE]), scale(validation, scaling), np.isnan(validation))
+    losses = trained.validation_loss
+    return TrainedMember(
+        spec=MemberSpec(
+            name="autoencoder",
+            kind="autoencoder",
+            version=VERSION,
+            files=tuple(files),
+            file_hashes=tuple(sha256_bytes(content) for content in files.values()),
+            input=InputSpec(rows.view, columns),
+            output=OutputSpec("anomaly_score", statistic=STATISTIC),
+            calibration=calibrate_error(error).to_json(),
+        ),
+        files=files,
+        native=trained,
+        facts={"epochs": len(losses)},
+        checks=(
+            TrainingCheck(
+                "has_learned", min(losses) < losses[0], {"first_epoch": losses[0], "best_epoch": min(losses)}
+            ),
+        ),
+        loss_unit="epoch",
+        curves={"training": trained.training_loss, "validation": losses},
+    )
 
 
 def train_autoencoder(
@@ -78,11 +136,11 @@ def train_autoencoder(
 ) -> TrainedAutoencoder:
     """Train on ordinary bars until the validation loss stops falling.
 
-    The loss is the mean squared error of the values that are present. ReLU, because ``tanh`` and ``exp`` differ
-    between builds of the C library.
+    The loss is the mean squared error over the values that are present. The activation is ReLU, because ``tanh`` and
+    ``exp`` differ between builds of the C library.
 
     Raises:
-        TrainingTimeout: if the deadline passes between two epochs.
+        TrainingTimeout: if the deadline has passed at the start of an epoch.
         ValueError: if there are no rows.
     """
     if len(training.values) == 0 or len(validation.values) == 0:
@@ -148,7 +206,7 @@ def _weights(model: nn.Sequential) -> tuple[tuple[Rows, Rows], ...]:
 
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
-    """Seed torch and use one thread inside, and leave the process as it was."""
+    """Seed torch and use one thread within the block, then restore the previous state."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -7,11 +7,11 @@ from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 
 Progress = Callable[[str, float], None]
-"""Called with the stage's name and the fraction of the whole training that is done, 0..1."""
+"""Called with a stage's name and the completed fraction, 0..1."""
 
 
 class TrainingTimeout(SurveillanceError, code=ErrorCode.TIMEOUT):  # noqa: N818
-    """The training took longer than ``MODEL_TRAINING_MAX_DURATION_SECONDS``; nothing of it is kept."""
+    """The training took longer than ``MODEL_TRAINING_MAX_DURATION_SECONDS``; no result is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Deadline:
 
     Attributes:
         ends_at: microseconds since the epoch, UTC.
-        clock: what the instant is compared with.
+        clock: clock that the instant is compared with.
     """
 
     ends_at: int
@@ -28,14 +28,14 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, clock: Clock = SYSTEM_CLOCK) -> "Deadline":
-        """Return the deadline that lies ``seconds`` ahead."""
+        """Return a deadline ``seconds`` from now."""
         return cls(clock.now_us() + round(seconds * MICROSECONDS), clock)
 
     def check(self, done: str) -> None:
-        """Raise when the deadline has passed.
+        """Raise if the deadline has passed.
 
         Args:
-            done: what had been finished, for the error's words.
+            done: the completed work, for the error message.
 
         Raises:
             TrainingTimeout: if the clock is past ``ends_at``.
@@ -49,4 +49,4 @@ class Deadline:
 
 
 def no_progress(stage: str, fraction: float) -> None:
-    """Report nothing."""
+    """Ignore progress."""

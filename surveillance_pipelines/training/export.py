@@ -1,4 +1,4 @@
-"""Trained models as ONNX bytes, and the proof that ONNX Runtime computes what the native model computed."""
+"""Export of trained models to ONNX, and the check that ONNX Runtime reproduces the native model's outputs."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,18 +12,21 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 from xgboost import Booster
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+from surveillance_pipelines.models.arrays import run_model
 from surveillance_pipelines.models.runtime import inference_session
-from surveillance_pipelines.models.scoring import run_model
 
 OPSET: Final = 17
 IR_VERSION: Final = 10
 
+PARITY_ROWS: Final = 2_000
+"""Rows on which an exported model is compared with the trained one."""
+
 MAX_DIFFERENCE: Final = 1e-5
-"""Largest accepted difference between ONNX Runtime and the native model: float32 sums in another order, no more."""
+"""Largest accepted difference between ONNX Runtime and the native model, due to the order of float32 sums."""
 
 
 class ParityError(SurveillanceError, code=ErrorCode.INTEGRITY):
-    """The exported model computes something else than the model that was trained."""
+    """The outputs of the exported model differ from those of the trained model."""
 
 
 def autoencoder_to_onnx(layers: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]) -> bytes:
@@ -53,7 +56,7 @@ def autoencoder_to_onnx(layers: Sequence[tuple[npt.NDArray[np.float32], npt.NDAr
 def booster_to_onnx(booster: Booster, columns: int, name: str) -> bytes:
     """Return a softmax ensemble as an ONNX model, float32[n, columns] → (labels, probabilities float32[n, classes]).
 
-    NaN takes the branch that XGBoost learnt for missing values.
+    NaN follows the branch that XGBoost learned for missing values.
     """
     model = convert_xgboost(booster, name=name, initial_types=[("features", FloatTensorType([None, columns]))])
     return model.SerializeToString(deterministic=True)
@@ -65,8 +68,8 @@ def require_parity(model: bytes, inputs: npt.NDArray[np.float32], native: npt.ND
     Args:
         model: the exported model.
         inputs: float32[n, d].
-        native: what the native model gave for them.
-        name: the model's, for the error.
+        native: outputs of the native model.
+        name: name of the model, for the error.
 
     Raises:
         ParityError: if a value differs by more than ``MAX_DIFFERENCE``.

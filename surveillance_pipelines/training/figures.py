@@ -1,4 +1,4 @@
-"""The common ground of all pictures: matplotlib without global state, PNG bytes out, one palette."""
+"""Common code of all plots: matplotlib without global state, PNG output, one palette."""
 
 import io
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def new_figure(
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return the figure as PNG bytes, the same bytes for the same figure."""
+    """Return the figure as PNG bytes, deterministically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Labelled anomalies planted into bars, real or simulated: the ground truth that no exchange publishes."""
+"""Planting of labelled anomalies into real or simulated bars, because no exchange publishes labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ PLAN_SCHEMA: Final = pl.Schema(
     {
         "anomaly_id": pl.String,
         "symbol": pl.String,
-        "bar_start": UTC_MICROSECONDS,  # of the first bar that changes
+        "bar_start": UTC_MICROSECONDS,  # start of the first changed bar
         "kind": pl.String,
         "severity": pl.Float64,
-        "bars": pl.Int64,  # how many change
+        "bars": pl.Int64,  # number of changed bars
     }
 )
-"""Where to plant what."""
+"""Plan of the anomalies to plant, one row per anomaly."""
 LABEL_SCHEMA: Final = pl.Schema(
     {
         "symbol": pl.String,
@@ -33,17 +33,17 @@ LABEL_SCHEMA: Final = pl.Schema(
         "anomaly_id": pl.String,
     }
 )
-"""One row per bar that an anomaly changed; bars that only moved level with it are not labelled."""
+"""One row per bar changed by an anomaly; later bars that were only shifted to a new price level have no label."""
 
 LOCAL_BARS: Final = 60
-"""What is normal is measured over the hour before: long enough for a median, short enough for the time of day."""
+"""Bars before an anomaly that define its local scale: enough for a median, few enough to match the time of day."""
 _LEAST_VOLATILITY: Final = 2e-5
-"""Of a bar's log return: a fifth of a basis point, for stretches where the price did not move at all."""
+"""Minimum volatility of a bar's log return, 0.2 basis points, for intervals in which the price did not move."""
 
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """Bars with anomalies in them, and which bars those are (``LABEL_SCHEMA``)."""
+    """Bars with planted anomalies, and the labels of the changed bars (``LABEL_SCHEMA``)."""
 
     bars: pl.DataFrame
     labels: pl.DataFrame
@@ -51,7 +51,7 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """One symbol's bars as arrays [n]; ``rows`` says where they stand in the frame."""
+    """One symbol's bars as arrays [n]; ``rows`` are their positions in the frame."""
 
     rows: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ class _Series:
 
 
 def anomaly_id(symbol: str, bar_start: int, kind: str) -> str:
-    """Return a readable name, unique because two anomalies of a symbol never share a bar."""
+    """Return a readable id, which is unique because two anomalies of a symbol never share a bar."""
     return f"{symbol}-{to_datetime(bar_start):%Y%m%dT%H%M}-{kind}"
 
 
@@ -74,10 +74,10 @@ def inject(bars: pl.DataFrame, kind: str, at: tuple[str, int], severity: float, 
         kind: one of ``ANOMALY_KINDS``.
         at: symbol, and the bar's start in microseconds since the epoch.
         severity: in local volatilities and median volumes, see ``anomaly_shapes``.
-        seed: of the length, the direction and the details.
+        seed: seed of the length, the direction and the details.
 
     Raises:
-        ValueError: if the kind is unknown, the bar absent, or the stretch does not fit.
+        ValueError: if the kind is unknown, the bar does not exist, or the anomaly does not fit.
     """
     if kind not in SHAPES:
         raise ValueError(f"expected one of {sorted(SHAPES)}, got {kind!r}")
@@ -93,26 +93,25 @@ def inject(bars: pl.DataFrame, kind: str, at: tuple[str, int], severity: float, 
 def plant(bars: pl.DataFrame, plan: pl.DataFrame, seed: int) -> Injected:
     """Return bars with every anomaly of a plan.
 
-    Each one depends on the seed, its own row and the bars as they came, not on the other rows. Where an anomaly leaves
-    the price at another level, all later bars of the symbol move with it, so that their returns stay what they were.
+    Each anomaly depends on the seed, its own row and the original bars, not on other rows of the plan. If an anomaly
+    ends at another price level, all later bars of the symbol are shifted to it, so that their returns do not change.
 
     Args:
         bars: ``BAR_SCHEMA``, one row per symbol and minute.
         plan: ``PLAN_SCHEMA``.
-        seed: of directions and details.
+        seed: seed of directions and details.
 
     Raises:
-        ValueError: if bars repeat, a planned bar is absent, two stretches overlap, or there is too little before one
-            to know what is normal.
+        ValueError: if bars repeat, a planned bar does not exist, two anomalies overlap, or too few bars precede one.
     """
     if bars.select("symbol", "bar_start").is_duplicated().any():
-        raise ValueError("expected one row per symbol and bar_start, got repeats: keep one revision of each bar")
+        raise ValueError("expected one row per symbol and bar_start, got duplicates: keep one revision of each bar")
     series = _series_by_symbol(bars, set(plan["symbol"].unique()))
     columns = {name: bars[name].to_numpy().copy() for name in ("open", "high", "low", "close", "volume")}
     labels: list[tuple[str, int, str, float, str]] = []
     for (symbol,), rows in plan.sort("bar_start").partition_by("symbol", as_dict=True, maintain_order=True).items():
         if symbol not in series:
-            raise ValueError(f"expected bars of {symbol}, which the plan names, got none")
+            raise ValueError(f"expected bars of {symbol}, which the plan contains, got none")
         labels += _plant_symbol(series[symbol], rows, seed, columns)
     return Injected(_with_columns(bars, columns), _label_frame(labels))
 
@@ -146,16 +145,16 @@ def _check_place(series: _Series, row: Mapping[str, object], *, first: int, last
     if last > len(series.starts):
         raise ValueError(f"expected {row['bars']} bars from the start of {name}, got {len(series.starts) - first}")
     if first < LOCAL_BARS:
-        raise ValueError(f"expected {LOCAL_BARS} bars before {name} to measure what is normal, got {first}")
+        raise ValueError(f"expected {LOCAL_BARS} bars before {name} to measure the local scale, got {first}")
     if first < done:
-        raise ValueError(f"expected anomalies apart, got {name} inside the one before it")
+        raise ValueError(f"expected anomalies apart, got {name} overlapping the previous one")
 
 
 def _stretch(series: _Series, first: int, last: int) -> Stretch:
     here, before = slice(first, last), slice(first - LOCAL_BARS, first)
     moves = np.abs(series.returns[before])
     moves = moves[np.isfinite(moves)]
-    # The mean keeps thin symbols honest, whose median move is zero; 1.4826 makes the median a standard deviation.
+    # 1.4826 converts the median to a standard deviation. The mean covers thinly traded symbols with a median of zero.
     volatility = max(1.4826 * float(np.median(moves)), 0.5 * float(np.mean(moves)), _LEAST_VOLATILITY)
     traded = series.volume[before][series.volume[before] > 0]
     logs = {name: np.log(values[here]) for name, values in series.prices.items()}
@@ -176,7 +175,7 @@ def _write(columns: Mapping[str, Floats], rows: npt.NDArray[np.int64], rewrite: 
 
 
 def _shift_the_rest(columns: Mapping[str, Floats], series: _Series, level: Floats, labelled: set[int]) -> None:
-    """Move the bars between anomalies to the level that these left; bars at the old level stay bit for bit."""
+    """Shift the bars between anomalies to the new price level; bars at the old level stay bit-identical."""
     moved = (level != 0.0) & ~np.isin(series.starts, np.fromiter(labelled, np.int64, len(labelled)))
     rows = series.rows[moved]
     for name in ("open", "high", "low", "close"):
@@ -188,7 +187,7 @@ def _series_by_symbol(bars: pl.DataFrame, wanted: set[str]) -> dict[str, _Series
     returns = indexed.with_columns(
         pl.col("close").log().diff().over("symbol").alias("log_return"),
     ).with_columns(
-        # The mean over the other symbols is the sum over all of them without one's own.
+        # The mean over the other symbols is computed from the sum over all symbols minus the symbol's own return.
         total=pl.col("log_return").sum().over("bar_start"),
         count=pl.col("log_return").count().over("bar_start"),
     )

@@ -1,4 +1,4 @@
-"""Where to plant anomalies: apart from each other, each kind as often as the others, and where each can happen."""
+"""Planning of planted anomalies: apart from each other, in equal numbers per kind, and where each kind is possible."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -14,15 +14,15 @@ from surveillance_pipelines.training.anomaly_shapes import KIND_BARS, SHAPES
 from surveillance_pipelines.training.injection import LOCAL_BARS, PLAN_SCHEMA, anomaly_id
 
 SPACING_BARS: Final = 45
-"""Between the end of one anomaly and the start of the next: past the memory of the shorter features."""
+"""Bars between the end of one anomaly and the start of the next, more than the windows of the shorter features."""
 OPENING_BARS: Final = 5
-"""Nothing is planted in a session's first minutes, where gaps and heavy volume are ordinary."""
+"""First bars of a session in which nothing is planted, because gaps and heavy volume are ordinary there."""
 SEVERITY: Final = (5.0, 14.0)
-"""From what a careful eye finds to what nobody misses."""
+"""Range of severities, from hard to see to obvious."""
 
 _MOST_TRIES: Final = 25
 _LEAST_TRADED: Final = 0.8
-"""Share of a session's minutes with volume; in thinner ones the local median volume says little."""
+"""Minimum share of a session's minutes with volume; below it, the local median volume is not meaningful."""
 
 
 def plan_injections(
@@ -34,27 +34,27 @@ def plan_injections(
     severity: tuple[float, float] = SEVERITY,
     sessions: SessionTable | None = None,
 ) -> pl.DataFrame:
-    """Return where to plant anomalies in bars, in the columns of ``PLAN_SCHEMA``.
+    """Return a plan of anomalies for bars, in the columns of ``PLAN_SCHEMA``.
 
-    Kinds come in shuffled rounds, so that their counts stay even. Marking the close takes a session's last minutes, all
-    others lie between its opening and those. Sessions with little volume, too few bars, or no hour before them get
-    none. Cross-symbol divergence is left out where only one symbol trades.
+    Kinds are drawn in shuffled rounds, so that their counts stay balanced. Marking the close is placed in the last
+    minutes of a session, all other kinds before them. Sessions with little volume, too few bars, or less than an hour
+    of history get no anomaly. Cross-symbol divergence is omitted if only one symbol trades.
 
     Args:
         bars: ``BAR_SCHEMA``, one row per symbol and minute.
-        per_symbol_day: anomalies per symbol and session, on average; a fraction is a probability.
-        seed: of places, kinds and severities.
+        per_symbol_day: average number of anomalies per symbol and session; a fractional part is a probability.
+        seed: seed of positions, kinds and severities.
         kinds: the kinds to plant.
-        severity: range to draw from, evenly.
-        sessions: regular hours; None takes each UTC date as one session, which is right only for bars without pre- and
-            post-market.
+        severity: range of the uniformly drawn severities.
+        sessions: regular trading hours; None treats each UTC date as one session, which is correct only for bars
+            without pre-market and post-market.
 
     Raises:
         ValueError: if a kind is unknown.
     """
     unknown = sorted(set(kinds) - set(SHAPES))
     if unknown or not kinds:
-        raise ValueError(f"expected kinds out of {sorted(SHAPES)}, got {unknown or 'none'}")
+        raise ValueError(f"expected kinds from {sorted(SHAPES)}, got {unknown or 'none'}")
     random = np.random.default_rng(seed)
     usable = [kind for kind in kinds if kind != "cross_symbol_divergence" or bars["symbol"].n_unique() > 1]
     rounds = _rounds(usable, random)
@@ -83,7 +83,7 @@ def _rounds(kinds: Sequence[str], random: np.random.Generator) -> Iterator[str]:
 
 
 def _sessions_of(symbol: str, bars: pl.DataFrame, sessions: SessionTable | None) -> Iterator[tuple[int, int]]:
-    """Yield the first and one past the last row of each session that can hold anomalies."""
+    """Yield the first row and one past the last row of each session that can contain anomalies."""
     identity, inside = _session_of_rows(symbol, bars, sessions)
     traded = bars["volume"].to_numpy() > 0
     rows = np.flatnonzero(inside)
@@ -105,7 +105,7 @@ def _session_of_rows(
 def _place(
     kind: str, length: int, session: tuple[int, int], taken: Sequence[tuple[int, int]], random: np.random.Generator
 ) -> int | None:
-    """Return a free row to start at, or None if none was found."""
+    """Return a free start row, or None if none was found."""
     first, last = session
     closing = KIND_BARS["marking_the_close"][1]
     low, high = max(first + OPENING_BARS, LOCAL_BARS), last - closing - length

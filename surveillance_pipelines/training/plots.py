@@ -1,6 +1,7 @@
-"""Pictures of a training and of its evaluation, as PNG bytes by name."""
+"""Plots of a training and of its evaluation, as PNG bytes by name."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Final
 
 import numpy as np
@@ -10,10 +11,11 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from surveillance_pipelines.evaluation.drift import PSI_ALERT, PSI_NOTICE
 from surveillance_pipelines.evaluation.metrics import confusion_matrix
-from surveillance_pipelines.models.scoring import THRESHOLD
-from surveillance_pipelines.training.bundle_training import TrainedModels
+from surveillance_pipelines.models.calibration import THRESHOLD
+from surveillance_pipelines.training.bundle_training import TrainedBundle
 from surveillance_pipelines.training.figures import BLUE, GREEN, GREY, ORANGE, PALE, new_figure, to_png
-from surveillance_pipelines.training.report import Evaluation, JudgedRows, event_recall
+from surveillance_pipelines.training.member import TrainedMember
+from surveillance_pipelines.training.report import EvaluatedRows, Evaluation, event_recall
 from surveillance_pipelines.training.training_data import LABELS
 
 Floats = npt.NDArray[np.float64]
@@ -21,49 +23,45 @@ Floats = npt.NDArray[np.float64]
 MOST_BARS: Final = 20
 
 
-def training_figures(trained: TrainedModels) -> dict[str, bytes]:
-    """Return pictures of how the training went: losses, and what the ensembles look at."""
-    columns = trained.training_set.feature_view.model_columns
-    return {
-        "losses": losses(
-            {
-                "training": trained.autoencoder.training_loss,
-                "validation": trained.autoencoder.validation_loss,
-            },
-            {
-                "anomaly classifier": trained.classifier.model.validation_loss,
-                "direction model": trained.direction.validation_loss,
-            },
-        ),
-        "classifier_importance": feature_importance(
-            trained.classifier.model.importance, (*columns, "reconstruction_error"), "Anomaly classifier"
-        ),
-        "direction_importance": feature_importance(trained.direction.importance, columns, "Direction model"),
-    }
+def training_figures(trained: TrainedBundle) -> dict[str, bytes]:
+    """Return plots of the training: the losses of each member, and the feature importance of the tree ensembles."""
+    plots = {"losses": losses(trained.members)}
+    for name, member in trained.members.items():
+        if member.importance is not None:
+            columns = [column.rpartition(".")[2] for column in member.spec.input.columns]
+            plots[f"{name}_importance"] = feature_importance(member.importance, columns, f"The {name}")
+    return plots
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, bytes]:
-    """Return pictures of how the bundle did on its held-out days."""
-    judged = evaluation.judged
+    """Return plots of the evaluation on held-out days."""
+    evaluated = evaluation.evaluated
     return {
-        "reconstruction_error": reconstruction_error(judged, evaluation.split),
-        "roc_pr": roc_and_pr(judged, evaluation.split),
-        "confusion": confusion(judged, evaluation.split),
-        "event_recall": events_found(judged, evaluation.split),
+        "reconstruction_error": reconstruction_error(evaluated, evaluation.split),
+        "roc_pr": roc_and_pr(evaluated, evaluation.split),
+        "confusion": confusion(evaluated, evaluation.split),
+        "event_recall": events_found(evaluated, evaluation.split),
     }
 
 
-def losses(autoencoder: Mapping[str, Sequence[float]], ensembles: Mapping[str, Sequence[float]]) -> bytes:
-    """Draw the autoencoder's loss per epoch and the ensembles' validation loss per round."""
-    figure, (left, right) = new_figure(10, 3.8, columns=2)
-    for (name, values), colour in zip(autoencoder.items(), (GREY, BLUE), strict=True):
-        left.plot(np.arange(1, len(values) + 1), values, color=colour, label=name, marker=".")
-    for (name, values), colour in zip(ensembles.items(), (ORANGE, GREEN), strict=True):
-        right.plot(np.arange(1, len(values) + 1), values, color=colour, label=name)
-    left.set(title="Autoencoder", xlabel="epoch", ylabel="mean squared error (scaled units)")
-    right.set(title="Boosted ensembles, validation days", xlabel="round", ylabel="log loss (nats)")
-    for axes in (left, right):
-        axes.legend(frameon=False)
+def losses(members: Mapping[str, TrainedMember]) -> bytes:
+    """Draw the loss of every member per epoch (left) and per boosting round (right)."""
+    figure, panels = new_figure(10, 3.8, columns=2)
+    units = (("epoch", "Networks", "loss"), ("round", "Boosted ensembles", "log loss (nats)"))
+    for axes, (unit, title, label) in zip(panels, units, strict=True):
+        drawn = [
+            (f"{name}, {curve}", values)
+            for name, member in members.items()
+            if member.loss_unit == unit
+            for curve, values in member.curves.items()
+        ]
+        for (name, values), colour in zip(drawn, cycle((BLUE, GREY, ORANGE, GREEN)), strict=False):
+            axes.plot(
+                np.arange(1, len(values) + 1), values, color=colour, label=name, marker="." if unit == "epoch" else ""
+            )
+        axes.set(title=title, xlabel=unit, ylabel=label)
+        if drawn:
+            axes.legend(frameon=False)
     return to_png(figure)
 
 
@@ -72,21 +70,21 @@ def feature_importance(importance: Floats, columns: Sequence[str], model: str) -
     best = np.argsort(-importance, kind="stable")[:MOST_BARS][::-1]
     figure, (axes,) = new_figure(8, 5.5)
     axes.barh([columns[k] for k in best], 100.0 * importance[best], color=BLUE)
-    axes.set(title=f"{model}: what it looks at", xlabel="share of the total gain (%)")
+    axes.set(title=f"{model}: feature importance", xlabel="share of the total gain (%)")
     axes.grid(visible=False, axis="y")
     return to_png(figure)
 
 
-def reconstruction_error(judged: JudgedRows, split: str) -> bytes:
-    """Draw how the reconstruction error differs between ordinary bars and planted anomalies."""
-    errors = np.maximum(judged.scores.reconstruction_error, 1e-4)
+def reconstruction_error(evaluated: EvaluatedRows, split: str) -> bytes:
+    """Draw histograms of the reconstruction error for unchanged bars and planted anomalies."""
+    errors = np.maximum(evaluated.predictions.statistic("reconstruction_error"), 1e-4)
     edges = np.geomspace(errors.min(), errors.max() * 1.001, 60)
     figure, (axes,) = new_figure(8, 4.2)
-    for mask, colour, name in ((judged.original, BLUE, "bars as they were"), (judged.planted, ORANGE, "planted")):
+    for mask, colour, name in ((evaluated.original, BLUE, "unchanged bars"), (evaluated.planted, ORANGE, "planted")):
         weights = np.full(int(mask.sum()), 100.0 / max(int(mask.sum()), 1))
         label = f"{name} ({int(mask.sum()):,})"
         axes.hist(errors[mask], bins=edges.tolist(), weights=weights, color=colour, alpha=0.6, label=label)
-    alerting = errors[judged.scores.autoencoder_score >= THRESHOLD]
+    alerting = errors[evaluated.predictions.detector_score("autoencoder") >= THRESHOLD]
     if len(alerting):
         axes.axvline(float(alerting.min()), color=GREY, linestyle="--", label="alert threshold")
     axes.set_xscale("log")
@@ -99,31 +97,30 @@ def reconstruction_error(judged: JudgedRows, split: str) -> bytes:
     return to_png(figure)
 
 
-def roc_and_pr(judged: JudgedRows, split: str) -> bytes:
-    """Draw the trade between finding and false alerts, for each detector and both together."""
+def roc_and_pr(evaluated: EvaluatedRows, split: str) -> bytes:
+    """Draw ROC and precision-recall curves of each detector and of the fused score."""
     figure, (left, right) = new_figure(10, 4.6, columns=2)
-    detectors = (
-        ("both", judged.scores.anomaly_score, BLUE, "-"),
-        ("classifier", judged.scores.classifier_score, ORANGE, "--"),
-        ("autoencoder", judged.scores.autoencoder_score, GREEN, "-."),
-    )
-    for name, score, colour, line in detectors:
-        wrong, found, _ = roc_curve(judged.planted, score)
-        precision, recall, _ = precision_recall_curve(judged.planted, score)
+    predictions = evaluated.predictions
+    scores = [("fused", predictions.anomaly_score)]
+    scores += [(name, predictions.detector_score(name)) for name in predictions.detectors]
+    styles = cycle(zip((BLUE, ORANGE, GREEN, GREY), ("-", "--", "-.", ":"), strict=True))
+    for (name, score), (colour, line) in zip(scores, styles, strict=False):
+        wrong, found, _ = roc_curve(evaluated.planted, score)
+        precision, recall, _ = precision_recall_curve(evaluated.planted, score)
         left.plot(wrong, found, color=colour, linestyle=line, label=name)
         right.plot(recall, precision, color=colour, linestyle=line, label=name)
     left.plot([0, 1], [0, 1], color=PALE, label="chance")
-    right.axhline(float(judged.planted.mean()), color=PALE, label="chance")
-    left.set(title=f"ROC, {split} days", xlabel="ordinary bars that alert (rate)", ylabel="planted bars found (rate)")
+    right.axhline(float(evaluated.planted.mean()), color=PALE, label="chance")
+    left.set(title=f"ROC, {split} days", xlabel="false positive rate", ylabel="true positive rate")
     right.set(title=f"Precision and recall, {split} days", xlabel="recall (rate)", ylabel="precision (rate)")
     left.legend(frameon=False, loc="lower right")
     right.legend(frameon=False, loc="center left")
     return to_png(figure)
 
 
-def confusion(judged: JudgedRows, split: str) -> bytes:
-    """Draw which kinds are taken for which, in percent of the actual kind."""
-    table = confusion_matrix(judged.actual, judged.called, len(LABELS))
+def confusion(evaluated: EvaluatedRows, split: str) -> bytes:
+    """Draw the confusion matrix in percent of the actual kind."""
+    table = confusion_matrix(evaluated.actual, evaluated.called, len(LABELS))
     rates = 100.0 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure, (axes,) = new_figure(9.5, 8)
     axes.grid(visible=False)
@@ -133,7 +130,7 @@ def confusion(judged: JudgedRows, split: str) -> bytes:
     names = [label.replace("_", " ") for label in LABELS]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), [f"{n} ({c:,})" for n, c in zip(names, table.sum(axis=1), strict=True)])
-    axes.set(title=f"Anomaly classifier, bars of the {split} days", xlabel="called", ylabel="actual (bars)")
+    axes.set(title=f"Anomaly classifier, bars of the {split} days", xlabel="predicted", ylabel="actual (bars)")
     return to_png(figure)
 
 
@@ -144,12 +141,15 @@ def _label_cells(axes: Axes, rates: Floats, table: npt.NDArray[np.int64]) -> Non
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if rate > 55 else "#333")
 
 
-def events_found(judged: JudgedRows, split: str) -> bytes:
-    """Draw, per kind, the part of planted anomalies that any alert found and that were called by their name."""
-    events = event_recall(judged)
+def events_found(evaluated: EvaluatedRows, split: str) -> bytes:
+    """Draw, per kind, the share of planted anomalies found by any alert, and found by an alert of the correct kind."""
+    events = event_recall(evaluated)
     figure, (axes,) = new_figure(8.5, 4.6)
     places = np.arange(len(events))
-    for shift, column, colour, name in ((0.2, "found", PALE, "found"), (-0.2, "named", BLUE, "found and named right")):
+    for shift, column, colour, name in (
+        (0.2, "found", PALE, "found"),
+        (-0.2, "named", BLUE, "found with the correct kind"),
+    ):
         axes.barh(places + shift, 100.0 * events[column].to_numpy(), height=0.38, color=colour, label=name)
     axes.set_yticks(
         places, [f"{label.replace('_', ' ')} ({n})" for label, n in events.select("label", "planted").rows()]
@@ -165,17 +165,17 @@ def events_found(judged: JudgedRows, split: str) -> bytes:
 
 
 def drift(indices: Mapping[str, float]) -> bytes:
-    """Draw the population stability index of the columns that moved most, with the customary marks."""
+    """Draw the largest population stability indices, with the customary thresholds."""
     known = {name: value for name, value in indices.items() if np.isfinite(value)}
     worst = sorted(known, key=lambda name: known[name])[-MOST_BARS:]
     values = [known[name] for name in worst]
     colours = [ORANGE if value > PSI_ALERT else (BLUE if value > PSI_NOTICE else PALE) for value in values]
     figure, (axes,) = new_figure(8, 5.5)
     axes.barh(worst, values, color=colours)
-    for mark, name in ((PSI_NOTICE, "moved"), (PSI_ALERT, "another population")):
+    for mark, name in ((PSI_NOTICE, "shifted"), (PSI_ALERT, "different population")):
         axes.axvline(mark, color=GREY, linestyle="--", linewidth=1)
         axes.annotate(name, (mark, 1.0), xycoords=("data", "axes fraction"), fontsize=8, color=GREY, va="bottom")
-    axes.set_title("Features against the training data", pad=16)
+    axes.set_title("Feature drift relative to the training data", pad=16)
     axes.set(xlabel="population stability index", xlim=(0, max(0.3, *values, 0.3) * 1.05))
     axes.grid(visible=False, axis="y")
     return to_png(figure)

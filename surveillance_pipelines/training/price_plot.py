@@ -1,4 +1,4 @@
-"""Prices with the anomalies marked on them: what an alert looked like on the tape."""
+"""Price charts with alerts marked."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,28 +14,28 @@ from surveillance_pipelines.training.figures import BLUE, GREY, KIND_COLOURS, ne
 MOST_SYMBOLS: Final = 6
 MOST_TICKS: Final = 9
 _ROOM_FOR_VOLUME: Final = 4
-"""The axis of volumes is so many times the largest, which leaves them at the foot of the picture."""
+"""Ratio of the volume axis to the largest volume, which keeps the volume at the bottom of the chart."""
 
 
 def prices_with_anomalies(
     bars: pl.DataFrame, anomalies: pl.DataFrame, *, title: str, planted: pl.DataFrame | None = None
 ) -> bytes:
-    """Draw closes over volumes with anomalies marked, one strip per symbol, as PNG bytes.
+    """Draw closes and volumes with anomalies marked, one panel per symbol, as PNG bytes.
 
-    Bars stand side by side without the hours between sessions. A symbol's colours mean the same in every strip.
+    Bars are drawn without the gaps between sessions. A kind has the same colour in every panel.
 
     Args:
-        bars: symbol, bar_start (UTC), close, volume; at least one row. Of more than ``MOST_SYMBOLS`` symbols, those
-            with the most anomalies are drawn.
-        anomalies: symbol, bar_start, kind; rows whose bar is absent are left out. No rows is fine.
-        title: what is shown, and who found it.
-        planted: symbol, bar_start, kind, bars (how many) of planted anomalies, shaded; None when nothing was planted.
+        bars: symbol, bar_start (UTC), close, volume; at least one row. If there are more than ``MOST_SYMBOLS`` symbols,
+            those with the most anomalies are drawn.
+        anomalies: symbol, bar_start, kind; rows without a matching bar are ignored. May be empty.
+        title: title of the figure.
+        planted: symbol, bar_start, kind, bars (count) of planted anomalies, drawn shaded; None if nothing was planted.
 
     Raises:
         ValueError: if there are no bars.
     """
     if bars.is_empty():
-        raise ValueError("expected bars to draw, got none: choose a symbol and days that have some")
+        raise ValueError("expected bars to draw, got none: choose a symbol and days that have bars")
     symbols = _chosen(bars, anomalies)
     colours = _colours([anomalies] if planted is None else [anomalies, planted])
     figure, strips = new_figure(13, 3.4 * len(symbols) + 0.8, rows=len(symbols))
@@ -47,7 +47,7 @@ def prices_with_anomalies(
         handles += _mark(axes, anomalies.filter(own), placed, colours)
         if handles:
             axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
-    strips[-1].set_xlabel("bar start (UTC); volume at the foot")
+    strips[-1].set_xlabel("bar start (UTC); volume at the bottom")
     figure.suptitle(title, fontsize=11)
     return to_png(figure)
 

@@ -1,13 +1,14 @@
-"""Judge a bundle on the days that its training never saw: figures, naive rivals, gates."""
+"""Evaluation of a bundle on held-out days: metrics, naive baselines, gates."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from surveillance_pipelines.contracts.predictions import DIRECTIONS, Directions
 from surveillance_pipelines.evaluation.direction_labels import direction_labels
 from surveillance_pipelines.evaluation.gate import GateDecision, anomaly_gate, direction_gate
 from surveillance_pipelines.evaluation.metrics import (
@@ -19,23 +20,23 @@ from surveillance_pipelines.evaluation.metrics import (
     side_accuracy,
 )
 from surveillance_pipelines.features.matrix import feature_matrix
-from surveillance_pipelines.models.scoring import DIRECTIONS, Scorer, Scores
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.training.training_data import LABELS, Split, TrainingSet, class_numbers
 
 Classes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Model = Literal["anomaly", "autoencoder", "classifier", "direction"]
 
 ROBUST_Z_COLUMNS: Final = ("return_z", "gap_z", "volume_z", "range_ratio", "return_z_15", "divergence_z_15")
-"""Columns that are already z-scores, or close to it: what a desk without models would look at."""
+"""Columns that are z-scores or similar, as a baseline that needs no model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure: which model, what, how much, over how many rows; ``label`` if it is about one class only."""
+    """One metric of a model, its value and the number of rows; ``label`` is set if it concerns one class only."""
 
-    model: Model
+    model: str
     name: str
     value: float
     rows: int
@@ -43,7 +44,7 @@ class Measure:
 
     @property
     def key(self) -> str:
-        """Name it apart from the other figures of its model."""
+        """Name that is unique among the metrics of the model."""
         return self.name if self.label is None else f"{self.name}_{self.label}"
 
     @property
@@ -52,23 +53,23 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JudgedRows:
-    """The labelled test bars beside what the bundle said about them; the material of every picture.
+class EvaluatedRows:
+    """The labelled test bars with the bundle's predictions; the input of all plots.
 
     Attributes:
         frame: ``ROW_COLUMNS`` of the bars.
         actual: class numbers int64[n], positions in ``LABELS``.
-        called: the classifier's most probable class.
-        scores: everything the scorer said.
-        original: bool[n], bars as they were, without planted anomalies.
-        direction_actual: class numbers int64[m] of the bars whose future is known, positions in ``DIRECTIONS``.
-        direction_called: the direction model's most probable class.
+        called: the classifier's most probable class, int64[n].
+        predictions: predictions of the whole bundle.
+        original: bool[n], True for bars of the unchanged data, without planted anomalies.
+        direction_actual: class numbers int64[m] of the bars whose outcome is known, positions in ``DIRECTIONS``.
+        direction_called: the direction model's most probable class, int64[m].
     """
 
     frame: pl.DataFrame
     actual: Classes
     called: Classes
-    scores: Scores
+    predictions: BundlePredictions
     original: npt.NDArray[np.bool_]
     direction_actual: Classes
     direction_called: Classes
@@ -80,35 +81,35 @@ class JudgedRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """The verdict on a bundle.
+    """The evaluation of a bundle.
 
     Attributes:
-        split: the days it was judged on.
-        measures: every figure that exists; a class without rows has no recall.
-        anomaly_gate: may the bundle be promoted?
-        direction_gate: may its direction model speak? If not, momentum does, marked as warm-up.
-        judged: the rows behind the figures.
+        split: the days used for the evaluation.
+        measures: all finite metrics; a class without rows has no recall.
+        anomaly_gate: whether the bundle may be promoted.
+        direction_gate: whether its direction model is used; if not, momentum is, marked as warm-up.
+        evaluated: the rows behind the metrics.
     """
 
     split: Split
     measures: tuple[Measure, ...]
     anomaly_gate: GateDecision
     direction_gate: GateDecision
-    judged: JudgedRows
+    evaluated: EvaluatedRows
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Return the figures by ``<model>_<name>``, those of one class by ``<model>_<name>_<label>``."""
+        """Return the metrics by ``<model>_<name>``, those of one class by ``<model>_<name>_<label>``."""
         return {measure.full_name: measure.value for measure in self.measures}
 
     @property
     def overall(self) -> dict[str, float]:
-        """Return the figures that are not about one class."""
+        """Return the metrics that do not concern one class only."""
         return {measure.full_name: measure.value for measure in self.measures if measure.label is None}
 
     @property
     def by_label(self) -> list[dict[str, str | float | None]]:
-        """Return a row per class: ``label``, then its figures by the measure's name, None where it has none."""
+        """Return one row per class: ``label``, then its metrics by name, None if absent."""
         found = {(measure.label, measure.name): measure.value for measure in self.measures if measure.label}
         known, names = {label for label, _ in found}, sorted({name for _, name in found})
         labels = [label for label in LABELS if label in known]
@@ -117,22 +118,22 @@ class Evaluation:
 
 def evaluate(
     training_set: TrainingSet,
-    scorer: Scorer,
+    ensemble: Ensemble,
     *,
     min_rows: int,
     min_accuracy: float,
     seed: int,
     split: Split = "test",
 ) -> Evaluation:
-    """Judge a bundle's models, through the code that serves them.
+    """Evaluate a bundle's models with the code that serves them.
 
     Args:
         training_set: rows with labels and splits.
-        scorer: over the bundle.
+        ensemble: ensemble of the bundle.
         min_rows: ``MODEL_TRAINING_MIN_DATASET_SIZE``.
         min_accuracy: ``MODEL_QUALITY_THRESHOLD_ACCURACY``.
-        seed: of the bootstrap.
-        split: the days to judge on.
+        seed: seed of the bootstrap.
+        split: the days to use.
 
     Raises:
         ValueError: if the split has no labelled bars.
@@ -140,70 +141,80 @@ def evaluate(
     rows = training_set.rows(split, labelled=True)
     if rows.is_empty():
         raise ValueError(f"expected labelled bars in the {split} split, got none: train on more days")
-    features = feature_matrix(rows, training_set.feature_view.columns)
+    columns = training_set.feature_view.columns
+    features, windows = feature_matrix(rows, columns), training_set.inputs(rows, columns, ensemble.window_length)
     known = rows.select(
         direction_labels(pl.col("forward_return"), pl.col("realised_volatility")).alias("direction")
     ).to_series()
-    judged = _judge(rows, features, known, scorer)
-    rivals = _rivals(judged, features, training_set)
-    measures = [*_anomaly_measures(judged), *_model_measures(judged), *rivals, *_direction_measures(judged)]
+    evaluated = _predict(rows, windows, known, ensemble)
+    baselines = _baseline_measures(evaluated, features, training_set)
+    measures = [*_anomaly_measures(evaluated), *_model_measures(evaluated), *baselines, *_direction_measures(evaluated)]
     figures = {measure.full_name: measure.value for measure in measures}
     return Evaluation(
         split=split,
         measures=tuple(measure for measure in measures if math.isfinite(measure.value)),
         anomaly_gate=_anomaly_gate(figures, training_set, min_rows=min_rows, min_accuracy=min_accuracy),
         direction_gate=direction_gate(
-            judged.direction_actual,
-            judged.direction_called,
+            evaluated.direction_actual,
+            evaluated.direction_called,
             rows.filter(known.is_not_null())["date"].to_numpy(),
             classes=len(DIRECTIONS),
             seed=seed,
         ),
-        judged=judged,
+        evaluated=evaluated,
     )
 
 
-def event_recall(judged: JudgedRows) -> pl.DataFrame:
-    """Return, per kind, how many planted anomalies there are, and the part found and named within their bars.
+def event_recall(evaluated: EvaluatedRows) -> pl.DataFrame:
+    """Return, per kind, the number of planted anomalies and the shares found and correctly named.
 
     Returns:
-        label, planted, found (an alert on any of its bars), named (an alert of its own kind on any of them).
+        label, planted (count), found (share with an alert on any of its bars), named (share with an alert of its own
+        kind on any of its bars).
     """
-    bars = judged.frame.select("label", "replica", "anomaly_id").with_columns(
-        found=pl.Series(judged.scores.is_anomaly), kind=pl.Series(judged.scores.kind)
+    bars = evaluated.frame.select("label", "replica", "anomaly_id").with_columns(
+        found=pl.Series(evaluated.predictions.is_anomaly), kind=pl.Series(evaluated.predictions.kinds)
     )
     events = bars.filter(pl.col("anomaly_id").is_not_null()).group_by("label", "replica", "anomaly_id")
     found = events.agg(pl.col("found").any(), (pl.col("kind") == pl.col("label")).any().alias("named"))
     return found.group_by("label").agg(planted=pl.len(), found=pl.mean("found"), named=pl.mean("named")).sort("label")
 
 
-def _judge(rows: pl.DataFrame, features: Floats, known: pl.Series, scorer: Scorer) -> JudgedRows:
-    scores = scorer.score(features)
+def _predict(rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: Ensemble) -> EvaluatedRows:
+    predictions = ensemble.predict(windows)
     directed = known.is_not_null().to_numpy()
-    return JudgedRows(
+    return EvaluatedRows(
         frame=rows.drop(features_of(rows)),
         actual=class_numbers(rows["label"]),
-        called=scores.probabilities.argmax(axis=1),
-        scores=scores,
+        called=predictions.probabilities.argmax(axis=1),
+        predictions=predictions,
         original=(rows["replica"] == 0).to_numpy(),
         direction_actual=known.drop_nulls().to_numpy(),
-        direction_called=scorer.model_directions(features[directed]).argmax(axis=1),
+        direction_called=_directions(ensemble, windows[directed]).argmax(axis=1),
     )
 
 
+def _directions(ensemble: Ensemble, windows: Floats) -> Floats:
+    """Return the direction model's own probabilities, float64[n, 3], whether or not it serves."""
+    found = ensemble.predict_member("direction", windows)
+    if not isinstance(found, Directions):
+        raise TypeError(f"expected directions of the member direction, got {found.kind}")
+    return found.probabilities
+
+
 def features_of(rows: pl.DataFrame) -> list[str]:
-    """Return the feature columns of training rows: all after the row's own."""
+    """Return the feature columns of training rows, which follow ``ROW_COLUMNS``."""
     return rows.columns[rows.columns.index("forward_return") + 1 :]
 
 
-def _anomaly_measures(judged: JudgedRows) -> list[Measure]:
-    """Measure the two detectors together: what an operator sees."""
-    rows, scores = len(judged.actual), judged.scores
-    measures = _named("anomaly", ranking_metrics(judged.planted, scores.anomaly_score), rows)
-    days = judged.frame.filter(pl.Series(judged.original)).select("symbol", "date").n_unique()
-    alerts = int(scores.is_anomaly[judged.original].sum())
-    measures.append(Measure("anomaly", "alerts_per_symbol_day", alerts / max(days, 1), int(judged.original.sum())))
-    events = event_recall(judged)
+def _anomaly_measures(evaluated: EvaluatedRows) -> list[Measure]:
+    """Return metrics of the fused detectors, as an operator sees them."""
+    rows, predictions = len(evaluated.actual), evaluated.predictions
+    measures = _named("anomaly", ranking_metrics(evaluated.planted, predictions.anomaly_score), rows)
+    days = evaluated.frame.filter(pl.Series(evaluated.original)).select("symbol", "date").n_unique()
+    alerts = int(predictions.is_anomaly[evaluated.original].sum())
+    measures.append(Measure("anomaly", "alerts_per_symbol_day", alerts / max(days, 1), int(evaluated.original.sum())))
+    events = event_recall(evaluated)
     planted = int(events["planted"].sum())
     for name in ("found", "named"):
         whole = float((events[name] * events["planted"]).sum()) / max(planted, 1)
@@ -215,17 +226,18 @@ def _anomaly_measures(judged: JudgedRows) -> list[Measure]:
     return measures
 
 
-def _model_measures(judged: JudgedRows) -> list[Measure]:
-    actual, called, scores = judged.actual, judged.called, judged.scores
-    rows = len(actual)
-    found = _named("autoencoder", ranking_metrics(judged.planted, scores.autoencoder_score), rows)
-    usual, odd = (float(np.median(scores.reconstruction_error[mask])) for mask in (~judged.planted, judged.planted))
+def _model_measures(evaluated: EvaluatedRows) -> list[Measure]:
+    actual, called, predictions = evaluated.actual, evaluated.called, evaluated.predictions
+    rows, found = len(actual), list[Measure]()
+    for name in predictions.detectors:
+        found += _named(name, ranking_metrics(evaluated.planted, predictions.detector_score(name)), rows)
+    error = predictions.statistic("reconstruction_error")
+    usual, odd = (float(np.median(error[mask])) for mask in (~evaluated.planted, evaluated.planted))
     found.append(Measure("autoencoder", "error_ratio", odd / max(usual, 1e-12), rows))
-    found += _named("classifier", ranking_metrics(judged.planted, scores.classifier_score), rows)
     figures = {
         "accuracy": accuracy(actual, called),
         "balanced_accuracy": balanced_accuracy(actual, called),
-        "macro_f1": macro_f1(actual, called, len(LABELS)),
+        "macro_f1": macro_f1(actual, called),
     }
     found_of, count_of = recalls(actual, called, len(LABELS)), np.bincount(actual, minlength=len(LABELS))
     by_class = [
@@ -234,11 +246,11 @@ def _model_measures(judged: JudgedRows) -> list[Measure]:
     return found + _named("classifier", figures, rows) + by_class
 
 
-def _rivals(judged: JudgedRows, features: Floats, training_set: TrainingSet) -> list[Measure]:
-    """Measure what needs no training: the most frequent class, the warm-up rules, the largest robust z-score."""
-    actual = judged.actual
+def _baseline_measures(evaluated: EvaluatedRows, features: Floats, training_set: TrainingSet) -> list[Measure]:
+    """Return metrics of untrained baselines: the most frequent class, the warm-up rules, the largest robust z-score."""
+    actual = evaluated.actual
     majority = int(np.bincount(actual).argmax())
-    rules = WarmupScorer().score(features).probabilities.argmax(axis=1)
+    rules = WarmupRules().predict(features).probabilities.argmax(axis=1)
     columns = [training_set.feature_view.columns.index(name) for name in ROBUST_Z_COLUMNS]
     largest = np.nanmax(np.abs(np.nan_to_num(features[:, columns], nan=0.0)), axis=1)
     figures = {
@@ -246,19 +258,19 @@ def _rivals(judged: JudgedRows, features: Floats, training_set: TrainingSet) -> 
         "majority_balanced_accuracy": 1.0 / len(np.unique(actual)),
         "warmup_accuracy": accuracy(actual, rules),
         "warmup_balanced_accuracy": balanced_accuracy(actual, rules),
-        "robust_z_pr_auc": ranking_metrics(judged.planted, largest)["pr_auc"],
+        "robust_z_pr_auc": ranking_metrics(evaluated.planted, largest)["pr_auc"],
     }
     return _named("classifier", figures, len(actual))
 
 
-def _direction_measures(judged: JudgedRows) -> list[Measure]:
-    actual, called = judged.direction_actual, judged.direction_called
+def _direction_measures(evaluated: EvaluatedRows) -> list[Measure]:
+    actual, called = evaluated.direction_actual, evaluated.direction_called
     if not len(actual):
         return []
     figures = {
         "accuracy": accuracy(actual, called),
         "balanced_accuracy": balanced_accuracy(actual, called),
-        "macro_f1": macro_f1(actual, called, len(DIRECTIONS)),
+        "macro_f1": macro_f1(actual, called),
         "side_accuracy": side_accuracy(actual, called),
         "majority_accuracy": float(np.bincount(actual).max() / len(actual)),
     }
@@ -281,5 +293,5 @@ def _anomaly_gate(
     )
 
 
-def _named(model: Model, figures: dict[str, Any], rows: int) -> list[Measure]:
+def _named(model: str, figures: dict[str, Any], rows: int) -> list[Measure]:
     return [Measure(model, name, float(value), rows) for name, value in figures.items()]

@@ -1,4 +1,4 @@
-"""The rows that models are trained and judged on, as a frame with a fingerprint; it is built in ``training_set``."""
+"""The rows for training and evaluation, as a frame with a fingerprint. ``training_set`` builds it."""
 
 import json
 from dataclasses import dataclass
@@ -11,10 +11,13 @@ import polars as pl
 
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.predictions import NORMAL
+from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.views import VIEWS, FeatureView
-from surveillance_pipelines.models.scoring import NORMAL
+from surveillance_pipelines.features.windows import windows_of
 
-Split = Literal["train", "validation", "test", "purged"]
+Split = Literal["train", "validation", "test", "purged", "context"]
+"""``context`` rows are no examples: windows of several bars reach back to them."""
 
 LABELS: Final = (NORMAL, *ANOMALY_KINDS)
 """Classes of the classifier, in order."""
@@ -23,14 +26,14 @@ ROW_COLUMNS: Final = {
     "date": pl.Date,  # UTC date of bar_start
     "symbol": pl.String,
     "bar_start": UTC_MICROSECONDS,
-    "replica": pl.Int32,  # 0: the bars as they are; n: the n-th copy, with anomalies planted
+    "replica": pl.Int32,  # 0: unchanged bars; n: the n-th copy, with planted anomalies
     "split": pl.String,
-    "label": pl.String,  # one of LABELS; null: an echo of a planted anomaly, or a bar too early to judge
-    "anomaly_id": pl.String,  # of the planted anomaly, null elsewhere
+    "label": pl.String,  # one of LABELS; null: shortly after a planted anomaly, or too little history
+    "anomaly_id": pl.String,  # id of the planted anomaly, else null
     "severity": pl.Float64,
-    "forward_return": pl.Float64,  # log return of the next horizon; null where the day ends before
+    "forward_return": pl.Float64,  # log return over the horizon; null if the day ends earlier
 }
-"""Columns of a training set beside the feature view's."""
+"""Columns of a training set, in addition to the feature view's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +43,8 @@ class TrainingSet:
     Attributes:
         frame: ``ROW_COLUMNS``, then the columns of the view as float64, NaN where missing.
         view: the feature view's name.
-        params: how it was built, JSON-safe.
-        fingerprint: sha256 of the bars it was built from, of their places in the trading sessions, and of ``params``.
+        params: parameters of its construction, JSON-safe.
+        fingerprint: sha256 of the input bars, of their positions in the trading sessions, and of ``params``.
     """
 
     frame: pl.DataFrame
@@ -57,14 +60,35 @@ class TrainingSet:
         """Return the rows of some splits.
 
         Args:
-            splits: which.
-            labelled: only those with a label.
-            original: only bars as they are, no planted copies.
+            splits: names of the splits.
+            labelled: only rows with a label.
+            original: only unchanged bars, no copies.
         """
         frame = self.frame.filter(pl.col("split").is_in(splits))
         if labelled:
             frame = frame.filter(pl.col("label").is_not_null())
         return frame.filter(pl.col("replica") == 0) if original else frame
+
+    def inputs(self, rows: pl.DataFrame, columns: tuple[str, ...], length: int = 1) -> npt.NDArray[np.float64]:
+        """Return what models read of some rows of this set: windows of features, float64[n, length, d].
+
+        Args:
+            rows: rows of ``frame``, with ``replica``, ``symbol`` and ``bar_start``.
+            columns: of the feature view.
+            length: bars per window; bars that the set does not hold are NaN.
+        """
+        if length == 1:
+            return feature_matrix(rows, columns)[:, np.newaxis, :]
+        keys = ["replica", "symbol", "bar_start"]
+        ordered = self.frame.sort(keys).with_row_index("place")
+        places = ordered.select(
+            *keys,
+            pl.col("place").cast(pl.Int64),
+            begin=pl.col("place").first().over("replica", "symbol").cast(pl.Int64),
+        )
+        found = rows.select(keys).join(places, on=keys, how="left", maintain_order="left")
+        values = feature_matrix(ordered, columns)
+        return windows_of(values, found["place"].to_numpy(), found["begin"].to_numpy(), length)
 
     def save(self, folder: Path) -> None:
         """Write the set to a folder: ``rows.parquet`` and ``training_set.json``."""
@@ -75,7 +99,7 @@ class TrainingSet:
 
     @classmethod
     def load(cls, folder: Path) -> "TrainingSet":
-        """Read a set that ``save`` wrote."""
+        """Read a set written by ``save``."""
         about = json.loads((folder / "training_set.json").read_text())
         return cls(frame=pl.read_parquet(folder / "rows.parquet"), **about)
 
@@ -84,6 +108,6 @@ def class_numbers(labels: pl.Series) -> npt.NDArray[np.int64]:
     """Return labels as their positions in ``LABELS``, int64[n].
 
     Raises:
-        polars.exceptions.InvalidOperationError: if a label is none of them.
+        polars.exceptions.InvalidOperationError: if a label is not in ``LABELS``.
     """
     return labels.replace_strict(list(LABELS), list(range(len(LABELS))), return_dtype=pl.Int64).to_numpy()

@@ -1,9 +1,9 @@
-"""Build the training set: real or simulated bars as they are, copies of them with anomalies planted, labels, splits.
+"""Construction of the training set: unchanged bars, copies with planted anomalies, labels and splits.
 
 No exchange publishes which bars were manipulated, so the labels come from anomalies planted into copies of the bars
-(``market/injection``). A copy goes through the same feature code, so peers see the planted moves in their market
-features too. The bars as they are count as ordinary, although some are not: that makes the measured false alerts an
-upper bound.
+(``training/injection``). The features of a copy are computed with the same code, so the planted moves also affect the
+market features of the peers. Unchanged bars count as ordinary although some are not, so measured false-alert rates are
+upper bounds.
 """
 
 from datetime import date
@@ -13,31 +13,32 @@ import numpy as np
 import polars as pl
 
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES, forward_returns
 from surveillance_pipelines.evaluation.splits import FRACTIONS, PURGE_BARS, assign_splits
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.hashing import sha256_bytes, sha256_json
-from surveillance_pipelines.models.scoring import NORMAL
+from surveillance_pipelines.models.kinds import longest_window
 from surveillance_pipelines.training.planted_bars import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
 from surveillance_pipelines.training.training_data import ROW_COLUMNS, TrainingSet
 
 MIN_HISTORY_BARS: Final = 60
-"""Bars of a symbol before the first that is judged: earlier, the volatility that most features are scaled by is
+"""Number of bars of a symbol before the first labelled one; until then, the volatility that scales most features is
 unknown."""
 
 MAX_PER_COPY: Final = 3.0
-"""Anomalies per symbol and day that one copy can hold apart from each other; more anomalies take more copies."""
+"""Maximum anomalies per symbol and day in one copy, so that they stay apart; more anomalies need more copies."""
 
 ORDINARY_PER_COPY: Final = 0.25
-"""Part of a copy's ordinary bars that are kept: they teach that a peer's anomaly is not one's own, and repeat the
-bars as they are otherwise."""
+"""Share of a copy's ordinary bars that is kept. They teach the classifier that an anomaly of a peer is not an anomaly
+of the symbol; otherwise they repeat the unchanged bars."""
 
 _FINGERPRINTED: Final = (
     "symbol", "bar_start", "open", "high", "low", "close", "volume", "market_return", "market_peers",
 )  # fmt: skip
-"""Columns of a bar that its features are made of; the last two where it was served with them."""
+"""Columns of a bar that determine its features; the last two only if it was served with them."""
 
 
 def build_training_set(
@@ -49,6 +50,7 @@ def build_training_set(
     seed: int,
     per_symbol_day: float = 12.0,
     view: FeatureView = CORE_V1,
+    window_length: int | None = None,
 ) -> TrainingSet:
     """Return feature rows of the days ``first`` to ``last`` with labels, splits and forward returns.
 
@@ -58,22 +60,25 @@ def build_training_set(
         sessions: of every calendar that the symbols trade on.
         first: first UTC date, included.
         last: last UTC date, included.
-        seed: of the places, kinds and severities of the planted anomalies.
-        per_symbol_day: anomalies to plant per symbol and day over all copies; places that do not fit are left out.
-        view: the features.
+        seed: seed of the positions, kinds and severities of the planted anomalies.
+        per_symbol_day: anomalies to plant per symbol and day over all copies; those that do not fit are omitted.
+        view: the feature view.
+        window_length: bars that the longest model reads; None takes the longest of the registered kinds.
+            If it is longer than 1, the bars between the examples are kept as ``context``.
 
     Raises:
         ValueError: if the range has fewer than three days with bars.
     """
     bars = bars_1m.filter((pl.col("revision") == 0) & (pl.col("date") <= last)).sort("symbol", "bar_start")
     splits = assign_splits(bars.filter(pl.col("date") >= first).select("symbol", "date", "bar_start"))
+    context = (longest_window() if window_length is None else window_length) > 1
     copies = max(1, int(np.ceil(per_symbol_day / MAX_PER_COPY)))
     parts = [_original_rows(bars, sessions, splits, view)]
     plans = plan_copies(bars, sessions, copies=copies, per_symbol_day=per_symbol_day / copies, seed=seed)
     for copy, plan in enumerate(plans, start=1):
         features = planted_features(bars, plan, sessions, seed=seed * SEED_STRIDE + copy, view=view)
         rows = features.with_columns(replica=pl.lit(copy), forward_return=pl.lit(None, pl.Float64))
-        parts.append(_thinned(_placed(rows, bars, splits), seed * SEED_STRIDE + copy))
+        parts.append(_thinned(_placed(rows, bars, splits), seed * SEED_STRIDE + copy, context=context))
     params = {
         "first": first.isoformat(),
         "last": last.isoformat(),
@@ -99,7 +104,7 @@ def _original_rows(bars: pl.DataFrame, sessions: SessionTable, splits: pl.DataFr
 
 
 def _placed(rows: pl.DataFrame, bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
-    """Add the splits, drop days outside the range, and unlabel the bars that come too early to judge."""
+    """Add the splits, drop days outside the range, and remove the labels of bars with too little history."""
     ages = bars.select("symbol", "bar_start", age=pl.int_range(pl.len()).over("symbol"))
     placed = rows.join(ages, on=["symbol", "bar_start"], how="left", maintain_order="left").join(
         splits.select("symbol", "bar_start", "split"), on=["symbol", "bar_start"], how="inner", maintain_order="left"
@@ -107,11 +112,17 @@ def _placed(rows: pl.DataFrame, bars: pl.DataFrame, splits: pl.DataFrame) -> pl.
     return placed.with_columns(label=pl.when(pl.col("age") >= MIN_HISTORY_BARS).then("label"))
 
 
-def _thinned(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Keep every planted bar, and a part of the ordinary ones."""
+def _thinned(rows: pl.DataFrame, seed: int, *, context: bool) -> pl.DataFrame:
+    """Keep every planted bar and a share of the ordinary ones."""
     kept = np.random.default_rng(seed).random(len(rows)) < ORDINARY_PER_COPY
     planted = pl.col("label").is_in(ANOMALY_KINDS)
-    return rows.filter(planted | ((pl.col("label") == NORMAL) & pl.Series(kept)))
+    wanted = planted | ((pl.col("label") == NORMAL) & pl.Series(kept))
+    if not context:
+        return rows.filter(wanted)
+    example = wanted.fill_null(value=False)
+    return rows.with_columns(
+        label=pl.when(example).then("label"), split=pl.when(example).then("split").otherwise(pl.lit("context"))
+    )
 
 
 def _fixed_parameters(view: FeatureView) -> dict[str, Any]:
@@ -134,6 +145,6 @@ def _fingerprint(bars: pl.DataFrame, sessions: SessionTable, params: dict[str, A
 
 
 def _session_hours(sessions: SessionTable, bars: pl.DataFrame) -> str:
-    """Return a hash of where the bars of a symbol lie in their sessions: how far the table reaches is no part of it."""
+    """Return a hash of the positions of a symbol's bars within their sessions, independent of the table's range."""
     starts = bars["bar_start"].dt.timestamp("us").to_numpy()
     return sha256_bytes(*(part.tobytes() for part in sessions.for_symbol(bars["symbol"][0]).positions(starts)))

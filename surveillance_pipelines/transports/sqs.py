@@ -15,34 +15,40 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
-from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError, UnavailableError
+from surveillance_pipelines.contracts.errors import SurveillanceError, UnavailableError
 from surveillance_pipelines.contracts.queue import AwsCredentials, QueueDepth, Received, SendEntry
+from surveillance_pipelines.transports.publisher import Guarantee, PublishError
 
 BATCH_SIZE: Final = 10
 """SQS's own limit for every batch call."""
 LONGEST_WAIT_SECONDS: Final = 20
 """SQS's own limit for a long poll."""
 
+FIFO_GUARANTEE: Final = Guarantee(
+    ordering="group",
+    delivery="at_least_once",
+    dedup_seconds=300.0,
+    durable=True,
+    keeps_group_order=False,
+    after_failover="SQS replicates a message before it accepts it: nothing is lost.",
+)
+"""Of a FIFO queue on AWS. The embedded emulator keeps messages in memory."""
+
 _CONTENT_BASED: Final = "ContentBasedDeduplication"
 
 _Item = TypeVar("_Item")
 
 
-class QueueError(SurveillanceError, code=ErrorCode.FAILED):
-    """Some entries of a batch call were not accepted.
-
-    Attributes:
-        failures: index of the entry in the caller's list → what SQS said about it. Entries that are absent here went
-            through.
-    """
+class QueueError(PublishError):
+    """Some entries of a batch call were not accepted."""
 
     def __init__(self, action: str, queue_url: str, failures: dict[int, str], count: int) -> None:
         first = next(iter(failures.items()))
         super().__init__(
             f"expected {queue_url} to {action} {count} entries, {len(failures)} failed; entry {first[0]}: {first[1]}; "
-            "repeat the failed ones"
+            "repeat the failed ones",
+            failures,
         )
-        self.failures = failures
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
@@ -71,7 +77,9 @@ def queue_for_symbol(symbol: str, queue_urls: Sequence[str]) -> str:
 
 
 class QueueClient:
-    """One FIFO queue. Botocore repeats throttled and broken calls itself, up to three times."""
+    """One FIFO queue, and a ``Publisher`` of it. Botocore repeats throttled and broken calls up to three times."""
+
+    guarantee: Guarantee = FIFO_GUARANTEE
 
     def __init__(
         self,

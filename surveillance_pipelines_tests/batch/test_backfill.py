@@ -14,15 +14,15 @@ from surveillance_pipelines.batch.scoring import SCORES_SCHEMA, score_day
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.scoring_rows import row_config
 from surveillance_pipelines.features.batch import features_of_days
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
-from surveillance_pipelines.stores.scorers import load_pinned_scorer
+from surveillance_pipelines.stores.predictors import load_pinned_predictor
 from surveillance_pipelines_tests.batch.test_scoring import identity
 from surveillance_pipelines_tests.engine.market import plain_settings
 from surveillance_pipelines_tests.training.tiny_bundle import TINY_FIRST, TINY_LAST, build_tiny_bundle, tiny_market
 
-CONFIG = row_config(plain_settings(), WarmupScorer())
+CONFIG = row_config(plain_settings(), WarmupRules())
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,12 @@ def filled(lake: Lake, market: tuple[pl.DataFrame, SessionTable]) -> Lake:
 def scored(
     lake: Lake, connection: psycopg.Connection, sessions: SessionTable, first: date, last: date, config=CONFIG
 ) -> list[backfill.ScoredDay]:
-    return list(score_days(lake, connection, WarmupScorer(), config, first=first, last=last, sessions=sessions))
+    return list(score_days(lake, connection, WarmupRules(), config, first=first, last=last, sessions=sessions))
 
 
 def test_days_one_after_the_other_give_the_rows_of_one_piece(filled: Lake, connection, market):
     features, sessions = market
-    whole = score_day(features, WarmupScorer(), CONFIG, sessions=sessions)
+    whole = score_day(features, WarmupRules(), CONFIG, sessions=sessions)
     days = scored(filled, connection, sessions, TINY_FIRST, TINY_LAST)
     assert [done.day for done in days] == features["date"].unique().sort().to_list()
     assert identity([row for done in days for row in done.scored.anomalies]) == identity(whole.anomalies)
@@ -73,7 +73,7 @@ def test_predictions_equal_the_scores_value_by_value(filled: Lake, connection, m
 def test_cooldown_reaches_from_day_to_day(filled: Lake, connection, market):
     features, sessions = market
     slow = replace(CONFIG, pace=replace(CONFIG.pace, warmup=30 * 3_600 * 1_000_000))
-    whole = score_day(features, WarmupScorer(), slow, sessions=sessions)
+    whole = score_day(features, WarmupRules(), slow, sessions=sessions)
     days = scored(filled, connection, sessions, TINY_FIRST, TINY_LAST, slow)
     assert identity([row for done in days for row in done.scored.signals]) == identity(whole.signals)
     assert len(whole.signals) < 3 * len(days)
@@ -126,7 +126,7 @@ def test_failure_while_a_day_is_stored_keeps_the_days_before_it(filled: Lake, co
 
 
 def test_day_of_which_a_table_cannot_be_written_leaves_none_of_its_rows(filled: Lake, connection, market, monkeypatch):
-    def fail(connection, table, frame):
+    def fail(connection, table, frame, model_ids):
         written = connection.execute("SELECT count(*) FROM surveillance.signals").fetchone()
         assert written > (0,), "there is something to take back"
         raise OSError("disk full")
@@ -149,7 +149,7 @@ def test_pinned_bundle_scores_although_it_was_never_promoted(connection, tmp_pat
     version = ModelVersion(version=1, bundle_hash=bundle_hash, path=tmp_path / "v1", training_duration_seconds=1.0,
                            training_dataset_size=10)  # fmt: skip
     record_version(connection, version)
-    assert load_pinned_scorer(connection, bundle_hash[:12]).bundle_hash == bundle_hash
-    assert load_pinned_scorer(connection, "warmup").warmup
+    assert load_pinned_predictor(connection, bundle_hash[:12]).bundle_hash == bundle_hash
+    assert load_pinned_predictor(connection, "warmup").warmup
     with pytest.raises(LookupError, match="expected one bundle on record"):
-        load_pinned_scorer(connection, "0123456789")
+        load_pinned_predictor(connection, "0123456789")

@@ -11,7 +11,7 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow, to_record
 from surveillance_pipelines.features.batch import feature_schema, features_of_days
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines_tests.engine.market import sessions, stream
 from surveillance_pipelines_tests.engine.test_engine import feed, make_config, make_engine
 
@@ -41,7 +41,7 @@ def live():
 def batch(live):
     bars = bars_frame(live.bars)
     features = features_of_days(bars, bars["date"].unique().to_list(), sessions())
-    return score_day(features, WarmupScorer(), make_config().rows, sessions=sessions())
+    return score_day(features, WarmupRules(), make_config().rows, sessions=sessions())
 
 
 def test_batch_anomalies_equal_the_confirmed_ones_of_the_live_lane(live, batch):
@@ -68,11 +68,11 @@ def test_last_signal_before_the_frame_holds_the_first_one_back(live, batch):
     bars = bars_frame(live.bars)
     features = features_of_days(bars, bars["date"].unique().to_list(), sessions())
     again = score_day(
-        features, WarmupScorer(), make_config().rows, last_signals={first.symbol: first.bar_start - 30_000_000}
+        features, WarmupRules(), make_config().rows, last_signals={first.symbol: first.bar_start - 30_000_000}
     )
     assert first.id not in {row.id for row in again.signals}
 
 
 def test_frame_without_bars_gives_empty_results():
-    anomalies, signals, scores = score_day(feature_schema().to_frame(), WarmupScorer(), make_config().rows)
+    anomalies, signals, scores, _ = score_day(feature_schema().to_frame(), WarmupRules(), make_config().rows)
     assert (anomalies, signals, scores.schema, scores.height) == ([], [], SCORES_SCHEMA, 0)

@@ -128,4 +128,4 @@ def test_bench_started_without_pinned_threads_stops_at_once():
     code = "from benchmarks.harness import require_pinned; require_pinned()"
     ended = subprocess.run([sys.executable, "-c", code], env=loose, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "run python -m surveillance_pipelines_tests.proof" in ended.stderr
+    assert "run python -m benchmarks" in ended.stderr

@@ -148,7 +148,7 @@ def test_train_refused_by_the_gate_keeps_the_version_and_exits_with_failed(lande
     assert f"--bundle{platform.endpoints.models_path}/v1" in said
     assert "accuracy fails" in answer.output
     with platform.connect() as connection:
-        assert connection.execute("SELECT is_active FROM surveillance.model_versions").fetchall() == [(False,)]
+        assert connection.execute("SELECT 1 FROM surveillance.deployments").fetchall() == []
 
 
 @pytest.mark.slow

@@ -149,7 +149,7 @@ def test_without_password_hides_only_the_password(url: str, shown: str) -> None:
 def test_status_says_degraded_while_coming_weeks_have_no_partition(surveillance, platform) -> None:
     assert "ledger tables" not in surveillance("status").output.splitlines()[-1]
     with platform.connect() as connection:
-        coming = max(p.name for p in partitions(connection) if p.monday is not None and p.book == "inbox")
+        coming = max(p.name for p in partitions(connection) if p.monday is not None and p.table == "inbox")
         connection.execute(f"DROP TABLE ops.{coming}".encode())
     answer = surveillance("status")
     assert "ledger tables" in answer.output.splitlines()[-1]

@@ -223,10 +223,10 @@ def test_market_queue_sensor_after_failures_waits_longer_each_time(
 ):
     feed(platform, ticks(1))
     failed_run(instance, platform)
-    first = pause_left(instance, platform.endpoints.queue_urls[0], platform.clock.now_us())
-    assert "its last drain run failed, the next try is in" in reason(look(platform, instance))
+    first = pause_left(instance, queue_tag(platform.endpoints.queue_urls[0]), platform.clock.now_us())
+    assert "its last drain run failed, the next attempt is in" in reason(look(platform, instance))
     failed_run(instance, platform)
-    second = pause_left(instance, platform.endpoints.queue_urls[0], platform.clock.now_us())
+    second = pause_left(instance, queue_tag(platform.endpoints.queue_urls[0]), platform.clock.now_us())
     assert 0 < first <= FIRST_PAUSE_SECONDS < second <= 2 * FIRST_PAUSE_SECONDS
 
 

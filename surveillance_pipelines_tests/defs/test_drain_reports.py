@@ -69,7 +69,11 @@ def test_last_report_of_a_run_covers_the_whole_of_it(capfd: pytest.CaptureFixtur
     taken(meter, anomalies=1, seconds=0.1)
     found, line = logged([first, report(meter, 9.97, "window")], capfd)
     part, whole = found["anomalies"]
-    assert (part["new_rows"], part["covers"], part["since_last_report"]["opened"]) == (3, "since the report before", 3)
+    assert (part["new_rows"], part["covers"], part["since_last_report"]["opened"]) == (
+        3,
+        "since the previous report",
+        3,
+    )
     assert (whole["new_rows"], whole["covers"], whole["since_start"]["opened"]) == (4, "the whole run, 10.0 s", 4)
     (row,) = [record.data for record in whole["latency"].records if record.data["step"] == "process"]
     assert (row["n"], row["p50_ms"], row["max_ms"]) == (4, 1.235, 100.0)
@@ -77,7 +81,7 @@ def test_last_report_of_a_run_covers_the_whole_of_it(capfd: pytest.CaptureFixtur
     assert "signals" not in found
     assert "opened 4" in line
     assert "; compute p50 1.235, p95 85.185, p99 97.037 ms; queue to queue p50 2.469, p95 " in line
-    assert line.endswith("; ended with its window, a fresh run goes on")
+    assert line.endswith("; ended with its window; a fresh run continues")
 
 
 def test_assets_without_news_in_the_last_seconds_are_materialized_once_more_at_the_end(
@@ -171,7 +175,7 @@ def test_publication_is_evaluated_with_the_first_outputs_then_every_minute_and_a
         serve()
 
     first, stuck, last = serving_job.execute_in_process().get_asset_check_evaluations()
-    assert (first.passed, first.description) == (True, "nothing waits for its publication")
+    assert (first.passed, first.description) == (True, "no message waits for its publication")
     assert not stuck.passed
-    assert "3 messages wait, the oldest for 61.0 s: look into the log" in str(stuck.description)
+    assert "3 messages wait, the oldest for 61.0 s: look at the log" in str(stuck.description)
     assert last.passed

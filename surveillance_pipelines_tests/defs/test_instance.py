@@ -1,11 +1,11 @@
 """dagster.yaml, workspace.yaml and docker-compose.yml say the same and load as they are."""
 
+import shutil
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.instance.ref import InstanceRef
 
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG, queue_name, queue_tag
 
@@ -18,8 +18,8 @@ def test_instance_of_dagster_yaml_keeps_runs_in_postgresql(
     repository: Path, dagster_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DAGSTER_DATABASE_URL", dagster_url)
-    ref = InstanceRef.from_dir(str(tmp_path), config_dir=str(repository))
-    with dg.DagsterInstance.from_ref(ref) as instance:
+    shutil.copy(repository / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         run = dg.DagsterRun(job_name="drain_job", tags={QUEUE_TAG: str(tmp_path)})
         instance.add_run(run)
         found = instance.get_runs(dg.RunsFilter(tags={QUEUE_TAG: str(tmp_path)}))
@@ -37,8 +37,8 @@ def test_instance_of_dagster_yaml_without_a_database_keeps_runs_in_sqlite(
 ):
     monkeypatch.setenv("SURVEILLANCE_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DAGSTER_DATABASE_URL", raising=False)
-    ref = InstanceRef.from_dir(str(tmp_path), config_dir=str(repository))
-    with dg.DagsterInstance.from_ref(ref) as instance:
+    shutil.copy(repository / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         instance.add_run(dg.DagsterRun(job_name="drain_job"))
         assert instance.get_runs_count() == 1
     assert (tmp_path / "home" / "dagster" / "sqlite").is_dir()

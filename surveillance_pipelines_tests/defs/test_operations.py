@@ -4,7 +4,6 @@ import dagster as dg
 
 from surveillance_pipelines.defs.operations import run_failure_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.stores.run_failures import recent_failures
 
 
 @dg.op
@@ -29,8 +28,8 @@ def test_run_failure_sensor_records_the_cause_without_secrets(platform: Platform
     ).for_run_failure()
     run_failure_sensor(context)
     with platform.connect() as connection:
-        (failure,) = recent_failures(connection)
-    assert (failure.run_id, failure.job) == (result.run_id, "broken_job")
-    assert failure.error.splitlines()[-1] == (
+        ((run_id, job, error),) = connection.execute("SELECT run_id, job, error FROM ops.run_failures").fetchall()
+    assert (run_id, job) == (result.run_id, "broken_job")
+    assert error.splitlines()[-1] == (
         "break_down: ValueError: expected a market, found none at postgresql://user:[redacted]@host/db"
     )

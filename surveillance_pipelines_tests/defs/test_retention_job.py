@@ -1,4 +1,4 @@
-"""The daily job that keeps the books of the live lane small."""
+"""The daily job that drops old weeks of the live lane's tables."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ def test_retention_job_drops_old_weeks_makes_coming_ones_and_says_so(
         insert_message(connection, "dead", OLD, outcome="dead")
         insert_output(connection, "o1", OLD)
         insert_output(connection, "o2", OLD + timedelta(days=7), published=False)
-        (coming,) = [p for p in partitions(connection) if p.monday is not None and p.book == "ledger"][-1:]
+        (coming,) = [p for p in partitions(connection) if p.monday is not None and p.table == "ledger"][-1:]
         connection.execute(f"DROP TABLE ops.{coming.name}".encode())
         result = run_job("retention_job", platform, instance)
         assert missing_weeks(partitions(connection), platform.today()) == []
@@ -34,14 +34,16 @@ def test_retention_job_drops_old_weeks_makes_coming_ones_and_says_so(
     figures: dict[str, Any] = {
         name: value.value for name, value in observed.asset_observation_data.asset_observation.metadata.items()
     }
-    assert figures["partitions_dropped"] == 3
+    assert figures["partitions_dropped"] == 4
     assert coming.name in figures["partitions_added"]
     assert {row.data["partition"] for row in figures["dropped"].records} == {
-        "ops.inbox_20240304", "ops.ledger_20240304", "ops.outbox_20240304",
+        "ops.inbox_20240304", "ops.ledger_20240304", "ops.outbox_20240304", "ops.outbox_deliveries_20240304",
     }  # fmt: skip
     (kept,) = figures["kept"].records
     assert kept.data["partition"] == "ops.outbox_20240311"
-    assert {row.data["table"] for row in figures["tables"].records} == {"ops.inbox", "ops.ledger", "ops.outbox"}
+    assert {row.data["table"] for row in figures["tables"].records} == {
+        "ops.inbox", "ops.ledger", "ops.outbox", "ops.outbox_deliveries",
+    }  # fmt: skip
     assert "ops.outbox_20240311 is older than 30 days and stays: 1 messages wait" in capfd.readouterr().err
 
 

@@ -12,12 +12,11 @@ from surveillance_pipelines.defs.models.schedules import retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.stores.deployments import champion
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.model_store import active_bundle
+from surveillance_pipelines.stores.model_store import list_versions
 from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
-
-VERSIONS = "SELECT version, is_active FROM surveillance.model_versions"
 
 
 @pytest.mark.requirement("TRN-02", "TRN-04", "TRN-07", "TRN-08", "TRN-12")
@@ -30,7 +29,7 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
 
     trained = run_job("training_job", with_registry, instance)
     with with_registry.connect() as connection:
-        active = active_bundle(connection)
+        active = champion(connection)
     assert active is not None
     assert load_bundle(Path(active.path)).bundle_hash == active.bundle_hash
     assert with_registry.registry.get_alias("champion") == 1
@@ -79,7 +78,7 @@ def test_training_job_below_the_threshold_leaves_the_champion_alone(
     assert not check_of(result, "accuracy_reaches_the_threshold").passed
     assert dg.AssetKey("champion") not in {event.asset_key for event in result.get_asset_materialization_events()}
     with with_registry.connect() as connection:
-        assert connection.execute(VERSIONS).fetchall() == [("v1", False)]
+        assert [(version.version, version.is_active) for version in list_versions(connection)] == [("v1", False)]
     assert with_registry.registry.get_alias("champion") is None
 
 

@@ -1,4 +1,4 @@
-"""Embedded services as processes: started once, shared, restarted, and gone when nobody needs them."""
+"""Embedded services as processes: started once, shared, restarted, and stopped when unused."""
 
 import json
 import os
@@ -46,7 +46,7 @@ time.sleep(120)
 
 @pytest.fixture
 def home_settings(tmp_path: Path) -> Iterator[Settings]:
-    """A home of its own; its path is longer than a socket's may be, below pytest's private folder (mode 700)."""
+    """A separate home. Its path is too long for a socket and lies in pytest's private folder (mode 700)."""
     settings = service_settings(tmp_path / ("a_long_name_" * 10) / "home")
     yield settings
     stop_services(settings)
@@ -64,7 +64,7 @@ def test_ensure_services_two_concurrent_starters_share_one_server(home_settings:
     assert len(lines[0].split()) == 3
 
 
-def test_services_killed_holder_leaves_no_process(home_settings: Settings) -> None:
+def test_services_after_a_killed_holder_leave_no_process(home_settings: Settings) -> None:
     holder = _start_holder(home_settings)
     pids = [int(pid) for pid in _first_line(holder).split()]
     assert all(psutil.pid_exists(pid) for pid in pids)
@@ -81,21 +81,21 @@ def test_services_of_a_deleted_home_leave_no_process(home_settings: Settings) ->
     assert _becomes_true(lambda: not any(process.is_alive() for process in processes), 30)
 
 
-def test_long_poll_of_a_client_that_has_gone_takes_no_message(home_settings: Settings) -> None:
+def test_long_poll_of_a_disconnected_client_receives_no_message(home_settings: Settings) -> None:
     found = ensure_services(home_settings)
     queue = sqs_client(found.queue_endpoint)
     url = queue.create_queue(QueueName="gone.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
     headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.ReceiveMessage"}
     client = HTTPConnection(found.queue_endpoint.removeprefix("http://"))
     client.request("POST", "/", json.dumps({"QueueUrl": url, "WaitTimeSeconds": 20}), headers)
-    SYSTEM_CLOCK.sleep(0.5)  # its poll waits
+    SYSTEM_CLOCK.sleep(0.5)  # the poll is waiting
     client.close()
     SYSTEM_CLOCK.sleep(0.2)
     queue.send_message(QueueUrl=url, MessageBody="tick", MessageGroupId="A", MessageDeduplicationId="1")
     assert [message["Body"] for message in queue.receive_message(QueueUrl=url)["Messages"]] == ["tick"]
 
 
-def test_services_restarted_find_rows_and_messages_at_the_same_addresses(home_settings: Settings) -> None:
+def test_services_after_a_restart_keep_rows_messages_and_addresses(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
     with connect(first.server_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE kept")
@@ -114,7 +114,7 @@ def test_services_restarted_find_rows_and_messages_at_the_same_addresses(home_se
     assert [message["Body"] for message in queue.receive_message(QueueUrl=url)["Messages"]] == ["tick"]
 
 
-def test_services_of_a_killed_supervisor_are_taken_over_and_can_be_stopped(home_settings: Settings) -> None:
+def test_services_of_a_killed_supervisor_are_adopted_and_can_be_stopped(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
     os.kill(first.supervisor.pid, signal.SIGKILL)
     assert _becomes_true(lambda: not first.supervisor.is_alive(), 5)
@@ -128,12 +128,12 @@ def test_services_of_a_killed_supervisor_are_taken_over_and_can_be_stopped(home_
     assert not any(process.is_alive() for process in (second.supervisor, second.postgres, second.queue))
 
 
-def test_services_killed_ones_are_started_again_at_their_addresses(home_settings: Settings) -> None:
+def test_killed_services_are_restarted_at_their_addresses(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
     victims = (first.postgres, first.queue)
     for victim in victims:
         os.kill(victim.pid, signal.SIGKILL)
-    assert _becomes_true(lambda: _is_whole(home_settings, victims), 30)
+    assert _becomes_true(lambda: _is_restarted(home_settings, victims), 30)
     second = read_services(home_settings.surveillance_home)
     assert second is not None
     assert second.supervisor == first.supervisor
@@ -142,7 +142,7 @@ def test_services_killed_ones_are_started_again_at_their_addresses(home_settings
     sqs_client(second.queue_endpoint).list_queues()
 
 
-def test_services_listen_on_loopback_only_and_ask_for_the_password(services: EmbeddedServices) -> None:
+def test_services_listen_on_loopback_only_and_require_the_password(services: EmbeddedServices) -> None:
     listening = [
         connection.laddr.ip
         for process in (services.postgres, services.queue)
@@ -159,7 +159,7 @@ def test_services_listen_on_loopback_only_and_ask_for_the_password(services: Emb
         connection.execute("COPY (SELECT 1) TO PROGRAM 'cat'")
 
 
-def test_services_json_and_data_are_the_owners_alone(services: EmbeddedServices, run_folder: Path) -> None:
+def test_services_json_and_data_are_readable_by_the_owner_only(services: EmbeddedServices, run_folder: Path) -> None:
     home = ServiceHome(run_folder / "services")
     assert stat.S_IMODE(home.record.stat().st_mode) == 0o600
     assert stat.S_IMODE((home.embedded / "postgres.json").stat().st_mode) == 0o600
@@ -167,7 +167,7 @@ def test_services_json_and_data_are_the_owners_alone(services: EmbeddedServices,
     assert stat.S_IMODE(home.queue.stat().st_mode) == 0o700
 
 
-def test_hold_leaves_parent_folders_as_they_are_and_lets_go_at_the_end(home_settings: Settings) -> None:
+def test_hold_leaves_parent_folders_unchanged_and_releases_at_the_end(home_settings: Settings) -> None:
     home = ServiceHome(home_settings.surveillance_home)
     before = {parent: parent.stat().st_mode for parent in home.home.parents if parent.exists()}
     with hold(home_settings):
@@ -176,7 +176,7 @@ def test_hold_leaves_parent_folders_as_they_are_and_lets_go_at_the_end(home_sett
     assert {parent: parent.stat().st_mode for parent in before} == before
 
 
-def test_ensure_services_broken_data_folder_says_what_the_log_says(home_settings: Settings) -> None:
+def test_ensure_services_with_a_broken_data_folder_reports_the_log(home_settings: Settings) -> None:
     home = ServiceHome(home_settings.surveillance_home)
     home.prepare()
     home.postgres.mkdir(mode=0o700)
@@ -188,7 +188,7 @@ def test_ensure_services_broken_data_folder_says_what_the_log_says(home_settings
     assert "Traceback" in (home.logs / "supervisor.log").read_text()
 
 
-def test_services_start_over_a_stale_pid_that_another_program_has_by_now(home_settings: Settings) -> None:
+def test_services_start_although_another_program_has_the_stale_pid(home_settings: Settings) -> None:
     ensure_services(home_settings)
     home = ServiceHome(home_settings.surveillance_home)
     pid_file = home.postgres / "postmaster.pid"
@@ -205,7 +205,7 @@ def test_services_start_over_a_stale_pid_that_another_program_has_by_now(home_se
         other.wait()
 
 
-def test_services_record_that_a_power_cut_left_empty_counts_as_none(home_settings: Settings) -> None:
+def test_services_ignore_an_empty_record_left_by_a_power_failure(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
     os.kill(first.supervisor.pid, signal.SIGKILL)
     assert _becomes_true(lambda: not first.supervisor.is_alive(), 5)
@@ -213,7 +213,7 @@ def test_services_record_that_a_power_cut_left_empty_counts_as_none(home_setting
     assert ensure_services(home_settings).postgres == first.postgres
 
 
-def test_live_holders_later_process_with_the_same_number_does_not_count(tmp_path: Path) -> None:
+def test_live_holders_ignores_a_later_process_with_the_same_pid(tmp_path: Path) -> None:
     home = ServiceHome(tmp_path)
     home.prepare()
     home.register(os.getpid())
@@ -238,7 +238,7 @@ def _kill(holder: subprocess.Popen[str]) -> None:
     holder.communicate()
 
 
-def _is_whole(settings: Settings, without: Sequence[ProcessId]) -> bool:
+def _is_restarted(settings: Settings, without: Sequence[ProcessId]) -> bool:
     found = read_services(settings.surveillance_home)
     return found is not None and not {found.postgres, found.queue} & set(without)
 

@@ -1,4 +1,4 @@
-"""Who runs PostgreSQL: ourselves, a system account, or that account with root's reach."""
+"""The account that runs PostgreSQL: the current user, a system account, or that account with access to all files."""
 
 import os
 import sys
@@ -20,16 +20,16 @@ found = ensure_services(settings)
 print(os.geteuid() == 0, found.postgres.process().uids().effective)
 stop_services(settings)
 """
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes the account, which only root can")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the account")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="asks what an ordinary user gets")
-def test_choose_ordinary_user_runs_it_as_itself(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="tests an ordinary user")
+def test_choose_for_an_ordinary_user_keeps_the_account(tmp_path: Path) -> None:
     assert Account.choose(POSTGRES, tmp_path) == Account()
 
 
 @needs_root
-def test_choose_reachable_folder_takes_a_plain_account(tmp_path: Path) -> None:
+def test_choose_for_an_accessible_folder_uses_a_plain_account(tmp_path: Path) -> None:
     program = Path("/bin/true")
     account = Account.choose(program, Path("/"))
     assert account.prefix == ()
@@ -39,7 +39,7 @@ def test_choose_reachable_folder_takes_a_plain_account(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_choose_folder_below_a_private_one_keeps_only_the_reach_of_root(tmp_path: Path) -> None:
+def test_choose_for_a_folder_in_a_private_one_keeps_only_file_access(tmp_path: Path) -> None:
     private = tmp_path / "private"
     folder = private / "data"
     folder.mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_choose_folder_below_a_private_one_keeps_only_the_reach_of_root(tmp_path
 
 
 @needs_root
-def test_choose_no_setpriv_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_without_setpriv_explains_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -68,7 +68,7 @@ def test_services_of_an_ordinary_user_start_and_stop(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     account = Account.choose(Path(sys.executable), home)
-    account.give(home)
+    account.chown(home)
     done = account.run([sys.executable, "-c", _START_AND_STOP, home])
     assert done.stderr == ""
     assert done.stdout.split() == ["False", str(account.owner and account.owner[0])]

@@ -17,7 +17,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.engine.symbol_state import Seed
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.strategies.pacing import SignalPace
 from surveillance_pipelines_tests.engine.market import (
     MINUTE,
@@ -32,12 +32,12 @@ from surveillance_pipelines_tests.engine.market import (
 
 
 def make_config(**overrides) -> EngineConfig:
-    config = engine_config(plain_settings(publish_scores="all"), WarmupScorer(), run_id="run-1")
+    config = engine_config(plain_settings(publish_scores="all"), WarmupRules(), run_id="run-1")
     return replace(config, **overrides)
 
 
 def make_engine(**overrides) -> Engine:
-    return Engine(make_config(**overrides), WarmupScorer(), sessions(), SYMBOLS)
+    return Engine(make_config(**overrides), WarmupRules(), sessions(), SYMBOLS)
 
 
 def feed(engine: Engine, batches: list[list[Received]], known: Known = Known()) -> Effects:  # noqa: B008 (frozen)

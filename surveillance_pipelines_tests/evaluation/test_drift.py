@@ -32,7 +32,7 @@ def test_population_stability_survives_json_in_any_key_order():
     assert max(population_stability(reference, sample(1), COLUMNS).values()) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_population_stability_of_values_that_went_missing_alerts():
+def test_population_stability_of_missing_values_alerts():
     gone = sample(2)
     gone[: len(gone) // 2, 0] = np.nan
     indices = population_stability(reference_histograms(sample(1), COLUMNS), gone, COLUMNS)

@@ -1,4 +1,4 @@
-"""Whether recent days still look like the training data."""
+"""Drift of recent days relative to the training data."""
 
 from datetime import date
 
@@ -25,26 +25,26 @@ def training_rows() -> pl.DataFrame:
     return tiny_training_set().rows("train", labelled=True, original=True)
 
 
-def test_drift_report_of_the_training_rows_is_no_alert(bundle: Bundle, training_rows: pl.DataFrame):
+def test_drift_report_of_the_training_rows_raises_no_alert(bundle: Bundle, training_rows: pl.DataFrame):
     report = drift_report(training_rows, bundle, FIRST, LAST)
     assert report.moved == []
     assert not report.is_alert
     assert not ALWAYS_DEFINED & set(report.indices)
 
 
-def test_drift_report_of_another_market_is_an_alert(bundle: Bundle, training_rows: pl.DataFrame):
+def test_drift_report_of_another_market_raises_an_alert(bundle: Bundle, training_rows: pl.DataFrame):
     moved = training_rows.with_columns((pl.col(bundle.model_columns) * 5.0 + 3.0).name.keep())
     report = drift_report(pl.concat([moved] * (1 + MIN_ROWS // moved.height)), bundle, FIRST, LAST)
     assert report.is_alert
     assert report.sentence.startswith(f"{len(report.moved)} of {len(report.indices)} features moved")
 
 
-def test_drift_report_of_few_rows_judges_nothing(bundle: Bundle, training_rows: pl.DataFrame):
+def test_drift_report_of_few_rows_is_not_judged(bundle: Bundle, training_rows: pl.DataFrame):
     report = drift_report(training_rows.head(10), bundle, FIRST, LAST)
     assert not report.is_judged
     assert not report.is_alert
     assert "drift is judged from" in report.sentence
 
 
-def test_window_before_today_leaves_today_out():
+def test_window_before_today_excludes_today():
     assert window_before(date(2024, 3, 11)) == (date(2024, 3, 4), date(2024, 3, 10))

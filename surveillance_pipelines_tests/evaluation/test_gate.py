@@ -41,14 +41,14 @@ def test_anomaly_gate_of_a_good_model_passes():
         ({"pr_auc": float("nan")}, "pr_auc_over_robust_z"),
     ],
 )
-def test_anomaly_gate_with_one_broken_rule_fails_and_names_it_first(change, rule):
+def test_anomaly_gate_with_one_failed_rule_fails_and_lists_it_first(change, rule):
     decision = anomaly_gate(**{**GOOD, **change})
     assert not decision.passed
     assert [broken.name for broken in decision.rules if not broken.passed] == [rule]
     assert decision.reasons[0].startswith(f"{rule} fails")
 
 
-def test_gate_rule_in_words_says_value_and_limit():
+def test_gate_rule_text_has_value_and_limit():
     assert str(GateRule("training_rows", 28_400.0, 1_000.0)) == "training_rows holds: 28,400, needs at least 1,000"
     assert str(GateRule("edge", 0.5, 0.5, strict=True)) == "edge fails: 0.500, needs more than 0.500"
 
@@ -67,7 +67,7 @@ def test_direction_gate_of_random_calls_fails():
     assert not direction_gate(actual, called, days, classes=3, seed=1).passed
 
 
-def test_direction_gate_of_a_model_that_knows_only_when_nothing_moves_fails():
+def test_direction_gate_of_a_model_that_only_predicts_quiet_periods_fails():
     actual, _, days = directions(8, 0.0)
     random = np.random.default_rng(5)
     called = np.where(actual == 1, 1, random.choice([0, 2], len(actual)))

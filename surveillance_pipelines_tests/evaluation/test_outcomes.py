@@ -1,4 +1,4 @@
-"""What became of predictions."""
+"""Outcomes of predictions."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -30,7 +30,7 @@ def predict(connection: psycopg.Connection, minute: int) -> None:
     )
 
 
-def test_outcomes_name_the_move_over_the_horizon():
+def test_outcomes_have_the_move_over_the_horizon():
     found = outcomes(features([100.0] * 10 + [101.0] * 20))
     first = found.row(0, named=True)
     assert first["outcome_direction"] == "BUY"
@@ -55,9 +55,9 @@ def test_settle_writes_each_outcome_once(connection: psycopg.Connection):
     assert row == ("SELL",)
 
 
-def test_settle_on_the_day_in_progress_waits_for_the_end_of_the_horizon(connection: psycopg.Connection):
+def test_settle_on_the_current_day_waits_for_the_end_of_the_horizon(connection: psycopg.Connection):
     predict(connection, 0)
-    half = features([100.0] * 11 + [99.0])  # up to minute 11: close enough for an outcome of minute 0, and too early
+    half = features([100.0] * 11 + [99.0])  # up to minute 11: enough for an outcome of minute 0, but not final
     clock = ManualClock(OPEN + timedelta(minutes=12))
     assert settle(connection, outcomes(half), horizon_minutes=HORIZON_MINUTES, clock=clock) == 0
 
@@ -67,7 +67,7 @@ def test_settle_on_the_day_in_progress_waits_for_the_end_of_the_horizon(connecti
     assert row == ("BUY",)
 
 
-def test_settle_of_a_day_that_is_over_takes_what_there_is(connection: psycopg.Connection):
+def test_settle_of_a_past_day_writes_all_outcomes(connection: psycopg.Connection):
     predict(connection, 0)
     half = features([100.0] * 11 + [99.0])
     clock = ManualClock(OPEN + timedelta(days=1))

@@ -42,13 +42,13 @@ def test_split_days_of_two_days_is_refused():
         split_days(days([5, 5]))
 
 
-def test_split_days_of_fractions_that_miss_one_is_refused():
+def test_split_days_with_fractions_that_do_not_sum_to_one_is_refused():
     with pytest.raises(ValueError, match="sum to 1"):
         split_days(days([5, 5, 5]), (0.5, 0.2, 0.2))
 
 
 @given(days_=st.integers(3, 9), per_day=st.integers(1, 120))
-def test_assign_splits_leave_no_window_across_a_border(days_, per_day):
+def test_assign_splits_leave_no_window_across_a_boundary(days_, per_day):
     rows = assign_splits(pl.concat([bars(days_, per_day), bars(days_, per_day + 7, "MSFT")]))
     for part in rows.partition_by("symbol"):
         kept = part.sort("bar_start").with_row_index("place")
@@ -59,13 +59,13 @@ def test_assign_splits_leave_no_window_across_a_border(days_, per_day):
                 assert int(first) - int(last) > LONGEST_WINDOW  # type: ignore[arg-type]
 
 
-def test_assign_splits_purge_just_after_each_border():
+def test_assign_splits_purge_just_after_each_boundary():
     rows = assign_splits(bars(10, 100)).sort("bar_start")
     purged = rows.with_row_index("place").filter(pl.col("split") == "purged")["place"].to_list()
     assert purged == [*range(600, 600 + PURGE_BARS), *range(800, 800 + PURGE_BARS)]
 
 
-def test_assign_splits_of_a_symbol_that_lists_later_keep_its_first_bars():
+def test_assign_splits_keep_the_first_bars_of_a_symbol_listed_later():
     late = bars(3, 100, "NEW", FIRST + timedelta(days=7))
     rows = assign_splits(pl.concat([bars(10, 100), late]))
     new = rows.filter(pl.col("symbol") == "NEW").sort("bar_start")

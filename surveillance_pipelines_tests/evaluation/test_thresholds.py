@@ -7,10 +7,10 @@ from surveillance_pipelines.evaluation.thresholds import (
     budget_threshold,
     calibrate_error,
 )
-from surveillance_pipelines.models.scoring import THRESHOLD, calibrated
+from surveillance_pipelines.models.calibration import THRESHOLD, calibrated
 
 
-def test_calibrate_error_alerts_on_the_budgeted_part_of_a_lognormal():
+def test_calibrate_error_alerts_on_the_budgeted_share_of_a_lognormal():
     errors = np.exp(np.random.default_rng(3).exponential(0.5, 400_000))
     calibration = calibrate_error(errors[:20_000])
     rate = float(np.mean(calibrated(errors, calibration.error, calibration.score) >= THRESHOLD))
@@ -34,11 +34,11 @@ def test_calibrate_error_of_few_bars_is_refused():
         calibrate_error(np.ones(99))
 
 
-def test_budget_threshold_is_passed_by_the_budgeted_part():
+def test_budget_threshold_is_exceeded_by_the_budgeted_share():
     scores = np.random.default_rng(3).random(100_000) * 0.9
     assert np.mean(scores >= budget_threshold(scores)) == pytest.approx(CLASSIFIER_RATE, rel=0.1)
 
 
-def test_budget_threshold_stays_off_the_ends():
+def test_budget_threshold_is_bounded_away_from_zero_and_one():
     assert budget_threshold(np.zeros(10)) == 0.05
     assert budget_threshold(np.ones(10)) == 0.995

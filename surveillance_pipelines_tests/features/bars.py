@@ -1,4 +1,4 @@
-"""Random bars with the troubles of real ones: gaps, minutes without volume, flat stretches, absent peers."""
+"""Random bars with the irregularities of real ones: gaps, minutes without volume, flat periods, missing peers."""
 
 from datetime import UTC, date, datetime
 
@@ -16,7 +16,7 @@ MINUTE_US = 60_000_000
 
 
 def always_open(days: int = 40) -> SessionTable:
-    """Sessions of a market that never closes."""
+    """Sessions of a market that is always open."""
     first = day_start_us(FIRST_DAY) - 20 * DAY_US
     opens = [first + i * DAY_US for i in range(days + 20)]
     dates = [date.fromordinal(FIRST_DAY.toordinal() - 20 + i) for i in range(days + 20)]
@@ -28,15 +28,15 @@ def always_open(days: int = 40) -> SessionTable:
 def symbol_bars(
     symbol: str, seed: int, count: int, *, quiet: float = 0.3, gaps: float = 0.05, flat: float = 0.1
 ) -> pl.DataFrame:
-    """Return bars of one symbol, ``BAR_SCHEMA``, never served.
+    """Return bars of one symbol that were never served, ``BAR_SCHEMA``.
 
     Args:
-        symbol: its name.
-        seed: of everything random.
-        count: bars.
+        symbol: name of the symbol.
+        seed: seed of all random values.
+        count: number of bars.
         quiet: share of minutes without volume, some of them null.
         gaps: share of bars after which up to 400 minutes are missing.
-        flat: share of bars that do not move at all.
+        flat: share of bars without a price change.
     """
     rng = np.random.default_rng(seed)
     skips = np.where(rng.random(count) < gaps, rng.integers(1, 400, count), 0)
@@ -66,6 +66,6 @@ def market_bars(seed: int, count: int, symbols: tuple[str, ...] = ("AAA", "BBB",
 
 
 def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
-    """Say whether two float arrays hold the same bits, NaN included."""
+    """Return whether two float arrays are bit-identical, including NaN."""
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
     return left.shape == right.shape and np.array_equal(left.view(np.uint64), right.view(np.uint64))

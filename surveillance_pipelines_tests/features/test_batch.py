@@ -33,7 +33,7 @@ def days_of(bars: pl.DataFrame) -> list[date]:
     return sorted(bars["date"].unique().to_list())
 
 
-def test_range_equals_its_days_one_by_one() -> None:
+def test_range_of_days_equals_its_single_days() -> None:
     bars = market_bars(seed=31, count=900)
     days = days_of(bars)
     assert len(days) > 5
@@ -46,7 +46,7 @@ def test_range_equals_its_days_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 5])
-def test_symbols_in_several_threads_have_equal_bits(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+def test_symbols_computed_in_several_threads_are_bit_identical(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     bars, used, counted = market_bars(seed=36, count=700), set(), []
     monkeypatch.setattr(pl, "thread_pool_size", lambda: threads)
     compute = BATCH_KERNELS[CORE_V1.name]
@@ -72,7 +72,7 @@ def test_day_needs_no_more_than_512_bars_of_each_symbol() -> None:
     bars = market_bars(seed=32, count=1800)
     day = days_of(bars)[-2]
     before, today = bars.filter(pl.col("date") < day), bars.filter(pl.col("date") == day)
-    # The context of a bar needs its peers' bars too: those are kept, with what they were served with.
+    # The context of a bar also needs its peers' bars, so the served context is kept.
     recent = before.group_by("symbol").tail(HISTORY_BARS + 40)
     assert recent.height < before.height
     whole, short = (features_of_day(history, today, SESSIONS) for history in (before, recent))
@@ -95,14 +95,14 @@ def test_revised_bars_change_no_feature() -> None:
     assert features_of_days(pl.concat([revised, bars]), days_of(bars), SESSIONS).equals(expected)
 
 
-def test_bars_of_two_days_are_no_day() -> None:
+def test_features_of_day_with_two_days_is_refused() -> None:
     bars = symbol_bars("AAA", 1, 600)
     with pytest.raises(ValueError, match="one UTC day"):
         features_of_day(bars.clear(), bars, SESSIONS)
 
 
 @pytest.mark.requirement("FE-03")
-def test_lookback_gives_the_newest_bars_of_each_symbol() -> None:
+def test_lookback_returns_the_newest_bars_of_each_symbol() -> None:
     bars = market_bars(seed=35, count=700)
     everything = features_of_days(bars, days_of(bars), SESSIONS)
     for lookback in (1, 30, 400):
@@ -128,7 +128,7 @@ def test_history_reaches_back_until_512_bars() -> None:
     assert len(reads) > 1
 
 
-def test_history_of_a_young_symbol_is_all_there_is() -> None:
+def test_history_of_a_new_symbol_is_all_of_its_bars() -> None:
     bars = symbol_bars("AAA", 37, 100)
     last = days_of(bars)[-1]
     assert with_history(lambda a, b: bars.filter(pl.col("date").is_between(a, b)), last, last).equals(bars)
@@ -147,7 +147,7 @@ def market(shared_data: Path) -> tuple[pl.DataFrame, SessionTable]:
 
 
 def live_features(bars: pl.DataFrame, sessions: SessionTable, batches: int, seed: int) -> pl.DataFrame:
-    """Serve bars in the order of time, restarting from snapshots at the border of every micro-batch."""
+    """Serve bars in chronological order, restarting from snapshots after every micro-batch."""
     ordered = bars.sort("bar_start", "symbol")
     inputs = kernel_inputs(ordered, sessions)
     starts, symbols = ordered["bar_start"].dt.timestamp("us").to_list(), ordered["symbol"].to_list()
@@ -178,7 +178,7 @@ def test_live_on_recorded_bars_equals_batch_bit_for_bit(market: tuple[pl.DataFra
 
 
 @pytest.mark.shared_data
-def test_recorded_bars_give_finite_or_missing_features(market: tuple[pl.DataFrame, SessionTable]) -> None:
+def test_features_of_recorded_bars_are_finite_or_missing(market: tuple[pl.DataFrame, SessionTable]) -> None:
     bars, sessions = market
     features = features_of_days(bars, days_of(bars), sessions).select(CORE_V1.columns)
     assert features.height == bars.height
@@ -189,7 +189,7 @@ def test_recorded_bars_give_finite_or_missing_features(market: tuple[pl.DataFram
 
 
 @pytest.mark.shared_data
-def test_gamestop_stands_out_on_the_day_after_its_results(market: tuple[pl.DataFrame, SessionTable]) -> None:
+def test_gamestop_has_extreme_features_on_the_day_after_its_results(market: tuple[pl.DataFrame, SessionTable]) -> None:
     bars, sessions = market
     gme = features_of_days(bars, [date(2022, 3, 22)], sessions).filter(pl.col("symbol") == "GME")
     assert gme["round_trip_30"].max() > 1.0  # type: ignore[operator]

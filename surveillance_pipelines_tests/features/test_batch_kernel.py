@@ -18,7 +18,7 @@ SHARES = st.sampled_from([0.0, 0.1, 0.9, 0.97, 1.0])
 
 
 def random_inputs(seed: int, count: int, *, quiet: float, alone: float, flat: float = 0.1) -> np.ndarray:
-    """Return kernel input rows; ``quiet`` bars have no volume, ``alone`` ones no peers, ``flat`` ones do not move."""
+    """Return kernel inputs; ``quiet`` bars have no volume, ``alone`` ones no peers, ``flat`` ones no price change."""
     rng = np.random.default_rng(seed)
     close = np.round(50.0 * np.exp(np.cumsum(np.where(rng.random(count) < flat, 0.0, rng.normal(0, 1e-3, count)))), 2)
     opens = np.concatenate([close[:1], close[:-1]])
@@ -33,7 +33,7 @@ def random_inputs(seed: int, count: int, *, quiet: float, alone: float, flat: fl
 
 
 def bar_by_bar(rows: np.ndarray, days: np.ndarray) -> np.ndarray:
-    """Return f8[48, n] of the bars of ``days``, each from its own history, as the live lane has them."""
+    """Return f8[48, n] of the bars of ``days``, each with its own history, as in the live lane."""
     parts = []
     for history, start, stop in days:
         out = np.empty((stop - history, kernel.N_FEATURES))
@@ -83,7 +83,7 @@ def test_columns_of_later_days_need_no_bars_before_their_history() -> None:
     assert same_bits(in_columns(rows, days), bar_by_bar(rows, days))
 
 
-def test_extreme_prices_and_volumes_have_equal_bits() -> None:
+def test_extreme_prices_and_volumes_are_bit_identical() -> None:
     rows = random_inputs(4, 400, quiet=0.1, alone=0.1)
     rows[150:160, :4] *= 1e300
     rows[200:210, :4] *= 1e-300
@@ -94,7 +94,7 @@ def test_extreme_prices_and_volumes_have_equal_bits() -> None:
 
 
 @pytest.mark.parametrize("column", CORE_V1.columns)
-def test_a_column_asked_for_alone_has_the_same_bits(column: str) -> None:
+def test_single_requested_column_is_bit_identical(column: str) -> None:
     rows, index = random_inputs(5, 700, quiet=0.2, alone=0.2), CORE_V1.columns.index(column)
     days = days_of([0, 200, 700])
     chosen = chosen_columns(CORE_V1, [column])
@@ -102,7 +102,7 @@ def test_a_column_asked_for_alone_has_the_same_bits(column: str) -> None:
     assert same_bits(in_columns(rows, days, chosen)[index], bar_by_bar(rows, days)[index])
 
 
-def test_unknown_column_says_which_there_are() -> None:
+def test_unknown_column_error_lists_the_columns() -> None:
     with pytest.raises(ValueError, match=r"expected columns of feature view core_v1 \(log_return, .*\), was rsi"):
         chosen_columns(CORE_V1, ["rsi", "range"])
     with pytest.raises(ValueError, match="was none"):
@@ -123,7 +123,7 @@ def test_every_view_has_a_batch_kernel() -> None:
 
 
 @pytest.mark.parametrize("module", [batch_prices, batch_context])
-def test_batch_files_stand_alone_and_have_the_kernels_numbers(module: object) -> None:
+def test_batch_files_are_self_contained_and_share_the_kernels_constants(module: object) -> None:
     tree = ast.parse(Path(module.__file__).read_text())  # type: ignore[attr-defined]
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}

@@ -14,7 +14,7 @@ from surveillance_pipelines_tests.features.bars import FIRST_DAY, always_open, m
 HOUR_US = 3600 * 1_000_000
 
 
-def test_recorded_context_wins_and_the_rest_is_derived() -> None:
+def test_recorded_context_is_kept_and_the_rest_is_derived() -> None:
     bars = market_bars(seed=21, count=100)
     derived = market_context(bars)
     chosen = pl.int_range(pl.len()) % 3 == 0
@@ -50,7 +50,7 @@ def test_mixed_timeframes_are_refused() -> None:
         market_context(pl.concat([bars, symbol_bars("BBB", 1, 10).with_columns(timeframe=pl.lit("5m"))]))
 
 
-def test_frame_without_market_columns_gets_them() -> None:
+def test_market_columns_are_added_if_absent() -> None:
     bars = market_bars(seed=24, count=20)
     assert market_context(bars.drop("market_return", "market_peers")).select(bars.columns).equals(market_context(bars))
 
@@ -58,19 +58,19 @@ def test_frame_without_market_columns_gets_them() -> None:
 @pytest.mark.parametrize(
     ("column", "value"), [("close", 0.0), ("open", float("nan")), ("low", None), ("high", np.inf), ("volume", -1.0)]
 )
-def test_bar_that_should_have_been_refused_stops_the_day(column: str, value: float | None) -> None:
+def test_invalid_bar_raises(column: str, value: float | None) -> None:
     bars = market_context(symbol_bars("AAA", 1, 10))
     broken = bars.with_columns(pl.when(pl.int_range(pl.len()) == 4).then(value).otherwise(pl.col(column)).alias(column))
     with pytest.raises(ValueError, match="1 bars differ, first AAA"):
         kernel_inputs(broken, always_open())
 
 
-def test_volume_that_nobody_reported_counts_as_zero() -> None:
+def test_unreported_volume_counts_as_zero() -> None:
     bars = market_context(symbol_bars("AAA", 1, 3)).with_columns(volume=pl.Series([None, float("nan"), 5.0]))
     assert kernel_inputs(bars, always_open())[:, kernel.VOLUME].tolist() == [0.0, 0.0, 5.0]
 
 
-def test_each_symbol_is_placed_in_its_own_calendar() -> None:
+def test_each_symbol_uses_its_own_calendar() -> None:
     midnight = day_start_us(FIRST_DAY)
     noon_rows = [("NOON", date.fromordinal(FIRST_DAY.toordinal() + i), midnight + i * DAY_US + 12 * HOUR_US,
                   midnight + i * DAY_US + 18 * HOUR_US) for i in range(5)]  # fmt: skip
@@ -86,5 +86,5 @@ def test_each_symbol_is_placed_in_its_own_calendar() -> None:
     assert set(rows[:, kernel.SESSION_MINUTES]) == {360.0, 1440.0}
 
 
-def test_no_bars_give_no_rows() -> None:
+def test_no_bars_return_no_rows() -> None:
     assert kernel_inputs(market_context(symbol_bars("AAA", 1, 1).clear()), always_open()).shape == (0, 10)

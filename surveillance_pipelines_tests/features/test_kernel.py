@@ -53,7 +53,7 @@ def test_step_many_times_equals_run_bit_for_bit(inputs: np.ndarray, features: pl
     assert same_bits(out, features.to_numpy())
 
 
-def test_peek_leaves_the_state_and_gives_what_step_gives(inputs: np.ndarray) -> None:
+def test_peek_equals_step_and_leaves_the_state(inputs: np.ndarray) -> None:
     state, scratch = np.zeros(kernel.STATE_SIZE), np.empty(kernel.STATE_SIZE)
     kernel.run(state, inputs[:200], np.empty((200, kernel.N_FEATURES)))
     before, peeked, stepped = state.copy(), np.empty(kernel.N_FEATURES), np.empty(kernel.N_FEATURES)
@@ -159,20 +159,20 @@ def test_wilder_averages_start_at_the_mean_of_fourteen(bars: pl.DataFrame, featu
     np.testing.assert_allclose(features["macd_relative"], macd_relative, rtol=1e-9)
 
 
-def test_talib_agrees_where_seeding_is_equal_or_forgotten(bars: pl.DataFrame, features: pl.DataFrame) -> None:
+def test_talib_agrees_where_initial_values_are_equal_or_decayed(bars: pl.DataFrame, features: pl.DataFrame) -> None:
     talib = pytest.importorskip("talib", reason="TA-Lib is not a dependency of the project")
     high, low, close = (bars[name].to_numpy() for name in ("high", "low", "close"))
     np.testing.assert_allclose(features["sma_20"], talib.SMA(close, 20), rtol=1e-9)
     np.testing.assert_allclose(features["rsi_14"], talib.RSI(close, 14), rtol=1e-9)
     np.testing.assert_allclose(features["atr_14"], talib.ATR(high, low, close, 14), rtol=1e-9)
-    # TA-Lib starts an exponential mean at a simple mean; after 500 bars nothing is left of either start.
+    # TA-Lib starts an exponential mean at a simple mean; after 500 bars both initial values have decayed.
     macd, signal, _ = talib.MACD(close)
     expected = {"ema_12": talib.EMA(close, 12), "ema_26": talib.EMA(close, 26), "macd": macd, "macd_signal": signal}
     for column, values in expected.items():
         np.testing.assert_allclose(features[column][500:], values[500:], rtol=0, atol=1e-9)
 
 
-def test_peer_features_pair_the_bars_before(bars: pl.DataFrame, features: pl.DataFrame) -> None:
+def test_peer_features_use_the_previous_bars(bars: pl.DataFrame, features: pl.DataFrame) -> None:
     paired = bars.with_columns(own=pl.col("r").shift(), index=pl.int_range(pl.len())).filter(
         pl.col("own").is_not_null() & pl.col("market_return").is_finite()
     )
@@ -226,7 +226,7 @@ def test_in_session_at_the_borders_counts_the_opening_only(minute: float, inside
     assert compute(bar)["in_session"][0] == inside
 
 
-def test_flat_market_gives_zeros_and_no_infinity() -> None:
+def test_flat_market_has_zeros_and_no_infinities() -> None:
     bars = np.tile(np.array([10.1, 10.1, 10.1, 10.1, 500, 1, 5, 390, 0.0, 3]), (200, 1))
     last = compute(bars).row(-1, named=True)
     zero = ("return_z", "return_z_15", "bollinger_z", "volume_z", "macd_relative", "range_ratio", "drawdown_15", "gap")
@@ -235,7 +235,7 @@ def test_flat_market_gives_zeros_and_no_infinity() -> None:
     assert math.isnan(last["peer_correlation"])
 
 
-def test_jump_after_a_flat_stretch_is_large_and_finite() -> None:
+def test_jump_after_a_flat_period_is_large_and_finite() -> None:
     bars = np.tile(np.array([10.0, 10.0, 10.0, 10.0, 500, 1, 5, 390, 0.0, 3]), (200, 1))
     bars[-1, [kernel.HIGH, kernel.CLOSE]] = 10.1
     last = compute(bars).row(-1, named=True)
@@ -261,7 +261,7 @@ def test_model_columns_do_not_depend_on_the_price_level(inputs: np.ndarray, feat
     assert not np.allclose(compute(scaled)["sma_20"][100:], features["sma_20"][100:])
 
 
-def test_first_value_of_each_feature_is_where_the_documentation_says(repository: Path) -> None:
+def test_first_value_of_each_feature_matches_the_documentation(repository: Path) -> None:
     count = 120
     bars = market_context(pl.concat([symbol_bars(name, i, count, quiet=0, gaps=0) for i, name in enumerate("ABC")]))
     features = compute(kernel_inputs(bars[:count], always_open()))
@@ -277,6 +277,6 @@ def test_first_value_of_each_feature_is_where_the_documentation_says(repository:
 
 def test_missing_values_have_one_bit_pattern(inputs: np.ndarray) -> None:
     odd = inputs.copy()
-    odd[:, kernel.PEERS_RETURN] = -math.nan  # the sign of a NaN is noise that must not reach a hash
+    odd[:, kernel.PEERS_RETURN] = -math.nan  # the sign of a NaN must not affect a hash
     out = compute(odd).to_numpy()
     assert set(np.ascontiguousarray(out).view(np.uint64)[np.isnan(out)].tolist()) == {0x7FF8000000000000}

@@ -12,7 +12,7 @@ SYMBOLS = ("BBB", "AAA", "Äb", "a.HK", "^VIX", "BTC/USD")
 
 
 def live_context(bars: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Feed bars minute by minute, each minute in a scrambled order of symbols, as a live engine would."""
+    """Feed bars minute by minute, with the symbols in random order, as in a live engine."""
     frame = bars.with_columns(rank=pl.col("symbol").rank("dense").cast(pl.Int64)).with_row_index()
     returns = log_returns(frame["rank"].to_numpy(), frame["close"].to_numpy())
     context, means, peers = MarketContext(), np.empty(len(bars)), np.empty(len(bars))
@@ -21,7 +21,7 @@ def live_context(bars: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     for i in order.tolist():
         means[i], peers[i] = context.value(symbols[i], starts[i])
         context.update(symbols[i], starts[i], float(returns[i]))
-        assert context.value(symbols[i], starts[i])[1] == peers[i]  # its own bar is no peer of itself
+        assert context.value(symbols[i], starts[i])[1] == peers[i]  # the bar itself is not a peer
     return means, peers
 
 
@@ -56,7 +56,7 @@ def test_value_without_a_bar_the_minute_before_is_nan() -> None:
         assert peers == 0
 
 
-def test_value_after_a_late_peer_counts_it() -> None:
+def test_value_includes_a_late_peer() -> None:
     context = MarketContext()
     context.update("AAA", 10 * MINUTE_US, 0.5)
     assert context.value("CCC", 11 * MINUTE_US) == (0.5, 1)
@@ -64,13 +64,13 @@ def test_value_after_a_late_peer_counts_it() -> None:
     assert context.value("CCC", 11 * MINUTE_US) == (0.75, 2)
 
 
-def test_first_bar_of_a_symbol_is_no_peer() -> None:
+def test_first_bar_of_a_symbol_is_not_a_peer() -> None:
     context = MarketContext()
     context.update("AAA", 10 * MINUTE_US, math.nan)
     assert context.value("BBB", 11 * MINUTE_US)[1] == 0
 
 
-def test_context_forgets_old_minutes_and_keeps_new_ones() -> None:
+def test_context_drops_old_minutes_only() -> None:
     context = MarketContext()
     for minute in range(200):
         context.update("AAA", minute * MINUTE_US, 0.1)
@@ -79,7 +79,7 @@ def test_context_forgets_old_minutes_and_keeps_new_ones() -> None:
     assert context.value("BBB", 200 * MINUTE_US) == (0.1, 1)
 
 
-def test_seed_takes_the_returns_of_a_restored_symbol() -> None:
+def test_seed_adds_the_returns_of_a_restored_symbol() -> None:
     context = MarketContext()
     context.seed("AAA", [(10 * MINUTE_US, 0.25), (11 * MINUTE_US, 0.5)])
     assert context.value("BBB", 11 * MINUTE_US) == (0.25, 1)

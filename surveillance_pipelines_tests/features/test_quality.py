@@ -1,4 +1,4 @@
-"""Where features may not be missing."""
+"""Features that may not be missing."""
 
 import polars as pl
 
@@ -21,7 +21,7 @@ def test_finiteness_of_numbers_holds():
     assert finiteness(table(), CORE_V1).holds
 
 
-def test_finiteness_with_a_documented_nan_holds_and_says_how_many():
+def test_finiteness_with_a_documented_nan_holds_and_counts_it():
     found = finiteness(table(volume_z=[float("nan"), 1.0]), CORE_V1)
     assert found.holds
     assert found.nan_share == {"volume_z": 0.5}

@@ -30,7 +30,7 @@ def batch_features(bars: pl.DataFrame) -> np.ndarray:
 
 
 def served(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Give bars a recorded market context, absent for a tenth of them."""
+    """Add a recorded market context to bars, without peers for 10% of them."""
     rng = np.random.default_rng(seed)
     absent = rng.random(len(bars)) < 0.1
     return bars.with_columns(
@@ -67,7 +67,7 @@ def test_bar_by_bar_equals_batch_for_any_split_and_restart(
     assert same_bits(np.array(rows), batch_features(bars))
 
 
-def test_restore_continues_from_the_very_state() -> None:
+def test_restore_continues_from_the_exact_state() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 3, 700))
     state = FeatureState()
     for start, row in zip(starts[:-1].tolist(), inputs, strict=False):
@@ -82,7 +82,7 @@ def test_restore_continues_from_the_very_state() -> None:
     assert restored.snapshot() == state.snapshot()
 
 
-def test_seed_leaves_the_state_that_advancing_leaves() -> None:
+def test_seed_produces_the_same_state_as_advance() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 4, 800))
     advanced, seeded = FeatureState(), FeatureState()
     for start, row in zip(starts.tolist(), inputs, strict=True):
@@ -91,7 +91,7 @@ def test_seed_leaves_the_state_that_advancing_leaves() -> None:
     assert seeded.snapshot() == advanced.snapshot()
 
 
-def test_seed_with_yesterday_gives_the_features_of_today() -> None:
+def test_seed_with_yesterday_produces_the_features_of_today() -> None:
     bars = symbol_bars("AAA", 5, 2000, gaps=0.0)
     starts, inputs = starts_and_inputs(bars)
     today = int(np.searchsorted(starts, starts[-1] // DAY_US * DAY_US))
@@ -165,13 +165,47 @@ def test_warm_up_compiles_the_kernel() -> None:
     assert kernel.step.signatures
 
 
-def test_warm_up_imports_nothing_that_the_kernel_does_not_call() -> None:
-    """And leaves it importable afterwards."""
-    code = (
-        "import sys; from surveillance_pipelines.features.state import warm_up; warm_up(); "
-        "assert not {'scipy.linalg', 'cffi'} & sys.modules.keys(); import cffi, scipy.linalg"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+HIDDEN_DURING_WARM_UP = """
+import sys
+from surveillance_pipelines.features.state import warm_up
+
+class Watch:
+    hidden, imports = set(), 0
+
+    def find_spec(self, *_):
+        Watch.imports += 1
+        Watch.hidden |= {name for name, module in sys.modules.items() if module is None}
+
+sys.meta_path.insert(0, Watch())
+warm_up()
+assert Watch.imports, "numba imports modules when it first compiles"
+assert not Watch.hidden, Watch.hidden
+"""
+
+
+def test_warm_up_hides_no_module_from_other_threads() -> None:
+    subprocess.run([sys.executable, "-c", HIDDEN_DURING_WARM_UP], check=True)
+
+
+LINEAR_ALGEBRA_AFTER_WARM_UP = """
+import sys
+import numpy as np
+from numba import njit
+from surveillance_pipelines.features.state import warm_up
+
+warm_up()
+assert "scipy.linalg" not in sys.modules, "the kernel calls none of it"
+square, line = np.array([[2.0, 1.0], [1.0, 3.0]]), np.arange(4.0)
+inverse, product, convolved = njit(lambda a, b: (np.linalg.inv(a), a @ a, np.convolve(b, b)))(square, line)
+assert np.allclose(inverse @ square, np.eye(2)) and np.allclose(product, square @ square)
+assert np.allclose(convolved, np.convolve(line, line))
+from numba.np import arraymath, linalg
+assert linalg.ensure_blas is arraymath.ensure_blas and linalg.ensure_blas.__module__ == "numba.np.linalg"
+"""
+
+
+def test_warm_up_imports_no_linear_algebra_and_leaves_that_of_numba_usable() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", LINEAR_ALGEBRA_AFTER_WARM_UP], check=True)
 
 
 def test_empty_seed_then_first_bar_has_no_return() -> None:
@@ -183,7 +217,7 @@ def test_empty_seed_then_first_bar_has_no_return() -> None:
     assert features[kernel.NEW_SESSION] == 1.0
 
 
-def test_bars_of_any_array_like_give_equal_bits() -> None:
+def test_bars_of_any_array_like_type_are_bit_identical() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 11, 80))
     inputs[:, 8:] = 0.0
     whole = np.floor(inputs)
@@ -202,7 +236,7 @@ def test_bars_of_any_array_like_give_equal_bits() -> None:
         states[0].advance(int(starts[-1]) + MINUTE_US, inputs[0, :4])
 
 
-def test_peek_of_a_new_day_after_further_bars_sees_them() -> None:
+def test_peek_of_a_new_day_includes_further_bars() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 12, 200, gaps=0.0))
     state, fresh = FeatureState(), FeatureState()
     tomorrow = (int(starts[-1]) // DAY_US + 1) * DAY_US

@@ -11,21 +11,21 @@ from surveillance_pipelines.hashing import sha256_file
 INPUT_NAMES = (
     "OPEN", "HIGH", "LOW", "CLOSE", "VOLUME", "SESSION_ID", "MINUTE", "SESSION_MINUTES", "PEERS_RETURN", "PEERS",
 )  # fmt: skip
-"""The kernel's names of its inputs' places, in their order."""
+"""The kernel's input constants, in order."""
 
 
 @pytest.mark.requirement("FE-02")
-def test_columns_stand_where_the_kernel_writes_them() -> None:
+def test_columns_match_the_kernels_output_order() -> None:
     assert len(CORE_V1.columns) == kernel.N_FEATURES
     assert [getattr(kernel, name.upper()) for name in CORE_V1.columns] == list(range(kernel.N_FEATURES))
 
 
-def test_inputs_stand_where_the_kernel_reads_them() -> None:
+def test_inputs_match_the_kernels_input_order() -> None:
     assert [getattr(kernel, name) for name in INPUT_NAMES] == list(range(len(CORE_V1.inputs)))
 
 
 @pytest.mark.requirement("FE-02")
-def test_view_is_named_by_its_source() -> None:
+def test_source_hash_is_that_of_the_kernel_file() -> None:
     assert CORE_V1.source_hash == sha256_file(CORE_V1.source)
     assert VIEWS == {"core_v1": CORE_V1}
 

@@ -1,4 +1,4 @@
-"""What must hold of the decoder whatever the body: for property tests and for the fuzzer."""
+"""The guarantees of the decoder for every body, checked by property tests and by the fuzzer."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -24,20 +24,20 @@ RECEIVED: Final = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
 INSTRUMENTS: Final = frozenset({"AAPL", "9988.HK", "^GSPC"})
 LONGEST_REASON: Final = 400
 ENDS: Final = (*REFUSAL_CODES, "unknown_symbol", "accepted")
-"""Everything that a body can end as."""
+"""All possible results of decoding a body."""
 
 
-def judged(body: str) -> str:
-    """Read a body, check all that is promised of the answer, and return the refusal's code or ``accepted``.
+def checked_outcome(body: str) -> str:
+    """Decode a body, check all guarantees of the result, and return the refusal's code or ``accepted``.
 
     Raises:
-        AssertionError: if a promise is broken.
+        AssertionError: if a guarantee is violated.
     """
     answer = decode_tick(body, received_at=RECEIVED)
-    assert decode_tick(body, received_at=RECEIVED) == answer, "one body, two answers"
+    assert decode_tick(body, received_at=RECEIVED) == answer, "decoding is not deterministic"
     known = read_tick(body, received_at=RECEIVED, instruments=INSTRUMENTS)
     kept = storable(body)
-    assert "\x00" not in kept, "PostgreSQL holds no NUL"
+    assert "\x00" not in kept, "PostgreSQL stores no NUL"
     kept.encode()
     if isinstance(answer, Refusal):
         assert known == answer
@@ -50,9 +50,9 @@ def judged(body: str) -> str:
 
 def _refused(answer: Tick | Refusal) -> str:
     assert isinstance(answer, Refusal)
-    assert answer.reason.startswith("expected "), "a reason says what was expected"
+    assert answer.reason.startswith("expected "), "a reason starts with the expected value"
     assert len(answer.reason) < LONGEST_REASON
-    assert storable(answer.reason) == answer.reason, "a reason fits a database and a log"
+    assert storable(answer.reason) == answer.reason, "a reason can be stored and logged"
     return answer.code
 
 
@@ -63,4 +63,4 @@ def _accepted(body: str, tick: Tick) -> None:
     assert 0.0 <= tick.volume <= MAX_VOLUME
     assert MIN_EVENT_TIME <= tick.event_time <= RECEIVED + MAX_FUTURE_SECONDS * MICROSECONDS
     assert all(type(number) is float for number in (tick.price, tick.volume))
-    assert decode_tick(encode_tick(tick), received_at=RECEIVED) == tick, "what is written reads as it was"
+    assert decode_tick(encode_tick(tick), received_at=RECEIVED) == tick, "encoding and decoding changes the tick"

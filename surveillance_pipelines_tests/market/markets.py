@@ -14,7 +14,7 @@ from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.market.simulator import default_market, simulate
 
 FIRST, LAST = date(2024, 3, 6), date(2024, 3, 13)
-"""Six sessions; daylight saving begins in between."""
+"""Six sessions, during which daylight saving time starts."""
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "SPY")
 
 
@@ -47,7 +47,7 @@ def bar(start: datetime, close: float, *, source: Source = "file", known: dateti
 
 
 def ticks(*rows: tuple[datetime, float, float, str]) -> pl.DataFrame:
-    """Return ticks of AAPL from (event time, price, volume, outcome), received in this order."""
+    """Return ticks of AAPL from (event time, price, volume, outcome), in the order of receipt."""
     columns = ("event_time", "price", "volume", "outcome")
     frame = pl.DataFrame([dict(zip(columns, row, strict=True)) for row in rows])
     numbered = frame.with_row_index("source_message_id").with_columns(symbol=pl.lit("AAPL"), source=pl.lit("sqs"))

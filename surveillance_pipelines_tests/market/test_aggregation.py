@@ -18,7 +18,7 @@ from surveillance_pipelines_tests.market.markets import bar, market_bars, minute
 VALUES = ("open", "high", "low", "close", "volume", "trades")
 
 
-def test_bars_from_ticks_event_time_orders_and_the_order_received_breaks_ties() -> None:
+def test_bars_from_ticks_orders_by_event_time_then_by_receipt() -> None:
     frame = ticks(
         (minute(15, 0, 30), 11.0, 5, "scored"),
         (minute(15, 0, 10), 10.0, 1, "scored"),  # received second, traded first
@@ -34,7 +34,7 @@ def test_bars_from_ticks_event_time_orders_and_the_order_received_breaks_ties() 
 
 
 @pytest.mark.requirement("ING-07")
-def test_bars_from_ticks_each_late_tick_makes_a_revision_and_spares_revision_zero() -> None:
+def test_bars_from_ticks_late_tick_creates_a_revision_and_keeps_revision_zero() -> None:
     frame = ticks(
         (minute(15, 0, 10), 10.0, 1, "scored"),
         (minute(15, 0, 5), 8.0, 2, "late"),
@@ -52,7 +52,7 @@ def test_bars_from_ticks_each_late_tick_makes_a_revision_and_spares_revision_zer
 
 
 @pytest.mark.requirement("ING-07")
-def test_very_late_revisions_go_on_from_those_of_the_live_lane() -> None:
+def test_very_late_revisions_continue_those_of_the_live_lane() -> None:
     received = ticks(
         (minute(15, 0, 10), 10.0, 1, "scored"),
         (minute(15, 0, 5), 8.0, 2, "late"),
@@ -66,12 +66,12 @@ def test_very_late_revisions_go_on_from_those_of_the_live_lane() -> None:
     assert added.schema == live.schema
 
 
-def test_bars_from_ticks_nothing_gives_no_bars_with_the_schema() -> None:
+def test_bars_from_ticks_without_ticks_returns_no_bars_with_the_schema() -> None:
     assert bars_from_ticks(ticks((minute(15, 0), 1.0, 1, "scored")).clear()).schema == BAR_SCHEMA
 
 
 @pytest.mark.parametrize("per_bar", [4, 5, 9])
-def test_bars_from_ticks_gives_back_the_bars_that_ticks_were_made_from(per_bar: int) -> None:
+def test_bars_from_ticks_inverts_ticks_from_bars(per_bar: int) -> None:
     bars = market_bars()
     again = bars_from_ticks(ticks_from_bars(bars, per_bar, seed=2))
     columns = ["symbol", "bar_start", *VALUES[:5]]
@@ -79,12 +79,12 @@ def test_bars_from_ticks_gives_back_the_bars_that_ticks_were_made_from(per_bar: 
     assert set(again["trades"]) == {per_bar}
 
 
-def test_ticks_from_bars_fewer_ticks_than_prices_raises() -> None:
+def test_ticks_from_bars_with_fewer_than_four_ticks_raises() -> None:
     with pytest.raises(ValueError, match="at least 4"):
         ticks_from_bars(market_bars(), 3, seed=1)
 
 
-def test_ticks_from_bars_are_in_order_inside_their_minutes_and_seeded() -> None:
+def test_ticks_from_bars_are_ordered_within_their_minutes_and_seeded() -> None:
     bars = market_bars().head(50)
     frame = ticks_from_bars(bars, 6, seed=2)
     assert frame["event_time"].is_sorted()
@@ -95,7 +95,7 @@ def test_ticks_from_bars_are_in_order_inside_their_minutes_and_seeded() -> None:
 
 @pytest.mark.requirement("ING-12")
 @pytest.mark.parametrize(("timeframe", "per_session"), [("5m", 78), ("15m", 26), ("1h", 7), ("4h", 2), ("1d", 1)])
-def test_resample_longer_bars_hold_what_the_minutes_hold(timeframe: Timeframe, per_session: int) -> None:
+def test_resample_aggregates_the_values_of_the_minutes(timeframe: Timeframe, per_session: int) -> None:
     bars = market_bars()
     longer = resample(bars, timeframe, session_table())
     assert longer.schema == BAR_SCHEMA
@@ -106,7 +106,7 @@ def test_resample_longer_bars_hold_what_the_minutes_hold(timeframe: Timeframe, p
     assert longer["high"].max() == bars["high"].max()
 
 
-def test_resample_hours_keep_the_exchange_clock_over_daylight_saving() -> None:
+def test_resample_hours_keep_exchange_local_times_across_daylight_saving() -> None:
     longer = resample(market_bars(), "4h", session_table())
     new_york = longer["bar_start"].dt.convert_time_zone("America/New_York").dt.strftime("%H:%M")
     assert set(new_york) == {"09:30", "13:30"}
@@ -119,14 +119,14 @@ def test_resample_bars_do_not_cross_the_opening_or_the_close() -> None:
     assert hours == [
         (minute(13, 30), 10.0, 10.0),
         (minute(14, 30), 11.0, 11.0),
-        (minute(20, 30), 12.0, 12.0),  # half an hour long
+        (minute(20, 30), 12.0, 12.0),  # 30 minutes long
         (minute(21, 0), 13.0, 14.0),
     ]
     day = resample(bars, "1d", session_table())
     assert day.select("bar_start", "open", "close").rows() == [(minute(14, 30), 11.0, 12.0)]
 
 
-def test_resample_crypto_follows_utc() -> None:
+def test_resample_crypto_is_anchored_to_utc() -> None:
     start = datetime(2024, 3, 6, 23, 59, tzinfo=UTC)
     bars = pl.concat([bar(start + timedelta(minutes=step), 10.0 + step) for step in range(2)])
     table = SessionTable.from_frame(build_sessions("24/7", date(2024, 3, 6), date(2024, 3, 7)))
@@ -134,7 +134,7 @@ def test_resample_crypto_follows_utc() -> None:
     assert starts == [datetime(2024, 3, 6, 20, tzinfo=UTC), datetime(2024, 3, 7, tzinfo=UTC)]
 
 
-def test_resample_revisions_are_left_out_and_the_weakest_source_is_named() -> None:
+def test_resample_ignores_revisions_and_records_the_source_of_lowest_precedence() -> None:
     mixed = pl.concat([bar(minute(15, 0), 10.0), bar(minute(15, 1), 11.0, source="simulated")])
     late = bar(minute(15, 1), 99.0).with_columns(revision=pl.lit(1, pl.Int32))
     longer = resample(pl.concat([mixed, late]), "5m", session_table())
@@ -150,7 +150,7 @@ EVENTS = st.lists(st.tuples(st.integers(0, 179), st.integers(1, 50), st.integers
 
 
 @given(EVENTS)
-def test_bars_from_ticks_rebuilds_the_bars_and_revisions_of_the_live_lane(events: list[tuple[int, int, int]]) -> None:
+def test_bars_from_ticks_reproduces_the_bars_and_revisions_of_the_live_lane(events: list[tuple[int, int, int]]) -> None:
     opened: dict[int, OpenBar] = {}
     live: list[Bar] = []
     rows: list[tuple[datetime, float, float, str]] = []

@@ -48,7 +48,7 @@ def test_queue_is_silent_counts_only_open_hours(
     assert queue_is_silent(last, now, 300.0, is_open, opened_at=OPENED) is silent
 
 
-def test_queue_is_silent_never_heard_and_opening_unknown() -> None:
+def test_queue_is_silent_without_messages_and_with_unknown_opening() -> None:
     assert queue_is_silent(None, OPENED, 300.0, session_open=True)
 
 
@@ -66,7 +66,7 @@ def test_queue_is_silent_never_heard_and_opening_unknown() -> None:
         (False, False, True, False, "none"),
     ],
 )
-def test_decide_source_follows_the_toggles(
+def test_decide_source_follows_the_settings(
     use_queue: bool, fall_back: bool, reachable: bool, silent: bool, source: str
 ) -> None:
     decision = decide_source(use_queue=use_queue, fall_back=fall_back, reachable=reachable, silent=silent)
@@ -84,7 +84,7 @@ def of_apple(found: FillPlan) -> list[date]:
 
 
 @pytest.mark.requirement("ING-02")
-def test_gaps_to_fill_names_sessions_with_too_few_bars() -> None:
+def test_gaps_to_fill_returns_sessions_with_too_few_bars() -> None:
     thinned = market_bars().filter(
         (pl.col("symbol") == "AAPL") & ((pl.col("date") != date(2024, 3, 8)) | (pl.col("bar_start").dt.hour() < 17))
     )
@@ -102,7 +102,7 @@ def test_gaps_to_fill_running_session_is_measured_up_to_now() -> None:
 
 
 @pytest.mark.requirement("ING-02")
-def test_gaps_to_fill_outage_late_in_a_long_session_is_a_gap_while_it_lasts_and_after() -> None:
+def test_gaps_to_fill_late_outage_in_a_long_session_is_a_gap_during_and_after_it() -> None:
     until_two = market_bars().filter(pl.col("bar_start") < minute(19, 0))  # 270 of 390 minutes: most of the session
     assert of_apple(plan(until_two, minute(19, 10))) == []
     assert of_apple(plan(until_two, minute(19, 10), edge_minutes=0)) == [FIRST]
@@ -110,7 +110,7 @@ def test_gaps_to_fill_outage_late_in_a_long_session_is_a_gap_while_it_lasts_and_
     assert of_apple(plan(until_two, minute(23, 0))) == [FIRST]
 
 
-def test_gaps_to_fill_late_start_and_long_hole_are_gaps_but_lunch_is_none() -> None:
+def test_gaps_to_fill_late_start_and_long_break_are_gaps_but_lunch_is_not() -> None:
     def without(start: datetime, end: datetime) -> list[date]:
         outside = ~pl.col("bar_start").is_between(start, end, closed="left")
         return of_apple(plan(market_bars().filter(outside), minute(23, 0)))
@@ -120,7 +120,7 @@ def test_gaps_to_fill_late_start_and_long_hole_are_gaps_but_lunch_is_none() -> N
     assert without(minute(16, 0), minute(17, 30)) == []
 
 
-def test_gaps_to_fill_session_that_begins_on_the_utc_day_before_is_seen_on_both_days() -> None:
+def test_gaps_to_fill_session_over_two_utc_days_is_found_on_both() -> None:
     opens = datetime(2024, 3, 6, 23, 0, tzinfo=UTC)  # Sydney's session of 7 March
     rows = session_rows([("XASX", date(2024, 3, 7), to_us(opens), to_us(opens) + 6 * 3600 * MICROSECONDS)])
     for day in (date(2024, 3, 6), date(2024, 3, 7)):
@@ -131,7 +131,7 @@ def test_gaps_to_fill_session_that_begins_on_the_utc_day_before_is_seen_on_both_
         assert [(gap.session_date, gap.bars_expected) for gap in found.fill] == [(date(2024, 3, 7), 180)]
 
 
-def test_gaps_to_fill_past_yahoos_memory_is_listed_apart() -> None:
+def test_gaps_to_fill_too_old_for_yahoo_are_listed_separately() -> None:
     found = plan(market_bars().clear(), datetime(2024, 4, 9, tzinfo=UTC))
     assert {gap.session_date for gap in found.fill} == {date(2024, 3, 11), date(2024, 3, 12), date(2024, 3, 13)}
     assert len(found.too_old) == 6

@@ -29,7 +29,7 @@ def test_build_sessions_range_without_a_session_is_empty() -> None:
     assert build_sessions("XNYS", date(2022, 11, 26), date(2022, 11, 27)).is_empty()
 
 
-def test_build_sessions_past_what_the_library_records_ends_there() -> None:
+def test_build_sessions_beyond_the_recorded_range_ends_with_it() -> None:
     rows = build_sessions("XSES", date(2024, 1, 1), date(2099, 1, 1))
     assert rows["session_date"].min() == date(2024, 1, 2)
     assert date(2024, 12, 1) < rows["session_date"].to_list()[-1] < date(2099, 1, 1)
@@ -38,7 +38,7 @@ def test_build_sessions_past_what_the_library_records_ends_there() -> None:
 @pytest.mark.parametrize(
     ("calendar", "day"), [("NOPE", date(2022, 1, 3)), ("XHKG", date(1930, 1, 1))], ids=["unknown name", "unknown dates"]
 )
-def test_build_sessions_question_that_the_library_cannot_answer_raises(calendar: str, day: date) -> None:
+def test_build_sessions_with_an_unknown_calendar_or_range_raises(calendar: str, day: date) -> None:
     with pytest.raises(ValueError, match="expected"):
         build_sessions(calendar, day, day)
 
@@ -48,5 +48,5 @@ def test_build_sessions_question_that_the_library_cannot_answer_raises(calendar:
     [("AAPL", "XNYS"), ("BRK-B", "XNYS"), ("9988.HK", "XHKG"), ("BTC-USD", "24/7"), ("BTCUSDT", "24/7"),
      ("XRP/ETH", "24/7"), ("BF.B", "XNYS")],
 )  # fmt: skip
-def test_guess_calendar_spelling_names_the_market(symbol: str, calendar: str) -> None:
+def test_guess_calendar_follows_the_spelling(symbol: str, calendar: str) -> None:
     assert guess_calendar(symbol, "XNYS") == calendar

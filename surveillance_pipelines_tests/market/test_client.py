@@ -15,7 +15,7 @@ FIRST, LAST = date(2024, 3, 4), date(2024, 3, 14)
 
 
 class House(MarketDataClient):
-    """A new provider: one bar a day, a symbol it has never heard of, and one that it only gives the second time."""
+    """A provider with one bar per day, an unknown symbol, and a symbol that is returned on the second attempt only."""
 
     source: ClassVar[Source] = "file"
     longest_window: ClassVar[Mapping[Timeframe, timedelta]] = {"1m": timedelta(days=4)}
@@ -40,7 +40,7 @@ class House(MarketDataClient):
 
 
 @pytest.mark.requirement("ING-09")
-def test_market_data_client_new_provider_needs_only_its_own_questions_and_errors() -> None:
+def test_market_data_client_subclass_needs_only_requests_and_errors() -> None:
     house = House(clock=ManualClock(NOW), adjustment="none")
     result = house.fetch_bars(["NOPE", "AAPL"], start=FIRST, end=LAST)
     assert result.frame.schema == BAR_SCHEMA
@@ -50,21 +50,21 @@ def test_market_data_client_new_provider_needs_only_its_own_questions_and_errors
     assert result.missing == ("NOPE",)
 
 
-def test_market_data_client_long_range_is_asked_for_in_windows_that_meet() -> None:
+def test_market_data_client_long_range_is_split_into_adjacent_windows() -> None:
     house = House(clock=ManualClock(NOW))
     house.fetch_bars(["AAPL"], start=FIRST, end=LAST)
     windows = [(request.start.day, request.end.day) for request in house.asked]
     assert sorted(windows) == [(4, 8), (8, 12), (12, 14)]
 
 
-def test_market_data_client_failure_that_passes_is_asked_again() -> None:
+def test_market_data_client_temporary_failure_is_retried() -> None:
     clock = ManualClock(NOW)
     result = House(clock=clock).fetch_bars(["BUSY"], start=date(2024, 3, 4), end=date(2024, 3, 5))
     assert (result.outcomes["BUSY"].outcome, result.outcomes["BUSY"].attempts) == ("ok", 2)
     assert clock.now_us() > ManualClock(NOW).now_us()
 
 
-def test_market_data_client_batches_hold_no_more_symbols_than_asked() -> None:
+def test_market_data_client_batches_are_limited_to_the_batch_size() -> None:
     house = House(clock=ManualClock(NOW), batch_size=2, max_attempts=1)
     symbols = [f"S{number}" for number in range(5)]
     result = house.fetch_bars(symbols, start=date(2024, 3, 4), end=date(2024, 3, 5))
@@ -73,7 +73,7 @@ def test_market_data_client_batches_hold_no_more_symbols_than_asked() -> None:
     assert first_batches == [{"S0", "S1"}, {"S2", "S3"}]
 
 
-def test_market_data_client_refused_row_keeps_its_place_whoever_is_asked_beside_it() -> None:
+def test_market_data_client_position_of_a_refused_row_is_independent_of_other_symbols() -> None:
     class Broken(House):
         def history(self, request: BarRequest) -> pl.DataFrame:
             rows = super().history(request)

@@ -21,7 +21,7 @@ def read_csv(folder: Path, lines: str, header: str = HEADER, **options: object) 
     return read_bars(path, clock=ManualClock(READ_AT), **options)  # type: ignore[arg-type]
 
 
-def test_read_bars_csv_with_other_names_and_a_zone_lands(tmp_path: Path) -> None:
+def test_read_bars_csv_with_other_names_and_a_zone_is_read(tmp_path: Path) -> None:
     lines = "2024-01-02 09:30,aapl,10,11,9,10.5,10.4,100\n2024-01-02 09:31,aapl,10.5,11,9,10.6,10.4,0\n"
     result = read_csv(tmp_path, lines, timezone="America/New_York", adjustment="split")
     assert result.frame.schema == BAR_SCHEMA
@@ -58,7 +58,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("row", "code"), BAD_ROWS)
-def test_read_bars_bad_row_is_kept_with_its_reason_and_the_rest_lands(tmp_path: Path, row: str, code: str) -> None:
+def test_read_bars_keeps_a_bad_row_with_its_reason_and_lands_the_others(tmp_path: Path, row: str, code: str) -> None:
     good = "2024-01-02T14:30:00Z,AAPL,10,11,9,10.5,10.5,100\n"
     result = read_csv(tmp_path, f"{good}{row}\n{good}", timeframe="1m")
     assert [refusal.code for refusal in result.refusals] == [code]
@@ -75,7 +75,7 @@ def test_read_bars_bad_row_is_kept_with_its_reason_and_the_rest_lands(tmp_path: 
     ("stamp", "unit"),
     [(1704205800, "s"), (1704205800_000, "ms"), (1704205800_000_000, "us"), (1704205800_000_000_000, "ns")],
 )
-def test_read_bars_epoch_times_are_told_apart_by_their_size(tmp_path: Path, stamp: int, unit: str) -> None:
+def test_read_bars_infers_the_unit_of_epochs_from_their_magnitude(tmp_path: Path, stamp: int, unit: str) -> None:
     columns = {"ts": [stamp], "symbol": ["A"], **{name: [1.0] for name in ("open", "high", "low", "close", "volume")}}
     path = tmp_path / f"{unit}.parquet"
     pl.DataFrame(columns).write_parquet(path)
@@ -90,7 +90,7 @@ def test_read_bars_dates_are_daily_bars_from_midnight_utc(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_read_bars_dates_written_as_numbers_are_dates_and_no_epochs(tmp_path: Path, suffix: str) -> None:
+def test_read_bars_dates_written_as_numbers_are_not_epochs(tmp_path: Path, suffix: str) -> None:
     prices = {name: [1.0, 1.0, 1.0] for name in ("open", "high", "low", "close", "volume")}
     table = pl.DataFrame({"date": [20240102, 20240103, 20240230], "symbol": ["A", "A", "A"], **prices})
     path = tmp_path / f"daily.{suffix}"
@@ -112,7 +112,7 @@ def test_read_bars_symbol_at_several_exchanges_becomes_several_symbols(tmp_path:
 PLACES = [("BTCUSD", "coinbase"), ("BTCUSD", "bitfinex"), ("ETHUSD", "coinbase")]
 
 
-def test_read_bars_without_symbol_and_volume_takes_what_it_is_told(tmp_path: Path) -> None:
+def test_read_bars_without_symbol_and_volume_columns_uses_the_arguments(tmp_path: Path) -> None:
     header = "ts,open,high,low,close\n"
     result = read_csv(tmp_path, "2024-01-02T14:30:00Z,1,1,1,1\n", header, symbol="spy")
     assert result.frame.select("symbol", "volume").row(0) == ("SPY", 0.0)
@@ -148,7 +148,7 @@ def test_read_bars_same_content_has_the_same_batch_id(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_read_bars_file_that_cannot_be_read_says_what_to_do(
+def test_read_bars_unreadable_file_explains_the_remedy(
     tmp_path: Path, lines: str, header: str, options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(FileError, match=message):
@@ -156,7 +156,7 @@ def test_read_bars_file_that_cannot_be_read_says_what_to_do(
 
 
 @pytest.mark.parametrize("name", ["absent.parquet", "bars.xlsx", "broken.parquet"])
-def test_read_bars_no_such_file_or_format_raises(tmp_path: Path, name: str) -> None:
+def test_read_bars_missing_file_or_unknown_format_raises(tmp_path: Path, name: str) -> None:
     if not name.startswith("absent"):
         (tmp_path / name).write_bytes(b"PK junk")
     with pytest.raises(FileError, match="expected"):
@@ -177,14 +177,14 @@ def test_read_bars_no_such_file_or_format_raises(tmp_path: Path, name: str) -> N
         ("crypto/nautilus_btcperp_1m", 30_299, "1m"),
     ],
 )
-def test_read_bars_recorded_file_lands_whole(shared_data: Path, name: str, rows: int, timeframe: str) -> None:
+def test_read_bars_recorded_file_is_read_completely(shared_data: Path, name: str, rows: int, timeframe: str) -> None:
     result = read_bars(shared_data / f"{name}.parquet")
     assert (result.rows_in, result.frame.height, result.refusals, result.duplicates) == (rows, rows, (), 0)
     assert set(result.frame["timeframe"]) == {timeframe}
 
 
 @pytest.mark.shared_data
-def test_read_bars_dirty_recording_refuses_the_empty_rows_and_keeps_them(shared_data: Path) -> None:
+def test_read_bars_recording_with_empty_rows_refuses_and_keeps_them(shared_data: Path) -> None:
     result = read_bars(shared_data / "dirty" / "yahoo_1m_duplicates_and_null_rows.parquet")
     assert (result.rows_in, result.frame.height, len(result.refusals), result.duplicates) == (8, 3, 5, 0)
     assert {refusal.code for refusal in result.refusals} == {"missing_value"}
@@ -192,7 +192,7 @@ def test_read_bars_dirty_recording_refuses_the_empty_rows_and_keeps_them(shared_
 
 
 @pytest.mark.shared_data
-def test_read_ticks_second_bars_become_ticks_that_fill_their_minutes(shared_data: Path) -> None:
+def test_read_ticks_converts_one_second_bars_to_ticks(shared_data: Path) -> None:
     result = read_ticks(shared_data / "equity_second" / "lean_second_trade.parquet")
     assert result.frame.schema == TICK_SCHEMA
     assert result.rows_in == result.frame.height == 120_731
@@ -236,15 +236,13 @@ def test_read_ticks_flagged_and_malformed_trades_are_refused(tmp_path: Path) -> 
         ("2024-01-02", "09:30:00-05:00", None),
     ],
 )
-def test_read_bars_date_and_time_of_day_apart_are_one_instant(
-    tmp_path: Path, day: str, clock: str, zone: str | None
-) -> None:
+def test_read_bars_combines_date_and_time_columns(tmp_path: Path, day: str, clock: str, zone: str | None) -> None:
     result = read_csv(tmp_path, f"{day},{clock},A,1,1,1,1,5\n", SPLIT_HEADER, timezone=zone, timeframe="1m")
     assert result.refusals == ()
     assert result.frame["bar_start"].to_list() == [datetime(2024, 1, 2, 14, 30, tzinfo=UTC)]
 
 
-def test_read_bars_parquet_date_and_time_apart_are_one_instant(tmp_path: Path) -> None:
+def test_read_bars_combines_date_and_time_columns_of_parquet(tmp_path: Path) -> None:
     prices = {name: [1.0] for name in ("open", "high", "low", "close", "volume")}
     days = {"date": [date(2024, 1, 2)], "time": [time(9, 30)], "symbol": ["A"]}
     pl.DataFrame({**days, **prices}).write_parquet(tmp_path / "apart.parquet")

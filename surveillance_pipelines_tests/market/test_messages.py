@@ -34,12 +34,12 @@ def body(**changes: Any) -> str:
 
 
 def text(field: str, literal: str) -> str:
-    """Return the good message with a literal in a field's place that ``json.dumps`` would not write."""
+    """Return the valid message with a literal in place of a field that ``json.dumps`` would not write."""
     return body(**{field: "@"}).replace('"@"', literal)
 
 
 @pytest.mark.requirement("SCH-01")
-def test_decode_tick_message_of_the_contract_gives_the_tick() -> None:
+def test_decode_tick_accepts_the_message_of_the_contract() -> None:
     tick = decode_tick(body(), received_at=RECEIVED)
     assert tick == Tick("AAPL", 150.25, 1e6, to_us(datetime(2024, 1, 15, 10, 30, tzinfo=UTC)), 2.5, 1.69)
 
@@ -127,18 +127,18 @@ MALFORMED = [
 
 @pytest.mark.requirement("SCH-01")
 @pytest.mark.parametrize(("message", "code"), [case[1:] for case in MALFORMED], ids=[case[0] for case in MALFORMED])
-def test_decode_tick_malformed_message_is_refused_with_a_code_and_a_sentence(message: str, code: str) -> None:
+def test_decode_tick_malformed_message_is_refused_with_code_and_reason(message: str, code: str) -> None:
     refusal = decode_tick(message, received_at=RECEIVED)
     assert isinstance(refusal, Refusal)
     assert refusal.code == code
     assert refusal.reason.startswith("expected ")
     assert " got " in refusal.reason
     assert len(refusal.reason) < 400
-    refusal.reason.encode()  # fit for a database and a log
+    refusal.reason.encode()  # can be stored and logged
 
 
 @pytest.mark.parametrize("levels", [1, 62, 63, 64, 900, 980, 990, 1_000, 1_700])
-def test_decode_tick_answer_does_not_depend_on_the_depth_of_the_caller(levels: int) -> None:
+def test_decode_tick_result_does_not_depend_on_the_depth_of_the_call_stack(levels: int) -> None:
     message = text("venue", "[" * levels + "]" * levels)
 
     def below(frames: int) -> Tick | Refusal:
@@ -149,7 +149,7 @@ def test_decode_tick_answer_does_not_depend_on_the_depth_of_the_caller(levels: i
     assert isinstance(answers.pop(), Tick) == (levels < 64)
 
 
-def test_malformed_cases_show_every_code() -> None:
+def test_malformed_cases_cover_every_code() -> None:
     assert {code for _, _, code in MALFORMED} == set(REFUSAL_CODES)
 
 

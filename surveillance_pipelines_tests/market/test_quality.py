@@ -1,4 +1,4 @@
-"""Repeats, silences and age of bars."""
+"""Repeated rows, silences and age of bars."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -40,7 +40,7 @@ def test_silences_within_a_session_are_found_with_their_length():
     assert (found.symbol, found.since, found.minutes) == ("SPY", to_us(OPEN) + 60_000_000, 28)
 
 
-def test_silences_of_ordinary_length_or_between_sessions_are_none():
+def test_silences_ignores_short_ones_and_those_between_sessions():
     assert silences(bars(0, 16, 32), sessions()) == []
     assert silences(bars(389, 24 * 60), sessions()) == []
     assert silences(bars(-60, 0, 389, 450), sessions(), longest=400) == []

@@ -16,7 +16,7 @@ def outcome(bars: pl.DataFrame) -> list[tuple[str, int, str, float]]:
 
 
 @pytest.mark.requirement("ING-02")
-def test_resolve_bars_the_first_source_in_precedence_wins_whatever_the_order() -> None:
+def test_resolve_bars_uses_the_source_of_highest_precedence_in_any_order() -> None:
     rows = [bar(START, 10.0 + place, source=source) for place, source in enumerate(SOURCE_PRECEDENCE)]
     for first in range(4):
         landed = pl.concat([row for row in reversed(rows[first:]) if row["source"][0] != "sqs"])
@@ -26,7 +26,7 @@ def test_resolve_bars_the_first_source_in_precedence_wins_whatever_the_order() -
         assert resolved.overruled == 3 - first
 
 
-def test_resolve_bars_later_landing_with_other_values_is_a_revision_and_a_repeat_is_counted() -> None:
+def test_resolve_bars_later_landing_is_a_revision_if_different_else_a_duplicate() -> None:
     closes = [10.0, 10.0, 11.0, 11.0, 10.0]
     landed = pl.concat([bar(START, close, known=known) for close, known in zip(closes, LATER, strict=True)])
     resolved = resolve_bars(landed.reverse(), empty_bars())
@@ -47,7 +47,7 @@ def test_resolve_bars_live_bars_keep_their_revisions() -> None:
     assert resolved.duplicates == 1
 
 
-def test_resolve_bars_as_of_an_instant_later_knowledge_does_not_exist() -> None:
+def test_resolve_bars_as_of_an_instant_ignores_later_rows() -> None:
     vendor = bar(START, 10.0, source="yfinance", known=LATER[1])
     own = bar(START, 11.0, source="file", known=LATER[3])
     landed = pl.concat([vendor, own])
@@ -58,12 +58,12 @@ def test_resolve_bars_as_of_an_instant_later_knowledge_does_not_exist() -> None:
     assert outcome(after.bars) == [("file", 0, "final", 11.0)]
 
 
-def test_resolve_bars_neighbouring_bars_with_equal_values_are_no_repeats() -> None:
+def test_resolve_bars_neighbouring_bars_with_equal_values_are_not_duplicates() -> None:
     landed = pl.concat([bar(minute(15, step), 10.0) for step in range(3)])
     assert resolve_bars(landed, empty_bars()).bars.height == 3
 
 
-def test_without_repeats_only_what_differs_from_the_latest_landing_of_its_source() -> None:
+def test_without_repeats_returns_bars_that_differ_from_the_latest_landing() -> None:
     landed = pl.concat(
         [
             bar(START, 10.0, source="yfinance", known=LATER[0]),

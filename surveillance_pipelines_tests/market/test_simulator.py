@@ -16,18 +16,18 @@ FIRST_MINUTE = pl.col("minute") == 0
 
 
 @pytest.mark.requirement("ING-10")
-def test_simulate_same_seed_gives_the_same_market_and_another_seed_another() -> None:
+def test_simulate_is_determined_by_the_seed() -> None:
     assert simulate(default_market(SYMBOLS, seed=11), sessions()).equals(market_bars())
     assert not simulate(default_market(SYMBOLS, seed=12), sessions())["close"].equals(market_bars()["close"])
 
 
-def test_simulate_symbol_does_not_depend_on_its_company() -> None:
+def test_simulate_symbol_is_independent_of_other_symbols() -> None:
     alone = simulate(default_market(("MSFT",), seed=11), sessions())
     together = market_bars().filter(pl.col("symbol") == "MSFT")
     assert alone.drop("batch_id").equals(together.drop("batch_id"))
 
 
-def test_simulate_bars_fill_exactly_the_sessions_and_are_sound() -> None:
+def test_simulate_bars_cover_exactly_the_sessions_and_are_consistent() -> None:
     bars = market_bars()
     assert bars.schema == BAR_SCHEMA
     assert set(bars["source"]) == {"simulated"}
@@ -41,7 +41,7 @@ def test_simulate_bars_fill_exactly_the_sessions_and_are_sound() -> None:
 
 @pytest.fixture(scope="module")
 def month() -> pl.DataFrame:
-    """A month of three liquid symbols and a thin one."""
+    """A month of three liquid symbols and a thinly traded one."""
     liquid = [SimulatedSymbol(symbol=name, beta=1.2) for name in ("A", "B", "C")]
     thin = SimulatedSymbol(symbol="THIN", daily_volume=2e4, no_trade_probability=0.4)
     config = MarketConfig(symbols=(*liquid, thin), seed=3)
@@ -58,8 +58,8 @@ def test_simulate_volume_is_u_shaped(month: pl.DataFrame) -> None:
     assert first > 1.5 * middle < last
 
 
-def test_simulate_volatility_comes_in_clusters_and_tails_are_fat(month: pl.DataFrame) -> None:
-    # Midday only: the U of the day alone would make the size of returns persistent.
+def test_simulate_volatility_is_clustered_and_tails_are_fat(month: pl.DataFrame) -> None:
+    # Midday only: the U shape alone would make absolute returns persistent.
     returns = (
         month.filter((pl.col("symbol") == "A") & pl.col("minute").is_between(90, 300))["r"].drop_nulls().to_numpy()
     )
@@ -83,7 +83,7 @@ def test_simulate_minute_without_a_trade_repeats_the_last_close(month: pl.DataFr
     assert month.filter((pl.col("symbol") == "A") & (pl.col("volume") == 0)).is_empty()
 
 
-def test_simulate_nights_have_gaps(month: pl.DataFrame) -> None:
+def test_simulate_has_overnight_gaps(month: pl.DataFrame) -> None:
     opening = month.filter(pl.col("symbol") == "A").select(
         gap=(pl.col("open").log() - pl.col("close").log().shift(1)).abs(), minute=pl.col("minute")
     )
@@ -106,6 +106,6 @@ def test_simulate_calendar_without_sessions_raises() -> None:
 
 
 @pytest.mark.parametrize("change", [{"garch_alpha": 0.2}, {"symbols": ()}], ids=["variance without mean", "nobody"])
-def test_market_config_without_sense_raises(change: dict[str, object]) -> None:
+def test_market_config_with_invalid_values_raises(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):
         dataclasses.replace(default_market(SYMBOLS, seed=1), **change)  # type: ignore[arg-type]

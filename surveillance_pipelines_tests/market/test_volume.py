@@ -16,7 +16,7 @@ HEARD = VolumeTotal(session_id=7, total=500.0, event_time=100)
     ],
     ids=["first ever", "grows", "unchanged", "new session", "feed restarted"],
 )
-def test_size_of_total_each_case_gives_the_volume_since_the_last(
+def test_size_of_total_returns_the_volume_since_the_previous_total(
     state: VolumeTotal | None, total: float, session_id: int, event_time: int, size: float, was_reset: bool
 ) -> None:
     step = size_of_total(state, total, session_id=session_id, event_time=event_time)
@@ -24,12 +24,12 @@ def test_size_of_total_each_case_gives_the_volume_since_the_last(
     assert step.state == VolumeTotal(session_id, total, event_time)
 
 
-def test_size_of_total_late_tick_adds_nothing_and_keeps_the_state() -> None:
+def test_size_of_total_of_a_late_tick_is_zero_and_keeps_the_state() -> None:
     step = size_of_total(HEARD, 450.0, session_id=7, event_time=99)
     assert (step.size, step.state) == (0.0, HEARD)
 
 
-def test_size_of_total_sizes_of_a_session_add_up_to_its_last_total() -> None:
+def test_size_of_total_sizes_of_a_session_sum_to_its_last_total() -> None:
     state, sizes = VolumeTotal(6, 9.0, 0), []
     for moment, total in enumerate([10.0, 10.0, 35.0, 80.0], start=1):
         step = size_of_total(state, total, session_id=7, event_time=moment)

@@ -30,7 +30,7 @@ class Response:
     url: str
 
     def json(self) -> Any:
-        return json.loads(self.text)  # afresh: yfinance writes into what it gets
+        return json.loads(self.text)  # parse again: yfinance modifies the result
 
     def raise_for_status(self) -> None:
         from yfinance.data import requests
@@ -41,7 +41,7 @@ class Response:
 
 @dataclass
 class Yahoo:
-    """Yahoo's answers by symbol: a body, an exception to raise, or a function from the attempt to either."""
+    """Yahoo's responses by symbol: a body, an exception to raise, or a function of the attempt that returns either."""
 
     answers: dict[str, Any]
     asked: dict[str, int] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def test_fetch_bars_recorded_minutes_land_with_source_and_adjustment(recorded, s
         ("offline", "unreachable"),
     ],
 )
-def test_fetch_bars_one_bad_symbol_ends_clearly_and_spares_the_others(
+def test_fetch_bars_failing_symbol_has_an_outcome_and_does_not_affect_others(
     recorded, serve, cache_folder, name: str, outcome: str
 ) -> None:
     answers = {
@@ -142,9 +142,9 @@ def test_fetch_bars_one_bad_symbol_ends_clearly_and_spares_the_others(
 
 @pytest.mark.shared_data
 @pytest.mark.requirement("ING-02")
-def test_fetch_bars_rate_limit_that_passes_is_waited_out(recorded, serve, cache_folder) -> None:
+def test_fetch_bars_temporary_rate_limit_is_retried(recorded, serve, cache_folder) -> None:
     body, clock = recorded(MINUTES), ManualClock(NOW)
-    # The first three questions are the attempts at the symbol's time zone.
+    # The first three requests query the symbol's time zone.
     yahoo = serve(AAPL=lambda attempt: rate_limit(attempt) if attempt < 3 else body)
     result = fetch(cache_folder / "fresh", ["AAPL"], clock, max_attempts=4)
     assert (result.outcomes["AAPL"].outcome, result.outcomes["AAPL"].attempts) == ("ok", 3)
@@ -154,7 +154,7 @@ def test_fetch_bars_rate_limit_that_passes_is_waited_out(recorded, serve, cache_
 
 
 @pytest.mark.requirement("ING-02")
-def test_fetch_bars_rate_limit_that_stays_gives_up_after_the_attempts(serve, cache_folder) -> None:
+def test_fetch_bars_permanent_rate_limit_ends_after_the_attempts(serve, cache_folder) -> None:
     clocks = [ManualClock(NOW), ManualClock(NOW)]
     serve(AAPL=rate_limit)
     results = [fetch(cache_folder, ["AAPL"], clock, max_attempts=3, seed=5) for clock in clocks]
@@ -165,14 +165,14 @@ def test_fetch_bars_rate_limit_that_stays_gives_up_after_the_attempts(serve, cac
 
 
 @pytest.mark.shared_data
-def test_fetch_bars_each_adjustment_is_stated_and_different(recorded, serve, cache_folder) -> None:
+def test_fetch_bars_adjustments_are_recorded_and_differ(recorded, serve, cache_folder) -> None:
     serve(AAPL=recorded(DAYS_WITH_SPLIT))
     days: dict[str, Any] = {"start": date(2020, 8, 31), "end": date(2020, 11, 7), "interval": "1d"}
     none, split, dividend = (
         fetch(cache_folder, ["AAPL"], adjustment=how, **days).frame for how in ("none", "split", "split+dividend")
     )
     assert [frame["adjustment"][0] for frame in (none, split, dividend)] == ["none", "split", "split+dividend"]
-    assert none["close"].to_list() == split["close"].to_list()  # the split of 31 August lies before every bar
+    assert none["close"].to_list() == split["close"].to_list()  # the split of 31 August precedes every bar
     assert dividend["close"][0] < split["close"][0]  # a dividend was paid in November
     assert split["bar_start"][0] == datetime(2020, 8, 31, tzinfo=UTC)
 
@@ -186,7 +186,7 @@ def test_fetch_bars_intraday_dividend_adjustment_is_not_claimed(recorded, serve,
 
 
 @pytest.mark.shared_data
-def test_fetch_bars_interval_still_running_is_left_out_and_counted(recorded, serve, cache_folder) -> None:
+def test_fetch_bars_unfinished_interval_is_left_out_and_counted(recorded, serve, cache_folder) -> None:
     serve(AAPL=recorded(MINUTES))
     during = ManualClock(datetime(2024, 10, 2, 14, 0, 30, tzinfo=UTC))
     result = fetch(cache_folder, ["AAPL"], during)
@@ -207,7 +207,7 @@ def test_undo_splits_bar_before_a_split_trades_at_the_old_price() -> None:
     ("interval", "first_new"),
     [("1m", datetime(2024, 6, 9, 14, tzinfo=UTC)), ("1d", datetime(2024, 6, 10, tzinfo=UTC))],
 )
-def test_split_table_counts_from_midnight_on_the_exchanges_clock(interval: Any, first_new: datetime) -> None:
+def test_split_table_starts_at_midnight_of_the_exchange(interval: Any, first_new: datetime) -> None:
     import pandas as pd
 
     days = pd.DatetimeIndex(["2024-06-07", "2024-06-10"], tz="Australia/Sydney")
@@ -222,17 +222,17 @@ def test_split_table_counts_from_midnight_on_the_exchanges_clock(interval: Any, 
         ("HTTP Error 429: Too Many Requests", "rate_limited"),
     ],
 )
-def test_failure_goes_by_the_status_not_by_digits_somewhere(cache_folder: Path, text: str, outcome: str) -> None:
+def test_failure_matches_the_status_and_no_other_digits(cache_folder: Path, text: str, outcome: str) -> None:
     assert YahooClient(cache_folder).failure("AAPL", ConnectionError(text)).outcome == outcome
 
 
-def test_widen_to_rounding_last_bit_is_forgiven_and_a_real_difference_is_not() -> None:
+def test_widen_to_rounding_corrects_the_last_bit_only() -> None:
     above = float(np.nextafter(10.0, 11.0))
     rows = pl.DataFrame({"open": [10.5, 10.5], "high": [10.5, 10.5], "low": [above, 10.1], "close": [10.0, 10.0]})
     assert widen_to_rounding(rows)["low"].to_list() == [10.0, 10.1]
 
 
 @pytest.mark.parametrize("options", [{"interval": "4h"}, {"end": date(2024, 10, 2)}])
-def test_fetch_bars_question_without_sense_raises(cache_folder, options: dict[str, Any]) -> None:
+def test_fetch_bars_with_invalid_arguments_raises(cache_folder, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         fetch(cache_folder, ["AAPL"], **options)

@@ -2,15 +2,17 @@ import fcntl
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 
+from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.embedded.services import EmbeddedServices
-from surveillance_pipelines.stores.database import connect, ensure_database, migrate, postgres_variables, with_database
+from surveillance_pipelines.services.endpoints import locate
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.database import connect, ensure_database, migrate, with_database
 from surveillance_pipelines_tests.marts.rows import insert_everything
 
 DATABASE = "marts_of_this_run"
@@ -24,22 +26,24 @@ def marts_definitions() -> dg.Definitions:
 
 
 class ScratchPlatform(PlatformResource):
-    """The platform on a database of the tests' own."""
+    """The platform on a test database."""
 
-    environment: dict[str, str]
+    database_url: str
 
     @property
-    def endpoints(self) -> Any:
-        return SimpleNamespace(environment=lambda: self.environment)
+    def endpoints(self) -> Endpoints:
+        return locate(
+            Settings(database_url=SecretStr(self.database_url), sqs_queue_url=("https://sqs/0/q.fifo",)), None
+        )
 
 
 @dataclass(frozen=True)
 class BuiltMarts:
-    """A database whose marts Dagster has built, and what the run reported."""
+    """A database with marts built by Dagster, and the events of the run."""
 
     database_url: str
     row_counts: dict[str, int | None]  # by model; None for views
-    checks: dict[str, bool]  # whether it passed, by name
+    checks: dict[str, bool]  # result by name
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +70,9 @@ def build(database_url: str, definitions: dg.Definitions) -> BuiltMarts:
     """Build all marts over a database as a Dagster run does."""
     from surveillance_pipelines.defs.marts.assets import marts
 
-    # A session time zone that must not matter.
-    environment = {**postgres_variables(database_url), "PGTZ": "America/New_York"}
-    resources = {**(definitions.resources or {}), "platform": ScratchPlatform(environment=environment)}
+    # The session time zone must not affect the result.
+    platform = ScratchPlatform(database_url=f"{database_url}?options=-c%20TimeZone%3DAmerica/New_York")
+    resources = {**(definitions.resources or {}), "platform": platform}
     result = dg.materialize([marts], resources=resources)
     return BuiltMarts(
         database_url,

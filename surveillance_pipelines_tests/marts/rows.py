@@ -1,4 +1,4 @@
-"""A handful of rows whose sums a reader can check by eye, written through the contracts of the live lane."""
+"""A few rows whose sums can be verified by hand, written through the contracts of the live lane."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -73,7 +73,7 @@ def prediction(symbol: str, start: datetime, action: str = "HOLD", **changes) ->
 
 
 def published(row: Anomaly) -> Anomaly:
-    """Return a row as committed 100 ms after 14:30, and published 30 ms later."""
+    """Return a row that was committed 100 ms after 14:30 and published 30 ms later."""
     committed = to_us(MONDAY) + 100_000
     return replace(row, t_committed=committed, t_published=committed + 30_000)
 
@@ -86,7 +86,7 @@ ALERT_ROWS = [
     anomaly("AAPL", MONDAY + MINUTE, "volume_spike", "retracted", score=0.2),
     # AAPL price_gap: the bar is still in progress
     opened("AAPL", MONDAY + 2 * MINUTE, "price_gap"),
-    # MSFT volume_spike: confirmed at the close, by the clock, which waited for no message; retracted by a late tick
+    # MSFT volume_spike: confirmed at the close by the clock, without a message; retracted by a late tick
     published(
         anomaly(
             "MSFT",
@@ -102,12 +102,12 @@ ALERT_ROWS = [
     anomaly("AAPL", AFTER_MIDNIGHT, "ramping", "confirmed", warmup=True, source="yfinance", fallback_used=True),
 ]
 
-SIGNAL_ACTIONS: list[Action] = ["BUY", "BUY", "BUY", "SELL", "HOLD"]  # of AAPL, one a minute from MONDAY
-OUTCOMES = [(0.002, "BUY"), (-0.001, "SELL"), None, (-0.003, "SELL"), None]  # return, right direction
+SIGNAL_ACTIONS: list[Action] = ["BUY", "BUY", "BUY", "SELL", "HOLD"]  # of AAPL, one per minute from MONDAY
+OUTCOMES = [(0.002, "BUY"), (-0.001, "SELL"), None, (-0.003, "SELL"), None]  # return, actual direction
 
 
 def _latency_predictions() -> list[Score]:
-    """Compute takes 1, 2, … 100 ms, the commit 2 ms more."""
+    """Compute takes 1, 2, … 100 ms, the commit another 2 ms."""
     received = to_us(MONDAY)
     return [
         prediction(
@@ -157,10 +157,18 @@ def insert_metrics(connection: psycopg.Connection) -> None:
     version = UUID(int=1)
     connection.execute(
         "INSERT INTO surveillance.model_versions (id, version, strategy_id, model_type, bundle_hash, path, trained_at, "
-        "training_duration_seconds, training_dataset_size, is_active, created_at, updated_at) "
-        "VALUES (%s, 'v1', 'surveillance', 'ensemble', 'b1', '/models/v1', %s, 12, 5000, true, %s, %s)",
+        "training_duration_seconds, training_dataset_size, created_at, updated_at) "
+        "VALUES (%s, 'v1', 'surveillance', 'ensemble', 'b1', '/models/v1', %s, 12, 5000, %s, %s)",
         (version, MONDAY, MONDAY, MONDAY),
     )
+    roles = [("challenger", 0.1, MONDAY, AFTER_MIDNIGHT), ("champion", 1.0, AFTER_MIDNIGHT, None)]
+    for role, share, since, until in roles:
+        connection.execute(
+            "INSERT INTO surveillance.deployments (tenant, strategy, kind, model_id, version, model_version_id, role, "
+            "traffic_share, since, until, decided_by, reasons) "
+            "VALUES ('default', 'surveillance', 'bundle', 'b1', 'v1', %s, %s, %s, %s, %s, 'training_job', %s)",
+            (version, role, share, since, until, ["gate passed", "by hand"]),
+        )
     wednesday = datetime(2024, 1, 17, 10, 5, tzinfo=UTC)
     measured = [(wednesday, 0.8), (wednesday + 40 * MINUTE, 0.9), (wednesday + 2 * 60 * MINUTE, 0.7),
                 (wednesday + timedelta(days=7), 0.5)]  # fmt: skip
@@ -174,7 +182,7 @@ def insert_metrics(connection: psycopg.Connection) -> None:
 
 
 def insert_books(connection: psycopg.Connection) -> None:
-    """Ten messages in two minutes (seven and three), three dead letters, three ingestion runs of which one Yahoo's."""
+    """Ten messages in two minutes (seven and three), three dead letters, three ingestion runs, one from Yahoo."""
     outcomes = ["scored"] * 6 + ["late", "dead", "dead", "duplicate"]
     for number, outcome in enumerate(outcomes):
         at = MONDAY + (0 if number < 7 else 1) * MINUTE

@@ -1,4 +1,4 @@
-"""`dbt build`, run by Dagster over real PostgreSQL, gives numbers that the inserted rows lead one to expect."""
+"""`dbt build`, run by Dagster on PostgreSQL, produces the values expected from the inserted rows."""
 
 from datetime import UTC, date, datetime
 
@@ -7,7 +7,7 @@ from psycopg.rows import dict_row
 
 from surveillance_pipelines.stores.database import connect
 
-# dagster-dbt 0.29 asks its own context in a way that Dagster 1.13 calls deprecated.
+# dagster-dbt 0.29 uses its context in a way that Dagster 1.13 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*AssetExecutionContext:DeprecationWarning:dagster_dbt")
 
 MONDAY, TUESDAY = date(2024, 1, 15), date(2024, 1, 16)
@@ -15,7 +15,7 @@ MONDAY, TUESDAY = date(2024, 1, 15), date(2024, 1, 16)
 
 @pytest.fixture
 def read(built_marts):
-    """Rows of a mart as dicts."""
+    """Return the rows of a mart as dicts."""
 
     def read(mart, where, order="1"):
         with connect(built_marts.database_url) as connection, connection.cursor(row_factory=dict_row) as cursor:
@@ -29,7 +29,7 @@ def only(rows):
     return rows[0]
 
 
-def test_anomalies_mart_counts_each_alert_once_by_what_it_has_come_to(read):
+def test_anomalies_mart_counts_each_alert_once_by_its_latest_status(read):
     spike = only(read("anomalies_by_symbol_day_kind", "symbol = 'AAPL' AND kind = 'volume_spike'"))
     assert (spike["alerts"], spike["confirmed_alerts"], spike["retracted_alerts"], spike["open_alerts"]) == (2, 1, 1, 0)
     assert (spike["max_score"], spike["asset_class"]) == (0.99, "equity")
@@ -38,12 +38,12 @@ def test_anomalies_mart_counts_each_alert_once_by_what_it_has_come_to(read):
     assert (gap["alerts"], gap["open_alerts"]) == (1, 1)
 
 
-def test_anomalies_mart_late_tick_revision_outranks_the_close(read):
+def test_anomalies_mart_revision_takes_precedence_over_the_close(read):
     spike = only(read("anomalies_by_symbol_day_kind", "symbol = 'MSFT'"))
     assert (spike["confirmed_alerts"], spike["retracted_alerts"]) == (0, 1)
 
 
-def test_anomalies_mart_day_is_the_utc_date_whatever_the_session_says(read):
+def test_anomalies_mart_day_is_the_utc_date_in_any_session_time_zone(read):
     ramping = only(read("anomalies_by_symbol_day_kind", "symbol = 'AAPL' AND kind = 'ramping'"))
     assert ramping["day"] == TUESDAY
     assert (ramping["warmup_alerts"], ramping["fallback_alerts"]) == (1, 1)
@@ -57,7 +57,7 @@ def test_alerts_keep_when_they_were_opened_and_retracted(read):
     assert confirmed["confirmed_at"] == datetime(2024, 1, 15, 14, 30, 0, 100_000, tzinfo=UTC)
 
 
-def test_signal_quality_mart_judges_known_outcomes_only(read):
+def test_signal_quality_mart_uses_known_outcomes_only(read):
     buy = only(read("signal_quality", "action = 'BUY'"))
     assert (buy["signals"], buy["outcomes_known"], buy["hits"], buy["hit_rate"]) == (3, 2, 1, 0.5)
     assert buy["mean_forward_return"] == pytest.approx(0.0005)
@@ -65,7 +65,7 @@ def test_signal_quality_mart_judges_known_outcomes_only(read):
     assert (hold["signals"], hold["outcomes_known"], hold["hit_rate"]) == (1, 0, None)
 
 
-def test_signal_quality_mart_a_fall_counts_for_a_sell(read):
+def test_signal_quality_mart_counts_a_fall_as_correct_for_sell(read):
     sell = only(read("signal_quality", "action = 'SELL'"))
     assert (sell["hit_rate"], sell["mean_forward_return"], sell["mean_directed_return"]) == (1, -0.003, 0.003)
 
@@ -142,3 +142,10 @@ def test_build_column_docs_become_comments_in_postgresql(built_marts):
     assert found is not None
     columns, described = found
     assert columns == described > 200
+
+
+def test_deployments_mart_has_each_role_and_derives_the_active_version(read):
+    challenger, champion = read("model_deployments", "model_version = 'v1'", "since")
+    assert (challenger["role"], challenger["traffic_share"], challenger["is_open"]) == ("challenger", 0.1, False)
+    assert (champion["role"], champion["until"], champion["reasons"]) == ("champion", None, "gate passed; by hand")
+    assert only(read("stg_model_versions", "version = 'v1'"))["is_active"] is True

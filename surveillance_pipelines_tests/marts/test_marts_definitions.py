@@ -70,7 +70,7 @@ def test_specs_every_model_has_owner_kinds_description_code_version_and_columns(
         assert all(column.description and column.type != "?" for column in columns), spec.key
 
 
-def test_checks_every_one_says_what_it_promises(marts_definitions):
+def test_checks_all_have_a_description(marts_definitions):
     graph = marts_definitions.resolve_asset_graph()
     said = {key.name: graph.get_check_spec(key).description for key in graph.asset_check_keys}
     assert len(said) >= 60
@@ -85,7 +85,7 @@ def test_checks_every_one_says_what_it_promises(marts_definitions):
 
 
 class Evaluations:
-    """Looks of the daemon at the conditions, each some seconds after the one before."""
+    """Evaluations of the conditions by the daemon, each a few seconds after the previous one."""
 
     def __init__(self, definitions: dg.Definitions) -> None:
         self.instance = dg.DagsterInstance.ephemeral()
@@ -104,7 +104,7 @@ class Evaluations:
 
 @pytest.fixture
 def evaluations(marts_definitions, specs) -> Evaluations:
-    """Looks at marts that have been built."""
+    """Evaluations after the marts have been built."""
     started = Evaluations(marts_definitions)
     for key in specs:
         started.instance.report_runless_asset_event(dg.AssetMaterialization(key))
@@ -112,7 +112,7 @@ def evaluations(marts_definitions, specs) -> Evaluations:
     return started
 
 
-def test_automation_fresh_database_builds_everything_first_and_once(marts_definitions, specs):
+def test_automation_on_an_empty_database_builds_everything_once(marts_definitions, specs):
     fresh = Evaluations(marts_definitions)
     fresh.instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation"))
     assert len(fresh.requested()) == len(specs), "expected the tables beside it too: a build of one reads the others"
@@ -120,7 +120,7 @@ def test_automation_fresh_database_builds_everything_first_and_once(marts_defini
     assert len(fresh.requested(after_seconds=3600)) == len(specs)
 
 
-def test_automation_news_of_one_table_rebuilds_what_reads_it(evaluations):
+def test_automation_update_of_one_table_rebuilds_its_readers(evaluations):
     evaluations.instance.report_runless_asset_event(dg.AssetMaterialization("model_evaluation"))
     assert evaluations.requested() == {"stg_model_metrics", "model_metrics_series"}
 
@@ -134,13 +134,13 @@ def test_automation_report_of_the_live_lane_rebuilds_everything_once(evaluations
     assert evaluations.requested() == set()
 
 
-def test_automation_silent_upstream_rebuilds_everything_once_an_hour(evaluations, specs):
+def test_automation_without_updates_rebuilds_everything_once_an_hour(evaluations, specs):
     assert evaluations.requested(after_seconds=40 * 60) == set()
     assert len(evaluations.requested(after_seconds=20 * 60)) == len(specs)
     assert evaluations.requested(after_seconds=30 * 60) == set()
 
 
-def test_require_manifest_missing_file_names_the_command(tmp_path):
+def test_require_manifest_of_a_missing_file_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"make install.*dbt parse --project-dir dbt_project"):
         require_manifest(tmp_path / "manifest.json")
 
@@ -161,3 +161,11 @@ def test_postgres_environment_only_postgres_variables_for_the_block_only(monkeyp
         assert "AWS_REGION" not in os.environ
     assert os.environ["PGHOST"] == "before"
     assert "PGPORT" not in os.environ
+
+
+def test_location_executes_dbt_models_only(marts_definitions: dg.Definitions):
+    # No asset here needs a code version derived from imports: dbt hashes its own files.
+    assets = marts_definitions.get_repository_def().assets_defs_by_key.values()
+    specs = [spec for one in assets if one.is_executable for spec in one.specs]
+    assert specs
+    assert [spec.key for spec in specs if "dbt" not in spec.kinds] == []

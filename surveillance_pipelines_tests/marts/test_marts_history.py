@@ -1,4 +1,4 @@
-"""Marts over books whose old weeks are dropped: what was built of them stays."""
+"""Marts over a ledger whose old weeks are dropped: the rows built from them stay."""
 
 import dagster as dg
 import pytest
@@ -7,12 +7,12 @@ from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines_tests.marts.conftest import build
 from surveillance_pipelines_tests.marts.rows import MONDAY, insert_everything
 
-# dagster-dbt 0.29 asks its own context in a way that Dagster 1.13 calls deprecated.
+# dagster-dbt 0.29 uses its context in a way that Dagster 1.13 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*AssetExecutionContext:DeprecationWarning:dagster_dbt")
 
 
 @pytest.mark.slow
-def test_mart_of_a_dropped_week_stays_as_it_was_built(database_url: str, marts_definitions: dg.Definitions):
+def test_mart_keeps_the_rows_of_a_dropped_week(database_url: str, marts_definitions: dg.Definitions):
     health = "SELECT messages, scored, peak_messages_per_minute FROM marts.ingestion_health_by_day WHERE messages > 0"
     waits = "SELECT hour_start, messages FROM marts.serving_latency_by_hour WHERE stage = 'wait' ORDER BY 1"
     with connect(database_url, autocommit=True) as connection:

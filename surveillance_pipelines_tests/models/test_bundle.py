@@ -10,8 +10,6 @@ import pytest
 
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.bundle import (
-    BUNDLE_FILES,
-    CLASSIFIER_FILE,
     CONFIG_FILE,
     MANIFEST_FILE,
     BundleError,
@@ -19,11 +17,28 @@ from surveillance_pipelines.models.bundle import (
     load_bundle,
     write_bundle,
 )
-from surveillance_pipelines.training.bundle_training import save_bundle, train_models
+from surveillance_pipelines.models.classifier import MODEL_FILE
+from surveillance_pipelines.models.contract import InputSpec, OutputSpec
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.members import MemberSpec
+from surveillance_pipelines.training.bundle_training import save_bundle, train_bundle
 from surveillance_pipelines.training.deadline import Deadline
-from surveillance_pipelines_tests.training.tiny_bundle import TINY_CONFIG, tiny_training_set
+from surveillance_pipelines_tests.training.tiny_bundle import TINY_CONFIGS, tiny_training_set
 
-CONTENTS: dict[str, bytes] = dict.fromkeys(BUNDLE_FILES, b"{}")
+CONTENTS: dict[str, bytes] = {"toy.onnx": b"{}", "toy.json": b"{}"}
+MEMBER = MemberSpec(
+    name="toy",
+    kind="toy",
+    version="1",
+    files=tuple(CONTENTS),
+    file_hashes=("", ""),
+    input=InputSpec("core_v1", ("log_return",)),
+    output=OutputSpec("anomaly_score"),
+)
+
+
+def write(path: Path, contents=CONTENTS, members=(MEMBER,), view=CORE_V1) -> str:
+    return write_bundle(path, contents, members, view=view, reference={}, settings={}, training={})
 
 
 @pytest.fixture
@@ -42,12 +57,13 @@ def test_load_bundle_of_a_written_folder_returns_its_content(bundle_path):
     bundle = load_bundle(bundle_path)
     assert bundle.view is CORE_V1
     assert bundle.model_columns == CORE_V1.model_columns
-    assert len(bundle.scaling.center) == len(bundle.model_columns)
+    assert [member.name for member in bundle.members] == ["autoencoder", "classifier", "direction"]
+    assert [member.serves for member in bundle.members] == [True, True, False]
     assert load_bundle(bundle_path, expected_hash=bundle.bundle_hash).bundle_hash == bundle.bundle_hash
 
 
 def test_load_bundle_with_one_changed_byte_is_refused(copied):
-    path = copied / CLASSIFIER_FILE
+    path = copied / MODEL_FILE
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -94,8 +110,8 @@ def test_load_bundle_whose_manifest_names_a_path_outside_is_refused(copied):
 
 
 def test_load_bundle_of_another_format_is_refused(copied):
-    edit_manifest(copied, lambda manifest: manifest.update(format=2))
-    with pytest.raises(BundleError, match="format 1"):
+    edit_manifest(copied, lambda manifest: manifest.update(format=3))
+    with pytest.raises(BundleError, match=r"expected bundle format 1 or 2 .* was 3"):
         load_bundle(copied)
 
 
@@ -109,7 +125,7 @@ def test_load_bundle_with_an_edited_manifest_has_another_hash(copied, bundle):
 def test_load_bundle_trained_on_other_feature_code_is_refused(tmp_path):
     other = tmp_path / "kernel.py"
     other.write_text("# another kernel")
-    write_bundle(tmp_path / "v1", CONTENTS, view=replace(CORE_V1, source=other), training={})
+    write(tmp_path / "v1", view=replace(CORE_V1, source=other))
     with pytest.raises(BundleError, match=r"feature view core_v1 .* retrain"):
         load_bundle(tmp_path / "v1")
 
@@ -118,17 +134,36 @@ def test_load_bundle_for_a_replay_accepts_other_code_of_its_view(copied, bundle)
     edit_manifest(copied, lambda manifest: manifest.update(feature_view_source_hash="of another release"))
     with pytest.raises(BundleError, match="retrain, or run the release"):
         load_bundle(copied)
-    assert load_bundle(copied, any_view_code=True).models == bundle.models
+    assert load_bundle(copied, any_view_code=True).files == bundle.files
 
 
 def test_write_bundle_to_an_existing_folder_is_refused(tmp_path):
     with pytest.raises(FileExistsError, match="next version"):
-        write_bundle(tmp_path, CONTENTS, view=CORE_V1, training={})
+        write(tmp_path)
 
 
 def test_write_bundle_with_a_file_too_few_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected the files"):
-        write_bundle(tmp_path / "v1", {CONFIG_FILE: b"{}"}, view=CORE_V1, training={})
+    with pytest.raises(ValueError, match="expected the members' files"):
+        write(tmp_path / "v1", {"toy.onnx": b"{}"})
+
+
+@pytest.mark.parametrize("name", ["../toy.onnx", "toy.pkl", "Toy.onnx", ".onnx", "toy"])
+def test_write_bundle_with_an_odd_file_name_is_refused(tmp_path, name):
+    member = replace(MEMBER, files=(name,), file_hashes=("",))
+    with pytest.raises(ValueError, match="plain names"):
+        write(tmp_path / "v1", {name: b"{}"}, (member,))
+
+
+def test_load_bundle_with_a_member_of_an_unknown_kind_names_the_remedy(tmp_path):
+    write(tmp_path / "v1")
+    with pytest.raises(BundleError, match=r"expected a model kind among .* got 'toy': use the release that has it"):
+        Ensemble(load_bundle(tmp_path / "v1"))
+
+
+def test_load_bundle_with_two_members_of_one_name_is_refused(tmp_path):
+    write(tmp_path / "v1", members=(MEMBER, MEMBER))
+    with pytest.raises(BundleError, match=r"members with different names .* \['toy', 'toy'\]"):
+        load_bundle(tmp_path / "v1")
 
 
 def test_write_bundle_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
@@ -140,13 +175,13 @@ def test_write_bundle_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("surveillance_pipelines.models.bundle.os.fsync", full_at_the_third)
     with pytest.raises(OSError, match="No space left"):
-        write_bundle(tmp_path / "v1", CONTENTS, view=CORE_V1, training={})
+        write(tmp_path / "v1")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.requirement("TRN-12")
 def test_save_bundle_of_a_repeated_training_has_the_same_hash(bundle, tmp_path):
-    again = train_models(tiny_training_set(), seed=7, deadline=Deadline.after(120.0), config=TINY_CONFIG)
+    again = train_bundle(tiny_training_set(), seed=7, deadline=Deadline.after(120.0), configs=TINY_CONFIGS)
     assert save_bundle(again, tmp_path / "v2") == bundle.bundle_hash
 
 
@@ -156,9 +191,9 @@ import sys
 from pathlib import Path
 import numpy as np
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import Scorer
-from surveillance_pipelines.models.warmup import WarmupScorer
-scorer = Scorer(load_bundle(Path({str(bundle_path)!r})))
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.warmup import WarmupRules
+scorer = Ensemble(load_bundle(Path({str(bundle_path)!r})))
 scorer.warm_up()
 heavy = {{"torch", "mlflow", "pandas", "sklearn", "xgboost", "matplotlib", "dagster", "onnx"}} & set(sys.modules)
 assert not heavy, heavy
@@ -170,8 +205,8 @@ def test_scoring_leaves_nothing_in_the_home_folder(bundle_path, tmp_path):
     code = f"""
 from pathlib import Path
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import Scorer
-Scorer(load_bundle(Path({str(bundle_path)!r}))).warm_up()
+from surveillance_pipelines.models.ensemble import Ensemble
+Ensemble(load_bundle(Path({str(bundle_path)!r}))).warm_up()
 """
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**environment, "HOME": str(tmp_path)})

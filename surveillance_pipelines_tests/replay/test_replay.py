@@ -14,13 +14,14 @@ from surveillance_pipelines.clock import DAY_US, to_datetime
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.messages import encode_tick
-from surveillance_pipelines.models import scoring as scoring_module
+from surveillance_pipelines.models import classifier as classifier_module
 from surveillance_pipelines.replay import replayer as replayer_module
 from surveillance_pipelines.replay.comparison import Replayed
 from surveillance_pipelines.replay.replayer import Replayer
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines_tests.batch.test_scoring import bars_frame
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, received, stream, ticks
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
@@ -129,7 +130,7 @@ def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLan
                 version=version, bundle_hash=hashes[-1], path=models / f"v{version}", training_duration_seconds=1.0,
                 training_dataset_size=1,
             ))  # fmt: skip
-            promote(connection, version, feature_view="core_v1", reason="test")
+            deploy_version(connection, version, decided_by="test")
         serve(live_lane, part)
     assert set(live_lane.column("SELECT DISTINCT bundle_hash FROM surveillance.predictions")) == set(hashes)
     assert failures(replay_all(live_lane)) == []
@@ -142,7 +143,7 @@ def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLan
 
 
 def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The classifier fails for a while, so some rows come of the other models only; predictions do not say so."""
+    """The classifier fails for a while, so some rows come of the other models only; every row records it."""
     path = live_lane.endpoints.models_path / "v1"
     version = ModelVersion(
         version=1,
@@ -153,9 +154,9 @@ def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeyp
     )
     with live_lane.connect() as connection:
         record_version(connection, version)
-        promote(connection, 1, feature_view="core_v1", reason="test")
+        deploy_version(connection, 1, decided_by="test")
 
-    run_model = scoring_module.run_model
+    run_model = classifier_module.run_model
 
     def failing(session: Any, inputs: Any) -> Any:
         if inputs.shape[1] == len(CORE_V1.model_columns) + 1:  # the classifier sees the autoencoder's error, too
@@ -164,9 +165,25 @@ def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeyp
 
     serve(live_lane, stream(12)[:40])
     with monkeypatch.context() as broken:
-        broken.setattr(scoring_module, "run_model", failing)
+        broken.setattr(classifier_module, "run_model", failing)
         serve(live_lane, stream(12)[40:])
     assert live_lane.column("SELECT DISTINCT model FROM ops.breaker_events") == ["classifier"]
+    results = replay_all(live_lane)
+    assert failures(results) == []
+    excluded = live_lane.query("SELECT excluded_models, count(*) FROM surveillance.predictions GROUP BY 1 ORDER BY 2")
+    assert {tuple(names) for names, _ in excluded} == {(), ("classifier",)}
+    assert not any("out of service" in note for result in results for note in result.notes), "nothing was searched"
+
+
+def test_prediction_older_than_the_record_of_excluded_models_is_searched(
+    live_lane: LiveLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_outputs_of_models_out_of_service_are_equal(live_lane, monkeypatch)
+    with live_lane.connect() as connection:
+        connection.execute(
+            "UPDATE surveillance.predictions SET config_hash = NULL, runtime_hash = NULL, model_ids = NULL,"
+            " excluded_models = NULL"
+        )
     results = replay_all(live_lane)
     assert failures(results) == []
     noted = {result.kind for result in results if "scored while out of service: classifier" in result.notes}

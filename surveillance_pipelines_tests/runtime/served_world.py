@@ -19,9 +19,10 @@ from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect, ensure_database, migrate, with_database
+from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.model_store import ModelVersion, promote, record_version
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines_tests.batch.served_days import (
     Compared,
@@ -129,7 +130,7 @@ def make_world(settings: Settings, server_url: str, bundle: Path, market: Market
                                    training_dataset_size=1)  # fmt: skip
             record_version(connection, version)
             if each is settings:
-                promote(connection, 1, feature_view=found.view.name, reason="served")
+                deploy_version(connection, 1, decided_by="served")
     return World(environments[0], environments[1], found.bundle_hash)
 
 
@@ -146,7 +147,7 @@ def serve_and_compare(
         outcomes = serve(platform, ticks, runs=runs)
         say(f"served: {outcomes}")
         with platform.connect() as connection:  # the champion of today is another one
-            connection.execute("UPDATE surveillance.model_versions SET is_active = false")
+            deploy_version(connection, 1, role="retired", leave_no_champion=True, decided_by="served")
         made_again = fill_and_score(platform, first, last, world.bundle_hash)
         say(f"scored at rest: {made_again}")
         before, lake = kept(platform, first, last), platform.lake

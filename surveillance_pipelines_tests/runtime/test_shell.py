@@ -13,10 +13,9 @@ from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.scoring_rows import input_hash, row_config
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.shell import CommitBatch, Shell, ShellOptions, Step
-from surveillance_pipelines.runtime.tasks import InlineTasks
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire
 from surveillance_pipelines.stores.live_rows import read_live_bars
@@ -26,6 +25,7 @@ from surveillance_pipelines_tests.batch.test_scoring import bars_frame
 from surveillance_pipelines_tests.engine.market import OPEN, SYMBOLS, received, sessions, stream, ticks
 from surveillance_pipelines_tests.engine.test_engine import dirty_stream, feed, make_engine
 from surveillance_pipelines_tests.live_lane_fixtures import without_stamps
+from surveillance_pipelines_tests.runtime.inline_tasks import InlineTasks
 
 HIDDEN_SECONDS = 1
 VISIBILITY_SECONDS = 60
@@ -108,8 +108,14 @@ class TasksByHand(InlineTasks):
 class NoPromotion:
     """Models that stay as they are."""
 
-    def take(self) -> None:
+    def claim(self) -> None:
         return None
+
+
+WAITING = """
+    SELECT count(*) FROM ops.outbox LEFT JOIN ops.outbox_deliveries AS delivered USING (position)
+    WHERE delivered.position IS NULL
+"""
 
 
 class CrashError(Exception):
@@ -126,7 +132,7 @@ def make_shell(live_lane):
         connections[-1].execute("UPDATE ops.leases SET expires_at = clock_timestamp()")
         lease = acquire(connections[-1], queue_url, holder="test", seconds=60)
         assert lease is not None
-        config = engine_config(live_lane.settings, WarmupScorer(), run_id="run-1")
+        config = engine_config(live_lane.settings, WarmupRules(), run_id="run-1")
         config = replace(config, bar_close_grace=3650 * DAY_US)  # the clock closes nothing
         shell = Shell(
             inputs=inputs,
@@ -134,7 +140,7 @@ def make_shell(live_lane):
             store=PostgresStore(
                 Connections(*[connections[-1]] * 5), Lake(live_lane.endpoints.lake_url), lease, feature_view="core_v1"
             ),
-            engine=Engine(config, WarmupScorer(), sessions(), SYMBOLS),
+            engine=Engine(config, WarmupRules(), sessions(), SYMBOLS),
             bundles=NoPromotion(),
             meter=Meter(),
             clock=clock or ManualClock(to_datetime(OPEN)),
@@ -152,7 +158,7 @@ def make_shell(live_lane):
 
 def drive(shell: Shell, inputs: ListQueue) -> None:
     while inputs.messages:
-        shell.turn(0)
+        shell.run_once(0)
 
 
 def assert_in_order(live_lane, wire: Wire) -> None:
@@ -182,7 +188,7 @@ def test_crashes_at_every_step_leave_the_effects_of_a_run_without_any(live_lane,
             drive(make_shell(inputs, wire, crash_at(step, 2 + i % 3)), inputs)
     drive(make_shell(inputs, wire), inputs)
 
-    rows = row_config(live_lane.settings, WarmupScorer())
+    rows = row_config(live_lane.settings, WarmupRules())
     expected = without_stamps(feed(make_engine(rows=rows), [messages]))
     assert set(wire.sent) == {row.id for row in expected.outputs}
     outcomes = {name: expected.count(name) for name in ("scored", "late", "dead", "duplicate")}
@@ -193,23 +199,23 @@ def test_crashes_at_every_step_leave_the_effects_of_a_run_without_any(live_lane,
     assert sorted(bars) == sorted((b.symbol, b.revision, b.close, b.volume, b.trades) for b in expected.bars)
 
 
-def test_beat_keeps_the_lease_alive_and_shows_its_loss(live_lane, make_shell):
+def test_heartbeat_keeps_the_lease_alive_and_shows_its_loss(live_lane, make_shell):
     tasks = TasksByHand()
     make_shell(ListQueue([]), Wire(), tasks=tasks)
     live_lane.query("UPDATE ops.leases SET expires_at = '-infinity' RETURNING 1")
-    beat = tasks.recurring["beat"]
-    beat()
+    heartbeat = tasks.recurring["heartbeat"]
+    heartbeat()
     assert live_lane.column("SELECT expires_at > clock_timestamp() FROM ops.leases") == [True]
     live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")
     with pytest.raises(LeaseLostError):
-        beat()
+        heartbeat()
 
 
 def test_lease_is_renewed_while_a_run_loads_what_its_symbols_need(live_lane, make_shell, monkeypatch):
     tasks, recurring = TasksByHand(), []
     monkeypatch.setattr(PostgresStore, "served", lambda _: recurring.extend(tasks.recurring) or {})
     make_shell(ListQueue([]), Wire(), tasks=tasks)
-    assert recurring == ["beat"]
+    assert recurring == ["heartbeat"]
 
 
 def test_messages_that_are_worked_on_for_long_stay_hidden_until_they_are_deleted(live_lane, make_shell):
@@ -332,7 +338,7 @@ def test_leftover_messages_are_published_first(live_lane, make_shell):
     assert wire.sent == []
     make_shell(inputs, wire)
     assert_in_order(live_lane, wire)
-    assert live_lane.column("SELECT count(*) FROM ops.outbox WHERE published_at IS NULL") == [0]
+    assert live_lane.column(WAITING) == [0]
 
 
 def test_call_that_is_accepted_in_part_is_repeated_and_reorders_no_symbol(live_lane, make_shell):

@@ -30,7 +30,7 @@ def rival(live_lane) -> Iterator[Callable[..., Future[Any]]]:
     def contends(*, stands_by: bool = True, check: Callable[[], None] = lambda: None) -> Future[Any]:
         stops.append(threading.Event())
         contender = Contender(
-            queue_url=live_lane.queue_url,
+            lease_name=live_lane.queue_url,
             run_id=f"run-{len(stops)}",
             lease_seconds=0.4,
             stands_by=stands_by,

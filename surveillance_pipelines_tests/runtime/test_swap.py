@@ -13,8 +13,8 @@ from surveillance_pipelines.features import views
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import Scorer
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime import bundle_watch as bundles
 from surveillance_pipelines.runtime.bundle_watch import BundleWatch
 from surveillance_pipelines_tests.engine.market import SYMBOLS, sessions, stream
@@ -64,48 +64,48 @@ def test_bundle_promoted_while_a_run_serves_scores_what_comes_after(live_lane, b
 
 def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_path, capsys):
     with live_lane.connect() as connection:
-        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), dict)
+        watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
         live_lane.promote("0" * 64, tmp_path / "nothing")
         watch.look()
         watch.look()
-        assert watch.take() is None
+        assert watch.claim() is None
         assert watch.newest.bundle_hash == "warmup"
         said = watch.claim_refusal()
         assert said is not None
         assert said.startswith("bundle 000000000000 was promoted and cannot serve (")
-        assert "warmup serves on" in said
+        assert "warmup keeps serving" in said
         assert watch.claim_refusal() is None
     assert capsys.readouterr().out.count("promoted bundle refused") <= 1
 
 
 def test_watch_hands_a_promotion_over_once(live_lane, bundle):
     with live_lane.connect() as connection:
-        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), dict)
+        watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
         watch.look()
-        assert watch.take() is None
+        assert watch.claim() is None
         live_lane.promote(bundle.bundle_hash, bundle.path)
         watch.look()
-        swap = watch.take()
+        swap = watch.claim()
         assert swap is not None
-        assert (swap.scorer.bundle_hash, swap.seeds) == (bundle.bundle_hash, {})
+        assert (swap.predictor.bundle_hash, swap.seeds) == (bundle.bundle_hash, {})
         watch.look()
-        assert watch.take() is None
+        assert watch.claim() is None
 
 
 def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bundle, monkeypatch):
-    class OtherView(WarmupScorer):
+    class OtherView(WarmupRules):
         bundle_hash = bundle.bundle_hash
         feature_view = "core_v2"
 
     other, warmed = replace(CORE_V1, name="core_v2"), []
     monkeypatch.setitem(views.VIEWS, other.name, other)
-    monkeypatch.setattr(bundles, "load_scorer", lambda *_: OtherView())
+    monkeypatch.setattr(bundles, "load_predictor", lambda *_: OtherView())
     monkeypatch.setattr(bundles, "warm_up_features", warmed.append)
     with live_lane.connect() as connection:
-        watch = BundleWatch(connection, live_lane.settings, WarmupScorer(), dict)
+        watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
         live_lane.promote(bundle.bundle_hash, bundle.path)
         watch.look()
-        assert watch.take() is not None
+        assert watch.claim() is not None
     assert warmed == [other]
 
 
@@ -114,7 +114,7 @@ def test_alerts_open_before_a_swap_are_closed_after_it(bundle):
     messages = stream(90)
     engine = make_engine()
     before = feed(engine, [messages[:400]])
-    engine.swap(Swap(Scorer(bundle)), 0)
+    engine.swap(Swap(Ensemble(bundle)), 0)
     after = feed(engine, [messages[400:]])
     assert {row.bundle_hash for row in before.scores} == {"warmup"}
     assert {row.bundle_hash for row in after.scores} == {bundle.bundle_hash}
@@ -131,12 +131,12 @@ def test_other_feature_view_goes_on_where_the_old_one_stands(bundle, monkeypatch
     other = replace(CORE_V1, name="core_v2")
     monkeypatch.setitem(views.VIEWS, other.name, other)
 
-    class OtherView(WarmupScorer):
+    class OtherView(WarmupRules):
         bundle_hash = "other"
         feature_view = other.name
 
     messages = stream(90)
-    engine = Engine(make_config(), WarmupScorer(), sessions(), SYMBOLS)
+    engine = Engine(make_config(), WarmupRules(), sessions(), SYMBOLS)
     feed(engine, [messages[:400]])
     engine.swap(Swap(OtherView(), {symbol: Seed() for symbol in SYMBOLS}), 0)
     after = engine.process(engine.read(messages[400:]), Known())

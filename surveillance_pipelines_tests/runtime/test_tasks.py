@@ -48,7 +48,7 @@ def test_what_recurs_goes_on_while_the_stages_finish(tasks):
         assert beats.acquire(timeout=SECONDS)
         assert beats.acquire(timeout=SECONDS)
 
-    tasks.every("beat", 0.001, beat)
+    tasks.every("heartbeat", 0.001, beat)
     tasks.stage("slow", handle, room=1).submit(1)
     tasks.finish()
 
@@ -103,7 +103,7 @@ def test_failure_of_a_stage_reaches_the_caller_and_stops_the_others(tasks):
         raise ValueError("no such table")
 
     beats: list[int] = []
-    tasks.every("beat", 0.001, lambda: beats.append(1))
+    tasks.every("heartbeat", 0.001, lambda: beats.append(1))
     stage = tasks.stage("fails", fail, room=1)
     source = tasks.source("waits", threading.Event().is_set)
     stage.submit(1)
@@ -112,7 +112,7 @@ def test_failure_of_a_stage_reaches_the_caller_and_stops_the_others(tasks):
         forever(source)
     tasks.abort()
     count = len(beats)
-    assert not [thread for thread in threading.enumerate() if thread.name in {"beat", "fails", "waits"}]
+    assert not [thread for thread in threading.enumerate() if thread.name in {"heartbeat", "fails", "waits"}]
     assert len(beats) == count
 
 
@@ -134,5 +134,5 @@ def test_recurring_action_goes_on_until_the_end(tasks):
         if len(beats) == 3:
             third.set()
 
-    tasks.every("beat", 0.001, beat)
+    tasks.every("heartbeat", 0.001, beat)
     assert third.wait(SECONDS)

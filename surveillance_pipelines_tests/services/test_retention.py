@@ -14,7 +14,7 @@ from surveillance_pipelines.services.retention import DEAD_LETTER_DAYS, Retained
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.live_rows import read_ticks, with_dropped
-from surveillance_pipelines.stores.partitions import BOOKS, missing_weeks, partitions
+from surveillance_pipelines.stores.partitions import PARTITIONED_TABLES, missing_weeks, partitions
 from surveillance_pipelines.stores.quality import balance
 from surveillance_pipelines_tests.engine.market import OPEN, ticks
 from surveillance_pipelines_tests.stores.test_partitions import insert_output
@@ -66,7 +66,14 @@ def test_retain_drops_old_weeks_whose_messages_are_in_the_lake(books: psycopg.Co
     assert land(books, lake) == 31
     done = run(books, lake)
     assert sorted(p.name for p in done.dropped if p.monday) == sorted(
-        ["inbox_20240304", "ledger_20240304", "outbox_20240304", "inbox_20240311", "ledger_20240311"]
+        [
+            "inbox_20240304",
+            "ledger_20240304",
+            "outbox_20240304",
+            "outbox_deliveries_20240304",
+            "inbox_20240311",
+            "ledger_20240311",
+        ]
     )
     assert done.kept == {}
     assert books.execute("SELECT count(*) FROM ops.inbox").fetchone() == (0,)
@@ -79,7 +86,7 @@ def test_retain_keeps_a_week_that_the_lake_lacks_and_says_what_to_do(
     books: psycopg.Connection[Any], lake: Lake
 ) -> None:
     done = run(books, lake)
-    assert [p.name for p in done.dropped] == ["outbox_20240304"]
+    assert [p.name for p in done.dropped] == ["outbox_20240304", "outbox_deliveries_20240304"]
     assert set(done.kept) == {f"{book}_202403{day}" for book in ("inbox", "ledger") for day in ("04", "11")}
     assert done.kept["inbox_20240304"] == (
         "the lake lacks accepted messages of 2024-03-05 (30): `surveillance backfill` those days"
@@ -92,8 +99,23 @@ def test_retain_keeps_a_week_that_the_lake_lacks_and_says_what_to_do(
 def test_retain_keeps_a_week_with_an_unpublished_message(books: psycopg.Connection[Any], lake: Lake) -> None:
     insert_output(books, "o2", OPENING, published=False)
     assert "1 messages wait for their publication" in run(books, lake).kept["outbox_20240304"]
-    books.execute("UPDATE ops.outbox SET published_at = now()")
-    assert "outbox_20240304" in [p.name for p in run(books, lake).dropped]
+    books.execute(
+        "INSERT INTO ops.delivery_cursors (queue_url, channel, position, updated_at) "
+        "SELECT 'q', 'sqs', max(position), now() FROM ops.outbox"
+    )
+    assert {"outbox_20240304", "outbox_deliveries_20240304"} <= {p.name for p in run(books, lake).dropped}
+
+
+def test_retain_keeps_a_week_for_every_configured_channel_and_for_no_other(
+    books: psycopg.Connection[Any], lake: Lake
+) -> None:
+    both = retain(books, lake, today=DROPPED_ON, retention_days=30, channels=("sqs", "redis"))
+    assert both.kept["outbox_20240304"] == both.kept["outbox_deliveries_20240304"]
+    assert "1 messages wait for the channel redis" in both.kept["outbox_20240304"]
+    books.execute(
+        "INSERT INTO ops.delivery_cursors (queue_url, channel, position, updated_at) VALUES ('q', 'redis', 0, now())"
+    )
+    assert {"outbox_20240304", "outbox_deliveries_20240304"} <= {p.name for p in run(books, lake).dropped}
 
 
 def test_books_balance_and_the_lake_keeps_its_day_after_part_of_it_is_dropped(
@@ -101,7 +123,7 @@ def test_books_balance_and_the_lake_keeps_its_day_after_part_of_it_is_dropped(
 ) -> None:
     assert land(books, lake) == 31
     done = retain(books, lake, today=DAY + timedelta(days=37), retention_days=30)
-    assert {p.name for p in done.dropped} == {f"{book}_20240304" for book in BOOKS}
+    assert {p.name for p in done.dropped} == {f"{book}_20240304" for book in PARTITIONED_TABLES}
     assert balance(books).taken == 1
     assert balance(books).holds
     assert read_ticks(books, DAY, DAY)["source_message_id"].to_list() == ["later"]
@@ -141,6 +163,6 @@ def test_clock_rows_go_with_the_messages_between_which_they_stand(books: psycopg
 
 def test_retain_makes_the_partitions_of_the_coming_weeks(books: psycopg.Connection[Any], lake: Lake) -> None:
     today = now(SYSTEM_CLOCK).date() + timedelta(days=30)
-    assert len(missing_weeks(partitions(books), today)) == 6
+    assert len(missing_weeks(partitions(books), today)) == 8
     retain(books, lake, today=today, retention_days=3650)
     assert missing_weeks(partitions(books), today) == []

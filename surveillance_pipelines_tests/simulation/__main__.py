@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bug", choices=sorted(BUGS), help="with --seed: plant this bug")
     options = parser.parse_args(arguments)
     if options.seed is not None:
-        result = run_schedule(options.seed, wrap=BUGS[options.bug]) if options.bug else run_schedule(options.seed)
+        result = run_schedule(options.seed, bug=BUGS[options.bug]) if options.bug else run_schedule(options.seed)
         sys.stdout.write("\n".join(described(result, options.bug)) + "\n")
         return 1 if result.violations else 0
     report = prove(options.seeds, workers=options.workers, first=options.first)

@@ -1,4 +1,4 @@
-"""Bugs planted between the shell and its ports, one at a time; nothing but a test can reach them.
+"""Bugs planted between the shell or the delivery loop and its ports, one at a time; only tests can reach them.
 
 Each is a mistake that a live lane of this shape has been known to make, and each leaves the rest as it is.
 """
@@ -11,9 +11,13 @@ from typing import Any, Final
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.snapshots import SERVING_STATE
-from surveillance_pipelines.runtime.ports import OutputQueue, Store
+from surveillance_pipelines.runtime.ports import Store
 from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, send_entries
-from surveillance_pipelines.transports.sqs import QueueError
+from surveillance_pipelines.transports.publisher import Guarantee, Publisher
+from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
+from surveillance_pipelines_tests.simulation.database import QUEUE
+from surveillance_pipelines_tests.simulation.delivery_bugs import DELIVERY_BUGS, block_drain_run
+from surveillance_pipelines_tests.simulation.side_channel import WrapDelivery
 from surveillance_pipelines_tests.simulation.world import Ports, World
 
 Wrap = Callable[[World, Ports], Ports]
@@ -28,8 +32,8 @@ class _Store:
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
         return self.ports.store.record_received(number, batch, done=done)
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
-        self.ports.store.commit(effects, messages, committed_at=committed_at)
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+        return self.ports.store.commit(effects, messages, committed_at=committed_at)
 
     def acknowledge(self, effects: Effects) -> None:
         """Delete the messages that caused the effects from the input queue."""
@@ -42,22 +46,22 @@ class _Store:
 
 
 class _PublishBeforeCommit(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         for call in ordered_calls(messages):
             self.ports.outputs.send(send_entries(call, published_at=committed_at))
-        super().commit(effects, messages, committed_at=committed_at)
+        return super().commit(effects, messages, committed_at=committed_at)
 
 
 class _DeleteBeforeCommit(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         self.acknowledge(effects)
-        super().commit(effects, messages, committed_at=committed_at)
+        return super().commit(effects, messages, committed_at=committed_at)
 
 
 class _AcknowledgeOnException(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         try:
-            super().commit(effects, messages, committed_at=committed_at)
+            return super().commit(effects, messages, committed_at=committed_at)
         except Exception:  # the bug: whatever went wrong, the messages count as done
             self.acknowledge(effects)
             raise
@@ -70,9 +74,9 @@ class _StateNotPersisted(_Store):
         super().__init__(ports)
         self._states = world.database.feature_state
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         new = [row for row in effects.states if (row.symbol, SERVING_STATE) not in self._states]
-        super().commit(replace(effects, states=new), messages, committed_at=committed_at)
+        return super().commit(replace(effects, states=new), messages, committed_at=committed_at)
 
 
 class _OutboxNotFlushed(_Store):
@@ -86,15 +90,17 @@ class _OutboxUnordered(_Store):
 
 
 class _MarkBeforeSend(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
-        super().commit(effects, messages, committed_at=committed_at)
-        self.ports.store.mark_published(messages, published_at=committed_at)
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+        posted = super().commit(effects, messages, committed_at=committed_at)
+        if posted:
+            self.ports.store.mark_published(posted, published_at=committed_at)
+        return posted
 
 
 class _OutboxInItsOwnTransaction(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         super().commit(effects, [], committed_at=committed_at)
-        super().commit(Effects(), messages, committed_at=committed_at)
+        return super().commit(Effects(), messages, committed_at=committed_at)
 
 
 class _LedgerNotConsulted(_Store):
@@ -107,9 +113,10 @@ class _LedgerNotConsulted(_Store):
 class _RandomIds:
     """Gives every sending an id of its own; drawn from process and count, so that a seed stays a seed."""
 
-    outputs: OutputQueue
+    outputs: Publisher
     process: int
     sent: int = 0
+    guarantee: Guarantee = FIFO_GUARANTEE
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         self.sent += 1
@@ -123,8 +130,9 @@ class _RandomIds:
 class _RetriesLater:
     """Swallows a partial failure, and sends what was refused along with the next call, behind it."""
 
-    outputs: OutputQueue
+    outputs: Publisher
     refused: list[SendEntry] = field(default_factory=list)
+    guarantee: Guarantee = FIFO_GUARANTEE
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         waiting, self.refused = self.refused, []
@@ -143,18 +151,19 @@ class _SwapNotRecorded(_Store):
         super().__init__(ports)
         self._commits = 0
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         self._commits += 1
         recorded = effects if self._commits == 1 else replace(effects, bundles=[])
-        super().commit(recorded, messages, committed_at=committed_at)
+        return super().commit(recorded, messages, committed_at=committed_at)
 
 
 @dataclass
 class _Overtakes:
     """Lets a call overtake the one before it: publication by several threads without an order between them."""
 
-    outputs: OutputQueue
+    outputs: Publisher
     held: list[SendEntry] = field(default_factory=list)
+    guarantee: Guarantee = FIFO_GUARANTEE
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         if self.held:
@@ -166,7 +175,7 @@ class _Overtakes:
 
 def _no_fencing(world: World, ports: Ports) -> Ports:
     """The lease is renewed whoever holds it: `UPDATE ops.leases … WHERE queue_url = …` and nothing more."""
-    world.database.checks_fencing = False
+    world.database.unfenced.add(QUEUE)
     return ports
 
 
@@ -184,7 +193,15 @@ def _store_bug(bug: Callable[[Ports], _Store]) -> Wrap:
     return lambda _, ports: replace(ports, store=_as_store(bug(ports)))
 
 
-BUGS: Final[dict[str, Wrap]] = {
+@dataclass(frozen=True)
+class Bug:
+    """How a bug is planted: in front of the drain run's ports, or of the delivery run's."""
+
+    wrap: Wrap = lambda _, ports: ports
+    wrap_delivery: WrapDelivery = lambda _, ports: ports
+
+
+_DRAIN_BUGS: Final[dict[str, Wrap]] = {
     "publish before commit": _store_bug(_PublishBeforeCommit),
     "delete before commit": _store_bug(_DeleteBeforeCommit),
     "no fencing check": _no_fencing,
@@ -199,5 +216,11 @@ BUGS: Final[dict[str, Wrap]] = {
     "outbox read in another order": _store_bug(_OutboxUnordered),
     "publication overtakes itself": lambda _, ports: replace(ports, outputs=_Overtakes(ports.outputs)),
     "swap not recorded": _store_bug(_SwapNotRecorded),
+    "dead channel blocks the drain run": block_drain_run,
+}
+
+BUGS: Final[dict[str, Bug]] = {
+    **{name: Bug(wrap=wrap) for name, wrap in _DRAIN_BUGS.items()},
+    **{name: Bug(wrap_delivery=wrap) for name, wrap in DELIVERY_BUGS.items()},
 }
 """Name → how it is planted."""

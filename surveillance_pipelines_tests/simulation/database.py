@@ -6,7 +6,7 @@ What ``stores/lease.py``, ``ledger.py``, ``outbox.py`` and ``seeding.py`` ask of
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
@@ -23,6 +23,8 @@ from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines_tests.simulation.timeline import Timeline
 
 HISTORY_DAYS: Final = 10
+QUEUE: Final = "q"
+"""Name of the input queue and of its lease."""
 
 
 class UniqueViolationError(RuntimeError):
@@ -31,17 +33,20 @@ class UniqueViolationError(RuntimeError):
 
 @dataclass(slots=True)
 class LeaseRow:
+    """One row of ``ops.leases``; ``locked`` while a transaction is open that has written it."""
+
     holder: str
     fencing: int
     expires_at: int
+    locked: bool = False
 
 
 @dataclass(slots=True)
 class Posted:
-    """One row of the outbox."""
+    """One row of the outbox, and when each channel got it."""
 
     row: OutboxRow
-    published_at: int | None = None
+    delivered_at: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Database:
 
     timeline: Timeline
     lake: Mapping[str, Sequence[Bar]] = field(default_factory=dict)
-    lease: LeaseRow | None = None
+    leases: dict[str, LeaseRow] = field(default_factory=dict)
     inbox: dict[str, Received] = field(default_factory=dict)
     ledger: dict[str, Outcome] = field(default_factory=dict)
     dedup_ids: set[str] = field(default_factory=set)
@@ -76,29 +81,33 @@ class Database:
     seeds: dict[tuple[str, int | None], LaneSeed] = field(default_factory=dict)
     outputs: dict[str, OutputRow] = field(default_factory=dict)
     outbox: dict[str, Posted] = field(default_factory=dict)
+    posted: list[Posted] = field(default_factory=list)  # the outbox by position, from 1
+    cursors: dict[str, int] = field(default_factory=dict)  # channel → every row up to this position is delivered
+    delivery_fencing: dict[str, list[int]] = field(default_factory=dict)  # channel → of each recording transaction
     in_flight: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)  # (fencing, batch) → receipts
     commits: list[Commit] = field(default_factory=list)
-    locked: bool = False  # a transaction is open that has written the lease's row
-    checks_fencing: bool = True  # a planted bug turns it off
+    unfenced: set[str] = field(default_factory=set)  # leases whose holder is not checked: a planted bug
     checks_keys: bool = True  # likewise
 
-    def acquire(self, holder: str, seconds: float) -> Lease | None:
-        """Take the lease if it has run out and no open transaction holds its row."""
-        row, now = self.lease, self.timeline.now
-        if self.locked or (row is not None and row.expires_at > now):
+    def acquire(self, holder: str, seconds: float, name: str = QUEUE) -> Lease | None:
+        """Take a lease if it has expired and no open transaction has locked its row."""
+        row, now = self.leases.get(name), self.timeline.now
+        if row is not None and (row.locked or row.expires_at > now):
             return None
         fencing = 1 if row is None else row.fencing + 1
-        self.lease = LeaseRow(holder, fencing, now + round(seconds * MICROSECONDS))
-        return Lease("q", holder, fencing, seconds)
+        self.leases[name] = LeaseRow(holder, fencing, now + round(seconds * MICROSECONDS))
+        return Lease(name, holder, fencing, seconds)
 
     def renew(self, lease: Lease) -> None:
-        row = self.lease
-        if row is None or (self.checks_fencing and (row.holder, row.fencing) != (lease.holder, lease.fencing)):
-            raise LeaseLostError(f"expected to hold the queue with fencing number {lease.fencing}")
+        row = self.leases.get(lease.name)
+        if row is None or (
+            lease.name not in self.unfenced and (row.holder, row.fencing) != (lease.holder, lease.fencing)
+        ):
+            raise LeaseLostError(f"expected to hold {lease.name} with fencing number {lease.fencing}")
         row.expires_at = self.timeline.now + round(lease.seconds * MICROSECONDS)
 
     def release(self, lease: Lease) -> None:
-        row = self.lease
+        row = self.leases.get(lease.name)
         if row is not None and (row.holder, row.fencing) == (lease.holder, lease.fencing):
             row.expires_at = self.timeline.now
 
@@ -106,14 +115,17 @@ class Database:
     def transaction(self, lease: Lease) -> Iterator[None]:
         """Renew the lease and keep its row locked, so that nobody takes over before the block has ended."""
         self.renew(lease)
-        self.locked = True
+        row = self.leases[lease.name]
+        row.locked = True
         try:
             yield
         finally:
-            self.locked = False
+            row.locked = False
 
-    def write(self, effects: Effects, messages: Sequence[OutboxRow], fencing: int) -> None:  # noqa: C901 (a table each)
-        """Write all rows or, where one breaks a uniqueness that is an error, none."""
+    def write(  # noqa: C901 (a table each)
+        self, effects: Effects, messages: Sequence[OutboxRow], fencing: int
+    ) -> list[OutboxRow]:
+        """Write all rows or, where one violates a uniqueness that is an error, none; return the new outbox rows."""
         if self.checks_keys:
             self._check(effects)
         for row in effects.inbox:
@@ -134,22 +146,36 @@ class Database:
             self.seeds[seed.symbol, seed.as_of_bar_start] = seed
         for output in (*effects.anomalies, *effects.signals, *effects.predictions):
             self.outputs.setdefault(output.id, output)
-        self.post(messages)
+        posted = self.post(messages)
         clock = effects.clock_rows[0] if effects.clock_rows else None
         bundle_hash = effects.bundles[0].bundle_hash if effects.bundles else None
         self.commits.append(Commit(tuple(row.message for row in effects.inbox), clock, fencing, bundle_hash))
+        return posted
 
-    def post(self, messages: Sequence[OutboxRow]) -> None:
+    def post(self, messages: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Append rows to the outbox and return those whose id is new, with their positions."""
+        new: list[OutboxRow] = []
         for message in messages:
-            self.outbox.setdefault(message.id, Posted(message))
+            if message.id not in self.outbox:
+                row = replace(message, position=len(self.posted) + 1)
+                self.outbox[row.id] = Posted(row)
+                self.posted.append(self.outbox[row.id])
+                new.append(row)
+        return new
 
-    def unpublished(self, limit: int) -> list[OutboxRow]:
-        return [posted.row for posted in self.outbox.values() if posted.published_at is None][:limit]
+    def undelivered(self, channel: str, *, after: int = 0, limit: int) -> list[OutboxRow]:
+        """Return the oldest rows that a channel has not got, behind its cursor and a position."""
+        start = max(self.cursors.get(channel, 0), after)
+        if start >= len(self.posted):
+            return []
+        return [posted.row for posted in self.posted[start:] if channel not in posted.delivered_at][:limit]
 
-    def mark_published(self, ids: Sequence[str], published_at: int) -> None:
-        for id_ in ids:
-            if id_ in self.outbox:
-                self.outbox[id_].published_at = published_at
+    def record_deliveries(self, channel: str, rows: Sequence[OutboxRow], *, at: int, cursor: int) -> None:
+        """Record deliveries and move the cursor, never back."""
+        for row in rows:
+            if row.id in self.outbox:
+                self.outbox[row.id].delivered_at.setdefault(channel, at)
+        self.cursors[channel] = max(self.cursors.get(channel, 0), cursor)
 
     def revisable(self, symbol: str, last: int | None) -> tuple[Bar, ...]:
         """Return the latest revisions of the last bars up to ``last``, ascending."""

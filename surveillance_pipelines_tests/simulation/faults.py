@@ -42,11 +42,12 @@ class FaultPlan:
 
     seed: int
     enabled: bool = True
+    name: str = "faults"  # another name draws other faults
     seen: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(f"faults {self.seed}")
+        self._random = random.Random(f"{self.name} {self.seed}")
         self._rate = self._random.choice((0.01, 0.03, 0.08, 0.2))
         self._left = self._random.randint(1, 10) if self.enabled else 0
 

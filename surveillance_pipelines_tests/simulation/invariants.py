@@ -10,6 +10,7 @@ from itertools import accumulate
 from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
+from surveillance_pipelines_tests.simulation.side_channel import CHANNEL, DeliveryRuns
 from surveillance_pipelines_tests.simulation.world import World
 
 _STAMP = re.compile(',"t_published":("[^"]*"|null)')
@@ -100,3 +101,31 @@ def ledger_violations(world: World) -> list[str]:
     if twice := [id_ for id_, times in handled.items() if times > 1]:
         found.append(f"ledger: {len(twice)} messages had their effects twice")
     return found
+
+
+def delivery_violations(world: World, runs: DeliveryRuns) -> list[str]:
+    """Return what is wrong with the side channel: rows lost or reordered, recorded too early, or by a stale run."""
+    posted = world.database.posted
+    arrived = [
+        Delivery(entry.dedup_id, entry.group_id, row_id_of(entry.body), _STAMP.sub("", entry.body))
+        for entry in runs.channel.log
+    ]
+    found = [f"channel {line}" for line in wire_violations(arrived, [one.row for one in posted])]
+    first: dict[str, int] = {}
+    for entry in runs.channel.log:
+        first.setdefault(entry.dedup_id, entry.at)
+    recorded = {one.row.id: one.delivered_at.get(CHANNEL) for one in posted}
+    if unrecorded := sum(at is None for at in recorded.values()):
+        found.append(f"channel: {unrecorded} deliveries were never recorded")
+    if early := sum(at is not None and at < first.get(id_, at + 1) for id_, at in recorded.items()):
+        found.append(f"channel: {early} deliveries were recorded before the channel had the message")
+    numbers = world.database.delivery_fencing.get(CHANNEL, [])
+    if late := sum(number < newest for number, newest in zip(numbers, accumulate(numbers, max), strict=True)):
+        found.append(f"channel: {late} records of a run whose lease another had taken over")
+    return found
+
+
+def isolation_violations(world: World, alone: World) -> list[str]:
+    """Return whether SQS got other messages, or at other instants, than without the side channel."""
+    both = [[(message.dedup_id, message.sent_at) for message in one.outputs.log] for one in (world, alone)]
+    return [] if both[0] == both[1] else ["isolation: the side channel changed what the SQS output queue got, or when"]

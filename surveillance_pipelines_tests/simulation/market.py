@@ -16,10 +16,10 @@ from surveillance_pipelines.contracts.market import Bar, Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
-from surveillance_pipelines.engine.scoring_rows import rows_of_scorer
+from surveillance_pipelines.engine.scoring_rows import with_predictor
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, plain_settings, sessions
-from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyScorer
+from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyPredictor
 
 MARKETS: Final = 128
 START: Final = OPEN + 2 * DAY_US
@@ -57,8 +57,8 @@ class Market:
 
     def engine(self, instruments: dict[str, str], bundle_hash: str = BUNDLES[0]) -> Engine:
         """Return a fresh engine, as a process starts with."""
-        scorer = TinyScorer(bundle_hash)
-        config = replace(self.config, rows=rows_of_scorer(self.config.rows, scorer))
+        scorer = TinyPredictor(bundle_hash)
+        config = replace(self.config, rows=with_predictor(self.config.rows, scorer))
         return Engine(config, scorer, session_table(), {*SYMBOLS, *instruments})
 
 
@@ -69,7 +69,7 @@ def session_table() -> SessionTable:
 
 @cache
 def base_config() -> EngineConfig:
-    return engine_config(plain_settings(), TinyScorer(), run_id="run-1")
+    return engine_config(plain_settings(), TinyPredictor(), run_id="run-1")
 
 
 @lru_cache(maxsize=MARKETS)

@@ -56,4 +56,4 @@ def naive_violations(seed: int, *, faults: bool = True) -> list[str]:
 def _fault_free_rows(number: int) -> tuple[OutboxRow, ...]:
     world = World(market(number), FaultPlan(number, enabled=False), naive_worker)
     world.run()
-    return tuple(OutboxRow(d.row_id, d.group_id, "") for d in consume(world.outputs, world))
+    return tuple(OutboxRow(d.row_id, d.group_id, "anomaly", "") for d in consume(world.outputs, world))

@@ -26,7 +26,7 @@ from surveillance_pipelines.stores.lease import Lease
 from surveillance_pipelines.stores.outbox import outbox_rows
 from surveillance_pipelines_tests.simulation.database import Commit, Database
 from surveillance_pipelines_tests.simulation.market import Market, session_table
-from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.scorer import TinyPredictor
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import Timeline
 
@@ -47,11 +47,11 @@ def replay(market: Market, recorded: Database) -> tuple[Database, Engine]:
     database = Database(Timeline(0, limit_seconds=_LEASE_SECONDS), market.lake)
     lease = database.acquire("replay", _LEASE_SECONDS)
     assert lease is not None
-    store, engine = MemoryStore(database, lease, TinyScorer.feature_view), market.engine({})
+    store, engine = MemoryStore(database, lease, TinyPredictor.feature_view), market.engine({})
     pieces = groupby(accumulate(recorded.commits, _in_force), key=lambda commit: (commit.clock, commit.bundle_hash))
     for (clock, bundle_hash), commits in pieces:
         if bundle_hash is not None:
-            engine.swap(Swap(TinyScorer(bundle_hash)), 0)
+            engine.swap(Swap(TinyPredictor(bundle_hash)), 0)
         if clock is not None:
             effects = engine.apply_clock(clock)
         else:
@@ -88,11 +88,11 @@ def fault_free_differences(clean: Database, recorded: Database, overtaken: Itera
 
 def _restore_differences(engine: Engine, recorded: Database) -> list[str]:
     """Return the symbols whose lane, restored from the tables, is not the lane of an engine that never stopped."""
-    store = MemoryStore(recorded, Lease("q", "nobody", 0, 0.0), TinyScorer.feature_view)
+    store = MemoryStore(recorded, Lease("q", "nobody", 0, 0.0), TinyPredictor.feature_view)
     wrong: list[str] = []
     for symbol, seed in store.served().items():
         restored = SymbolState.from_seed(symbol, session_table(), seed)
-        lasting = engine._lanes[symbol]
+        lasting = engine._symbols[symbol]
         if _lane_state(restored) != _lane_state(lasting):
             wrong.append(f"restore: {symbol} does not go on where it stood")
     return wrong
@@ -137,7 +137,7 @@ def _timeless_rows(database: Database, aside: frozenset[str]) -> Rows:
         "state": {
             key: _timeless_state(load_serving_state(row.state))
             for key, row in database.feature_state.items()
-            if row.symbol not in aside and row.name != TinyScorer.feature_view
+            if row.symbol not in aside and row.name != TinyPredictor.feature_view
         },
     }
 

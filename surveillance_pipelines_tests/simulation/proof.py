@@ -62,6 +62,7 @@ def _run_seeds(seeds: range) -> Chunk:
     for seed in seeds:
         result = run_schedule(seed)
         counts = Counter(inputs=result.inputs, outputs=result.outputs, processes=result.processes)
+        counts["delivery processes"] = result.delivery_processes
         counts["virtual seconds"] = round(result.virtual_seconds)
         failed = {seed: result.violations} if result.violations else {}
         chunk += Chunk(1, failed, counts, Counter(dict.fromkeys(result.seen, 1)))
@@ -104,7 +105,7 @@ def naive_fails(seed: int) -> bool:
 
 def first_catch(bug: str) -> int | None:
     """Return the first seed whose schedule shows a planted bug, None if none of ``BUG_SEEDS`` does."""
-    return next((seed for seed in range(BUG_SEEDS) if run_schedule(seed, wrap=BUGS[bug]).violations), None)
+    return next((seed for seed in range(BUG_SEEDS) if run_schedule(seed, bug=BUGS[bug]).violations), None)
 
 
 def replay_command(seed: int, bug: str | None = None) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -11,19 +11,30 @@ from unittest.mock import patch
 import structlog
 
 from surveillance_pipelines.engine import symbol_state as symbol_lane
-from surveillance_pipelines.runtime import shell
+from surveillance_pipelines.runtime import delivery_loop, shell
+from surveillance_pipelines_tests.simulation.bugs import Bug
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
-from surveillance_pipelines_tests.simulation.invariants import consume, ledger_violations, wire_violations
+from surveillance_pipelines_tests.simulation.invariants import (
+    consume,
+    delivery_violations,
+    isolation_violations,
+    ledger_violations,
+    wire_violations,
+)
 from surveillance_pipelines_tests.simulation.market import MARKETS, market
 from surveillance_pipelines_tests.simulation.oracle import fault_free_differences, replay_differences
-from surveillance_pipelines_tests.simulation.world import Ports, World, drain_worker
+from surveillance_pipelines_tests.simulation.side_channel import DeliveryRuns
+from surveillance_pipelines_tests.simulation.world import World, drain_worker
 
 SNAPSHOT_BARS: Final = 3
 """Instead of 64, so that short schedules restore snapshots that are several bars old, and cross several."""
 
 _SILENCE: Final = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
-Wrap = Callable[[World, Ports], Ports]
+ISOLATION_STRIDE: Final = 10
+"""One schedule in this many is run again without the side channel, to compare what SQS got, and when."""
+
+NO_BUG: Final = Bug()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +53,30 @@ class Result:
     inputs: int
     outputs: int
     processes: int
+    delivery_processes: int
     virtual_seconds: float
     seen: Counter[str]
     trace: tuple[str, ...]
 
 
-def run_schedule(seed: int, *, wrap: Wrap = lambda _, ports: ports, faults: bool = True) -> Result:
-    """Run a seed with the real engine and shell, and check everything that must hold."""
+def run_schedule(seed: int, *, bug: Bug = NO_BUG, faults: bool = True) -> Result:
+    """Run a seed with the real engine, shell and delivery loop, and check everything that must hold."""
     plan = FaultPlan(seed, enabled=faults)
-    world = World(market(seed % MARKETS), plan, drain_worker, wrap)
+    delivery_plan = FaultPlan(seed, enabled=faults, name="delivery", seen=plan.seen, trace=plan.trace)
+    runs = DeliveryRuns(delivery_plan, bug.wrap_delivery)
+    world = World(market(seed % MARKETS), plan, drain_worker, bug.wrap, runs)
     begin = world.timeline.now
-    with patch.object(symbol_lane, "SNAPSHOT_BARS", SNAPSHOT_BARS), patch.object(shell, "_LOG", _SILENCE):
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(symbol_lane, "SNAPSHOT_BARS", SNAPSHOT_BARS))
+        for module in (shell, delivery_loop):
+            patches.enter_context(patch.object(module, "_LOG", _SILENCE))
         try:
             world.run()
-            violations = _violations(world)
+            violations = _violations(world) + delivery_violations(world, runs)
+            if seed % ISOLATION_STRIDE == 0:
+                alone = World(market(seed % MARKETS), FaultPlan(seed, enabled=faults), drain_worker, bug.wrap)
+                alone.run()
+                violations += isolation_violations(world, alone)
         except Exception as error:  # noqa: BLE001 (whatever a process dies of, the seed is to be named)
             violations = [f"{type(error).__name__}: {error}"]
     return Result(
@@ -64,6 +85,7 @@ def run_schedule(seed: int, *, wrap: Wrap = lambda _, ports: ports, faults: bool
         inputs=len(world.inputs.log),
         outputs=len(world.database.outbox),
         processes=world.processes,
+        delivery_processes=runs.processes,
         virtual_seconds=(world.timeline.now - begin) / 1e6,
         seen=plan.seen,
         trace=tuple(plan.trace),

@@ -1,7 +1,7 @@
-"""A scorer of a few lines: fast, a pure function of the features, and with opinions on many bars.
+"""A predictor of a few lines: fast, a pure function of the features, and with alerts on many bars.
 
-It looks at a symbol's own returns only. A peer's return depends on which group the queue happened to hand out first, so
-two runs over equal inputs may differ in it, and their alerts must be comparable all the same.
+It reads a symbol's own returns only. A peer's return depends on which group the queue hands out first, so two runs over
+equal inputs may differ in it, and their alerts must be comparable all the same.
 """
 
 from typing import Final
@@ -9,8 +9,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
+from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.scoring import NORMAL, THRESHOLD, Scores
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.calibration import THRESHOLD
 
 LABELS: Final = (NORMAL, "price_gap", "volatility_burst")
 BUNDLES: Final = ("simulated", "simulated, less easily alarmed")
@@ -21,10 +24,12 @@ _LIMIT: Final = 0.004
 """Of an absolute log return: about one bar in three of the simulated market is beyond it."""
 
 
-class TinyScorer:
-    """Implements ``AnomalyScorer``."""
+class TinyPredictor:
+    """Implements ``Predictor``."""
 
     feature_view: str = CORE_V1.name
+    window_length: int = 1
+    model_ids: tuple[str, ...] = ()
     warmup: bool = False
     horizon_minutes: int = 15
 
@@ -35,8 +40,9 @@ class TinyScorer:
     def warm_up(self) -> None:
         """Do nothing."""
 
-    def score(self, features: npt.NDArray[np.float64]) -> Scores:
-        """Score bars, float64[n, F] in the columns of ``core_v1``; a missing return counts as none."""
+    def predict(self, window: npt.NDArray[np.float64]) -> BundlePredictions:
+        """Return predictions for float64[n, F] in the columns of ``core_v1``; a missing return counts as none."""
+        features = window
         returns = np.where(np.isnan(features[:, _RETURN]), 0.0, features[:, _RETURN])
         gaps = np.where(np.isnan(features[:, _GAP]), 0.0, features[:, _GAP])
         sizes = np.abs(np.stack([gaps, returns]))
@@ -45,15 +51,15 @@ class TinyScorer:
         score = strength / (1.0 + strength)
         odd = score >= THRESHOLD
         up, rows = returns > 0.0, len(score)
-        return Scores(
+        return BundlePredictions(
             anomaly_score=score,
             threshold=THRESHOLD,
-            is_anomaly=odd,
-            kind=[LABELS[1 + k] if is_odd else NORMAL for k, is_odd in zip(best.tolist(), odd.tolist(), strict=True)],
+            kind_codes=np.where(odd, 1 + best, 0),
+            kind_names=(*LABELS, UNCLASSIFIED),
             confidence=np.where(odd, score, 1.0 - score),
-            reconstruction_error=np.full(rows, np.nan),
-            autoencoder_score=np.zeros(rows),
-            classifier_score=score,
+            detectors=("tiny",),
+            detector_scores=score[:, None],
+            statistics={},
             labels=LABELS,
             probabilities=np.full((rows, len(LABELS)), 1.0 / len(LABELS)),
             feature_names=CORE_V1.columns,

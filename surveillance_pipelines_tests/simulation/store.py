@@ -9,7 +9,7 @@ from surveillance_pipelines.engine.snapshots import SERVING_STATE
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.stores.lease import Lease
-from surveillance_pipelines.stores.outbox import OutboxRow
+from surveillance_pipelines.stores.outbox import SQS, OutboxRow
 from surveillance_pipelines_tests.simulation.database import Database
 
 UNPUBLISHED_LIMIT: Final = 7
@@ -55,7 +55,7 @@ class MemoryStore:
         states = self.database.feature_state
         return {symbol: self._seed(symbol) for symbol, name in sorted(states) if name == SERVING_STATE}
 
-    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
+    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
         database = self.database
         return {
             symbol: Seed(
@@ -65,16 +65,17 @@ class MemoryStore:
             for symbol, at in symbols.items()
         }
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         with self.database.transaction(self.lease):
             self._in_transaction()
-            self.database.write(effects, messages, self.lease.fencing)
+            return self.database.write(effects, messages, self.lease.fencing)
 
     def unpublished(self) -> Sequence[OutboxRow]:
-        return self.database.unpublished(UNPUBLISHED_LIMIT)
+        return self.database.undelivered(SQS, limit=UNPUBLISHED_LIMIT)
 
     def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
-        self.database.mark_published([row.id for row in rows], published_at)
+        cursor = max((row.position for row in rows), default=0)
+        self.database.record_deliveries(SQS, rows, at=published_at, cursor=cursor)
 
     def renew(self) -> None:
         self.database.renew(self.lease)

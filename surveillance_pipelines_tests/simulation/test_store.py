@@ -1,6 +1,6 @@
 """The simulated database answers as PostgreSQL does: one script against both, with restarts, answers compared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -8,18 +8,18 @@ from surveillance_pipelines.engine.effects import ClockRow, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.runtime.ports import Store
+from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.lease import Lease, LeaseLostError, acquire
+from surveillance_pipelines.stores.lease import Lease, LeaseLostError, acquire, delivery_lease
 from surveillance_pipelines.stores.live_store import Connections, PostgresStore
-from surveillance_pipelines.stores.outbox import outbox_rows
+from surveillance_pipelines.stores.outbox import OutboxRow, outbox_rows
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, SYMBOLS, sessions
 from surveillance_pipelines_tests.engine.test_engine import dirty_stream
-from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
-from surveillance_pipelines_tests.simulation.scorer import TinyScorer
+from surveillance_pipelines_tests.simulation.database import QUEUE, Database, UniqueViolationError
+from surveillance_pipelines_tests.simulation.scorer import TinyPredictor
+from surveillance_pipelines_tests.simulation.side_channel import CHANNEL, MemoryDeliveryStore
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import Timeline
-
-QUEUE = "q"
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def comparable(seeds: Mapping[str, Seed]) -> dict[str, str]:
 
 
 def fresh_engine(live_lane, store: Store) -> Engine:
-    engine = Engine(engine_config(live_lane.settings, TinyScorer()), TinyScorer(), sessions(), SYMBOLS)
+    engine = Engine(engine_config(live_lane.settings, TinyPredictor()), TinyPredictor(), sessions(), SYMBOLS)
     for symbol, seed in store.served().items():
         engine.seed(symbol, seed)
     return engine
@@ -93,7 +93,7 @@ def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, st
         assert type(refused.value).__name__ == violation
         assert (comparable(store.served()), list(store.unpublished())) == (before, [])
     live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")
-    row = stores[1].database.lease
+    row = stores[1].database.leases[QUEUE]
     assert row is not None
     row.fencing += 1
     for store in stores:
@@ -120,3 +120,49 @@ def test_lease_is_taken_over_when_it_has_run_out_and_not_during_a_transaction():
     assert database.acquire("two", 10) == Lease(QUEUE, "two", 2, 10)
     with pytest.raises(LeaseLostError):
         database.renew(first)
+
+
+def test_both_databases_give_the_same_answers_to_a_delivery_run(live_lane):
+    """Rows behind the cursor are recorded once, the cursor never moves back, a lost lease writes nothing."""
+    database = Database(Timeline(0, limit_seconds=1.0))
+    with live_lane.connect() as connection:
+        held = acquire(connection, delivery_lease(CHANNEL), holder="test", seconds=600)
+        lease = database.acquire("test", 600, delivery_lease(CHANNEL))
+        assert held is not None
+        assert lease is not None
+        stores = PostgresDeliveryStore(connection, connection, held, CHANNEL), MemoryDeliveryStore(database, lease)
+        rows = [OutboxRow(f"r{number}", f"g{number % 2}", "anomaly", "{}") for number in range(8)]
+        database.post(rows)
+        for row in rows:
+            connection.execute(
+                "INSERT INTO ops.outbox (id, queue_url, group_id, row_type, body, created_at) "
+                "VALUES (%s, %s, %s, %s, %s, now())",
+                (row.id, QUEUE, row.group_id, row.row_type, row.body),
+            )
+
+        def left(after: int = 0, limit: int = 100) -> list[list[str]]:
+            first = [store.undelivered(QUEUE, after=0, limit=1)[0].position for store in stores]
+            return [
+                [row.id for row in store.undelivered(QUEUE, after=start + after - 1 if after else 0, limit=limit)]
+                for store, start in zip(stores, first, strict=True)
+            ]
+
+        def record(numbers: Sequence[int], cursor: int) -> None:
+            for store, all_rows in zip(stores, everything, strict=True):
+                chosen = [all_rows[number] for number in numbers]
+                store.record(QUEUE, chosen, [None] * len(chosen), at=OPEN, cursor=all_rows[0].position - 1 + cursor)
+
+        everything = [list(store.undelivered(QUEUE, after=0, limit=100)) for store in stores]
+        for numbers, cursor in (((0, 1), 2), ((3, 5), 2), ((2,), 4), ((0,), 1)):
+            record(numbers, cursor)
+            answers = left()
+            assert answers[0] == answers[1]
+            answers = left(after=2, limit=2)
+            assert answers[0] == answers[1]
+        assert left()[0] == ["r4", "r6", "r7"]
+        connection.execute("UPDATE ops.leases SET fencing = fencing + 1")
+        database.leases[delivery_lease(CHANNEL)].fencing += 1
+        for store, all_rows in zip(stores, everything, strict=True):
+            with pytest.raises(LeaseLostError):
+                store.record(QUEUE, [all_rows[4]], [None], at=OPEN, cursor=all_rows[4].position)
+        assert left() == [["r4", "r6", "r7"]] * 2

@@ -34,6 +34,7 @@ class Actor:
         self._hub: greenlet.greenlet | None = None
         self.alive = True
         self.killed = False
+        self.joining: Final[list[Actor]] = []  # threads that wait for its end
         self.entry = -1  # its newest place on the agenda; older ones do not count
 
     def resume(self) -> None:
@@ -64,6 +65,8 @@ class Actor:
             self._timeline.failures.append(error)
         finally:
             self.alive = False
+            for waiting in self.joining:
+                self._timeline.wake(waiting)
 
 
 class Timeline:
@@ -213,7 +216,8 @@ class SimulatedThreads:
 
         def join() -> None:
             while actor.alive:
-                self._timeline.sleep(_JOIN_SECONDS)
+                actor.joining.append(self._timeline.running)
+                self._timeline.park()
 
         return join
 
@@ -223,9 +227,6 @@ class SimulatedThreads:
             actor.killed = True
             if actor is not self._timeline.running:
                 self._timeline.wake(actor)
-
-
-_JOIN_SECONDS: Final = 0.05
 
 
 class ProcessClock:

@@ -11,17 +11,18 @@ from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Engine, Swap
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.runtime.meter import Meter
-from surveillance_pipelines.runtime.ports import Bundles, InputQueue, OutputQueue, Store
+from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
 from surveillance_pipelines.runtime.shell import Shell, ShellOptions, Step
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
-from surveillance_pipelines.stores.outbox import OutboxRow
-from surveillance_pipelines.transports.sqs import QueueError
-from surveillance_pipelines_tests.simulation.database import Database, UniqueViolationError
+from surveillance_pipelines.stores.outbox import SQS, OutboxRow
+from surveillance_pipelines.transports.publisher import Guarantee, Publisher
+from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
+from surveillance_pipelines_tests.simulation.database import QUEUE, Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.market import START, Market
-from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyScorer
+from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyPredictor
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import (
     KilledError,
@@ -51,9 +52,17 @@ class Ports:
     """What a process sees of the world."""
 
     inputs: InputQueue
-    outputs: OutputQueue
+    outputs: Publisher
     store: Store
     bundles: Bundles
+
+
+class SideChannel(Protocol):
+    """A channel beside SQS, with delivery runs of its own."""
+
+    def start(self, world: "World") -> None:
+        """Put the first delivery run on the agenda."""
+        ...
 
 
 class Worker(Protocol):
@@ -69,12 +78,14 @@ class World:
     Attributes:
         at_rest: a process has found nothing left to do; no further one starts.
         wrap: puts a planted bug between the shell and its ports.
+        side_channel: another channel with delivery runs of its own; None for SQS alone.
     """
 
     market: Market
     faults: FaultPlan
     worker: Worker
     wrap: Callable[["World", Ports], Ports] = lambda _, ports: ports
+    side_channel: "SideChannel | None" = None
     at_rest: bool = False
     processes: int = 0
     timeline: Timeline = field(default_factory=lambda: Timeline(START, limit_seconds=LIMIT_SECONDS))
@@ -95,12 +106,14 @@ class World:
         for at, bundle_hash in self.market.promotions:
             self.timeline.at(at, lambda bundle_hash=bundle_hash: self._promote(bundle_hash))
         self.timeline.at(START, self._contend)
+        if self.side_channel is not None:
+            self.side_channel.start(self)
         self.timeline.after(REDRIVE_SECONDS, self._redrive)
         self.timeline.run()
 
     def is_served(self) -> bool:
         """Say whether every message sent is through, and every row published."""
-        return self._unsent == 0 and self.inputs.is_empty and not self.database.unpublished(1)
+        return self._unsent == 0 and self.inputs.is_empty and not self.database.undelivered(SQS, limit=1)
 
     def next_send_at(self) -> int | None:
         """Return when a producer sends next, None after the last message."""
@@ -120,14 +133,17 @@ class World:
             return
         lease = self.database.acquire(f"run-{self.processes}", LEASE_SECONDS)
         if lease is None:
-            row = self.database.lease
+            row = self.database.leases.get(QUEUE)
             soon = self.timeline.now + MICROSECONDS // 2
             self.timeline.at(soon if row is None else max(soon, row.expires_at), self._contend)
             return
         self.processes += 1
-        process = Process(self)
-        process.threads.start("main", lambda: process.live(lease))
+        process = Process(self, self.faults)
+        process.threads.start("main", lambda: process.live(lease, self.worker, self._rest))
         self.timeline.after(self.faults.restart_delay(), self._contend)
+
+    def _rest(self) -> None:
+        self.at_rest = True
 
     def _redrive(self) -> None:
         """Do what an operator does about dead letters of the queue: bring them back."""
@@ -137,29 +153,30 @@ class World:
 
 
 class Process:
-    """One drain run: its threads, its clock, and its calls to the world, each of which a fault may strike."""
+    """One run: its threads, its clock, and its calls to the world, each of which a fault may strike."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, faults: FaultPlan) -> None:
         self.world: Final = world
+        self.faults: Final = faults
         self.clock: Final = ProcessClock(world.timeline)
         self.threads: Final = SimulatedThreads(world.timeline)
         self._frozen_until = 0
 
-    def live(self, lease: Lease) -> None:
+    def live(self, lease: Lease, worker: Worker, on_rest: Callable[[], None]) -> None:
         """Serve until there is nothing left, the lease is lost, or a fault ends it, as ``drain`` does."""
         world = self.world
         try:
-            world.worker(world, self, lease)
-            world.at_rest = True
+            worker(world, self, lease)
+            on_rest()
         except LeaseLostError:
-            world.faults.note("a process finds its lease lost", "write refused by the fencing number")
+            self.faults.note("a process finds its lease lost", "write refused by the fencing number")
         except (QueueError, OutageError, UniqueViolationError) as error:
-            world.faults.note(f"a process ends with {type(error).__name__}: {error}", "process ended by an exception")
+            self.faults.note(f"a process ends with {type(error).__name__}: {error}", "process ended by an exception")
         world.database.release(lease)
 
     def call(self, site: str, operation: Callable[[], _Result]) -> _Result:
         """Do something that takes time and may go wrong, before it is done or after."""
-        timeline, fault = self.world.timeline, self.world.faults.at(site)
+        timeline, fault = self.world.timeline, self.faults.at(site)
         timeline.sleep(CALL_SECONDS)
         if timeline.now < self._frozen_until:
             timeline.sleep_until(self._frozen_until)
@@ -172,7 +189,7 @@ class Process:
 
     def ports(self, lease: Lease) -> Ports:
         """Return the world behind faults, and the planted bug in front of it if there is one."""
-        store = MemoryStore(self.world.database, lease, TinyScorer.feature_view, self._in_transaction)
+        store = MemoryStore(self.world.database, lease, TinyPredictor.feature_view, self._in_transaction)
         ports = Ports(_Inputs(self), _Outputs(self), _FaultyStore(self, store), _Promotions(self.world))
         return self.world.wrap(self.world, ports)
 
@@ -196,7 +213,7 @@ class Process:
     def _strike(self, fault: Fault) -> None:
         timeline = self.world.timeline
         if fault.kind == "crash":
-            self.world.faults.note("a process is killed", "process killed")
+            self.faults.note("a process is killed", "process killed")
             self.threads.kill()
             raise KilledError
         if fault.kind == "error":
@@ -233,7 +250,7 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
     try:
         shell.start()
         while not (world.is_served() and has_closed_all(world, engine, process)):
-            shell.turn(OPTIONS.poll_seconds)
+            shell.run_once(OPTIONS.poll_seconds)
         shell.finish()
     except BaseException:
         shell.abort()
@@ -263,6 +280,7 @@ class _Inputs:
 @dataclass(frozen=True)
 class _Outputs:
     process: Process
+    guarantee: Guarantee = FIFO_GUARANTEE
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         return self.process.call("send", lambda: self.process.world.outputs.send(entries))
@@ -285,11 +303,11 @@ class _FaultyStore:
     def served(self) -> Mapping[str, Seed]:
         return self.process.call("served", self.store.served)
 
-    def history(self, symbols: Mapping[str, int]) -> Mapping[str, Seed]:
-        return self.process.call("history", lambda: self.store.history(symbols))
+    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
+        return self.process.call("history", lambda: self.store.history(symbols, window_length=window_length))
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> None:
-        self.process.call("commit", lambda: self.store.commit(effects, messages, committed_at=committed_at))
+    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+        return self.process.call("commit", lambda: self.store.commit(effects, messages, committed_at=committed_at))
 
     def unpublished(self) -> Sequence[OutboxRow]:
         return self.process.call("unpublished", self.store.unpublished)
@@ -308,9 +326,9 @@ class _Promotions:
         self._world: Final = world
         self._serving = world.champion
 
-    def take(self) -> Swap | None:
+    def claim(self) -> Swap | None:
         if self._serving == self._world.champion:
             return None
         self._serving = self._world.champion
         self._world.faults.note(f"bundle {self._serving} is swapped in", "bundle swapped while serving")
-        return Swap(TinyScorer(self._serving))
+        return Swap(TinyPredictor(self._serving))

@@ -6,13 +6,14 @@ import psycopg
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
+from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.model_store import (
     ModelVersion,
     QualityMetric,
-    active_bundle,
     find_bundle,
+    find_version,
+    list_versions,
     next_version,
-    promote,
     record_version,
 )
 
@@ -27,31 +28,22 @@ def a_version(number: int) -> ModelVersion:
     )
 
 
-def test_active_bundle_before_any_promotion_is_none(connection: psycopg.Connection):
-    record_version(connection, a_version(1))
-    assert active_bundle(connection) is None
-
-
-@pytest.mark.requirement("TRN-08")
-def test_promote_second_version_deactivates_the_first(connection: psycopg.Connection):
+@pytest.mark.requirement("SCH-10")
+def test_list_versions_shows_which_one_is_active(connection: psycopg.Connection):
     for number in (1, 2):
         record_version(connection, a_version(number))
-        promote(connection, number, feature_view="core_v1", reason="gate passed")
-    active = connection.execute("SELECT version FROM surveillance.model_versions WHERE is_active").fetchall()
-    assert active == [("v2",)]
-    assert active_bundle(connection) == (2, "/models/v2", "hash2")
-    timeline = connection.execute("SELECT version, bundle_hash FROM ops.bundle_timeline ORDER BY id").fetchall()
-    assert timeline == [(1, "hash1"), (2, "hash2")]
+    deploy_version(connection, 1, decided_by="test")
+    assert {record.version: record.is_active for record in list_versions(connection)} == {"v1": True, "v2": False}
+    deploy_version(connection, 2, decided_by="test")
+    assert {record.version: record.is_active for record in list_versions(connection)} == {"v1": False, "v2": True}
 
 
-def test_promote_unknown_version_raises_and_keeps_the_champion(connection: psycopg.Connection):
-    record_version(connection, a_version(1))
-    promote(connection, 1, feature_view="core_v1", reason="gate passed")
-    connection.commit()
-    with pytest.raises(LookupError, match="v9"):
-        promote(connection, 9, feature_view="core_v1", reason="by hand")
-    connection.rollback()
-    assert active_bundle(connection) == (1, "/models/v1", "hash1")
+def test_find_version_that_is_unknown_says_so(connection: psycopg.Connection):
+    assert record_version(connection, a_version(1)) == find_version(connection, 1).id
+    with pytest.raises(LookupError, match="got v9, which is not on record"):
+        find_version(connection, 9)
+    with pytest.raises(LookupError, match="strategy 'momentum'"):
+        find_version(connection, 1, "momentum")
 
 
 @pytest.mark.requirement("TRN-07")

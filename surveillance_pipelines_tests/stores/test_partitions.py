@@ -11,7 +11,7 @@ import pytest
 from surveillance_pipelines.clock import SYSTEM_CLOCK, ManualClock, now
 from surveillance_pipelines.stores.database import connect, migrate
 from surveillance_pipelines.stores.partitions import (
-    BOOKS,
+    PARTITIONED_TABLES,
     WEEK,
     WEEKS_AHEAD,
     Partition,
@@ -51,15 +51,34 @@ def insert_message(
 
 
 def insert_output(connection: psycopg.Connection[Any], id_: str, at: datetime, *, published: bool = True) -> None:
+    position = connection.execute(
+        "INSERT INTO ops.outbox (id, queue_url, group_id, row_type, body, created_at) "
+        "VALUES (%s, 'q', 'SPY', 'anomaly', '{}', %s) RETURNING position",
+        (id_, at),
+    ).fetchone()
+    if published:
+        deliver(connection, position[0] if position else 0, at)
+
+
+def deliver(connection: psycopg.Connection[Any], position: int, at: datetime, channel: str = "sqs") -> None:
+    """Record one delivery without moving the cursor."""
+    connection.execute(
+        "INSERT INTO ops.outbox_deliveries (channel, position, created_at, delivered_at) VALUES (%s, %s, %s, %s)",
+        (channel, position, at, at),
+    )
+
+
+def insert_flat_output(connection: psycopg.Connection[Any], id_: str, at: datetime, *, published: bool) -> None:
+    """Insert a row as versions before the deliveries did."""
     connection.execute(
         "INSERT INTO ops.outbox (id, queue_url, group_id, body, created_at, published_at) "
-        "VALUES (%s, 'q', 'SPY', '{}', %s, %s)",
+        "VALUES (%s, 'q', 'SPY', '{\"type\":\"signal\"}', %s, %s)",
         (id_, at, at if published else None),
     )
 
 
 def names(found: list[Partition], book: str) -> list[str]:
-    return [partition.name for partition in found if partition.book == book]
+    return [partition.name for partition in found if partition.table == book]
 
 
 def homes(connection: psycopg.Connection[Any], book: str, key: str = "message_id") -> dict[str, str]:
@@ -70,10 +89,10 @@ def homes(connection: psycopg.Connection[Any], book: str, key: str = "message_id
 def test_migrated_database_has_this_week_the_coming_ones_and_a_default(books: psycopg.Connection[Any]) -> None:
     found = partitions(books)
     weeks = [monday_of(TODAY) + WEEK * ahead for ahead in range(WEEKS_AHEAD + 1)]
-    for book in BOOKS:
-        assert [p.monday for p in found if p.book == book] == [*weeks, None]
+    for book in PARTITIONED_TABLES:
+        assert [p.monday for p in found if p.table == book] == [*weeks, None]
     assert missing_weeks(found, TODAY) == []
-    assert missing_weeks(found, TODAY + WEEK) == [(book, weeks[-1] + WEEK) for book in BOOKS]
+    assert missing_weeks(found, TODAY + WEEK) == [(book, weeks[-1] + WEEK) for book in PARTITIONED_TABLES]
 
 
 def test_migration_moves_existing_rows_with_their_positions_and_back(empty_database_url: str) -> None:
@@ -92,7 +111,7 @@ def test_migration_moves_existing_rows_with_their_positions_and_back(empty_datab
                     "INSERT INTO ops.ledger VALUES (%s, %s, 'q', 'scored', null, %s, null, null)",
                     (f"m{number}", f"d{number}", at + timedelta(days=1)),
                 )
-            insert_output(connection, f"o{number}", at, published=number % 3 > 0)
+            insert_flat_output(connection, f"o{number}", at, published=number % 3 > 0)
         flat = connection.execute("SELECT message_id, position FROM ops.inbox ORDER BY position").fetchall()
     migrate(empty_database_url)
     with connect(empty_database_url, autocommit=True) as connection:
@@ -111,7 +130,10 @@ def test_migration_moves_existing_rows_with_their_positions_and_back(empty_datab
         back = connection.execute("SELECT message_id, position FROM ops.inbox ORDER BY position").fetchall()
         assert back == [*flat, ("new", flat[-1][1] + 1)]
         assert connection.execute("SELECT count(*) FROM ops.ledger").fetchone() == (28,)
-        assert connection.execute("SELECT count(*), count(published_at) FROM ops.outbox").fetchone() == (31, 20)
+        published = (
+            "SELECT count(*), count(published_at), count(*) FILTER (WHERE published_at = created_at) FROM ops.outbox"
+        )
+        assert connection.execute(published.encode()).fetchone() == (31, 20, 20)
         connection.execute(
             "INSERT INTO ops.inbox (message_id, queue_url, body, received_at, receive_count) "
             "VALUES ('newer', 'q', '{}', now(), 1)"
@@ -130,25 +152,32 @@ def test_commit_of_a_week_without_partition_finds_its_place_and_moves_when_the_w
     insert_output(books, "o1", OLD)
     assert homes(books, "inbox") == {"m1": "ops.inbox_default", "m2": "ops.inbox_default"}
     today = OLD.date() + timedelta(days=10)
-    assert stray_weeks(books, today) == [(book, date(2024, 3, 4)) for book in BOOKS]
+    assert stray_weeks(books, today) == [(book, date(2024, 3, 4)) for book in PARTITIONED_TABLES]
     for book, monday in stray_weeks(books, today):
         assert add_partition(books, book, monday) is not None
         assert add_partition(books, book, monday) is None
     assert homes(books, "ledger") == {"m1": "ops.ledger_20240304", "m2": "ops.ledger_default"}
     assert homes(books, "outbox", "id") == {"o1": "ops.outbox_20240304"}
+    assert homes(books, "outbox_deliveries", "channel") == {"sqs": "ops.outbox_deliveries_20240304"}
     insert_message(books, "m3", OLD + timedelta(days=1))
     assert homes(books, "inbox")["m3"] == "ops.inbox_20240304"
     positions = books.execute("SELECT message_id FROM ops.inbox ORDER BY position").fetchall()
     assert positions == [("m1",), ("m2",), ("m3",)]
 
 
-@pytest.mark.parametrize("book", BOOKS)
+@pytest.mark.parametrize("book", PARTITIONED_TABLES)
 def test_new_partition_has_the_unique_keys_of_the_default_one(books: psycopg.Connection[Any], book: str) -> None:
     for place, at in (("default", OLD), ("week", now(SYSTEM_CLOCK))):
         if book == "outbox":
             insert_output(books, f"o-{place}", at)
             with pytest.raises(psycopg.errors.UniqueViolation):
                 insert_output(books, f"o-{place}", at)
+            continue
+        if book == "outbox_deliveries":
+            deliver(books, 1, at)
+            deliver(books, 1, at, "redis")
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                deliver(books, 1, at)
             continue
         insert_message(books, f"m-{place}", at)
         with pytest.raises(psycopg.errors.UniqueViolation):
@@ -176,7 +205,7 @@ def test_lookups_by_id_read_indexes_only(books: psycopg.Connection[Any]) -> None
 def test_drop_partitions_drops_all_or_none_and_never_a_default(books: psycopg.Connection[Any]) -> None:
     found = [p for p in partitions(books) if p.monday == monday_of(TODAY) + WEEK]
     drop_partitions(books, found)
-    assert [book for book, _ in missing_weeks(partitions(books), TODAY)] == list(BOOKS)
+    assert [book for book, _ in missing_weeks(partitions(books), TODAY)] == list(PARTITIONED_TABLES)
     with pytest.raises(ValueError, match="default partition"):
         drop_partitions(books, partitions(books))
     there = [p for p in partitions(books) if p.monday == monday_of(TODAY)]
@@ -188,7 +217,7 @@ def test_drop_partitions_drops_all_or_none_and_never_a_default(books: psycopg.Co
 def test_drop_of_a_partition_in_use_waits_in_short_turns_and_gives_up_in_words(
     books: psycopg.Connection[Any], database_url: str
 ) -> None:
-    (week,) = [p for p in partitions(books) if p.book == "outbox" and p.monday == monday_of(TODAY) + WEEK]
+    (week,) = [p for p in partitions(books) if p.table == "outbox" and p.monday == monday_of(TODAY) + WEEK]
     clock = ManualClock(OLD)
     with connect(database_url) as reader:
         reader.execute("SELECT count(*) FROM ops.outbox")

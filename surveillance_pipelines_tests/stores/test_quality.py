@@ -1,14 +1,13 @@
 """The books about the queue, and scores out of bounds."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import polars as pl
 import psycopg
 import pytest
 
-from surveillance_pipelines.clock import ManualClock
 from surveillance_pipelines.stores.ingestion_runs import IngestionRun, record_ingestion_run
-from surveillance_pipelines.stores.quality import balance, outside_unit_interval, refused_share, unpublished_since
+from surveillance_pipelines.stores.quality import balance, outside_unit_interval, refused_share
 
 NOW = datetime(2024, 3, 5, 15, tzinfo=UTC)
 
@@ -40,15 +39,6 @@ def test_balance_with_a_message_without_outcome_does_not_hold(connection: psycop
     books = balance(connection)
     assert not books.holds
     assert books.without_outcome == 1
-
-
-def test_unpublished_since_counts_and_ages_the_oldest(connection: psycopg.Connection):
-    clock = ManualClock(NOW + timedelta(seconds=90))
-    assert unpublished_since(connection, clock) == (0, 0.0)
-    connection.execute(
-        "INSERT INTO ops.outbox (id, queue_url, group_id, body, created_at) VALUES ('a', 'q', 'SPY', '{}', %s)", (NOW,)
-    )
-    assert unpublished_since(connection, clock) == (1, 90.0)
 
 
 @pytest.mark.requirement("MON-08")

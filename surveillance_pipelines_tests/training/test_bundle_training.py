@@ -6,19 +6,19 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
-from surveillance_pipelines.models.bundle import AUTOENCODER_FILE
+from surveillance_pipelines.models.arrays import run_model
+from surveillance_pipelines.models.autoencoder import MODEL_FILE
 from surveillance_pipelines.models.runtime import inference_session
-from surveillance_pipelines.models.scoring import run_model
 from surveillance_pipelines.training.boosting import BoostingConfig, LabelledRows, balanced_weights, train_booster
-from surveillance_pipelines.training.bundle_training import train_models, training_parameters
+from surveillance_pipelines.training.bundle_training import train_bundle, training_parameters
 from surveillance_pipelines.training.deadline import Deadline, TrainingTimeout, no_progress
 from surveillance_pipelines.training.export import MAX_DIFFERENCE, ParityError, require_parity
 from surveillance_pipelines.training.scaler import fit_scaling
-from surveillance_pipelines_tests.training.tiny_bundle import TINY_CONFIG, tiny_models, tiny_training_set
+from surveillance_pipelines_tests.training.tiny_bundle import TINY_CONFIGS, tiny_models, tiny_training_set
 
 
 class TickingClock(ManualClock):
-    """A clock that moves one second each time it is read."""
+    """A clock that advances one second per reading."""
 
     def now_us(self) -> int:
         self.advance(1.0)
@@ -27,50 +27,52 @@ class TickingClock(ManualClock):
 
 @pytest.mark.requirement("TRN-03")
 @pytest.mark.parametrize(("seconds", "done"), [(2.5, "epochs of the autoencoder"), (8.5, "rounds of the classifier")])
-def test_train_models_past_the_deadline_stops_and_says_where(seconds, done):
+def test_train_bundle_past_the_deadline_stops_and_names_the_stage(seconds, done):
     deadline = Deadline.after(seconds, TickingClock(datetime(2024, 1, 1, tzinfo=UTC)))
     with pytest.raises(TrainingTimeout, match=rf"{done}.*no model was kept.*MODEL_TRAINING_MAX_DURATION_SECONDS"):
-        train_models(tiny_training_set(), seed=7, deadline=deadline, config=TINY_CONFIG)
+        train_bundle(tiny_training_set(), seed=7, deadline=deadline, configs=TINY_CONFIGS)
 
 
-def test_train_models_reports_every_stage_to_its_end():
+def test_train_bundle_reports_progress_of_every_stage():
     stages: dict[str, float] = {}
-    train_models(
-        tiny_training_set(), seed=7, deadline=Deadline.after(120.0), config=TINY_CONFIG, progress=stages.__setitem__
+    train_bundle(
+        tiny_training_set(), seed=7, deadline=Deadline.after(120.0), configs=TINY_CONFIGS, progress=stages.__setitem__
     )
     assert list(stages) == ["autoencoder", "classifier", "direction", "export"]
     assert stages["export"] == 1.0
 
 
 @pytest.mark.requirement("MOD-01", "MOD-02", "MOD-06")
-def test_train_models_exports_equal_the_native_models():
-    trained = tiny_models()
-    assert 0.0 <= max(trained.parity.values()) <= MAX_DIFFERENCE
-    assert len(trained.autoencoder.validation_loss) > 1
-    assert min(trained.autoencoder.validation_loss) < trained.autoencoder.validation_loss[0]
+def test_train_bundle_exports_equal_the_native_models():
+    members = tiny_models().members
+    assert 0.0 <= max(members[name].facts["parity"] for name in ("classifier", "direction")) <= MAX_DIFFERENCE
+    losses = members["autoencoder"].curves["validation"]
+    assert len(losses) > 1
+    assert min(losses) < losses[0]
+    assert all(check.passed for member in members.values() for check in member.checks)
 
 
 def test_autoencoder_export_equals_its_layers():
-    trained = tiny_models()
-    rows = np.random.default_rng(1).standard_normal((7, len(trained.scaling.center))).astype(np.float32)
+    trained = tiny_models().members["autoencoder"]
+    rows = np.random.default_rng(1).standard_normal((7, len(trained.spec.input.columns))).astype(np.float32)
     expected = rows
-    for i, (weight, bias) in enumerate(trained.autoencoder.layers):
+    for i, (weight, bias) in enumerate(trained.native.layers):
         expected = expected @ weight.T + bias
-        if i < len(trained.autoencoder.layers) - 1:
+        if i < len(trained.native.layers) - 1:
             expected = np.maximum(expected, 0.0)
-    got = run_model(inference_session(trained.models[AUTOENCODER_FILE]), rows)
+    got = run_model(inference_session(trained.files[MODEL_FILE]), rows)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_require_parity_of_another_model_is_refused():
-    trained = tiny_models()
-    rows = np.zeros((3, len(trained.scaling.center)), dtype=np.float32)
+    trained = tiny_models().members["autoencoder"]
+    rows = np.zeros((3, len(trained.spec.input.columns)), dtype=np.float32)
     with pytest.raises(ParityError, match="exported autoencoder"):
-        require_parity(trained.models[AUTOENCODER_FILE], rows, np.full(rows.shape, 9.0), "autoencoder")
+        require_parity(trained.files[MODEL_FILE], rows, np.full(rows.shape, 9.0), "autoencoder")
 
 
 @pytest.mark.requirement("TRN-12")
-def test_training_parameters_name_data_seed_and_libraries():
+def test_training_parameters_record_data_seed_and_libraries():
     parameters = training_parameters(tiny_models())
     assert parameters["seed"] == 7
     assert parameters["data"]["fingerprint"] == tiny_training_set().fingerprint
@@ -98,13 +100,15 @@ def test_train_booster_without_rows_of_a_class_is_refused():
         )  # fmt: skip
 
 
-def test_train_models_without_a_known_move_on_the_test_days_refuse_the_direction_model_only():
+def test_train_bundle_without_a_known_move_on_the_test_days_refuse_the_direction_model_only():
     rows = tiny_training_set()
     unknown = pl.when(pl.col("split") != "test").then("forward_return")
     thin = replace(rows, frame=rows.frame.with_columns(forward_return=unknown))
-    trained = train_models(thin, seed=7, deadline=Deadline.after(120.0), config=TINY_CONFIG)
-    assert not trained.direction_gate.passed
-    assert "test_days fails: 0" in trained.direction_gate.reasons[0]
+    trained = train_bundle(thin, seed=7, deadline=Deadline.after(120.0), configs=TINY_CONFIGS)
+    direction = trained.members["direction"]
+    assert not direction.spec.serves
+    assert "test_days fails: 0" in direction.spec.reasons[0]
+    assert trained.members["classifier"].spec.serves
 
 
 def test_balanced_weights_give_every_class_the_same_total():

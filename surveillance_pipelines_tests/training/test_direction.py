@@ -31,23 +31,23 @@ def test_forward_returns_without_a_bar_near_the_horizon_are_null():
     assert forward_returns(bars([0, 5, 40], [100.0, 105.0, 50.0])).to_list() == [None, None, None]
 
 
-def test_forward_returns_never_reach_into_another_day():
+def test_forward_returns_never_cross_into_another_day():
     minutes = [565, 575]  # 23:55 and 00:05 UTC
     assert forward_returns(bars(minutes, [100.0, 110.0]), 10).to_list() == [None, None]
 
 
-def test_forward_returns_keep_the_order_and_the_symbols_apart():
+def test_forward_returns_keep_order_and_separate_symbols():
     both = pl.concat([bars([15, 0], [110.0, 100.0]), bars([0, 15], [50.0, 25.0], "MSFT")])
     got = forward_returns(both).to_list()
     assert got == [None, pytest.approx(math.log(1.1)), pytest.approx(math.log(0.5)), None]
 
 
 @pytest.mark.requirement("MOD-06")
-def test_direction_labels_hold_inside_the_band_and_call_outside():
+def test_direction_labels_are_hold_inside_the_band_and_a_side_outside():
     frame = pl.DataFrame(
         {
             "move": [0.5 * COST_FLOOR, 2 * COST_FLOOR, -2 * COST_FLOOR, 0.01, 0.02, None],
-            "volatility": [0.0, 0.0, float("nan"), 0.01, 0.01, 0.01],  # a band of 0.0174 at 1% a bar
+            "volatility": [0.0, 0.0, float("nan"), 0.01, 0.01, 0.01],  # a band of 0.0174 at 1% per bar
         }
     )
     labels = frame.select(direction_labels(pl.col("move"), pl.col("volatility"))).to_series().to_list()

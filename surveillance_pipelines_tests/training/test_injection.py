@@ -16,7 +16,7 @@ AT = ("MSFT", to_us(minute(18, 0)))
 
 
 def with_changes(bars: pl.DataFrame, injected: Injected) -> pl.DataFrame:
-    """Return the injected bars with labels, log returns and what they were before."""
+    """Return the injected bars with labels, log returns and their original values."""
     log_return = pl.col("close").log().diff().over("symbol")
     before = bars.select("symbol", "bar_start", r0=log_return, v0=pl.col("volume"), c0=pl.col("close"))
     after = injected.bars.with_columns(r1=log_return)
@@ -36,7 +36,7 @@ def test_every_kind_has_a_shape_and_a_length() -> None:
 
 @pytest.mark.requirement("SCH-05")
 @pytest.mark.parametrize("kind", ANOMALY_KINDS)
-def test_inject_each_kind_changes_its_stretch_and_nothing_else(kind: str) -> None:
+def test_inject_changes_only_the_bars_of_the_anomaly(kind: str) -> None:
     bars = market_bars()
     injected = inject(bars, kind, AT, severity=8.0, seed=4)
     assert_sound(injected.bars)
@@ -52,13 +52,13 @@ def test_inject_each_kind_changes_its_stretch_and_nothing_else(kind: str) -> Non
     assert others["close"].equals(others["c0"])
     outside = changed.filter((pl.col("symbol") == "MSFT") & pl.col("kind").is_null())
     assert outside["volume"].equals(outside["v0"])
-    # All later bars moved with the price level, except where a marked close snaps back.
+    # All later bars are shifted to the price level, except after marking the close.
     moved = outside.filter((pl.col("r1") - pl.col("r0")).abs() > 1e-12)
     assert moved.height == (1 if kind == "marking_the_close" else 0)
 
 
 @pytest.mark.parametrize("kind", ANOMALY_KINDS)
-def test_inject_twice_the_severity_departs_further(kind: str) -> None:
+def test_inject_with_twice_the_severity_deviates_more(kind: str) -> None:
     departures = []
     for severity in (4.0, 12.0):
         changed = with_changes(market_bars(), inject(market_bars(), kind, AT, severity, seed=4))
@@ -69,7 +69,7 @@ def test_inject_twice_the_severity_departs_further(kind: str) -> None:
     assert departures[1] > 2.0 * departures[0]
 
 
-def test_inject_severity_means_the_same_for_a_calm_and_a_wild_symbol() -> None:
+def test_inject_severity_is_comparable_across_volatilities() -> None:
     bars = market_bars()
     wild = bars.with_columns(
         pl.when(pl.col("symbol") == "MSFT").then(100 * (pl.col(name) / 100) ** 5).otherwise(pl.col(name)).alias(name)
@@ -82,7 +82,7 @@ def test_inject_severity_means_the_same_for_a_calm_and_a_wild_symbol() -> None:
     assert moves[1] == pytest.approx(5 * moves[0])  # five times the volatility, five times the gap
 
 
-def test_cross_symbol_divergence_goes_against_the_peers() -> None:
+def test_cross_symbol_divergence_moves_against_the_peers() -> None:
     bars = market_bars()
     changed = with_changes(bars, inject(bars, "cross_symbol_divergence", AT, 8.0, seed=4))
     inside = changed.filter(pl.col("kind").is_not_null())
@@ -97,7 +97,7 @@ def test_cross_symbol_divergence_without_peers_raises() -> None:
         inject(alone, "cross_symbol_divergence", AT, 8.0, seed=4)
 
 
-def test_pump_and_dump_heaviest_volume_and_highest_price_lie_inside() -> None:
+def test_pump_and_dump_has_the_highest_volume_and_price() -> None:
     inside = with_changes(market_bars(), inject(market_bars(), "pump_and_dump", AT, 8.0, seed=4)).filter(
         pl.col("kind").is_not_null()
     )
@@ -112,7 +112,7 @@ def plan() -> pl.DataFrame:
     return plan_injections(market_bars(), per_symbol_day=2, seed=6, sessions=session_table())
 
 
-def test_plan_injections_kinds_are_even_and_places_apart(plan: pl.DataFrame) -> None:
+def test_plan_injections_are_balanced_and_apart(plan: pl.DataFrame) -> None:
     assert plan.schema == PLAN_SCHEMA
     counts = plan["kind"].value_counts()["count"]
     assert len(counts) == len(ANOMALY_KINDS)
@@ -124,14 +124,14 @@ def test_plan_injections_kinds_are_even_and_places_apart(plan: pl.DataFrame) -> 
         assert (first[1:] - last[:-1]).min() >= SPACING_BARS
 
 
-def test_plan_injections_marking_the_close_ends_with_the_session_and_nothing_else_does(plan: pl.DataFrame) -> None:
+def test_plan_injections_only_marking_the_close_ends_with_the_session(plan: pl.DataFrame) -> None:
     ends = plan["bar_start"].dt.timestamp("us").to_numpy() + plan["bars"].to_numpy() * 60_000_000
     _, minutes, length = session_table().positions(ends - 1)
     at_close = np.isclose(minutes, length, atol=1e-6)
     assert (at_close == (plan["kind"] == "marking_the_close").to_numpy()).all()
 
 
-def test_plan_injections_extended_hours_and_sessions_without_volume_get_none() -> None:
+def test_plan_injections_skip_extended_hours_and_sessions_without_volume() -> None:
     early = market_bars().with_columns(pl.col("bar_start") - pl.duration(hours=3))
     outside = plan_injections(early, per_symbol_day=1, seed=1, sessions=session_table())
     _, minutes, _ = session_table().positions(outside["bar_start"].dt.timestamp("us").to_numpy())
@@ -141,7 +141,7 @@ def test_plan_injections_extended_hours_and_sessions_without_volume_get_none() -
     assert plan_injections(silent, per_symbol_day=1, seed=1, sessions=session_table()).is_empty()
 
 
-def test_plan_injections_one_symbol_alone_gets_no_divergence() -> None:
+def test_plan_injections_for_a_single_symbol_have_no_divergence() -> None:
     alone = market_bars().filter(pl.col("symbol") == "MSFT")
     assert "cross_symbol_divergence" not in plan_injections(alone, per_symbol_day=3, seed=1)["kind"]
 
@@ -151,7 +151,7 @@ def test_plan_injections_unknown_kind_raises() -> None:
         plan_injections(market_bars(), per_symbol_day=1, seed=1, kinds=["spoofing"])
 
 
-def test_plant_is_seeded_and_each_anomaly_is_independent_of_the_others(plan: pl.DataFrame) -> None:
+def test_plant_is_seeded_and_anomalies_are_independent(plan: pl.DataFrame) -> None:
     whole = plant(market_bars(), plan, seed=9)
     assert_sound(whole.bars)
     assert whole.bars.equals(plant(market_bars(), plan, seed=9).bars)
@@ -173,7 +173,7 @@ def test_plant_trades_follow_the_volume() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bar_start": minute(14, 31)}, "to measure what is normal"),
+        ({"bar_start": minute(14, 31)}, "to measure the local scale"),
         ({"bar_start": minute(22, 0)}, "expected a bar where"),
         ({"symbol": "TSLA"}, "expected bars of TSLA"),
         ({"bars": 10_000}, "expected 10000 bars"),
@@ -204,11 +204,11 @@ def test_plant_repeated_bars_raise(plan: pl.DataFrame) -> None:
 
 
 @pytest.mark.shared_data
-def test_plant_real_bars_stay_sound_with_every_kind(shared_data: Path) -> None:
+def test_plant_keeps_real_bars_consistent_for_every_kind(shared_data: Path) -> None:
     bars = read_bars(shared_data / "equity_minute" / "yahoo_1m_2019_2022.parquet").frame
     days = bars.filter(pl.col("date").is_between(pl.date(2022, 3, 15), pl.date(2022, 3, 31)))
     regular = days.filter(pl.col("bar_start").dt.time().is_between(pl.time(13, 30), pl.time(19, 59)))
     plan = plan_injections(regular, per_symbol_day=1, seed=2)
     assert set(plan["kind"]) == set(ANOMALY_KINDS)
-    assert "^VIX" not in set(plan["symbol"])  # an index: its bars have no volume to be unusual
+    assert "^VIX" not in set(plan["symbol"])  # an index: its bars have no volume
     assert_sound(plant(regular, plan, seed=2).bars)

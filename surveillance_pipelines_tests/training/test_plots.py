@@ -29,19 +29,19 @@ def marked(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select("symbol", "bar_start", kind=pl.lit("price_gap"))
 
 
-def test_evaluation_figures_are_pictures(evaluation):
+def test_evaluation_figures_are_images(evaluation):
     figures = evaluation_figures(evaluation)
     assert set(figures) == {"reconstruction_error", "roc_pr", "confusion", "event_recall"}
     assert all(png.startswith(PNG) and len(png) > 5_000 for png in figures.values())
 
 
-def test_training_figures_are_pictures():
+def test_training_figures_are_images():
     figures = training_figures(tiny_models())
     assert set(figures) == {"losses", "classifier_importance", "direction_importance"}
     assert all(png.startswith(PNG) for png in figures.values())
 
 
-def test_drift_figure_leaves_unknown_columns_out():
+def test_drift_figure_omits_unknown_columns():
     assert drift({"moved": 0.4, "still": 0.01, "unknown": float("nan")}).startswith(PNG)
     assert drift({}).startswith(PNG)
 
@@ -54,7 +54,7 @@ def test_prices_with_anomalies_differs_when_one_is_marked():
     assert plain != prices_with_anomalies(bars(50), marks.head(0), title="GME", planted=marks.with_columns(bars=2))
 
 
-def test_prices_with_anomalies_of_one_bar_is_a_picture():
+def test_prices_with_anomalies_of_one_bar_is_an_image():
     marks = marked(bars(1))
     assert prices_with_anomalies(bars(1), marks, title="GME").startswith(PNG)
 

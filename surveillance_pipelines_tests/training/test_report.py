@@ -10,8 +10,8 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.scoring import Scorer
-from surveillance_pipelines.training.bundle_training import save_bundle, train_models
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.training.bundle_training import save_bundle, train_bundle
 from surveillance_pipelines.training.deadline import Deadline
 from surveillance_pipelines.training.report import evaluate, event_recall
 from surveillance_pipelines.training.training_data import LABELS
@@ -19,14 +19,14 @@ from surveillance_pipelines.training.training_set import build_training_set
 from surveillance_pipelines_tests.training.tiny_bundle import tiny_training_set
 
 
-def test_evaluate_judges_only_labelled_test_bars(evaluation):
-    frame = evaluation.judged.frame
+def test_evaluate_uses_only_labelled_test_bars(evaluation):
+    frame = evaluation.evaluated.frame
     assert set(frame["split"]) == {"test"}
     assert frame["label"].null_count() == 0
     assert len(frame) == len(tiny_training_set().rows("test", labelled=True))
 
 
-def test_evaluate_measures_are_finite_and_named_once(evaluation):
+def test_evaluate_measures_are_finite_and_uniquely_named(evaluation):
     names = [(measure.model, measure.key) for measure in evaluation.measures]
     assert len(set(names)) == len(names)
     assert all(math.isfinite(measure.value) for measure in evaluation.measures)
@@ -38,7 +38,7 @@ def test_evaluate_measures_are_finite_and_named_once(evaluation):
     assert wanted <= set(evaluation.metrics)
 
 
-def test_evaluate_tiny_models_beat_the_naive_rivals(evaluation):
+def test_evaluate_tiny_models_beat_the_naive_baselines(evaluation):
     metrics = evaluation.metrics
     assert metrics["classifier_balanced_accuracy"] > 2 * metrics["classifier_majority_balanced_accuracy"]
     assert metrics["anomaly_pr_auc"] > metrics["classifier_robust_z_pr_auc"]
@@ -55,9 +55,9 @@ def test_evaluate_gate_follows_the_threshold(evaluation):
 
 
 def test_event_recall_counts_each_planted_anomaly_once(evaluation):
-    events = event_recall(evaluation.judged)
+    events = event_recall(evaluation.evaluated)
     assert set(events["label"]) == set(ANOMALY_KINDS)
-    planted = evaluation.judged.frame.filter(pl.col("anomaly_id").is_not_null())
+    planted = evaluation.evaluated.frame.filter(pl.col("anomaly_id").is_not_null())
     assert events["planted"].sum() == planted.select("replica", "anomaly_id").n_unique()
     assert (events["named"] <= events["found"]).all()
 
@@ -71,14 +71,14 @@ def test_evaluate_models_of_real_bars_pass_the_gate_on_later_days(shared_data, t
     table = SessionTable.from_frame(build_sessions("XNYS", date(2019, 12, 1), date(2022, 4, 20)))
     days = bars["date"].unique().sort()
     data = build_training_set(bars, table, first=days[0], last=days[-1], seed=1)
-    save_bundle(train_models(data, seed=1, deadline=Deadline.after(600.0)), tmp_path / "v1")
-    judged = evaluate(data, Scorer(load_bundle(tmp_path / "v1")), min_rows=1_000, min_accuracy=0.75, seed=1)
-    assert judged.anomaly_gate.passed, judged.anomaly_gate.reasons
-    assert judged.metrics["anomaly_events_found"] > 0.8
-    assert np.isfinite(judged.judged.scores.anomaly_score).all()
+    save_bundle(train_bundle(data, seed=1, deadline=Deadline.after(600.0)), tmp_path / "v1")
+    evaluated = evaluate(data, Ensemble(load_bundle(tmp_path / "v1")), min_rows=1_000, min_accuracy=0.75, seed=1)
+    assert evaluated.anomaly_gate.passed, evaluated.anomaly_gate.reasons
+    assert evaluated.metrics["anomaly_events_found"] > 0.8
+    assert np.isfinite(evaluated.evaluated.predictions.anomaly_score).all()
 
 
-def test_figures_of_one_class_stand_in_a_table_of_their_own(evaluation):
+def test_metrics_by_class_form_a_table(evaluation):
     rows = {row["label"]: row for row in evaluation.by_label}
     assert set(rows) <= set(LABELS)
     assert {tuple(row) for row in evaluation.by_label} == {("label", "events_found", "events_named", "recall")}

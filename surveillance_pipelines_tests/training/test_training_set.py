@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.models.scoring import NORMAL
 from surveillance_pipelines.training.planted_bars import ECHO_BARS, OFF_HOURS_KINDS, plan_copies, planted_features
 from surveillance_pipelines.training.training_data import LABELS, TrainingSet, class_numbers
 from surveillance_pipelines.training.training_set import MIN_HISTORY_BARS, build_training_set
@@ -34,7 +34,7 @@ def test_build_training_set_splits_are_in_time_order():
     assert days["train"][-1] < days["validation"][0] <= days["validation"][-1] < days["test"][0]
 
 
-def test_build_training_set_keeps_the_bars_as_they_are_ordinary():
+def test_build_training_set_labels_unchanged_bars_as_normal():
     original = tiny_training_set().frame.filter(pl.col("replica") == 0)
     assert set(original["label"].drop_nulls()) == {NORMAL}
     assert original.select("symbol", "bar_start").is_unique().all()
@@ -42,7 +42,7 @@ def test_build_training_set_keeps_the_bars_as_they_are_ordinary():
     assert len(early) == MIN_HISTORY_BARS * early["symbol"].n_unique()
 
 
-def test_build_training_set_of_the_same_input_is_the_same():
+def test_build_training_set_is_deterministic():
     assert build().fingerprint == build().fingerprint
     assert build().frame.equals(build().frame)
 
@@ -72,7 +72,7 @@ def test_build_training_set_of_other_trading_hours_has_another_fingerprint():
     assert build(sessions=early).fingerprint != build().fingerprint
     ids, opens, closes = (np.append(part, part[-1] + more) for part, more in _session_columns(sessions))
     longer = SessionTable(sessions.calendar, ids, opens, closes)
-    assert build(sessions=longer).fingerprint == build().fingerprint  # a session ahead says nothing about these bars
+    assert build(sessions=longer).fingerprint == build().fingerprint  # a later session does not affect these bars
 
 
 def _session_columns(sessions: SessionTable):
@@ -91,7 +91,7 @@ def test_build_training_set_of_two_days_is_refused():
         build(last=TINY_FIRST + timedelta(days=1))
 
 
-def test_save_and_load_give_the_set_back(tmp_path):
+def test_save_and_load_round_trip(tmp_path):
     small = build()
     small.save(tmp_path / "set")
     loaded = TrainingSet.load(tmp_path / "set")
@@ -99,11 +99,11 @@ def test_save_and_load_give_the_set_back(tmp_path):
     assert (loaded.fingerprint, loaded.view, loaded.params) == (small.fingerprint, small.view, small.params)
 
 
-def test_class_numbers_follow_the_labels_order():
+def test_class_numbers_follow_the_order_of_labels():
     assert class_numbers(pl.Series([NORMAL, ANOMALY_KINDS[-1]])).tolist() == [0, len(ANOMALY_KINDS)]
 
 
-def test_planted_features_label_the_anomaly_and_silence_its_echo():
+def test_planted_features_label_the_anomaly_and_not_the_bars_after_it():
     bars, sessions = tiny_market()
     plan = next(plan_copies(bars, sessions, copies=1, per_symbol_day=0.2, seed=3)).head(1)
     rows = planted_features(bars, plan, sessions, seed=3).filter(pl.col("symbol") == plan["symbol"][0])
@@ -116,7 +116,7 @@ def test_planted_features_label_the_anomaly_and_silence_its_echo():
     assert labels[first - 1] == labels[after + ECHO_BARS] == NORMAL
 
 
-def test_planted_features_keep_bars_without_volume_without():
+def test_planted_features_keep_bars_without_volume():
     bars, sessions = tiny_market()
     silent = bars.with_columns(volume=pl.lit(0.0))
     plan = pl.concat(list(plan_copies(bars, sessions, copies=1, per_symbol_day=0.5, seed=3)))
@@ -124,7 +124,7 @@ def test_planted_features_keep_bars_without_volume_without():
     assert (rows["has_volume"] == 0.0).all()
 
 
-def test_plan_copies_of_bars_outside_the_sessions_plants_there_without_volume_kinds():
+def test_plan_copies_outside_sessions_have_price_only_kinds():
     bars, sessions = tiny_market()
     later = SessionTable(
         sessions.calendar, sessions.session_ids, sessions.opens_at + 12_000_000_000, sessions.closes_at
@@ -137,6 +137,6 @@ def test_plan_copies_of_bars_outside_the_sessions_plants_there_without_volume_ki
     assert len(list(plan_copies(bars, sessions, copies=2, per_symbol_day=2.0, seed=3))) == 2
 
 
-def test_view_of_the_set_is_the_one_asked_for():
+def test_view_of_the_training_set_is_the_requested_one():
     assert tiny_training_set().feature_view is CORE_V1
     assert tiny_training_set().params["first"] == date.isoformat(TINY_FIRST)

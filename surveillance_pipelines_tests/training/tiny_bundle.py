@@ -1,4 +1,4 @@
-"""Small real models for tests of whatever uses them: real bars of a simulated market, real training, a real bundle."""
+"""Small models for tests: bars of a simulated market, real training, a real bundle."""
 
 from datetime import date
 from functools import cache
@@ -11,16 +11,16 @@ from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.market.simulator import default_market, simulate
 from surveillance_pipelines.training.autoencoder import AutoencoderConfig
 from surveillance_pipelines.training.boosting import BoostingConfig
-from surveillance_pipelines.training.bundle_training import TrainedModels, TrainingConfig, save_bundle, train_models
+from surveillance_pipelines.training.bundle_training import TrainedBundle, save_bundle, train_bundle
 from surveillance_pipelines.training.deadline import Deadline
 from surveillance_pipelines.training.training_data import TrainingSet
 from surveillance_pipelines.training.training_set import build_training_set
 
-TINY_CONFIG = TrainingConfig(
-    autoencoder=AutoencoderConfig(epochs=4),
-    classifier=BoostingConfig(rounds=12, depth=4, learning_rate=0.4),
-    direction=BoostingConfig(rounds=3, depth=2),
-)
+TINY_CONFIGS = {
+    "autoencoder": AutoencoderConfig(epochs=4),
+    "classifier": BoostingConfig(rounds=12, depth=4, learning_rate=0.4),
+    "direction": BoostingConfig(rounds=3, depth=2),
+}
 TINY_SYMBOLS = ("AAPL", "MSFT", "SPY")
 TINY_FIRST, TINY_LAST = date(2024, 3, 4), date(2024, 3, 11)  # six sessions
 
@@ -39,10 +39,10 @@ def tiny_training_set(seed: int = 7) -> TrainingSet:
 
 
 @cache
-def tiny_models(seed: int = 7) -> TrainedModels:
-    return train_models(tiny_training_set(seed), seed=seed, deadline=Deadline.after(120.0), config=TINY_CONFIG)
+def tiny_models(seed: int = 7) -> TrainedBundle:
+    return train_bundle(tiny_training_set(seed), seed=seed, deadline=Deadline.after(120.0), configs=TINY_CONFIGS)
 
 
 def build_tiny_bundle(path: Path, seed: int = 7) -> str:
-    """Write a real bundle to a new folder and return its hash; the models are trained once per process and seed."""
+    """Write a bundle to a new folder and return its hash; the models are trained once per process and seed."""
     return save_bundle(tiny_models(seed), path)

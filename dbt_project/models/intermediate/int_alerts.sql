@@ -1,5 +1,5 @@
--- One row per alert. A later revision of the bar outranks an earlier one, and the closed bar outranks the bar in
--- progress: that row says what the alert has come to.
+-- One row per alert. A later revision of the bar takes precedence over an earlier one, and the closed bar over the bar
+-- in progress; that row has the latest status of the alert.
 with rows_ranked as (
     select
         *,

@@ -1,4 +1,4 @@
--- One row per bar, revision and bundle: the prediction, and what the price did after it once that is known.
+-- One row per bar, revision and bundle: the prediction and, once known, the price move that followed.
 with predictions as (
     select distinct on (symbol, timeframe, bar_start, revision, bundle_hash)
         *

@@ -1,6 +1,6 @@
--- One row per message and stage of the live lane. Predictions carry the stamps up to the commit, published rows the
--- rest; `queue_to_queue` starts when the queue took the message that caused the row: a bar is closed by a later one
--- than its last tick, or by the clock, and then nothing was waited for.
+-- One row per message and stage of the live lane. Predictions have the timestamps up to the commit, published rows the
+-- others. `queue_to_queue` starts when the queue accepted the message that caused the row. For a closed bar this is a
+-- later message than its last tick. A bar closed by the clock was not caused by a message and is excluded.
 with published as (
     select correlation_id, source_message_id, bar_status, committed_at, published_at
     from {{ ref("stg_anomalies") }}

@@ -3,7 +3,7 @@
     on_schema_change="append_new_columns", full_refresh=false,
 ) }}
 
--- Days are those on which the platform did the work, not those of the bars: a backfill of last year shows today.
+-- The day is the date of processing, not the date of the bars: a backfill of last year counts for today.
 with minutes as (
     select committed_day as day, date_trunc('minute', committed_at) as minute_start, count(*) as messages
     from {{ ref("stg_ledger") }}
@@ -99,6 +99,6 @@ left join bars using (day)
 left join anomalous using (day)
 {% if is_incremental() %}
 where days.day >= coalesce(
-    {{ books_begin() }}::date, (select max(this.day) + 1 from {{ this }} as this where this.messages > 0), '-infinity'
+    {{ ledger_begin() }}::date, (select max(this.day) + 1 from {{ this }} as this where this.messages > 0), '-infinity'
 )
 {% endif %}

@@ -15,7 +15,7 @@ select
 from {{ ref("int_stage_latencies") }}
 {% if is_incremental() %}
 where hour_start >= coalesce(
-    {{ books_begin() }} at time zone 'UTC', (select max(this.hour_start) from {{ this }} as this), '-infinity'
+    {{ ledger_begin() }} at time zone 'UTC', (select max(this.hour_start) from {{ this }} as this), '-infinity'
 )
 {% endif %}
 group by hour_start, stage

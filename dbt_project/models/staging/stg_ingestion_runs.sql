@@ -8,6 +8,6 @@ select
     rows_landed,
     rows_dead,
     rows_duplicate,
-    -- Bars of Yahoo also come by `surveillance ingest`, which stands in for nothing.
+    -- `surveillance ingest` also lands bars from Yahoo, but is not a fallback.
     coalesce((detail ->> 'fallback')::boolean, false) as is_fallback
 from {{ source("surveillance", "ingestion_runs") }}

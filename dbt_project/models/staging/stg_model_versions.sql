@@ -9,8 +9,12 @@ select
     trained_at,
     training_duration_seconds,
     training_dataset_size,
-    is_active,
+    exists (
+        select 1
+        from {{ ref("stg_deployments") }} as deployments
+        where deployments.model_version_id = versions.id and deployments.role = 'champion' and deployments.is_open
+    ) as is_active,
     is_warmup_mode,
     created_at,
     updated_at
-from {{ source("surveillance", "model_versions") }}
+from {{ source("surveillance", "model_versions") }} as versions

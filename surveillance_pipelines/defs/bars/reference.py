@@ -24,7 +24,7 @@ _AHEAD: Final = timedelta(days=200)
     kinds={"postgresql"},
     owners=OWNERS,
     tags=tags("warehouse", "postgresql"),
-    code_version=code_version("stores.instruments"),
+    code_version=code_version("market.calendars", "stores.instruments"),
     check_specs=[
         dg.AssetCheckSpec(
             "instruments_are_registered",

@@ -1,4 +1,4 @@
-"""What a dbt test promises, in words: the list of checks in the UI shows one sentence each."""
+"""Descriptions of dbt tests for the list of checks in the UI, one sentence each."""
 
 import re
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ _SENTENCES: Final = {
     "relationships": "Every {column_name} is a {field} of {to}.",
     "unique_combination": "One row per {columns}.",
 }
-"""Test of dbt, or of dbt_project/tests/generic → what it promises."""
+"""Generic test of dbt or of dbt_project/tests/generic → description."""
 
 
 def check_description(props: Mapping[str, Any]) -> str | None:
-    """Return what a test of the manifest says: its own description if it has one, else a sentence made of its kind."""
+    """Return the description of a test in the manifest: its own, or else a sentence generated from its kind."""
     written = props.get("meta", {}).get("description") or props.get("description")
     if written or not props.get("test_metadata"):
         return written or None
@@ -24,7 +24,7 @@ def check_description(props: Mapping[str, Any]) -> str | None:
 
 
 def _sentence(kind: str, arguments: Mapping[str, Any]) -> str | None:
-    # A default value stands in the macro only: see `between` in dbt_project/tests/generic.
+    # Default values exist in the macro only: see `between` in dbt_project/tests/generic.
     known = {"lowest": 0, "highest": 1, **arguments}
     known |= {name: ", ".join(map(str, arguments.get(name, ()))) for name in ("values", "columns")}
     known["to"] = _referred(arguments.get("to", ""))

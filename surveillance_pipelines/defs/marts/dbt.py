@@ -1,4 +1,4 @@
-"""dbt as Dagster runs it: the version of this environment, and how many rows each table came to."""
+"""The dbt command line for Dagster: version of this environment, and row counts of the built tables."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,7 +15,7 @@ from psycopg import sql
 class InstalledDbt(DbtCliResource):
     """The dbt command line of this environment.
 
-    The base class asks ``dbt --version`` before each build, which takes seconds and calls the package index.
+    The base class runs ``dbt --version`` before each build, which takes seconds and accesses the package index.
     """
 
     @cached_property
@@ -24,10 +24,10 @@ class InstalledDbt(DbtCliResource):
 
 
 def with_row_counts(invocation: DbtCliInvocation) -> Iterator[Any]:
-    """Yield the events of a build; those of tables carry ``dagster/row_count``.
+    """Yield the events of a build, with ``dagster/row_count`` on those of tables.
 
-    Connects as libpq's variables say, like dbt itself. dagster-dbt's own counts name the database that the manifest
-    was prepared with, which need not be the one built.
+    The connection comes from libpq's variables, as dbt's does. The row counts of dagster-dbt query the database that
+    the manifest was prepared with, which may differ from the one that was built.
     """
     with psycopg.connect(autocommit=True) as connection:
         for event in invocation.stream():

@@ -1,4 +1,4 @@
-"""The code location ``marts``, apart from the main one: dbt costs seconds of import that no drain run should pay."""
+"""The code location ``marts``, separate from the main one, because importing dbt would slow down drain runs."""
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ defs = dg.Definitions(
     assets=[marts],
     jobs=[marts_job],
     sensors=[marts_sensor],
-    executor=dg.in_process_executor,  # one step a run: a process of its own would only import everything twice
+    executor=dg.in_process_executor,  # one step per run: a process per step would import everything twice
     resources={
         "dbt": InstalledDbt(project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT)),
         "platform": PlatformResource(),

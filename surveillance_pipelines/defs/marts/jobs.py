@@ -1,4 +1,4 @@
-"""Rebuild the marts by hand, or whenever something upstream is new."""
+"""The job that rebuilds the marts, and the sensor that does so after upstream updates."""
 
 import dagster as dg
 
@@ -16,8 +16,8 @@ marts_job = dg.define_asset_job(
 marts_sensor = dg.AutomationConditionSensorDefinition(
     "marts_sensor",
     target=dg.AssetSelection.groups(GROUP),
-    # A build costs seconds of processor time and reads whole tables: news of the live lane is gathered first.
+    # A build takes seconds of processor time and reads whole tables, so updates of the live lane are batched.
     minimum_interval_seconds=300,
     default_status=SENSORS_START,
-    description="Builds the marts at first, and again when anomalies, signals, metrics or ingestion runs are new.",
+    description="Builds the marts initially, and again after updates of anomalies, signals, metrics or ingestion runs.",
 )

@@ -1,4 +1,4 @@
-"""Where the dbt project is, and how dbt finds the database that the platform resolved."""
+"""Location of the dbt project, and the connection of dbt to the platform's database."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import Final
 PROJECT_DIR: Final = Path(__file__).resolve().parents[3] / "dbt_project"
 MANIFEST: Final = PROJECT_DIR / "target" / "manifest.json"
 DBT: Final = Path(sys.executable).with_name("dbt")
-"""The dbt of this environment, whether or not the environment is activated."""
+"""The dbt executable of this environment, whether or not the environment is activated."""
 
 PARSE_COMMAND: Final = "dbt parse --project-dir dbt_project --profiles-dir dbt_project"
 _POSTGRES_VARIABLES: Final = "PG"
@@ -24,17 +24,17 @@ def require_manifest(manifest: Path = MANIFEST) -> Path:
     """
     if not manifest.is_file():
         raise FileNotFoundError(
-            f"expected the dbt manifest at {manifest}, found none; make it with `make install`, or in the repository "
-            f"with `{PARSE_COMMAND}`"
+            f"expected the dbt manifest at {manifest}, found none; create it with `make install`, or with "
+            f"`{PARSE_COMMAND}` in the root of the repository"
         )
     return manifest
 
 
 @contextmanager
 def postgres_environment(environment: Mapping[str, str]) -> Generator[None]:
-    """Put the ``PG…`` entries of ``environment`` into this process's environment for the length of the block.
+    """Set the ``PG…`` variables of ``environment`` in this process for the duration of the block.
 
-    dbt reads its connection from there, and dagster-dbt has no other way to hand it over.
+    dbt reads its connection from these variables, and dagster-dbt has no other way to pass it.
     """
     wanted = {name: value for name, value in environment.items() if name.startswith(_POSTGRES_VARIABLES)}
     before = {name: os.environ.get(name) for name in wanted}

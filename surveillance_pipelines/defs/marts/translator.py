@@ -1,4 +1,4 @@
-"""How dbt models appear in Dagster: keys, group, owners, tags and when they are rebuilt."""
+"""Dagster properties of dbt models: keys, group, owners, tags and automation condition."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -16,33 +16,33 @@ GROUP: Final = "marts"
 HOURLY: Final = "7 * * * *"
 
 
-def rebuild_when_news() -> dg.AutomationCondition:
-    """Return the condition of every model: something upstream is new since the model was last built, or it never was.
+def rebuild_after_updates() -> dg.AutomationCondition:
+    """Return the condition of every model: it was never built, or something upstream was updated since its last build.
 
-    ``eager()`` would also wait until every upstream table exists and none is being written: with a live lane that
-    writes all day, and a champion that may not exist yet, that is never.
+    ``eager()`` would also wait until every upstream table exists and none is being written. That would never happen,
+    because the live lane writes all day and the champion may not exist yet.
     """
     upstream = dg.AutomationCondition.any_deps_updated()
     conditions = [upstream, _reported("anomalies"), _reported("signals"), _hourly()]
-    news = [_never_built(), *(condition.since_last_handled() for condition in conditions)]
-    return (reduce(or_, news) & ~dg.AutomationCondition.in_progress()).with_label("something is new, or an hour old")
+    triggers = [_never_built(), *(condition.since_last_handled() for condition in conditions)]
+    return (reduce(or_, triggers) & ~dg.AutomationCondition.in_progress()).with_label("upstream update, or hourly")
 
 
 def _never_built() -> dg.AutomationCondition:
-    # On a fresh database the first news is of one table, and the models that read it read others too: those would be
-    # absent. Asked for once; if that build fails, the hour asks again.
+    # On an empty database, the first update concerns one table, but the models that read it also read tables that do
+    # not exist yet. Therefore everything is built once; if that build fails, the hourly trigger repeats it.
     handled = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
     return dg.AutomationCondition.missing().newly_true().since(handled)
 
 
 def _reported(asset: str) -> dg.AutomationCondition:
-    # The ledger and the dead letters hang below the queue, which is no asset of ours and never materializes; their
-    # news comes with what the same drain run reports.
+    # The ledger and the dead letters are downstream of the queue, an external asset that never materializes. Their
+    # updates coincide with the materializations that the same drain run reports.
     return dg.AutomationCondition.asset_matches(dg.AssetKey(asset), dg.AutomationCondition.newly_updated())
 
 
 def _hourly() -> dg.AutomationCondition:
-    # A feed of which every message is refused or ordinary reports nothing, and its books should show all the same.
+    # If all messages of a feed are refused or ordinary, no asset is updated, but the marts must still be rebuilt.
     return dg.AutomationCondition.cron_tick_passed(HOURLY)
 
 
@@ -50,7 +50,7 @@ class MartsTranslator(DagsterDbtTranslator):
     """Models live under the key prefix ``marts``; sources keep the keys of the assets that write them."""
 
     def __init__(self) -> None:
-        # Several tables of the live lane's books come from one asset, the queue.
+        # Several ledger tables of the live lane have the same asset key, the queue's.
         super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
@@ -75,7 +75,7 @@ class MartsTranslator(DagsterDbtTranslator):
             group_name=GROUP,
             owners=OWNERS,
             tags={**spec.tags, **tags("warehouse", "postgresql"), **layer},
-            automation_condition=rebuild_when_news(),
-            # The manifest also names the database that it was prepared with, which need not be the one in use.
+            automation_condition=rebuild_after_updates(),
+            # Omit the database name: the manifest has that of its preparation, which may differ from the one in use.
             metadata={**spec.metadata, "dagster/table_name": f"{props['schema']}.{props['alias']}"},
         )

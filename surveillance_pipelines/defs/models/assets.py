@@ -1,4 +1,4 @@
-"""From bars to trained models; what becomes of them is in promotion.py."""
+"""From bars to trained models; promotion.py registers, evaluates and promotes them."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -8,16 +8,18 @@ import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.code_versions import code_version
+from surveillance_pipelines.code_versions import PACKAGE, code_version
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.metadata import frame_metadata, picture, value_counts
 from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import (
     TRAINING_CHECKS,
+    model_asset,
     training_results,
     training_set_result,
 )
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.models.kinds import KINDS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,11 +31,11 @@ COMMON: Final[dict[str, Any]] = {"group_name": "models", "owners": OWNERS}
 
 
 class TrainingSetConfig(dg.Config):
-    """Which days, and how they are disturbed."""
+    """Days to train on, and the anomalies to plant in them."""
 
     first_day: str = Field(default="", description="First UTC day, YYYY-MM-DD; empty for the first there is.")
     last_day: str = Field(default="", description="Last UTC day, YYYY-MM-DD; empty for the newest there is.")
-    seed: int = Field(default=7, description="Of the planted anomalies and of every random choice of the training.")
+    seed: int = Field(default=7, description="Seed of the planted anomalies and of the training.")
     anomalies_per_symbol_day: float = Field(
         default=12.0, gt=0, description="Anomalies planted per symbol and day, over all copies of the bars."
     )
@@ -106,32 +108,15 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
     name="train_models",
     specs=[
         dg.AssetSpec(
-            "market_autoencoder",
-            deps=["training_set"],
-            description="Learns what ordinary bars look like; its reconstruction error is high where a bar is strange.",
-            kinds={"pytorch", "onnx"},
-            code_version=code_version("training.bundle_training"),
+            model_asset(kind.name),
+            deps=["training_set", *(model_asset(name) for name in kind.reads)],
+            description=kind.description,
+            kinds=set(kind.libraries),
+            code_version=code_version("training.bundle_training", kind.trainer.removeprefix(f"{PACKAGE.name}.")),
             tags=tags("training", "models"),
             **COMMON,
-        ),
-        dg.AssetSpec(
-            "market_classifier",
-            deps=["training_set", "market_autoencoder"],
-            description="Names the kind of an anomaly from the features and the autoencoder's error.",
-            kinds={"xgboost", "onnx"},
-            code_version=code_version("training.bundle_training"),
-            tags=tags("training", "models"),
-            **COMMON,
-        ),
-        dg.AssetSpec(
-            "market_direction",
-            deps=["training_set"],
-            description="SELL, HOLD or BUY for the next minutes; stays in warm-up until it beats a constant call.",
-            kinds={"xgboost", "onnx"},
-            code_version=code_version("training.bundle_training"),
-            tags=tags("training", "models"),
-            **COMMON,
-        ),
+        )
+        for kind in KINDS.values()
     ],
     check_specs=TRAINING_CHECKS,
     pool=POOL,
@@ -139,8 +124,8 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
 def train_models(
     context: dg.AssetExecutionContext, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Train scaler, autoencoder, classifier and direction model on one training set, and write their bundle."""
-    from surveillance_pipelines.training import bundle_training as training
+    """Train a model of every kind on one training set, and write their bundle."""
+    from surveillance_pipelines.training import bundle_training
     from surveillance_pipelines.training.deadline import Deadline
     from surveillance_pipelines.training.plots import training_figures
     from surveillance_pipelines.training.training_data import TrainingSet
@@ -148,24 +133,26 @@ def train_models(
     folder, clock = build_folder(context, platform.settings), platform.clock
     rows = TrainingSet.load(folder.require(folder.training_set))
     began = clock.now_us()
-    trained = training.train_models(
+    trained = bundle_training.train_bundle(
         rows,
         seed=int(rows.params["seed"]),
         deadline=Deadline.after(platform.settings.model_training_max_duration_seconds, clock),
         progress=lambda stage, part: context.log.debug("%s: %.0f%%", stage, 100 * part),
     )
-    bundle_hash = training.save_bundle(trained, folder.bundle)
+    bundle_hash = bundle_training.save_bundle(trained, folder.bundle)
     seconds = (clock.now_us() - began) / MICROSECONDS
-    parameters = training.training_parameters(trained)
+    parameters = bundle_training.training_parameters(trained)
     folder.save_facts("training", {"seconds": seconds, "parameters": parameters})
     figures = training_figures(trained)
     folder.save_figures(figures)
-    pictures = {
-        "market_autoencoder": ("losses", {"epochs": len(trained.autoencoder.validation_loss)}),
-        "market_classifier": ("classifier_importance", {"rounds": trained.classifier.model.rounds}),
-        "market_direction": ("direction_importance", {"rounds": trained.direction.rounds}),
-    }
-    for asset, (figure, facts) in pictures.items():
-        shared = {"bundle_hash": bundle_hash, "seconds_for_all_models": round(seconds, 1), **facts}
-        yield dg.MaterializeResult(asset_key=asset, metadata={**shared, figure: picture(figures[figure], figure)})
+    for name, member in trained.members.items():
+        figure = f"{name}_importance" if f"{name}_importance" in figures else "losses"
+        metadata = {
+            "bundle_hash": bundle_hash,
+            "model_id": member.spec.id,
+            "seconds_for_all_models": round(seconds, 1),
+            **member.facts,
+            figure: picture(figures[figure], figure),
+        }
+        yield dg.MaterializeResult(asset_key=model_asset(name), metadata=metadata)
     yield from training_results(trained)

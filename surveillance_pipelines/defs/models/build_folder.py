@@ -1,4 +1,4 @@
-"""The folder through which the assets of one training run hand their files on: no pickle, nothing in memory."""
+"""The folder in which the assets of one training run pass files to one another, without pickle."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from surveillance_pipelines.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A bundle's place in the registry, in the database and on disk."""
+    """Identifiers of a registered bundle in MLflow, in the database and on disk."""
 
     version: int  # of the frozen folder v{version}
     mlflow_version: int
@@ -42,7 +42,7 @@ class BuildFolder:
         return self.path / "figures"
 
     def save_figures(self, pngs: Mapping[str, bytes]) -> None:
-        """Keep pictures for the registry."""
+        """Save pictures for the registry."""
         self.figures.mkdir(parents=True, exist_ok=True)
         for name, png in pngs.items():
             (self.figures / f"{name}.png").write_bytes(png)
@@ -61,19 +61,19 @@ class BuildFolder:
         return Registration(**self.facts("registration"))
 
     def require(self, path: Path) -> Path:
-        """Return a path that an earlier asset of the run has filled.
+        """Return a path that an earlier asset of the run has written.
 
         Raises:
-            FileNotFoundError: if it has not, because the asset was started alone.
+            FileNotFoundError: if it has not, for example because this asset was started alone.
         """
         if not path.exists():
             raise FileNotFoundError(
                 f"expected {path.name} of this training in {self.path}, found none: run training_job, whose assets "
-                "hand their files on within one run"
+                "pass files to one another within one run"
             )
         return path
 
 
 def build_folder(context: dg.AssetExecutionContext, settings: Settings) -> BuildFolder:
-    """Return the folder of this run; a run started again from a failure goes on in the first one's."""
+    """Return the folder of this run; a run that is retried from a failure uses the folder of the first run."""
     return BuildFolder(settings.models_path / "build" / (context.run.root_run_id or context.run.run_id))

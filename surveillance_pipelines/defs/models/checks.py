@@ -1,6 +1,5 @@
-"""Promises about models: those that stop a run before it promotes, and those that warn."""
+"""Checks of models: those that stop a run before it promotes a bundle, and those that warn."""
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -8,12 +7,13 @@ import dagster as dg
 
 from surveillance_pipelines.defs.metadata import counts_table, drawn
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.models.kinds import KINDS
 
 if TYPE_CHECKING:
     from surveillance_pipelines.evaluation.drift_report import DriftReport
     from surveillance_pipelines.evaluation.gate import GateRule
     from surveillance_pipelines.settings import Settings
-    from surveillance_pipelines.training.bundle_training import TrainedModels
+    from surveillance_pipelines.training.bundle_training import TrainedBundle
     from surveillance_pipelines.training.report import Evaluation
     from surveillance_pipelines.training.training_data import TrainingSet
 
@@ -37,36 +37,41 @@ GATE_CHECKS: Final = [
         "bundle_beats_naive_rivals",
         asset="model_evaluation",
         blocking=True,
-        description="The bundle is better than what needs no training: majority class, warm-up rules, robust z-score.",
+        description="The bundle beats methods without training: majority class, warm-up rules, robust z-score.",
     ),
     dg.AssetCheckSpec(
         "direction_beats_a_constant_call",
         asset="model_evaluation",
-        description="The direction model earns its word; otherwise signals stay momentum's, marked as warm-up.",
+        description="The direction model beats a constant answer; if not, momentum makes the signals (warm-up).",
     ),
 ]
 
+_CHECK_DESCRIPTIONS: Final = {
+    "has_learned": "Training lowered the loss on the validation days.",
+    "export_is_exact": "The exported model computes what the trained one does.",
+}
+"""Check of a model kind → what it promises."""
+
+
+def model_asset(kind: str) -> str:
+    """Return the key of the asset that stands for a model of a kind."""
+    return f"market_{kind}"
+
+
 TRAINING_CHECKS: Final = [
     dg.AssetCheckSpec(
-        "autoencoder_has_learned",
-        asset="market_autoencoder",
+        f"{kind.name}_{check}",
+        asset=model_asset(kind.name),
         blocking=True,
-        description="Training lowered the reconstruction error on the validation days.",
-    ),
-    *(
-        dg.AssetCheckSpec(
-            f"{name}_export_is_exact",
-            asset=f"market_{name}",
-            blocking=True,
-            description="The exported model computes what the trained one does.",
-        )
-        for name in ("classifier", "direction")
-    ),
+        description=_CHECK_DESCRIPTIONS.get(check, check.replace("_", " ")),
+    )
+    for kind in KINDS.values()
+    for check in kind.checks
 ]
 
 
 def training_set_result(built: "TrainingSet", settings: "Settings") -> dg.AssetCheckResult:
-    """Say whether there are enough labelled rows to train on, before any time is spent on it."""
+    """Check before the training that there are enough labelled rows."""
     rows, needed = built.rows("train", labelled=True).height, settings.model_training_min_dataset_size
     return dg.AssetCheckResult(
         check_name="training_rows_are_enough",
@@ -76,24 +81,17 @@ def training_set_result(built: "TrainingSet", settings: "Settings") -> dg.AssetC
     )
 
 
-def training_results(trained: "TrainedModels") -> Iterator[dg.AssetCheckResult]:
-    """Say whether the models learned and were exported as they are."""
-    losses = trained.autoencoder.validation_loss
-    yield dg.AssetCheckResult(
-        asset_key="market_autoencoder",
-        check_name="autoencoder_has_learned",
-        passed=min(losses) < losses[0],
-        metadata={"first_epoch": round(losses[0], 4), "best_epoch": round(min(losses), 4)},
-    )
-    for name in ("classifier", "direction"):
-        # The export itself refuses a difference above its limit: a result is there only when it held.
-        yield dg.AssetCheckResult(
-            asset_key=f"market_{name}",
-            check_name=f"{name}_export_is_exact",
-            passed=name in trained.parity,
-            # Differences are far below the fourth decimal.
-            metadata={"largest_difference": float(f"{trained.parity.get(name, math.inf):.3g}")},
-        )
+def training_results(trained: "TrainedBundle") -> Iterator[dg.AssetCheckResult]:
+    """Return the outcomes of the members' own checks."""
+    for name, member in trained.members.items():
+        for check in member.checks:
+            yield dg.AssetCheckResult(
+                asset_key=model_asset(name),
+                check_name=f"{name}_{check.name}",
+                passed=check.passed,
+                # Differences of an export are far below the fourth decimal.
+                metadata={fact: float(f"{value:.4g}") for fact, value in check.facts.items()},
+            )
 
 
 def gate_results(verdict: "Evaluation") -> list[dg.AssetCheckResult]:
@@ -125,6 +123,25 @@ def _rules_result(
 
 
 @dg.asset_check(
+    asset="champion",
+    description="The aliases in the model registry point at the deployed versions: nobody has moved one by hand.",
+)
+def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.lifecycle.deployments import Scope
+    from surveillance_pipelines.services.models import ModelStores, alias_differences
+
+    stores = ModelStores(platform.connect, platform.registry, platform.clock)
+    differences = alias_differences(stores, Scope(tenant=platform.settings.tenant))
+    found = "; ".join(str(difference) for difference in differences)
+    return dg.AssetCheckResult(
+        passed=not differences,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{found}. Serving follows the deployments and has not changed." if found else None,
+        metadata={difference.alias: str(difference) for difference in differences},
+    )
+
+
+@dg.asset_check(
     asset="features_core_v1",
     description="The features of the last days look like those that the champion was trained on.",
 )
@@ -133,7 +150,7 @@ def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
 
     report = champion_drift(platform)
     if report is None:
-        return dg.AssetCheckResult(passed=True, description="no champion yet: there is nothing to drift from")
+        return dg.AssetCheckResult(passed=True, description="no champion yet: there is nothing to compare with")
     indices = [{"feature": name, "index": round(index, 4)} for name, index in report.indices.items()]
     return dg.AssetCheckResult(
         passed=not report.is_alert,

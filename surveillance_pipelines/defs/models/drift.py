@@ -1,4 +1,4 @@
-"""The champion's drift, read from the stores; shared by a check and a sensor."""
+"""Drift of the features from the champion's training data, read from the stores; a check and a sensor share it."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def champion_drift(platform: PlatformResource) -> "DriftReport | None":
     """Return how far the newest whole days have moved from the champion's training data; None without a champion.
 
-    The newest days are those before the last day that has features, so a history at rest is judged by its own end.
+    The newest days end with the last day that has features, so historical data without a live feed is judged too.
     """
     from datetime import timedelta
     from pathlib import Path
@@ -19,13 +19,13 @@ def champion_drift(platform: PlatformResource) -> "DriftReport | None":
     from surveillance_pipelines.evaluation.drift_report import drift_report, window_before
     from surveillance_pipelines.features.batch import feature_schema
     from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.stores.model_store import active_bundle
+    from surveillance_pipelines.stores.deployments import champion
 
     with platform.connect() as connection:
-        active = active_bundle(connection)
-    if active is None:
+        serving = champion(connection, platform.settings.tenant)
+    if serving is None:
         return None
-    bundle = load_bundle(Path(active.path), expected_hash=active.bundle_hash)
+    bundle = load_bundle(Path(serving.path), expected_hash=serving.bundle_hash)
     days = [day for day in platform.lake.days("features_core_v1") if day < platform.today()]
     first, last = window_before((days[-1] if days else platform.today()) + timedelta(days=1))
     table = f"features_{bundle.view.name}"

@@ -1,22 +1,32 @@
-"""Train, judge and promote, as one run."""
+"""Train, evaluate and promote as one run; check the model registry."""
 
 import dagster as dg
+
+from surveillance_pipelines.defs.models.checks import model_asset
+from surveillance_pipelines.models.kinds import KINDS
 
 training_job = dg.define_asset_job(
     "training_job",
     selection=dg.AssetSelection.assets(
         "training_set",
-        "market_autoencoder",
-        "market_classifier",
-        "market_direction",
+        *(model_asset(kind) for kind in KINDS),
         "model_bundle",
         "model_evaluation",
         "champion",
     ),
     description=(
-        "Build a training set, train the three models, freeze and judge the bundle, promote it if it passes. Started "
-        "by hand, by `surveillance train` or by model_drift_sensor; and by model_retraining_schedule, which is listed "
-        "only while MODEL_RETRAINING_SCHEDULE is set (a cron line, UTC)."
+        "Build a training set, train the models, freeze and evaluate the bundle, promote it if it passes. "
+        "Started by hand, by `surveillance train`, by model_drift_sensor or by model_retraining_schedule, which exists "
+        "only while MODEL_RETRAINING_SCHEDULE is set (a cron expression, UTC)."
     ),
+    tags={"surveillance/lane": "training"},
+)
+
+model_checks_job = dg.define_asset_job(
+    "model_checks_job",
+    selection=dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey("champion"), "registry_aliases_follow_deployments")
+    ),
+    description="Check that the aliases in the model registry follow the deployments.",
     tags={"surveillance/lane": "training"},
 )

@@ -1,4 +1,4 @@
-"""From a trained bundle to a champion: frozen and registered, judged, promoted."""
+"""From a trained bundle to a champion: freeze and register it, evaluate it, promote it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +10,19 @@ from surveillance_pipelines.defs.automation import WEEKLY, tags
 from surveillance_pipelines.defs.metadata import counts_table, picture
 from surveillance_pipelines.defs.models.assets import COMMON, POOL
 from surveillance_pipelines.defs.models.build_folder import build_folder
-from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results
+from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results, model_asset
 from surveillance_pipelines.defs.models.registration import freeze_and_register, record_verdict
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.models.kinds import KINDS
 
 
 @dg.asset(
     **COMMON,
     kinds={"mlflow", "onnx"},
-    deps=["market_autoencoder", "market_classifier", "market_direction"],
+    deps=[model_asset(kind) for kind in KINDS],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version("models.bundle", "stores.registry", "stores.model_store"),
+    code_version=code_version("models.bundle", "training.training_data", "stores.registry", "stores.model_store"),
     check_specs=[
         dg.AssetCheckSpec(
             "bundle_is_intact",
@@ -62,9 +63,9 @@ def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) 
     check_specs=GATE_CHECKS,
 )
 def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The bundle judged on days that its training never saw, through the code that serves it, beside naive rivals."""
+    """Evaluation of the bundle on days outside its training, with the serving code, beside naive baselines."""
     from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.models.scoring import Scorer
+    from surveillance_pipelines.models.ensemble import Ensemble
     from surveillance_pipelines.training.plots import evaluation_figures
     from surveillance_pipelines.training.report import evaluate
     from surveillance_pipelines.training.training_data import TrainingSet
@@ -75,7 +76,7 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     registered = folder.registration()
     verdict = evaluate(
         rows,
-        Scorer(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
+        Ensemble(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
         min_rows=settings.model_training_min_dataset_size,
         min_accuracy=settings.model_quality_threshold_accuracy,
         seed=int(rows.params["seed"]),
@@ -102,48 +103,48 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     pool=POOL,
     freshness_policy=WEEKLY,
     tags=tags("training", "postgresql"),
-    code_version=code_version("stores.model_store"),
+    code_version=code_version("services.models", "stores.deployments"),
     check_specs=[
         dg.AssetCheckSpec(
             "champion_is_the_registered_one",
             asset="champion",
-            description="The database, the alias in the registry and the frozen folder name the same version.",
+            description="The deployments name the version that this run has registered as the champion.",
         )
     ],
 )
 def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The version that scores from now on: only a bundle that passed the gate gets here.
+    """The version that serves from now on: only a bundle that passed the gate gets here.
 
-    Drain runs in progress go on with theirs until their window ends.
+    Drain runs in progress load it within seconds.
     """
-    from surveillance_pipelines.features.views import CORE_V1
-    from surveillance_pipelines.stores.model_store import active_bundle, promote
+    from surveillance_pipelines.lifecycle.deployments import Scope
+    from surveillance_pipelines.services.models import ModelStores, activate
+    from surveillance_pipelines.stores.deployments import champion as serving_champion
 
     registered = build_folder(context, platform.settings).registration()
+    scope = Scope(tenant=platform.settings.tenant)
+    done = activate(
+        ModelStores(platform.connect, platform.registry, platform.clock),
+        registered.version,
+        decided_by="training_job",
+        reasons=[f"passed the gate in run {context.run.run_id}"],
+        scope=scope,
+    )
+    if done.alias_problem is not None:
+        context.log.warning("aliases of the model registry were not updated: %s", done.alias_problem)
     with platform.connect() as connection:
-        before = active_bundle(connection)
-        promote(
-            connection,
-            registered.version,
-            feature_view=CORE_V1.name,
-            reason=f"passed the gate in run {context.run.run_id}",
-            clock=platform.clock,
-        )
-        active = active_bundle(connection)
-    platform.registry.set_alias("champion", registered.mlflow_version)
-    alias = platform.registry.get_alias("champion")
+        serving = serving_champion(connection, scope.tenant, scope.strategy)
     return dg.MaterializeResult(
         metadata={
             "version": registered.version,
             "bundle_hash": registered.bundle_hash,
-            "replaces": "warm-up rules" if before is None else f"v{before.version}",
+            "replaces": "warm-up rules" if done.replaced is None else done.replaced.name,
         },
         check_results=[
             dg.AssetCheckResult(
                 check_name="champion_is_the_registered_one",
-                passed=active is not None
-                and (active.version, alias) == (registered.version, registered.mlflow_version),
-                metadata={"alias": alias},
+                passed=serving is not None and serving.version == registered.version,
+                metadata={"alias_problem": done.alias_problem or "none"},
             )
         ],
     )

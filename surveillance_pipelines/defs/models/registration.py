@@ -1,4 +1,4 @@
-"""A bundle's way into the registry, the database and its frozen folder, and its verdict after it."""
+"""Register a bundle in MLflow, the database and its frozen folder, and record its evaluation."""
 
 import math
 import uuid
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dagster_run_id: str) -> Registration:
-    """Keep the bundle of a build with its MLflow run as a model version, freeze it as ``v{n}``, and record both."""
+    """Register the bundle of a build as a model version in MLflow, freeze it as ``v{n}``, and record the version."""
     from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
     from surveillance_pipelines.stores.model_store import ModelVersion, next_version, record_version
     from surveillance_pipelines.training.training_data import TrainingSet
@@ -44,7 +44,7 @@ def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dags
 
 
 def record_verdict(folder: BuildFolder, platform: PlatformResource, verdict: "Evaluation") -> None:
-    """Write the figures of an evaluation to the version's records in PostgreSQL and MLflow."""
+    """Write the metrics of an evaluation to the version's records in PostgreSQL and MLflow."""
     from surveillance_pipelines.stores.model_store import QualityMetric, record_metrics
 
     registered = folder.registration()

@@ -1,18 +1,27 @@
-"""When models are trained without anybody asking."""
+"""Schedules of models: a daily check of the registry, and a training if MODEL_RETRAINING_SCHEDULE is set."""
 
 import dagster as dg
 
 from surveillance_pipelines.defs.automation import SCHEDULES_START
-from surveillance_pipelines.defs.models.jobs import training_job
+from surveillance_pipelines.defs.models.jobs import model_checks_job, training_job
+
+daily_model_checks_schedule = dg.ScheduleDefinition(
+    name="daily_model_checks_schedule",
+    job=model_checks_job,
+    cron_schedule="45 4 * * *",
+    execution_timezone="UTC",
+    default_status=SCHEDULES_START,
+    description="Check once a day that the aliases in the model registry follow the deployments.",
+)
 
 
 def retraining_schedules(cron: str) -> list[dg.ScheduleDefinition]:
-    """Return the schedule that `MODEL_RETRAINING_SCHEDULE` asks for, none if it is empty.
+    """Return the schedule that `MODEL_RETRAINING_SCHEDULE` describes; none if it is empty.
 
     The UI and `surveillance status` show its next tick.
 
     Raises:
-        dagster.DagsterInvalidDefinitionError: if the text is no cron line.
+        dagster.DagsterInvalidDefinitionError: if the text is not a cron expression.
     """
     if not cron.strip():
         return []
@@ -23,6 +32,6 @@ def retraining_schedules(cron: str) -> list[dg.ScheduleDefinition]:
             cron_schedule=cron.strip(),
             execution_timezone="UTC",
             default_status=SCHEDULES_START,
-            description="Train, evaluate and, through the gate, promote: MODEL_RETRAINING_SCHEDULE, in UTC.",
+            description="Train, evaluate and, if the gate passes, promote: MODEL_RETRAINING_SCHEDULE, in UTC.",
         )
     ]

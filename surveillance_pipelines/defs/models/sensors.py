@@ -1,4 +1,4 @@
-"""Asks for a new training when the market has moved away from the champion's."""
+"""Request a training when the features have drifted from the champion's training data."""
 
 import dagster as dg
 
@@ -13,25 +13,25 @@ from surveillance_pipelines.defs.resources import PlatformResource
     default_status=SENSORS_START,
     description=(
         "Compares the features of the last whole days with the champion's training data, whenever there are new ones, "
-        "and asks for a training, once per champion, when a fifth of them has moved."
+        "and requests a training, once per champion, when a fifth of the features has drifted."
     ),
 )
 def model_drift_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
     from surveillance_pipelines.defs.models.drift import champion_drift
-    from surveillance_pipelines.stores.model_store import active_bundle
+    from surveillance_pipelines.stores.deployments import champion
 
     with platform.connect() as connection:
-        active = active_bundle(connection)
-    if active is None:
+        serving = champion(connection, platform.settings.tenant)
+    if serving is None:
         return dg.SkipReason("no champion yet: run training_job")
-    position = f"{active.bundle_hash}:{platform.lake.version('features_core_v1')}"
+    position = f"{serving.bundle_hash}:{platform.lake.version('features_core_v1')}"
     if position == context.cursor:
-        return dg.SkipReason(f"no new features since champion v{active.version} was last compared with them")
+        return dg.SkipReason(f"no new features since champion v{serving.version} was last compared with them")
     report = champion_drift(platform)
     if report is None or not report.is_alert:
         reason = "the champion has just been withdrawn" if report is None else report.sentence
         return dg.SensorResult(skip_reason=reason, cursor=position)
-    request = dg.RunRequest(run_key=f"drift:{active.bundle_hash}", tags={REASON_TAG: report.sentence})
+    request = dg.RunRequest(run_key=f"drift:{serving.bundle_hash}", tags={REASON_TAG: report.sentence})
     return dg.SensorResult(run_requests=[request], cursor=position)

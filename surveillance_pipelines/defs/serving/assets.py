@@ -1,4 +1,4 @@
-"""Where alerts go."""
+"""The channels that outputs go to."""
 
 import dagster as dg
 
@@ -16,4 +16,18 @@ output_queue = dg.AssetSpec(
     owners=OWNERS,
     code_version="1",
     tags=tags("live", "sqs"),
+)
+
+output_stream = dg.AssetSpec(
+    "output_stream",
+    deps=["market_queue", "champion", "anomalies", "signals"],
+    description=(
+        "Valkey or Redis stream of the same messages (`REDIS_STREAM`), in order per symbol, written by the delivery "
+        "run of the channel redis if `OUTPUT_CHANNELS` lists it. What it guarantees: docs/deliveries.md."
+    ),
+    group_name="serving",
+    kinds={"redis"},
+    owners=OWNERS,
+    code_version="1",
+    tags=tags("live", "redis"),
 )

@@ -1,4 +1,4 @@
-"""Promises of the live lane, read from its books."""
+"""Checks of the live lane's promises, from the ledger tables."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.channels import channel_delivery
 from surveillance_pipelines.defs.serving.publication import publication
 from surveillance_pipelines.defs.serving.queues import input_queues, queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.services.queue_watch import SetAside
 
 _DEAD_SHARE: Final = 0.01
-"""More than one refused message in a hundred is a producer's fault to look at, not noise."""
+"""A larger share of refused messages is a producer's fault, not noise."""
 
 _REPLAYED: Final = 50
 """Outputs replayed a day: a second or two of work."""
@@ -28,19 +29,19 @@ def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckR
     from surveillance_pipelines.stores.quality import balance
 
     with platform.connect() as connection:
-        books = balance(connection)
+        found = balance(connection)
     return dg.AssetCheckResult(
-        passed=books.holds,
+        passed=found.holds,
         description=(
-            f"{books.taken:,} messages taken: "
-            + ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(books.outcomes.items()))
-            + ("" if books.holds else "; compare ops.inbox with ops.ledger by message_id")
+            f"{found.taken:,} messages taken: "
+            + ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(found.outcomes.items()))
+            + ("" if found.holds else "; compare ops.inbox with ops.ledger by message_id")
         ),
         metadata={
-            "taken": books.taken,
-            "outcomes": books.outcomes,
-            "without_outcome": books.without_outcome,
-            "without_message": books.without_message,
+            "taken": found.taken,
+            "outcomes": found.outcomes,
+            "without_outcome": found.without_outcome,
+            "without_message": found.without_message,
         },
     )
 
@@ -50,11 +51,11 @@ def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.stores.quality import balance, dead_letter_codes
 
     with platform.connect() as connection:
-        books, codes = balance(connection), dead_letter_codes(connection, source="sqs")
+        totals, codes = balance(connection), dead_letter_codes(connection, source="sqs")
     return dg.AssetCheckResult(
-        passed=books.dead_share <= _DEAD_SHARE,
+        passed=totals.dead_share <= _DEAD_SHARE,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{books.dead_share:.2%} of {books.taken} messages are in ops.dead_letters",
+        description=f"{totals.dead_share:.2%} of {totals.taken} messages are in ops.dead_letters",
         metadata={"codes": codes},
     )
 
@@ -89,8 +90,8 @@ def _aside_sentence(name: str, aside: "SetAside") -> str:
     if aside.messages == 0:
         return f"nothing is in the dead-letter queue of {name}"
     return (
-        f"{aside.messages:,} messages are in the dead-letter queue of {name}: received again and again and never "
-        "deleted, so runs died of them or stood still; look at the failed drain runs, mend, and redrive that queue"
+        f"{aside.messages:,} messages are in the dead-letter queue of {name}: received repeatedly and never "
+        "deleted, so runs failed or stalled on them; fix the cause of the failed drain runs, then redrive that queue"
     )
 
 
@@ -107,6 +108,17 @@ def yahoo_rows_are_accepted(platform: PlatformResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset="output_queue", description="No alert waits for its publication longer than a minute.")
 def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
     found = publication(platform)
+    return dg.AssetCheckResult(passed=found.passed, description=found.said, metadata=found.metadata)
+
+
+@dg.asset_check(
+    asset="output_stream",
+    description="No message waits for the stream longer than a minute, if the channel is configured.",
+)
+def stream_gets_every_message(platform: PlatformResource) -> dg.AssetCheckResult:
+    if "redis" not in platform.settings.output_channels:
+        return dg.AssetCheckResult(passed=True, description="no delivery to the stream: OUTPUT_CHANNELS lacks redis")
+    found = channel_delivery(platform, "redis")
     return dg.AssetCheckResult(passed=found.passed, description=found.said, metadata=found.metadata)
 
 

@@ -1,4 +1,4 @@
-"""The drain run: one warm process that serves one queue until its window ends. And the replay of what it said."""
+"""Jobs of the live lane: the drain run, its checks, and the replay of outputs."""
 
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    # The sensor starts the next run by itself; a retry of Dagster's beside it would only wait for the lease.
+    # The sensor starts the next run; a retry by Dagster beside it would only wait for the lease.
     tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
     description="Serve one market queue: messages in, scored bars, anomalies and signals out, in milliseconds.",
 )
@@ -72,9 +72,11 @@ def drain_job() -> None:
 
 live_checks_job = dg.define_asset_job(
     "live_checks_job",
-    selection=dg.AssetSelection.checks_for_assets("market_queue", "output_queue", "bar_files", "yahoo_finance"),
+    selection=dg.AssetSelection.checks_for_assets(
+        "market_queue", "output_queue", "output_stream", "bar_files", "yahoo_finance"
+    ),
     tags={"surveillance/lane": "live"},
-    description="Check the promises of the live lane and of what comes in, from the books: nothing lost, late or slow.",
+    description="Check from the ledger tables that the live lane loses nothing, is not late and not slow.",
 )
 
 

@@ -1,10 +1,11 @@
-"""Whether outputs reach the output queue: asked by a check, and by the drain run that materializes it."""
+"""Whether outputs reach the SQS output queue; evaluated by a check and by the drain run that materializes it."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
+from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
@@ -13,15 +14,15 @@ if TYPE_CHECKING:
 CHECK: Final = "alerts_are_published"
 
 STUCK_SECONDS: Final = 60.0
-"""A drain run publishes within milliseconds, and the next one publishes first what the one before left."""
+"""A drain run publishes within milliseconds, and begins by publishing what an earlier run left."""
 
 EVALUATE_SECONDS: Final = 60.0
-"""A query takes the serving loop a few milliseconds: so long between two of them in a run."""
+"""Interval between evaluations within a run: each query takes a few milliseconds of the serving loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What waits in the outbox: how many messages, and since how many seconds the oldest."""
+    """What waits in the outbox: the number of messages, and the age of the oldest in seconds."""
 
     waiting: int
     seconds: float
@@ -33,8 +34,8 @@ class Publication:
     @property
     def said(self) -> str:
         if not self.waiting:
-            return "nothing waits for its publication"
-        advice = "" if self.passed else ": look into the log of the queue's drain run, or start drain_job for it"
+            return "no message waits for its publication"
+        advice = "" if self.passed else ": look at the log of the queue's drain run, or start drain_job for it"
         return f"{self.waiting:,} messages wait, the oldest for {self.seconds:.1f} s{advice}"
 
     @property
@@ -43,18 +44,24 @@ class Publication:
 
 
 def publication(platform: PlatformResource) -> Publication:
-    """Return how publication stands, of all queues."""
-    from surveillance_pipelines.stores.quality import unpublished_since
+    """Return what waits for the SQS output queue, over all input queues."""
+    from surveillance_pipelines.stores.outbox import SQS, waiting
 
     with platform.connect() as connection:
-        return Publication(*unpublished_since(connection, platform.clock))
+        found = waiting(connection, SQS)
+    return Publication(found.count, seconds_since(found.oldest_at, platform.clock))
+
+
+def seconds_since(instant: int | None, clock: Clock) -> float:
+    """Return how long ago an instant was, 0 for none."""
+    return 0.0 if instant is None else (clock.now_us() - instant) / MICROSECONDS
 
 
 @dataclass
 class PublicationCheck:
-    """Evaluates the check from inside a drain run: Dagster forgets an evaluation that is older than a materialization.
+    """Evaluates the check within a drain run: Dagster ignores an evaluation older than the latest materialization.
 
-    Within a run the evaluation counts for all its materializations, so once a minute and at the end is enough.
+    An evaluation covers all materializations of its run, so once a minute and at the end is enough.
     """
 
     platform: PlatformResource

@@ -1,4 +1,4 @@
-"""The input queues, and how they are named in tags and sentences."""
+"""The input queues, and their names in tags and sentences."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.transports.sqs import QueueClient
 
 QUEUE_TAG: Final = "surveillance/queue"
-"""Run tag: which queue a drain run serves. dagster.yaml limits runs by it."""
+"""Run tag: which queue a drain run serves, or ``delivery:<channel>``. dagster.yaml limits runs by it."""
 
 
 def queue_name(queue_url: str) -> str:
@@ -31,7 +31,7 @@ def input_queues(platform: "PlatformResource") -> list["QueueClient"]:
 
 @cache
 def _client(endpoint_url: str | None, region: str, credentials: "AwsCredentials", queue_url: str) -> "QueueClient":
-    """Return the client of a queue; making one costs more than asking it."""
+    """Return the client of a queue; creating one costs more than a call."""
     from surveillance_pipelines.transports.sqs import QueueClient
 
     return QueueClient(endpoint_url, region, credentials, queue_url)

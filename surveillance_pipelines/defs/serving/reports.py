@@ -1,4 +1,4 @@
-"""A drain run's reports as materializations: lineage and figures without an event per message."""
+"""Reports of a drain run as materializations: lineage and figures without an event per message."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,22 +17,22 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "signals": ("signals",),
     "output_queue": ("published",),
 }
-"""Asset → the counts of a report that say whether it has news, and how much."""
+"""Asset → the counts of a report that say whether, and by how much, it has grown."""
 
 CONSERVATION: Final = "every_message_is_accounted_for"
 OUTCOMES: Final = ("scored", "late", "dead", "duplicate", "redelivered")
-"""What a message that came ends as; exactly one of them."""
+"""Outcomes of a received message; it has exactly one."""
 ENDED: Final[Mapping["StopReason", str]] = {
-    "window": "ended with its window, a fresh run goes on",
+    "window": "ended with its window; a fresh run continues",
     "idle": "ended: the queue has no work",
     "signal": "ended: it was told to stop",
-    "lease_held": "ended without serving: another run serves this queue, and no further one is needed",
-    "lease_lost": "ended: another run has taken the queue over, and has all that this one had not finished",
+    "lease_held": "ended without serving: another run serves, and no further one is needed",
+    "lease_lost": "ended: another run has taken over, and does what this one had not finished",
 }
-"""Why a run ended, for people."""
+"""Why a run ended, in words."""
 
 MESSAGES_PER_EVALUATION: Final = 20
-"""On a quiet queue a report may cover one message: an evaluation for each would be an event for each."""
+"""Messages per evaluation: on a quiet queue a report may cover one message, and an event for each is too many."""
 
 
 def log_report(
@@ -40,10 +40,10 @@ def log_report(
 ) -> None:
     """Log an observation of the queue, whether in = out, and a materialization of each asset that gained rows.
 
-    The last report of a run covers the whole of it: what the UI shows as the latest figures of an asset are then the
-    run's, not those of its last seconds, and they carry ``schemas``, by asset.
+    The last report of a run covers the whole run, so that the latest figures of an asset in the UI are the run's, not
+    those of its last seconds; they carry ``schemas``, by asset.
     """
-    if report.stopped_by or any(report.interval.values()):  # an idle run need not say so every few seconds
+    if report.stopped_by or any(report.interval.values()):  # an idle run logs nothing every few seconds
         context.log.info(_sentence(report))
     counts = report.totals if report.stopped_by else report.interval
     if counts.get("messages", 0):
@@ -57,34 +57,33 @@ def log_report(
 
 
 def _evaluate_conservation(context: dg.OpExecutionContext, report: "DrainReport") -> None:
-    """Log an evaluation of messages = scored + late + dead + duplicate + redelivered: each failure, and else a few.
+    """Log an evaluation of messages = scored + late + dead + duplicate + redelivered: every failure, some successes.
 
-    What was received and is not through yet may be without an outcome; a run that has ended well has none of it.
-    Counts are since the run began. Dagster keeps the last evaluation of a run: so a message that is lost once fails it
-    to the end.
+    Messages still in work have no outcome yet; a run that has ended normally has none of these. Counts are since the
+    start of the run. Dagster keeps the last evaluation of a run, so a message that is lost once fails it to the end.
     """
     messages, gained = report.totals.get("messages", 0), report.interval.get("messages", 0)
     outcomes = {name: report.totals.get(name, 0) for name in OUTCOMES}
     in_work = messages - sum(outcomes.values())
     may_be = messages - report.totals.get("finished", 0) if report.stopped_by in (None, "lease_lost") else 0
     passed = 0 <= in_work <= may_be
-    news = messages // MESSAGES_PER_EVALUATION > (messages - gained) // MESSAGES_PER_EVALUATION
+    is_new = messages // MESSAGES_PER_EVALUATION > (messages - gained) // MESSAGES_PER_EVALUATION
     moved = gained + report.interval.get("finished", 0)
-    due = report.stopped_by is not None or (gained > 0 and news) or (moved > 0 and not passed)
+    due = report.stopped_by is not None or (gained > 0 and is_new) or (moved > 0 and not passed)
     if not messages or not due:
         return
-    said = f"{messages} messages = {' + '.join(f'{count} {name}' for name, count in outcomes.items())}"
+    summary = f"{messages} messages = {' + '.join(f'{count} {name}' for name, count in outcomes.items())}"
     if passed and in_work:
-        said += f" + {in_work} in work"
+        summary += f" + {in_work} in work"
     if not passed:
-        said = f"expected {said}, which they are not: look for the MessageIds of this run in ops.inbox and ops.ledger"
-        context.log.error(said)
+        summary = f"expected {summary}, which does not hold: compare ops.inbox and ops.ledger by the run's MessageIds"
+        context.log.error(summary)
     evaluation = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("market_queue"),
         check_name=CONSERVATION,
         passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=said,
+        description=summary,
         metadata={"messages": messages, "outcomes": outcomes, "queue": queue_name(report.queue_url)},
     )
     context.log_event(evaluation)  # pyright: ignore[reportArgumentType] (its body takes one, its annotation does not)
@@ -105,7 +104,7 @@ def _metadata(report: "DrainReport", gained: int) -> dict[str, Any]:
     ]
     return {
         "new_rows": gained,
-        "covers": f"the whole run, {report.seconds:.1f} s" if report.stopped_by else "since the report before",
+        "covers": f"the whole run, {report.seconds:.1f} s" if report.stopped_by else "since the previous report",
         "queue": queue_name(report.queue_url),
         "bundle_hash": report.bundle_hash,
         "warmup": report.warmup,
@@ -122,12 +121,12 @@ def _sentence(report: "DrainReport") -> str:
     from surveillance_pipelines.runtime.meter import COMPUTE, QUEUE_TO_QUEUE
 
     counts = ", ".join(f"{name} {count}" for name, count in sorted(report.totals.items()) if count)
-    said = f"{queue_name(report.queue_url)} after {report.seconds:.0f} s: {counts or 'no messages'}"
+    summary = f"{queue_name(report.queue_url)} after {report.seconds:.0f} s: {counts or 'no messages'}"
     if report.stopped_by is None:
-        return said
+        return summary
     percentiles = [
         f"; {words} p50 {row.p50:.3f}, p95 {row.p95:.3f}, p99 {row.p99:.3f} ms"
         for step, words in ((COMPUTE, "compute"), (QUEUE_TO_QUEUE, "queue to queue"))
         if (row := report.latency.get(step)) is not None
     ]
-    return f"{said}{''.join(percentiles)}; {ENDED[report.stopped_by]}"
+    return f"{summary}{''.join(percentiles)}; {ENDED[report.stopped_by]}"

@@ -1,4 +1,4 @@
-"""How the books of the live lane stay small: old weeks are dropped, coming ones made, once a day."""
+"""Retention of the live lane's tables: once a day, old weeks are dropped and coming ones created."""
 
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,25 @@ if TYPE_CHECKING:
 
 @dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
 def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -> None:
-    """Make the weekly partitions of inbox, ledger and outbox ahead, and drop those past LEDGER_RETENTION_DAYS.
+    """Create the coming weeks of inbox, ledger, outbox and deliveries, and drop weeks past LEDGER_RETENTION_DAYS.
 
-    A week stays while an accepted message of it is not in the lake, or an output of it not published; the run says so.
-    Readings of the event clock go with the messages between which they stand, dead letters after a year.
+    A week stays while the lake lacks an accepted message of it, or a channel of OUTPUT_CHANNELS an output of it; the
+    run says so. Event clock readings are deleted with the messages around them, dead letters after a year.
     """
     from surveillance_pipelines.services.retention import retain
     from surveillance_pipelines.stores.database import connect
 
-    days = platform.settings.ledger_retention_days
+    settings = platform.settings
+    days = settings.ledger_retention_days
     with connect(platform.endpoints.database_url, autocommit=True) as connection:
-        done = retain(connection, platform.lake, today=platform.today(), retention_days=days, clock=platform.clock)
+        done = retain(
+            connection,
+            platform.lake,
+            today=platform.today(),
+            retention_days=days,
+            channels=settings.output_channels,
+            clock=platform.clock,
+        )
     for name, reason in done.kept.items():
         context.log.warning("ops.%s is older than %d days and stays: %s", name, days, reason)
     context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(done, days)))
@@ -33,8 +41,8 @@ def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -
     executor_def=dg.in_process_executor,
     tags={"surveillance/lane": "live"},
     description=(
-        "Drop weeks of inbox, ledger and outbox that are past LEDGER_RETENTION_DAYS, with the event clock's readings "
-        "between their messages, and dead letters after a year; make the coming weeks."
+        "Drop weeks of inbox, ledger, outbox and deliveries that are past LEDGER_RETENTION_DAYS, with the event clock "
+        "readings between their messages, and dead letters after a year; create the coming weeks."
     ),
 )
 def retention_job() -> None:
@@ -42,15 +50,15 @@ def retention_job() -> None:
 
 
 def _metadata(done: "Retained", days: int) -> dict[str, dg.MetadataValue]:
-    books = sorted({partition.book for partition in done.now})
+    tables = sorted({partition.table for partition in done.now})
     sizes = [
         {
-            "table": f"ops.{book}",
-            "partitions": sum(partition.book == book for partition in done.now),
-            "megabytes": round(sum(partition.size_bytes for partition in done.now if partition.book == book) / 1e6, 1),
-            "rows_estimated": sum(partition.rows for partition in done.now if partition.book == book),
+            "table": f"ops.{table}",
+            "partitions": sum(partition.table == table for partition in done.now),
+            "megabytes": round(sum(one.size_bytes for one in done.now if one.table == table) / 1e6, 1),
+            "rows_estimated": sum(partition.rows for partition in done.now if partition.table == table),
         }
-        for book in books
+        for table in tables
     ]
     dropped = [{"partition": f"ops.{p.name}", "megabytes": round(p.size_bytes / 1e6, 1)} for p in done.dropped]
     kept = [{"partition": f"ops.{name}", "because": reason} for name, reason in done.kept.items()]

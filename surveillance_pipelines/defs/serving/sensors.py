@@ -1,4 +1,4 @@
-"""Keeps a drain run on every queue that has work, and calls Yahoo where a queue should speak and does not."""
+"""Keeps a drain run on every queue that has work, and asks Yahoo for bars where a queue is silent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What the markets of some symbols are doing now.
+    """Trading state of the markets of some symbols.
 
     Attributes:
-        is_open: whether any of them trades, or has closed so recently that its last minutes may still be missing.
-        opened_at: when the session that opened last did, microseconds since the epoch.
+        is_open: whether any of them trades, or closed so recently that its last minutes may still be missing.
+        opened_at: when the latest session opened, microseconds since the epoch.
     """
 
     is_open: bool
@@ -39,7 +39,7 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
     """Return the sensor that starts drain runs.
 
     Args:
-        interval_seconds: `SQS_POLLING_INTERVAL`, between two looks; Dagster's daemon looks every 5 s at most.
+        interval_seconds: `SQS_POLLING_INTERVAL`, between two evaluations; Dagster's daemon evaluates every 5 s at most.
     """
 
     @dg.sensor(
@@ -48,7 +48,7 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
         minimum_interval_seconds=max(1, round(interval_seconds)),
         default_status=SENSORS_START,
         description=(
-            "Starts a drain run for each queue that has no run, but messages, unsent alerts, bars to close or receipts "
+            "Starts a drain run for each queue without one that has messages, unsent alerts, bars to close or receipts "
             "that a dead run left; and a second one that stands by while the first has work (`DRAIN_STANDBY`)."
         ),
     )
@@ -99,7 +99,7 @@ def yahoo_fallback_sensor(
 
 
 def _decisions(platform: PlatformResource, sessions: "SessionTable", now_us: int) -> list["SourceDecision"]:
-    """Return where the data of each queue should come from now; none of a queue whose watched symbols do not trade."""
+    """Return the source to use now for each queue; none for a queue whose watched symbols do not trade."""
     from surveillance_pipelines.market.availability import decide_source
     from surveillance_pipelines.transports.sqs import queue_for_symbol
 
@@ -140,7 +140,7 @@ def _views(platform: PlatformResource) -> list["QueueView"]:
 
 
 def _sessions(platform: PlatformResource) -> "SessionTable | str":
-    """Return today's trading sessions, or a sentence that says why there are none."""
+    """Return today's trading sessions, or a sentence with the reason why there are none."""
     try:
         return platform.session_table(platform.today(), platform.today())
     except ValueError as error:
@@ -158,29 +158,29 @@ def _market(sessions: "SessionTable", symbols: Sequence[str], now_us: int, grace
 def _judge(
     context: dg.SensorEvaluationContext, settings: "Settings", view: "QueueView", now_us: int
 ) -> tuple[str, dg.RunRequest | None]:
-    """Return what there is to say about a queue, and the drain run that it needs, if any."""
+    """Return a sentence about a queue, and the drain run that it needs, if any."""
     name = queue_name(view.queue_url)
     if view.unreachable is not None:
         problem = f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
         return problem, None
-    starting = starting_runs(context.instance, view.queue_url, view.run_ids, now_us)
+    starting = starting_runs(context.instance, queue_tag(view.queue_url), view.run_ids, now_us)
     coming = starting or view.standby is not None
     if view.holder is None and not coming and not view.has_work:
-        return f"{name} is empty{_news(view, now_us)}; {_fallback(settings)}", None
+        return f"{name} is empty{_last_message(view, now_us)}; {_fallback(settings)}", None
     if view.holder is None and not coming:
         state, wanted = f"{name} has {_work(view)}", "a drain run"
     elif view.holder is not None and not (view.standby or starting) and _wants_standby(settings, view, now_us):
         state, wanted = f"{name} is served by {view.holder} and nobody stands by", "a standby"
     else:
         return f"{name} is served by {_servers(view, starting)}; {view.waiting} messages wait", None
-    pause = pause_left(context.instance, view.queue_url, now_us)
+    pause = pause_left(context.instance, queue_tag(view.queue_url), now_us)
     if pause > 0:
-        return f"{state}; its last drain run failed, the next try is in {pause:.0f} s", None
-    return f"{state}: {wanted} is asked for", _drain_request(view)
+        return f"{state}; its last drain run failed, the next attempt is in {pause:.0f} s", None
+    return f"{state}: {wanted} is requested", _drain_request(view)
 
 
 def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool:
-    """Say whether the holder has something to do that must not wait; one that is idle ends soon, and alone."""
+    """Say whether the holder has work that must not wait; an idle one ends soon, without a standby."""
     idle_since = 0 if view.last_message_at is None else view.last_message_at
     busy = view.has_work or now_us - idle_since < settings.drain_idle_seconds * MICROSECONDS
     return settings.drain_standby and busy
@@ -200,14 +200,14 @@ def _servers(view: "QueueView", starting: int) -> str:
 
 
 def _drain_request(view: "QueueView") -> dg.RunRequest:
-    # No run_key: Dagster would never start a second run for the same one, not even after a failure.
+    # No run_key: Dagster would never start a second run for the same key, not even after a failure.
     return dg.RunRequest(
         run_config=dg.RunConfig(ops={"drain_queue": {"config": {"queue_url": view.queue_url}}}),
         tags={QUEUE_TAG: queue_tag(view.queue_url)},
     )
 
 
-def _news(view: "QueueView", now_us: int) -> str:
+def _last_message(view: "QueueView", now_us: int) -> str:
     held = f", {view.in_flight} messages are in flight" if view.in_flight else ""
     if view.last_message_at is None:
         return f"{held}; no message yet"

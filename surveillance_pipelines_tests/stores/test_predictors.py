@@ -6,10 +6,10 @@ from surveillance_pipelines.batch.scoring import score_day
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.models.bundle import BundleError, load_bundle
-from surveillance_pipelines.models.scoring import Scorer
-from surveillance_pipelines.models.warmup import WarmupScorer
+from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime import drain as drain_module
-from surveillance_pipelines.stores.scorers import load_serving_scorer
+from surveillance_pipelines.stores.predictors import load_serving_predictor
 from surveillance_pipelines_tests.batch.test_scoring import bars_frame, identity
 from surveillance_pipelines_tests.engine.market import SYMBOLS, plain_settings, sessions, stream
 from surveillance_pipelines_tests.engine.test_engine import feed
@@ -25,7 +25,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scorer(bundle):
-    return Scorer(bundle)
+    return Ensemble(bundle)
 
 
 def make_engine(scorer) -> Engine:
@@ -59,7 +59,7 @@ def test_batch_rows_equal_those_of_the_live_lane(scorer, whole):
 def test_drain_loads_the_promoted_bundle_once_and_marks_rows_with_it(live_lane, bundle, monkeypatch):
     loads = []
     monkeypatch.setattr(
-        drain_module, "load_serving_scorer", lambda *args: loads.append(args) or load_serving_scorer(*args)
+        drain_module, "load_serving_predictor", lambda *args: loads.append(args) or load_serving_predictor(*args)
     )
     live_lane.promote(bundle.bundle_hash, bundle.path)
     live_lane.send(stream(30))
@@ -104,7 +104,7 @@ def test_failing_warm_up_is_only_a_warning(live_lane, monkeypatch, capsys):
     def fail(_):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(WarmupScorer, "warm_up", fail)
+    monkeypatch.setattr(WarmupRules, "warm_up", fail)
     live_lane.send(stream(2))
     assert live_lane.drain(window_seconds=30).totals["scored"] == 18
     assert "warm-up failed" in capsys.readouterr().err

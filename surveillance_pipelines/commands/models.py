@@ -1,0 +1,119 @@
+"""``surveillance models``: the registered versions, which of them serve, and how that changes."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.contracts.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.services.models import Deployed, ModelStores
+    from surveillance_pipelines.services.platform import Platform
+
+app: Final = typer.Typer(help="List model versions, and change which of them serves.", no_args_is_help=True)
+
+_Strategy = Annotated[str, typer.Option(help="Strategy that the versions belong to.")]
+_Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
+_By = Annotated[str | None, typer.Option(help="Who decides; kept in the history. The user name by default.")]
+
+
+@app.command("list")
+def list_models(strategy: _Strategy = "surveillance") -> None:
+    """List the versions of a strategy with their roles, newest first."""
+    from surveillance_pipelines.services.models import scope_of, versions
+    from surveillance_pipelines.services.platform import open_platform
+
+    platform = open_platform()
+    rows = [
+        (
+            listed.version.version,
+            None if (deployment := listed.deployment) is None else deployment.role,
+            None if deployment is None else deployment.since,
+            listed.version.bundle_hash[:12],
+            listed.version.trained_at,
+            listed.version.training_dataset_size,
+            listed.version.mlflow_version,
+        )
+        for listed in versions(_stores(platform), scope_of(platform.settings, strategy))
+    ]
+    if not rows:
+        say("no versions yet: `surveillance train` makes one")
+        return
+    columns = ("version", "role", "since", "bundle", "trained", "training rows", "MLflow version")
+    table("model versions", columns, rows, right=("training rows", "MLflow version"))
+
+
+@app.command("activate")
+def activate_model(
+    version: Annotated[str, typer.Argument(help="Version, such as v3.")],
+    strategy: _Strategy = "surveillance",
+    reason: _Reason = "activated by hand",
+    by: _By = None,
+) -> None:
+    """Make a version the champion; the champion before it is retired, and can be activated again.
+
+    Drain runs load the new champion within seconds. The bundle is verified first.
+    """
+    from surveillance_pipelines.services.models import activate, scope_of
+    from surveillance_pipelines.services.platform import open_platform
+
+    number = _number(version)
+    platform = open_platform()
+    done = activate(
+        _stores(platform),
+        number,
+        decided_by=by or _user(),
+        reasons=[reason],
+        scope=scope_of(platform.settings, strategy),
+    )
+    say(_summary(done))
+    if done.alias_problem is not None:
+        say(
+            f"the registry's aliases were not updated ({done.alias_problem}); repeat the command to repair",
+            style="yellow",
+        )
+
+
+@app.command("history")
+def show_history(strategy: _Strategy = "surveillance") -> None:
+    """Show which version had which role since when, by whose decision and why, oldest first."""
+    from surveillance_pipelines.services.models import deployment_history, scope_of
+    from surveillance_pipelines.services.platform import open_platform
+
+    platform = open_platform()
+    rows = [
+        (row.name, row.role, row.traffic_share, row.since, row.until, row.decided_by, "; ".join(row.reasons))
+        for row in deployment_history(_stores(platform), scope_of(platform.settings, strategy))
+    ]
+    if not rows:
+        say("no deployments yet: the warm-up rules answer until `surveillance train` promotes a model")
+        return
+    columns = ("version", "role", "traffic share", "since", "until", "decided by", "reasons")
+    table("deployments", columns, rows, right=("traffic share",))
+
+
+def _number(version: str) -> int:
+    digits = version.removeprefix("v")
+    if not digits.isdecimal():
+        remedy = "`surveillance models list` shows the versions"
+        raise InvalidInputError(f"expected a version such as v3, got {version!r}", remedy=remedy)
+    return int(digits)
+
+
+def _stores(platform: "Platform") -> "ModelStores":
+    from surveillance_pipelines.services.models import ModelStores
+
+    return ModelStores(platform.connect, platform.registry, platform.clock)
+
+
+def _user() -> str:
+    return os.environ.get("USER") or "command line"
+
+
+def _summary(done: "Deployed") -> str:
+    name = done.version.version
+    if not done.change.opened:
+        return f"{name} is the champion already"
+    return f"{name} is the champion" + (f"; {done.replaced.name} is retired" if done.replaced is not None else "")

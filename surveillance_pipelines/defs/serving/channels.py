@@ -1,0 +1,75 @@
+"""The channels beside SQS: their assets, run tags, and what waits for them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.publication import STUCK_SECONDS, seconds_since
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.services.channel_watch import ChannelView
+    from surveillance_pipelines.settings import Settings
+
+CHANNEL_ASSETS: Final = {"redis": "output_stream"}
+"""Channel with delivery runs of its own → the asset that stands for it."""
+
+
+def channel_tag(channel: str) -> str:
+    """Return the value of ``QUEUE_TAG`` of a channel's delivery runs."""
+    return f"delivery:{channel}"
+
+
+def side_channels(settings: "Settings") -> list[str]:
+    """Return the configured channels that have delivery runs of their own."""
+    return [channel for channel in settings.output_channels if channel in CHANNEL_ASSETS]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDelivery:
+    """What waits for a channel, for how long, and its last error."""
+
+    channel: str
+    waiting: int
+    seconds: float
+    error: str | None
+    failed_at: int | None
+
+    @property
+    def passed(self) -> bool:
+        return self.seconds <= STUCK_SECONDS
+
+    @property
+    def said(self) -> str:
+        if not self.waiting:
+            return f"no message waits for the channel {self.channel}"
+        found = f"{self.waiting:,} messages wait for the channel {self.channel}, the oldest for {self.seconds:.1f} s"
+        if self.error is not None:
+            found = f"{found}; its last failure: {self.error}"
+        advice = "look at the log of its delivery run, or start delivery_job for it"
+        return found if self.passed else f"{found}; {advice}"
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        known: dict[str, Any] = {"waiting": self.waiting, "oldest_seconds": round(self.seconds, 1)}
+        if self.error is not None and self.failed_at is not None:
+            known |= {"last_error": self.error, "failed_at": to_datetime(self.failed_at).isoformat()}
+        return known
+
+
+def channel_delivery(platform: PlatformResource, channel: str) -> ChannelDelivery:
+    """Return what waits for a channel, over all input queues."""
+    from surveillance_pipelines.stores.outbox import waiting
+
+    with platform.connect() as connection:
+        found = waiting(connection, channel)
+    seconds = seconds_since(found.oldest_at, platform.clock)
+    return ChannelDelivery(channel, found.count, seconds, found.error, found.failed_at)
+
+
+def look_at_channels(platform: PlatformResource) -> list["ChannelView"]:
+    """Return the state of every configured channel that has delivery runs of its own."""
+    from surveillance_pipelines.services.channel_watch import look_at_channel
+
+    with platform.connect() as connection:
+        return [look_at_channel(connection, channel) for channel in side_channels(platform.settings)]

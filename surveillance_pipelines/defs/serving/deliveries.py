@@ -1,0 +1,115 @@
+"""The delivery run: one warm process that delivers the outbox to one channel until its window ends."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from surveillance_pipelines.defs.metadata import counts_table
+from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.serving.channels import CHANNEL_ASSETS, channel_delivery
+from surveillance_pipelines.defs.serving.reports import ENDED
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.runtime.delivery import DeliveryReport
+
+CHECK = "stream_gets_every_message"
+
+
+class DeliveryConfig(dg.Config):
+    """Which channel, and for how long."""
+
+    channel: str = Field(default="redis", description="A channel of OUTPUT_CHANNELS other than sqs.")
+    window_seconds: float = Field(
+        default=0.0, ge=0, description="Seconds to deliver before a fresh run takes over; 0 for DRAIN_WINDOW_SECONDS."
+    )
+
+
+@dg.op(tags={"surveillance/lane": "live"})
+def deliver_outbox(context: dg.OpExecutionContext, config: DeliveryConfig, platform: PlatformResource) -> None:
+    """Take the channel's lease, then deliver every message of the outbox that it has not got, until the window ends.
+
+    Logs materializations of the channel's asset every few seconds, with counts and latencies, and at the end one that
+    covers the whole run.
+    """
+    from surveillance_pipelines.runtime.delivery import deliver
+
+    channel, settings = config.channel, platform.settings
+    if channel not in settings.output_channels or channel not in CHANNEL_ASSETS:
+        raise dg.Failure(
+            f"expected a channel of OUTPUT_CHANNELS that has delivery runs, was {channel!r}: "
+            f"OUTPUT_CHANNELS is {','.join(settings.output_channels)}",
+            allow_retries=False,
+        )
+
+    def on_report(report: "DeliveryReport") -> None:
+        log_delivery(context, report)
+        if report.stopped_by is not None:
+            _evaluate(context, platform, channel)
+
+    deliver(
+        platform.endpoints,
+        settings,
+        channel,
+        run_id=context.run_id,
+        window_seconds=config.window_seconds or settings.drain_window_seconds,
+        clock=platform.clock,
+        on_report=on_report,
+        on_status=lambda sentence: context.log.info("%s: %s", channel, sentence),
+    )
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    # The sensor starts the next run; a retry by Dagster beside it would only wait for the lease.
+    tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
+    description="Deliver outputs to one channel beside SQS, at least once and in order per symbol.",
+)
+def delivery_job() -> None:
+    deliver_outbox()
+
+
+def log_delivery(context: dg.OpExecutionContext, report: "DeliveryReport") -> None:
+    """Log a sentence, and a materialization of the channel's asset if it got messages."""
+    if report.stopped_by is not None or any(report.interval.values()):
+        context.log.info(_sentence(report))
+    counts = report.totals if report.stopped_by else report.interval
+    if counts.get("delivered", 0):
+        metadata = _metadata(report, counts["delivered"])
+        context.log_event(dg.AssetMaterialization(CHANNEL_ASSETS[report.channel], metadata=metadata))
+
+
+def _evaluate(context: dg.OpExecutionContext, platform: PlatformResource, channel: str) -> None:
+    """Evaluate the check: Dagster ignores an evaluation older than the latest materialization."""
+    found = channel_delivery(platform, channel)
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(CHANNEL_ASSETS[channel]),
+        check_name=CHECK,
+        passed=found.passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=found.said,
+        metadata=found.metadata,
+    )
+    context.log_event(evaluation)  # pyright: ignore[reportArgumentType] (its body takes one, its annotation does not)
+
+
+def _metadata(report: "DeliveryReport", gained: int) -> dict[str, Any]:
+    steps = report.latency if report.stopped_by else report.interval_latency
+    latencies = [
+        {"step": step, "p50_ms": round(row.p50, 3), "p99_ms": round(row.p99, 3), "n": row.samples}
+        for step, row in sorted(steps.items())
+    ]
+    return {
+        "new_messages": gained,
+        "covers": f"the whole run, {report.seconds:.1f} s" if report.stopped_by else "since the previous report",
+        "channel": report.channel,
+        "pending": report.pending,
+        "since_start": report.totals,
+        **({"latency": counts_table(latencies)} if latencies else {}),
+    }
+
+
+def _sentence(report: "DeliveryReport") -> str:
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(report.totals.items()) if count)
+    summary = f"{report.channel} after {report.seconds:.0f} s: {counts or 'no messages'}"
+    return summary if report.stopped_by is None else f"{summary}; {ENDED[report.stopped_by]}"

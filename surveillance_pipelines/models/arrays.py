@@ -1,0 +1,51 @@
+"""Array functions that several models share; all give the same bits for any number of rows."""
+
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
+
+_NAMES: Final[WeakKeyDictionary[Any, tuple[str, list[str]]]] = WeakKeyDictionary()
+"""Names of a session's input and last output: asking it for them takes as long as running a small model."""
+
+
+def as_window(window: Floats, columns: int, length: int) -> Floats:
+    """Return float64[n, length or more, columns] after checking the shape.
+
+    Raises:
+        ValueError: if the width is another, or the windows are too short.
+    """
+    if window.ndim == 2:
+        window = window[:, np.newaxis, :]
+    if window.ndim != 3 or window.shape[2] != columns or window.shape[1] < length:
+        raise ValueError(f"expected features of shape [n, {length}, {columns}], was {list(window.shape)}")
+    return np.asarray(window, dtype=np.float64)
+
+
+def pad_rows(values: Floats, rows: int) -> Floats:
+    """Return ``values`` with zero rows appended up to ``rows``; longer input is returned unchanged."""
+    missing = rows - len(values)
+    return values if missing <= 0 else np.concatenate([values, np.zeros((missing, *values.shape[1:]))])
+
+
+def within(values: Floats, bound: float) -> Floats:
+    """Return values clipped to ±bound, NaN kept: ``numpy.clip`` at a third of its overhead on a few rows."""
+    return np.minimum(np.maximum(values, -bound), bound)
+
+
+def as_float32(values: Floats) -> npt.NDArray[np.float32]:
+    """Return ``values`` as float32; values that float32 cannot hold become its largest or smallest, NaN stays."""
+    return within(values, FLOAT32_MAX).astype(np.float32)
+
+
+def run_model(session: Any, inputs: npt.NDArray[np.float32]) -> Floats:
+    """Return the last output of an ONNX model (its values, or a classifier's probabilities) as float64."""
+    names = _NAMES.get(session)
+    if names is None:
+        names = _NAMES[session] = session.get_inputs()[0].name, [session.get_outputs()[-1].name]
+    return session.run(names[1], {names[0]: inputs})[0].astype(np.float64)

@@ -1,0 +1,96 @@
+"""The autoencoder at inference: the mean squared error with which it reproduces a bar."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.contracts.predictions import AnomalyScores
+from surveillance_pipelines.models.arrays import run_model, within
+from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
+from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
+from surveillance_pipelines.models.runtime import inference_session
+
+Floats = npt.NDArray[np.float64]
+
+MODEL_FILE: Final = "market_autoencoder.onnx"
+SCALER_FILE: Final = "market_scaler.json"
+STATISTIC: Final = "reconstruction_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Robust scaling of the input columns: ``clip((x − center) / scale, −clip, clip)``.
+
+    Attributes:
+        center: float64[d], medians of the training normals.
+        scale: float64[d], interquartile ranges, all positive.
+        clip: bound of a scaled value.
+    """
+
+    center: Floats
+    scale: Floats
+    clip: float
+
+
+class Autoencoder:
+    """Reproduces bars from a narrow code; ordinary bars come back with a small error."""
+
+    def __init__(self, spec: MemberSpec, session: Any, scaling: Scaling) -> None:
+        self.id: Final = spec.id
+        self.input: Final[InputSpec] = spec.input
+        self.output: Final[OutputSpec] = spec.output
+        self.scaling: Final = scaling
+        self.session = session
+
+    @classmethod
+    def load(cls, spec: MemberSpec, files: Files) -> "Autoencoder":
+        """Return the model over its files.
+
+        Raises:
+            BundleError: if the scaling does not fit the input columns.
+        """
+        scaling = parse_scaling(files[SCALER_FILE], spec.input.columns)
+        return cls(spec, inference_session(files[MODEL_FILE]), scaling)
+
+    def predict(self, window: FeatureWindow) -> AnomalyScores:
+        inputs = window[:, -1, :]
+        error, squares = reconstruct(self.session, scale(inputs, self.scaling), np.isnan(inputs))
+        return AnomalyScores(error, squares)
+
+
+def scale(inputs: Floats, scaling: Scaling) -> npt.NDArray[np.float32]:
+    """Return the network's inputs, float32[n, d]: scaled, clipped, a missing value at the median."""
+    scaled = within((inputs - scaling.center) / scaling.scale, scaling.clip)
+    scaled[np.isnan(scaled)] = 0.0
+    return scaled.astype(np.float32)
+
+
+def reconstruct(session: Any, scaled: npt.NDArray[np.float32], missing: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return the mean squared error of the present values, float64[n], and its parts, float64[n, d]."""
+    difference = scaled.astype(np.float64) - run_model(session, scaled)
+    squares = np.where(missing, 0.0, difference * difference)
+    present = np.maximum((~missing).sum(axis=1), 1)
+    # A running sum adds the columns in order; `sum` may pair them differently for another number of rows.
+    return np.add.accumulate(squares, axis=1)[:, -1] / present, squares
+
+
+def parse_scaling(content: bytes, columns: tuple[str, ...]) -> Scaling:
+    """Return the scaling that ``market_scaler.json`` holds.
+
+    Raises:
+        BundleError: if it does not scale exactly ``columns``.
+    """
+    try:
+        value: dict[str, Any] = json.loads(content)
+        named, clip = list(value["columns"]), float(value["clip"])
+        center, spread = (np.asarray(value[name], dtype=np.float64) for name in ("center", "scale"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"expected columns, center, scale and clip in {SCALER_FILE}: {error!r}") from error
+    if named != list(columns):
+        raise BundleError(f"expected {SCALER_FILE} to scale the input columns in order, was {named!r:.300}")
+    if center.shape != (len(columns),) or spread.shape != center.shape or not (spread > 0).all():
+        raise BundleError(f"expected a center and a positive scale for each input column in {SCALER_FILE}")
+    return Scaling(center=center, scale=spread, clip=clip)

@@ -1,0 +1,163 @@
+"""What a bundle, or the warm-up rules, predict for n bars: the members' predictions fused to one score and one kind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Final, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.contracts.predictions import Predictions
+
+Floats = npt.NDArray[np.float64]
+Wording = Literal["v1", "v2"]
+
+TOP_FEATURES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class BundlePredictions:
+    """Numbers only: whether they make an alert or a signal is decided elsewhere. Arrays have one row per bar.
+
+    Attributes:
+        anomaly_score: float64[n], 0 to 1, the fused score.
+        threshold: the score from which the bundle was calibrated to alert.
+        kind_codes: int64[n], positions in ``kind_names`` of the kind that the scores show.
+        kind_names: labels of the kinds, then ``unclassified``.
+        confidence: float64[n], probability of the kind; for ``unclassified`` the score of the detector that found it.
+        detectors: members with a calibrated score, those that are out of service included.
+        detector_scores: float64[n, len(detectors)], 0 to 1, each 0.5 at its own threshold; 0 where out of service.
+        statistics: named statistics, float64[n] each; NaN where the member was not asked.
+        labels: names of the columns of ``probabilities``, ``normal`` first.
+        probabilities: float64[n, len(labels)] of the classifying member.
+        feature_names: names that ``top_features`` indexes.
+        top_features: int64[n, 3], the features that contribute most to the score, largest first.
+        top_shares: float64[n, 3], their shares of the whole, 0 to 1.
+        top_values: float64[n, 3], their values as the kernel computed them; NaN where missing.
+        direction_probabilities: float64[n, 3] in the order of ``DIRECTIONS``.
+        direction_ready: False while no direction model serves; the probabilities are then momentum's, and a signal
+            made of them is marked as warm-up.
+        others: predictions of members that are neither detectors nor directions, by member.
+        excluded: members that were not asked because they have failed, sorted; a substitute stands in.
+        wording: which explanation texts belong to these predictions.
+    """
+
+    anomaly_score: Floats
+    threshold: float
+    kind_codes: npt.NDArray[np.int64]
+    kind_names: tuple[str, ...]
+    confidence: Floats
+    detectors: tuple[str, ...]
+    detector_scores: Floats
+    statistics: Mapping[str, Floats]
+    labels: tuple[str, ...]
+    probabilities: Floats
+    feature_names: tuple[str, ...]
+    top_features: npt.NDArray[np.int64]
+    top_shares: Floats
+    top_values: Floats
+    direction_probabilities: Floats
+    direction_ready: bool
+    others: Mapping[str, Predictions] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
+    wording: Wording = "v2"
+
+    def __len__(self) -> int:
+        return len(self.anomaly_score)
+
+    @property
+    def is_anomaly(self) -> npt.NDArray[np.bool_]:
+        """Where the score reaches the threshold, bool[n]."""
+        return self.anomaly_score >= self.threshold
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each bar by name."""
+        names = self.kind_names
+        return [names[code] for code in self.kind_codes.tolist()]
+
+    def kind(self, i: int) -> str:
+        """Return the kind of one bar by name."""
+        return self.kind_names[self.kind_codes[i]]
+
+    def detector_score(self, name: str) -> Floats:
+        """Return one detector's scores, float64[n]; zeros for one that is not among the detectors."""
+        if name not in self.detectors:
+            return np.zeros(len(self))
+        return self.detector_scores[:, self.detectors.index(name)]
+
+    def statistic(self, name: str) -> Floats:
+        """Return a named statistic, float64[n]; NaN where no member has it."""
+        found = self.statistics.get(name)
+        return np.full(len(self), np.nan) if found is None else found
+
+
+def concatenate(pieces: Sequence[BundlePredictions]) -> BundlePredictions:
+    """Return the predictions of consecutive pieces of one ensemble as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return _combined(pieces, np.concatenate)
+
+
+def gathered(rows: Sequence[tuple[BundlePredictions, int]]) -> BundlePredictions:
+    """Return single rows of several predictions of one ensemble as one.
+
+    Args:
+        rows: predictions and the row of each that is meant; at least one.
+    """
+    places = [i for _, i in rows]
+
+    def pick(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        return np.array([array[i] for array, i in zip(arrays, places, strict=True)])
+
+    return _combined([predictions for predictions, _ in rows], pick)
+
+
+_Rows = TypeVar("_Rows")
+
+
+def first_rows(predictions: _Rows, rows: int) -> _Rows:
+    """Return the predictions, of a bundle or of one member, for the first bars only."""
+    return _combined([predictions], lambda arrays: arrays[0][:rows])
+
+
+def _combined(parts: Sequence[Any], combine: Any) -> Any:
+    """Return one dataclass of many: arrays combined, mappings and nested predictions likewise, the rest of the first.
+
+    What all rows share (names, labels, thresholds) is equal in predictions of one ensemble.
+    """
+    first, changes = parts[0], dict[str, Any]()
+    for each in fields(first):
+        value = getattr(first, each.name)
+        if isinstance(value, np.ndarray):
+            changes[each.name] = combine([getattr(part, each.name) for part in parts])
+        elif isinstance(value, Mapping):
+            columns = {key: [getattr(part, each.name)[key] for part in parts] for key in value}
+            changes[each.name] = {
+                key: _combined(values, combine) if is_dataclass(values[0]) else combine(values)
+                for key, values in columns.items()
+            }
+    return replace(first, **changes)
+
+
+def top_contributions(parts: Floats, values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+    """Return the columns with the largest parts, their shares of the row's sum, and their values.
+
+    Parts are at least 0; of equal parts the first column counts.
+    """
+    top = _largest(parts)
+    rows = np.arange(len(parts))[:, np.newaxis]
+    total = np.add.accumulate(parts, axis=1)[:, -1:]
+    largest = parts[rows, top]
+    shares = np.divide(largest, total, out=np.zeros_like(largest), where=total > 0)
+    return top, shares, values[rows, top]
+
+
+def _largest(parts: Floats) -> npt.NDArray[np.int64]:
+    """Return the columns of the largest parts, int64[n, 3]: three passes, as sorting whole rows costs more."""
+    rows, left = np.arange(len(parts)), parts.copy()
+    top = np.empty((len(parts), TOP_FEATURES), dtype=np.int64)
+    for place in range(TOP_FEATURES):
+        top[:, place] = left.argmax(axis=1)
+        left[rows, top[:, place]] = -np.inf
+    return top

@@ -1,0 +1,306 @@
+"""The models of one bundle as one predictor: the one path from feature windows to scores, live, in batch, in replay.
+
+All arithmetic gives the same bits however rows are cut into batches: sums run in a fixed order, on one thread.
+"""
+
+from collections.abc import Collection, Mapping
+from copy import copy
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
+from surveillance_pipelines.contracts.predictions import (
+    NORMAL,
+    AnomalyKinds,
+    AnomalyScores,
+    Directions,
+    EmbeddingDistances,
+    Predictions,
+)
+from surveillance_pipelines.models.arrays import as_window, pad_rows
+from surveillance_pipelines.models.bundle import Bundle
+from surveillance_pipelines.models.bundle_predictions import (
+    BundlePredictions,
+    Wording,
+    concatenate,
+    first_rows,
+    top_contributions,
+)
+from surveillance_pipelines.models.calibration import THRESHOLD, Calibration, calibration_of
+from surveillance_pipelines.models.contract import SEPARATOR, FeatureWindow, Model, ModelFailedError
+from surveillance_pipelines.models.fusion import LARGEST, fuse_largest
+from surveillance_pipelines.models.kinds import load_model
+from surveillance_pipelines.models.members import BundleError, MemberSpec
+from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
+from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, MIN_BATCH_ROWS
+
+Floats = npt.NDArray[np.float64]
+
+DETECTOR_KINDS: Final = frozenset({"anomaly_score", "anomaly_kind", "embedding_distance"})
+"""Kinds of output that say how unusual a bar is."""
+
+
+class Predictor(Protocol):
+    """Whatever predicts from feature windows: the models of a bundle, or the warm-up rules."""
+
+    @property
+    def bundle_hash(self) -> str: ...
+
+    @property
+    def feature_view(self) -> str: ...
+
+    @property
+    def window_length(self) -> int:
+        """Bars per window, the scored one included."""
+        ...
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """Ids of the models that serve; empty for the warm-up rules."""
+        ...
+
+    @property
+    def warmup(self) -> bool: ...
+
+    @property
+    def horizon_minutes(self) -> int: ...
+
+    def warm_up(self) -> None: ...
+
+    def predict(self, window: FeatureWindow) -> BundlePredictions: ...
+
+
+class Ensemble:
+    """Predicts with the models of one bundle."""
+
+    warmup: bool = False
+
+    def __init__(self, bundle: Bundle) -> None:
+        if bundle.fusion != LARGEST:
+            raise BundleError(f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}: use a newer release")
+        self.bundle_hash: Final = bundle.bundle_hash
+        self.feature_view: Final = bundle.view.name
+        self.members: Final = {spec.name: spec for spec in bundle.members}
+        self.models: dict[str, Model] = {spec.name: load_model(spec, bundle.files) for spec in bundle.members}
+        self.window_length: Final = max(spec.input.length for spec in bundle.members)
+        self.model_ids: Final = tuple(spec.id for spec in bundle.members if spec.serves)
+        self.horizon_minutes: Final = _horizon(bundle.members)
+        self._columns: Final = bundle.view.columns
+        serving = [spec for spec in bundle.members if spec.serves]
+        self._reads: Final = {spec.name: _Reads.of(spec, bundle.view.columns) for spec in serving}
+        self._calibrations: Final[dict[str, Calibration]] = {
+            spec.name: calibration_of(spec.calibration) for spec in serving if spec.calibration is not None
+        }
+        self._statistics: Final = {spec.output.statistic: spec.name for spec in serving if spec.output.statistic}
+        self._wording: Final[Wording] = "v1" if bundle.format == 1 else "v2"
+        self._excluded: frozenset[str] = frozenset()
+
+    @property
+    def detectors(self) -> frozenset[str]:
+        """Serving members that say how unusual a bar is."""
+        return frozenset(name for name in self._reads if self.members[name].output.kind in DETECTOR_KINDS)
+
+    def without(self, members: Collection[str]) -> "Ensemble":
+        """Return an ensemble of the same bundle that does not ask some of its members.
+
+        A detector that is not asked has score 0, and its statistic is missing for members that read it. Without the
+        classifying member a bar is at most ``unclassified``. Without the direction model, momentum's probabilities
+        stand in.
+
+        Args:
+            members: names of members.
+        """
+        other = copy(self)
+        other._excluded = frozenset(members)  # noqa: SLF001 (its own class)
+        return other
+
+    def warm_up(self) -> None:
+        """Run every serving model once, so that the first real bar pays for no lazy initialisation."""
+        self.predict(np.zeros((MIN_BATCH_ROWS, self.window_length, len(self._columns))))
+
+    def predict(self, window: FeatureWindow) -> BundlePredictions:
+        """Return the predictions for n bars.
+
+        Args:
+            window: float64[n, length, F], the view's columns in order, NaN where a feature is missing; the last
+                ``window_length`` rows of each window count. float64[n, F] stands for windows of one bar.
+
+        Raises:
+            ValueError: if the shape is another.
+            ModelFailedError: if a member raises, or returns NaN or infinity.
+        """
+        window = as_window(window, len(self._columns), self.window_length)
+        starts = range(0, max(len(window), 1), MAX_BATCH_ROWS)
+        return concatenate([self._predict_piece(window[start : start + MAX_BATCH_ROWS]) for start in starts])
+
+    def predict_member(self, name: str, window: FeatureWindow) -> Predictions:
+        """Return one member's own predictions, whether or not it serves; for evaluation.
+
+        Raises:
+            ValueError: if the member reads statistics of others.
+        """
+        spec = self.members[name]
+        if spec.input.derived_columns:
+            raise ValueError(f"expected a member that reads features only, {name} reads {spec.input.derived_columns}")
+        padded = pad_rows(as_window(window, len(self._columns), self.window_length), MIN_BATCH_ROWS)
+        return first_rows(self._ask(name, self._select(padded, _Reads.of(spec, self._columns))), len(window))
+
+    def _predict_piece(self, window: FeatureWindow) -> BundlePredictions:
+        rows = len(window)
+        predictions, inputs = self._predict_members(pad_rows(window, MIN_BATCH_ROWS))
+        scores = {name: self._score(name, predictions[name], rows) for name in self._calibrations}
+        classifier, kinds = self._kinds(predictions, rows)
+        others = [score for name, score in scores.items() if name != classifier]
+        fused = fuse_largest(kinds, scores.get(classifier, np.zeros(rows)), others)
+        names, top, shares, values = self._top(predictions, inputs, rows)
+        return BundlePredictions(
+            anomaly_score=fused.score,
+            threshold=THRESHOLD,
+            kind_codes=fused.kind_codes,
+            kind_names=(*kinds.labels, UNCLASSIFIED),
+            confidence=fused.confidence,
+            detectors=tuple(scores),
+            detector_scores=np.array(list(scores.values())).T.reshape(rows, len(scores)),
+            statistics={key: _statistic(predictions[name])[:rows] for key, name in self._statistics.items()},
+            labels=kinds.labels,
+            probabilities=kinds.probabilities,
+            feature_names=names,
+            top_features=top,
+            top_shares=shares,
+            top_values=values,
+            direction_probabilities=self._directions(predictions, window),
+            direction_ready=any(isinstance(found, Directions) for found in predictions.values()),
+            others=self._others(predictions, rows),
+            excluded=tuple(sorted(self._excluded)),
+            wording=self._wording,
+        )
+
+    def _predict_members(self, padded: FeatureWindow) -> tuple[dict[str, Predictions], dict[str, FeatureWindow]]:
+        """Ask every member that serves, in order; return predictions and inputs of the padded rows, by member."""
+        predictions: dict[str, Predictions] = {}
+        inputs: dict[str, FeatureWindow] = {}
+        selected: dict[tuple[Any, ...], FeatureWindow] = {}
+        statistics: dict[str, Floats] = {}
+        for name, reads in self._reads.items():
+            excluded = name in self._excluded
+            if excluded and not reads.has_absent_values:
+                continue
+            if reads.key not in selected:
+                selected[reads.key] = self._select(padded, reads)
+            inputs[name] = _with_statistics(selected[reads.key], reads.derived, statistics)
+            predictions[name] = _absent(reads.spec, len(padded)) if excluded else self._ask(name, inputs[name])
+            if reads.provides is not None:
+                statistics[reads.provides] = _statistic(predictions[name])
+        return predictions, inputs
+
+    def _select(self, padded: FeatureWindow, reads: "_Reads") -> FeatureWindow:
+        recent = padded if reads.length == padded.shape[1] else padded[:, -reads.length :, :]
+        return recent.take(reads.indices, axis=2)
+
+    def _ask(self, name: str, window: FeatureWindow) -> Predictions:
+        try:
+            answer = self.models[name].predict(window)
+        except Exception as error:  # ONNX Runtime raises many types; the breaker needs to know which member failed
+            raise ModelFailedError(name, repr(error)) from error
+        if not np.isfinite(answer.values).all():
+            raise ModelFailedError(name, "NaN or infinity")
+        return answer
+
+    def _score(self, name: str, prediction: Predictions, rows: int) -> Floats:
+        if name in self._excluded:
+            return np.zeros(rows)
+        return self._calibrations[name](_statistic(prediction)[:rows])
+
+    def _kinds(self, predictions: Mapping[str, Predictions], rows: int) -> tuple[str, AnomalyKinds]:
+        """Return the classifying member and its probabilities; one label without such a member."""
+        for name, found in predictions.items():
+            if isinstance(found, AnomalyKinds):
+                return name, AnomalyKinds(found.labels, found.probabilities[:rows])
+        return "", AnomalyKinds.absent(rows, (NORMAL,))
+
+    def _top(
+        self, predictions: Mapping[str, Predictions], inputs: Mapping[str, FeatureWindow], rows: int
+    ) -> tuple[tuple[str, ...], npt.NDArray[np.int64], Floats, Floats]:
+        """Return the names of a detector's columns, and its largest contributions, their shares and values."""
+        for name, found in predictions.items():
+            if isinstance(found, AnomalyScores) and found.contributions is not None:
+                values = inputs[name][:rows, -1, :]
+                return self.members[name].input.columns, *top_contributions(found.contributions[:rows], values)
+        nothing = np.zeros((rows, len(self._columns)))
+        return self._columns, *top_contributions(nothing, nothing)
+
+    def _directions(self, predictions: Mapping[str, Predictions], window: FeatureWindow) -> Floats:
+        for found in predictions.values():
+            if isinstance(found, Directions):
+                return found.probabilities[: len(window)]
+        return momentum_probabilities(window[:, -1, :], self._columns)
+
+    def _others(self, predictions: Mapping[str, Predictions], rows: int) -> dict[str, Predictions]:
+        return {
+            name: first_rows(found, rows)
+            for name, found in predictions.items()
+            if not isinstance(found, Directions) and found.kind not in DETECTOR_KINDS
+        }
+
+
+class _Reads(NamedTuple):
+    """What a member reads and provides, prepared once: properties of a specification cost more than a small model."""
+
+    spec: MemberSpec
+    length: int
+    indices: npt.NDArray[np.intp]  # of its view columns
+    key: tuple[int, tuple[str, ...]]  # equal for members that read the same features
+    derived: tuple[str, ...]
+    provides: str | None
+    has_absent_values: bool
+
+    @classmethod
+    def of(cls, spec: MemberSpec, columns: tuple[str, ...]) -> "_Reads":
+        names, statistic = spec.input.view_columns, spec.output.statistic
+        unknown = sorted(set(names) - set(columns))
+        if unknown:
+            raise BundleError(f"expected member {spec.name!r} to read columns of its feature view, it reads {unknown}")
+        return cls(
+            spec=spec,
+            length=spec.input.length,
+            indices=np.array([columns.index(name) for name in names], dtype=np.intp),
+            key=(spec.input.length, names),
+            derived=spec.input.derived_columns,
+            provides=None if statistic is None else f"{spec.name}{SEPARATOR}{statistic}",
+            has_absent_values=spec.output.kind in ("anomaly_score", "anomaly_kind"),
+        )
+
+
+def _statistic(prediction: Predictions) -> Floats:
+    if isinstance(prediction, (AnomalyScores, AnomalyKinds, EmbeddingDistances)):
+        return prediction.statistic
+    raise TypeError(f"expected a prediction with a statistic, got {prediction.kind}")
+
+
+def _absent(spec: MemberSpec, rows: int) -> Predictions:
+    """Return the values that stand for a detector that is out of service."""
+    if spec.output.kind == "anomaly_kind":
+        return AnomalyKinds.absent(rows, spec.output.labels)
+    return AnomalyScores.absent(rows, len(spec.input.columns))
+
+
+def _with_statistics(
+    window: FeatureWindow, derived: tuple[str, ...], statistics: Mapping[str, Floats]
+) -> FeatureWindow:
+    """Return a window with the statistics of earlier members as its last columns."""
+    if not derived:
+        return window
+    rows, length, columns = window.shape
+    joined = np.empty((rows, length, columns + len(derived)))
+    joined[:, :, :columns] = window
+    for place, name in enumerate(derived, start=columns):
+        joined[:, 0, place] = statistics[name]
+    return joined
+
+
+def _horizon(members: tuple[MemberSpec, ...]) -> int:
+    """Return the horizon of the bundle's direction model, or of momentum without one."""
+    found = [spec.output.horizons_minutes[0] for spec in members if spec.output.kind == "direction"]
+    return found[0] if found else MOMENTUM_HORIZON_MINUTES

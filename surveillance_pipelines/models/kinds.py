@@ -1,0 +1,102 @@
+"""The registry of model kinds. A new kind is one file here, one file in ``training/`` and one row of ``KINDS``.
+
+The training file is named, not imported: this package must load without the training libraries.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from surveillance_pipelines.contracts.predictions import PredictionKind
+from surveillance_pipelines.models.autoencoder import Autoencoder
+from surveillance_pipelines.models.classifier import Classifier
+from surveillance_pipelines.models.contract import Model
+from surveillance_pipelines.models.direction import DirectionModel
+from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """One kind of model.
+
+    Attributes:
+        name: of the kind, of its file in ``training/``, and of the member in a bundle.
+        output: what it predicts.
+        load: makes the model of a member's verified files.
+        description: one sentence for the catalogue.
+        libraries: what trains and runs it, as Dagster names technologies.
+        reads: kinds whose statistics it reads; they are trained before it.
+        checks: names of the checks that its training reports.
+        window_length: bars that it reads at once.
+        training_module: dotted name of the module that defines ``train``; ``training/<name>.py`` if empty.
+    """
+
+    name: str
+    output: PredictionKind
+    load: Callable[[MemberSpec, Files], Model]
+    description: str
+    libraries: frozenset[str]
+    reads: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    window_length: int = 1
+    training_module: str = ""
+
+    @property
+    def trainer(self) -> str:
+        """Dotted name of the module that trains the kind."""
+        return self.training_module or f"surveillance_pipelines.training.{self.name}"
+
+
+KINDS: Final[dict[str, ModelKind]] = {
+    kind.name: kind
+    for kind in (
+        ModelKind(
+            name="autoencoder",
+            output="anomaly_score",
+            load=Autoencoder.load,
+            description="Learns ordinary bars; a high reconstruction error marks a bar that is unlike them.",
+            libraries=frozenset({"pytorch", "onnx"}),
+            checks=("has_learned",),
+        ),
+        ModelKind(
+            name="classifier",
+            output="anomaly_kind",
+            load=Classifier.load,
+            description="Names the kind of an anomaly from the features and the autoencoder's error.",
+            libraries=frozenset({"xgboost", "onnx"}),
+            reads=("autoencoder",),
+            checks=("export_is_exact",),
+        ),
+        ModelKind(
+            name="direction",
+            output="direction",
+            load=DirectionModel.load,
+            description="SELL, HOLD or BUY for the next minutes; in warm-up until it beats a constant answer.",
+            libraries=frozenset({"xgboost", "onnx"}),
+            checks=("export_is_exact",),
+        ),
+    )
+}
+"""Name → kind, in the order in which a bundle is trained."""
+
+
+def longest_window() -> int:
+    """Return the bars that the kind with the longest window reads at once."""
+    return max(kind.window_length for kind in KINDS.values())
+
+
+def load_model(spec: MemberSpec, files: Files) -> Model:
+    """Return the model of a member.
+
+    Raises:
+        BundleError: if the kind is unknown to this release, or the files are not what the kind needs.
+    """
+    kind = KINDS.get(spec.kind)
+    if kind is None:
+        raise BundleError(
+            f"expected a model kind among {sorted(KINDS)}, got {spec.kind!r}: use the release that has it"
+        )
+    missing = sorted(set(spec.files) - files.keys())
+    if missing:
+        raise BundleError(f"expected the files {list(spec.files)} of member {spec.name!r}, missing {missing}")
+    return kind.load(spec, files)

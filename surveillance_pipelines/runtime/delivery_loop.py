@@ -1,0 +1,235 @@
+"""The loop of a delivery run: read what a channel has not got, send it, record it.
+
+Delivery is at least once: a row is recorded after the channel has accepted it, so a crash in between sends it again
+with the same id. The order within a group holds: a group whose row was refused waits, with growing pauses, until that
+row is accepted, while other groups go on. A channel that does not answer is tried again, with growing pauses.
+
+A run that has lost its lease notices it when it records, so it may send one more call: rows that its successor sends as
+well. Both send in order from a position before which everything is delivered, so a consumer that drops repeated ids
+still sees each group in order.
+
+The loop keeps at most ``window`` rows of a queue in memory. If a refused group fills the window, the queue waits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from surveillance_pipelines.clock import MICROSECONDS, Clock
+from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, send_entries
+from surveillance_pipelines.telemetry import get_logger
+from surveillance_pipelines.transports.publisher import ChannelDownError, Publisher, PublishError
+
+QUEUES_SECONDS: Final = 1.0
+"""Interval between checks for queues that are new to the outbox."""
+
+OUTBOX_TO_CHANNEL: Final = "outbox_to_channel"
+"""Latency from the commit of a row to its acceptance by the channel."""
+
+_LOG = get_logger("delivery")
+
+
+class DeliveryStore(Protocol):
+    """The outbox as one channel sees it, under the channel's lease."""
+
+    def queues(self) -> Sequence[str]:
+        """Return the input queues that have rows in the outbox."""
+        ...
+
+    def undelivered(self, queue_url: str, *, after: int, limit: int) -> Sequence[OutboxRow]:
+        """Return the oldest undelivered rows of a queue with a position greater than ``after``."""
+        ...
+
+    def record(
+        self, queue_url: str, rows: Sequence[OutboxRow], references: Sequence[str | None], *, at: int, cursor: int
+    ) -> None:
+        """Record deliveries and the cursor, all or none; raises ``LeaseLostError`` once the lease is lost."""
+        ...
+
+    def record_failure(self, error: str, *, at: int) -> None:
+        """Record why the channel accepts nothing, or refuses a row."""
+        ...
+
+    def renew(self) -> None:
+        """Extend the lease; raises ``LeaseLostError`` once it is lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOptions:
+    """How a delivery run reads and retries.
+
+    Attributes:
+        window: most rows of one queue kept in memory.
+        call_rows: most rows in one call to the channel.
+        poll_seconds: pause when nothing waits.
+        first_pause_seconds: pause after the first failure; it doubles with each further one.
+        longest_pause_seconds: the pause grows no further.
+    """
+
+    window: int = 1000
+    call_rows: int = 100
+    poll_seconds: float = 0.05
+    first_pause_seconds: float = 0.1
+    longest_pause_seconds: float = 10.0
+
+
+@dataclass(slots=True)
+class _Retry:
+    failures: int
+    at: int
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Rows of one queue that were read and are not delivered yet, in order."""
+
+    url: str
+    pending: list[OutboxRow] = field(default_factory=list)
+    read: int = 0  # position of the last row that was read
+    refused: dict[str, _Retry] = field(default_factory=dict)  # group → when to try it again
+
+    @property
+    def cursor(self) -> int:
+        """The position up to which every row is delivered."""
+        return self.pending[0].position - 1 if self.pending else self.read
+
+
+class DeliveryLoop:
+    """Delivers the outbox to one channel. Only one thread calls it."""
+
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        store: DeliveryStore,
+        meter: Meter,
+        clock: Clock,
+        options: DeliveryOptions,
+    ) -> None:
+        self._publisher: Final = publisher
+        self._store: Final = store
+        self._meter: Final = meter
+        self._clock: Final = clock
+        self._options: Final = options
+        self._queues: Final[dict[str, _Queue]] = {}
+        self._queues_due = 0
+        self._down: _Retry | None = None  # while the channel does not answer
+
+    def run_once(self) -> int:
+        """Deliver what can be delivered now; return the number of rows accepted.
+
+        Raises:
+            LeaseLostError: if another run delivers to the channel.
+        """
+        if self._down is not None and self._clock.now_us() < self._down.at:
+            return 0
+        delivered = 0
+        self._find_queues()
+        for queue in self._queues.values():
+            self._read(queue)
+            delivered += self._deliver(queue)
+            if self._down is not None:
+                break
+        return delivered
+
+    @property
+    def pending(self) -> int:
+        """Rows that were read and are not delivered."""
+        return sum(len(queue.pending) for queue in self._queues.values())
+
+    def pause_seconds(self) -> float:
+        """Return how long to wait before the next ``run_once`` when the last one delivered nothing."""
+        if self._down is None:
+            return self._options.poll_seconds
+        return max(0.0, (self._down.at - self._clock.now_us()) / MICROSECONDS)
+
+    def _find_queues(self) -> None:
+        now = self._clock.now_us()
+        if now >= self._queues_due:
+            for queue_url in self._store.queues():
+                self._queues.setdefault(queue_url, _Queue(queue_url))
+            self._queues_due = now + round(QUEUES_SECONDS * MICROSECONDS)
+
+    def _read(self, queue: _Queue) -> None:
+        room = self._options.window - len(queue.pending)
+        if room <= 0:
+            return
+        rows = self._store.undelivered(queue.url, after=queue.read, limit=room)
+        if rows:
+            queue.pending.extend(rows)
+            queue.read = rows[-1].position
+
+    def _deliver(self, queue: _Queue) -> int:
+        """Send the pending rows of a queue, but for groups that wait after a refusal."""
+        now = self._clock.now_us()
+        blocked = {group for group, retry in queue.refused.items() if retry.at > now}
+        delivered = 0
+        for call in self._calls([row for row in queue.pending if row.group_id not in blocked]):
+            rows = [row for row in call if row.group_id not in blocked]  # a group may be refused by an earlier call
+            if rows:
+                delivered += self._send(queue, rows, blocked)
+            if self._down is not None:
+                break
+        return delivered
+
+    def _calls(self, rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
+        size = self._options.call_rows
+        whole = [list(rows)] if self._publisher.guarantee.keeps_group_order else ordered_calls(rows)
+        return [call[start : start + size] for call in whole for start in range(0, len(call), size)]
+
+    def _send(self, queue: _Queue, call: Sequence[OutboxRow], blocked: set[str]) -> int:
+        """Send one call, record what was accepted, and add the groups that were refused to ``blocked``."""
+        begin = self._clock.now_us()
+        references: Sequence[str | None]
+        failures: Mapping[int, str] = {}
+        try:
+            references = self._publisher.send(send_entries(call, published_at=begin))
+        except PublishError as error:
+            failures, references = error.failures, [None] * len(call)
+        except ChannelDownError as error:
+            self._note_down(str(error))
+            return 0
+        now = self._clock.now_us()
+        self._down = None
+        self._meter.took("send", (now - begin) / MICROSECONDS)
+        accepted = [i for i in range(len(call)) if i not in failures]
+        self._record(queue, [call[i] for i in accepted], [references[i] for i in accepted], now)
+        if failures:
+            for group in {call[i].group_id for i in failures}:
+                queue.refused[group] = self._next_retry(queue.refused.get(group), now)
+                blocked.add(group)
+            self._meter.count("refused", len(failures))
+            reason = f"{len(failures)} of {len(call)} messages refused, the first: {failures[min(failures)]}"
+            _LOG.warning("messages refused", reason=reason, row=call[min(failures)].id)
+            self._store.record_failure(reason, at=now)
+        return len(accepted)
+
+    def _record(self, queue: _Queue, rows: Sequence[OutboxRow], references: Sequence[str | None], now: int) -> None:
+        if not rows:
+            return
+        done = {row.position for row in rows}
+        queue.pending = [row for row in queue.pending if row.position not in done]
+        for group in {row.group_id for row in rows}:
+            queue.refused.pop(group, None)
+        begin = self._clock.now_us()
+        self._store.record(queue.url, rows, references, at=now, cursor=queue.cursor)
+        self._meter.took("record", (self._clock.now_us() - begin) / MICROSECONDS)
+        self._meter.count("delivered", len(rows))
+        for row in rows:
+            self._meter.took(OUTBOX_TO_CHANNEL, (now - row.created_at) / MICROSECONDS)
+
+    def _note_down(self, error: str) -> None:
+        now = self._clock.now_us()
+        if self._down is None:
+            _LOG.warning("channel does not answer", error=error)
+        self._down = self._next_retry(self._down, now)
+        self._meter.count("unanswered", 1)
+        self._store.record_failure(error, at=now)
+
+    def _next_retry(self, known: _Retry | None, now: int) -> _Retry:
+        failures = 1 if known is None else known.failures + 1
+        options = self._options
+        pause = min(options.first_pause_seconds * 2.0 ** min(failures - 1, 30), options.longest_pause_seconds)
+        return _Retry(failures, now + round(pause * MICROSECONDS))

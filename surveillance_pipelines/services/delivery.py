@@ -1,0 +1,33 @@
+"""A delivery run without Dagster: ``python -m surveillance_pipelines.services.delivery --channel redis``."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from surveillance_pipelines.runtime.delivery import deliver
+from surveillance_pipelines.services.provisioning import provision
+from surveillance_pipelines.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one delivery from the command line; the report is printed as JSON."""
+    parser = argparse.ArgumentParser(description="Deliver the outbox to one channel for a while, without Dagster.")
+    parser.add_argument("--channel", required=True, help="one of OUTPUT_CHANNELS other than sqs, such as redis")
+    parser.add_argument("--run-id")
+    parser.add_argument("--window-seconds", type=float)
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    report = deliver(
+        provision(settings),
+        settings,
+        options.channel,
+        run_id=options.run_id,
+        window_seconds=options.window_seconds,
+    )
+    sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The outbox as one channel sees it, in PostgreSQL, under the lease of the channel."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import psycopg
+
+from surveillance_pipelines.stores import outbox
+from surveillance_pipelines.stores.lease import RENEW, Lease, renew, renewal, require_held
+from surveillance_pipelines.stores.outbox import OutboxRow
+
+
+class PostgresDeliveryStore:
+    """Implements ``delivery_loop.DeliveryStore``.
+
+    Args:
+        connection: of the delivering thread, in autocommit mode.
+        heartbeat: of the thread that renews the lease, in autocommit mode.
+        lease: ``delivery:<channel>``.
+        channel: which channel.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection, heartbeat: psycopg.Connection, lease: Lease, channel: str
+    ) -> None:
+        self._connection: Final = connection
+        self._heartbeat: Final = heartbeat
+        self._lease: Final = lease
+        self._channel: Final = channel
+
+    def queues(self) -> Sequence[str]:
+        return outbox.queues(self._connection)
+
+    def undelivered(self, queue_url: str, *, after: int, limit: int) -> Sequence[OutboxRow]:
+        return outbox.undelivered(self._connection, queue_url, self._channel, after=after, limit=limit)
+
+    def record(
+        self, queue_url: str, rows: Sequence[OutboxRow], references: Sequence[str | None], *, at: int, cursor: int
+    ) -> None:
+        with self._connection.transaction():
+            with self._connection.pipeline():
+                renewed = self._connection.execute(RENEW, renewal(self._lease))
+                outbox.record_deliveries(
+                    self._connection,
+                    queue_url,
+                    self._channel,
+                    rows,
+                    delivered_at=at,
+                    cursor=cursor,
+                    references=references,
+                )
+            require_held(renewed, self._lease)
+
+    def record_failure(self, error: str, *, at: int) -> None:
+        queues = outbox.queues(self._connection)
+        outbox.record_failure(self._connection, queues, self._channel, error, failed_at=at)
+
+    def renew(self) -> None:
+        renew(self._heartbeat, self._lease)
