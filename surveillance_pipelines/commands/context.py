@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
-from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +65,8 @@ class Platform:
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which a child process finds the same services and the same Dagster instance."""
+        from surveillance_pipelines.services.endpoints import child_environment
+
         return {**os.environ, **child_environment(self.endpoints), "DAGSTER_HOME": str(self.dagster_home)}
 
 

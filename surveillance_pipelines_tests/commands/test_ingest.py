@@ -100,7 +100,7 @@ def test_ingest_of_several_files_takes_every_one_and_says_once_what_is_next(surv
     (tmp_path / "b.csv").write_text(",".join(COLUMNS) + "\n")
     answer = surveillance("ingest", *(tmp_path / f"{name}.csv" for name in "abc"))
     assert answer.exit_code == ExitCode.USAGE
-    assert "b.csv (0 rows)" in answer.output.replace("\n", "")
+    assert "b.csv(0rows)" in "".join(answer.output.split())  # the terminal wraps long paths anywhere
     assert platform.lake.days("bars_landed") == days
     assert answer.output.count("next:") == 1
     assert f"`surveillance backfill {days[0]} {days[1]}`, then `surveillance train`" in answer.output
