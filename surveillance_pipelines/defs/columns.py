@@ -55,6 +55,8 @@ MEANINGS: Final[dict[str, str]] = {
     "warmup": "Whether the warm-up rules made the row; of a signal, also while no direction model is ready",
     "code_version": "Release of the package, and a hash of the scoring sources",
     "config_hash": "sha256 of the settings that affect a score",
+    "model_ids": "Models that made the prediction: member of the bundle and sha256 of its file",
+    "excluded_models": "Models that a breaker had excluded when the prediction was made",
     "runtime_hash": "sha256 of the versions and processor features that could affect bits of a score",
     "tenant": "Tenant of the row (TENANT)",
     "strategy": "Strategy that wrote the row",

@@ -15,6 +15,7 @@ import pytest
 
 from surveillance_pipelines.code_versions import PACKAGE, code_version, source_files
 from surveillance_pipelines.definitions import defs
+from surveillance_pipelines.models.kinds import KINDS
 
 COVERED = ("market", "features", "models", "training", "evaluation", "batch", "engine", "services")
 """Folders whose code decides what an asset holds."""
@@ -61,6 +62,8 @@ def declared_modules() -> dict[str, tuple[str, ...]]:
         for node in ast.walk(parsed(file))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "code_version"
     ]
+    # The assets of models name the trainer of their kind, which is imported by its name.
+    calls += [("training.bundle_training", kind.trainer.removeprefix(f"{PACKAGE.name}.")) for kind in KINDS.values()]
     return {code_version(*modules): modules for modules in calls}
 
 

@@ -22,7 +22,9 @@ from surveillance_pipelines.models.kinds import KINDS
     deps=[model_asset(kind) for kind in KINDS],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version("models.bundle", "training.training_data", "stores.registry", "stores.model_store"),
+    code_version=code_version(
+        "models.bundle", "models.kinds", "training.training_data", "stores.registry", "stores.model_store"
+    ),
     check_specs=[
         dg.AssetCheckSpec(
             "bundle_is_intact",
