@@ -104,6 +104,7 @@ def judge(found: Evidence, outputs: int) -> list[Check]:
     ours = "outputs of the new release, replayed by it"
     return [
         checks.check_migration(old, new),
+        *checks.check_config_hashes(new),
         checks.check_champion(old, new),
         checks.check_open_alerts(found.crossing.open_alerts, old, new),
         checks.check_replays("outputs of the old release, replayed by the new", found.drawn, found.replayed, outputs),
