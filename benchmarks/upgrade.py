@@ -104,6 +104,7 @@ def judge(found: Evidence, outputs: int) -> list[Check]:
     ours = "outputs of the new release, replayed by it"
     return [
         checks.check_migration(old, new),
+        *checks.check_config_hashes(new),
         checks.check_champion(old, new),
         checks.check_open_alerts(found.crossing.open_alerts, old, new),
         checks.check_replays("outputs of the old release, replayed by the new", found.drawn, found.replayed, outputs),
@@ -174,6 +175,8 @@ def _evidence(options: argparse.Namespace, commits: Sequence[str], say: Steps) -
         old, new = Release("old", root), Release("new", options.new.resolve())
         for release in (old, new):
             release.check_import(home)
+        with running(new, folder / "trial"):
+            pass  # a package that is not installed would else look like a broken promise, minutes from now
         say(f"old release of commit {commits[0]}, new release of {commits[1]}")
         with running(old, home) as platform:
             crossing = build(platform, options.seed, say)

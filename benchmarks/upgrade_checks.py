@@ -18,6 +18,7 @@ from benchmarks.upgrade_comparison import (
     compare_tables,
     normalised,
     plain,
+    row_id,
 )
 from benchmarks.upgrade_home import Consumed
 from benchmarks.upgrade_release import REPLACED_TABLES
@@ -31,6 +32,8 @@ OUTPUTS: Final = {
 }
 """Table → type of its rows."""
 BAR_KEY: Final = ("symbol", "bar_start", "revision")
+_PREDICTION: Final = {"tenant": "default", "strategy": "surveillance", "bar_status": "final"}
+"""What every row of the table of predictions has without a column for it."""
 _SETTLED: Final = frozenset({"outcome_return", "outcome_direction", "outcome_at"})
 """Columns of predictions that a backfill fills in once the horizon is over."""
 
@@ -96,6 +99,22 @@ def check_migration(old: Continued, new: Continued) -> Check:
     """Check that the migration changes no row of the old release."""
     name = "rows of all tables, before and after the migration"
     return compare_tables(name, old.before, new.before, may_go=REPLACED_TABLES)
+
+
+def check_config_hashes(new: Continued) -> list[Check]:
+    """Check the settings that a migration fills into old predictions: they must give each row its id.
+
+    There is nothing to check in a release whose predictions have no ``config_hash``.
+    """
+    rows = [plain(row) | _PREDICTION for row in new.before["surveillance.predictions"] if "config_hash" in row]
+    wrong = [row["id"] for row in rows if row_id(row, "score", None) != row["id"]]
+    check = Check(
+        name="config_hash of old predictions, filled in by the migration",
+        compared=len(rows),
+        equal=len(rows) - len(wrong),
+        differences=tuple(f"prediction {id_}: its config_hash does not give its id" for id_ in wrong[:SHOWN]),
+    )
+    return [check] if rows else []
 
 
 def check_champion(old: Continued, new: Continued) -> Check:

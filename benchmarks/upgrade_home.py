@@ -172,7 +172,8 @@ def running(release: Release, home: Path) -> Iterator[Platform]:
     try:
         assert holder.stdout is not None
         if not (line := holder.stdout.readline()):
-            raise UpgradeError(f"expected the services to start:\n{log.read_text(errors='replace')[-LOG_TAIL:]}")
+            tail = log.read_text(errors="replace")[-LOG_TAIL:]
+            raise UpgradeError(f"expected the services of the {release.name} release to start, they did not:\n{tail}")
         platform = Platform(release, home, json.loads(line))
         try:
             yield platform

@@ -232,6 +232,20 @@ def test_other_champion_is_named():
     assert "1 bars scored by warmup" in differences(checks.check_champion(continued(), scored))
 
 
+def test_config_hash_that_does_not_give_its_row_the_id_is_named():
+    names = ("symbol", "timeframe", "bar_start", "revision", "feature_view", "bundle_hash", "config_hash")
+    final = anomaly(bar_status="final")
+    row = {name: final[name] for name in names} | {"id": row_id(plain(final), "score", None)}
+    side = continued()
+    good, wrong = (
+        replace(side, before={"surveillance.predictions": [row | {"config_hash": config_hash}]})
+        for config_hash in (row["config_hash"], "d" * 64)
+    )
+    assert [check.passed for check in checks.check_config_hashes(good)] == [True]
+    assert "its config_hash does not give its id" in differences(checks.check_config_hashes(wrong)[0])
+    assert checks.check_config_hashes(side) == []
+
+
 def test_other_outcome_of_a_message_is_named():
     other = with_rows("ops.ledger", [{"message_id": "sqs-old", "outcome": "late"}])
     found = differences(checks.check_inputs(continued(), other)[0])

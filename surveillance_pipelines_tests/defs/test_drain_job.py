@@ -288,7 +288,7 @@ def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
     (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "sqs_sets_no_message_aside"]
     assert not found.passed
     name = queue_name(platform.endpoints.queue_urls[0])
-    said = f"{len(ticks(1))} messages are in the dead-letter queue of {name}: received again and again"
+    said = f"{len(ticks(1))} messages are in the dead-letter queue of {name}: received repeatedly"
     assert str(found.description).startswith(said)
     monkeypatch.setattr(QueueClient, "set_aside", out_of_reach)
     result = run_job("live_checks_job", platform, instance)
