@@ -88,5 +88,10 @@ def load_pinned_predictor(connection: psycopg.Connection, bundle_hash: str) -> P
     return WarmupRules() if bundle_hash == WARMUP_BUNDLE else _ensemble(find_bundle(connection, bundle_hash))
 
 
+def load_requested_predictor(connection: psycopg.Connection, settings: Settings, bundle_hash: str) -> Predictor:
+    """Return the models of ``bundle_hash`` as ``load_pinned_predictor`` does, or of the champion if it is empty."""
+    return load_pinned_predictor(connection, bundle_hash) if bundle_hash else load_predictor(connection, settings)
+
+
 def _ensemble(stored: StoredBundle) -> Ensemble:
     return Ensemble(load_bundle(Path(stored.path), expected_hash=stored.bundle_hash))

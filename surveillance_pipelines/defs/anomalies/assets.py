@@ -80,16 +80,13 @@ def batch_scoring(
     from surveillance_pipelines.batch.backfill import ScoredRange, score_days
     from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
     from surveillance_pipelines.engine.scoring_rows import row_config
-    from surveillance_pipelines.stores.predictors import load_pinned_predictor, load_predictor
+    from surveillance_pipelines.stores.predictors import load_requested_predictor
     from surveillance_pipelines.stores.provenance import ScoringRun, record_run
 
     first, last = days_of_run(context)
     found = ScoredRange()
     with platform.connect() as connection:
-        pinned = config.bundle_hash
-        predictor = (
-            load_pinned_predictor(connection, pinned) if pinned else load_predictor(connection, platform.settings)
-        )
+        predictor = load_requested_predictor(connection, platform.settings, config.bundle_hash)
         rows = row_config(platform.settings, predictor, run_id=context.run.run_id)
         sessions = platform.session_table(first, last)
         table = f"features_{predictor.feature_view}"
