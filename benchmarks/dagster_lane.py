@@ -18,10 +18,10 @@ from benchmarks.traffic import LEAD_US, Consumer, Receipt, latencies, produce
 from surveillance_pipelines.clock import SYSTEM_CLOCK, to_us
 from surveillance_pipelines.commands import dagster_home
 from surveillance_pipelines.commands.children import Child, script
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.stores.database import connect, ensure_database, normalise_url, with_database
 from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.transports.sqs import QueueClient

@@ -26,9 +26,9 @@ import polars as pl
 
 from benchmarks.harness import REPOSITORY, counted
 from benchmarks.live_lane import services_of
-from surveillance_pipelines.commands.context import Platform
-from surveillance_pipelines.commands.landing import Arrival, land
 from surveillance_pipelines.market.files import read_bars
+from surveillance_pipelines.services.ingestion import ReceivedBars, land
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 
 DATA: Final = REPOSITORY.parent / "shared" / "data" / "equity_minute" / "yahoo_1m_2019_2022.parquet"
@@ -153,7 +153,7 @@ def _bars(first: date, last: date) -> pl.DataFrame:
 
 def _land(proving: Proving, bars: pl.DataFrame, source: str) -> None:
     frame = bars.with_columns(source=pl.lit(source))
-    landed = land(proving.platform, Arrival(source, frame, (), 0, frame.height), detail={"proof": "replay"})
+    landed = land(proving.platform, ReceivedBars(source, frame, rows_in=frame.height), detail={"proof": "replay"})
     print(f"  landed {landed.landed:,} real bars as {source}")
 
 

@@ -27,7 +27,7 @@ from surveillance_pipelines.commands import (
     up,
 )
 from surveillance_pipelines.commands.console import error_console
-from surveillance_pipelines.commands.failures import ExitCode, explain
+from surveillance_pipelines.commands.failures import EXIT_CODES, ExitCode, explain
 
 
 class GuardedGroup(TyperGroup):
@@ -42,10 +42,10 @@ class GuardedGroup(TyperGroup):
             if ctx.params.get("debug") or _belongs_to_typer(error):
                 raise
             failure = explain(error)
-            error_console().print(f"error: {failure}", style="red", markup=False)
+            error_console().print(f"error: {failure.message}", style="red", markup=False)
             if failure.remedy:
                 error_console().print(f"what to do: {failure.remedy}", markup=False)
-            raise typer.Exit(failure.code) from error
+            raise typer.Exit(EXIT_CODES[failure.code]) from error
 
 
 def _belongs_to_typer(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import psutil
 
-from surveillance_pipelines.commands.failures import CommandError
+from surveillance_pipelines.contracts.errors import OperationFailedError
 
 _GRACE_SECONDS: Final = 20.0
 _TIED: Final = (sys.executable, "-m", "surveillance_pipelines.commands.tied_process")
@@ -44,9 +44,9 @@ class Child:
         return self._process.poll()
 
     def check_alive(self) -> None:
-        """Raise a ``CommandError`` with the end of the log if the process has ended."""
+        """Raise a ``OperationFailedError`` with the end of the log if the process has ended."""
         if self.exit_code is not None:
-            raise CommandError(
+            raise OperationFailedError(
                 f"{self.name} ended with exit code {self.exit_code}:\n{self.tail()}", remedy=f"read {self.log}"
             )
 
@@ -114,7 +114,7 @@ def script(name: str) -> str:
     """Return the path of a console script beside the running interpreter."""
     path = Path(sys.executable).parent / name
     if not path.is_file():
-        raise CommandError(
+        raise OperationFailedError(
             f"expected {path.name} beside {sys.executable}, found none",
             remedy="install the extras: pip install 'surveillance-pipelines[all]'",
         )

@@ -1,4 +1,4 @@
-"""What a Dagster run has said so far: steps, materializations, checks and errors, read from its event log."""
+"""The events of a Dagster run so far: steps, materializations, checks and errors, read from its event log."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,24 +8,24 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _PAGE = 500
-_OWN_WORDS = re.compile(r"\A[\w.]*\b(?:Failure|ValueError|RuntimeError): (?=expected )")
-"""The class in front of an error of ours, which says what it expected by itself."""
+_CLASS_NAME = re.compile(r"\A(?:surveillance_pipelines[\w.]*|[\w.]*Failure|ValueError|RuntimeError): (?=\S)")
+"""The class in front of an error of the platform, whose message is complete without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one asset check; ``said`` is its own description of it."""
+    """The result of one asset check; ``summary`` is its own description of it."""
 
     asset: str
     name: str
     passed: bool
     blocking: bool
-    said: str
+    summary: str
 
 
 @dataclass
 class RunWatch:
-    """Reads the event log of one run; every ``poll`` takes up where the last one ended.
+    """Reads the event log of one run; every ``poll`` continues where the last one ended.
 
     Attributes:
         steps: how many steps the run has; 0 until it exists.
@@ -56,28 +56,28 @@ class RunWatch:
             self._cursor, more = page.cursor, page.has_more
             for record in page.records:
                 if record.event_log_entry.dagster_event is not None:
-                    self._take(record.event_log_entry.dagster_event)
+                    self._record(record.event_log_entry.dagster_event)
 
     def succeeded(self) -> bool:
         """Return whether the run ended well."""
         run = self.instance.get_run_by_id(self.run_id)
         return run is not None and run.is_success
 
-    def _take(self, event: "dg.DagsterEvent") -> None:
+    def _record(self, event: "dg.DagsterEvent") -> None:
         if event.is_step_success or event.is_step_failure or event.is_step_skipped:
             self.done.append(str(event.step_key))
         if event.is_step_failure:
             self.errors.append(f"{event.step_key}: {_root_cause(event.step_failure_data.error)}")
         elif event.is_run_failure and event.job_failure_data.error and not self.errors:
-            # After a failed step the run only repeats what the step said.
+            # After a failed step the run only repeats the error of the step.
             self.errors.append(_root_cause(event.job_failure_data.error))
         elif event.is_step_materialization:
             made = event.step_materialization_data.materialization
             self.materialized[made.asset_key.to_user_string()] = plain(made.metadata)
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
-            self._take_check(event.asset_check_evaluation_data)
+            self._record_check(event.asset_check_evaluation_data)
 
-    def _take_check(self, result: "dg.AssetCheckEvaluation") -> None:
+    def _record_check(self, result: "dg.AssetCheckEvaluation") -> None:
         asset = result.asset_key.to_user_string()
         self.checks.append(
             Check(asset, result.check_name, result.passed, bool(result.blocking), result.description or "")
@@ -92,4 +92,4 @@ def plain(metadata: Any) -> dict[str, Any]:
 def _root_cause(error: Any) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
-    return "unknown error" if error is None else _OWN_WORDS.sub("", error.message.strip())
+    return "unknown error" if error is None else _CLASS_NAME.sub("", error.message.strip())

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.commands.children import Child, path_with_scripts, script
-from surveillance_pipelines.commands.context import Platform
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.platform import Platform
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -20,9 +20,8 @@ def project_file(name: str) -> Path:
     """Return a file of the project's top folder, such as ``workspace.yaml``."""
     path = PROJECT_ROOT / name
     if not path.is_file():
-        raise CommandError(
+        raise InvalidInputError(
             f"expected {name} in {PROJECT_ROOT}, found none",
-            code=ExitCode.USAGE,
             remedy="run from a checkout of the project (pip install --editable .), or from its image",
         )
     return path

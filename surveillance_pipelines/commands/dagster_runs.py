@@ -15,10 +15,10 @@ from typing import Any, Final
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.console import progress
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.dagster_events import Check, RunWatch
 from surveillance_pipelines.commands.dagster_home import open_instance, prepare
-from surveillance_pipelines.commands.failures import CommandError
+from surveillance_pipelines.contracts.errors import OperationFailedError
+from surveillance_pipelines.services.platform import Platform
 
 _POLL_SECONDS: Final = 0.5
 
@@ -35,13 +35,13 @@ class RunOutcome:
     seconds: float
 
     def require_success(self, what: str) -> "RunOutcome":
-        """Return itself, or raise a ``CommandError`` with what the failed steps said."""
+        """Return itself, or raise an ``OperationFailedError`` with the errors of the failed steps."""
         if self.succeeded:
             return self
-        refused = [f"{check.asset}: {check.said}" for check in self.checks if check.blocking and not check.passed]
-        said = "\n".join(f"  {line}" for line in refused or self.errors) or "  nothing; its process ended early"
-        raise CommandError(
-            f"{what} failed; run {self.run_id} said:\n{said}",
+        refused = [f"{check.asset}: {check.summary}" for check in self.checks if check.blocking and not check.passed]
+        reasons = "\n".join(f"  {line}" for line in refused or self.errors) or "  nothing; its process ended early"
+        raise OperationFailedError(
+            f"{what} failed; run {self.run_id} said:\n{reasons}",
             remedy=f"open the run in the Dagster UI (`surveillance up`), under Runs, id {self.run_id[:8]}",
         )
 

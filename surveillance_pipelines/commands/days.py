@@ -1,12 +1,8 @@
 """Ranges of UTC days, as commands get and give them."""
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING
 
 import typer
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def as_days(first: datetime, last: datetime) -> tuple[date, date]:
@@ -18,9 +14,3 @@ def as_days(first: datetime, last: datetime) -> tuple[date, date]:
     if last < first:
         raise typer.BadParameter(f"expected the first day before the last, got {first:%Y-%m-%d} and {last:%Y-%m-%d}")
     return first.date(), last.date()
-
-
-def span(days: "pl.Series") -> tuple[date, date]:
-    """Return the first and the last of some dates; there must be one."""
-    known = days.drop_nulls().unique().sort().to_list()
-    return known[0], known[-1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from surveillance_pipelines.commands.console import cell, counted, mark, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.dead_letters import Replay, Verdict
@@ -24,27 +24,19 @@ def list_dead_letters(
     code: Annotated[str | None, typer.Option(help="Only this refusal code, such as not_json.")] = None,
 ) -> None:
     """Show how many inputs were refused by reason, the newest of them with their ids, and what became of replays."""
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.services.dead_letters import replays_of
+    from surveillance_pipelines.services.dead_letters import counts_by_reason, newest, replays_of
+    from surveillance_pipelines.services.platform import open_platform
 
     with open_platform().connect() as connection:
-        counts = connection.execute(
-            "SELECT source, code, count(*), count(replayed_at), max(received_at) FROM ops.dead_letters "
-            "GROUP BY 1, 2 ORDER BY 3 DESC"
-        ).fetchall()
-        newest = connection.execute(
-            "SELECT message_id, received_at, source, code, reason FROM ops.dead_letters "
-            "WHERE %(code)s::text IS NULL OR code = %(code)s ORDER BY received_at DESC LIMIT %(limit)s",
-            {"code": code, "limit": limit},
-        ).fetchall()
-        replays = replays_of(connection, [row[0] for row in newest])
+        counts, shown = counts_by_reason(connection), newest(connection, limit, code=code)
+        replays = replays_of(connection, [row[0] for row in shown])
     if not counts:
         say("no input was ever refused")
         return
     columns = ("source", "code", "rows", "replayed", "last")
     table("refused inputs by reason", columns, counts, right=("rows", "replayed"))
-    rows = [(*row, _newest(replays[row[0]])) for row in newest]
-    table(f"the newest {len(newest)}", ("id", "received", "source", "code", "reason", "replayed"), rows)
+    rows = [(*row, _newest(replays[row[0]])) for row in shown]
+    table(f"the newest {len(shown)}", ("id", "received", "source", "code", "reason", "replayed"), rows)
     say("one in full: `surveillance dead-letters show ID`; back onto its queue: `surveillance dead-letters replay ID`")
 
 
@@ -54,8 +46,8 @@ def show_dead_letter(
     out: Annotated[Path | None, typer.Option(help="Write the body to this file, to repair it.")] = None,
 ) -> None:
     """Show one refused input: its whole body, why it was refused, and every replay with its outcome."""
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.services.dead_letters import find_letters, replays_of
+    from surveillance_pipelines.services.platform import open_platform
 
     with open_platform().connect() as connection:
         (letter,) = find_letters(connection, [id_])
@@ -83,31 +75,25 @@ def replay_dead_letters(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, send nothing.")] = False,
 ) -> None:
     """Put refused messages back on their input queue, repaired or as they are; not what would be refused again."""
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.services.dead_letters import find_letters, judge, send
-    from surveillance_pipelines.stores.database import connect
+    from surveillance_pipelines.services.dead_letters import replay
+    from surveillance_pipelines.services.platform import open_platform
 
     if not ids and code is None:
         remedy = "`surveillance dead-letters list` shows them"
-        raise CommandError("expected ids or --code, got neither", remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError("expected ids or --code, got neither", remedy=remedy)
     if edit_body is not None and body is not None:
-        raise CommandError("expected --edit-body or --body, got both", code=ExitCode.USAGE)
+        raise InvalidInputError("expected --edit-body or --body, got both")
     repaired = body if edit_body is None else edit_body.read_text(encoding="utf-8").strip()
-    platform = open_platform()
-    settings, queue_urls, clock = platform.settings, platform.endpoints.queue_urls, platform.clock
-    with connect(platform.endpoints.database_url, autocommit=True) as connection:
-        letters = find_letters(connection, ids or [], code=code)
-        verdicts = judge(connection, letters, settings, queue_urls, body=repaired, force=force, clock=clock)
-        sent = {} if dry_run else send(connection, verdicts, platform.queue, clock=clock)
+    done = replay(open_platform(), ids or [], code=code, body=repaired, force=force, dry_run=dry_run)
+    verdicts, sent = done.verdicts, done.sent
     if not verdicts:
         say(f"nothing to replay: every message refused as {code} was replayed, or there is none")
         return
     rows = [(verdict.letter.message_id, mark(_MARKS[verdict.action]), _said(verdict, sent)) for verdict in verdicts]
     table("dry run: nothing is sent" if dry_run else "", ("id", "", "what becomes of it"), rows)
-    unsent = sum(verdict.action in ("refused", "elsewhere") for verdict in verdicts)
-    if unsent:
-        raise CommandError(
-            f"expected to replay {counted(len(verdicts), 'dead letter')}, {unsent:,} cannot be sent: see above",
+    if done.unsent:
+        raise OperationFailedError(
+            f"expected to replay {counted(len(verdicts), 'dead letter')}, {done.unsent:,} cannot be sent: see above",
             remedy="repair the body (--edit-body or --body), or have a message refused once more (--force)",
         )
 

@@ -3,20 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.commands.console import counted, heading, mark, say, table
-from surveillance_pipelines.commands.demo_market import DemoMarket
-from surveillance_pipelines.commands.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, Comparison
-from surveillance_pipelines.commands.demo_serving import Latencies, Served
-
-if TYPE_CHECKING:
-    import polars as pl
+from surveillance_pipelines.commands.demo_serving import Served
+from surveillance_pipelines.services.demo_market import DemoMarket, served_pictures
+from surveillance_pipelines.services.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, Comparison
+from surveillance_pipelines.services.demo_outputs import Latencies
 
 
 def show_comparison(comparison: Comparison, bars: int) -> None:
-    """Print planted anomalies beside what the output queue said about them; ``bars`` were served in all."""
+    """Print planted anomalies beside the alerts of the output queue; ``bars`` were served in all."""
     rows = [
         (
             f"{to_datetime(match.bar_start):%H:%M}",
@@ -37,9 +34,10 @@ def show_comparison(comparison: Comparison, bars: int) -> None:
     say(f"found {comparison.found} of {planted} planted anomalies, {right_name} by their own name")
     say(f"(an alert counts when it stands on a planted bar of its symbol or within {SLACK_BARS} bars after)")
     kinds = Counter(alert.kind for alert in comparison.false_alerts)
-    said = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    by_kind = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    named = f" ({by_kind})" if by_kind else ""
     beside = {(alert.symbol, alert.bar_start) for alert in comparison.false_alerts}
-    say(f"alerts where nothing was planted: on {len(beside)} of {bars:,} bars{f' ({said})' if said else ''}")
+    say(f"alerts where nothing was planted: on {len(beside)} of {bars:,} bars{named}")
     echoes = sum(comparison.is_echo(*bar) for bar in beside)
     say(f"({echoes} of these bars follow a planted anomaly within {ECHO_MINUTES} minutes: their windows still hold it)")
 
@@ -60,19 +58,11 @@ def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bo
 
 def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> list[Path]:
     """Save one picture per symbol of the served day: price, what was planted, what was found."""
-    import polars as pl
-
-    from surveillance_pipelines.training.price_plot import prices_with_anomalies
-
     folder.mkdir(parents=True, exist_ok=True)
-    marks = _frame(alerts)
     paths = []
-    for symbol in market.served["symbol"].unique().sort().to_list():
-        own = market.served.filter(pl.col("symbol") == symbol)
-        path = folder / f"{symbol}.png"
-        title = f"{symbol} on the served day: what was planted, and the alerts that came out of the output queue"
-        path.write_bytes(prices_with_anomalies(own, marks, title=title, planted=market.planted))
-        paths.append(path)
+    for symbol, picture in served_pictures(market, alerts):
+        paths.append(folder / f"{symbol}.png")
+        paths[-1].write_bytes(picture)
     return paths
 
 
@@ -86,13 +76,3 @@ def show_what_next(home: Path, pictures: Sequence[Path]) -> None:
     say("  the live queue  `surveillance up`, then the next session: `surveillance feed simulated --speed 60`, and")
     say("                  `surveillance tail`")
     say(f"  start again     `surveillance reset` deletes {home}")
-
-
-def _frame(alerts: Sequence[Alert]) -> "pl.DataFrame":
-    import polars as pl
-
-    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
-
-    rows = [(alert.symbol, alert.bar_start, alert.kind) for alert in alerts]
-    schema = {"symbol": pl.String, "bar_start": pl.Int64, "kind": pl.String}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS))

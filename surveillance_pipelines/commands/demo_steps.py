@@ -3,40 +3,37 @@
 import json
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from surveillance_pipelines.commands import demo_report, landing
+from surveillance_pipelines.commands import demo_report
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.console import say, table
-from surveillance_pipelines.commands.context import Platform, open_platform
 from surveillance_pipelines.commands.dagster_home import open_instance, prepare, start_daemon
 from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
-from surveillance_pipelines.commands.demo_market import DemoMarket, build_market
-from surveillance_pipelines.commands.demo_matching import alerts_of, compare
-from surveillance_pipelines.commands.demo_serving import Served, latencies, serve
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
-from surveillance_pipelines.commands.feeding import send_ticks
-from surveillance_pipelines.commands.homes import DEMO_MARKER, require_unused
-from surveillance_pipelines.commands.registration import register
+from surveillance_pipelines.commands.demo_serving import Served, serve
+from surveillance_pipelines.commands.feed import send
+from surveillance_pipelines.commands.ingest import show_ingestion
 from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.demo_market import DemoMarket, build_market, served_ticks
+from surveillance_pipelines.services.demo_matching import alerts_of, compare
+from surveillance_pipelines.services.demo_outputs import latencies
+from surveillance_pipelines.services.homes import DEMO_MARKER, delete_home, require_unused
+from surveillance_pipelines.services.ingestion import ReceivedBars, land
+from surveillance_pipelines.services.instruments import register
+from surveillance_pipelines.services.platform import Platform, open_platform
 
 if TYPE_CHECKING:
     import dagster as dg
-
-TICKS_PER_BAR: Final = 4
 
 
 def fresh_home() -> Platform:
     """Return a platform over an empty home.
 
     Raises:
-        CommandError: if stores of the user are configured, or the home holds something that is not a demo's.
+        InvalidInputError: if stores of the user are configured, or the home holds something that is not a demo's.
     """
-    import shutil
-
-    from surveillance_pipelines.embedded.services import stop_services
-
     platform = open_platform()
     settings = platform.settings
     own = {
@@ -49,23 +46,20 @@ def fresh_home() -> Platform:
         "DAGSTER_DATABASE_URL": settings.dagster_database_url,
     }
     if named := [name for name, value in own.items() if value]:
-        raise CommandError(
+        raise InvalidInputError(
             f"expected no store of yours, {', '.join(named)} is set: the demo fills its stores with a synthetic market",
             remedy=f"unset {', '.join(named)} (or move .env away) and repeat",
-            code=ExitCode.USAGE,
         )
     home = platform.home
     if home.exists() and any(home.iterdir()):
         if not (home / DEMO_MARKER).is_file():
-            raise CommandError(
+            raise InvalidInputError(
                 f"expected an empty {home} or one of an earlier demo, it holds something else",
                 remedy="give the demo a home of its own: `surveillance --home .demo demo`; or `surveillance reset`",
-                code=ExitCode.USAGE,
             )
         require_unused(home)
         say(f"deleting the earlier demo in {home}")
-        stop_services(settings)
-        shutil.rmtree(home)
+        delete_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     (home / DEMO_MARKER).write_text(json.dumps({"made_by": "surveillance demo"}))
     return platform
@@ -101,8 +95,8 @@ class Demo:
         """Make the market; land its history as a user's bars would land."""
         settings = self._platform.settings
         self._market: DemoMarket = build_market(settings.symbols, self._seed, self._platform.clock)
-        arrival = landing.Arrival("simulated", self._market.history, (), 0, self._market.history.height)
-        landing.show(landing.land(self._platform, arrival, detail={"seed": self._seed, "demo": True}))
+        received = ReceivedBars("simulated", self._market.history, rows_in=self._market.history.height)
+        show_ingestion(land(self._platform, received, detail={"seed": self._seed, "demo": True}))
         register(self._platform, settings.symbols, source="demo", first=self._market.first, last=self._market.day)
         say(f"{self._market.planted.height} anomalies of {self._market.planted['kind'].n_unique()} kinds are planted "
             f"in the bars of {self._market.day}, which the models never see before it is served")  # fmt: skip
@@ -122,13 +116,9 @@ class Demo:
             say("going on with the warm-up rules", style="yellow")
 
     def serve(self) -> None:
-        """Feed the last day as ticks and read what the platform says about it."""
-        from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
-
+        """Feed the last day as ticks and read the output queue."""
         platform = self._platform
-        ticks = ticks_from_bars(self._market.served, TICKS_PER_BAR, self._seed)
-        queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
-        self._sent = send_ticks(ticks, queues, speed=self._speed, clock=platform.clock)
+        self._sent = send(platform, served_ticks(self._market, self._seed), speed=self._speed)
         self._served = serve(platform, self._instance, self._daemon, self._sent)
 
     def build_tables(self, *, marts: bool) -> None:
@@ -152,7 +142,7 @@ class Demo:
         if not self._training.promoted:
             problems.append(f"the gate refused the models: {'; '.join(self._training.refusals)}")
         if not comparison.found:
-            problems.append("no planted anomaly was found in what the output queue said")
+            problems.append("no planted anomaly was found among the messages of the output queue")
         if self._served.outcomes.get("scored", 0) != self._sent:
             problems.append(f"{self._sent:,} ticks were sent and {self._served.outcomes} came of them, not all scored")
         return problems

@@ -1,24 +1,23 @@
 """``surveillance detect``: score a file of bars."""
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from surveillance_pipelines.commands.console import counted, price_cell, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.commands.context import Platform
+    from surveillance_pipelines.services.detection import ChosenPredictor
 
 _DAY = ["%Y-%m-%d"]
 _SHOWN: Final = 40
-_OWN_BARS: Final = "bars_1m"
-_HISTORY: Final = timedelta(days=14)
+_SHOWN_SYMBOLS: Final = 6
 _WRITERS: Final = {".parquet": "write_parquet", ".csv": "write_csv", ".json": "write_ndjson", ".ndjson": "write_ndjson"}
 
 
@@ -44,31 +43,29 @@ def detect(
 
     Bars that are left out of the report are history for the others. Nothing is stored but the files you name.
     """
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.scoring import Scope, choose_scorer, find_anomalies, warn_of_synthetic_training
-    from surveillance_pipelines.commands.symbols import parse_symbols
+    from surveillance_pipelines.services import detection
+    from surveillance_pipelines.services.instruments import require_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     if out is not None and out.suffix not in _WRITERS:
         raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
     for option, path in (("--out", out), ("--plot", plot)):
-        if path is not None and not path.absolute().parent.is_dir():  # said before the work, not after it
+        if path is not None and not path.absolute().parent.is_dir():  # before the work, not after it
             raise typer.BadParameter(f"expected a folder {path.absolute().parent}, found none", param_hint=option)
     platform = open_platform()
-    wanted = parse_symbols(symbols)
-    found = _bars_of_file(bars, tz, symbol) if bars else _bars_of_lake(platform, first)
-    choice = choose_scorer(platform, bundle=bundle, warmup=warmup)
-    say(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {choice.said}")
-    warn_of_synthetic_training(platform, choice, found)
-    scope = Scope(wanted, lookback, None if first is None else first.date())
-    detection = find_anomalies(platform.settings, found, choice.scorer, scope=scope, calendar=calendar)
-    show(anomalies := detection.anomalies)
+    wanted, since = require_symbols(symbols.split(",")), None if first is None else first.date()
+    found = _bars_of_file(bars, tz, symbol) if bars else detection.bars_of_lake(platform, since)
+    chosen = detection.choose_predictor(platform, bundle=bundle, warmup=warmup)
+    say(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {chosen.name}")
+    _warn_of_simulated_training(detection.simulated_training_symbols(platform, chosen, found), chosen)
+    scope = detection.Scope(wanted, lookback, since)
+    result = detection.find_anomalies(platform.settings, found, chosen.predictor, scope=scope, calendar=calendar)
+    show(anomalies := result.anomalies)
     if out is not None:
         getattr(anomalies, _WRITERS[out.suffix])(out)
         say(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
-        from surveillance_pipelines.training.price_plot import prices_with_anomalies
-
-        plot.write_bytes(prices_with_anomalies(detection.bars, anomalies, title=f"Anomalies found by {choice.said}"))
+        plot.write_bytes(detection.picture(result, f"Anomalies found by {chosen.name}"))
         say(f"wrote {plot}")
 
 
@@ -96,37 +93,19 @@ def show(anomalies: "pl.DataFrame") -> None:
 
 
 def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFrame":
-    from surveillance_pipelines.commands.files import first_reason, read_bars_file
+    from surveillance_pipelines.services.detection import bars_of_file
 
-    found = read_bars_file(path, tz=tz, symbol=symbol)
+    found = bars_of_file(path, timezone=tz, symbol=symbol)
     if found.refusals or found.duplicates:
         say(f"left out: {len(found.refusals):,} rows that are not valid, {found.duplicates:,} repeats", style="yellow")
-    if found.frame.is_empty():
-        remedy = f"`surveillance ingest {path}` keeps the reasons"
-        said = f"no row of {path} could be used: {first_reason(found) or 'it has none'}"
-        raise CommandError(said, remedy=remedy, code=ExitCode.USAGE)
-    timeframe = found.frame["timeframe"][0]
-    if timeframe != "1m":
-        remedy = "the models know 1-minute bars only; give a finer file"
-        raise CommandError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy, code=ExitCode.USAGE)
     return found.frame
 
 
-def _bars_of_lake(platform: "Platform", first: datetime | None) -> "pl.DataFrame":
-    """Return the platform's own bars: the last two weeks, or from two weeks before ``first`` on."""
-    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
-
-    days = platform.lake.days(_OWN_BARS)
-    if not days:
-        remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
-        raise CommandError(
-            f"expected bars in the lake table {_OWN_BARS}, found none", remedy=remedy, code=ExitCode.USAGE
+def _warn_of_simulated_training(symbols: Sequence[str], chosen: "ChosenPredictor") -> None:
+    if symbols:
+        say(
+            f"its bars of {chosen.trained_to} were simulated ({', '.join(symbols[:_SHOWN_SYMBOLS])}), yours are not: "
+            "what it finds says little; `ingest`, `backfill` and `train` in a home of their own (`surveillance --home "
+            "DIR …`)",
+            style="yellow",
         )
-    if first is not None and first.date() > days[-1]:
-        raise CommandError(
-            f"expected bars from {first:%Y-%m-%d} on, the last in the lake are of {days[-1]}",
-            remedy="choose an earlier --first, or bring newer bars in (`surveillance ingest`, `surveillance backfill`)",
-            code=ExitCode.USAGE,
-        )
-    begin = (days[-1] if first is None else first.date()) - _HISTORY
-    return platform.lake.read(_OWN_BARS, days=(begin, days[-1]), schema=BAR_SCHEMA)

@@ -15,7 +15,7 @@ def doctor(
 
     Exits with 1 when a check fails; a warning is something that the platform can do without.
     """
-    from surveillance_pipelines.commands.doctor_checks import Finding, all_checks, load_settings
+    from surveillance_pipelines.services.doctor import Finding, all_checks, load_settings
 
     found, platform = load_settings()
     findings: list[Finding] = [found]

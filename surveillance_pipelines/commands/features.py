@@ -1,23 +1,23 @@
 """``surveillance features``: the features of a file of bars, or of the platform's own, as known at an instant."""
 
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.commands.console import counted, progress, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
 from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.commands.known_bars import Known
+    from surveillance_pipelines.services.known_bars import KnownBars
 
 _DAY = ["%Y-%m-%d"]
-_WRITERS: Final = {".parquet": "write_parquet", ".csv": "write_csv"}
-_UNFINISHED: Final = ".unfinished"
+_SUFFIXES: Final = (".parquet", ".csv")
 
 
 def features(
@@ -43,24 +43,19 @@ def features(
 
     Bars that are left out of the answer are history and peers of the others. A file needs no store and no service.
     """
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.known_bars import bars_of_file, bars_of_lake, instant
-    from surveillance_pipelines.commands.symbols import parse_symbols
-    from surveillance_pipelines.features.views import VIEWS
+    from surveillance_pipelines.services.features import require_view, write_features
+    from surveillance_pipelines.services.instruments import require_symbols
+    from surveillance_pipelines.services.known_bars import bars_of_lake
+    from surveillance_pipelines.services.platform import open_platform
 
-    if view not in VIEWS:
-        raise typer.BadParameter(f"expected one of {', '.join(VIEWS)}, got {view!r}", param_hint="--view")
-    _require_writable(out)
-    moment = None if as_of is None else instant(as_of)
     names = [name.strip() for name in columns.split(",") if name.strip()] or None
+    require_view(view, names)
+    _require_writable(out)
+    moment = None if as_of is None else _instant(as_of)
     days = (first.date() if first else None, last.date() if last else None)
     platform = open_platform()
-    if bars is None:
-        known = bars_of_lake(platform, days, as_of=moment)
-    else:
-        say(f"reading {bars} …")
-        known = bars_of_file(bars, tz=tz, symbol=symbol, as_of=moment)
-    wanted = parse_symbols(symbols)
+    known = bars_of_lake(platform, days, as_of=moment) if bars is None else _bars_of_file(bars, tz, symbol, moment)
+    wanted = require_symbols(symbols.split(","))
     scope = known.within(days, wanted)
     say(
         f"{known.rows:,} rows in = {known.bars.height:,} bars (revisions included) + {known.refused:,} refused + "
@@ -70,40 +65,60 @@ def features(
     answer = _compute(known, scope, view, names=names, calendar=calendar, default=default)
     _show(answer)
     if out is not None:
-        _write(answer, out)
+        write_features(answer, out)
         say(f"wrote {answer.height:,} rows of {view} to {out}")
     known.require_mostly_good()
 
 
-def _compute(
-    known: "Known", scope: "pl.DataFrame", view: str, *, names: list[str] | None, calendar: str | None, default: str
-) -> "pl.DataFrame":
-    from surveillance_pipelines.commands.scoring import sessions_of
-    from surveillance_pipelines.features.batch import chosen_columns, features_of_days
-    from surveillance_pipelines.features.batch_kernel import is_compiled
-    from surveillance_pipelines.features.views import VIEWS
+def _bars_of_file(path: Path, tz: str | None, symbol: str | None, as_of: int | None) -> "KnownBars":
+    """Return the bars of a file after printing which rows were left out and why."""
+    from surveillance_pipelines.services.known_bars import bars_of_file
 
-    chosen_columns(VIEWS[view], names)  # said before the sessions are computed, which takes seconds
-    sessions = sessions_of(known.bars, calendar, default)
-    symbols = set(scope["symbol"])
+    say(f"reading {path} …")
+    known = bars_of_file(path, timezone=tz, symbol=symbol, as_of=as_of)
+    for note in known.notes:
+        say(note, style="yellow")
+    if known.refusals:
+        counts = Counter(refusal.code for refusal in known.refusals)
+        firsts = {refusal.code: refusal for refusal in reversed(known.refusals)}
+        table(
+            f"{known.refused:,} of {known.rows:,} rows refused",
+            ("reason", "rows", "first", "what was expected"),
+            ((code, count, firsts[code].where, firsts[code].reason) for code, count in counts.most_common()),
+            right=("rows",),
+        )
+    return known
+
+
+def _instant(text: str) -> int:
+    """Return an instant, microseconds since the epoch."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter(
+            f"expected an instant with its time zone, such as 2024-03-06T14:30:00Z, got {text!r}", param_hint="--as-of"
+        )
+    return to_us(moment)
+
+
+def _compute(
+    known: "KnownBars", scope: "pl.DataFrame", view: str, *, names: list[str] | None, calendar: str | None, default: str
+) -> "pl.DataFrame":
+    from surveillance_pipelines.services.features import compute_features, is_compiled
+
     if not is_compiled():
         say("compiling the features, once: a quarter of a minute")
     with progress("features", scope.height) as bar:
-        return features_of_days(
-            known.bars, scope["date"].unique().sort().to_list(), sessions, VIEWS[view], columns=names,
-            symbols=symbols, advanced=bar.advance,
-        )  # fmt: skip
+        return compute_features(
+            known, scope, view, columns=names, calendar=calendar, default_calendar=default, advanced=bar.advance
+        )
 
 
 def _show(answer: "pl.DataFrame") -> None:
     import polars as pl
 
-    if answer.is_empty():
-        raise CommandError(
-            "expected bars whose first version was known, got corrections of unknown bars only",
-            remedy="name a later --as-of",
-            code=ExitCode.USAGE,
-        )
     features_of_row = answer.columns[answer.columns.index("volume") + 1 :]
     complete = pl.all_horizontal(pl.col(features_of_row).is_finite())
     rows = answer.group_by("symbol").agg(
@@ -122,17 +137,7 @@ def _show(answer: "pl.DataFrame") -> None:
 def _require_writable(out: Path | None) -> None:
     if out is None:
         return
-    if out.suffix not in _WRITERS:
-        raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
-    if not out.absolute().parent.is_dir():  # said before the work, not after it
+    if out.suffix not in _SUFFIXES:
+        raise typer.BadParameter(f"expected one of {', '.join(_SUFFIXES)}, got {out.name}", param_hint="--out")
+    if not out.absolute().parent.is_dir():  # before the work, not after it
         raise typer.BadParameter(f"expected a folder {out.absolute().parent}, found none", param_hint="--out")
-
-
-def _write(answer: "pl.DataFrame", out: Path) -> None:
-    """Write the file under another name first: one of that name is always whole."""
-    unfinished = out.with_name(out.name + _UNFINISHED)
-    try:
-        getattr(answer, _WRITERS[out.suffix])(unfinished)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)

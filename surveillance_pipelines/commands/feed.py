@@ -1,21 +1,19 @@
 """``surveillance feed``: replay a market into the input queue, at a chosen speed."""
 
-from collections import Counter
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from surveillance_pipelines.commands.console import counted, say
-from surveillance_pipelines.commands.days import span
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.console import counted, progress, say
 from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.commands.context import Platform
+    from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
 _SIMULATED = "simulated"
@@ -45,27 +43,23 @@ def feed(
     the symbol; with several queues a symbol always goes to the same one. Feeding the same ticks twice has no effect
     twice: SQS drops the repeat within five minutes, the ledger marks it as a duplicate afterwards.
     """
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.feeding import send_ticks
-    from surveillance_pipelines.commands.registration import register
-    from surveillance_pipelines.commands.served import last_served, warn_of_late
-    from surveillance_pipelines.commands.symbols import parse_symbols
+    from surveillance_pipelines.services.feeding import narrow_ticks, prepare_feed
+    from surveillance_pipelines.services.instruments import require_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     pace = parse_speed(speed)
     platform = open_platform()
-    wanted = parse_symbols(symbols)
+    wanted = require_symbols(symbols.split(","))
     only = None if day is None else day.date()
     if source == _SIMULATED:
-        ticks = simulated_ticks(platform, wanted or platform.settings.symbols, only, per_bar=ticks_per_bar, seed=seed)
+        ticks = _simulated_ticks(platform, wanted or platform.settings.symbols, only, ticks_per_bar, seed)
     else:
-        ticks = ticks_of_file(Path(source), per_bar=ticks_per_bar, seed=seed, tz=tz, symbol=symbol)
-    ticks = _narrow(ticks, wanted, only)
-    first, last = span(ticks["event_time"].dt.date())
-    register(platform, ticks["symbol"].unique(), source="feed", first=first, last=last)
-    warn_of_late(ticks, last_served(platform, ticks["symbol"].unique()))
-    queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
-    sent = send_ticks(ticks, queues, speed=pace, clock=platform.clock, feed_id=feed_id)
-    say(f"sent {sent:,} ticks of {counted(ticks['symbol'].n_unique(), 'symbol')} to {counted(len(queues), 'queue')}")
+        ticks = _ticks_of_file(Path(source), ticks_per_bar, seed, tz, symbol)
+    ticks = narrow_ticks(ticks, wanted, only)
+    _warn_of_late(prepare_feed(platform, ticks))
+    sent = send(platform, ticks, speed=pace, feed_id=feed_id)
+    queues = len(platform.endpoints.queue_urls)
+    say(f"sent {sent:,} ticks of {counted(ticks['symbol'].n_unique(), 'symbol')} to {counted(queues, 'queue')}")
     say("they are served while the Dagster daemon runs (`surveillance up`); watch with `surveillance tail`")
 
 
@@ -82,52 +76,40 @@ def parse_speed(text: str) -> float | None:
     return speed
 
 
-def ticks_of_file(path: Path, *, per_bar: int, seed: int, tz: str | None, symbol: str | None = None) -> "pl.DataFrame":
-    """Return the ticks of a file: its own, or made of its bars. Refused rows are counted and left out."""
-    from surveillance_pipelines.commands.files import holds_trades, read_bars_file, read_ticks_file
-    from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+def send(platform: "Platform", ticks: "pl.DataFrame", *, speed: float | None, feed_id: str = "") -> int:
+    """Send ticks to the input queues with a progress bar, and return how many were sent."""
+    from surveillance_pipelines.services.feeding import send_ticks
 
-    read = read_ticks_file if holds_trades(path, tz=tz) else read_bars_file
-    found = read(path, tz=tz, symbol=symbol)
-    if found.refusals:
-        refused = Counter(refusal.code for refusal in found.refusals)
-        said = ", ".join(f"{count:,} {code}" for code, count in refused.most_common())
-        say(f"left out {len(found.refusals):,} of {found.rows_in:,} rows: {said}", style="yellow")
-    return ticks_from_bars(found.frame, per_bar, seed) if "open" in found.frame.columns else found.frame
+    queues = [platform.queue(url) for url in platform.endpoints.queue_urls]
+    with progress("ticks sent", total=ticks.height) as bar:
+        return send_ticks(ticks, queues, speed=speed, clock=platform.clock, feed_id=feed_id, advanced=bar.set)
 
 
-def simulated_ticks(
-    platform: "Platform", symbols: tuple[str, ...], day: date | None, *, per_bar: int, seed: int
+def _ticks_of_file(path: Path, per_bar: int, seed: int, tz: str | None, symbol: str | None) -> "pl.DataFrame":
+    from surveillance_pipelines.services.feeding import ticks_of_file
+
+    found = ticks_of_file(path, per_bar=per_bar, seed=seed, timezone=tz, symbol=symbol)
+    if found.refused:
+        reasons = ", ".join(f"{count:,} {code}" for code, count in found.refused.most_common())
+        say(f"left out {found.refused.total():,} of {found.rows_in:,} rows: {reasons}", style="yellow")
+    return found.ticks
+
+
+def _simulated_ticks(
+    platform: "Platform", symbols: tuple[str, ...], day: date | None, per_bar: int, seed: int
 ) -> "pl.DataFrame":
-    """Return the ticks of one simulated session: of ``day``, else the next after what was served, else the last ended.
+    from surveillance_pipelines.services.feeding import simulated_ticks
 
-    After a served session prices go on from its last ones.
-    """
-    from surveillance_pipelines.commands.served import last_served
-    from surveillance_pipelines.commands.simulation import last_sessions, session_after, simulated_bars
-    from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
-
-    served = {} if day is not None else last_served(platform, symbols)
-    if served:
-        sessions = session_after(max(bar.bar_start for bar in served.values()), platform.clock)
-    else:
-        sessions = last_sessions(1, day, platform.clock)
-    say(f"simulating the session of {sessions['session_date'][0]}")
-    prices = {symbol: bar.close for symbol, bar in served.items()}
-    return ticks_from_bars(simulated_bars(symbols, sessions, seed, prices), per_bar, seed)
+    ticks = simulated_ticks(platform, symbols, day, per_bar=per_bar, seed=seed)
+    say(f"simulating the session of {ticks['date'][0]}")
+    return ticks
 
 
-def _narrow(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -> "pl.DataFrame":
-    import polars as pl
-
-    kept = ticks if not symbols else ticks.filter(pl.col("symbol").is_in(symbols))
-    kept = kept if day is None else kept.filter(pl.col("event_time").dt.date() == day)
-    if kept.is_empty():
-        symbols_held = counted(ticks["symbol"].n_unique(), "symbol")
-        held = f"{symbols_held} from {ticks['event_time'].min()} to {ticks['event_time'].max()}"
-        raise CommandError(
-            f"expected ticks of {', '.join(symbols) or 'any symbol'} on {day or 'any day'}, got none; there are {held}",
-            remedy="choose other --symbols or another --day",
-            code=ExitCode.USAGE,
+def _warn_of_late(late: Mapping[datetime, list[str]]) -> None:
+    """Print which symbols have ticks that are no newer than what was served of them."""
+    for instant, symbols in late.items():
+        say(
+            f"{', '.join(symbols)} {'is' if len(symbols) == 1 else 'are'} served up to {instant:%Y-%m-%d %H:%M}: older "
+            "ticks end as late and are not scored; use `surveillance --home DIR …` or another queue",
+            style="yellow",
         )
-    return kept

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 from typer.core import TyperGroup
 
-from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.console import counted, say, table
 from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
+from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.commands.landing import Landed
+    from surveillance_pipelines.services.ingestion import Ingestion
 
 _DAY = ["%Y-%m-%d"]
 
@@ -58,28 +58,33 @@ def ingest_files(
     calendar: Calendar = None,
 ) -> None:
     """Land the bars of files; rows that are not valid are kept apart with their reason."""
-    from surveillance_pipelines.commands import landing
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.files import first_reason, read_bars_file
+    from surveillance_pipelines.services.ingestion import ingest_file
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
-    visits, useless = [], []
+    runs, unusable = [], []
     for path in paths:
         say(f"reading {path} …")
-        found = read_bars_file(path, tz=tz, symbol=symbol, timeframe=timeframe, adjustment=adjustment.value)
-        arrival = landing.Arrival("file", found.frame, found.refusals, found.duplicates, found.rows_in, found.notes)
-        landed = landing.land(platform, arrival, calendar=calendar, detail={"path": str(path), "file": found.batch_id})
-        landing.show(landed, found.notes)
-        visits.append(landed)
-        if found.frame.is_empty() or len(found.refusals) * 2 > found.rows_in:
-            refused = f"{len(found.refusals):,} of {found.rows_in:,} refused; {first_reason(found)}"
-            useless.append(f"{path} ({refused if found.rows_in else '0 rows'})")
-    _say_what_next(visits)
-    if useless:
-        raise CommandError(
-            f"expected bars, more than half of the rows could not be used of {', '.join(useless)}",
+        done = ingest_file(
+            platform,
+            path,
+            timezone=tz,
+            symbol=symbol,
+            timeframe=cast("Any", timeframe),
+            adjustment=adjustment.value,
+            calendar=calendar,
+        )
+        show_ingestion(done)
+        runs.append(done)
+        received = done.received
+        if received.mostly_refused:
+            refused = f"{len(received.refusals):,} of {received.rows_in:,} refused; {received.first_reason}"
+            unusable.append(f"{path} ({refused if received.rows_in else '0 rows'})")
+    _show_next_step(runs)
+    if unusable:
+        raise InvalidInputError(
+            f"expected bars, more than half of the rows could not be used of {', '.join(unusable)}",
             remedy="`surveillance dead-letters list` says why rows were refused; the others have landed",
-            code=ExitCode.USAGE,
         )
 
 
@@ -92,22 +97,25 @@ def ingest_yahoo(
     calendar: Calendar = None,
 ) -> None:
     """Land bars of Yahoo Finance."""
-    from surveillance_pipelines.commands import landing
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.symbols import parse_symbols
-    from surveillance_pipelines.commands.yahoo import fetch
+    from surveillance_pipelines.services.ingestion import ingest_yahoo, require_within_yahoo_reach
+    from surveillance_pipelines.services.instruments import require_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
-    wanted = parse_symbols(symbols) or platform.settings.symbols
-    arrival = fetch(platform, wanted, start.date(), end.date(), interval)
-    landed = landing.land(platform, arrival, calendar=calendar, detail={"symbols": list(wanted), "interval": interval})
-    landing.show(landed, arrival.notes)
-    if arrival.bars.is_empty():
-        raise CommandError(
+    wanted = require_symbols(symbols.split(",")) or platform.settings.symbols
+    require_within_yahoo_reach(platform, start.date(), interval)
+    say(f"asking Yahoo Finance for {interval} bars of {counted(len(wanted), 'symbol')} …")
+    done = ingest_yahoo(platform, wanted, start.date(), end.date(), interval=cast("Any", interval), calendar=calendar)
+    for symbol in done.missing:
+        ended = done.outcomes[symbol]
+        say(f"  {symbol}: {ended.outcome} after {counted(ended.attempts, 'attempt')}: {ended.reason}", style="yellow")
+    show_ingestion(done)
+    if done.received.bars.is_empty():
+        raise OperationFailedError(
             f"expected bars of {', '.join(wanted)} from Yahoo, got none",
             remedy="check the symbols, the days (1m goes back 30 days) and the network",
         )
-    _say_what_next([landed])
+    _show_next_step([done])
 
 
 @app.command("simulate")
@@ -118,23 +126,35 @@ def ingest_simulated(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal markets.")] = 7,
 ) -> None:
     """Land a synthetic market. Its rows say `simulated`, and never replace real ones."""
-    from surveillance_pipelines.commands import landing
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.simulation import CALENDAR, last_sessions, simulated_bars
-    from surveillance_pipelines.commands.symbols import parse_symbols
+    from surveillance_pipelines.services.ingestion import ingest_simulated
+    from surveillance_pipelines.services.instruments import require_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
-    wanted = parse_symbols(symbols) or platform.settings.symbols
-    bars = simulated_bars(wanted, last_sessions(days, last.date() if last else None, platform.clock), seed)
-    arrival = landing.Arrival("simulated", bars, (), 0, bars.height)
-    landed = landing.land(platform, arrival, calendar=CALENDAR, detail={"seed": seed, "symbols": list(wanted)})
-    landing.show(landed)
-    _say_what_next([landed])
+    wanted = require_symbols(symbols.split(",")) or platform.settings.symbols
+    done = ingest_simulated(platform, wanted, sessions=days, last=last.date() if last else None, seed=seed)
+    show_ingestion(done)
+    _show_next_step([done])
 
 
-def _say_what_next(visits: Sequence["Landed"]) -> None:
-    days = [day for landed in visits if landed.days for day in landed.days]
+def show_ingestion(done: "Ingestion") -> None:
+    """Print the rows per symbol, their sums and the notes of the reader."""
+    received = done.received
+    refused = len(received.refusals)
+    sums = f"{done.landed.height:,} landed + {refused:,} refused + {done.duplicates:,} duplicates"
+    columns = ("symbol", "landed", "duplicates", "first", "last")
+    table(
+        f"{received.rows_in:,} rows in = {sums}", columns, done.per_symbol().iter_rows(), right=("landed", "duplicates")
+    )
+    for note in received.notes:
+        say(f"note: {note}")
+    if refused:
+        say("refused rows are kept with their reason: `surveillance dead-letters list`", style="yellow")
+
+
+def _show_next_step(runs: "Sequence[Ingestion]") -> None:
+    days = [day for done in runs if done.days for day in done.days]
     if days:
         say(f"next: `surveillance backfill {min(days)} {max(days)}`, then `surveillance train`")
-    elif any(landed.duplicates for landed in visits):
+    elif any(done.duplicates for done in runs):
         say("nothing new: every bar was there before")

@@ -12,13 +12,10 @@ app: Final = typer.Typer(help="Which symbols are watched.", no_args_is_help=True
 @app.command("list")
 def list_instruments() -> None:
     """Show the instrument table."""
-    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.services import instruments
+    from surveillance_pipelines.services.platform import open_platform
 
-    with open_platform().connect() as connection:
-        rows = connection.execute(
-            "SELECT symbol, name, asset_class, calendar, currency, active, source, added_at::date "
-            "FROM surveillance.instruments ORDER BY symbol"
-        ).fetchall()
+    rows = instruments.list_instruments(open_platform())
     if not rows:
         say("no instruments yet: `surveillance ingest` and `surveillance instruments add AAPL` register them")
         return
@@ -33,11 +30,10 @@ def add_instruments(
     ] = None,
 ) -> None:
     """Register symbols, so that the queue's messages for them are accepted."""
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.commands.registration import register
-    from surveillance_pipelines.commands.symbols import valid_symbols
+    from surveillance_pipelines.services.instruments import register, require_symbols
+    from surveillance_pipelines.services.platform import open_platform
 
-    wanted = valid_symbols(symbols)
+    wanted = require_symbols(symbols)
     added = register(open_platform(), wanted, calendar=calendar, source="command line")
     for name, names in sorted(added.items()):
         say(f"on calendar {name}: {', '.join(names)}")

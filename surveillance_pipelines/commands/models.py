@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from surveillance_pipelines.commands.console import say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode, failing_as
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.commands.context import Platform
-    from surveillance_pipelines.lifecycle.deployments import Scope
     from surveillance_pipelines.services.models import Deployed, ModelStores
+    from surveillance_pipelines.services.platform import Platform
 
 app: Final = typer.Typer(help="List model versions, and change which of them serves.", no_args_is_help=True)
 
@@ -23,8 +22,8 @@ _By = Annotated[str | None, typer.Option(help="Who decides; kept in the history.
 @app.command("list")
 def list_models(strategy: _Strategy = "surveillance") -> None:
     """List the versions of a strategy with their roles, newest first."""
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.services.models import versions
+    from surveillance_pipelines.services.models import scope_of, versions
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     rows = [
@@ -37,7 +36,7 @@ def list_models(strategy: _Strategy = "surveillance") -> None:
             listed.version.training_dataset_size,
             listed.version.mlflow_version,
         )
-        for listed in versions(_stores(platform), _scope(platform, strategy))
+        for listed in versions(_stores(platform), scope_of(platform.settings, strategy))
     ]
     if not rows:
         say("no versions yet: `surveillance train` makes one")
@@ -57,19 +56,18 @@ def activate_model(
 
     Drain runs load the new champion within seconds. The bundle is verified first.
     """
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.services.models import activate
+    from surveillance_pipelines.services.models import activate, scope_of
+    from surveillance_pipelines.services.platform import open_platform
 
     number = _number(version)
     platform = open_platform()
-    with failing_as(ExitCode.USAGE, ValueError, LookupError):
-        done = activate(
-            _stores(platform),
-            number,
-            decided_by=by or _user(),
-            reasons=[reason],
-            scope=_scope(platform, strategy),
-        )
+    done = activate(
+        _stores(platform),
+        number,
+        decided_by=by or _user(),
+        reasons=[reason],
+        scope=scope_of(platform.settings, strategy),
+    )
     say(_summary(done))
     if done.alias_problem is not None:
         say(
@@ -81,13 +79,13 @@ def activate_model(
 @app.command("history")
 def show_history(strategy: _Strategy = "surveillance") -> None:
     """Show which version had which role since when, by whose decision and why, oldest first."""
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.services.models import deployment_history
+    from surveillance_pipelines.services.models import deployment_history, scope_of
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     rows = [
         (row.name, row.role, row.traffic_share, row.since, row.until, row.decided_by, "; ".join(row.reasons))
-        for row in deployment_history(_stores(platform), _scope(platform, strategy))
+        for row in deployment_history(_stores(platform), scope_of(platform.settings, strategy))
     ]
     if not rows:
         say("no deployments yet: the warm-up rules answer until `surveillance train` promotes a model")
@@ -100,7 +98,7 @@ def _number(version: str) -> int:
     digits = version.removeprefix("v")
     if not digits.isdecimal():
         remedy = "`surveillance models list` shows the versions"
-        raise CommandError(f"expected a version such as v3, got {version!r}", remedy=remedy, code=ExitCode.USAGE)
+        raise InvalidInputError(f"expected a version such as v3, got {version!r}", remedy=remedy)
     return int(digits)
 
 
@@ -108,12 +106,6 @@ def _stores(platform: "Platform") -> "ModelStores":
     from surveillance_pipelines.services.models import ModelStores
 
     return ModelStores(platform.connect, platform.registry, platform.clock)
-
-
-def _scope(platform: "Platform", strategy: str) -> "Scope":
-    from surveillance_pipelines.lifecycle.deployments import Scope
-
-    return Scope(tenant=platform.settings.tenant, strategy=strategy)
 
 
 def _user() -> str:

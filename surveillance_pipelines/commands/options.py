@@ -1,4 +1,4 @@
-"""Options that several commands share: what a file of bars or ticks leaves unsaid."""
+"""Options that several commands share: properties of a file that the file itself does not state."""
 
 from typing import Annotated
 

@@ -9,8 +9,8 @@ def prepare() -> None:
     Run it once for a new database, an AWS account or a local emulator; what exists is left as it is. On AWS the
     credentials need sqs:CreateQueue and s3:CreateBucket; without them, create the FIFO queues and the bucket yourself.
     """
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.services.cloud_stores import ensure_bucket, ensure_queues
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     say("finding the services, and bringing the database to the newest migration …")

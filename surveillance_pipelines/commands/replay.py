@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from surveillance_pipelines.commands.console import console, counted, is_live, mark, say, table
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.failures import ExitCode
 
 if TYPE_CHECKING:
     from surveillance_pipelines.replay.comparison import Replayed
@@ -36,23 +36,16 @@ def replay(
 
     Byte for byte on an equal runtime hash, within 1e-6 on another. Exit code 0 only if every output passed.
     """
-    from surveillance_pipelines.commands.context import open_platform
-    from surveillance_pipelines.replay.replayer import Replayer
+    from surveillance_pipelines.services.platform import open_platform
+    from surveillance_pipelines.services.replays import replay_outputs
 
-    if not ids and not sample:
-        raise CommandError(
-            "expected ids of outputs or --sample N, got neither",
-            code=ExitCode.USAGE,
-            remedy="take an id from the column id of surveillance.anomalies or from a message, or draw some: "
-            "surveillance replay --sample 20",
-        )
-    platform = open_platform()
-    with platform.connect() as connection:
-        replayer = Replayer(connection, platform.lake, platform.settings)
-        drawn = replayer.sample(sample, seed, since.date() if since else None) if sample else []
-        wanted = list(dict.fromkeys((ids or []) + drawn))
-        with Progress(console=console(), transient=True, disable=as_json or not is_live()) as progress:
-            results = list(progress.track(replayer.replay(wanted), total=len(wanted), description="replaying"))
+    first = since.date() if since else None
+    with Progress(console=console(), transient=True, disable=as_json or not is_live()) as progress:
+        task = progress.add_task("replaying", total=None)
+        results = replay_outputs(
+            open_platform(), ids or [], sample=sample, seed=seed, since=first,
+            advanced=lambda done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
     if as_json:
         sys.stdout.writelines(json.dumps(_record(result), default=str) + "\n" for result in results)
     else:

@@ -5,46 +5,38 @@ from typing import Annotated
 import typer
 
 from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 
 def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Stop the embedded services and delete SURVEILLANCE_HOME. Never touches a database, queue or bucket of yours."""
-    import shutil
-
-    from surveillance_pipelines.commands.homes import (
+    from surveillance_pipelines.services.homes import (
         MARKERS,
+        delete_home,
         folder_size,
         is_ours,
-        require_unused,
-        uses_embedded_services,
     )
-    from surveillance_pipelines.settings import Settings
+    from surveillance_pipelines.services.platform import read_settings
 
-    settings = Settings()
+    settings = read_settings()
     home = settings.surveillance_home
     if not home.exists():
         say(f"nothing to do: {home} does not exist")
         return
     if not is_ours(home):
-        raise CommandError(
+        raise InvalidInputError(
             f"expected one of {', '.join(MARKERS)} in {home}, found none: it does not look like ours",
             remedy="check SURVEILLANCE_HOME; delete the folder yourself if you mean it",
-            code=ExitCode.USAGE,
         )
     if not yes and not typer.confirm(
         f"Delete {home} ({folder_size(home) / 1e6:,.0f} MB: database, lake, models, runs)?"
     ):
         say("kept")
         raise typer.Exit(ExitCode.FAILED)
-    require_unused(home)
-    if uses_embedded_services(settings):
-        from surveillance_pipelines.embedded.services import stop_services
-
-        stop_services(settings)
-    shutil.rmtree(home)
+    delete_home(settings)
     say(f"deleted {home}")
     if settings.database_url is not None or settings.sqs_queue_url:
         say("kept: the database and the queues that you configured")

@@ -1,10 +1,10 @@
-"""``surveillance tail``: watch what the platform says on the output queue."""
+"""``surveillance tail``: watch the messages of the output queue."""
 
 import json
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.live import Live
@@ -13,7 +13,9 @@ from rich.table import Table
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.commands.console import cell, console, counted, error_console, is_live, price_cell
-from surveillance_pipelines.commands.context import Platform, open_platform
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.services.platform import Platform
 
 _SHOWN_ROWS: Final = 25
 _HIDDEN_SECONDS: Final = 30
@@ -37,6 +39,8 @@ def tail(
     seconds and gives the messages back; until then they are hidden from others. A look counts as a receive: after as
     many as the queue's redrive policy allows (five, where `surveillance prepare` made it) SQS sets a message aside.
     """
+    from surveillance_pipelines.services.platform import open_platform
+
     platform = open_platform()
     if not peek:
         error_console().print(
@@ -66,7 +70,9 @@ def _print(messages: Iterator[dict[str, Any]]) -> None:
         typer.echo(counted(shown, "message"))
 
 
-def _messages(platform: Platform, *, count: int | None, timeout: float | None, peek: bool) -> Iterator[dict[str, Any]]:
+def _messages(
+    platform: "Platform", *, count: int | None, timeout: float | None, peek: bool
+) -> Iterator[dict[str, Any]]:
     """Yield decoded messages until there were ``count``, or ``timeout`` seconds have passed."""
     queue = platform.queue(platform.endpoints.output_queue_url)
     ends_at = None if timeout is None else platform.clock.now_us() + round(timeout * MICROSECONDS)
@@ -119,8 +125,8 @@ def _show_live(messages: Iterator[dict[str, Any]]) -> None:
 
 
 def _table(rows: deque[list[str]], counts: dict[str, int]) -> Table:
-    said = ", ".join(f"{number:,} of type {kind}" for kind, number in counts.items())
-    shown = Table(title=f"output queue: {said} (ctrl-C ends)", title_justify="left")
+    summary = ", ".join(f"{number:,} of type {kind}" for kind, number in counts.items())
+    shown = Table(title=f"output queue: {summary} (ctrl-C ends)", title_justify="left")
     for name in _COLUMNS:
         shown.add_column(name)
     for row in rows:

@@ -31,8 +31,8 @@ def train(
 
     Exits with 1 when the gate refuses: the models are kept as a version, the old champion stays.
     """
-    from surveillance_pipelines.commands.context import open_platform
     from surveillance_pipelines.commands.training import train_range
+    from surveillance_pipelines.services.platform import open_platform
 
     if first is not None and last is not None:
         as_days(first, last)
@@ -40,16 +40,16 @@ def train(
     result = train_range(platform, first and first.date(), last and last.date(), seed=seed)
     show_training(result)
     if not result.promoted:
-        said = "what to do: more days or symbols"
+        advice = "what to do: more days or symbols"
         if result.version is not None:
             folder = platform.endpoints.models_path / f"v{result.version}"
-            said += f"; try it as it is with `surveillance detect FILE --bundle {folder}`"
-        say(said)
+            advice += f"; try it as it is with `surveillance detect FILE --bundle {folder}`"
+        say(advice)
         raise typer.Exit(ExitCode.FAILED)
 
 
 def show_training(training: "Training") -> None:
-    """Print the numbers of an evaluation and what the gate made of them."""
+    """Print the numbers of an evaluation and the verdict of the gate."""
     if training.days:
         say(f"bars from {training.days[0]} to {training.days[1]}")
     _show_metrics(training)
@@ -57,7 +57,7 @@ def show_training(training: "Training") -> None:
         (
             mark("ok" if check.passed else "fail" if check.blocking else "warn"),
             check.name,
-            check.said.replace("; ", "\n"),
+            check.summary.replace("; ", "\n"),
         )
         for check in training.gate
     ]

@@ -1,13 +1,13 @@
-"""One training run as a command sees it: what the evaluation measured and what the gate said."""
+"""One training run as a command sees it: the measurements of the evaluation and the verdict of the gate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.dagster_events import Check
 from surveillance_pipelines.commands.dagster_runs import run_job
+from surveillance_pipelines.services.platform import Platform
 
 _GATE: Final = "model_evaluation"
 
@@ -38,8 +38,8 @@ class Training:
 
     @property
     def refusals(self) -> list[str]:
-        """What kept the bundle from being promoted, in words."""
-        return [f"{check.name}: {check.said}" for check in self.gate if check.blocking and not check.passed]
+        """Reasons for which the gate refused the bundle."""
+        return [f"{check.name}: {check.summary}" for check in self.gate if check.blocking and not check.passed]
 
 
 def train_range(platform: Platform, first: date | None, last: date | None, *, seed: int) -> Training:
@@ -49,7 +49,7 @@ def train_range(platform: Platform, first: date | None, last: date | None, *, se
     A gate that refuses is an answer and no error; what keeps the run from being judged at all is one.
 
     Raises:
-        CommandError: if the run failed before the gate could decide, or after it had agreed.
+        OperationFailedError: if the run failed before the gate could decide, or after it had agreed.
     """
     days = {name: day.isoformat() for name, day in (("first_day", first), ("last_day", last)) if day is not None}
     config = {**days, "seed": seed}

@@ -1,16 +1,18 @@
 """``surveillance up``: the embedded services, the Dagster UI and the daemon, until ctrl-C."""
 
 import socket
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.children import Child, ending_on_signals
 from surveillance_pipelines.commands.console import heading, say
-from surveillance_pipelines.commands.context import Platform, open_platform
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
-from surveillance_pipelines.commands.homes import DEMO_MARKER
+from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
+from surveillance_pipelines.services.homes import DEMO_MARKER
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.services.platform import Platform
 
 _DEFAULT_PORT: Final = 3000
 _START_SECONDS: Final = 90.0
@@ -23,6 +25,7 @@ def up(
 ) -> None:
     """Open the Dagster UI on the services of SURVEILLANCE_HOME (or of your settings), with sensors running."""
     from surveillance_pipelines.commands import dagster_home
+    from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     chosen = _free_port(host, port)
@@ -49,7 +52,7 @@ def up(
                 child.stop()
 
 
-def without_yahoo_in_the_demo(platform: Platform, environment: dict[str, str]) -> dict[str, str]:
+def without_yahoo_in_the_demo(platform: "Platform", environment: dict[str, str]) -> dict[str, str]:
     """Return the environment with the Yahoo fallback off in a demo's home, unless the user has set it.
 
     Yahoo outranks the simulator: real bars would replace the demo's wherever its queue is silent.
@@ -66,10 +69,9 @@ def _free_port(host: str, wanted: int | None) -> int:
     for port in candidates:
         if not _answers(host, port):
             return port
-    raise CommandError(
+    raise InvalidInputError(
         f"expected a free port for the UI, {wanted or 'each from 3000 to 3099'} is in use on {host}",
         remedy="choose another with --port",
-        code=ExitCode.USAGE,
     )
 
 
@@ -79,7 +81,7 @@ def _wait_for_port(host: str, port: int, children: list[Child]) -> None:
         for child in children:
             child.check_alive()
         if waited > _START_SECONDS:
-            raise CommandError(
+            raise OperationFailedError(
                 f"expected the UI to answer on port {port} within {_START_SECONDS:.0f} s, it did not",
                 remedy=f"read {children[0].log}",
             )

@@ -5,6 +5,7 @@ it happened (``event_time``) and when the platform learned it (``knowledge_time`
 """
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Final, Literal
 
 Source = Literal["sqs", "file", "yfinance", "simulated"]
@@ -15,6 +16,9 @@ Adjustment = Literal["none", "split", "split+dividend"]
 SOURCE_PRECEDENCE: Final[tuple[Source, ...]] = ("sqs", "file", "yfinance", "simulated")
 """Who wins when two sources know the same bar: the recorded feed, then what the user handed over, then the vendor's
 public copy; a simulated bar never replaces a real one."""
+
+FIRST_DAY: Final = date(2008, 1, 1)
+"""First day of every table by day; exchanges' minute bars are rarely kept further back."""
 
 TIMEFRAME_MINUTES: Final[dict[Timeframe, int]] = {
     "1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440,

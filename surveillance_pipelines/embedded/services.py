@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.embedded.postgres_server import PostgresServer, fatal_line, terminate
 from surveillance_pipelines.embedded.queue_server import QueueServer
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
@@ -26,7 +27,11 @@ _START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 60.0
 
 
-class EmbeddedServicesError(RuntimeError):
+class EmbeddedServicesError(
+    SurveillanceError,
+    code=ErrorCode.UNAVAILABLE,
+    remedy="read the logs named above, or set DATABASE_URL and SQS_QUEUE_URL to servers of your own",
+):
     """The embedded services could not be started; the message contains the reason."""
 
 

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+
 _ACCOUNTS: Final = ("postgres", "nobody")
 _KEEP_FILE_ACCESS: Final = (
     "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup",
 )  # fmt: skip
 
 
-class UnreachableError(RuntimeError):
+class UnreachableError(SurveillanceError, code=ErrorCode.UNAVAILABLE):
     """The account that has to run the program cannot access it."""
 
 

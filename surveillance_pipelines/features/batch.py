@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from surveillance_pipelines.clock import DAY_US, day_start_us
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.batch_kernel import symbol_features
@@ -95,7 +96,7 @@ def features_of_days(
         ``feature_schema(view)`` with the requested columns only, sorted by symbol and bar start.
 
     Raises:
-        ValueError: if a column is not one of the view's.
+        InvalidInputError: if a column is not one of the view's.
     """
     flags = chosen_columns(view, columns)
     names = [name for name, wanted in zip(view.columns, flags, strict=True) if wanted]
@@ -127,13 +128,13 @@ def chosen_columns(view: FeatureView, columns: Collection[str] | None) -> NDArra
         columns: names; None for all.
 
     Raises:
-        ValueError: if ``columns`` is empty or contains an unknown name.
+        InvalidInputError: if ``columns`` is empty or contains an unknown name.
     """
     wanted = set(view.columns if columns is None else columns)
     unknown = sorted(wanted - set(view.columns))
     if unknown or not wanted:
         was = ", ".join(unknown) or "none"
-        raise ValueError(f"expected columns of feature view {view.name} ({', '.join(view.columns)}), was {was}")
+        raise InvalidInputError(f"expected columns of feature view {view.name} ({', '.join(view.columns)}), was {was}")
     return np.array([name in wanted for name in view.columns])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features import kernel
@@ -24,7 +25,7 @@ def market_context(bars: pl.DataFrame) -> pl.DataFrame:
         bars: ``BAR_SCHEMA`` columns of one timeframe; the two market columns may be absent.
 
     Raises:
-        ValueError: if there are several timeframes, or a symbol has two revision-0 bars with the same start.
+        InvalidInputError: if there are several timeframes, or a symbol has two revision-0 bars with the same start.
     """
     first = bars.filter(pl.col("revision") == 0).sort("symbol", "bar_start")
     if first.is_empty():
@@ -47,7 +48,7 @@ def kernel_inputs(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.floa
         sessions: sessions of every calendar that the symbols trade on.
 
     Raises:
-        ValueError: if a price is not finite and positive, or a volume is negative or infinite.
+        InvalidInputError: if a price is not finite and positive, or a volume is negative or infinite.
     """
     return np.ascontiguousarray(input_columns(bars, sessions).T)
 
@@ -60,7 +61,7 @@ def input_columns(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.floa
         sessions: see ``kernel_inputs``.
 
     Raises:
-        ValueError: see ``kernel_inputs``.
+        InvalidInputError: see ``kernel_inputs``.
     """
     _require_sane(bars)
     columns = np.empty((len(kernel.INPUTS), len(bars)))
@@ -105,7 +106,7 @@ def _with_market(bars: pl.DataFrame, means: NDArray[np.float64], peers: NDArray[
 def _step(bars: pl.DataFrame) -> int:
     timeframes = bars["timeframe"].unique().to_list()
     if len(timeframes) != 1:
-        raise ValueError(f"expected bars of one timeframe, was {sorted(timeframes)}; compute each separately")
+        raise InvalidInputError(f"expected bars of one timeframe, was {sorted(timeframes)}; compute each separately")
     return TIMEFRAME_MINUTES[timeframes[0]] * MINUTE_US
 
 
@@ -113,7 +114,7 @@ def _require_unique(bars: pl.DataFrame) -> None:
     repeated = bars.filter(pl.struct("symbol", "bar_start").is_duplicated())
     if not repeated.is_empty():
         symbol, start = repeated.select("symbol", "bar_start").row(0)
-        raise ValueError(
+        raise InvalidInputError(
             f"expected one revision-0 bar per symbol and start, was {len(repeated)} repeated, first {symbol} {start}; "
             "resolve the sources of the bars first"
         )
@@ -127,7 +128,7 @@ def _require_sane(bars: pl.DataFrame) -> None:
     bad = bars.filter(bad_price | bad_volume)
     if not bad.is_empty():
         symbol, start = bad.select("symbol", "bar_start").row(0)
-        raise ValueError(
+        raise InvalidInputError(
             f"expected finite positive prices and a volume of at least 0, {len(bad)} bars differ, "
             f"first {symbol} {start}; refuse such rows at ingestion"
         )

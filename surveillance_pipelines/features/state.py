@@ -12,6 +12,7 @@ from numba import float64
 from numpy.typing import ArrayLike, NDArray
 
 from surveillance_pipelines.clock import DAY_US
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS, VIEWS, FeatureView
 from surveillance_pipelines.hashing import canonical_json
@@ -23,7 +24,7 @@ _empty: Final = np.empty  # called for each bar
 _ARRAY_FUNCTIONS: Final = Lock()
 
 
-class SnapshotError(ValueError):
+class SnapshotError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """A snapshot that this code cannot continue from; seed the state from bars instead."""
 
 

@@ -12,6 +12,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Literal
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+
 Role = Literal["champion", "challenger", "shadow", "canary", "retired"]
 
 DEFAULT_TENANT: Final = "default"
@@ -36,7 +38,7 @@ _ROUNDING: Final = 1e-9
 """Tolerance for a sum of shares: ten times 0.1 is not exactly 1."""
 
 
-class TransitionError(ValueError):
+class TransitionError(SurveillanceError, ValueError, code=ErrorCode.INVALID_INPUT):
     """A transition that the rules of deployments do not allow; nothing was changed."""
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import TICK_SCHEMA, UTC_MICROSECONDS, conform
 from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES
 
@@ -33,10 +34,12 @@ def ticks_from_bars(bars: pl.DataFrame, per_bar: int, seed: int) -> pl.DataFrame
         ``TICK_SCHEMA`` in order of event time; the source is that of the bars, the knowledge time is the event time.
 
     Raises:
-        ValueError: if ``per_bar`` is below four.
+        InvalidInputError: if ``per_bar`` is below four.
     """
     if per_bar < FEWEST_TICKS:
-        raise ValueError(f"expected at least {FEWEST_TICKS} ticks per bar (open, high, low, close), got {per_bar}")
+        raise InvalidInputError(
+            f"expected at least {FEWEST_TICKS} ticks per bar (open, high, low, close), got {per_bar}"
+        )
     random = np.random.default_rng(seed)
     minutes = bars["timeframe"].replace_strict(dict(TIMEFRAME_MINUTES), return_dtype=pl.Int64).to_numpy()
     starts = bars["bar_start"].dt.timestamp("us").to_numpy()

@@ -7,6 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from surveillance_pipelines.clock import DAY_US, day_start_us
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import session_rows
 
 ALWAYS_OPEN: Final = "24/7"
@@ -29,10 +30,10 @@ def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
     For some exchanges, the library records holidays only up to a certain year; their sessions end there.
 
     Raises:
-        ValueError: if the library has no such calendar, or not for these dates.
+        InvalidInputError: if the library has no such calendar, or not for these dates.
     """
     if last < first:
-        raise ValueError(f"expected first ≤ last, got {first} and {last}")
+        raise InvalidInputError(f"expected first ≤ last, got {first} and {last}")
     if calendar == ALWAYS_OPEN:
         days = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
         return session_rows((calendar, day, day_start_us(day), day_start_us(day) + DAY_US) for day in days)
@@ -57,7 +58,7 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
 
     names = exchange_calendars.get_calendar_names(include_aliases=True)
     if calendar not in names:
-        raise ValueError(f"expected a calendar such as XNYS, XHKG or {ALWAYS_OPEN}, got {calendar!r}")
+        raise InvalidInputError(f"expected a calendar such as XNYS, XHKG or {ALWAYS_OPEN}, got {calendar!r}")
     start, end = str(first - _LONGEST_CLOSURE), str(last + _LONGEST_CLOSURE)
     with warnings.catch_warnings():
         # The library uses pandas calls that pandas 4 will remove.
@@ -67,7 +68,9 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
         except ValueError as error:
             recorded = _as_far_as_recorded(calendar, start)
             if recorded is None or recorded.last_session.date() < first:
-                raise ValueError(f"expected dates that {calendar} covers, got {first} to {last}: {error}") from error
+                raise InvalidInputError(
+                    f"expected dates that {calendar} covers, got {first} to {last}: {error}"
+                ) from error
             return recorded
 
 

@@ -17,6 +17,7 @@ from typing import ClassVar, Final, Literal
 import polars as pl
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, to_datetime, to_iso
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES, Adjustment, Source, Timeframe
 from surveillance_pipelines.market.bar_frames import complete_bars, empty_bars
 from surveillance_pipelines.market.row_checks import RowRefusal, check_bars
@@ -156,10 +157,10 @@ class MarketDataClient(ABC):
             interval: length of the bars.
 
         Raises:
-            ValueError: if ``end`` is not after ``start``.
+            InvalidInputError: if ``end`` is not after ``start``.
         """
         if end <= start:
-            raise ValueError(f"expected start < end, got {start} and {end}")
+            raise InvalidInputError(f"expected start < end, got {start} and {end}")
         names, answers = sorted(set(symbols)), list[_Answer]()
         windows = _windows(start, end, self.longest_window.get(interval))
         adjustment = self.stated_adjustment(interval)

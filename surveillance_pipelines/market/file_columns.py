@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.market.row_checks import CODE, DETAIL, RAW
 
@@ -41,7 +42,11 @@ _SHOWN: Final = 40
 """Maximum number of characters of an unreadable value in a message."""
 
 
-class FileError(ValueError):
+_REMEDIES: Final = {"symbol": "`--symbol SPY`, the symbol of the whole file", "timezone": "`--tz America/New_York`"}
+"""Missing part of a file → the option that supplies it."""
+
+
+class FileError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     """The file as a whole cannot be read. The message states what was expected and what was found.
 
     Attributes:
@@ -49,7 +54,7 @@ class FileError(ValueError):
     """
 
     def __init__(self, message: str, *, lacks: Literal["symbol", "timezone", ""] = "") -> None:
-        super().__init__(message)
+        super().__init__(message, remedy=_REMEDIES.get(lacks, ""))
         self.lacks = lacks
 
 

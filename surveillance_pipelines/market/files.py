@@ -45,6 +45,11 @@ class FileResult:
     notes: tuple[str, ...] = ()
     not_yet_known: int = 0
 
+    @property
+    def first_reason(self) -> str:
+        """Place and reason of the first refused row; empty if none was refused."""
+        return next((f"{refusal.where}: {refusal.reason}" for refusal in self.refusals), "")
+
 
 def read_bars(
     path: Path,

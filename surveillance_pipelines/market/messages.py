@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
 from surveillance_pipelines.clock import MICROSECONDS, to_iso, to_us
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.market import Refusal, Tick
 
 RefusalCode = Literal[
@@ -55,7 +56,7 @@ _NESTING: Final = re.compile(
 )  # an unterminated string extends to the end: linear time
 
 
-class _RefusedError(Exception):
+class _RefusedError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     def __init__(self, code: RefusalCode, reason: str) -> None:
         super().__init__(reason)
         self.refusal = Refusal(code, reason)

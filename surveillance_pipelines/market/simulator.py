@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.hashing import sha256_json, sha256_text
 from surveillance_pipelines.market.bar_frames import complete_bars, empty_bars
@@ -56,7 +57,7 @@ class MarketConfig:
     def __post_init__(self) -> None:
         names = [symbol.symbol for symbol in self.symbols]
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"expected at least one symbol and each once, got {names}")
+            raise InvalidInputError(f"expected at least one symbol and each once, got {names}")
         if self.garch_alpha + self.garch_beta >= 1:
             raise ValueError("expected garch_alpha + garch_beta < 1, else the variance has no mean")
 
@@ -80,7 +81,7 @@ def simulate(config: MarketConfig, sessions: pl.DataFrame) -> pl.DataFrame:
         ``BAR_SCHEMA`` with source ``simulated``; the knowledge time is the bar's end.
 
     Raises:
-        ValueError: if ``sessions`` has no session of a symbol's calendar.
+        InvalidInputError: if ``sessions`` has no session of a symbol's calendar.
     """
     batch_id = f"simulated-{sha256_json(asdict(config))[:16]}"
     frames = [_simulate_symbol(config, symbol, _grid(sessions, symbol.calendar)) for symbol in config.symbols]
@@ -103,7 +104,9 @@ class _Grid:
 def _grid(sessions: pl.DataFrame, calendar: str) -> _Grid:
     rows = sessions.filter(pl.col("calendar") == calendar).sort("opens_at")
     if rows.is_empty():
-        raise ValueError(f"expected sessions of calendar {calendar}, got none: build them for the days to simulate")
+        raise InvalidInputError(
+            f"expected sessions of calendar {calendar}, got none: build them for the days to simulate"
+        )
     opens = rows["opens_at"].dt.timestamp("us").to_numpy()
     lengths = (rows["closes_at"].dt.timestamp("us").to_numpy() - opens) // _MINUTE_US
     session = np.repeat(np.arange(len(lengths)), lengths)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import InvalidInputError, NotReadyError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.market import Adjustment, Source, Timeframe
 from surveillance_pipelines.market.client import BarRequest, FetchResult, MarketDataClient, SymbolOutcome
@@ -76,12 +77,21 @@ class YahooClient(MarketDataClient):
         """Return the bars of many symbols; Yahoo serves every timeframe except ``4h``.
 
         Raises:
-            ValueError: if Yahoo does not serve the interval, or ``end`` is not after ``start``.
+            InvalidInputError: if Yahoo does not serve the interval, or ``end`` is not after ``start``.
+            NotReadyError: if yfinance is not installed.
         """
-        import yfinance
+        try:
+            import yfinance
+        except ModuleNotFoundError as error:
+            raise NotReadyError(
+                "expected the package yfinance, found none",
+                remedy="install the extra: pip install 'surveillance-pipelines[yahoo]'",
+            ) from error
 
         if interval == "4h":
-            raise ValueError("expected an interval that Yahoo serves (1m, 5m, 15m, 1h, 1d), got 4h: resample 1m bars")
+            raise InvalidInputError(
+                "expected an interval that Yahoo serves (1m, 5m, 15m, 1h, 1d), got 4h: resample 1m bars"
+            )
         self._cache_folder.mkdir(parents=True, exist_ok=True)
         yfinance.set_tz_cache_location(str(self._cache_folder))
         yfinance.config.debug.hide_exceptions = False

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.predictions import PredictionKind, Predictions
 
 FeatureWindow = npt.NDArray[np.float64]
@@ -123,7 +124,7 @@ class Model(Protocol):
         ...
 
 
-class ModelFailedError(RuntimeError):
+class ModelFailedError(SurveillanceError, code=ErrorCode.FAILED):
     """A member of a bundle raised an error or returned NaN or infinity; the other members still work.
 
     Attributes:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.models.contract import InputSpec, OutputSpec
 
@@ -11,7 +12,7 @@ Files = Mapping[str, bytes]
 """File name → verified content."""
 
 
-class BundleError(ValueError):
+class BundleError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """A bundle cannot be used: damaged, altered, of another format, or trained for other features."""
 
 

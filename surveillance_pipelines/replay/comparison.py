@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal, column_names, to_record
 
 TOLERANCE: Final = 1e-6
@@ -36,7 +37,7 @@ ROW_TYPES: Final[dict[RowKind, type[OutputRow]]] = {
 }
 
 
-class CannotReplayError(Exception):
+class CannotReplayError(SurveillanceError, code=ErrorCode.NOT_FOUND):
     """Something that a replay needs is not there, or no longer; the text says what, and what to do."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from surveillance_pipelines.clock import to_iso
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.market import Bar, Refusal
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_of
@@ -31,7 +32,7 @@ _WITNESSED: Final = ("open", "high", "low", "close", "volume", "trades", "first_
 """What a bar's messages say of it; what its peers had done they do not know."""
 
 
-class DamagedInputError(Exception):
+class DamagedInputError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """A stored input contradicts another record of it; ``difference`` names it."""
 
     def __init__(self, difference: Difference) -> None:

@@ -12,10 +12,12 @@ from typing import Any, Final, Literal
 import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
 from surveillance_pipelines.contracts.market import Refusal
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.messages import read_tick
+from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.transports.publisher import Publisher
@@ -53,7 +55,7 @@ _ELSEWHERE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A refused input.
 
     Attributes:
@@ -121,7 +123,7 @@ class Verdict:
         dedup_id: of letter and body.
     """
 
-    letter: Letter
+    letter: DeadLetter
     body: str
     action: Action
     said: str
@@ -130,15 +132,17 @@ class Verdict:
     dedup_id: str = ""
 
 
-def find_letters(connection: psycopg.Connection[Any], ids: Sequence[str], *, code: str | None = None) -> list[Letter]:
+def find_letters(
+    connection: psycopg.Connection[Any], ids: Sequence[str], *, code: str | None = None
+) -> list[DeadLetter]:
     """Return letters in the order received: those with the ids, which may be cut short, and those with a code.
 
     By code only letters of a queue are found, and only those not replayed yet.
 
     Raises:
-        ValueError: if an id is of no letter, or of several.
+        NotFoundError: if an id is of no letter, or of several.
     """
-    found: dict[str, Letter] = {}
+    found: dict[str, DeadLetter] = {}
     for wanted in ids:
         rows = connection.execute(
             f"{_LETTERS} WHERE message_id = %s OR (length(%s) >= %s AND starts_with(message_id, %s)) LIMIT 2".encode(),
@@ -147,13 +151,13 @@ def find_letters(connection: psycopg.Connection[Any], ids: Sequence[str], *, cod
         exact = [row for row in rows if row[0] == wanted] or rows
         if len(exact) != 1:
             came = "no letter has" if not exact else "several have"
-            raise ValueError(
-                f"expected the id of a dead letter, {came} {wanted!r}: see `surveillance dead-letters list`"
+            raise NotFoundError(
+                f"expected the id of a dead letter, {came} {wanted!r}", remedy="see `surveillance dead-letters list`"
             )
-        found[exact[0][0]] = Letter(*exact[0])
+        found[exact[0][0]] = DeadLetter(*exact[0])
     if code is not None:
         query = f"{_LETTERS} WHERE code = %s AND source = 'sqs' AND replayed_at IS NULL".encode()
-        found.update((row[0], Letter(*row)) for row in connection.execute(query, (code,)))
+        found.update((row[0], DeadLetter(*row)) for row in connection.execute(query, (code,)))
     return sorted(found.values(), key=lambda letter: (letter.received_at, letter.position or 0, letter.message_id))
 
 
@@ -167,7 +171,7 @@ def replays_of(connection: psycopg.Connection[Any], ids: Sequence[str]) -> dict[
 
 def judge(
     connection: psycopg.Connection[Any],
-    letters: Sequence[Letter],
+    letters: Sequence[DeadLetter],
     settings: Settings,
     queue_urls: Sequence[str],
     *,
@@ -187,10 +191,12 @@ def judge(
         clock: read once; a timestamp must not lie past it.
 
     Raises:
-        ValueError: if a repaired body is given for another number of letters than one.
+        InvalidInputError: if a repaired body is given for another number of letters than one.
     """
     if body is not None and len(letters) != 1:
-        raise ValueError(f"expected one dead letter for a repaired body, got {len(letters)}: repair them one by one")
+        raise InvalidInputError(
+            f"expected one dead letter for a repaired body, got {len(letters)}", remedy="repair them one by one"
+        )
     known = {row.symbol for row in load_instruments(connection)} | set(settings.symbols)
     instruments = None if settings.unknown_symbols == "register" else known
     replays = replays_of(connection, [letter.message_id for letter in letters])
@@ -240,13 +246,79 @@ def send(
     return sent
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The outcome of one request to replay dead letters.
+
+    Attributes:
+        verdicts: one for each dead letter.
+        sent: id of a dead letter → MessageId of its replay.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    sent: dict[str, str]
+
+    @property
+    def unsent(self) -> int:
+        """Number of dead letters that cannot be sent."""
+        return sum(verdict.action in ("refused", "elsewhere") for verdict in self.verdicts)
+
+
+def replay(
+    stores: Stores,
+    ids: Sequence[str],
+    *,
+    code: str | None = None,
+    body: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Replayed:
+    """Put dead letters back on their queue, repaired or as they are; not those that would be refused again.
+
+    Args:
+        stores: database and queues.
+        ids: of dead letters, which may be cut short.
+        code: also all of this refusal code that were not replayed yet.
+        body: the repaired body, for one dead letter.
+        force: send also those that would be refused again.
+        dry_run: only judge them.
+
+    Raises:
+        NotFoundError: if an id is of no dead letter, or of several.
+        InvalidInputError: if a repaired body is given for another number of dead letters than one.
+    """
+    with stores.connect(autocommit=True) as connection:
+        found = find_letters(connection, ids, code=code)
+        queue_urls, clock = stores.endpoints.queue_urls, stores.clock
+        verdicts = judge(connection, found, stores.settings, queue_urls, body=body, force=force, clock=clock)
+        sent = {} if dry_run else send(connection, verdicts, stores.queue, clock=clock)
+    return Replayed(tuple(verdicts), sent)
+
+
+def counts_by_reason(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    """Return source, code, rows, rows replayed and last instant of the refused inputs, most frequent first."""
+    return connection.execute(
+        "SELECT source, code, count(*), count(replayed_at), max(received_at) FROM ops.dead_letters "
+        "GROUP BY 1, 2 ORDER BY 3 DESC"
+    ).fetchall()
+
+
+def newest(connection: psycopg.Connection[Any], limit: int, *, code: str | None = None) -> list[tuple[Any, ...]]:
+    """Return id, instant, source, code and reason of the newest refused inputs, all or those with a code."""
+    return connection.execute(
+        "SELECT message_id, received_at, source, code, reason FROM ops.dead_letters "
+        "WHERE %(code)s::text IS NULL OR code = %(code)s ORDER BY received_at DESC LIMIT %(limit)s",
+        {"code": code, "limit": limit},
+    ).fetchall()
+
+
 def dedup_id(message_id: str, body: str) -> str:
     """Return the deduplication id of a letter's replay with a body: the same whenever the command is repeated."""
     return sha256_text(f"replay\n{message_id}\n{body}")
 
 
 def _verdict(
-    letter: Letter,
+    letter: DeadLetter,
     body: str,
     earlier: Sequence[Replay],
     instruments: Container[str] | None,

@@ -24,6 +24,7 @@ from surveillance_pipelines.lifecycle.deployments import (
     champion,
 )
 from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.deployments import (
     Lock,
     deploy_version,
@@ -107,6 +108,11 @@ class ListedVersion:
 
     version: VersionRecord
     deployment: Deployment | None
+
+
+def scope_of(settings: Settings, strategy: str) -> Scope:
+    """Return the scope of the configured tenant and a strategy."""
+    return Scope(tenant=settings.tenant, strategy=strategy)
 
 
 def activate(

@@ -3,6 +3,7 @@
 import psycopg
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
+from surveillance_pipelines.contracts.errors import NotReadyError
 from surveillance_pipelines.services.endpoints import locate, needs_embedded_database, needs_embedded_queue
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import (
@@ -60,7 +61,7 @@ def _ensure_database(found: Endpoints, settings: Settings, name: str) -> None:
         ensure_database(asked, name)
     except psycopg.errors.InsufficientPrivilege as error:
         variable = {"dagster": "DAGSTER_DATABASE_URL", "mlflow": "MLFLOW_TRACKING_URI"}[name]
-        raise RuntimeError(
-            f"expected a database {name!r} on the server of DATABASE_URL, found none, and the role may not create it: "
-            f"create it, or set {variable}"
+        raise NotReadyError(
+            f"expected a database {name!r} on the server of DATABASE_URL, found none, and the role may not create it",
+            remedy=f"create the database, or set {variable}",
         ) from error

@@ -9,6 +9,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, UnavailableError
+
 Driver = Literal["psycopg", "psycopg2", "libpq"]
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -23,11 +25,12 @@ def normalise_url(url: str, driver: Driver) -> str:
     """Return a PostgreSQL URL with the scheme that a driver expects.
 
     Raises:
-        ValueError: if the URL is not a PostgreSQL URL. The message omits the URL, because it may contain a password.
+        InvalidInputError: if the URL is not a PostgreSQL URL. The message omits the URL, because it may contain a
+            password.
     """
     parts = urlsplit(url)
     if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
-        raise ValueError(f"expected a postgresql:// URL (DATABASE_URL), got the scheme {parts.scheme!r}")
+        raise InvalidInputError(f"expected a postgresql:// URL (DATABASE_URL), got the scheme {parts.scheme!r}")
     return _SCHEMES[driver] + url[len(parts.scheme) :]
 
 
@@ -48,6 +51,15 @@ def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connectio
     parameters: dict[str, Any] = {"connect_timeout": 10, **conninfo_to_dict(normalise_url(database_url, "libpq"))}
     parameters["options"] = f"{parameters.get('options', '')} -c timezone=UTC"
     return psycopg.connect(autocommit=autocommit, **parameters)
+
+
+def translate_error(error: Exception) -> SurveillanceError | None:
+    """Return psycopg's report of a server that does not answer as an error of the platform; None for other errors."""
+    if not isinstance(error, psycopg.OperationalError):
+        return None
+    return UnavailableError(
+        f"expected PostgreSQL to answer: {error}", remedy="check DATABASE_URL, or run `surveillance doctor`"
+    )
 
 
 def upsert_rows(

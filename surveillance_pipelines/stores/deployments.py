@@ -9,6 +9,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.lifecycle.deployments import (
     DEFAULT_STRATEGY,
@@ -53,7 +54,7 @@ _CHAMPION: Final = """
 """
 
 
-class ConcurrentTransitionError(RuntimeError):
+class ConcurrentTransitionError(SurveillanceError, code=ErrorCode.CONFLICT):
     """Another transition changed the scope meanwhile; nothing of this one was written."""
 
 

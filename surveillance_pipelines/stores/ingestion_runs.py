@@ -15,7 +15,7 @@ from surveillance_pipelines.stores.database import upsert_rows
 if TYPE_CHECKING:
     from surveillance_pipelines.market.row_checks import RowRefusal
 
-_LETTER_COLUMNS: Final = ("message_id", "source", "body", "code", "reason", "received_at")
+_DEAD_LETTER_COLUMNS: Final = ("message_id", "source", "body", "code", "reason", "received_at")
 _RUN_COLUMNS: Final = (
     "id", "source", "started_at", "finished_at", "rows_in", "rows_landed", "rows_dead", "rows_duplicate", "detail",
 )  # fmt: skip
@@ -37,7 +37,7 @@ class IngestionRun:
 
 def record_ingestion_run(connection: psycopg.Connection[Any], run: IngestionRun) -> None:
     """Record an ingestion run and its refused rows, each of them once even if it recurs; the caller commits."""
-    letters = [
+    dead_letters = [
         (
             sha256_text(f"{run.source}\n{refusal.row}\n{refusal.body}"),
             run.source,
@@ -51,5 +51,5 @@ def record_ingestion_run(connection: psycopg.Connection[Any], run: IngestionRun)
     ]
     counts = (run.rows_in, run.landed, len(run.refusals), run.duplicates)
     row = (uuid.uuid4().hex, run.source, run.started_at, run.finished_at, *counts, json.dumps(run.detail))
-    upsert_rows(connection, "ops.dead_letters", _LETTER_COLUMNS, letters, ("message_id",))
+    upsert_rows(connection, "ops.dead_letters", _DEAD_LETTER_COLUMNS, dead_letters, ("message_id",))
     upsert_rows(connection, "surveillance.ingestion_runs", _RUN_COLUMNS, [row], ("id",))

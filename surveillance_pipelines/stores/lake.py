@@ -1,5 +1,6 @@
 """The lake: Delta tables partitioned by UTC ``date``, in a local folder or on S3, with one writer per table."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,6 +12,13 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.contracts.errors import (
+    ConflictError,
+    ErrorCode,
+    NotFoundError,
+    SurveillanceError,
+    UnavailableError,
+)
 
 PARTITION: Final = "date"
 COMMIT_ATTEMPTS: Final = 50
@@ -23,12 +31,29 @@ CHECKPOINT_COMMITS: Final = "10"
 0.5 ms each, and a backfill opens and commits once per day. Delta's default is 100."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
+_DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
+"""Colours and arrows in the nested errors of delta-rs."""
+
 DayRange = tuple[date, date]
 _T = TypeVar("_T")
 
 
-class SchemaMismatchError(ValueError):
+class SchemaMismatchError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """The columns of a frame differ from those of the table."""
+
+
+def translate_error(error: Exception) -> SurveillanceError | None:
+    """Return delta-rs's report of an object store that does not answer as an error of the platform; None for others.
+
+    delta-rs raises a bare ``OSError`` for it, which only its first words tell from others.
+    """
+    if not (isinstance(error, OSError) and str(error).startswith("Generic S3 error")):
+        return None
+    words = " ".join(_DECORATION.sub(" ", str(error)).split())
+    return UnavailableError(
+        f"expected the lake to answer: {words}",
+        remedy="check LAKE_URL, LAKE_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`",
+    )
 
 
 @dataclass(frozen=True)
@@ -82,11 +107,11 @@ class Lake:
             version: version of the table; None for the newest.
 
         Raises:
-            FileNotFoundError: if the table does not exist and no schema is given.
+            NotFoundError: if the table does not exist and no schema is given.
         """
         if not self.exists(table):
             if schema is None:
-                raise FileNotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
+                raise NotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
             empty = schema.to_frame()
             return empty if columns is None else empty.select(columns)
         frame = self.scan(table, version=version)
@@ -165,9 +190,10 @@ class Lake:
         try:
             return commit(lambda: change(self._open(table) if self.exists(table) else None))
         except RetryError as error:
-            raise CommitFailedError(
+            raise ConflictError(
                 f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers committed "
-                "first each time: write it from fewer processes at once"
+                "first each time",
+                remedy="write it from fewer processes at once",
             ) from error
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
@@ -201,7 +227,7 @@ class Lake:
         return dict(self.storage_options) or None
 
 
-class _AlreadyCreatedError(Exception):
+class _AlreadyCreatedError(SurveillanceError, code=ErrorCode.CONFLICT):
     """Another writer has created the table first."""
 
 

@@ -14,13 +14,15 @@ from typing import Final, Literal
 
 import psycopg
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+
 Role = Literal["holder", "standby"]
 
 HEARTBEATS_PER_LEASE: Final = 4
 """Renewals per lease duration; three of them may fail."""
 
 
-class LeaseLostError(RuntimeError):
+class LeaseLostError(SurveillanceError, code=ErrorCode.CONFLICT):
     """Another run holds the lease now; nothing of this transaction was written."""
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import psycopg
 
 from surveillance_pipelines.clock import DAY_US, to_us
+from surveillance_pipelines.contracts.errors import IntegrityError
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA, UTC_MICROSECONDS
 from surveillance_pipelines.contracts.market import Refusal
 from surveillance_pipelines.market.messages import decode_tick
@@ -35,7 +36,7 @@ def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> 
         ``TICK_SCHEMA``.
 
     Raises:
-        ValueError: if the current decoder refuses a body that was accepted.
+        IntegrityError: if the current decoder refuses a body that was accepted.
     """
     rows = [_tick_row(*row) for row in connection.execute(_TICKS, _bounds(first, last))]
     raw = {name: pl.Int64 if dtype == UTC_MICROSECONDS else dtype for name, dtype in TICK_SCHEMA.items()}
@@ -71,7 +72,7 @@ def _tick_row(message_id: str, body: str, received_at: Any, outcome: str) -> tup
     received_us = to_us(received_at)
     tick = decode_tick(body, received_at=received_us)
     if isinstance(tick, Refusal):
-        raise ValueError(f"expected message {message_id} to decode as it did when it was scored, got: {tick}")  # noqa: TRY004
+        raise IntegrityError(f"expected message {message_id} to decode as it did when it was scored, got: {tick}")
     day = tick.event_time // DAY_US
     return (day, tick.symbol, tick.event_time, tick.price, tick.volume, tick.change, tick.change_percent, "sqs",
             message_id, received_us, outcome)  # fmt: skip

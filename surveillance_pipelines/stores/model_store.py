@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.lifecycle.deployments import DEFAULT_STRATEGY
 
 MetricType = Literal["classification", "regression", "trading_performance"]
@@ -27,7 +28,7 @@ _VERSIONS: Final = """
 """
 
 
-class UnknownVersionError(LookupError):
+class UnknownVersionError(SurveillanceError, LookupError, code=ErrorCode.NOT_FOUND):
     """A strategy has no such version."""
 
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 
 TableName = Literal["inbox", "ledger", "outbox", "outbox_deliveries"]
 PARTITIONED_TABLES: Final[tuple[TableName, ...]] = ("inbox", "ledger", "outbox", "outbox_deliveries")
@@ -39,7 +40,7 @@ _PARTITIONS: Final = """
 _Result = TypeVar("_Result")
 
 
-class PartitionBusyError(RuntimeError):
+class PartitionBusyError(SurveillanceError, code=ErrorCode.CONFLICT):
     """Long transactions kept a table's partitions from being changed."""
 
 

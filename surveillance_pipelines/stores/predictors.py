@@ -5,6 +5,7 @@ from typing import Final
 
 import psycopg
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
@@ -21,7 +22,7 @@ _SERVED_BEFORE: Final = """
 _LOG = get_logger("models")
 
 
-class NoModelError(RuntimeError):
+class NoModelError(SurveillanceError, code=ErrorCode.NOT_READY):
     """No model may score: there is no champion, and warm-up is switched off."""
 
 
@@ -86,11 +87,6 @@ def load_pinned_predictor(connection: psycopg.Connection, bundle_hash: str) -> P
         BundleError: if the bundle is damaged or not the one on record.
     """
     return WarmupRules() if bundle_hash == WARMUP_BUNDLE else _ensemble(find_bundle(connection, bundle_hash))
-
-
-def load_requested_predictor(connection: psycopg.Connection, settings: Settings, bundle_hash: str) -> Predictor:
-    """Return the models of ``bundle_hash`` as ``load_pinned_predictor`` does, or of the champion if it is empty."""
-    return load_pinned_predictor(connection, bundle_hash) if bundle_hash else load_predictor(connection, settings)
 
 
 def _ensemble(stored: StoredBundle) -> Ensemble:

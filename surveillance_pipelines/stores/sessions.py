@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import psycopg
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.frames import SESSION_SCHEMA
 from surveillance_pipelines.contracts.sessions import SessionTable
 
@@ -38,6 +39,10 @@ _AS_OF = """(
 """The sessions as recorded at an instant: without later sessions, and with the hours that were replaced later."""
 
 
+class NoSessionsError(SurveillanceError, ValueError, code=ErrorCode.NOT_READY):
+    """A calendar has no session on record up to the day asked for."""
+
+
 def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> None:
     """Write sessions of ``SESSION_SCHEMA``; a session with changed hours replaces the stored hours."""
     with connection.cursor() as cursor:
@@ -66,7 +71,7 @@ def load_sessions(
         as_of: return the record as of this instant of PostgreSQL's clock; None for the current record.
 
     Raises:
-        ValueError: if a calendar has no session up to ``last``.
+        NoSessionsError: if a calendar has no session up to ``last``.
     """
     record = "surveillance.sessions" if as_of is None else _AS_OF
     known = {"as_of": as_of, "first": first, "last": last}
@@ -76,7 +81,7 @@ def load_sessions(
         rows += connection.execute(before, {**known, "calendars": ended}).fetchall()
     frame = pl.DataFrame(rows, schema=SESSION_SCHEMA, orient="row")
     if missing := sorted(set(calendars) - set(frame["calendar"].unique())):
-        raise ValueError(
+        raise NoSessionsError(
             f"expected sessions of calendars {missing} up to {last}, found none: materialize the asset trading_sessions"
         )
     return SessionTable.from_frame(frame, calendar=calendars[0])

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 
 Progress = Callable[[str, float], None]
 """Called with a stage's name and the completed fraction, 0..1."""
 
 
-class TrainingTimeout(TimeoutError):  # noqa: N818
+class TrainingTimeout(SurveillanceError, code=ErrorCode.TIMEOUT):  # noqa: N818
     """The training took longer than ``MODEL_TRAINING_MAX_DURATION_SECONDS``; no result is kept."""
 
 

@@ -11,6 +11,7 @@ from onnxmltools.convert import convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
 from xgboost import Booster
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.models.arrays import run_model
 from surveillance_pipelines.models.runtime import inference_session
 
@@ -24,7 +25,7 @@ MAX_DIFFERENCE: Final = 1e-5
 """Largest accepted difference between ONNX Runtime and the native model, due to the order of float32 sums."""
 
 
-class ParityError(ValueError):
+class ParityError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """The outputs of the exported model differ from those of the trained model."""
 
 

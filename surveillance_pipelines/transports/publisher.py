@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.queue import SendEntry
 
 
@@ -29,7 +30,7 @@ class Guarantee:
     after_failover: str
 
 
-class PublishError(RuntimeError):
+class PublishError(SurveillanceError, code=ErrorCode.FAILED):
     """Some messages of a call were refused.
 
     Attributes:
@@ -41,7 +42,7 @@ class PublishError(RuntimeError):
         self.failures = dict(failures)
 
 
-class ChannelDownError(RuntimeError):
+class ChannelDownError(SurveillanceError, code=ErrorCode.UNAVAILABLE):
     """The channel did not answer. Whether it accepted the messages is unknown: send all of them again."""
 
 

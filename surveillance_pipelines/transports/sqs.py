@@ -12,8 +12,10 @@ from typing import Any, Final, TypeVar
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import SurveillanceError, UnavailableError
 from surveillance_pipelines.contracts.queue import AwsCredentials, QueueDepth, Received, SendEntry
 from surveillance_pipelines.transports.publisher import Guarantee, PublishError
 
@@ -47,6 +49,16 @@ class QueueError(PublishError):
             "repeat the failed ones",
             failures,
         )
+
+
+def translate_error(error: Exception) -> SurveillanceError | None:
+    """Return botocore's report of a refused or failed call as an error of the platform; None for other errors."""
+    if not isinstance(error, (BotoCoreError, ClientError)):
+        return None
+    return UnavailableError(
+        f"expected SQS or S3 to accept the call: {error}",
+        remedy="check SQS_QUEUE_URL, SQS_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`",
+    )
 
 
 def queue_for_symbol(symbol: str, queue_urls: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from surveillance_pipelines.cli import app
-from surveillance_pipelines.commands.context import Platform
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 
 Surveillance = Callable[..., Result]

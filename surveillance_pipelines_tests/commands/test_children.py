@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from surveillance_pipelines.commands.children import Child
-from surveillance_pipelines.commands.failures import CommandError
+from surveillance_pipelines.contracts.errors import OperationFailedError
 from surveillance_pipelines_tests.commands.waiting import wait_for
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -44,5 +44,5 @@ def test_check_alive_of_a_dead_process_says_how_it_ended(tmp_path: Path) -> None
         "the daemon", [sys.executable, "-c", "import sys; print('no port'); sys.exit(3)"], os.environ, tmp_path / "log"
     )
     child.wait(10)
-    with pytest.raises(CommandError, match=r"the daemon ended with exit code 3:\nno port"):
+    with pytest.raises(OperationFailedError, match=r"the daemon ended with exit code 3:\nno port"):
         child.check_alive()

@@ -1,10 +1,17 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import psycopg
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from surveillance_pipelines.commands.failures import CommandError, ExitCode, explain
+from surveillance_pipelines.commands.failures import EXIT_CODES, ExitCode, explain
+from surveillance_pipelines.contracts.errors import ErrorCode, InvalidInputError, OperationFailedError
 from surveillance_pipelines.embedded.services import EmbeddedServicesError
+from surveillance_pipelines.stores import lake as _lake  # noqa: F401 (the boundaries whose errors are explained here)
+from surveillance_pipelines.transports import sqs as _sqs  # noqa: F401
 
 HEAVY = ("dagster", "polars", "numpy", "boto3", "psycopg", "torch", "pandas", "matplotlib", "mlflow")
 
@@ -35,7 +42,7 @@ def test_database_that_does_not_answer_exits_with_unreachable(bare, monkeypatch)
 def test_debug_shows_the_traceback(bare, monkeypatch) -> None:
     monkeypatch.setenv("SQS_MAX_MESSAGES", "99")
     answer = bare("--debug", "status")
-    assert type(answer.exception).__name__ == "ValidationError"
+    assert isinstance(answer.exception, InvalidInputError)
 
 
 def test_setting_out_of_bounds_is_said_in_words(bare, monkeypatch) -> None:
@@ -58,7 +65,7 @@ def test_home_option_wins_over_the_environment(bare, tmp_path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyError("boom")])
 def test_explain_unknown_error_keeps_its_words_and_points_to_debug(error: Exception) -> None:
     failure = explain(error)
-    assert isinstance(failure, CommandError)
+    assert failure.code is ErrorCode.INTERNAL
     assert "boom" in str(failure)
     assert "--debug" in failure.remedy
 
@@ -66,8 +73,9 @@ def test_explain_unknown_error_keeps_its_words_and_points_to_debug(error: Except
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (ValueError("expected a calendar, got 'X'"), ExitCode.USAGE, "expected a calendar, got 'X'"),
-        (RuntimeError("expected a server, found none"), ExitCode.FAILED, "expected a server, found none"),
+        (FileNotFoundError(2, "No such file", "/x"), ExitCode.USAGE, "[Errno 2] No such file: '/x'"),
+        (psycopg.OperationalError("no server"), ExitCode.UNREACHABLE, "no server"),
+        (EndpointConnectionError(endpoint_url="http://x"), ExitCode.UNREACHABLE, "http://x"),
         (PermissionError(13, "Permission denied", "/x"), ExitCode.USAGE, "[Errno 13] Permission denied: '/x'"),
         (OSError(28, "No space left on device"), ExitCode.FAILED, "the disk is full"),
         (OSError("Generic S3 error\n  \x1b[31m↳\x1b[0m refused"), ExitCode.UNREACHABLE, "Generic S3 error refused"),
@@ -76,10 +84,25 @@ def test_explain_unknown_error_keeps_its_words_and_points_to_debug(error: Except
 )
 def test_explain_known_error_is_one_line_with_its_code_and_a_remedy(error: Exception, code: int, words: str) -> None:
     failure = explain(error)
-    assert (failure.code, words in str(failure)) == (code, True)
+    assert (EXIT_CODES[failure.code], words in str(failure)) == (code, True)
     assert "\n" not in str(failure)
     assert "builtins" not in str(failure)
     assert failure.remedy
+
+
+def test_explain_own_error_keeps_it_as_it_is() -> None:
+    error = OperationFailedError("expected a run to succeed, it failed", remedy="read its log")
+    assert explain(error) is error
+
+
+def test_exit_code_comes_from_the_code_and_not_from_the_words() -> None:
+    assert explain(ValueError("expected a calendar, got 'X'")).code is ErrorCode.INTERNAL
+    assert set(EXIT_CODES) == set(ErrorCode)
+
+
+def test_exit_codes_are_those_of_the_documentation(repository: Path) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (repository / "docs" / "commands.md").read_text(), re.MULTILINE)
+    assert dict(rows) == {code.value: str(exit_code.value) for code, exit_code in EXIT_CODES.items()}
 
 
 def test_database_url_of_another_kind_exits_with_usage_and_hides_the_password(bare, monkeypatch) -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, now
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.services.platform import Platform
 
 BROKEN = '{"symbol":"aapl","price":150.25,"volume":100,"timestamp":"2024-03-05T14:30:01Z","note":"' + "x" * 300 + '"}'
 LETTER = "0c1d2e3f-0000-4000-8000-000000000001"

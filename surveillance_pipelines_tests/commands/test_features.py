@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.commands.failures import ExitCode
-from surveillance_pipelines.commands.scoring import sessions_of
 from surveillance_pipelines.features.batch import feature_schema, features_of_days
 from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.services.instruments import sessions_of
 from surveillance_pipelines_tests.features.bars import same_bits
 from surveillance_pipelines_tests.market.markets import market_bars
 

@@ -1,9 +1,9 @@
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from surveillance_pipelines.commands import landing
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines_tests.market.markets import SYMBOLS, market_bars
 
@@ -83,6 +83,21 @@ def test_ingest_file_that_is_no_table_exits_with_usage(surveillance, tmp_path) -
     assert "bars.parquet" in answer.output
 
 
+def test_ingest_of_a_correction_of_a_correction_lands_all_three(surveillance, platform, tmp_path) -> None:
+    for place, close in enumerate((10.0, 11.0, 10.0)):
+        price_file(tmp_path / f"{place}.csv", close)
+        assert surveillance("ingest", tmp_path / f"{place}.csv").exit_code == 0
+    answer = surveillance("ingest", tmp_path / "2.csv")
+    assert "0 landed + 0 refused + 1 duplicates" in " ".join(answer.output.split())
+    landed = platform.lake.read("bars_landed").sort("knowledge_time")
+    assert landed["close"].to_list() == [10.0, 11.0, 10.0]
+
+
+def price_file(path: Path, close: float) -> None:
+    header = "symbol,ts,open,high,low,close,volume"
+    path.write_text(f"{header}\nAAPL,2024-03-06T14:30:00Z,10,12,9,{close},100\n")
+
+
 @pytest.mark.requirement("ING-10")
 def test_ingest_simulate_lands_the_same_market_for_the_same_seed(surveillance, platform) -> None:
     asked = ("ingest", "simulate", "--symbols", "AAPL,SPY", "--days", "2", "--last", "2024-03-08", "--seed", "3")
@@ -100,20 +115,10 @@ def test_ingest_of_several_files_takes_every_one_and_says_once_what_is_next(surv
     (tmp_path / "b.csv").write_text(",".join(COLUMNS) + "\n")
     answer = surveillance("ingest", *(tmp_path / f"{name}.csv" for name in "abc"))
     assert answer.exit_code == ExitCode.USAGE
-    assert "b.csv(0rows)" in "".join(answer.output.split())  # the terminal wraps long paths anywhere
+    assert "b.csv (0 rows)" in " ".join(answer.output.split())
     assert platform.lake.days("bars_landed") == days
     assert answer.output.count("next:") == 1
     assert f"`surveillance backfill {days[0]} {days[1]}`, then `surveillance train`" in answer.output
-
-
-def test_land_of_bars_that_another_process_landed_meanwhile_counts_them_as_duplicates(platform, monkeypatch) -> None:
-    bars = market_bars().head(20)
-    arrival = landing.Arrival("file", bars, (), 0, bars.height)
-    assert landing.land(platform, arrival, detail={}).landed == bars.height
-    monkeypatch.setattr(landing, "without_known", lambda _platform, bars: bars)  # looked before the other's commit
-    again = landing.land(platform, arrival, detail={})
-    assert (again.landed, again.duplicates, again.days) == (0, bars.height, None)
-    assert platform.lake.read("bars_landed").height == bars.height
 
 
 @pytest.mark.parametrize("command", [("ingest", "simulate", "--days", "1"), ("feed", "simulated")])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.failures import ExitCode
 from surveillance_pipelines.models.bundle import Bundle
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.stores.deployments import champion
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 

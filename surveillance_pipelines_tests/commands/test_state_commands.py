@@ -5,13 +5,13 @@ import uuid
 
 import pytest
 
-from surveillance_pipelines.commands.context import Platform
 from surveillance_pipelines.commands.failures import ExitCode
-from surveillance_pipelines.commands.homes import DEMO_MARKER, is_ours, without_password
 from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
+from surveillance_pipelines.services.homes import DEMO_MARKER, is_ours, without_password
+from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.partitions import partitions
 
@@ -81,7 +81,7 @@ def test_doctor_with_settings_out_of_bounds_reports_instead_of_breaking(bare, mo
     monkeypatch.setenv("SQS_WAIT_TIME", "500")
     answer = bare("doctor")
     assert answer.exit_code == ExitCode.FAILED
-    assert "sqs_wait_time" in answer.output.replace("\n", "")
+    assert "SQS_WAIT_TIME" in answer.output.replace("\n", "")
 
 
 def test_reset_of_a_folder_that_is_not_ours_refuses(bare, tmp_path) -> None:
@@ -147,10 +147,10 @@ def test_without_password_hides_only_the_password(url: str, shown: str) -> None:
 
 
 def test_status_says_degraded_while_coming_weeks_have_no_partition(surveillance, platform) -> None:
-    assert "books" not in surveillance("status").output.splitlines()[-1]
+    assert "ledger tables" not in surveillance("status").output.splitlines()[-1]
     with platform.connect() as connection:
         coming = max(p.name for p in partitions(connection) if p.monday is not None and p.table == "inbox")
         connection.execute(f"DROP TABLE ops.{coming}".encode())
     answer = surveillance("status")
-    assert "books" in answer.output.splitlines()[-1]
+    assert "ledger tables" in answer.output.splitlines()[-1]
     assert "no partition of inbox" in answer.output

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.market.messages import encode_tick
@@ -159,10 +160,10 @@ def test_find_letters_of_no_or_several_letters_is_refused(live_lane: LiveLane, w
             f"same-prefix-{number}",
         )
     with live_lane.connect() as connection:
-        with pytest.raises(ValueError, match="expected the id of a dead letter"):
+        with pytest.raises(NotFoundError, match="expected the id of a dead letter"):
             find_letters(connection, [wanted])
         assert len(find_letters(connection, ["same-prefix-1"])) == 1
-        with pytest.raises(ValueError, match="one by one"):
+        with pytest.raises(InvalidInputError, match="one by one"):
             judge(
                 connection,
                 find_letters(connection, ["same-prefix-0", "same-prefix-1"]),

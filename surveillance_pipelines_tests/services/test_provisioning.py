@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from surveillance_pipelines.contracts.errors import NotReadyError
 from surveillance_pipelines.embedded.services import read_services, stop_services
 from surveillance_pipelines.services import endpoints, provisioning
 from surveillance_pipelines.services.cloud_stores import MAX_RECEIVE_COUNT
@@ -85,8 +86,9 @@ def test_provision_role_that_may_not_create_a_database_says_what_to_set(
 
     # The embedded role may create databases and no roles, so a role that may not cannot be made for real here.
     monkeypatch.setattr(provisioning, "ensure_database", refuse)
-    with pytest.raises(RuntimeError, match="MLFLOW_TRACKING_URI"):
+    with pytest.raises(NotReadyError) as refused:
         provision(settings.model_copy(update={"mlflow_tracking_uri": None}))
+    assert "MLFLOW_TRACKING_URI" in refused.value.remedy
 
 
 def test_provision_queue_of_the_user_gets_an_output_beside_it(settings: Settings) -> None:

@@ -15,6 +15,7 @@ import pytest
 from deltalake import DeltaTable
 
 from surveillance_pipelines.clock import now
+from surveillance_pipelines.contracts.errors import NotFoundError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.stores.lake import Lake, SchemaMismatchError
@@ -25,6 +26,7 @@ TUESDAY, WEDNESDAY = MONDAY + timedelta(1), MONDAY + timedelta(2)
 
 _APPENDER = """
 import sys
+from surveillance_pipelines.contracts.errors import NotFoundError
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines_tests.stores.test_lake import MONDAY, bars
 lake, batches = Lake(sys.argv[1]), sys.argv[2:]
@@ -37,6 +39,7 @@ for batch in batches:
 _REPLACER = """
 import sys
 from datetime import date
+from surveillance_pipelines.contracts.errors import NotFoundError
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines_tests.stores.test_lake import bars
 lake, days = Lake(sys.argv[1]), [date.fromisoformat(day) for day in sys.argv[3:]]
@@ -68,7 +71,7 @@ def test_read_table_that_does_not_exist_gives_the_schema_asked_for_or_an_error(l
     assert lake.days("bars") == []
     assert lake.read("bars", schema=SCHEMA).schema == SCHEMA
     assert lake.read("bars", schema=SCHEMA, columns=["close"]).schema == {"close": pl.Float64}
-    with pytest.raises(FileNotFoundError, match="bars"):
+    with pytest.raises(NotFoundError, match="bars"):
         lake.read("bars")
 
 

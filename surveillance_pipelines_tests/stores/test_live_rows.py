@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from surveillance_pipelines.clock import to_us
+from surveillance_pipelines.contracts.errors import IntegrityError
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.market.messages import encode_tick
@@ -41,7 +42,7 @@ def test_read_ticks_returns_accepted_messages_of_the_days(connection: psycopg.Co
 
 def test_read_ticks_of_a_body_that_no_longer_decodes_says_which(connection: psycopg.Connection):
     take(connection, "m0", "not json", "scored")
-    with pytest.raises(ValueError, match="message m0 to decode as it did"):
+    with pytest.raises(IntegrityError, match="message m0 to decode as it did"):
         read_ticks(connection, DAY, DAY)
 
 

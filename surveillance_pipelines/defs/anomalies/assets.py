@@ -77,36 +77,14 @@ def batch_scoring(
     context: dg.AssetExecutionContext, config: ScoringConfig, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Score the features of a range of days, one day after the other, and keep what stands out."""
-    from surveillance_pipelines.batch.backfill import ScoredRange, score_days
     from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
-    from surveillance_pipelines.engine.scoring_rows import row_config
-    from surveillance_pipelines.stores.predictors import load_requested_predictor
-    from surveillance_pipelines.stores.provenance import ScoringRun, record_run
+    from surveillance_pipelines.services.scoring import score_range
 
-    first, last = days_of_run(context)
-    found = ScoredRange()
+    done = score_range(platform, *days_of_run(context), bundle=config.bundle_hash, run_id=context.run.run_id)
+    found = done.found
     with platform.connect() as connection:
-        predictor = load_requested_predictor(connection, platform.settings, config.bundle_hash)
-        rows = row_config(platform.settings, predictor, run_id=context.run.run_id)
-        sessions = platform.session_table(first, last)
-        table = f"features_{predictor.feature_view}"
-        version = platform.lake.version(table)
-        run = ScoringRun(
-            lane="batch",
-            run_id=context.run.run_id,
-            calendar_of=sessions.calendar_of,
-            days=(first, last),
-            sessions=platform.session_range(first, last),
-            versions_read={table: version},
-        )
-        record_run(connection, platform.settings, run)
         schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
-        days = score_days(
-            platform.lake, connection, predictor, rows, first=first, last=last, sessions=sessions, version=version
-        )
-        for done in days:
-            found.add(done)
-    about = {"bundle_hash": predictor.bundle_hash, "warmup": predictor.warmup, "bars_scored": found.rows}
+    about = {"bundle_hash": done.bundle_hash, "warmup": done.warmup, "bars_scored": found.rows}
     of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.symbols, version=found.version)
     yield dg.MaterializeResult(asset_key="scores", metadata=of_scores | about)
     yield scores_result(found.outside)

@@ -1,6 +1,5 @@
 """Ticks, 1-minute bars and their resamples, in the lake, by day."""
 
-from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -13,8 +12,6 @@ from surveillance_pipelines.defs.metadata import frame_metadata
 from surveillance_pipelines.defs.resources import PlatformResource
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from surveillance_pipelines.contracts.market import Timeframe
 
 RESAMPLES: Final[tuple["Timeframe", ...]] = ("5m", "15m", "1h", "4h", "1d")
@@ -42,14 +39,10 @@ _COMMON: Final[dict[str, Any]] = {
 )
 def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """Trades that came through the queue and were accepted, as the ledger knows them: scored or late."""
-    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
-    from surveillance_pipelines.stores.live_rows import read_ticks, with_dropped
+    from surveillance_pipelines.services.bars import write_ticks
 
-    first, last = days_of_run(context)
-    with platform.connect() as connection:
-        held = read_ticks(connection, first, last)
-    frame = with_dropped(held, platform.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA))
-    version = platform.lake.write_days("ticks", frame, days=frame["date"].unique().sort().to_list())
+    written = write_ticks(platform, *days_of_run(context))
+    frame, version = written.frame, written.version
     repeats = frame.height - frame["source_message_id"].n_unique()
     return dg.MaterializeResult(
         metadata=frame_metadata(frame, version=version, meanings={"volume": _REPORTED_VOLUME}),
@@ -80,45 +73,17 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
 )
 def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """One history of 1-minute bars out of every source, with revisions; docs/market-data.md says who wins."""
-    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
-    from surveillance_pipelines.market.resolution import resolve_bars
+    from surveillance_pipelines.services.bars import resolve_days
 
     first, last = days_of_run(context)
-    landed = platform.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
-    live = _live_bars(platform, first, last)
-    minutes = landed.filter(landed["timeframe"] == "1m")
-    resolved = resolve_bars(minutes, live)
-    version = platform.replace_days("bars_1m", resolved.bars, first, last)
-    counts = {
-        "duplicates": resolved.duplicates,
-        "overruled": resolved.overruled,
-        "of_other_timeframes": landed.height - minutes.height,
-        "rows_landed": minutes.height,
-        "rows_live": live.height,
-    }
+    resolved = resolve_days(platform, first, last)
     return dg.MaterializeResult(
-        metadata=frame_metadata(resolved.bars, version=version) | counts,
+        metadata=frame_metadata(resolved.frame, version=resolved.version) | resolved.counts,
         check_results=[
-            uniqueness_result("bars_are_unique", resolved.bars),
-            silence_result("bars_have_no_gaps", resolved.bars, platform.session_table(first, last)),
+            uniqueness_result("bars_are_unique", resolved.frame),
+            silence_result("bars_have_no_gaps", resolved.frame, platform.session_table(first, last)),
         ],
     )
-
-
-def _live_bars(platform: PlatformResource, first: date, last: date) -> "pl.DataFrame":
-    """Return the bars of the live lane, with the revisions of ticks that came too late for it."""
-    import polars as pl
-
-    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
-    from surveillance_pipelines.market.aggregation import very_late_revisions
-    from surveillance_pipelines.stores.live_rows import read_live_bars
-
-    with platform.connect() as connection:
-        live = read_live_bars(connection, first, last)
-    if platform.settings.sqs_volume_is_cumulative:
-        return live  # these ticks hold running totals, which make no bar
-    ticks = platform.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA)
-    return pl.concat([live, very_late_revisions(ticks, live)])
 
 
 def _resample_asset(timeframe: "Timeframe") -> Any:
@@ -140,18 +105,12 @@ def _resample_asset(timeframe: "Timeframe") -> Any:
         ],
     )
     def _resampled(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-        from surveillance_pipelines.contracts.frames import BAR_SCHEMA
-        from surveillance_pipelines.market.aggregation import resample
+        from surveillance_pipelines.services.bars import resample_days
 
-        first, last = days_of_run(context)
-        # A session may cross midnight UTC: the bars of a day can begin or end on its neighbours.
-        margin = timedelta(days=1)
-        minutes = platform.lake.read("bars_1m", days=(first - margin, last + margin), schema=BAR_SCHEMA)
-        longer = resample(minutes, timeframe, platform.session_table(first - margin, last + margin))
-        frame = longer.filter(longer["date"].is_between(first, last))
-        version = platform.replace_days(name, frame, first, last)
+        written = resample_days(platform, timeframe, *days_of_run(context))
         return dg.MaterializeResult(
-            metadata=frame_metadata(frame, version=version), check_results=[uniqueness_result(check_name, frame)]
+            metadata=frame_metadata(written.frame, version=written.version),
+            check_results=[uniqueness_result(check_name, written.frame)],
         )
 
     return _resampled

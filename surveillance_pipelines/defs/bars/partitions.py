@@ -1,13 +1,11 @@
 """The day partition that every table of bars, features and scores shares."""
 
-from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
 import dagster as dg
 
-FIRST_DAY: Final = date(2008, 1, 1)
-"""Exchanges' minute bars are rarely kept further back."""
+from surveillance_pipelines.contracts.market import FIRST_DAY
 
 DAYS: Final = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), end_offset=1)
 """UTC date of the bar's start. ``end_offset`` puts today in: a day is filled while it trades."""
@@ -20,11 +18,6 @@ def days_of_run(context: dg.AssetExecutionContext) -> tuple[date, date]:
     """Return the first and the last day, both inclusive, that this run was asked for."""
     keys = context.partition_key_range
     return date.fromisoformat(keys.start), date.fromisoformat(keys.end)
-
-
-def days_within(days: Sequence[date], first: date, last: date) -> list[date]:
-    """Return the days that lie in the range, sorted."""
-    return sorted(day for day in days if first <= day <= last)
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:

@@ -7,8 +7,8 @@ import dagster as dg
 
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.code_versions import code_version
+from surveillance_pipelines.contracts.market import FIRST_DAY
 from surveillance_pipelines.defs.automation import OWNERS, tags
-from surveillance_pipelines.defs.bars.partitions import FIRST_DAY
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
 

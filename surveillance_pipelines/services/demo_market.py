@@ -1,21 +1,24 @@
 """The demo's market: a history that is quiet, and one more day with an anomaly of every kind planted in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.clock import Clock
-from surveillance_pipelines.commands.days import span
-from surveillance_pipelines.commands.failures import CommandError
-from surveillance_pipelines.commands.simulation import last_sessions, simulated_bars
+from surveillance_pipelines.contracts.errors import OperationFailedError
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
+from surveillance_pipelines.services.demo_matching import Alert
+from surveillance_pipelines.services.instruments import span
+from surveillance_pipelines.services.simulation import last_sessions, simulated_bars
 
 if TYPE_CHECKING:
     import polars as pl
 
 HISTORY_SESSIONS: Final = 12
 """Enough minutes to train on, few enough that the whole demo takes minutes."""
+
+TICKS_PER_BAR: Final = 4
 
 _SPARE_SESSIONS: Final = 3
 """Ended sessions after the served one: what `surveillance feed simulated` goes on with."""
@@ -63,6 +66,29 @@ def build_market(symbols: Sequence[str], seed: int, clock: Clock) -> DemoMarket:
     return DemoMarket(bars.filter(pl.col("date") < day), plant(served, plan, seed).bars, plan, day)
 
 
+def served_ticks(market: DemoMarket, seed: int) -> "pl.DataFrame":
+    """Return the served day as ticks, ``TICK_SCHEMA``."""
+    from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+
+    return ticks_from_bars(market.served, TICKS_PER_BAR, seed)
+
+
+def served_pictures(market: DemoMarket, alerts: Sequence[Alert]) -> Iterator[tuple[str, bytes]]:
+    """Yield each symbol of the served day with a PNG: price, planted anomalies, alerts."""
+    import polars as pl
+
+    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+    from surveillance_pipelines.training.price_plot import prices_with_anomalies
+
+    rows = [(alert.symbol, alert.bar_start, alert.kind) for alert in alerts]
+    schema = {"symbol": pl.String, "bar_start": pl.Int64, "kind": pl.String}
+    marks = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS))
+    for symbol in market.served["symbol"].unique().sort().to_list():
+        own = market.served.filter(pl.col("symbol") == symbol)
+        title = f"{symbol} on the served day: planted anomalies, and alerts read from the output queue"
+        yield symbol, prices_with_anomalies(own, marks, title=title, planted=market.planted)
+
+
 def _plan(served: "pl.DataFrame", seed: int) -> "pl.DataFrame":
     """Return the first plan, counting seeds up, in which every kind has found a place."""
     from surveillance_pipelines.training.injection_plan import plan_injections
@@ -71,7 +97,7 @@ def _plan(served: "pl.DataFrame", seed: int) -> "pl.DataFrame":
         plan = plan_injections(served, per_symbol_day=_PER_SYMBOL, seed=seed + attempt)
         if set(plan["kind"]) == set(ANOMALY_KINDS):
             return plan
-    raise CommandError(
+    raise OperationFailedError(
         f"expected a plan with every kind of anomaly, found none in {_MOST_TRIES} tries from seed {seed}",
         remedy="choose another --seed",
     )

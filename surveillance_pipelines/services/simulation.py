@@ -1,4 +1,4 @@
-"""The synthetic market as commands use it: the last sessions before a day, the platform's default characters."""
+"""The synthetic market: the last sessions before a day, with the platform's default characters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
-from surveillance_pipelines.commands.failures import CommandError, ExitCode
+from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +28,7 @@ def session_after(last: datetime, clock: Clock = SYSTEM_CLOCK) -> "pl.DataFrame"
     """Return the New York session that opens next after an instant.
 
     Raises:
-        CommandError: if it has not ended yet: the queue's messages may not lie in the future.
+        InvalidInputError: if it has not ended yet: the queue's messages may not lie in the future.
     """
     import polars as pl
 
@@ -39,11 +39,10 @@ def session_after(last: datetime, clock: Clock = SYSTEM_CLOCK) -> "pl.DataFrame"
     found = sessions.filter(pl.col("opens_at") > last).sort("opens_at").head(1)
     closes_at = found["closes_at"][0]
     if closes_at > now(clock):
-        raise CommandError(
+        raise InvalidInputError(
             f"expected a session that is over after the last one served, which ends at {last:%Y-%m-%d %H:%M} UTC; "
             f"the next one closes at {closes_at:%Y-%m-%d %H:%M} UTC, and ticks of the future are refused",
             remedy="feed another home (`surveillance --home DIR feed simulated`), or repeat after the close",
-            code=ExitCode.USAGE,
         )
     return found
 

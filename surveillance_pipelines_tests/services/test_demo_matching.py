@@ -1,7 +1,7 @@
 import polars as pl
 
 from surveillance_pipelines.clock import to_iso, to_us
-from surveillance_pipelines.commands.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, alerts_of, compare
+from surveillance_pipelines.services.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, alerts_of, compare
 from surveillance_pipelines.training.injection import PLAN_SCHEMA
 from surveillance_pipelines_tests.market.markets import minute
 

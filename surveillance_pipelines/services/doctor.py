@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from surveillance_pipelines.commands.context import Platform
-from surveillance_pipelines.commands.dagster_home import PROJECT_ROOT
-from surveillance_pipelines.commands.failures import explain
-from surveillance_pipelines.commands.homes import uses_embedded_services, without_password
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.failures import translate
+from surveillance_pipelines.services.homes import uses_embedded_services, without_password
+from surveillance_pipelines.services.platform import Platform
 
 Verdict = Literal["ok", "warn", "fail"]
 
+_PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 _LEAST_FREE_GB: Final = 2.0
 _QUEUE_REMEDY: Final = (
     "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and what they allow (sqs:ReceiveMessage …)"
@@ -62,12 +63,12 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
 
 def load_settings() -> tuple[Finding, Platform | None]:
     """Read the settings; without them nothing else can be looked at."""
-    from surveillance_pipelines.commands.context import open_platform
+    from surveillance_pipelines.services.platform import open_platform
 
     try:
         platform = open_platform()
-    except ValueError as error:  # pydantic's own is one
-        return Finding("settings", "fail", str(error), "correct the variable; .env.example lists every knob"), None
+    except InvalidInputError as error:
+        return Finding("settings", "fail", error.message, error.remedy), None
     source = ".env and the environment" if Path(".env").is_file() else "the environment"
     return Finding("settings", "ok", f"read from {source}; home {platform.home}"), platform
 
@@ -202,7 +203,7 @@ def check_registry(platform: Platform) -> list[Finding]:
 
 
 def check_manifest(_: Platform) -> list[Finding]:
-    manifest = PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
+    manifest = _PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
     if manifest.is_file():
         return [Finding("dbt manifest", "ok", "prepared")]
     return [Finding("dbt manifest", "warn", "absent: the marts do not load", "`make install`, which runs dbt parse")]
@@ -225,7 +226,7 @@ def _guarded(name: str, look: Callable[[], list[Finding]], remedy: str) -> list[
     try:
         return look()
     except Exception as error:  # noqa: BLE001 - a broken part is what the doctor reports
-        return [Finding(name, "fail", str(explain(error)), remedy)]
+        return [Finding(name, "fail", translate(error).message, remedy)]
 
 
 def _is_installed(package: str) -> bool:

@@ -1,0 +1,93 @@
+"""Ticks and bars of a range of days in the lake, out of what every source has brought."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from surveillance_pipelines.services.ingestion import LANDED_TABLE
+from surveillance_pipelines.services.platform import Stores
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from surveillance_pipelines.contracts.market import Timeframe
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTable:
+    """Rows written to a lake table, and the version of the table that holds them."""
+
+    frame: "pl.DataFrame"
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedBars(WrittenTable):
+    """1-minute bars out of every source.
+
+    Attributes:
+        counts: what became of the other rows, by reason, and how many rows each lane gave.
+    """
+
+    counts: dict[str, int]
+
+
+def write_ticks(stores: Stores, first: date, last: date) -> WrittenTable:
+    """Write the accepted messages of the queue; those that retention has dropped from PostgreSQL stay in the lake."""
+    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
+    from surveillance_pipelines.stores.live_rows import read_ticks, with_dropped
+
+    with stores.connect() as connection:
+        held = read_ticks(connection, first, last)
+    frame = with_dropped(held, stores.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA))
+    version = stores.lake.write_days("ticks", frame, days=frame["date"].unique().sort().to_list())
+    return WrittenTable(frame, version)
+
+
+def resolve_days(stores: Stores, first: date, last: date) -> ResolvedBars:
+    """Write ``bars_1m``: one source per bar, with its revisions."""
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+    from surveillance_pipelines.market.resolution import resolve_bars
+
+    landed = stores.lake.read(LANDED_TABLE, days=(first, last), schema=BAR_SCHEMA)
+    live = _live_bars(stores, first, last)
+    minutes = landed.filter(landed["timeframe"] == "1m")
+    resolved = resolve_bars(minutes, live)
+    version = stores.replace_days("bars_1m", resolved.bars, first, last)
+    counts = {
+        "duplicates": resolved.duplicates,
+        "overruled": resolved.overruled,
+        "of_other_timeframes": landed.height - minutes.height,
+        "rows_landed": minutes.height,
+        "rows_live": live.height,
+    }
+    return ResolvedBars(resolved.bars, version, counts)
+
+
+def resample_days(stores: Stores, timeframe: "Timeframe", first: date, last: date) -> WrittenTable:
+    """Write the 1-minute bars of revision 0 merged to a longer timeframe."""
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+    from surveillance_pipelines.market.aggregation import resample
+
+    # A session may cross midnight UTC: the bars of a day can begin or end on its neighbours.
+    margin = timedelta(days=1)
+    minutes = stores.lake.read("bars_1m", days=(first - margin, last + margin), schema=BAR_SCHEMA)
+    longer = resample(minutes, timeframe, stores.session_table(first - margin, last + margin))
+    frame = longer.filter(longer["date"].is_between(first, last))
+    return WrittenTable(frame, stores.replace_days(f"bars_{timeframe}", frame, first, last))
+
+
+def _live_bars(stores: Stores, first: date, last: date) -> "pl.DataFrame":
+    """Return the bars of the live lane, with the revisions of ticks that came too late for it."""
+    import polars as pl
+
+    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
+    from surveillance_pipelines.market.aggregation import very_late_revisions
+    from surveillance_pipelines.stores.live_rows import read_live_bars
+
+    with stores.connect() as connection:
+        live = read_live_bars(connection, first, last)
+    if stores.settings.sqs_volume_is_cumulative:
+        return live  # these ticks hold running totals, which make no bar
+    ticks = stores.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA)
+    return pl.concat([live, very_late_revisions(ticks, live)])

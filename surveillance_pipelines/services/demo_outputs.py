@@ -1,0 +1,67 @@
+"""What the demo reads while a day is served: the output queue, the ledger's counts and the latencies."""
+
+import json
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from surveillance_pipelines.services.platform import Stores
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.transports.sqs import QueueClient
+
+_HOLD_SECONDS: Final = 60
+_MOST_PER_LOOK: Final = 200
+
+_LATENCIES: Final = """
+WITH published AS (
+    SELECT body::jsonb ->> 'correlation_id' AS message_id, (body::jsonb ->> 't_computed')::timestamptz AS computed_at,
+           delivered_at AS published_at
+    FROM ops.outbox JOIN ops.outbox_deliveries USING (position) WHERE channel = 'sqs'
+), spans AS (
+    SELECT received_at - sent_at AS waiting, computed_at - received_at AS compute, published_at - sent_at AS whole
+    FROM published JOIN ops.inbox USING (message_id)
+)
+SELECT percentile_cont(%(at)s::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM waiting) * 1000),
+       percentile_cont(%(at)s::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM compute) * 1000),
+       percentile_cont(%(at)s::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM whole) * 1000)
+FROM spans
+"""
+"""Of inputs that caused an output; an output that the clock caused has no input to measure from."""
+
+_SPANS: Final = (
+    "waiting in the input queue", "compute: received to scored, a micro-batch", "queue to queue: sent to published",
+)  # fmt: skip
+
+Latencies: TypeAlias = dict[str, dict[str, float]]
+"""Span → percentile name → milliseconds."""
+
+
+def take_messages(queue: "QueueClient") -> list[dict[str, Any]]:
+    """Take the messages that the output queue holds now, for about a second."""
+    messages: list[dict[str, Any]] = []
+    while len(messages) < _MOST_PER_LOOK:
+        batch = queue.receive(10, wait_seconds=0 if messages else 1, visibility_seconds=_HOLD_SECONDS)
+        if not batch:
+            break
+        messages += [json.loads(received.body) for received in batch]
+        queue.delete([received.receipt_handle for received in batch])
+    return messages
+
+
+def latencies(stores: Stores) -> Latencies:
+    """Return how long inputs took that caused an output, in milliseconds at p50, p95 and p99."""
+    with stores.connect() as connection:
+        row = connection.execute(_LATENCIES, {"at": [0.5, 0.95, 0.99]}).fetchone()
+    if row is None or row[0] is None:
+        return {}
+    return {
+        name: dict(zip(("p50", "p95", "p99"), values, strict=True)) for name, values in zip(_SPANS, row, strict=True)
+    }
+
+
+def count_outcomes(stores: Stores) -> tuple[dict[str, int], int]:
+    """Return ledger outcome → inputs, and how many outputs wait to be published."""
+    from surveillance_pipelines.stores.outbox import SQS, waiting
+
+    with stores.connect() as connection:
+        outcomes = connection.execute("SELECT outcome, count(*) FROM ops.ledger GROUP BY 1 ORDER BY 1").fetchall()
+        return dict(outcomes), waiting(connection, SQS).count

@@ -1,0 +1,236 @@
+"""Replay of a market into the input queues: ticks of a file, of its bars or of the simulator, at a chosen speed."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from surveillance_pipelines.clock import MICROSECONDS, Clock
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.market import Tick
+from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.hashing import sha256_text
+from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.services.instruments import register, span
+from surveillance_pipelines.services.platform import Stores
+from surveillance_pipelines.transports.sqs import BATCH_SIZE, QueueClient, queue_for_symbol
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_PACE_SECONDS: Final = 0.25
+"""How far ahead of the replayed clock a batch may run: shorter pauses would only add calls."""
+
+
+_LAST_BARS: Final = """
+    SELECT asked.symbol, last.bar_start, last.close
+    FROM unnest(%s::text[]) AS asked (symbol)
+    CROSS JOIN LATERAL (
+        SELECT bar_start, close FROM ops.live_bars
+        WHERE symbol = asked.symbol AND queue_url = ANY(%s)
+        ORDER BY bar_start DESC, revision DESC LIMIT 1
+    ) AS last
+"""
+_TRADE_COLUMNS: Final = frozenset({"price", "last"})
+
+
+@dataclass(frozen=True, slots=True)
+class FileTicks:
+    """Ticks of a file.
+
+    Attributes:
+        ticks: ``TICK_SCHEMA``.
+        rows_in: rows of the file.
+        refused: code → rows that were left out.
+    """
+
+    ticks: "pl.DataFrame"
+    rows_in: int
+    refused: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LastBar:
+    """The newest bar of a symbol that the live lane has closed."""
+
+    bar_start: datetime
+    close: float
+
+
+def ticks_of_file(path: Path, *, per_bar: int, seed: int, timezone: str | None, symbol: str | None = None) -> FileTicks:
+    """Return the ticks of a file, or ticks made of its bars. Refused rows are counted and left out.
+
+    Raises:
+        FileError: if the file as a whole cannot be read.
+    """
+    from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+    from surveillance_pipelines.market.files import read_bars, read_ticks
+
+    read = read_ticks if _holds_trades(path, timezone) else read_bars
+    found = read(path, timezone=timezone, symbol=symbol)
+    ticks = ticks_from_bars(found.frame, per_bar, seed) if "open" in found.frame.columns else found.frame
+    return FileTicks(ticks, found.rows_in, Counter(refusal.code for refusal in found.refusals))
+
+
+def _holds_trades(path: Path, timezone: str | None) -> bool:
+    """Return whether a file holds trades, or bars of seconds, which count as trades; else it holds bars of minutes."""
+    from surveillance_pipelines.market.file_columns import load_table, pick_columns
+
+    loaded = load_table(path)
+    if _TRADE_COLUMNS & set(loaded.columns):
+        return True
+    times = pick_columns(loaded, ("symbol", "time"), path=path, symbol="ANY", timezone=timezone, dates=True)["time"]
+    return bool((times.dt.truncate("1m") != times).any())
+
+
+def simulated_ticks(
+    stores: Stores, symbols: tuple[str, ...], day: date | None, *, per_bar: int, seed: int
+) -> "pl.DataFrame":
+    """Return the ticks of one simulated session: of ``day``, else the next after what was served, else the last ended.
+
+    After a served session, prices continue from its last ones.
+    """
+    from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
+    from surveillance_pipelines.services.simulation import last_sessions, session_after, simulated_bars
+
+    served = {} if day is not None else last_served(stores, symbols)
+    if served:
+        sessions = session_after(max(bar.bar_start for bar in served.values()), stores.clock)
+    else:
+        sessions = last_sessions(1, day, stores.clock)
+    prices = {symbol: bar.close for symbol, bar in served.items()}
+    return ticks_from_bars(simulated_bars(symbols, sessions, seed, prices), per_bar, seed)
+
+
+def narrow_ticks(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -> "pl.DataFrame":
+    """Return the ticks of some symbols (all if none is named) and of one UTC day (all if None).
+
+    Raises:
+        InvalidInputError: if there are none.
+    """
+    import polars as pl
+
+    kept = ticks if not symbols else ticks.filter(pl.col("symbol").is_in(symbols))
+    kept = kept if day is None else kept.filter(pl.col("event_time").dt.date() == day)
+    if kept.is_empty():
+        first, last = ticks["event_time"].min(), ticks["event_time"].max()
+        raise InvalidInputError(
+            f"expected ticks of {', '.join(symbols) or 'any symbol'} on {day or 'any day'}, got none; there are "
+            f"{ticks['symbol'].n_unique()} symbols from {first} to {last}",
+            remedy="choose other --symbols or another --day",
+        )
+    return kept
+
+
+def last_served(stores: Stores, symbols: Iterable[str]) -> dict[str, LastBar]:
+    """Return symbol → its newest bar served on the platform's queues; symbols never served are absent."""
+    queues = list(stores.endpoints.queue_urls)
+    with stores.connect() as connection:
+        rows = connection.execute(_LAST_BARS, (sorted(set(symbols)), queues)).fetchall()
+    return {symbol: LastBar(bar_start, close) for symbol, bar_start, close in rows}
+
+
+def late_symbols(ticks: "pl.DataFrame", served: Mapping[str, LastBar]) -> dict[datetime, list[str]]:
+    """Return the start of a newest served bar → symbols served up to it that have ticks no newer than it."""
+    import polars as pl
+
+    begins = dict(ticks.group_by("symbol").agg(pl.col("event_time").min().dt.truncate("1m")).iter_rows())
+    late: dict[datetime, list[str]] = {}
+    for symbol, last in sorted(served.items()):
+        if symbol in begins and begins[symbol] <= last.bar_start:
+            late.setdefault(last.bar_start, []).append(symbol)
+    return late
+
+
+def prepare_feed(stores: Stores, ticks: "pl.DataFrame") -> dict[datetime, list[str]]:
+    """Register the symbols of some ticks and their sessions; return those that would end as late (``late_symbols``)."""
+    symbols = ticks["symbol"].unique()
+    first, last = span(ticks["event_time"].dt.date())
+    register(stores, symbols, source="feed", first=first, last=last)
+    return late_symbols(ticks, last_served(stores, symbols))
+
+
+def send_ticks(
+    ticks: "pl.DataFrame",
+    queues: Sequence[QueueClient],
+    *,
+    speed: float | None,
+    clock: Clock,
+    feed_id: str = "",
+    advanced: Callable[[int], None] = lambda _sent: None,
+) -> int:
+    """Send ticks in order of event time and return how many went out.
+
+    Args:
+        ticks: ``TICK_SCHEMA``.
+        queues: all input queues, in the order of SQS_QUEUE_URL.
+        speed: seconds of the market per second; None for as fast as the queues take them.
+        clock: paces the replay.
+        feed_id: part of every deduplication id. With an equal one, a repeat of the same ticks is recognised as such,
+            by SQS for five minutes and by the ledger for good.
+        advanced: told how many have been sent so far.
+    """
+    by_url = {queue.queue_url: queue for queue in queues}
+    waiting: dict[str, list[SendEntry]] = {url: [] for url in by_url}
+    ordered = ticks.sort("event_time", "symbol", maintain_order=True)
+    sent, pace = 0, _Pace(speed, clock)
+    for tick, entry in _entries(ordered, feed_id):
+        url = queue_for_symbol(tick.symbol, list(by_url))
+        if pace.is_due(tick.event_time):
+            sent += _flush(by_url, waiting)
+            advanced(sent)
+            pace.wait(tick.event_time)
+        waiting[url].append(entry)
+        if len(waiting[url]) == BATCH_SIZE:
+            sent += len(by_url[url].send(waiting[url]))
+            waiting[url] = []
+            advanced(sent)
+    sent += _flush(by_url, waiting)
+    advanced(sent)
+    return sent
+
+
+def _flush(queues: dict[str, QueueClient], waiting: dict[str, list[SendEntry]]) -> int:
+    sent = sum(len(queues[url].send(entries)) for url, entries in waiting.items() if entries)
+    for entries in waiting.values():
+        entries.clear()
+    return sent
+
+
+def _entries(ticks: "pl.DataFrame", feed_id: str) -> Iterator[tuple[Tick, SendEntry]]:
+    """Yield messages as the producer's contract has them; equal trades get ids of their own by counting them."""
+    import polars as pl
+
+    repeats: Counter[str] = Counter()
+    columns = ("symbol", "price", "volume", "event_time", "change", "change_percent")
+    for row in ticks.select(columns).with_columns(pl.col("event_time").dt.timestamp("us")).iter_rows():
+        tick = Tick(*row)
+        body = encode_tick(tick)
+        repeats[body] += 1
+        yield tick, SendEntry(body, tick.symbol, sha256_text(f"{feed_id}\n{body}\n{repeats[body]}"))
+
+
+class _Pace:
+    """Maps event time to wall time from the first tick on."""
+
+    def __init__(self, speed: float | None, clock: Clock) -> None:
+        self._speed, self._clock = speed, clock
+        self._began: tuple[int, int] | None = None
+
+    def is_due(self, event_time: int) -> bool:
+        """Return whether the replay is so far ahead that it must wait before this tick."""
+        return self._ahead(event_time) > _PACE_SECONDS
+
+    def wait(self, event_time: int) -> None:
+        self._clock.sleep(max(0.0, self._ahead(event_time)))
+
+    def _ahead(self, event_time: int) -> float:
+        if self._speed is None:
+            return 0.0
+        if self._began is None:
+            self._began = (event_time, self._clock.now_us())
+        first_event, first_wall = self._began
+        due = first_wall + (event_time - first_event) / self._speed
+        return (due - self._clock.now_us()) / MICROSECONDS

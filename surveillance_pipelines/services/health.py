@@ -1,0 +1,158 @@
+"""The state of the platform: what runs, what waits, what was done, and what is degraded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.services.homes import without_password
+from surveillance_pipelines.services.platform import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact with a verdict: ok, warn or fail."""
+
+    name: str
+    verdict: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of the platform at one instant.
+
+    Attributes:
+        lines: facts with a verdict.
+        tables: name, rows and newest instant of each table in PostgreSQL.
+        lake: name, number of days, first day and last bar of each lake table.
+    """
+
+    lines: tuple[Fact, ...]
+    tables: tuple[Sequence[Any], ...]
+    lake: tuple[Sequence[Any], ...]
+
+
+def look_at_health(stores: Stores) -> Health:
+    """Return the state of services, queues, champion, leases, ledger, dead letters and tables."""
+    lines = [*_services(stores), *_queues(stores)]
+    with stores.connect() as connection:
+        lines += [*_champion(stores, connection), *_leases(connection), *_ledger_tables(stores, connection)]
+        lines += _dead_letters(connection)
+        tables = _tables(connection, stores.settings.output_channels)
+    return Health(tuple(lines), tuple(tables), tuple(_lake(stores)))
+
+
+def _services(stores: Stores) -> list[Fact]:
+    found = stores.endpoints
+    kind = "embedded" if found.embedded else "configured"
+    lines = [
+        Fact("PostgreSQL", "ok", f"{kind}: {without_password(found.database_url)}"),
+        Fact("lake", "ok", found.lake_url),
+        Fact("models", "ok", str(found.models_path)),
+    ]
+    lines.append(Fact("MLflow", "ok", without_password(found.mlflow_tracking_uri)))
+    return lines
+
+
+def _queues(stores: Stores) -> list[Fact]:
+    from surveillance_pipelines.services.queue_watch import look_aside
+
+    urls = (*stores.endpoints.queue_urls, stores.endpoints.output_queue_url)
+    lines = []
+    for url in urls:
+        queue, name = stores.queue(url), url.rsplit("/", 1)[-1]
+        depth, aside = queue.depth(), look_aside(queue)
+        lines.append(Fact(f"queue {name}", "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work"))
+        if aside.messages or aside.problem:
+            found = aside.problem or f"SQS has set {aside.messages:,} messages aside"
+            lines.append(Fact(f"dead-letter queue of {name}", "warn", found))
+    return lines
+
+
+def _champion(stores: Stores, connection: Any) -> list[Fact]:
+    from surveillance_pipelines.stores.deployments import champion_deployment
+
+    found = champion_deployment(connection, stores.settings.tenant)
+    if found is None:
+        return [Fact("champion", "warn", "none: warm-up heuristics answer until `surveillance train` promotes a model")]
+    decided = f"since {instant(found.since)}, decided by {found.decided_by}"
+    return [Fact("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
+
+
+def _leases(connection: Any) -> list[Fact]:
+    rows = _rows(
+        connection,
+        "SELECT queue_url, role, holder, heartbeat_at, expires_at < now() FROM ops.leases ORDER BY queue_url, role",
+    )
+    lines = []
+    for url, role, holder, heartbeat, expired in rows:
+        if role == "standby" and expired:
+            continue
+        held = "standing by:" if role == "standby" else "held by"
+        word = "no drain run works on it now; last" if expired else held
+        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{word} {holder}, heartbeat {instant(heartbeat)}"))
+    return lines or [Fact("leases", "ok", "no drain run has worked yet")]
+
+
+def _ledger_tables(stores: Stores, connection: Any) -> list[Fact]:
+    from surveillance_pipelines.stores.partitions import missing_weeks, partitions, stray_weeks
+
+    today, found = stores.today(), partitions(connection)
+    weeks = sorted({partition.monday for partition in found if partition.monday is not None})
+    if missing := missing_weeks(found, today):
+        named = f"no partition of {missing[0][0]} for the week of {missing[0][1]}"
+        return [Fact("ledger tables", "warn", f"{named}: run `retention_job` (daily, while the daemon runs)")]
+    if strays := stray_weeks(connection, today):
+        named = f"rows of {strays[0][0]} of the week of {strays[0][1]} are in its default partition"
+        return [Fact("ledger tables", "warn", f"{named}: run `retention_job`")]
+    days = stores.settings.ledger_retention_days
+    return [Fact("ledger tables", "ok", f"since {weeks[0]}, ready until {weeks[-1]} and its week; kept {days} days")]
+
+
+def _dead_letters(connection: Any) -> list[Fact]:
+    count = _rows(connection, "SELECT count(*) FROM ops.dead_letters WHERE replayed_at IS NULL")[0][0]
+    if count == 0:
+        return [Fact("dead letters", "ok", "none")]
+    return [Fact("dead letters", "warn", f"{count:,} inputs were refused: `surveillance dead-letters list`")]
+
+
+def _tables(connection: Any, channels: Sequence[str]) -> list[Sequence[Any]]:
+    from surveillance_pipelines.stores.outbox import waiting
+
+    outcomes = _rows(connection, "SELECT outcome, count(*), max(committed_at) FROM ops.ledger GROUP BY 1 ORDER BY 1")
+    rows: list[Sequence[Any]] = [(f"ledger: {outcome}", count, instant(last)) for outcome, count, last in outcomes]
+    counted: list[tuple[str, LiteralString]] = [
+        ("anomalies", "SELECT count(*), max(bar_start) FROM surveillance.anomalies"),
+        ("signals", "SELECT count(*), max(bar_start) FROM surveillance.signals"),
+        ("predictions", "SELECT count(*), max(bar_start) FROM surveillance.predictions"),
+        ("instruments", "SELECT count(*), max(added_at) FROM surveillance.instruments"),
+        ("model versions", "SELECT count(*), max(created_at) FROM surveillance.model_versions"),
+    ]
+    for name, query in counted:
+        count, last = _rows(connection, query)[0]
+        rows.append((name, count, instant(last)))
+    for channel in channels:
+        found = waiting(connection, channel)
+        oldest = None if found.oldest_at is None else to_datetime(found.oldest_at)
+        rows.append((f"waiting for {channel} (oldest)", found.count, instant(oldest)))
+    return rows
+
+
+def _lake(stores: Stores) -> list[Sequence[Any]]:
+    rows: list[Sequence[Any]] = []
+    for name in ("bars_landed", "bars_1m", "features_core_v1", "scores"):
+        days = stores.lake.days(name)
+        last = stores.lake.read(name, days=days[-1:], columns=["bar_start"])["bar_start"].max() if days else None
+        rows.append((name, len(days), days[0] if days else None, last))
+    return rows
+
+
+def _rows(connection: Any, query: LiteralString) -> list[tuple[Any, ...]]:
+    return connection.execute(query).fetchall()
+
+
+def instant(value: datetime | None) -> str:
+    """Return an instant as ``2024-03-06 14:30:00`` UTC; ``–`` for none."""
+    return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,153 @@
+"""Bars as known at an instant: of a file, or of the platform's lake."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.platform import Stores
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from surveillance_pipelines.market.row_checks import RowRefusal
+
+Days = tuple[date | None, date | None]
+"""First and last UTC day, both included; None for no border."""
+
+_OWN_BARS: Final = "bars_1m"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBars:
+    """Bars with their revisions, and what became of the other rows.
+
+    Attributes:
+        name: their origin, in words.
+        bars: ``BAR_SCHEMA``, with history and peers of what is asked for.
+        rows: rows read = bars + refusals + the counts below.
+        refusals: rows that are not valid, each with its reason.
+        duplicates: rows that repeat what was known.
+        overruled: rows of sources that give way to another.
+        not_yet_known: rows learned after the instant asked for.
+        days: days of the bars that are not only history; None for no border.
+        notes: assumptions of the reader.
+    """
+
+    name: str
+    bars: "pl.DataFrame"
+    rows: int
+    refusals: "Sequence[RowRefusal]" = ()
+    duplicates: int = 0
+    overruled: int = 0
+    not_yet_known: int = 0
+    days: Days = (None, None)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> int:
+        return len(self.refusals)
+
+    def within(self, days: Days, symbols: tuple[str, ...]) -> "pl.DataFrame":
+        """Return the revision-0 bars of some days and symbols.
+
+        Raises:
+            InvalidInputError: if there are none.
+        """
+        import polars as pl
+
+        first, last = days[0] or self.days[0], days[1] or self.days[1]
+        found = self.bars.filter(pl.col("revision") == 0)
+        if first is not None:
+            found = found.filter(pl.col("date") >= first)
+        if last is not None:
+            found = found.filter(pl.col("date") <= last)
+        if symbols:
+            found = found.filter(pl.col("symbol").is_in(symbols))
+        if found.is_empty():
+            days_held = f"{self.bars['date'].min()} to {self.bars['date'].max()}"
+            held = f"{', '.join(self.bars['symbol'].unique().sort())} of {days_held}"
+            asked = f"{', '.join(symbols) or 'any symbol'} from {first or 'any day'} to {last or 'any day'}"
+            said = held if self.bars.height else f"none ({self.not_yet_known:,} were learned later)"
+            raise InvalidInputError(
+                f"expected bars of {asked}, {self.name} has {said}",
+                remedy="choose other symbols or days, or a later --as-of",
+            )
+        return found
+
+    def require_mostly_good(self) -> None:
+        """Fail where more than half of the rows were refused: the file is probably not what it was taken for."""
+        if self.refused * 2 > self.rows:
+            raise InvalidInputError(
+                f"expected bars, {self.refused:,} of {self.rows:,} rows of {self.name} could not be used",
+                remedy="the reasons stand above; the features of the other rows have been computed",
+            )
+
+
+def bars_of_file(path: Path, *, timezone: str | None, symbol: str | None, as_of: int | None) -> KnownBars:
+    """Return the bars of a file.
+
+    Raises:
+        InvalidInputError: if there is no usable row, or the bars are not of one minute.
+    """
+    from surveillance_pipelines.market.files import read_known_bars
+
+    found = read_known_bars(path, timezone=timezone, symbol=symbol, as_of=as_of)
+    if len(found.refusals) == found.rows_in:
+        raise InvalidInputError(
+            f"expected bars, no row of {path} can be used: {found.first_reason or 'it has none'}",
+            remedy="docs/market-data.md describes a file of bars",
+        )
+    if not found.frame.is_empty() and (timeframe := found.frame["timeframe"][0]) != "1m":
+        remedy = "features are of 1-minute bars; give a finer file"
+        raise InvalidInputError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy)
+    return KnownBars(
+        str(path), found.frame, found.rows_in, refusals=found.refusals, duplicates=found.duplicates,
+        not_yet_known=found.not_yet_known, notes=found.notes,
+    )  # fmt: skip
+
+
+def bars_of_lake(stores: Stores, days: Days, *, as_of: int | None) -> KnownBars:
+    """Return the platform's own bars of some days (its last one when none is named), and the history before them.
+
+    Raises:
+        InvalidInputError: if the lake has no bars.
+    """
+    from surveillance_pipelines.features.batch import with_history
+
+    held = stores.lake.days(_OWN_BARS)
+    if not held:
+        remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
+        said = f"expected bars in the lake table {_OWN_BARS}, found none"
+        raise InvalidInputError(said, remedy=remedy)
+    last = days[1] or held[-1]
+    counts: list[tuple[int, int, int, int]] = []
+
+    def read(since: date, until: date) -> "pl.DataFrame":
+        found = _known_bars(stores, since, until, as_of)
+        counts.append((found.rows, found.duplicates, found.overruled, found.not_yet_known))
+        return found.bars
+
+    first = days[0] or last
+    bars = with_history(read, first, last)
+    rows, duplicates, overruled, later = counts[-1]
+    return KnownBars(
+        "the lake", bars, rows, duplicates=duplicates, overruled=overruled, not_yet_known=later, days=(first, last)
+    )
+
+
+def _known_bars(stores: Stores, first: date, last: date, as_of: int | None) -> KnownBars:
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+    from surveillance_pipelines.market.resolution import bars_known_at
+
+    bars = stores.lake.read(_OWN_BARS, days=(first, last), schema=BAR_SCHEMA)
+    if as_of is None:
+        return KnownBars("the lake", bars, bars.height)
+    landed = stores.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)
+    found = bars_known_at(bars, landed, as_of)
+    return KnownBars(
+        "the lake", found.bars, found.rows_in, duplicates=found.duplicates, overruled=found.overruled,
+        not_yet_known=found.not_yet_known,
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Outcomes of earlier predictions: the move that followed each, written onto its row."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from surveillance_pipelines.services.platform import Stores
+
+_FEATURES: Final = "features_core_v1"
+
+
+@dataclass(frozen=True, slots=True)
+class SettledOutcomes:
+    """What one run settled.
+
+    Attributes:
+        settled: predictions that got their outcome now.
+        directions: direction of the move → bars.
+        waiting: predictions of past days of the range without an outcome.
+        predictions: predictions of past days of the range.
+    """
+
+    settled: int
+    directions: Counter[str]
+    waiting: int
+    predictions: int
+
+
+def settle_days(stores: Stores, first: date, last: date) -> SettledOutcomes:
+    """Write the outcome of every prediction of a range of days whose horizon is over; each day is one transaction."""
+    from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES
+    from surveillance_pipelines.evaluation.outcomes import outcomes
+    from surveillance_pipelines.features.batch import feature_schema
+    from surveillance_pipelines.stores.predictions import open_predictions, settle
+
+    columns = ["symbol", "date", "bar_start", "close", "realised_volatility"]
+    settled, directions = 0, Counter[str]()
+    with stores.connect() as connection:
+        for day in stores.lake.days(_FEATURES):
+            if not first <= day <= last:
+                continue
+            features = stores.lake.read(_FEATURES, days=[day], columns=columns, schema=feature_schema())
+            known = outcomes(features)
+            settled += settle(connection, known, horizon_minutes=HORIZON_MINUTES)
+            connection.commit()
+            directions.update(known["outcome_direction"])
+        waiting, total = open_predictions(connection, first, min(last, stores.today() - timedelta(days=1)))
+    return SettledOutcomes(settled, directions, waiting, total)

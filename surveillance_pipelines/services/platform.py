@@ -1,0 +1,176 @@
+"""The stores that every use case works on, each opened when it is first asked for."""
+
+import os
+from abc import ABC, abstractmethod
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+    import psycopg
+
+    from surveillance_pipelines.contracts.endpoints import Endpoints
+    from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.stores.lake import Lake
+    from surveillance_pipelines.stores.provenance import ScoringRun
+    from surveillance_pipelines.stores.registry import ModelRegistry
+    from surveillance_pipelines.transports.sqs import QueueClient
+
+_SESSION_MARGIN: Final = timedelta(days=14)
+"""An instant between sessions belongs to the nearer one, which may lie beyond a long holiday."""
+_BOUNDS: Final = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more than", "expected": "one of"}
+"""Pydantic's name of a bound → its words."""
+
+
+class Stores(ABC):
+    """Settings and the stores behind them: the argument of every use case.
+
+    A command passes a ``Platform``, an asset body passes Dagster's resource.
+    """
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings: ...
+
+    @property
+    @abstractmethod
+    def clock(self) -> Clock: ...
+
+    @property
+    @abstractmethod
+    def endpoints(self) -> "Endpoints":
+        """Addresses of every store and queue; the first use starts embedded services for what is not configured."""
+
+    @property
+    def lake(self) -> "Lake":
+        from surveillance_pipelines.stores.lake import Lake
+
+        return Lake(self.endpoints.lake_url, self.endpoints.lake_storage_options)
+
+    @property
+    def registry(self) -> "ModelRegistry":
+        from surveillance_pipelines.stores.registry import ModelRegistry
+
+        return ModelRegistry(self.endpoints.mlflow_tracking_uri, self.endpoints.mlflow_artifact_root)
+
+    @property
+    def home(self) -> Path:
+        return self.settings.surveillance_home
+
+    def connect(self, *, autocommit: bool = False) -> "psycopg.Connection":
+        """Open a connection for a ``with`` block, which commits at its end, or rolls back on an error, and closes."""
+        from surveillance_pipelines.stores.database import connect
+
+        return connect(self.endpoints.database_url, autocommit=autocommit)
+
+    def queue(self, url: str) -> "QueueClient":
+        from surveillance_pipelines.transports.sqs import QueueClient
+
+        found = self.endpoints
+        return QueueClient(found.sqs_endpoint_url, self.settings.aws_region, found.aws, url, clock=self.clock)
+
+    def today(self) -> date:
+        return now(self.clock).date()
+
+    def session_range(self, first: date, last: date) -> tuple[date, date]:
+        """Return the first and last session date that ``session_table`` reads for a range of days."""
+        return first - _SESSION_MARGIN, last + _SESSION_MARGIN
+
+    def session_table(self, first: date, last: date) -> "SessionTable":
+        """Return the sessions around a range of days, of every calendar that an instrument trades on."""
+        from surveillance_pipelines.stores.instruments import load_instruments
+        from surveillance_pipelines.stores.sessions import load_sessions
+
+        with self.connect() as connection:
+            calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
+            default = self.settings.default_calendar
+            calendars = [default, *sorted(set(calendar_of.values()) - {default})]
+            table = load_sessions(connection, calendars, *self.session_range(first, last))
+        return table.with_calendars(calendar_of)
+
+    def replace_days(self, table: str, frame: "pl.DataFrame", first: date, last: date) -> int:
+        """Make a lake table hold exactly ``frame`` on the days of a range, and return the table's new version."""
+        lake = self.lake
+        held = {day for day in lake.days(table) if first <= day <= last}
+        return lake.write_days(table, frame, days=sorted(held | set(frame["date"].unique())))
+
+    def record_run(self, run: "ScoringRun") -> None:
+        """Record the inputs of a run at once, so that its outputs can be replayed."""
+        from surveillance_pipelines.stores.provenance import record_run
+
+        with self.connect() as connection:
+            record_run(connection, self.settings, run)
+
+
+class Platform(Stores):
+    """The stores of one process that is not Dagster's, such as a command."""
+
+    def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._settings, self._clock = settings, clock
+        self._endpoints: Endpoints | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def endpoints(self) -> "Endpoints":
+        from surveillance_pipelines.services.provisioning import provision
+
+        if self._endpoints is None:
+            self._endpoints = provision(self.settings)
+        return self._endpoints
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which a child process finds the same services and the same Dagster instance."""
+        from surveillance_pipelines.services.endpoints import child_environment
+
+        return {**os.environ, **child_environment(self.endpoints), "DAGSTER_HOME": str(self.dagster_home)}
+
+
+def open_platform() -> Platform:
+    """Read the settings from the environment and ``.env``.
+
+    Raises:
+        InvalidInputError: naming each setting that is out of its bounds.
+    """
+    return Platform(read_settings())
+
+
+def read_settings() -> Settings:
+    """Return the settings of the environment and ``.env``.
+
+    Raises:
+        InvalidInputError: naming each setting that is out of its bounds.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InvalidInputError(
+            "; ".join(_out_of_bounds(found) for found in error.errors()),
+            remedy="see .env.example for every knob and its bounds",
+        ) from error
+
+
+def _out_of_bounds(found: Any) -> str:
+    """Return ``SQS_MAX_MESSAGES: expected at most 10, got 50`` of a setting out of its bounds."""
+    name = ".".join(str(part) for part in found["loc"]).upper()
+    context = found.get("ctx", {})
+    bounds = [f"{words} {context[bound]}" for bound, words in _BOUNDS.items() if bound in context]
+    wanted = " and ".join(bounds) or found["msg"].removeprefix("Input should be ")
+    return f"{name}: expected {wanted}, got {found['input']}"

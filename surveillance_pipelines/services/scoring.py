@@ -1,0 +1,62 @@
+"""Batch scoring of a range of days: the models are chosen, the run is recorded, every day is scored and stored."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from surveillance_pipelines.services.platform import Stores
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.batch.backfill import ScoredRange
+
+
+@dataclass(frozen=True, slots=True)
+class BatchScoring:
+    """Sums over the scored days, and the models that scored them."""
+
+    found: "ScoredRange"
+    bundle_hash: str
+    warmup: bool
+
+
+def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id: str) -> BatchScoring:
+    """Score the features of a range of days, one day after the other, and store what they give.
+
+    Args:
+        stores: settings, lake and database.
+        first: first UTC day.
+        last: last UTC day, included.
+        bundle: hash of a bundle on record, or its beginning; ``warmup`` for the warm-up rules; empty for the champion.
+        run_id: of the run, recorded on every row.
+
+    Raises:
+        NoModelError: if no bundle is promoted and warm-up is switched off.
+        BundleError: if the bundle is damaged or not the one on record.
+    """
+    from surveillance_pipelines.batch.backfill import ScoredRange, score_days
+    from surveillance_pipelines.engine.scoring_rows import row_config
+    from surveillance_pipelines.stores.predictors import load_pinned_predictor, load_predictor
+    from surveillance_pipelines.stores.provenance import ScoringRun, record_run
+
+    found, settings = ScoredRange(), stores.settings
+    with stores.connect() as connection:
+        predictor = load_pinned_predictor(connection, bundle) if bundle else load_predictor(connection, settings)
+        rows = row_config(settings, predictor, run_id=run_id)
+        sessions = stores.session_table(first, last)
+        table = f"features_{predictor.feature_view}"
+        version = stores.lake.version(table)
+        run = ScoringRun(
+            lane="batch",
+            run_id=run_id,
+            calendar_of=sessions.calendar_of,
+            days=(first, last),
+            sessions=stores.session_range(first, last),
+            versions_read={table: version},
+        )
+        record_run(connection, settings, run)
+        days = score_days(
+            stores.lake, connection, predictor, rows, first=first, last=last, sessions=sessions, version=version
+        )
+        for done in days:
+            found.add(done)
+    return BatchScoring(found, predictor.bundle_hash, predictor.warmup)
