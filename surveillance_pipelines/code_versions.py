@@ -13,6 +13,8 @@ from typing import Final
 from surveillance_pipelines.hashing import sha256_files
 
 PACKAGE: Final = Path(__file__).resolve().parent
+NOT_FOLLOWED: Final = frozenset({"services/platform.py"})
+"""Modules that only open stores: they and their imports change no value."""
 
 _IMPORT: Final = re.compile(
     rf"^[ \t]*from {PACKAGE.name}(?P<module>[.\w]*) import (?P<names>\([^)]*\)|[^\n]*)", re.MULTILINE
@@ -23,8 +25,9 @@ _IMPORT: Final = re.compile(
 def code_version(*modules: str, package: Path = PACKAGE) -> str:
     """Return the hash of the given modules and of everything they import from the package, directly or indirectly.
 
-    Imports inside functions count. Top-level modules of the package (settings, clock, hashing, telemetry) do not: a new
-    setting changes no table, and the value of a setting that can change a score is part of ``config_hash``.
+    Imports inside functions count; ``NOT_FOLLOWED`` does not. Top-level modules of the package (settings, clock,
+    hashing, telemetry) do not count either: a new setting changes no table, and the value of a setting that can change
+    a score is part of ``config_hash``.
 
     Args:
         modules: dotted names below the package, such as ``"market.aggregation"``.
@@ -42,9 +45,10 @@ def source_files(*modules: str, package: Path = PACKAGE) -> list[Path]:
         raise ValueError("expected at least one module, got none")
     reached: set[Path] = set()
     waiting = [_file(name, package) for name in modules]
+    ignored = {package / name for name in NOT_FOLLOWED}
     while waiting:
         file = waiting.pop()
-        if file not in reached:
+        if file not in reached | ignored:
             reached.add(file)
             waiting += imported_files(file, package)
     return sorted(reached)

@@ -17,6 +17,8 @@ SOURCE_PRECEDENCE: Final[tuple[Source, ...]] = ("sqs", "file", "yfinance", "simu
 """Who wins when two sources know the same bar: the recorded feed, then what the user handed over, then the vendor's
 public copy; a simulated bar never replaces a real one."""
 
+LANDED_TABLE: Final = "bars_landed"
+"""Lake table of all bars as received from files, Yahoo Finance and the simulator."""
 FIRST_DAY: Final = date(2008, 1, 1)
 """First day of every table by day; exchanges' minute bars are rarely kept further back."""
 

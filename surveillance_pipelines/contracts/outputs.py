@@ -200,9 +200,15 @@ def final_row_ids(
     return [sha256_text(f"{heads[symbol]}{bar_start},{tail}") for symbol, bar_start in pairs]
 
 
-def alert_id(*, tenant: str, symbol: str, timeframe: str, bar_start: int, kind: str) -> str:
-    """Return the id that the opening, confirming and retracting rows of one alert share."""
-    return sha256_json(["alert", tenant, symbol, timeframe, bar_start, kind])
+def alert_id(
+    *, tenant: str, symbol: str, timeframe: str, bar_start: int, kind: str, strategy: str = DEFAULT_STRATEGY
+) -> str:
+    """Return the id that the opening, confirming and retracting rows of one alert share.
+
+    The default strategy is left out of the hash, so that the ids from before there were others stay.
+    """
+    other = [] if strategy == DEFAULT_STRATEGY else [strategy]
+    return sha256_json(["alert", tenant, symbol, timeframe, bar_start, kind, *other])
 
 
 def column_names(row_type: type[OutputRow]) -> tuple[str, ...]:

@@ -174,12 +174,13 @@ def anomaly_row(
         warmup=config.warmup,
         alert_status=status,
         alert_id=alert_id(
-            tenant=config.tenant, symbol=bar.symbol, timeframe=config.timeframe, bar_start=bar.bar_start, kind=kind
+            tenant=config.tenant, strategy=config.strategy, symbol=bar.symbol, timeframe=config.timeframe,
+            bar_start=bar.bar_start, kind=kind,
         ),
         price=bar.price,
         volume=bar.volume,
         reconstruction_error=_finite(predictions.statistic("reconstruction_error")[i]),
-    )
+    )  # fmt: skip
 
 
 def action_of(predictions: BundlePredictions, i: int) -> Action:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from surveillance_pipelines.services.ingestion import LANDED_TABLE
+from surveillance_pipelines.contracts.market import LANDED_TABLE
 from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.market import LANDED_TABLE
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.services.instruments import register, span
 from surveillance_pipelines.services.platform import Stores
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from surveillance_pipelines.contracts.market import Adjustment, Timeframe
     from surveillance_pipelines.market.client import SymbolOutcome
     from surveillance_pipelines.market.row_checks import RowRefusal
-
-LANDED_TABLE: Final = "bars_landed"
 
 _YAHOO_REACH: Final = {"1m": timedelta(days=30), "5m": timedelta(days=60), "15m": timedelta(days=60)}
 """How far back Yahoo keeps bars of an interval; longer ones reach further."""

@@ -5,7 +5,8 @@ from datetime import date, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from surveillance_pipelines.services.ingestion import LANDED_TABLE, Ingestion, ingest_yahoo
+from surveillance_pipelines.contracts.market import LANDED_TABLE
+from surveillance_pipelines.services.ingestion import Ingestion, ingest_yahoo
 from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:

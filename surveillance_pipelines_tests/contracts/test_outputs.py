@@ -21,6 +21,7 @@ from surveillance_pipelines.contracts.outputs import (
     to_message,
     to_record,
 )
+from surveillance_pipelines.hashing import sha256_json
 
 BAR_START = to_us(datetime(2024, 1, 15, 14, 30, tzinfo=UTC))
 IDENTITY = {
@@ -117,6 +118,12 @@ def test_alert_id_rows_of_one_alert_share_it_and_other_bars_do_not():
     assert alert_id(**ALERT) == alert_id(**ALERT)
     assert alert_id(**{**ALERT, "bar_start": BAR_START + 60_000_000}) != alert_id(**ALERT)
     assert alert_id(**{**ALERT, "kind": "price_gap"}) != alert_id(**ALERT)
+
+
+def test_alert_id_of_another_strategy_differs_and_of_the_default_one_is_that_of_older_releases():
+    old = sha256_json(["alert", "default", "AAPL", "1m", BAR_START, "volume_spike"])
+    assert alert_id(**ALERT) == alert_id(**ALERT, strategy="surveillance") == old
+    assert alert_id(**ALERT, strategy="momentum") not in {old, alert_id(**ALERT, strategy="scalping")}
 
 
 def test_column_names_row_contract_comes_first_in_both_tables():

@@ -14,7 +14,7 @@ from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.metadata import rows_metadata, stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
-_VERSION: Final = code_version("batch.backfill")
+_VERSION: Final = code_version("services.scoring")
 _COMMON: Final[dict[str, Any]] = {"owners": OWNERS, "code_version": _VERSION}
 
 

@@ -30,7 +30,7 @@ _COMMON: Final[dict[str, Any]] = {
 @dg.asset(
     **_COMMON,
     deps=["market_queue", "instruments"],
-    code_version=code_version("stores.live_rows"),
+    code_version=code_version("services.bars"),
     check_specs=[
         dg.AssetCheckSpec(
             "ticks_are_unique", asset="ticks", blocking=True, description="No message of the queue is kept twice."
@@ -56,7 +56,7 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     **_COMMON,
     deps=["bars_landed", "yahoo_bars", "ticks", "trading_sessions"],
     freshness_policy=DAILY,
-    code_version=code_version("market.resolution", "market.aggregation", "stores.live_rows"),
+    code_version=code_version("services.bars"),
     check_specs=[
         dg.AssetCheckSpec(
             "bars_are_unique",
@@ -97,7 +97,7 @@ def _resample_asset(timeframe: "Timeframe") -> Any:
         deps=["bars_1m", "trading_sessions"],
         description=f"1-minute bars of revision 0 merged to {timeframe}; {kept}.",
         freshness_policy=DAILY,
-        code_version=code_version("market.aggregation"),
+        code_version=code_version("services.bars"),
         check_specs=[
             dg.AssetCheckSpec(
                 check_name, asset=name, blocking=True, description="One row per symbol, start and revision."

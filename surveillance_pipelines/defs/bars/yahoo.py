@@ -16,7 +16,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
     partitions_def=DAYS,
     deps=["yahoo_finance", "bars_landed", "ticks", "trading_sessions"],
     tags=tags("warehouse", "lake"),
-    code_version=code_version("market.yahoo", "market.availability", "market.resolution"),
+    code_version=code_version("services.yahoo_fallback"),
     check_specs=[
         dg.AssetCheckSpec(
             "yahoo_answers_for_every_gap",

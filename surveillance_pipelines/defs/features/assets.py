@@ -23,7 +23,7 @@ TABLE: Final = "features_core_v1"
     deps=["bars_1m", "trading_sessions"],
     freshness_policy=DAILY,
     tags=tags("warehouse", "lake") | {"surveillance/feature-view": "core_v1"},
-    code_version=code_version("features.batch"),
+    code_version=code_version("services.feature_table"),
     check_specs=[
         dg.AssetCheckSpec(
             "features_are_finite",
@@ -39,7 +39,7 @@ def features_core_v1(context: dg.AssetExecutionContext, platform: PlatformResour
     The state of a day is rebuilt from the 512 bars before it, so days can be filled in any order.
     """
     from surveillance_pipelines.features.views import CORE_V1
-    from surveillance_pipelines.services.features import compute_feature_days
+    from surveillance_pipelines.services.feature_table import compute_feature_days
 
     done = compute_feature_days(platform, TABLE, *days_of_run(context), run_id=context.run.run_id)
     metadata = frame_metadata(done.frame, version=done.version, meanings=CORE_V1.descriptions)

@@ -22,7 +22,7 @@ _UNSETTLED_SHARE: Final = 0.2
     deps=["signals", "features_core_v1"],
     freshness_policy=DAILY,
     tags=tags("warehouse", "postgresql"),
-    code_version=code_version("evaluation.outcomes", "features.batch", "stores.predictions"),
+    code_version=code_version("services.outcomes"),
     check_specs=[
         dg.AssetCheckSpec(
             "most_predictions_are_settled",
