@@ -99,7 +99,7 @@ def concatenate(pieces: Sequence[BundlePredictions]) -> BundlePredictions:
     return _combined(pieces, np.concatenate)
 
 
-def gathered(rows: Sequence[tuple[BundlePredictions, int]]) -> BundlePredictions:
+def gather_rows(rows: Sequence[tuple[BundlePredictions, int]]) -> BundlePredictions:
     """Return single rows of several predictions of one ensemble as one.
 
     Args:

@@ -17,7 +17,7 @@ from surveillance_pipelines.engine.scoring_rows import (
     RowConfig,
     anomaly_kind,
     anomaly_row,
-    rows_as_of_now,
+    current_row_config,
     score_row,
     signal_row,
 )
@@ -331,4 +331,6 @@ def _view(name: str) -> FeatureView:
 
 def _row_config(output: StoredOutput, predictor: Predictor, config_hash: str, knobs: Mapping[str, Any]) -> RowConfig:
     strategy = output.values.get("strategy", DEFAULT_STRATEGY)
-    return rows_as_of_now(predictor, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_PACE, strategy=strategy)
+    return current_row_config(
+        predictor, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_PACE, strategy=strategy
+    )

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
-from surveillance_pipelines.engine.engine import Engine, Readings
+from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.runtime.in_flight import InFlight
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
@@ -238,7 +238,7 @@ class Shell:
             effects.computed_at = self._clock.now_us()
         self._commits.submit(CommitBatch(effects, batch, received.number))
 
-    def _seed(self, batch: Readings) -> None:
+    def _seed(self, batch: DecodedBatch) -> None:
         """Give the engine the history of symbols that it does not hold, or that have missed a session."""
         begin = self._clock.now_us()
         for _ in range(2):  # a symbol that is new may miss a session later in the batch
