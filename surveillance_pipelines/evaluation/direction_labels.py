@@ -11,7 +11,7 @@ COST_FLOOR: Final = 2e-4
 """Minimum width of the HOLD band: 2 basis points, the spread and fees of a round trip in a liquid stock."""
 
 BAND_VOLATILITIES: Final = 0.45
-"""Width of the HOLD band in standard deviations of the horizon's return; 1/3 of normal moves lies within ±0.43."""
+"""Width of the HOLD band in standard deviations of the horizon's return; 1/3 of normal moves are within ±0.43."""
 
 
 def direction_labels(forward_return: pl.Expr, realised_volatility: pl.Expr) -> pl.Expr:

@@ -46,7 +46,7 @@ class Bundle:
         manifest: the manifest as written.
         view: the feature view on which the models were trained, equal to the running code's.
         files: file name → content.
-        members: the models, each after those whose statistics it reads.
+        members: the models, each after the members that it depends on.
         fusion: name of the rule that combines the members' scores (``models/fusion.py``).
         features: reference histograms of the training data, for drift.
         config: content of ``market_surveillance_config.json``.
@@ -127,7 +127,7 @@ def write_bundle(
     Args:
         path: the folder to create; its parent is created too.
         files: content of the members' files, by name.
-        members: the members, each after those whose statistics it reads.
+        members: the members, each after the members that it depends on.
         view: the feature view on which the models were trained.
         reference: histograms of the training data.
         settings: further entries of the configuration, JSON-safe.

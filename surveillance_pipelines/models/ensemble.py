@@ -172,7 +172,7 @@ class Ensemble:
             top_shares=shares,
             top_values=values,
             direction_probabilities=self._directions(predictions, window),
-            direction_ready=any(isinstance(found, Directions) for found in predictions.values()),
+            direction_ready=any(isinstance(each, Directions) for each in predictions.values()),
             others=self._others(predictions, rows),
             excluded=tuple(sorted(self._excluded)),
             wording=self._wording,
@@ -218,33 +218,33 @@ class Ensemble:
 
     def _kinds(self, predictions: Mapping[str, Predictions], rows: int) -> tuple[str, AnomalyKinds]:
         """Return the classifying member and its probabilities; without such a member, only the label ``normal``."""
-        for name, found in predictions.items():
-            if isinstance(found, AnomalyKinds):
-                return name, AnomalyKinds(found.labels, found.probabilities[:rows])
+        for name, prediction in predictions.items():
+            if isinstance(prediction, AnomalyKinds):
+                return name, AnomalyKinds(prediction.labels, prediction.probabilities[:rows])
         return "", AnomalyKinds.absent(rows, (NORMAL,))
 
     def _top_contributions(
         self, predictions: Mapping[str, Predictions], inputs: Mapping[str, FeatureWindow], rows: int
     ) -> tuple[tuple[str, ...], npt.NDArray[np.int64], Floats, Floats]:
         """Return a detector's column names, and the columns, shares and values of its largest contributions."""
-        for name, found in predictions.items():
-            if isinstance(found, AnomalyScores) and found.contributions is not None:
+        for name, prediction in predictions.items():
+            if isinstance(prediction, AnomalyScores) and prediction.contributions is not None:
                 values = inputs[name][:rows, -1, :]
-                return self.members[name].input.columns, *top_contributions(found.contributions[:rows], values)
-        nothing = np.zeros((rows, len(self._columns)))
-        return self._columns, *top_contributions(nothing, nothing)
+                return self.members[name].input.columns, *top_contributions(prediction.contributions[:rows], values)
+        zeros = np.zeros((rows, len(self._columns)))
+        return self._columns, *top_contributions(zeros, zeros)
 
     def _directions(self, predictions: Mapping[str, Predictions], window: FeatureWindow) -> Floats:
-        for found in predictions.values():
-            if isinstance(found, Directions):
-                return found.probabilities[: len(window)]
+        for prediction in predictions.values():
+            if isinstance(prediction, Directions):
+                return prediction.probabilities[: len(window)]
         return momentum_probabilities(window[:, -1, :], self._columns)
 
     def _others(self, predictions: Mapping[str, Predictions], rows: int) -> dict[str, Predictions]:
         return {
-            name: first_rows(found, rows)
-            for name, found in predictions.items()
-            if not isinstance(found, Directions) and found.kind not in DETECTOR_KINDS
+            name: first_rows(prediction, rows)
+            for name, prediction in predictions.items()
+            if not isinstance(prediction, Directions) and prediction.kind not in DETECTOR_KINDS
         }
 
 
@@ -304,6 +304,6 @@ def _with_statistics(
 
 
 def _horizon(members: tuple[MemberSpec, ...]) -> int:
-    """Return the horizon of the bundle's direction model, or of momentum without one."""
-    found = [spec.output.horizons_minutes[0] for spec in members if spec.output.kind == "direction"]
-    return found[0] if found else MOMENTUM_HORIZON_MINUTES
+    """Return the horizon of the bundle's direction model or, without one, of momentum."""
+    horizons = [spec.output.horizons_minutes[0] for spec in members if spec.output.kind == "direction"]
+    return horizons[0] if horizons else MOMENTUM_HORIZON_MINUTES

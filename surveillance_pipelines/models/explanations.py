@@ -36,8 +36,8 @@ def _explanation(predictions: BundlePredictions, i: int) -> dict[str, Any]:
 
 
 def _summary(predictions: BundlePredictions, i: int) -> str:
-    found = [f"{predictions.feature_names[k]} {value:.3g}" for k, value, share in _top(predictions, i) if share > 0]
-    contributions = f"; largest contributions: {', '.join(found)}" if found else ""
+    largest = [f"{predictions.feature_names[k]} {value:.3g}" for k, value, share in _top(predictions, i) if share > 0]
+    contributions = f"; largest contributions: {', '.join(largest)}" if largest else ""
     return f"{predictions.kind(i)}, score {predictions.anomaly_score[i]:.2f}{contributions}"
 
 

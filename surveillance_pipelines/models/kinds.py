@@ -71,7 +71,7 @@ KINDS: Final[dict[str, ModelKind]] = {
             name="direction",
             output="direction",
             load=DirectionModel.load,
-            description="SELL, HOLD or BUY for the next minutes; in warm-up until it beats a constant answer.",
+            description="Predicts SELL, HOLD or BUY for the next minutes; serves once it beats a constant prediction.",
             libraries=frozenset({"xgboost", "onnx"}),
             checks=("export_is_exact",),
         ),

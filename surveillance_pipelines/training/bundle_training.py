@@ -29,7 +29,7 @@ class TrainedBundle:
         training_set: the training set.
         configs: configurations by kind, as given.
         seed: seed of all random choices.
-        members: members by name, each after those whose statistics it reads.
+        members: members by name, each after the members that it depends on.
     """
 
     training_set: TrainingSet
