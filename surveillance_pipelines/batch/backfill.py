@@ -1,6 +1,6 @@
-"""Batch scoring of a range of days, one after the other: features from the lake, scores to the lake and PostgreSQL.
+"""Batch scoring of a range of days: features from the lake, scores to the lake and PostgreSQL.
 
-One day is in memory while the day before it is written, so a range of any length takes the memory of two days.
+One day is scored while the previous day is written, so a range of any length needs the memory of two days.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ import polars as pl
 import psycopg
 
 from surveillance_pipelines.batch.scoring import DayScores, score_day
-from surveillance_pipelines.batch.storage import Stored, last_signals, store_scores
+from surveillance_pipelines.batch.storage import StoredCounts, last_signals, store_scores
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.scoring_rows import RowConfig
 from surveillance_pipelines.features.batch import feature_schema
@@ -26,15 +26,15 @@ from surveillance_pipelines.stores.quality import outside_unit_interval
 
 SCORES_TABLE: Final = "scores"
 UNIT_COLUMNS: Final = ("anomaly_score", "confidence", "sell_probability", "hold_probability", "buy_probability")
-"""Columns of ``scores`` that are numbers from 0 to 1, always."""
+"""Columns of ``scores`` that always contain numbers from 0 to 1."""
 
 
 class ScoredDay(NamedTuple):
-    """One day, scored and stored. ``version`` is that of the table of scores after it."""
+    """One scored and stored day. ``version`` is the version of the scores table after the write."""
 
     day: date
     scored: DayScores
-    stored: Stored
+    stored: StoredCounts
     version: int
 
 
@@ -49,27 +49,27 @@ def score_days(
     sessions: SessionTable,
     version: int | None = None,
 ) -> Iterator[ScoredDay]:
-    """Score a range of UTC days and yield each day once it is stored; every day is committed for itself.
+    """Score a range of UTC days and yield each day once it is stored; each day is committed separately.
 
-    A day without features is left out, and loses the scores that it had. The cooldown of signals reaches from day to
-    day, and back to the signals of this bundle before the range.
+    If a day has no features, its existing scores are deleted. The signal cooldown continues from day to day, and from
+    the signals of this bundle before the range.
 
     Args:
-        lake: of features and scores; each day of the range is replaced in ``scores``.
-        connection: not in autocommit mode; used by nobody else until the last day is through.
+        lake: contains features and scores; each day of the range is replaced in ``scores``.
+        connection: not in autocommit mode; must not be used elsewhere until the last day has been yielded.
         predictor: a bundle's models or the warm-up rules.
-        config: what the rows share (``row_config``).
+        config: fields that all rows share (``row_config``).
         first: first day.
-        last: last day, included.
-        sessions: as the features were computed with.
-        version: of the table of features, the same for every day; None for the newest at each.
+        last: last day, inclusive.
+        sessions: the trading sessions with which the features were computed.
+        version: version of the features table for all days; None for the newest version at each day.
     """
     table = f"features_{predictor.feature_view}"
     schema = feature_schema(VIEWS[predictor.feature_view])
     signalled = last_signals(connection, first, predictor.bundle_hash)
-    connection.commit()  # the days' transactions begin after this one
+    connection.commit()  # end the read's transaction, so that each day gets its own
     days = sorted(day for day in {*lake.days(table), *lake.days(SCORES_TABLE)} if first <= day <= last)
-    # Storing is the database's work and delta-rs's, which leave Python alone: it goes on beside the next day's scoring.
+    # The database and delta-rs release the GIL while they store a day, so the next day is scored at the same time.
     with ThreadPoolExecutor(1, thread_name_prefix="store") as writer:
         storing: Future[ScoredDay] | None = None
         earlier = EarlierRows(lake, table, schema, version, predictor.window_length - 1)
@@ -77,7 +77,7 @@ def score_days(
             features = _in_order(lake.read(table, days=[day], schema=schema, version=version))
             before = earlier.before(day, features)
             scored = score_day(features, predictor, config, earlier=before, last_signals=signalled, sessions=sessions)
-            for row in scored.signals:  # in the order of time within a symbol
+            for row in scored.signals:  # ordered by time within a symbol
                 signalled[row.symbol] = row.bar_start
             if storing is not None:
                 yield storing.result()
@@ -87,7 +87,7 @@ def score_days(
 
 
 def _in_order(features: pl.DataFrame) -> pl.DataFrame:
-    """Return rows sorted by symbol and bar start, as those of a day are that was written at once."""
+    """Return rows sorted by symbol and bar start; days written at once already are."""
     keys = features.select("symbol", "bar_start")
     return features if keys.equals(keys.sort("symbol", "bar_start")) else features.sort("symbol", "bar_start")
 
@@ -100,18 +100,18 @@ def _store(lake: Lake, connection: psycopg.Connection[Any], day: date, scored: D
 
 @dataclass
 class ScoredRange:
-    """What the days of a range add up to, for whoever reports on them; none of their rows but the strangest day's.
+    """Totals over the days of a range. Only the most anomalous day's rows are kept.
 
     Attributes:
-        rows: bars scored.
-        days: with at least one bar.
-        symbols: of those bars.
-        version: of the table of scores after the last day; None if no day was written.
-        kinds: kind → anomalies.
-        actions: action → signals.
-        stored: rows that were new.
-        outside: column of ``UNIT_COLUMNS`` → values that are no number from 0 to 1, of those that have any.
-        strangest: the day of the strangest anomaly.
+        rows: number of bars scored.
+        days: days with at least one bar.
+        symbols: symbols of those bars.
+        version: version of the scores table after the last day; None if no day was written.
+        kinds: kind → number of anomalies.
+        actions: action → number of signals.
+        stored: number of new rows.
+        out_of_range: column of ``UNIT_COLUMNS`` → number of values that are not from 0 to 1, if any.
+        most_anomalous: the day with the highest anomaly score.
     """
 
     rows: int = 0
@@ -120,12 +120,12 @@ class ScoredRange:
     version: int | None = None
     kinds: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
-    stored: Stored = field(default_factory=Stored)
-    outside: Counter[str] = field(default_factory=Counter)
-    strangest: DayScores | None = None
+    stored: StoredCounts = field(default_factory=StoredCounts)
+    out_of_range: Counter[str] = field(default_factory=Counter)
+    most_anomalous: DayScores | None = None
 
     def add(self, done: ScoredDay) -> None:
-        """Take a day in."""
+        """Add a day to the totals."""
         scores = done.scored.scores
         self.rows += scores.height
         self.days += [done.day] if scores.height else []
@@ -134,11 +134,11 @@ class ScoredRange:
         self.kinds.update(row.kind for row in done.scored.anomalies)
         self.actions.update(row.action for row in done.scored.signals)
         self.stored += done.stored
-        self.outside.update(outside_unit_interval(scores, UNIT_COLUMNS))
-        if done.scored.anomalies and _strangeness(done.scored) > _strangeness(self.strangest):
-            self.strangest = done.scored
+        self.out_of_range.update(outside_unit_interval(scores, UNIT_COLUMNS))
+        if done.scored.anomalies and _peak_anomaly(done.scored) > _peak_anomaly(self.most_anomalous):
+            self.most_anomalous = done.scored
 
 
-def _strangeness(scored: DayScores | None) -> tuple[float, float]:
+def _peak_anomaly(scored: DayScores | None) -> tuple[float, float]:
     rows = [] if scored is None else scored.anomalies
     return max(((row.score, row.confidence) for row in rows), default=(-1.0, -1.0))

@@ -1,4 +1,4 @@
-"""Batch scoring of features at rest: the same rows, with the same ids, as the live lane writes for closed bars."""
+"""Batch scoring of stored features: produces the rows, with the ids, that the live lane writes for closed bars."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -61,14 +61,14 @@ SCORES_SCHEMA: Final = pl.Schema(
         "run_id": pl.String,
     }
 )
-"""Columns of the lake table ``scores``: one row per scored bar, alert or not."""
+"""Columns of the lake table ``scores``: one row per scored bar, anomalous or not."""
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 
 class DayScores(NamedTuple):
-    """What batch scoring makes of a frame of features."""
+    """The results of scoring a frame of features."""
 
     anomalies: list[Anomaly]
     signals: list[Signal]
@@ -90,15 +90,16 @@ def score_day(
     Args:
         features: ``feature_schema(view)`` of the models' view, sorted by symbol and bar start.
         predictor: a bundle's models or the warm-up rules.
-        config: what the rows share (``row_config``).
-        earlier: rows of the same schema before the frame, for models that read windows: of every symbol the last
-            ``window_length`` − 1 or all there are.
+        config: fields that all rows share (``row_config``).
+        earlier: rows of the same schema before the frame, for models that read windows: for every symbol the last
+            ``window_length`` − 1, or all if there are fewer.
         last_signals: symbol → bar start (microseconds since the epoch) of its last signal before the frame, so that
-            the cooldown reaches across days.
-        sessions: as the features were computed with, to mark bars outside them; None marks none.
+            the cooldown continues across days.
+        sessions: the sessions with which the features were computed, to set ``fallback_used`` for bars that they do
+            not cover; None leaves it unset.
 
     Returns:
-        confirmed anomalies and signals in the order of the frame, and ``SCORES_SCHEMA``.
+        Confirmed anomalies and signals in the order of the frame, and a frame of ``SCORES_SCHEMA``.
     """
     final = features.filter(pl.col("revision") == 0).with_columns(pl.col("volume").fill_null(0.0))
     if final.is_empty():
@@ -106,12 +107,12 @@ def score_day(
     values = final.select(VIEWS[predictor.feature_view].columns).to_numpy().astype(np.float64, order="C")
     windows = _windows(final, values, earlier, predictor) if predictor.window_length > 1 else values
     scores = predictor.predict(windows)
-    strange = np.flatnonzero(scores.is_anomaly)
-    signalled = _paced(final, scores, signal_gap(config, scores), last_signals or {})
-    bars = _candidates(final, windows, np.union1d(strange, signalled), sessions)
+    anomalous = np.flatnonzero(scores.is_anomaly)
+    signalled = _signals_after_cooldown(final, scores, signal_gap(config, scores), last_signals or {})
+    bars = _candidates(final, windows, np.union1d(anomalous, signalled), sessions)
     anomalies = [
         anomaly_row(config, bars[i], scores, i, kind=kind, status="confirmed")
-        for i in strange.tolist()
+        for i in anomalous.tolist()
         if (kind := anomaly_kind(scores, i)) is not None
     ]
     signals = [signal_row(config, bars[i], scores, i) for i in signalled.tolist()]
@@ -132,8 +133,10 @@ def _windows(bars: pl.DataFrame, values: Floats, earlier: pl.DataFrame | None, p
     return windows[np.argsort(series["row"].to_numpy()[wanted])]
 
 
-def _paced(bars: pl.DataFrame, scores: BundlePredictions, gap: int, last_signals: Mapping[str, int]) -> Indices:
-    """Return the bars that call for an action after the pause that their symbol keeps between signals."""
+def _signals_after_cooldown(
+    bars: pl.DataFrame, scores: BundlePredictions, gap: int, last_signals: Mapping[str, int]
+) -> Indices:
+    """Return the bars with an action other than HOLD, outside the cooldown of their symbol."""
     calls = np.flatnonzero(np.argmax(scores.direction_probabilities, axis=1) != DIRECTIONS.index("HOLD"))
     gates = {symbol: SignalGate(start) for symbol, start in last_signals.items()}
     called = bars.select("symbol", pl.col("bar_start").dt.timestamp("us"))[calls]
@@ -144,7 +147,7 @@ def _paced(bars: pl.DataFrame, scores: BundlePredictions, gap: int, last_signals
 def _candidates(
     bars: pl.DataFrame, windows: Floats, wanted: Indices, sessions: SessionTable | None
 ) -> dict[int, Candidate]:
-    """Return the bars that an anomaly or a signal stands on, by their row."""
+    """Return the bars with an anomaly or a signal, by row number."""
     instants = [pl.col(name).dt.timestamp("us") for name in ("bar_start", "event_time", "knowledge_time")]
     rows = bars.select("symbol", *instants, "source", "source_message_id", "close", "volume")[wanted].iter_rows()
     return {

@@ -1,7 +1,7 @@
-"""Batch scores into the tables of the live lane: rows that are there already stay as they are.
+"""Storage of batch scores in the live lane's tables; existing rows are kept unchanged.
 
-Rows travel by COPY into their table, a fifth of the time of an insert over arrays, which suits the few rows of a
-micro-batch. Where a row is there already, COPY gives up: all go through a temporary table then, and only new ones on.
+Rows are written by COPY, in a fifth of the time of an INSERT from arrays (the live lane's way for its few rows). COPY
+fails if a row exists; then all rows are copied to a temporary table, and only new rows are inserted from there.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,15 +28,15 @@ _INSTANT: Final = "%Y-%m-%d %H:%M:%S%.6f+00"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """How many rows were new; the others had been written before, by an earlier run or by the live lane."""
+class StoredCounts:
+    """Numbers of new rows. Rows that an earlier run or the live lane had written are not counted."""
 
     anomalies: int = 0
     signals: int = 0
     predictions: int = 0
 
-    def __add__(self, other: "Stored") -> "Stored":
-        return Stored(
+    def __add__(self, other: "StoredCounts") -> "StoredCounts":
+        return StoredCounts(
             self.anomalies + other.anomalies, self.signals + other.signals, self.predictions + other.predictions
         )
 
@@ -47,10 +47,10 @@ def last_signals(connection: psycopg.Connection[Any], before: date, bundle_hash:
     return {symbol: to_us(bar_start) for symbol, bar_start in rows}
 
 
-def store_scores(connection: psycopg.Connection[Any], scored: DayScores) -> Stored:
-    """Write anomalies, signals and predictions that are not there yet, all or none: in one transaction."""
+def store_scores(connection: psycopg.Connection[Any], scored: DayScores) -> StoredCounts:
+    """Write new anomalies, signals and predictions in one transaction."""
     with connection.transaction():
-        return Stored(
+        return StoredCounts(
             _store_rows(connection, tables.ANOMALIES, scored.anomalies),
             _store_rows(connection, tables.SIGNALS, scored.signals),
             _store_frame(connection, tables.PREDICTIONS, scored.scores, scored.model_ids),
@@ -69,7 +69,7 @@ def _store_rows(connection: psycopg.Connection[Any], table: Table, rows: list[An
 def _store_frame(
     connection: psycopg.Connection[Any], table: Table, frame: pl.DataFrame, model_ids: Sequence[str]
 ) -> int:
-    """Write a frame as CSV, which polars makes without a Python object for any value."""
+    """Write a frame as CSV, which polars serialises without creating Python objects."""
     missing = [pl.lit(None).alias(name) for name in _LIVE_ONLY]
     provenance = [pl.lit(canonical_json(list(model_ids))).alias("model_ids"), pl.lit("[]").alias("excluded_models")]
     rows = frame.with_columns(*missing, *provenance).select(table.columns)
@@ -83,9 +83,9 @@ def _store_frame(
 def _store(
     connection: psycopg.Connection[Any], table: Table, options: str, write: Callable[[psycopg.Copy], None]
 ) -> int:
-    """Copy rows straight into a table; where one is there already, begin again and leave those as they are."""
+    """Copy rows into a table; if one exists, roll back and insert only the new rows."""
     try:
-        with connection.transaction():  # a savepoint: the day's other tables stay as they are
+        with connection.transaction():  # a savepoint, so that rows written to other tables are kept
             return _copy(connection, table.columns, options, write, into=table.name)
     except psycopg.errors.UniqueViolation:
         return _merge(connection, table, options, write)

@@ -60,7 +60,9 @@ def _show(results: "Sequence[Replayed]") -> None:
         return
     counts = Counter(result.outcome for result in results)
     shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]  # what did not pass comes first
-    rows = [(result.id[:12], result.kind, _bar(result), mark(_MARKS[result.outcome]), result.said) for result in shown]
+    rows = [
+        (result.id[:12], result.kind, _bar(result), mark(_MARKS[result.outcome]), result.summary) for result in shown
+    ]
     table("", ("id", "row", "bar", "", "found"), rows)
     if len(results) > len(shown):
         say(f"and {counted(len(results) - len(shown), 'more output')}")
@@ -82,4 +84,4 @@ def _record(result: "Replayed") -> dict[str, Any]:
     from surveillance_pipelines.clock import to_iso
 
     start = None if result.bar_start is None else to_iso(result.bar_start)
-    return asdict(result) | {"bar_start": start, "said": result.said}
+    return asdict(result) | {"bar_start": start, "said": result.summary}

@@ -1,7 +1,7 @@
-"""The life of an alert: one per symbol, bar and kind; opened while the bar is in progress, then confirmed or retracted.
+"""The lifecycle of an alert: opened while its bar is in progress, then confirmed or retracted.
 
-A bar that turns out anomalous only as it closes is confirmed without having been opened. Batch scoring, which sees
-closed bars only, therefore writes exactly the confirmed rows of the live lane.
+There is one alert per symbol, bar and kind. A bar that becomes anomalous only when it closes is confirmed without being
+opened first. Batch scoring sees only closed bars, so it writes exactly the confirmed rows of the live lane.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class AlertEvent:
 
 
 class OpenAlerts:
-    """The kinds opened for the bar in progress of one symbol, in the order they were opened."""
+    """The alert kinds open on one symbol's bar in progress, in the order in which they were opened."""
 
     def __init__(self, kinds: tuple[str, ...] = ()) -> None:
         self._kinds = list(kinds)
@@ -26,14 +26,14 @@ class OpenAlerts:
         return tuple(self._kinds)
 
     def on_provisional(self, kind: str | None) -> list[AlertEvent]:
-        """Take the anomaly kind that a message's score shows, None for a normal one."""
+        """Return the events after a provisional score of this kind (None for a normal score), and record the kind."""
         if kind is None or kind in self._kinds:
             return []
         self._kinds.append(kind)
         return [AlertEvent(kind, "opened")]
 
     def on_final(self, kind: str | None) -> list[AlertEvent]:
-        """Take the kind that the closed bar shows; every other open alert of the bar is retracted."""
+        """Confirm the kind of the closed bar (None for a normal bar) and retract every other open alert."""
         events = [AlertEvent(opened, "retracted") for opened in self._kinds if opened != kind]
         self._kinds.clear()
         return events if kind is None else [AlertEvent(kind, "confirmed"), *events]

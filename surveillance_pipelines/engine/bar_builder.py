@@ -1,7 +1,7 @@
-"""Ticks into one symbol's 1-minute bars: the bar in progress, and revisions of bars already closed.
+"""Aggregation of one symbol's ticks into 1-minute bars, and revisions of closed bars.
 
-A bar opens with its earliest and closes with its latest event time; among equal event times the first and the last to
-arrive. Volumes are added in order of arrival; the last message to arrive is the bar's source message.
+The open price is that of the earliest event time, the close price that of the latest. Ticks of equal event time are
+ordered by arrival. Volumes are added in order of arrival; the last message to arrive is the bar's source message.
 """
 
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ MINUTE_US: Final = 60_000_000
 
 
 def bar_start_of(event_time: int) -> int:
-    """Return the start of the minute that an instant lies in."""
+    """Return the start of the minute that contains an instant."""
     return event_time - event_time % MINUTE_US
 
 
 @dataclass(frozen=True, slots=True)
 class Print:
-    """A tick with what its message adds: the size after cumulative volumes are resolved, and where it came from."""
+    """A tick with its message id and receive time; ``size`` is its own volume even if the feed sends running totals."""
 
     tick: Tick
     size: float
@@ -29,7 +29,7 @@ class Print:
 
     @property
     def anchor(self) -> Anchor:
-        """What the event clock learns from it."""
+        """The receive time and event time, for the event clock."""
         return Anchor(self.received_at, self.tick.event_time)
 
 
@@ -59,7 +59,7 @@ class OpenBar:
         )  # fmt: skip
 
     def add(self, print_: Print) -> None:
-        """Take one more tick of the same minute."""
+        """Add a tick of the same minute."""
         tick = print_.tick
         self.high = max(self.high, tick.price)
         self.low = min(self.low, tick.price)
@@ -73,7 +73,7 @@ class OpenBar:
             self.event_time, self.close = tick.event_time, tick.price
 
     def to_bar(self, status: BarStatus, *, market_return: float, market_peers: int) -> Bar:
-        """Return the bar as it stands, revision 0."""
+        """Return the current bar as revision 0."""
         return Bar(
             symbol=self.symbol,
             bar_start=self.bar_start,
@@ -95,7 +95,7 @@ class OpenBar:
 
 
 def revise(bar: Bar, late: Print) -> Bar:
-    """Return the next revision of a closed bar, with one late tick in it."""
+    """Return the next revision of a closed bar, which includes one late tick."""
     tick = late.tick
     changes: dict[str, Any] = {}
     if tick.event_time < bar.first_event_time:

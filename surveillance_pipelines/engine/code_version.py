@@ -1,4 +1,4 @@
-"""The hash of the code that decides a score: the row contract's ``code_version``."""
+"""The row contract's ``code_version``: a hash of the code that computes scores."""
 
 from functools import cache
 from importlib.metadata import version
@@ -7,10 +7,10 @@ from typing import Final
 from surveillance_pipelines.code_versions import code_version
 
 SCORING: Final = ("engine.engine", "batch.scoring")
-"""Where the live lane and the warehouse lane turn inputs into output rows."""
+"""The modules in which the live lane and the warehouse lane turn inputs into output rows."""
 
 
 @cache
 def scoring_code_version() -> str:
-    """Return ``<package version>+<hash>`` over the sources between a message and its output rows."""
+    """Return ``<package version>+<hash of the source files of SCORING and their imports>``."""
     return f"{version('surveillance-pipelines')}+{code_version(*SCORING)}"

@@ -1,7 +1,7 @@
-"""From predictions to output rows: which alerts open or end, which signals go out. Pure, with a state of its own.
+"""Decisions on predictions: which alerts open, are confirmed or are retracted, and which signals are sent. No I/O.
 
-Predictions are shared; decisions belong to one tenant and strategy. Their state is kept per tenant, strategy and
-symbol, so tenants with different budgets or paces get different alerts from the same predictions.
+Predictions are shared; decisions belong to one tenant and strategy. Decision state is kept per tenant, strategy and
+symbol, so tenants with different budgets or cooldowns get different alerts from the same predictions.
 """
 
 from dataclasses import dataclass, field
@@ -24,20 +24,19 @@ DecisionKey = tuple[str, str]
 """Tenant and strategy."""
 
 PRIMARY: Final[DecisionKey] = ("", "")
-"""Key of the first tenant and strategy of a process, whatever their names: its state is the one that older snapshots
-hold."""
+"""Key of a process's first tenant and strategy, whatever their names. Older snapshots hold only this state."""
 
 
 @dataclass
 class DecisionState:
-    """What one tenant and strategy remembers of one symbol: the alerts open on the bar in progress, the last signal."""
+    """State of one tenant, strategy and symbol: the alerts open on the bar in progress, and the last signal."""
 
     alerts: OpenAlerts = field(default_factory=OpenAlerts)
     gate: SignalGate = field(default_factory=SignalGate)
 
     @classmethod
     def of(cls, alerts: tuple[str, ...], last_signal: int | None) -> "DecisionState":
-        """Return the state that a snapshot describes."""
+        """Return the state stored in a snapshot."""
         return cls(OpenAlerts(alerts), SignalGate(last_signal))
 
 
@@ -53,12 +52,12 @@ def decide(
     """Return the output rows of one bar for one tenant and strategy, and advance its state.
 
     Args:
-        predictions: of a batch of bars.
-        i: the bar's row in it.
+        predictions: predictions for a batch of bars.
+        i: the bar's row in the batch.
         bar: the bar.
-        config: tenant, strategy, pace and the rest of what its rows share.
-        state: changed here.
-        provisional_scores: whether a bar in progress gets a score row, too.
+        config: tenant, strategy, signal cooldown and the other fields that all rows share.
+        state: updated in place.
+        provisional_scores: whether a bar in progress also gets a score row.
     """
     kind = anomaly_kind(predictions, i)
     final = bar.bar_status == "final"

@@ -1,6 +1,6 @@
-"""Everything the engine asks the shell to make durable, as plain rows. Instants are microseconds since the epoch, UTC.
+"""Everything that the shell must make durable for the engine, as rows. Instants are microseconds since the epoch, UTC.
 
-``Effects`` is a value: two runs over the same inputs give equal effects, whatever the micro-batches were.
+Two runs over the same inputs give equal effects, however the inputs are split into micro-batches.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ OutcomeName = Literal["scored", "late", "dead", "duplicate"]
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A raw message, kept before anything is made of it. ``event_time`` and ``symbol`` are None if it has none."""
+    """A raw message as received. ``event_time`` and ``symbol`` are None if it could not be decoded."""
 
     message: Received
     event_time: int | None
@@ -25,7 +25,7 @@ class InboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one input ended. ``dedup_id`` is the producer's, None where the queue derives it from content."""
+    """The outcome of one message. ``dedup_id`` is the producer's, None if the queue derives it from the content."""
 
     message_id: str
     dedup_id: str | None
@@ -48,16 +48,16 @@ class StateRow:
 
     symbol: str
     name: str
-    as_of_bar_start: int | None  # the last bar that the state has seen
+    as_of_bar_start: int | None  # the last bar included in the state
     day: date
     state: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class LaneSeed:
-    """The bars from which a symbol's features went on here, kept so that a replay can start from them.
+    """The bars that a symbol's feature state was seeded from, kept as the starting point of a replay.
 
-    ``history`` is what ``snapshots.dump_history`` wrote; ``as_of_bar_start`` is the last bar in it, None for none.
+    ``history`` is in the format of ``snapshots.dump_history``; ``as_of_bar_start`` is its last bar, None if empty.
     """
 
     symbol: str
@@ -69,7 +69,7 @@ class LaneSeed:
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
-    """The event clock was read here, between two messages, and closed bars; a replay closes the same ones."""
+    """A reading of the event clock, between two messages, that closed bars; a replay closes the same bars."""
 
     event_clock: int
     recorded_at: int
@@ -77,7 +77,7 @@ class ClockRow:
 
 @dataclass(frozen=True, slots=True)
 class BundleRow:
-    """These models score from here on: the message or clock reading that comes with it is the first."""
+    """A change of the serving models; the message or clock reading in the same effects is the first they score."""
 
     bundle_hash: str
     feature_view: str
@@ -86,7 +86,7 @@ class BundleRow:
 
 @dataclass(frozen=True, slots=True)
 class BreakerEvent:
-    """A model was taken out of service, is tried again, or is back."""
+    """A change of a model's circuit breaker: taken out of service, tried again, or back in service."""
 
     model: str
     state: Literal["open", "half_open", "closed"]
@@ -102,7 +102,7 @@ class NewInstrument:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Which of a micro-batch's ids already have a ledger row."""
+    """The ids of a micro-batch that already have a ledger row."""
 
     message_ids: frozenset[str] = frozenset()
     dedup_ids: frozenset[str] = frozenset()
@@ -110,16 +110,16 @@ class Known:
 
 @dataclass(slots=True)
 class Effects:
-    """What a micro-batch or a clock row causes.
+    """The effects of a micro-batch or a clock row.
 
     Attributes:
-        inbox: raw messages, in the order they were taken.
+        inbox: raw messages, in the order in which they were processed.
         outcomes: one per inbox row.
-        redelivered: message ids that had a ledger row already, or have one coming: nothing happens but their deletion.
-        outputs: every output row in the order of its cause, which is the order on the wire.
-        scored: how many bars, in progress or closed, the models were asked about.
-        fallbacks: for how many of them an input was replaced by a substitute.
-        computed_at: when the engine was done; the shell's to set.
+        redelivered: ids of messages that already have a ledger row or get one with these effects; only to be deleted.
+        outputs: every output row in the order of its cause, which is the order of publication.
+        scored: number of bars scored, in progress or closed.
+        fallbacks: number of those for which a fallback replaced an input or a model.
+        computed_at: when the engine finished; set by the shell.
     """
 
     inbox: list[InboxRow] = field(default_factory=list)
@@ -156,14 +156,14 @@ class Effects:
         return [row for row in self.scores if row.bar_status == "final"]
 
     def is_empty(self) -> bool:
-        """Say whether there is nothing to make durable; redelivered messages have nothing."""
+        """Return whether there is nothing to make durable; redelivered messages alone count as nothing."""
         return not (self.inbox or self.clock_rows)
 
     def count(self, outcome: OutcomeName) -> int:
         return sum(row.outcome == outcome for row in self.outcomes)
 
     def stamped(self, *, committed_at: int) -> "Effects":
-        """Return the same effects with the instants only the shell knows written on their output rows."""
+        """Return the same effects with ``t_computed`` and ``t_committed`` set on the output rows."""
         computed_at = committed_at if self.computed_at is None else self.computed_at
         outputs = [replace(row, t_computed=computed_at, t_committed=committed_at) for row in self.outputs]
         return replace(self, outputs=outputs)

@@ -1,9 +1,9 @@
-"""The live core: messages and clock readings in, effects out. No I/O, no clock, no randomness.
+"""The live engine: turns messages and clock readings into effects. No I/O, no clock, no randomness.
 
-Equal inputs in equal order give equal effects, however they are cut into micro-batches: features are sequenced message
-by message, everything a batch needs scored is scored in one call, and alerts and signals follow in order again.
+Equal inputs in equal order give equal effects, however they are split into micro-batches: features are computed message
+by message, all bars of a batch are scored in one call, and alerts and signals are then decided in message order.
 
-An engine whose effects were not committed is ahead of the database: drop it and seed another.
+If effects could not be committed, the engine is ahead of the database: discard it and seed a new one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,23 +41,24 @@ from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
 
-Readings = Sequence[tuple[Received, Tick | Refusal]]
-"""A micro-batch in the order it was received, each message with what it says."""
+DecodedBatch = Sequence[tuple[Received, Tick | Refusal]]
+"""A micro-batch in the order of receipt; each message with its decoded tick or the reason for its refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """The knobs of the core. Durations are in microseconds.
+    """Settings of the engine. Durations are in microseconds.
 
     Attributes:
-        rows: what all output rows of the first tenant and strategy share.
-        other_rows: likewise for further tenants and strategies; they decide on the same predictions.
+        rows: fields that all output rows of the first tenant and strategy share.
+        other_rows: the same for further tenants and strategies; they decide on the same predictions.
         bar_close_grace: how long after its minute a bar waits for ticks before the event clock closes it.
-        volume_is_cumulative: the feed sends running totals of the day.
+        volume_is_cumulative: whether the feed sends running totals of the day.
         unknown_symbols: refuse them, or register them under ``default_calendar``.
-        content_based_dedup: the queue derives dedup ids from bodies, where two equal trades are two trades.
-        breaker_cooldown: how long a model that failed is left alone.
-        provisional_scores: make score rows of bars in progress, too; nobody reads them unless they are published.
+        content_based_dedup: the queue derives dedup ids from bodies; they are ignored, as two equal bodies may be two
+            trades.
+        breaker_cooldown: how long a failed model is out of service.
+        provisional_scores: also write score rows for bars in progress; only needed if they are published.
     """
 
     rows: RowConfig
@@ -74,7 +75,7 @@ class EngineConfig:
 def engine_config(
     settings: Settings, predictor: Predictor, *, run_id: str | None = None, content_based_dedup: bool = False
 ) -> EngineConfig:
-    """Return the core's knobs from the platform's settings."""
+    """Return the engine's settings from the platform's settings."""
     return EngineConfig(
         rows=row_config(settings, predictor, run_id=run_id),
         bar_close_grace=round(settings.bar_close_grace_seconds * MICROSECONDS),
@@ -89,11 +90,11 @@ def engine_config(
 
 @dataclass(frozen=True)
 class Swap:
-    """Other models to predict with.
+    """A change of the serving models.
 
     Attributes:
-        predictor: warmed up.
-        seeds: symbol → history, where the models read another feature view or longer windows than before.
+        predictor: the new models, warmed up.
+        seeds: symbol → history, if the new models read another feature view or longer windows.
     """
 
     predictor: Predictor
@@ -101,12 +102,12 @@ class Swap:
 
 
 def needs_history(old: Predictor, new: Predictor) -> bool:
-    """Say whether a change of models needs the symbols' history: another feature view, or longer windows."""
+    """Return whether a change of models needs the symbols' history: another feature view, or longer windows."""
     return old.feature_view != new.feature_view or new.window_length > old.window_length
 
 
 class Engine:
-    """Every symbol of one queue."""
+    """Builds bars, scores them and decides on alerts and signals for every symbol of one queue."""
 
     def __init__(
         self, config: EngineConfig, predictor: Predictor, sessions: SessionTable, instruments: Iterable[str]
@@ -119,25 +120,25 @@ class Engine:
         self._symbols: dict[str, SymbolState] = {}
         self._market = MarketContext()
         self._clock = EventClock()
-        self._bundle_row: BundleRow | None = None  # to go with the next effects
+        self._bundle_row: BundleRow | None = None  # added to the next effects
 
     @property
     def window_length(self) -> int:
-        """Bars that the serving models read at once; seeds must hold the history of so many."""
+        """Bars per window of the serving models; seeds must hold the history of that many."""
         return self._predictor.window_length
 
-    def read(self, batch: Sequence[Received]) -> Readings:
-        """Decode a micro-batch: what ``symbols_to_seed`` and ``process`` take."""
+    def read(self, batch: Sequence[Received]) -> DecodedBatch:
+        """Decode a micro-batch for ``symbols_to_seed`` and ``process``."""
         known = None if self._config.unknown_symbols == "register" else self._instruments
         return [
             (message, read_tick(message.body, received_at=message.received_at, instruments=known)) for message in batch
         ]
 
-    def symbols_to_seed(self, batch: Readings) -> dict[str, int]:
-        """Return the symbols of a batch that need history, each with the event time up to which.
+    def symbols_to_seed(self, batch: DecodedBatch) -> dict[str, int]:
+        """Return the symbols of a batch that need history, each with the event time that the history must reach.
 
-        Those are the symbols without a state, up to their first tick, and those whose state misses a session somewhere
-        in the batch, up to the last tick that follows one. A symbol may be both: seed the one, then ask again.
+        A symbol without a state needs history up to its first tick. A symbol whose state has missed a whole session
+        needs it up to the last tick after such a gap. Both can apply to one symbol: seed it, then call again.
         """
         wanted: dict[str, int] = {}
         newest: dict[str, int | None] = {}
@@ -155,7 +156,7 @@ class Engine:
         return wanted
 
     def seed(self, symbol: str, seed: Seed) -> None:
-        """Give a symbol its state before its first message is processed, or what its state is about to miss."""
+        """Create a symbol's state before its first message, or add the bars of a session that its state has missed."""
         if symbol in self._symbols:
             self._symbols[symbol].catch_up(seed)
             return
@@ -164,26 +165,26 @@ class Engine:
         self._symbols[symbol] = state
         self._market.seed(symbol, state.served_returns())
         if state.anchor is not None:
-            self._clock.see(state.anchor)
+            self._clock.observe(state.anchor)
 
-    def process(self, batch: Readings, known: Known) -> Effects:
-        """Take a micro-batch in the order it was received.
+    def process(self, batch: DecodedBatch, known: Known) -> Effects:
+        """Process a micro-batch in the order of receipt.
 
         Args:
-            batch: messages as read; every symbol in it is seeded.
+            batch: decoded messages; every symbol in it must be seeded.
             known: the ids of the batch that already have a ledger row.
         """
         call = _EngineCall(known, max((message.received_at for message, _ in batch), default=0))
         for message, tick in batch:
-            self._take(message, tick, call)
+            self._process_message(message, tick, call)
         return self._finish(call)
 
     def record_bundle(self, now_us: int) -> None:
-        """Have the next effects say which models score."""
+        """Add the serving bundle to the next effects."""
         self._bundle_row = BundleRow(self._predictor.bundle_hash, self._predictor.feature_view, now_us)
 
     def swap(self, swap: Swap, now_us: int) -> None:
-        """Predict with other models from the next message on; a new feature view continues where the old one is."""
+        """Predict with other models from the next message on; a new feature view continues from the same bar."""
         old, new = self._predictor, swap.predictor
         if needs_history(old, new):
             for symbol, state in self._symbols.items():
@@ -200,12 +201,12 @@ class Engine:
         self.record_bundle(now_us)
 
     def tick_clock(self, now_us: int) -> Effects:
-        """Read the event clock and close the bars whose minute and grace have passed; empty if there are none."""
+        """Read the event clock and close the bars that are due; empty effects if there are none."""
         event_clock = self._clock.read(now_us)
         return Effects() if event_clock is None else self.apply_clock(ClockRow(event_clock, now_us))
 
     def apply_clock(self, row: ClockRow) -> Effects:
-        """Close what a clock reading closes, in the order of minutes, then symbols; a replay calls this."""
+        """Close the bars that are due at a clock reading, ordered by minute, then symbol; a replay calls this."""
         call = _EngineCall(Known(), row.recorded_at)
         for state in self._due(row.event_clock):
             self._close(state, call, cause=None, t_received=row.recorded_at)
@@ -213,19 +214,18 @@ class Engine:
         return self._finish(call)
 
     def next_close_us(self, now_us: int) -> int | None:
-        """Return the wall instant at which the clock next closes a bar, None while it has nothing to wait for.
+        """Return the wall time at which the clock next closes a bar, None if there is no bar to close.
 
-        A bar more than a minute ahead of the clock belongs to a newer day than the feed is at: only its own ticks
-        close it.
+        A bar more than a minute ahead of the clock was fed before an older day: only a later tick closes it.
         """
         event_clock = self._clock.read(now_us)
         if event_clock is None:
             return None
         horizon = event_clock + MINUTE_US + self._config.bar_close_grace
         dues = [due for state in self._symbols.values() if (due := self._due_at(state)) is not None and due <= horizon]
-        return self._clock.when(min(dues)) if dues else None
+        return self._clock.wall_time(min(dues)) if dues else None
 
-    def _take(self, message: Received, tick: Tick | Refusal, call: "_EngineCall") -> None:
+    def _process_message(self, message: Received, tick: Tick | Refusal, call: "_EngineCall") -> None:
         if not call.is_new(message):
             call.effects.redelivered.append(message.message_id)
             return
@@ -235,9 +235,9 @@ class Engine:
         elif isinstance(tick, Refusal):
             call.record(message, tick, dedup_id, "dead", tick.code)
         else:
-            self._accept(message, tick, dedup_id, call)
+            self._process_tick(message, tick, dedup_id, call)
 
-    def _accept(self, message: Received, tick: Tick, dedup_id: str | None, call: "_EngineCall") -> None:
+    def _process_tick(self, message: Received, tick: Tick, dedup_id: str | None, call: "_EngineCall") -> None:
         self._register(tick.symbol, call)
         state = self._symbol(tick.symbol)
         call.touched[tick.symbol] = state
@@ -252,7 +252,7 @@ class Engine:
         if state.closes_before(tick.event_time):
             self._close(state, call, cause=message.message_id, t_received=message.received_at)
         state.add(print_)
-        self._clock.see(print_.anchor)
+        self._clock.observe(print_.anchor)
         call.candidates.append((state, state.peek(self._market, print_)))
         call.record(message, tick, dedup_id, "scored")
 
@@ -268,21 +268,21 @@ class Engine:
             windowed = self._predictor.window_length > 1
             rows = [bar.window if windowed else bar.features for _, bar in call.candidates]
             predictions = self._guard.predict(np.stack(rows), call.now)
-            out = bool(predictions.excluded)
+            excluded = bool(predictions.excluded)
             effects.scored = len(call.candidates)
-            effects.fallbacks = sum(out or bar.fallback_used for _, bar in call.candidates)
-            effects.breakers = self._guard.breakers.claim_events()
+            effects.fallbacks = sum(excluded or bar.fallback_used for _, bar in call.candidates)
+            effects.breakers = self._guard.breakers.pop_events()
             for i, (state, bar) in enumerate(call.candidates):
                 effects.outputs += self._decide(state, bar, predictions, i)
         for _, state in sorted(call.touched.items()):
-            effects.states += state.take_state_rows()
-            effects.seeds += state.take_seeds()
+            effects.states += state.pop_state_rows()
+            effects.seeds += state.pop_seeds()
         if self._bundle_row is not None and not effects.is_empty():
             effects.bundles, self._bundle_row = [self._bundle_row], None
         return effects
 
     def _decide(self, state: SymbolState, bar: Candidate, predictions: BundlePredictions, i: int) -> list[OutputRow]:
-        """Return the rows of one bar, those of the first tenant and strategy first."""
+        """Return the output rows of one bar; the first tenant and strategy come first."""
         config, provisional = self._config, self._config.provisional_scores
         outputs = decide(predictions, i, bar, config.rows, state.decisions(PRIMARY), provisional_scores=provisional)
         for rows in config.other_rows:
@@ -298,7 +298,9 @@ class Engine:
     def _symbol(self, symbol: str) -> SymbolState:
         state = self._symbols.get(symbol)
         if state is None:
-            raise RuntimeError(f"expected {symbol} to be seeded before its first message: call symbols_to_seed, seed")
+            raise RuntimeError(
+                f"expected {symbol} to be seeded before its first message: call symbols_to_seed and seed"
+            )
         return state
 
     def _due_at(self, state: SymbolState) -> int | None:
@@ -312,10 +314,10 @@ class Engine:
 
 
 class _EngineCall:
-    """One call of the engine: what it has met and collected so far."""
+    """The ids, bars and effects collected during one call of the engine."""
 
     def __init__(self, known: Known, now: int) -> None:
-        self.now = now  # by what is recorded with the input, so that a replay has the same
+        self.now = now  # recorded with the input, so that a replay uses the same instant
         self.effects = Effects()
         self.candidates: list[tuple[SymbolState, Candidate]] = []
         self.touched: dict[str, SymbolState] = {}

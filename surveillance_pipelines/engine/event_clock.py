@@ -1,7 +1,7 @@
-"""The event clock: where the feed is now, told by its newest message and the time that has passed since it came.
+"""The event clock: the feed's current event time, from its newest message and the time since its receipt.
 
-It follows the newest receive, not the highest event time ever seen, so that an older day fed through the same queue is
-not closed by the clock of a newer one. In a live feed the two are the same but for jitter.
+It follows the message received last, not the highest event time seen. When an older day is fed through the same queue,
+the clock of the newer day therefore does not close its bars. In a live feed both differ only by jitter.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Anchor(NamedTuple):
-    """A scored message: compared by when it came, then by its event time."""
+    """Receive time and event time of a scored message, compared in this order."""
 
     received_at: int
     event_time: int
@@ -17,21 +17,21 @@ class Anchor(NamedTuple):
 
 @dataclass(slots=True)
 class EventClock:
-    """Reads event time at a wall instant. Instants are microseconds since the epoch, UTC."""
+    """Converts between wall time and event time. Instants are microseconds since the epoch, UTC."""
 
     anchor: Anchor | None = None
 
-    def see(self, anchor: Anchor) -> None:
-        """Take one more scored message; the order of calls does not matter."""
+    def observe(self, anchor: Anchor) -> None:
+        """Record a scored message; the order of calls does not matter."""
         if self.anchor is None or anchor > self.anchor:
             self.anchor = anchor
 
     def read(self, now_us: int) -> int | None:
-        """Return the event clock at ``now_us``, None before any message."""
+        """Return the event time at the wall time ``now_us``, None before the first message."""
         if self.anchor is None:
             return None
         return self.anchor.event_time + max(0, now_us - self.anchor.received_at)
 
-    def when(self, event_clock: int) -> int | None:
-        """Return the wall instant at which the event clock reads ``event_clock``, None before any message."""
+    def wall_time(self, event_clock: int) -> int | None:
+        """Return the wall time at which the event clock reads ``event_clock``, None before the first message."""
         return None if self.anchor is None else self.anchor.received_at + event_clock - self.anchor.event_time

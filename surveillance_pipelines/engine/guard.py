@@ -1,7 +1,7 @@
-"""Between the engine and the models: circuit breakers and a cache of predictions. Instants come with the input.
+"""Circuit breakers and a prediction cache between the engine and the models. Instants come with the input.
 
-A member that fails is not asked for a while, and its substitute answers; output rows record it. Then one batch tries it
-again. Equal windows have equal predictions, so a bar that has not changed since the tick before is not scored again.
+A member that fails is out of service for a cooldown, and its fallback is used; output rows record this. Then one batch
+tries it again. Equal windows have equal predictions, so a bar that a tick leaves unchanged is not scored again.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from cachetools import TTLCache
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.engine.effects import BreakerEvent
-from surveillance_pipelines.models.bundle_predictions import BundlePredictions, gathered
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions, gather_rows
 from surveillance_pipelines.models.contract import FeatureWindow, ModelFailedError
 from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WarmupRules
@@ -20,11 +20,11 @@ CACHE_SIZE: Final = 1_000
 CACHE_SECONDS: Final = 30.0
 
 
-class Breakers:
-    """Members that are out of service, and until when.
+class CircuitBreakers:
+    """One circuit breaker per member of a bundle.
 
     Args:
-        cooldown: microseconds for which a failed member is not asked.
+        cooldown: microseconds for which a failed member is out of service.
     """
 
     def __init__(self, cooldown: int) -> None:
@@ -34,7 +34,7 @@ class Breakers:
         self._events: list[BreakerEvent] = []
 
     def excluded(self, now_us: int) -> frozenset[str]:
-        """Return the members that are not to be asked; one whose cooldown has passed is tried by the next batch."""
+        """Return the members out of service; a member whose cooldown has passed is tried by the next batch."""
         for model, until in self._open_until.items():
             if now_us >= until and model not in self._trying:
                 self._trying.add(model)
@@ -43,7 +43,7 @@ class Breakers:
 
     @property
     def is_trying(self) -> bool:
-        """Whether the next batch decides if a member returns to service."""
+        """Whether the next batch tries a member that failed."""
         return bool(self._trying)
 
     def failed(self, model: str, reason: str, now_us: int) -> None:
@@ -53,28 +53,28 @@ class Breakers:
         self._events.append(BreakerEvent(model, "open", reason, now_us))
 
     def succeeded(self, now_us: int) -> None:
-        """Return to service what was tried."""
+        """Return the members that were tried to service."""
         for model in sorted(self._trying):
             del self._open_until[model]
             self._events.append(BreakerEvent(model, "closed", "it answers again", now_us))
         self._trying.clear()
 
-    def claim_events(self) -> list[BreakerEvent]:
+    def pop_events(self) -> list[BreakerEvent]:
         """Return the events since the last call."""
         events, self._events = self._events, []
         return events
 
 
 class ModelGuard:
-    """Predicts with one bundle's members, or with those that are left of them.
+    """Predicts with the members of one bundle that are in service.
 
     Args:
         predictor: a bundle's models or the warm-up rules.
-        cooldown: microseconds for which a failed member is not asked.
+        cooldown: microseconds for which a failed member is out of service.
     """
 
     def __init__(self, predictor: Predictor, cooldown: int) -> None:
-        self.breakers: Final = Breakers(cooldown)
+        self.breakers: Final = CircuitBreakers(cooldown)
         self._predictor: Final = predictor
         self._now = 0
         self._cache: TTLCache[tuple[frozenset[str], bytes], tuple[BundlePredictions, int]] = TTLCache(
@@ -82,7 +82,7 @@ class ModelGuard:
         )
 
     def predict(self, window: FeatureWindow, now_us: int) -> BundlePredictions:
-        """Return the predictions of n bars at an instant; a member that fails raises nothing here."""
+        """Return the predictions for n bars; a failing member is excluded instead of raising an error."""
         self._now = max(self._now, now_us)
         excluded = self.breakers.excluded(now_us)
         while True:
@@ -96,28 +96,28 @@ class ModelGuard:
                 return predictions
 
     def _cached(self, window: FeatureWindow, excluded: frozenset[str]) -> BundlePredictions:
-        if self.breakers.is_trying:  # a cached prediction proves nothing about a member
+        if self.breakers.is_trying:  # a cached prediction does not test the member
             return without_members(self._predictor, excluded).predict(window)
         keys = [(excluded, row.tobytes()) for row in window]
-        found = [self._cache.get(key) for key in keys]
-        missing = [i for i, hit in enumerate(found) if hit is None]
+        hits = [self._cache.get(key) for key in keys]
+        missing = [i for i, hit in enumerate(hits) if hit is None]
         if missing:
             predictions = without_members(self._predictor, excluded).predict(window[missing])
-            for place, i in enumerate(missing):
-                found[i] = self._cache[keys[i]] = (predictions, place)
+            for row, i in enumerate(missing):
+                hits[i] = self._cache[keys[i]] = (predictions, row)
             if len(missing) == len(keys):
                 return predictions
-        return gathered([hit for hit in found if hit is not None])
+        return gather_rows([hit for hit in hits if hit is not None])
 
 
 def without_members(predictor: Predictor, excluded: Collection[str]) -> Predictor:
-    """Return what predicts while some members of a bundle are out of service.
+    """Return the predictor to use while some members of a bundle are out of service.
 
-    The warm-up rules stand in where no detector is left, if they read the bundle's feature view.
+    If no detector is left and the warm-up rules read the bundle's feature view, the warm-up rules are used.
 
     Args:
         predictor: a bundle's models or the warm-up rules.
-        excluded: names of members.
+        excluded: names of the members out of service.
     """
     if not excluded or not isinstance(predictor, Ensemble):
         return predictor

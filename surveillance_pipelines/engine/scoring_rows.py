@@ -1,6 +1,6 @@
-"""From feature vectors and scores to output rows: the one place, used by the live engine and by batch scoring.
+"""Output rows from feature vectors and predictions, for the live engine and for batch scoring.
 
-Only what a row's cause knows goes in; ``t_computed`` and ``t_committed`` are the shell's to stamp.
+Rows hold only values known when they are computed; the shell sets ``t_computed`` and ``t_committed``.
 """
 
 import math
@@ -37,12 +37,12 @@ from surveillance_pipelines.strategies.pacing import SignalGate, SignalPace
 RowType = Literal["anomaly", "signal", "score"]
 
 SIGNAL_THRESHOLD: Final = 1.0 / len(DIRECTIONS)
-"""A signal takes the most probable of three actions, so its probability is above this."""
+"""A signal names the most probable of three actions, so its probability is at least this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowConfig:
-    """What all rows of one run share: who asks, and which code and models answer."""
+    """Fields that all rows of one run share: tenant and strategy, code and models."""
 
     tenant: str
     config_hash: str
@@ -60,19 +60,19 @@ class RowConfig:
 
 
 def row_config(settings: Settings, predictor: Predictor, *, run_id: str | None = None) -> RowConfig:
-    """Return what the rows of a run over these settings and models share."""
+    """Return the shared fields of the rows of a run with these settings and models."""
     pace = SignalPace(
         cooldown=round(settings.signal_cooldown_seconds * MICROSECONDS),
         warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
     )
-    config = rows_as_of_now(predictor, tenant=settings.tenant, config_hash=settings.config_hash, pace=pace)
+    config = current_row_config(predictor, tenant=settings.tenant, config_hash=settings.config_hash, pace=pace)
     return replace(config, run_id=run_id)
 
 
-def rows_as_of_now(
+def current_row_config(
     predictor: Predictor, *, tenant: str, config_hash: str, pace: SignalPace, strategy: str = DEFAULT_STRATEGY
 ) -> RowConfig:
-    """Return what rows share that a predictor makes with this process's code and runtime."""
+    """Return the shared fields of rows that a predictor makes with this process's code and runtime."""
     return RowConfig(
         tenant=tenant,
         config_hash=config_hash,
@@ -89,7 +89,7 @@ def rows_as_of_now(
 
 
 def with_predictor(config: RowConfig, predictor: Predictor) -> RowConfig:
-    """Return what the rows of the same run share from now on, scored by other models."""
+    """Return the same shared fields for rows scored by other models."""
     return replace(
         config,
         feature_view=predictor.feature_view,
@@ -106,13 +106,13 @@ class Candidate:
 
     Attributes:
         features: float64[F], the columns of the feature view.
-        earlier: feature rows of the bars before, oldest first, for models that read windows; empty otherwise.
-        fallback_used: the features rest on a substitute, because the trading session is not on record.
-        trigger_message_id: the message that asks for a provisional score; None on a final bar.
-        correlation_id: the message or bar that caused the scoring, carried through every row and log line.
+        earlier: feature rows of the preceding bars, oldest first, for models that read windows; empty otherwise.
+        fallback_used: whether the features use a fallback, because the trading session is not on record.
+        trigger_message_id: the message that caused a provisional score; None on a final bar.
+        correlation_id: the message or bar that caused the scoring, in every row and log line.
         t_received: when that message was received; None in batch.
-        market_return: what a bar in progress was scored with; None on a final bar, and where there was no peer.
-        market_peers: likewise, how many peers.
+        market_return: the peers' return used for a bar in progress; None on a final bar or without peers.
+        market_peers: number of peers used for a bar in progress; None on a final bar.
     """
 
     symbol: str
@@ -135,7 +135,7 @@ class Candidate:
 
     @property
     def window(self) -> npt.NDArray[np.float64]:
-        """The feature rows that are scored, float64[length, F], the bar's own last."""
+        """The feature rows to score, float64[length, F]; the bar itself is the last row."""
         return np.stack([*self.earlier, self.features]) if self.earlier else self.features[np.newaxis, :]
 
 
@@ -146,13 +146,13 @@ def input_hashes(features: npt.NDArray[np.float64]) -> list[str]:
 
 
 def input_hash(features: npt.NDArray[np.float64]) -> str:
-    """Return the hash of a feature vector or window; all NaNs are equal, so a trip through a file changes nothing."""
+    """Return the hash of a feature vector or window; all NaNs hash alike, so the hash survives storage."""
     canonical = np.where(np.isnan(features), np.nan, features)
     return sha256_bytes(np.ascontiguousarray(canonical, dtype="<f8").data)
 
 
 def anomaly_kind(predictions: BundlePredictions, i: int) -> str | None:
-    """Return the kind of anomaly that row ``i`` of the scores shows, None for a normal bar."""
+    """Return the anomaly kind of row ``i``, None for a normal bar."""
     return predictions.kind(i) if predictions.is_anomaly[i] else None
 
 
@@ -189,7 +189,7 @@ def action_of(predictions: BundlePredictions, i: int) -> Action:
 
 
 def signal_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int) -> Signal:
-    """Return the direction call on a final bar. Its risk is the anomaly score: how strange the bar is it stands on."""
+    """Return the signal of a final bar. Its risk is the bar's anomaly score."""
     probabilities = dict(zip(DIRECTIONS, predictions.direction_probabilities[i].tolist(), strict=True))
     action = action_of(predictions, i)
     return Signal(
@@ -214,14 +214,14 @@ def signal_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions
 def paced_signal(
     config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int, gate: SignalGate
 ) -> Signal | None:
-    """Return the signal of a final bar if there is one and the symbol may signal again."""
+    """Return the signal of a final bar, None for HOLD or within the symbol's cooldown."""
     if action_of(predictions, i) == "HOLD" or not gate.passes(bar.bar_start, signal_gap(config, predictions)):
         return None
     return signal_row(config, bar, predictions, i)
 
 
 def signal_gap(config: RowConfig, predictions: BundlePredictions) -> int:
-    """Return the distance in microseconds that a signal of these scores keeps from the one before it."""
+    """Return the minimum distance, in microseconds, of a signal from the one before it."""
     return config.pace.gap(warmup=_is_warmup_signal(config, predictions))
 
 
@@ -230,7 +230,7 @@ def _is_warmup_signal(config: RowConfig, predictions: BundlePredictions) -> bool
 
 
 def score_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int) -> Score:
-    """Return what the models say of a bar, alert or not."""
+    """Return the score row of a bar, anomalous or not."""
     score, confidence = float(predictions.anomaly_score[i]), float(predictions.confidence[i])
     sell, hold, buy = predictions.direction_probabilities[i].tolist()
     return Score(
@@ -257,16 +257,16 @@ def score_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions,
 
 
 def _confidence(predictions: BundlePredictions, i: int, kind: str) -> float:
-    """Return the probability of a kind that the scores may show or, for a retraction, no longer show."""
+    """Return the probability of a kind; for a retraction, the bar may have another kind by now."""
     if predictions.kind(i) == kind:
         return float(predictions.confidence[i])
     if kind in predictions.labels:
         return float(predictions.probabilities[i, predictions.labels.index(kind)])
-    return 0.0  # "unclassified" has no probability of its own
+    return 0.0  # "unclassified" has no probability
 
 
 def score_ids(config: RowConfig, symbols: Sequence[str], bar_starts: Sequence[int]) -> list[str]:
-    """Return the ids of the score rows of final bars, in their order."""
+    """Return the ids of the score rows of final bars, in the same order."""
     return final_row_ids(
         "score",
         symbols,

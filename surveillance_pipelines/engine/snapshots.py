@@ -1,6 +1,6 @@
-"""What must survive a restart beside the features: one symbol's serving state as versioned JSON.
+"""Snapshots for restarts and replays: a symbol's serving state as versioned JSON, and histories of bars.
 
-Floats are written by ``repr`` and read back bit for bit. The feature state has a snapshot of its own
+Floats are written by ``repr`` and read back bit for bit. The feature state has a separate snapshot
 (``FeatureState.snapshot``), and closed bars are rows of ``ops.live_bars``.
 """
 
@@ -19,7 +19,7 @@ from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.volume import VolumeTotal
 
 SERVING_STATE: Final = "serving_v1"
-"""Stands in ``ops.feature_state.feature_view`` for rows of this format."""
+"""Format, and value of ``ops.feature_state.feature_view`` in its rows."""
 
 HISTORY: Final = "lane_history_v1"
 """Format of ``ops.lane_seeds.history``."""
@@ -27,17 +27,17 @@ HISTORY: Final = "lane_history_v1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingState:
-    """One symbol between two messages.
+    """The serving state of one symbol between two messages.
 
     Attributes:
         open_bar: the bar in progress.
-        alerts: kinds opened for it, in order, of the first tenant and strategy.
-        last_signal: start of the bar of the last signal, likewise.
+        alerts: kinds of the alerts open on it, in order, for the first tenant and strategy.
+        last_signal: start of the bar of the last signal, for the first tenant and strategy.
         others: (tenant, strategy, alerts, last signal) of further tenants and strategies.
-        volume_total: the last running total, where the feed sends those.
+        volume_total: the last running total, if the feed sends running totals.
         anchor: the symbol's newest scored message.
-        closed: how many bars this symbol has closed since its features were last seeded from history.
-        returns_before: ``(bar start, log return)`` of the bars it closed before that, which peers may still ask for.
+        closed: number of bars closed since the features were last seeded from history.
+        returns_before: ``(bar start, log return)`` of bars closed before that, which peers may still need.
     """
 
     open_bar: OpenBar | None = None
@@ -69,14 +69,16 @@ def dump_serving_state(state: ServingState) -> bytes:
 
 
 def load_serving_state(data: bytes) -> ServingState:
-    """Return the serving state that ``dump_serving_state`` wrote.
+    """Return the serving state written by ``dump_serving_state``.
 
     Raises:
         ValueError: if the bytes are of another format.
     """
     record: dict[str, Any] = json.loads(data)
     if record.get("format") != SERVING_STATE:
-        raise ValueError(f"expected a snapshot of format {SERVING_STATE}, was {record.get('format')!r}: drain it first")
+        raise ValueError(
+            f"expected a snapshot {SERVING_STATE}, got format {record.get('format')!r}: use the release that wrote it"
+        )
     bar, total, anchor = record["open_bar"], record["volume_total"], record["anchor"]
     return ServingState(
         open_bar=None if bar is None else OpenBar(**bar),
@@ -93,21 +95,21 @@ def load_serving_state(data: bytes) -> ServingState:
 
 
 def dump_history(starts: npt.NDArray[np.int64], inputs: npt.NDArray[np.float64], columns: Sequence[str]) -> bytes:
-    """Return bars as compressed bytes that no kernel's code has a part in.
+    """Return bars as compressed bytes, in a format that does not depend on the kernel's code.
 
     Args:
         starts: int64[n] bar starts, microseconds since the epoch, ascending.
         inputs: f8[n, len(columns)] kernel inputs.
-        columns: their names.
+        columns: names of the inputs.
     """
     header = canonical_json({"format": HISTORY, "bars": len(starts), "columns": list(columns)}).encode()
     rows = np.ascontiguousarray(inputs, dtype="<f8").tobytes()
     body = b"".join((header, b"\n", np.ascontiguousarray(starts, dtype="<i8").tobytes(), rows))
-    return zlib.compress(body, 1)  # a third of the size in a millisecond; stronger takes five times as long
+    return zlib.compress(body, 1)  # a third of the size in a millisecond; higher levels take five times as long
 
 
 def load_history(data: bytes, columns: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the starts, int64[n], and inputs, f8[n, len(columns)], that ``dump_history`` wrote.
+    """Return the starts, int64[n], and inputs, f8[n, len(columns)], written by ``dump_history``.
 
     Raises:
         ValueError: if the bytes are damaged, of another format, or of other columns.
@@ -116,11 +118,11 @@ def load_history(data: bytes, columns: Sequence[str]) -> tuple[npt.NDArray[np.in
         header, _, body = zlib.decompress(data).partition(b"\n")
         record: dict[str, Any] = json.loads(header)
     except (zlib.error, ValueError) as error:
-        raise ValueError(f"expected a history of bars, the bytes are damaged: {error}") from error
+        raise ValueError(f"expected a history of bars, got damaged bytes: {error}") from error
     if (record.get("format"), record.get("columns")) != (HISTORY, list(columns)):
-        raise ValueError(f"expected a history {HISTORY} of the columns {list(columns)}, was {record!r:.300}")
+        raise ValueError(f"expected a history {HISTORY} of the columns {list(columns)}, got {record!r:.300}")
     bars, width = record["bars"], len(columns)
     if len(body) != 8 * bars * (1 + width):
-        raise ValueError(f"expected {8 * bars * (1 + width)} bytes of history, was {len(body)}: it is damaged")
+        raise ValueError(f"expected {8 * bars * (1 + width)} bytes of history, got {len(body)}: it is damaged")
     starts = np.frombuffer(body, "<i8", bars)
     return starts, np.frombuffer(body, "<f8", bars * width, 8 * bars).reshape(bars, width)

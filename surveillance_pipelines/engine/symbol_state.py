@@ -1,7 +1,7 @@
-"""One symbol in the live core: its features, its bar in progress, its recent bars, alerts and pace of signals.
+"""The live state of one symbol: features, bar in progress, recent bars, alerts and last signals.
 
-A lane changes only through ``size_of``, ``add``, ``close`` and ``revise``: functions of the messages taken so far and
-of the peers' returns that the caller passes in.
+Once seeded, the state changes through ``size_of``, ``add``, ``close`` and ``revise``. It depends only on the messages
+processed so far and on the peers' returns that the caller passes in.
 """
 
 import math
@@ -36,25 +36,25 @@ from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.market.volume import VolumeTotal, size_of_total
 
 REVISABLE_BARS: Final = 16
-"""Closed bars kept to be revised by late ticks; a later tick revises its bar when ``bars_1m`` is filled."""
+"""Closed bars kept for revision by late ticks; a still later tick revises its bar when ``bars_1m`` is filled."""
 
 SNAPSHOT_BARS: Final = 64
-"""The feature state, 55 kB, is saved at every so many bars; in between, ``ops.live_bars`` has what a restart adds."""
+"""Bars between two snapshots of the feature state (55 kB); a restart adds the bars since from ``ops.live_bars``."""
 
 MARKET_MINUTES: Final = 64
-"""Returns of so many bars give a restarted engine the market context it had."""
+"""Bars of which the returns are kept, to restore the market context after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What a lane starts from: a snapshot and the bars since, or history.
+    """The starting point of a symbol's state: a snapshot and the bars since, or history.
 
     Attributes:
-        features: ``FeatureState.snapshot`` bytes, None without one.
-        serving: serving state bytes, None for a symbol that this queue has not served.
-        bars: revision-0 bars after the snapshot (all of the history where there is none), ascending.
-        revisable: the latest revision of the last closed bars, ascending.
-        rows: feature rows of the bars before ``bars``, oldest first, where there is a snapshot and models read windows.
+        features: ``FeatureState.snapshot`` bytes; None without a snapshot.
+        serving: serving state bytes; None for a symbol that this queue has not served.
+        bars: revision-0 bars after the snapshot (without a snapshot, the whole history), ascending.
+        revisable: the latest revisions of the last closed bars, ascending.
+        rows: feature rows of the bars before ``bars``, oldest first; only with a snapshot and models that read windows.
     """
 
     features: bytes | None = None
@@ -71,10 +71,10 @@ class SymbolState:
         self.symbol: Final = symbol
         self.anchor: Anchor | None = None
         self.open_bar: OpenBar | None = None
-        self._snapshot: StateRow | None = None  # taken, not yet handed over
-        self._seeds: list[LaneSeed] = []  # likewise
-        self._missed: tuple[Bar, ...] = ()  # to be taken in before the tick that comes after them
-        self._returns_before: list[tuple[int, float]] = []  # of bars closed here before features were last seeded
+        self._snapshot: StateRow | None = None  # not yet returned by pop_state_rows
+        self._seeds: list[LaneSeed] = []  # not yet returned by pop_seeds
+        self._missed: tuple[Bar, ...] = ()  # added to the features before the next tick after them
+        self._returns_before: list[tuple[int, float]] = []  # of bars closed here before the features were last seeded
         self._sessions = sessions.for_symbol(symbol)
         self._features = features
         self._recent: OrderedDict[int, Bar] = OrderedDict()
@@ -93,29 +93,29 @@ class SymbolState:
         *,
         window_length: int = 1,
     ) -> "SymbolState":
-        """Return a state that continues where the seed ends.
+        """Return a state that continues from a seed.
 
         Args:
-            symbol: instrument.
-            sessions: of every calendar.
+            symbol: the instrument.
+            sessions: trading sessions of every calendar.
             seed: a snapshot and the bars since, or history.
-            view: the features of a symbol without a snapshot.
-            window_length: bars that the models read at once.
+            view: the feature view of a symbol without a snapshot.
+            window_length: bars per window of the models.
         """
         if seed.features is None:
-            lane = cls(symbol, sessions, FeatureState(view), window_length=window_length)
-            lane._seed_features({bar.bar_start: lane._inputs(bar) for bar in seed.bars})
+            state = cls(symbol, sessions, FeatureState(view), window_length=window_length)
+            state._seed_features({bar.bar_start: state._inputs(bar) for bar in seed.bars})
         else:
-            lane = cls(symbol, sessions, FeatureState.restore(seed.features), window_length=window_length)
-            lane._earlier.extend(seed.rows)
+            state = cls(symbol, sessions, FeatureState.restore(seed.features), window_length=window_length)
+            state._earlier.extend(seed.rows)
             for bar in seed.bars:
-                lane._earlier.append(lane._features.advance(bar.bar_start, lane._inputs(bar)))
-        lane._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
+                state._earlier.append(state._features.advance(bar.bar_start, state._inputs(bar)))
+        state._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
         if seed.serving is not None:
-            lane._resume(load_serving_state(seed.serving))
+            state._resume(load_serving_state(seed.serving))
         else:
-            lane._take_snapshot()
-        return lane
+            state._take_snapshot()
+        return state
 
     @property
     def last_closed(self) -> int | None:
@@ -130,34 +130,34 @@ class SymbolState:
         return step.size
 
     def is_late(self, event_time: int) -> bool:
-        """Say whether the bar of an event time has already closed."""
+        """Return whether the bar of an event time has already closed."""
         start = bar_start_of(event_time)
         if self.open_bar is not None:
             return start < self.open_bar.bar_start
         return self.last_closed is not None and start <= self.last_closed
 
     def closes_before(self, event_time: int) -> bool:
-        """Say whether a tick of this event time ends the bar in progress."""
+        """Return whether a tick of this event time closes the bar in progress."""
         return self.open_bar is not None and bar_start_of(event_time) > self.open_bar.bar_start
 
     @property
     def newest(self) -> int | None:
-        """Start of the bar in progress, or of the last closed one where there is none."""
+        """Start of the bar in progress or, without one, of the last closed bar."""
         return self.last_closed if self.open_bar is None else self.open_bar.bar_start
 
     def is_session_missed(self, newest: int | None, event_time: int) -> bool:
-        """Say whether a whole session lies between a bar, this lane's newest then, and a tick."""
+        """Return whether a whole session lies between a bar and a tick."""
         return newest is not None and self._sessions.row_of(event_time) - self._sessions.row_of(newest) > 1
 
     def catch_up(self, seed: Seed) -> None:
-        """Keep what other sources know of the time that this lane is about to miss, until its tick comes.
+        """Store the bars that other sources have for a session without ticks; the next tick after it adds them.
 
-        The bars that it served itself stay as they were served.
+        Bars served by this queue keep their served values.
         """
         self._missed = seed.bars
 
     def decisions(self, key: DecisionKey) -> DecisionState:
-        """Return what a tenant and strategy remember of this symbol."""
+        """Return the decision state of a tenant and strategy."""
         return self._decisions.setdefault(key, DecisionState())
 
     def change_view(self, view: FeatureView, seed: Seed, *, window_length: int = 1) -> None:
@@ -166,7 +166,7 @@ class SymbolState:
         Args:
             view: the new view.
             seed: the history that it needs, up to any bar; this state holds the bars since.
-            window_length: bars that the models read at once from now on.
+            window_length: bars per window of the new models.
         """
         bars: dict[int, Sequence[float] | npt.NDArray[np.float64]] = {b.bar_start: self._inputs(b) for b in seed.bars}
         starts, inputs = self._features.history()
@@ -179,10 +179,10 @@ class SymbolState:
         self._take_snapshot()
 
     def add(self, print_: Print) -> None:
-        """Take a tick into the bar in progress, or start one; after a missed session, with what is known of that."""
+        """Add a tick to the bar in progress, or start one; after a missed session, add that session's bars first."""
         if self.open_bar is None:
             if self._missed and self.is_session_missed(self.last_closed, print_.tick.event_time):
-                self._take_in_missed(before=bar_start_of(print_.tick.event_time))
+                self._add_missed_bars(before=bar_start_of(print_.tick.event_time))
             self.open_bar = OpenBar.start(print_)
         else:
             self.open_bar.add(print_)
@@ -190,7 +190,7 @@ class SymbolState:
         self.anchor = anchor if self.anchor is None else max(self.anchor, anchor)
 
     def peek(self, market: MarketContext, print_: Print) -> Candidate:
-        """Return the bar in progress as it would be scored now; nothing changes."""
+        """Return the bar in progress for scoring, without changing the state."""
         bar = self._bar("provisional", market)
         volume = volume_to_score(bar.volume, self._features.usual_volume(bar.bar_start))
         features = self._features.peek(bar.bar_start, self._inputs(replace(bar, volume=volume)))
@@ -200,9 +200,9 @@ class SymbolState:
         """Close the bar in progress and advance the features by it.
 
         Args:
-            market: the peers' returns as known now.
+            market: the peers' returns known now.
             cause: the message that closes it, None for the event clock.
-            t_received: when that message came, or the clock was read.
+            t_received: when that message was received, or the clock was read.
         """
         bar = self._bar("final", market)
         features = self._features.advance(bar.bar_start, self._inputs(bar))
@@ -219,7 +219,7 @@ class SymbolState:
         return bar, candidate
 
     def revise(self, late: Print) -> Bar | None:
-        """Return the next revision of the closed bar that a late tick belongs to, None if it is no longer at hand."""
+        """Return the next revision of the closed bar of a late tick, None if that bar is no longer kept."""
         bar = self._recent.get(bar_start_of(late.tick.event_time))
         if bar is None:
             return None
@@ -228,17 +228,17 @@ class SymbolState:
         return revised
 
     def served_returns(self) -> list[tuple[int, float]]:
-        """Return ``(bar start, log return)`` of the newest bars closed here; seeded history is not among them."""
+        """Return ``(bar start, log return)`` of the newest bars closed here, without seeded history."""
         since = self._features.recent_returns(min(self._closed, MARKET_MINUTES))
         return [*self._returns_before, *since][-MARKET_MINUTES:]
 
-    def take_state_rows(self) -> list[StateRow]:
-        """Return the snapshots to store now: the serving state, and that of the features if one was taken."""
+    def pop_state_rows(self) -> list[StateRow]:
+        """Return the snapshots to store: the serving state, and a new snapshot of the features if there is one."""
         snapshot, self._snapshot = self._snapshot, None
         return [self._serving_row()] if snapshot is None else [snapshot, self._serving_row()]
 
-    def take_seeds(self) -> list[LaneSeed]:
-        """Return the histories that the features were seeded from since the last call, oldest first."""
+    def pop_seeds(self) -> list[LaneSeed]:
+        """Return the histories from which the features were seeded since the last call, oldest first."""
         seeds, self._seeds = self._seeds, []
         return seeds
 
@@ -249,8 +249,8 @@ class SymbolState:
             alerts=primary.alerts.kinds,
             last_signal=primary.gate.last_bar_start,
             others=tuple(
-                (*key, found.alerts.kinds, found.gate.last_bar_start)
-                for key, found in sorted(self._decisions.items())
+                (*key, decisions.alerts.kinds, decisions.gate.last_bar_start)
+                for key, decisions in sorted(self._decisions.items())
                 if key != PRIMARY
             ),
             volume_total=self._volume_total,
@@ -270,7 +270,7 @@ class SymbolState:
         self._closed = state.closed
         self._returns_before = list(state.returns_before)
 
-    def _take_in_missed(self, *, before: int) -> None:
+    def _add_missed_bars(self, *, before: int) -> None:
         starts, inputs = self._features.history()
         bars = {bar.bar_start: self._inputs(bar) for bar in self._missed if bar.bar_start < before}
         bars |= dict(zip(starts.tolist(), inputs, strict=True))
@@ -294,7 +294,7 @@ class SymbolState:
     def _bar(self, status: BarStatus, market: MarketContext) -> Bar:
         bar = self.open_bar
         if bar is None:
-            raise RuntimeError(f"expected a bar in progress of {self.symbol}, was none")
+            raise RuntimeError(f"expected a bar in progress of {self.symbol}, found none")
         market_return, peers = market.value(self.symbol, bar.bar_start)
         return bar.to_bar(status, market_return=market_return, market_peers=peers)
 
@@ -318,7 +318,7 @@ class SymbolState:
         return StateRow(self.symbol, name, last, utc_date(last or 0), state)
 
     def _rows_before(self, features: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
-        """Return the feature rows before a bar's own, NaN for bars before the symbol's first."""
+        """Return the feature rows of the bars before a bar, NaN for bars before the symbol's first."""
         length = self._earlier.maxlen or 0
         if length == 0:
             return ()

@@ -1,8 +1,8 @@
 """Feature rows of a symbol's newest final bars, for models that read more than one bar.
 
-A row is the one that was first scored: the live lane keeps the rows that it computed, and batch scoring reads them from
-the table of features. Where neither has them, they are recomputed here, each with the state of its own UTC day (the 512
-bars before that day), which gives the same bits.
+The rows are those that were first scored: the live lane keeps the rows it computed, and batch scoring reads them from
+the features table. If neither has them, they are recomputed here, each with the state of its UTC day (the 512 bars
+before that day), which produces bit-identical values.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def recent_rows(view: FeatureView, starts: npt.NDArray[np.int64], inputs: Floats, count: int) -> list[Floats]:
-    """Return the feature rows, float64[F] each, of the last ``count`` bars or all there are, oldest first.
+    """Return the feature rows, float64[F] each, of the last ``count`` bars (fewer if there are fewer), oldest first.
 
     Args:
-        view: which features.
+        view: the feature view.
         starts: int64[n] bar starts, microseconds since the epoch, ascending.
         inputs: float64[n, inputs] of the kernel; at least 512 bars before the UTC day of the first wanted bar, or all
-            there are.
-        count: how many rows.
+            that exist.
+        count: number of rows.
     """
     if count <= 0 or len(starts) == 0:
         return []
@@ -38,12 +38,12 @@ def recent_rows(view: FeatureView, starts: npt.NDArray[np.int64], inputs: Floats
 
 
 def first_bar_needed(starts: Sequence[int], count: int, history: int) -> int:
-    """Return the position of the first bar that the features of the next bar and ``count`` rows before it rest on.
+    """Return the position of the first bar needed for the features of the next bar and of ``count`` bars before it.
 
     Args:
         starts: bar starts, ascending, all before the next bar.
-        count: feature rows wanted.
-        history: bars that the state of a UTC day is rebuilt from.
+        count: number of feature rows before the next bar.
+        history: number of bars from which the state of a UTC day is rebuilt.
     """
     if not starts:
         return 0

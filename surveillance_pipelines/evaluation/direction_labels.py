@@ -1,4 +1,4 @@
-"""Labels of the direction after a bar: SELL, HOLD or BUY, where HOLD is a move that does not cover its costs."""
+"""Labels of the direction after a bar: SELL, HOLD or BUY; HOLD is a move that does not cover costs."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ COST_FLOOR: Final = 2e-4
 """Minimum width of the HOLD band: 2 basis points, the spread and fees of a round trip in a liquid stock."""
 
 BAND_VOLATILITIES: Final = 0.45
-"""Width of the HOLD band in standard deviations of the horizon's return; 1/3 of normal moves lies within ±0.43."""
+"""Width of the HOLD band in standard deviations of the horizon's return; 1/3 of normal moves are within ±0.43."""
 
 
 def direction_labels(forward_return: pl.Expr, realised_volatility: pl.Expr) -> pl.Expr:
@@ -23,8 +23,8 @@ def direction_labels(forward_return: pl.Expr, realised_volatility: pl.Expr) -> p
     """
     usual = realised_volatility.fill_nan(None).fill_null(0.0) * (BAND_VOLATILITIES * HORIZON_MINUTES**0.5)
     band = pl.max_horizontal(usual, pl.lit(COST_FLOOR))
-    called = pl.when(forward_return > band).then(2).when(forward_return < -band).then(0).otherwise(1)
-    return pl.when(forward_return.is_null()).then(None).otherwise(called).cast(pl.Int64)
+    label = pl.when(forward_return > band).then(2).when(forward_return < -band).then(0).otherwise(1)
+    return pl.when(forward_return.is_null()).then(None).otherwise(label).cast(pl.Int64)
 
 
 def forward_returns(bars: pl.DataFrame, horizon_minutes: int = HORIZON_MINUTES) -> pl.Series:

@@ -26,33 +26,33 @@ class DriftReport:
     """Drift of recent whole days against the champion's training data.
 
     Attributes:
-        indices: population stability index by feature, without features that depend on the clock only.
-        moved: features above the alert level, largest index first.
+        indices: population stability index by feature, without features that are always defined (clock, presence).
+        drifted: features above the alert level, largest index first.
         rows: number of bars.
         first: first day.
         last: last day.
     """
 
     indices: dict[str, float]
-    moved: list[str]
+    drifted: list[str]
     rows: int
     first: date
     last: date
 
     @property
-    def is_judged(self) -> bool:
+    def has_enough_rows(self) -> bool:
         return self.rows >= MIN_ROWS
 
     @property
     def is_alert(self) -> bool:
-        return self.is_judged and len(self.moved) > ALERT_SHARE * len(self.indices)
+        return self.has_enough_rows and len(self.drifted) > ALERT_SHARE * len(self.indices)
 
     @property
-    def sentence(self) -> str:
-        if not self.is_judged:
-            return f"{self.rows} bars from {self.first} to {self.last}: drift is judged from {MIN_ROWS} on"
-        worst = f"; most {self.moved[0]}, index {self.indices[self.moved[0]]:.2f}" if self.moved else ""
-        return f"{len(self.moved)} of {len(self.indices)} features moved from {self.first} to {self.last}{worst}"
+    def summary(self) -> str:
+        if not self.has_enough_rows:
+            return f"{self.rows} bars from {self.first} to {self.last}: drift is evaluated from {MIN_ROWS} bars on"
+        worst = f"; most {self.drifted[0]}, index {self.indices[self.drifted[0]]:.2f}" if self.drifted else ""
+        return f"{len(self.drifted)} of {len(self.indices)} features drifted from {self.first} to {self.last}{worst}"
 
 
 def window_before(today: date) -> tuple[date, date]:

@@ -1,4 +1,4 @@
-"""The gates: pure rules that decide whether a model is used, with a reason for each rule."""
+"""The gates: rules that decide whether a model serves, each with a reason. No I/O."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -105,30 +105,30 @@ def anomaly_gate(
 
 def direction_gate(
     actual: npt.NDArray[np.int64],
-    called: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
     blocks: npt.NDArray[np.generic],
     *,
     classes: int,
     seed: int,
 ) -> GateDecision:
-    """Evaluate the gate of a direction model: its balanced accuracy and its choice of side must beat a constant call.
+    """Evaluate the gate of a direction model: its balanced accuracy and choice of side must beat a constant prediction.
 
-    The lower bounds of the 95% intervals count. Predicting quiet periods, which volatility reveals, is enough for a
-    good balanced accuracy; therefore, among the moves it called, the side must also be correct in more than half of the
-    cases. Minutes of one day are dependent, so the bootstrap draws whole days.
+    The rules use the lower bounds of the 95% intervals. Predicting quiet periods from volatility is enough for a good
+    balanced accuracy; therefore the side must also be correct in more than half of the predicted moves. Minutes of one
+    day are dependent, so the bootstrap draws whole days.
 
     Args:
         actual: class numbers int64[n].
-        called: predicted class numbers int64[n].
+        predicted: predicted class numbers int64[n].
         blocks: the day of each row, any dtype, [n].
-        classes: number of classes; a constant call has a balanced accuracy of 1 / classes.
+        classes: number of classes; a constant prediction has a balanced accuracy of 1 / classes.
         seed: seed of the bootstrap.
     """
     low, _ = block_bootstrap_interval(
-        lambda rows: balanced_accuracy(actual[rows], called[rows]), blocks, confidence=CONFIDENCE, seed=seed
+        lambda rows: balanced_accuracy(actual[rows], predicted[rows]), blocks, confidence=CONFIDENCE, seed=seed
     )
     side, _ = block_bootstrap_interval(
-        lambda rows: side_accuracy(actual[rows], called[rows]), blocks, confidence=CONFIDENCE, seed=seed
+        lambda rows: side_accuracy(actual[rows], predicted[rows]), blocks, confidence=CONFIDENCE, seed=seed
     )
     return GateDecision(
         (

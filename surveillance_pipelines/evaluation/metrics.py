@@ -15,47 +15,47 @@ CONTIGUOUS_BLOCKS: Final = 8
 """Minimum number of bootstrap blocks. With fewer days, each day is split, because two days do not show the variance."""
 
 
-def confusion_matrix(actual: Classes, called: Classes, classes: int) -> npt.NDArray[np.int64]:
+def confusion_matrix(actual: Classes, predicted: Classes, classes: int) -> npt.NDArray[np.int64]:
     """Return counts int64[classes, classes], rows by actual class, columns by predicted class."""
-    return metrics.confusion_matrix(actual, called, labels=range(classes))
+    return metrics.confusion_matrix(actual, predicted, labels=range(classes))
 
 
-def accuracy(actual: Classes, called: Classes) -> float:
+def accuracy(actual: Classes, predicted: Classes) -> float:
     """Return the share of correct predictions; NaN without rows."""
-    return float(np.mean(actual == called)) if len(actual) else float("nan")
+    return float(np.mean(actual == predicted)) if len(actual) else float("nan")
 
 
-def recalls(actual: Classes, called: Classes, classes: int) -> Floats:
+def recalls(actual: Classes, predicted: Classes, classes: int) -> Floats:
     """Return the recall of each class, float64[classes]; NaN for a class without rows."""
-    # pyright takes the types of the defaults, as scikit-learn states none.
+    # scikit-learn has no annotations, so pyright infers these types from the defaults.
     options: dict[str, Any] = {"average": None, "zero_division": np.nan}
-    return np.asarray(metrics.recall_score(actual, called, labels=range(classes), **options))
+    return np.asarray(metrics.recall_score(actual, predicted, labels=range(classes), **options))
 
 
-def balanced_accuracy(actual: Classes, called: Classes) -> float:
+def balanced_accuracy(actual: Classes, predicted: Classes) -> float:
     """Return the mean recall over the classes that have rows, NaN without rows.
 
-    The bootstrap calls it thousands of times: scikit-learn's checks of its arguments would take over 100 times as long.
+    The bootstrap calls it thousands of times; scikit-learn's argument checks would make it over 100 times slower.
     """
     if not len(actual):
         return float("nan")
-    classes = int(max(actual.max(), called.max())) + 1
-    table = np.bincount(actual * classes + called, minlength=classes * classes).reshape(classes, classes)
+    classes = int(max(actual.max(), predicted.max())) + 1
+    table = np.bincount(actual * classes + predicted, minlength=classes * classes).reshape(classes, classes)
     rows = table.sum(axis=1)
     return float(np.nanmean(np.divide(table.diagonal(), rows, out=np.full(classes, np.nan), where=rows > 0)))
 
 
-def side_accuracy(actual: Classes, called: Classes) -> float:
-    """Return the share of correct sides among rows with a called and an actual direction (0 SELL, 2 BUY), else NaN."""
-    both = (actual != 1) & (called != 1)
-    return accuracy(actual[both], called[both])
+def side_accuracy(actual: Classes, predicted: Classes) -> float:
+    """Return the share of correct sides among rows predicted and actually SELL or BUY (0, 2); NaN without such rows."""
+    both = (actual != 1) & (predicted != 1)
+    return accuracy(actual[both], predicted[both])
 
 
-def macro_f1(actual: Classes, called: Classes) -> float:
+def macro_f1(actual: Classes, predicted: Classes) -> float:
     """Return the mean F1 over the classes with rows; NaN without rows."""
     if not len(actual):
         return float("nan")
-    return float(metrics.f1_score(actual, called, labels=np.unique(actual), average="macro"))
+    return float(metrics.f1_score(actual, predicted, labels=np.unique(actual), average="macro"))
 
 
 def ranking_metrics(is_anomaly: npt.NDArray[np.bool_], score: Floats) -> dict[str, float]:

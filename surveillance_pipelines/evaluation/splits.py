@@ -29,9 +29,9 @@ def split_days(rows_per_day: Mapping[date, int], fractions: Sequence[float] = FR
     """
     days = sorted(rows_per_day)
     if len(days) < len(SPLITS):
-        raise ValueError(f"expected at least {len(SPLITS)} days to split, was {len(days)}: load more days")
+        raise ValueError(f"expected at least {len(SPLITS)} days to split, got {len(days)}: load more days")
     if abs(sum(fractions) - 1.0) > 1e-9 or min(fractions) <= 0:
-        raise ValueError(f"expected three positive fractions that sum to 1, was {tuple(fractions)}")
+        raise ValueError(f"expected three positive fractions that sum to 1, got {tuple(fractions)}")
     total = sum(rows_per_day.values())
     counts = [sum(rows_per_day[day] for day in days[:n]) / total for n in range(len(days) + 1)]
     first = _closest(counts, fractions[0], range(1, len(days) - 1))

@@ -11,7 +11,7 @@ from surveillance_pipelines.models.calibration import THRESHOLD
 Floats = npt.NDArray[np.float64]
 
 ALERTS_PER_SYMBOL_DAY: Final = 1.5
-"""Alert budget per symbol and ordinary day, for both detectors together."""
+"""Alert budget per symbol and ordinary day, shared by both detectors."""
 
 BARS_PER_DAY: Final = 390
 """Minutes of a regular session, used as the day of the budget regardless of the instrument's hours."""
@@ -58,7 +58,7 @@ def calibrate_error(errors: Floats) -> ErrorCalibration:
         ValueError: if there are fewer than 100.
     """
     if len(errors) < 100:
-        raise ValueError(f"expected at least 100 validation bars to calibrate on, was {len(errors)}: use more days")
+        raise ValueError(f"expected at least 100 validation bars to calibrate on, got {len(errors)}: use more days")
     logs = np.log(np.maximum(errors, 1e-12))
     start = float(np.quantile(logs, 1.0 - _TAIL))
     tail = max(float(np.mean(np.maximum(logs[logs >= start] - start, 0.0))), 1e-3)

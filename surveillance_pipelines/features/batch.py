@@ -34,7 +34,7 @@ _NO_ROWS: Final[Integers] = np.empty(0, dtype=np.int64)
 
 
 class _Slab(NamedTuple):
-    """Row numbers of one symbol: start of its history, start and end of its requested bars, and those of each day.
+    """Row numbers of one symbol: start of the history, start and end of the requested bars, and the days.
 
     A day is (start of its history, start, end).
     """
@@ -66,7 +66,7 @@ def features_of_day(
     """
     days = day_bars["bar_start"].dt.date().unique().to_list()
     if len(days) > 1:
-        raise ValueError(f"expected bars of one UTC day, was {len(days)} days; use features_of_days")
+        raise ValueError(f"expected bars of one UTC day, got {len(days)} days; use features_of_days")
     bars = pl.concat([history.select(day_bars.columns), day_bars])
     return features_of_days(bars, days, sessions, view)
 
@@ -90,7 +90,7 @@ def features_of_days(
         view: the feature view.
         columns: requested columns of the view; None for all. Fewer columns are faster and have the same values.
         symbols: requested symbols; None for all. The other symbols still count as peers.
-        advanced: called after each symbol with its number of bars.
+        advanced: called after each symbol with the symbol's number of bars.
 
     Returns:
         ``feature_schema(view)`` with the requested columns only, sorted by symbol and bar start.
@@ -133,8 +133,8 @@ def chosen_columns(view: FeatureView, columns: Collection[str] | None) -> NDArra
     wanted = set(view.columns if columns is None else columns)
     unknown = sorted(wanted - set(view.columns))
     if unknown or not wanted:
-        was = ", ".join(unknown) or "none"
-        raise InvalidInputError(f"expected columns of feature view {view.name} ({', '.join(view.columns)}), was {was}")
+        got = ", ".join(unknown) or "none"
+        raise InvalidInputError(f"expected columns of feature view {view.name} ({', '.join(view.columns)}), got {got}")
     return np.array([name in wanted for name in view.columns])
 
 
@@ -150,7 +150,7 @@ def latest_features(
         view: the feature view.
     """
     if lookback < 1:
-        raise ValueError(f"expected a lookback of at least 1 bar, was {lookback}")
+        raise ValueError(f"expected a lookback of at least 1 bar, got {lookback}")
     newest = bars.filter(pl.col("revision") == 0).sort("bar_start").group_by("symbol").tail(lookback)
     days = newest["bar_start"].dt.date().unique().to_list()
     features = features_of_days(bars, days, sessions, view)

@@ -1,4 +1,4 @@
-"""The live state of one symbol: advance it by closed bars, peek at the bar in progress, keep it as bytes."""
+"""The feature state of one symbol: advances by closed bars, peeks at the bar in progress, is stored as a snapshot."""
 
 import json
 import math
@@ -25,14 +25,14 @@ _ARRAY_FUNCTIONS: Final = Lock()
 
 
 class SnapshotError(SurveillanceError, code=ErrorCode.INTEGRITY):
-    """A snapshot that this code cannot continue from; seed the state from bars instead."""
+    """A snapshot that this code cannot restore; seed the state from bars instead."""
 
 
 class FeatureState:
-    """The features' memory of one symbol: its last 512 revision-0 bars and the kernel's state within the UTC day.
+    """The last 512 revision-0 bars of one symbol and the kernel's state within the UTC day. Not thread-safe.
 
-    At the first bar of a UTC day the kernel's state is rebuilt from those bars, so the features of a day are a function
-    of the 512 bars before it and the day's own. Not safe for several threads.
+    At the first bar of a UTC day, the kernel's state is rebuilt from those bars, so the features of a day depend only
+    on the 512 bars before it and the day's bars.
     """
 
     def __init__(self, view: FeatureView = CORE_V1) -> None:
@@ -41,18 +41,18 @@ class FeatureState:
         self._features: Final = len(view.columns)
         self._step: Final = _compiled(view.step, 3)
         self._peek: Final = _compiled(view.peek, 4)
-        self._bars: Final = np.zeros((HISTORY_BARS, width))  # ring, the next bar goes to self._seen % HISTORY_BARS
-        self._rows: Final = list(self._bars)  # its rows: indexing the array makes a new one at each bar
+        self._bars: Final = np.zeros((HISTORY_BARS, width))  # ring buffer; next row: self._seen % HISTORY_BARS
+        self._rows: Final = list(self._bars)  # indexing the array would create a new view at each bar
         self._width: Final = width
-        self._flat: Final = self._bars.reshape(-1).data  # float64 goes in at half the cost of an array's
+        self._flat: Final = self._bars.reshape(-1).data  # a memoryview: half the cost of writing to the array
         self._starts: Final = np.zeros(HISTORY_BARS, dtype=np.int64)
         self._start_views: Final = self._starts.data
         self._seen = 0
         self._last = _NEVER  # start of the newest bar
-        self._enter(-1)
+        self._set_day(-1)
         self._state = np.zeros(view.state_size)
-        self._rebuilt: NDArray[np.float64] | None = None  # the state of a new day, after so many bars
-        self._rebuilt_at = 0
+        self._rebuilt: NDArray[np.float64] | None = None  # the state at the start of a new day
+        self._rebuilt_at = 0  # value of self._seen when it was rebuilt
         self._scratch = np.empty(view.state_size)
         self._bar = np.empty(width)
 
@@ -63,7 +63,7 @@ class FeatureState:
 
     @property
     def last_log_return(self) -> float:
-        """Log return of the last bar advanced; NaN where no bar came before it."""
+        """Log return of the last bar advanced; NaN if it was the first bar."""
         recent = self.recent_returns(1)
         return recent[0][1] if recent else float("nan")
 
@@ -71,7 +71,7 @@ class FeatureState:
         """Return ``(bar start, log return)`` of the newest bars, oldest first, for the market context.
 
         Args:
-            count: at most so many, up to the 64 that the kernel remembers.
+            count: maximum number, up to the 64 that the kernel keeps.
         """
         returns = min(count, int(self._state[kernel.RETURNS_SEEN]), kernel.CAPACITY)
         newest = int(self._state[kernel.RETURNS_SEEN]) - 1
@@ -85,15 +85,15 @@ class FeatureState:
         ]
 
     def history(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return starts, int64[n], and inputs, f8[n, 10], of the last 512 bars or all there are, oldest first."""
-        order = self._order()
+        """Return starts, int64[n], and inputs, f8[n, 10], of the last 512 bars (or fewer), oldest first."""
+        order = self._ring_rows()
         return self._starts[order], self._bars[order]
 
     def seed(self, bar_starts: NDArray[np.int64], inputs: NDArray[np.float64]) -> None:
-        """Forget everything and take over a history of revision-0 bars.
+        """Replace the state by a history of revision-0 bars.
 
-        The state afterwards is as if the bars had been advanced, given that 512 bars (or all there are) precede the UTC
-        day on which features are wanted.
+        The result equals a state advanced by all of these bars, if 512 bars (or all that exist) precede the UTC day
+        for which features are computed.
 
         Args:
             bar_starts: int64[n] microseconds since the epoch, strictly ascending.
@@ -102,21 +102,21 @@ class FeatureState:
         if np.any(np.diff(bar_starts) <= 0):
             raise ValueError("expected bar starts in strictly ascending order; sort and deduplicate the history")
         self._seen, self._last, self._rebuilt = 0, _NEVER, None
-        self._enter(-1)
+        self._set_day(-1)
         self._state[:] = 0.0
         if len(bar_starts) == 0:
             return
         today = int(np.searchsorted(bar_starts, bar_starts[-1] // DAY_US * DAY_US))
         for i in range(max(0, today - HISTORY_BARS), today):
-            self._remember(int(bar_starts[i]), inputs[i])
+            self._append(int(bar_starts[i]), inputs[i])
         for i in range(today, len(bar_starts)):
             self.advance(int(bar_starts[i]), inputs[i])
 
     def advance(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
-        """Take a closed bar in and return its features, f8[F].
+        """Add a closed bar and return its features, f8[F].
 
         Args:
-            bar_start: microseconds since the epoch, after that of every bar before.
+            bar_start: microseconds since the epoch, later than that of every earlier bar.
             inputs: f8[10] in the order of ``kernel.INPUTS``.
 
         Raises:
@@ -124,7 +124,7 @@ class FeatureState:
         """
         if bar_start >= self._day_end or bar_start <= self._last:
             self._state = self._state_on(bar_start)
-            self._enter(bar_start // DAY_US)
+            self._set_day(bar_start // DAY_US)
         out = _empty(self._features)
         slot = self._seen % HISTORY_BARS
         bar = self._rows[slot]
@@ -140,17 +140,19 @@ class FeatureState:
         return out
 
     def peek(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
-        """Return the features, f8[F], that ``advance`` would return, and change nothing."""
+        """Return the features, f8[F], that ``advance`` would return, without changing the state."""
         out = _empty(self._features)
         self._bar[:] = inputs
         self._peek(self._state_on(bar_start), self._scratch, self._bar, out)
         return out
 
     def usual_volume(self, bar_start: int) -> float:
-        """Return the mean volume of the 20 bars with volume before a bar, NaN before there are 20: ``volume_ratio`` 1.
+        """Return the volume of a bar with ``volume_ratio`` 1: the mean of the 20 previous bars with volume.
+
+        NaN if there are fewer than 20.
 
         Args:
-            bar_start: microseconds since the epoch, after that of every bar advanced.
+            bar_start: microseconds since the epoch, later than that of every bar advanced.
         """
         state = self._state_on(bar_start)
         seen = int(state[kernel.VOLUMES_SEEN])
@@ -160,8 +162,8 @@ class FeatureState:
         return math.fsum(state[end - _USUAL_BARS : end]) / _USUAL_BARS
 
     def snapshot(self) -> bytes:
-        """Return the whole state as bytes; ``restore`` continues from them bit for bit."""
-        order = self._order()
+        """Return the state as bytes; the restored state computes bit-identical features."""
+        order = self._ring_rows()
         header = {
             "view": self.view.name,
             "source_hash": self.view.source_hash,
@@ -174,93 +176,93 @@ class FeatureState:
 
     @classmethod
     def restore(cls, snapshot: bytes) -> "FeatureState":
-        """Return the state that ``snapshot`` holds.
+        """Return the state stored by ``snapshot``.
 
         Raises:
-            SnapshotError: if the bytes are no snapshot, or of another view or kernel.
+            SnapshotError: if the bytes are not a snapshot, or one of another view or kernel.
         """
         header, body = _split(snapshot)
         view = VIEWS.get(header["view"])
         if view is None:
-            raise SnapshotError(f"expected a snapshot of one of {sorted(VIEWS)}, was of {header['view']!r}")
+            raise SnapshotError(f"expected a snapshot of one of {sorted(VIEWS)}, got one of {header['view']!r}")
         if header["source_hash"] != view.source_hash:
             raise SnapshotError(
-                f"expected a snapshot of kernel {view.source_hash[:12]}, was of {header['source_hash'][:12]}: "
+                f"expected a snapshot of kernel {view.source_hash[:12]}, got one of {header['source_hash'][:12]}: "
                 "seed the state from bars"
             )
-        return cls(view)._load(header, body)  # noqa: SLF001 (its own class)
+        return cls(view)._load(header, body)  # noqa: SLF001 (same class)
 
     def _load(self, header: dict[str, Any], body: memoryview) -> "FeatureState":
         bars, width = header["bars"], len(self.view.inputs)
         wanted = 8 * (bars * (1 + width) + self.view.state_size)
         if len(body) != wanted:
-            raise SnapshotError(f"expected {wanted} bytes after the snapshot's header, was {len(body)}")
+            raise SnapshotError(f"expected {wanted} bytes after the snapshot's header, got {len(body)}")
         self._starts[:bars] = np.frombuffer(body, np.int64, bars)
         self._bars[:bars] = np.frombuffer(body, np.float64, bars * width, 8 * bars).reshape(bars, width)
         self._state[:] = np.frombuffer(body, np.float64, self.view.state_size, 8 * bars * (1 + width))
         self._seen = bars
-        self._enter(header["day"])
+        self._set_day(header["day"])
         self._last = int(self._starts[bars - 1]) if bars else _NEVER
         return self
 
-    def _enter(self, day: int) -> None:
-        """Note which UTC day the kernel's state belongs to: days since the epoch, −1 before any bar."""
+    def _set_day(self, day: int) -> None:
+        """Set the UTC day of the kernel's state: days since the epoch, −1 before any bar."""
         self._day, self._day_end = day, (day + 1) * DAY_US
 
     def _state_on(self, bar_start: int) -> NDArray[np.float64]:
-        """Return the kernel's state for a bar: that of its day, or rebuilt from the ring when the day is a new one."""
+        """Return the kernel's state for a bar: the current state, or one rebuilt from the ring buffer on a new day."""
         if bar_start <= self._last:
-            raise ValueError(f"expected a bar that starts after {self._last}, was {bar_start}")
+            raise ValueError(f"expected a bar that starts after {self._last}, got {bar_start}")
         if bar_start // DAY_US == self._day:
             return self._state
         if self._rebuilt is None or self._rebuilt_at != self._seen:
             self._rebuilt_at = self._seen
-            bars = self._bars[self._order()]
+            bars = self._bars[self._ring_rows()]
             self._rebuilt = np.zeros(self.view.state_size)
             self.view.run(self._rebuilt, bars, np.empty((len(bars), self._features)))
         return self._rebuilt
 
-    def _remember(self, bar_start: int, inputs: NDArray[np.float64]) -> None:
+    def _append(self, bar_start: int, inputs: NDArray[np.float64]) -> None:
         row = self._seen % HISTORY_BARS
         self._bars[row] = inputs
         self._starts[row] = bar_start
         self._last = bar_start
         self._seen += 1
 
-    def _order(self) -> NDArray[np.int64]:
-        """Return the rows of the ring from the oldest bar to the newest."""
+    def _ring_rows(self) -> NDArray[np.int64]:
+        """Return the row numbers of the ring buffer, from the oldest bar to the newest."""
         return np.arange(max(0, self._seen - HISTORY_BARS), self._seen) % HISTORY_BARS
 
 
 @cache
 def _compiled(function: Any, arrays: int) -> Callable[..., None]:
-    """Return what numba compiled for so many float64 arrays: through its dispatcher, each call looks up their types."""
+    """Return the compiled function for this number of float64 arrays; numba's dispatcher would check types per call."""
     _import_array_functions()
     return function.compile((float64[::1],) * arrays)
 
 
 def _import_array_functions() -> None:
-    """Import numba's array functions without SciPy's linear algebra, a fifth of the CPU time of a process's start.
+    """Import numba's array functions without SciPy's linear algebra, which takes a fifth of the CPU time at startup.
 
-    Numba imports SciPy's here to learn whether it is installed, and again for each function that calls it; the kernel
-    calls none. Only numba's own check is replaced, and only for the time of this import.
+    Numba imports SciPy to check that it is installed, and again for each function that uses it; the kernel uses none.
+    Numba's check is disabled only during this import.
     """
     from numba.np import linalg
 
     with _ARRAY_FUNCTIONS:
         if (check := getattr(linalg, "ensure_blas", None)) is None:
-            return  # another release of numba
+            return  # this release of numba has no such check
         linalg.ensure_blas = lambda: None
         try:
             from numba.np import arraymath
 
-            arraymath.ensure_blas = check  # pyright: ignore[reportPrivateImportUsage] (its copy of the name)
+            arraymath.ensure_blas = check  # pyright: ignore[reportPrivateImportUsage] (restores the imported name)
         finally:
             linalg.ensure_blas = check
 
 
 def warm_up(view: FeatureView = CORE_V1) -> None:
-    """Compile the kernel, or load it from numba's cache, before the first message waits for it."""
+    """Compile the kernel, or load it from numba's cache, so that the first message does not wait for it."""
     state = FeatureState(view)
     state.advance(0, np.ones(len(view.inputs)))
     state.peek(DAY_US, np.ones(len(view.inputs)))
@@ -269,6 +271,6 @@ def warm_up(view: FeatureView = CORE_V1) -> None:
 def _split(snapshot: bytes) -> tuple[dict[str, Any], memoryview]:
     start = len(_MAGIC) + 4
     if len(snapshot) < start or snapshot[: len(_MAGIC)] != _MAGIC:
-        raise SnapshotError(f"expected a feature-state snapshot that begins with {_MAGIC!r}, was {snapshot[:8]!r}…")
+        raise SnapshotError(f"expected a feature-state snapshot that begins with {_MAGIC!r}, got {snapshot[:8]!r}…")
     end = start + int.from_bytes(snapshot[len(_MAGIC) : start], "little")
     return json.loads(snapshot[start:end]), memoryview(snapshot)[end:]

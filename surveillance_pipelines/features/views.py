@@ -1,7 +1,7 @@
 """Feature views: named, frozen lists of columns, each with the kernel that computes them.
 
 A released view does not change. New columns, windows or formulas require a new view with a new name, because models,
-snapshots and alerts record the view that they were made with.
+snapshots and alerts record the name of their view.
 """
 
 from collections.abc import Callable

@@ -72,8 +72,8 @@ class FetchResult:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Symbols that did not end ``ok``."""
-        return tuple(sorted(symbol for symbol, ended in self.outcomes.items() if ended.outcome != "ok"))
+        """Symbols with an outcome other than ``ok``."""
+        return tuple(sorted(symbol for symbol, result in self.outcomes.items() if result.outcome != "ok"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class BarRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     request: BarRequest
-    ended: SymbolOutcome
+    result: SymbolOutcome
     rows: pl.DataFrame | None = None
 
 
@@ -161,47 +161,47 @@ class MarketDataClient(ABC):
         """
         if end <= start:
             raise InvalidInputError(f"expected start < end, got {start} and {end}")
-        names, answers = sorted(set(symbols)), list[_Answer]()
+        names, responses = sorted(set(symbols)), list[_Response]()
         windows = _windows(start, end, self.longest_window.get(interval))
         adjustment = self.stated_adjustment(interval)
         for first in range(0, len(names), self._batch_size):
             batch = names[first : first + self._batch_size]
-            answers += self._answer_all(
+            responses += self._send_all(
                 [BarRequest(symbol, *window, interval, adjustment) for symbol in batch for window in windows]
             )
-        return self._collect(answers, interval, adjustment)
+        return self._collect(responses, interval, adjustment)
 
-    def _answer_all(self, requests: Iterable[BarRequest]) -> list[_Answer]:
+    def _send_all(self, requests: Iterable[BarRequest]) -> list[_Response]:
         """Send all requests, and retry those with a retryable outcome after a pause."""
-        pending, done = list(requests), list[_Answer]()
+        pending, done = list(requests), list[_Response]()
         for attempt in range(1, self._max_attempts + 1):
             with self.around_requests(), ThreadPoolExecutor(max_workers=THREADS) as pool:
-                answers = list(pool.map(self._ask, pending))
-            counted = [replace(answer, ended=replace(answer.ended, attempts=attempt)) for answer in answers]
+                responses = list(pool.map(self._request, pending))
+            counted = [replace(response, result=replace(response.result, attempts=attempt)) for response in responses]
             is_last = attempt == self._max_attempts
-            done += [answer for answer in counted if is_last or answer.ended.outcome not in RETRIED]
-            pending = [answer.request for answer in counted if not is_last and answer.ended.outcome in RETRIED]
+            done += [response for response in counted if is_last or response.result.outcome not in RETRIED]
+            pending = [response.request for response in counted if not is_last and response.result.outcome in RETRIED]
             if not pending:
                 break
             self._clock.sleep(FIRST_WAIT_SECONDS * 2 ** (attempt - 1) * (1.0 + 0.5 * self._jitter.random()))
         return done
 
-    def _ask(self, request: BarRequest) -> _Answer:
+    def _request(self, request: BarRequest) -> _Response:
         """Return the rows of one request, or its failure as an outcome."""
         try:
             rows = self.history(request)
         except Exception as error:  # noqa: BLE001  boundary to a vendor: every failure becomes an outcome
-            return _Answer(request, self.failure(request.symbol, error))
+            return _Response(request, self.failure(request.symbol, error))
         if rows.is_empty():
-            return _Answer(request, SymbolOutcome("empty", f"there are no bars of {request.symbol} in this range"))
-        return _Answer(request, SymbolOutcome("ok", "bars received", rows.height), rows)
+            return _Response(request, SymbolOutcome("empty", f"there are no bars of {request.symbol} in this range"))
+        return _Response(request, SymbolOutcome("ok", "bars received", rows.height), rows)
 
-    def _collect(self, answers: Sequence[_Answer], interval: Timeframe, adjustment: Adjustment) -> FetchResult:
+    def _collect(self, responses: Sequence[_Response], interval: Timeframe, adjustment: Adjustment) -> FetchResult:
         known_at = self._clock.now_us()
         batch_id = f"{self.source}-{to_iso(known_at)}"
         notes = () if adjustment == self.adjustment else (f"{interval} prices have no other adjustment: {adjustment}",)
-        outcomes = _outcomes(answers)
-        received = [answer.rows for answer in answers if answer.rows is not None]
+        outcomes = _outcomes(responses)
+        received = [response.rows for response in responses if response.rows is not None]
         if not received:
             return FetchResult(empty_bars(), outcomes, (), 0, 0, 0, batch_id, notes)
         # The last bar of a running session is not complete.
@@ -234,14 +234,14 @@ def _windows(start: date, end: date, longest: timedelta | None) -> list[tuple[da
     return list(pairwise(edges))
 
 
-def _outcomes(answers: Sequence[_Answer]) -> dict[str, SymbolOutcome]:
+def _outcomes(responses: Sequence[_Response]) -> dict[str, SymbolOutcome]:
     """Return one outcome per symbol: the failure of any of its windows, else ok if any window had bars, else empty."""
     merged: dict[str, SymbolOutcome] = {}
-    for answer in answers:
-        ended, before = answer.ended, merged.get(answer.request.symbol)
+    for response in responses:
+        result, before = response.result, merged.get(response.request.symbol)
         if before is not None:
-            worse = max(before, ended, key=lambda one: _SEVERITY[one.outcome])
-            attempts = max(before.attempts, ended.attempts)
-            ended = replace(worse, rows=before.rows + ended.rows, attempts=attempts)
-        merged[answer.request.symbol] = ended
+            worse = max(before, result, key=lambda one: _SEVERITY[one.outcome])
+            attempts = max(before.attempts, result.attempts)
+            result = replace(worse, rows=before.rows + result.rows, attempts=attempts)
+        merged[response.request.symbol] = result
     return merged

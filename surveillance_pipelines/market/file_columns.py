@@ -97,12 +97,12 @@ def pick_columns(
     found = {key: next((name for name in ALIASES[key] if name in table.columns), None) for key in wanted}
     given = _OPTIONAL if symbol is None else _OPTIONAL | {"symbol"}
     if missing := [key for key in wanted if found[key] is None and key not in given]:
-        raise _lacking(missing, path)
+        raise _missing_columns(missing, path)
     numbers = [key for key in wanted if key not in {"symbol", "time"} and found[key] is not None]
-    own_symbol = pl.lit(symbol) if found["symbol"] is None else pl.col(str(found["symbol"]))
+    symbols = pl.lit(symbol) if found["symbol"] is None else pl.col(str(found["symbol"]))
     written = _written_times(table, str(found["time"]))
     picked = table.select(
-        own_symbol.cast(pl.String).str.strip_chars().str.to_uppercase().alias("symbol"),
+        symbols.cast(pl.String).str.strip_chars().str.to_uppercase().alias("symbol"),
         _instants(written, path, timezone, dates=dates).alias("time"),
         *(pl.col(str(found[key])).cast(pl.Float64, strict=False).alias(key) for key in numbers),
         pl.struct(pl.all()).alias(RAW),
@@ -145,10 +145,10 @@ def _require_commas(table: pl.DataFrame, path: Path) -> None:
     mark = next((mark for mark in (";", "\t", "|") if mark in name), None)
     if is_text(path) and table.width == 1 and mark is not None:
         separator = "tabs" if mark == "\t" else f"'{mark}'"
-        raise FileError(f"expected commas between values, {path.name} has {separator} between: save it with commas")
+        raise FileError(f"expected commas between values, {path.name} has {separator}: save it with commas")
 
 
-def _lacking(missing: Sequence[str], path: Path) -> FileError:
+def _missing_columns(missing: Sequence[str], path: Path) -> FileError:
     accepted = "; ".join(f"{key} ({' or '.join(ALIASES[key])})" for key in missing)
     spelled = ", ".join(_read(path).columns)
     return FileError(

@@ -47,7 +47,7 @@ class FileResult:
 
     @property
     def first_reason(self) -> str:
-        """Place and reason of the first refused row; empty if none was refused."""
+        """Position and reason of the first refused row; empty if none was refused."""
         return next((f"{refusal.where}: {refusal.reason}" for refusal in self.refusals), "")
 
 
@@ -200,7 +200,7 @@ def _infer_timeframe(times: pl.DataFrame, path: Path) -> tuple[Timeframe, tuple[
     seconds = int(common[0])
     if seconds not in by_seconds:
         raise FileError(
-            f"expected bars of {', '.join(TIMEFRAME_MINUTES)}, those in {path.name} are {seconds} s apart: name the "
-            "timeframe, or read bars of seconds as ticks"
+            f"expected bars of {', '.join(TIMEFRAME_MINUTES)}, those in {path.name} are {seconds} s apart: specify the "
+            "timeframe, or read one-second bars as ticks"
         )
     return by_seconds[seconds], ()

@@ -34,7 +34,7 @@ REFUSAL_CODES: Final[tuple[RefusalCode, ...]] = get_args(RefusalCode)
 MAX_BODY_CHARACTERS: Final = 16_384
 """Maximum length. A message has about 150 characters. SQS allows 262,144, which would delay a whole micro-batch."""
 MAX_DEPTH: Final = 64
-"""Maximum nesting of lists and objects. The interpreter's own limit would depend on the depth of the call stack."""
+"""Maximum nesting of lists and objects. The interpreter's limit depends on the depth of the call stack."""
 MAX_PRICE: Final = 1e12
 """Above every quoted price: a bitcoin in Vietnamese dong is about 3e9."""
 MIN_PRICE: Final = 1e-12

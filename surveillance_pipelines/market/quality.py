@@ -1,4 +1,4 @@
-"""Quality measures of a table of well-formed bars: repeated rows, silences, age."""
+"""Quality measures of a table of well-formed bars: repeated rows, silences, staleness."""
 
 from dataclasses import dataclass
 from typing import Final

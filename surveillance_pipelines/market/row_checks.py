@@ -35,7 +35,7 @@ REASONS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class RowRefusal:
-    """A refused row: its original content (JSON), the reason (code and message), and its position (from 0)."""
+    """A refused row: its original content (JSON), code, reason and position (from 0)."""
 
     body: str
     code: str

@@ -1,4 +1,4 @@
-"""Array functions that several models share; all give the same bits for any number of rows."""
+"""Array functions shared by several models. Results are bit-identical for any number of rows."""
 
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -11,19 +11,19 @@ Floats = npt.NDArray[np.float64]
 FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 _NAMES: Final[WeakKeyDictionary[Any, tuple[str, list[str]]]] = WeakKeyDictionary()
-"""Names of a session's input and last output: asking it for them takes as long as running a small model."""
+"""Cached names of a session's input and last output; querying them takes as long as running a small model."""
 
 
 def as_window(window: Floats, columns: int, length: int) -> Floats:
     """Return float64[n, length or more, columns] after checking the shape.
 
     Raises:
-        ValueError: if the width is another, or the windows are too short.
+        ValueError: if the number of columns differs, or the windows are too short.
     """
     if window.ndim == 2:
         window = window[:, np.newaxis, :]
     if window.ndim != 3 or window.shape[2] != columns or window.shape[1] < length:
-        raise ValueError(f"expected features of shape [n, {length}, {columns}], was {list(window.shape)}")
+        raise ValueError(f"expected features of shape [n, {length}, {columns}], got {list(window.shape)}")
     return np.asarray(window, dtype=np.float64)
 
 
@@ -33,14 +33,14 @@ def pad_rows(values: Floats, rows: int) -> Floats:
     return values if missing <= 0 else np.concatenate([values, np.zeros((missing, *values.shape[1:]))])
 
 
-def within(values: Floats, bound: float) -> Floats:
-    """Return values clipped to ±bound, NaN kept: ``numpy.clip`` at a third of its overhead on a few rows."""
+def clip_symmetric(values: Floats, bound: float) -> Floats:
+    """Return values clipped to ±bound, NaN kept; a third of the overhead of ``numpy.clip`` on a few rows."""
     return np.minimum(np.maximum(values, -bound), bound)
 
 
 def as_float32(values: Floats) -> npt.NDArray[np.float32]:
-    """Return ``values`` as float32; values that float32 cannot hold become its largest or smallest, NaN stays."""
-    return within(values, FLOAT32_MAX).astype(np.float32)
+    """Return ``values`` as float32, clipped to the range of float32; NaN is kept."""
+    return clip_symmetric(values, FLOAT32_MAX).astype(np.float32)
 
 
 def run_model(session: Any, inputs: npt.NDArray[np.float32]) -> Floats:

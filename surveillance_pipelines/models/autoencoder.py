@@ -1,4 +1,4 @@
-"""The autoencoder at inference: the mean squared error with which it reproduces a bar."""
+"""Inference of the autoencoder: the mean squared error with which it reconstructs a bar."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import AnomalyScores
-from surveillance_pipelines.models.arrays import run_model, within
+from surveillance_pipelines.models.arrays import clip_symmetric, run_model
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
 from surveillance_pipelines.models.runtime import inference_session
@@ -36,7 +36,7 @@ class Scaling:
 
 
 class Autoencoder:
-    """Reproduces bars from a narrow code; ordinary bars come back with a small error."""
+    """Reconstructs bars from a low-dimensional code; ordinary bars have a small reconstruction error."""
 
     def __init__(self, spec: MemberSpec, session: Any, scaling: Scaling) -> None:
         self.id: Final = spec.id
@@ -47,7 +47,7 @@ class Autoencoder:
 
     @classmethod
     def load(cls, spec: MemberSpec, files: Files) -> "Autoencoder":
-        """Return the model over its files.
+        """Return the model loaded from its files.
 
         Raises:
             BundleError: if the scaling does not fit the input columns.
@@ -62,23 +62,23 @@ class Autoencoder:
 
 
 def scale(inputs: Floats, scaling: Scaling) -> npt.NDArray[np.float32]:
-    """Return the network's inputs, float32[n, d]: scaled, clipped, a missing value at the median."""
-    scaled = within((inputs - scaling.center) / scaling.scale, scaling.clip)
+    """Return the network's inputs, float32[n, d]: scaled and clipped; missing values are set to the median."""
+    scaled = clip_symmetric((inputs - scaling.center) / scaling.scale, scaling.clip)
     scaled[np.isnan(scaled)] = 0.0
     return scaled.astype(np.float32)
 
 
 def reconstruct(session: Any, scaled: npt.NDArray[np.float32], missing: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return the mean squared error of the present values, float64[n], and its parts, float64[n, d]."""
+    """Return the mean squared error of the present values, float64[n], and the squared errors, float64[n, d]."""
     difference = scaled.astype(np.float64) - run_model(session, scaled)
     squares = np.where(missing, 0.0, difference * difference)
     present = np.maximum((~missing).sum(axis=1), 1)
-    # A running sum adds the columns in order; `sum` may pair them differently for another number of rows.
+    # A running sum adds the columns in order; the summation order of `sum` may depend on the number of rows.
     return np.add.accumulate(squares, axis=1)[:, -1] / present, squares
 
 
 def parse_scaling(content: bytes, columns: tuple[str, ...]) -> Scaling:
-    """Return the scaling that ``market_scaler.json`` holds.
+    """Return the scaling stored in ``market_scaler.json``.
 
     Raises:
         BundleError: if it does not scale exactly ``columns``.
@@ -90,7 +90,7 @@ def parse_scaling(content: bytes, columns: tuple[str, ...]) -> Scaling:
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(f"expected columns, center, scale and clip in {SCALER_FILE}: {error!r}") from error
     if named != list(columns):
-        raise BundleError(f"expected {SCALER_FILE} to scale the input columns in order, was {named!r:.300}")
+        raise BundleError(f"expected {SCALER_FILE} to scale the input columns in order, got {named!r:.300}")
     if center.shape != (len(columns),) or spread.shape != center.shape or not (spread > 0).all():
         raise BundleError(f"expected a center and a positive scale for each input column in {SCALER_FILE}")
     return Scaling(center=center, scale=spread, clip=clip)

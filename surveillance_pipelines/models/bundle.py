@@ -1,10 +1,10 @@
-"""A model bundle: one folder of model files and JSON, named by the hash of its manifest. No pickle, no code.
+"""A model bundle: one folder of model files and JSON, identified by the hash of its manifest. No pickle, no code.
 
 The live process loads it with numpy, onnxruntime and json. A bundle is immutable: it is written once, to a new folder,
 and every load checks every byte against the manifest.
 
-Format 2 lists its members and how they are fused in ``market_surveillance_config.json``. Format 1 had three fixed
-models (``bundle_v1.py``); it is read, and no longer written.
+Format 2 lists its members and the fusion rule in ``market_surveillance_config.json``. Format 1 has three fixed models
+(``bundle_v1.py``) and is only read.
 """
 
 import json
@@ -32,7 +32,7 @@ FORMATS: Final = (1, FORMAT)
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 MAX_FILES: Final = 64
 _FILE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*\.(onnx|safetensors|ubj|json)")
-"""Plain names in the folder, of the formats that hold no code."""
+"""File names without a path, of formats that cannot contain code."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +40,14 @@ class Bundle:
     """A verified bundle in memory.
 
     Attributes:
-        path: the folder that it was read from.
+        path: the folder from which it was read.
         bundle_hash: sha256 of the canonical manifest, which names the sha256 of every file.
-        format: of the folder, 1 or 2.
+        format: the bundle format, 1 or 2.
         manifest: the manifest as written.
-        view: the feature view that the models were trained on, equal to the running code's.
+        view: the feature view on which the models were trained, equal to the running code's.
         files: file name → content.
-        members: the models, each after those that it reads.
-        fusion: name of the rule that makes one score of the members' (``models/fusion.py``).
+        members: the models, each after the members that it depends on.
+        fusion: name of the rule that combines the members' scores (``models/fusion.py``).
         features: reference histograms of the training data, for drift.
         config: content of ``market_surveillance_config.json``.
     """
@@ -82,19 +82,19 @@ def load_bundle(path: Path, *, expected_hash: str | None = None, any_view_code: 
 
     Args:
         path: the bundle's folder.
-        expected_hash: the ``bundle_hash`` on record; another one is refused.
-        any_view_code: accept models of the same feature view from other code. For a replay only, which compares the
-            features themselves.
+        expected_hash: the recorded ``bundle_hash``; any other is refused.
+        any_view_code: accept models trained with other code of the same feature view. Only for replays, which compare
+            the features themselves.
 
     Raises:
-        BundleError: if a file is missing, extra, a link, of the wrong size or hash, or of the wrong content; or if the
-            running code computes another feature view than the models were trained on.
+        BundleError: if a file is missing, unexpected or a link, has the wrong size, hash or content; or if the running
+            code does not have the feature view on which the models were trained.
     """
     manifest = _read_manifest(path)
     _require_exact_files(path, manifest["files"])
     bundle_hash = sha256_text(canonical_json(manifest))
     if expected_hash is not None and bundle_hash != expected_hash:
-        raise BundleError(f"expected bundle {expected_hash} in {path}, found {bundle_hash}: restore or retrain it")
+        raise BundleError(f"expected bundle {expected_hash} in {path}, got {bundle_hash}: restore or retrain it")
     files = {name: _read_verified(path / name, expected) for name, expected in manifest["files"].items()}
     view = _require_view(manifest, any_code=any_view_code)
     config = _parse_json(files[CONFIG_FILE], CONFIG_FILE)
@@ -127,16 +127,16 @@ def write_bundle(
     Args:
         path: the folder to create; its parent is created too.
         files: content of the members' files, by name.
-        members: each after those that it reads.
-        view: the feature view that the models were trained on.
+        members: the members, each after the members that it depends on.
+        view: the feature view on which the models were trained.
         reference: histograms of the training data.
-        settings: what else belongs into the configuration, JSON-safe.
-        training: what the manifest records about the training, JSON-safe: parameters, data fingerprint, seeds, library
-            versions, metrics. No instant belongs here: equal data and seeds then give an equal hash.
+        settings: further entries of the configuration, JSON-safe.
+        training: the training record of the manifest, JSON-safe: parameters, data fingerprint, seeds, library versions,
+            metrics. It must contain no timestamps, so that equal data and seeds give an equal hash.
 
     Raises:
         FileExistsError: if ``path`` exists; a bundle is never overwritten.
-        ValueError: if a member names a file that is not given, or a file has no plain name.
+        ValueError: if the members do not name exactly these files, or a file name is not a plain name.
     """
     wanted = sorted({name for member in members for name in member.files})
     odd = [name for name in files if _FILE_NAME.fullmatch(name) is None]
@@ -179,7 +179,7 @@ def _members(manifest: Mapping[str, Any], config: Mapping[str, Any], view: Featu
 
 def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     if path.exists():
-        raise FileExistsError(f"expected a new folder for the bundle, {path} exists: choose the next version")
+        raise FileExistsError(f"expected a new folder for the bundle, but {path} exists: choose the next version")
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -187,7 +187,7 @@ def _write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
             _write_durably(scratch / name, content)
         scratch.chmod(0o755)
         scratch.rename(path)
-    except BaseException:  # an interrupt, too, leaves no half folder behind; raised again
+    except BaseException:  # even an interrupt leaves no partial folder behind
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 
@@ -221,7 +221,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = _parse_json(file.read_bytes(), MANIFEST_FILE)
     if manifest.get("format") not in FORMATS:
         raise BundleError(
-            f"expected bundle format {' or '.join(map(str, FORMATS))} in {path}, was {manifest.get('format')!r}: "
+            f"expected bundle format {' or '.join(map(str, FORMATS))} in {path}, got {manifest.get('format')!r}: "
             "retrain, or use the release that wrote it"
         )
     _require_file_names(path, manifest)
@@ -231,14 +231,16 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _require_file_names(path: Path, manifest: Mapping[str, Any]) -> None:
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
-        raise BundleError(f"expected the manifest of {path} to list files with hash and size, was {files!r:.300}")
+        raise BundleError(f"expected the manifest of {path} to list files with hash and size, got {files!r:.300}")
     if manifest["format"] == 1 and set(files) != set(bundle_v1.FILES):
-        raise BundleError(f"expected the manifest of {path} to name {sorted(bundle_v1.FILES)}, was {files!r:.300}")
+        raise BundleError(
+            f"expected the manifest of {path} to name {sorted(bundle_v1.FILES)}, got {sorted(files)!r:.300}"
+        )
     odd = sorted(name for name in files if _FILE_NAME.fullmatch(name) is None or name == MANIFEST_FILE)
     if odd or len(files) > MAX_FILES or not {CONFIG_FILE, FEATURES_FILE} <= set(files):
         raise BundleError(
             f"expected the manifest of {path} to name {CONFIG_FILE}, {FEATURES_FILE} and at most {MAX_FILES} model "
-            f"files in all, was {sorted(files)!r:.300}"
+            f"files in all, got {sorted(files)!r:.300}"
         )
 
 
@@ -252,17 +254,17 @@ def _require_exact_files(path: Path, files: Mapping[str, Any]) -> None:
         )
     odd = sorted(name for name, entry in found.items() if not entry.is_file(follow_symlinks=False))
     if odd:
-        raise BundleError(f"expected plain files in {path}, these are links or folders: {odd}")
+        raise BundleError(f"expected plain files in {path}, but these are links or folders: {odd}")
 
 
 def _read_verified(path: Path, expected: Mapping[str, Any]) -> bytes:
     size = path.stat().st_size
     if size != expected.get("size") or size > MAX_FILE_BYTES:
-        raise BundleError(f"expected {expected.get('size')} bytes in {path}, was {size}: the bundle is damaged")
+        raise BundleError(f"expected {expected.get('size')} bytes in {path}, got {size}: the bundle is damaged")
     content = path.read_bytes()
     digest = sha256_bytes(content)
     if digest != expected.get("sha256"):
-        raise BundleError(f"expected sha256 {expected.get('sha256')} of {path}, was {digest}: the bundle is damaged")
+        raise BundleError(f"expected sha256 {expected.get('sha256')} of {path}, got {digest}: the bundle is damaged")
     return content
 
 
@@ -270,14 +272,14 @@ def _require_view(manifest: Mapping[str, Any], *, any_code: bool) -> FeatureView
     name, source_hash = manifest.get("feature_view"), manifest.get("feature_view_source_hash")
     view = VIEWS.get(str(name))
     if view is None:
-        raise BundleError(f"expected a feature view among {sorted(VIEWS)}, the bundle wants {name!r}: retrain")
+        raise BundleError(f"expected a feature view among {sorted(VIEWS)}, the bundle needs {name!r}: retrain")
     if view.source_hash != source_hash and not any_code:
         raise BundleError(
-            f"expected the code of feature view {name} that the models were trained with ({source_hash}), the running "
-            f"code is {view.source_hash}: retrain, or run the release that trained them"
+            f"expected feature view {name} with the source hash {source_hash} of the training, the running code has "
+            f"{view.source_hash}: retrain, or run the release that trained the models"
         )
     if list(view.model_columns) != manifest.get("model_columns"):
-        raise BundleError(f"expected the model columns of {name}, was {manifest.get('model_columns')!r:.300}: retrain")
+        raise BundleError(f"expected the model columns of {name}, got {manifest.get('model_columns')!r:.300}: retrain")
     return view
 
 
@@ -287,5 +289,5 @@ def _parse_json(content: bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise BundleError(f"expected JSON in {name}: {error}") from error
     if not isinstance(value, dict):
-        raise BundleError(f"expected a JSON object in {name}, was {type(value).__name__}")
+        raise BundleError(f"expected a JSON object in {name}, got {type(value).__name__}")
     return value

@@ -1,4 +1,4 @@
-"""What a bundle, or the warm-up rules, predict for n bars: the members' predictions fused to one score and one kind."""
+"""Predictions of a bundle or of the warm-up rules for n bars, fused to one score and one kind per bar."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -17,29 +17,29 @@ TOP_FEATURES: Final = 3
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BundlePredictions:
-    """Numbers only: whether they make an alert or a signal is decided elsewhere. Arrays have one row per bar.
+    """Fused predictions; alerts and signals are decided elsewhere. Arrays have one row per bar.
 
     Attributes:
         anomaly_score: float64[n], 0 to 1, the fused score.
-        threshold: the score from which the bundle was calibrated to alert.
-        kind_codes: int64[n], positions in ``kind_names`` of the kind that the scores show.
+        threshold: the calibrated score from which a bar is anomalous.
+        kind_codes: int64[n], the kind of each bar as a position in ``kind_names``.
         kind_names: labels of the kinds, then ``unclassified``.
-        confidence: float64[n], probability of the kind; for ``unclassified`` the score of the detector that found it.
-        detectors: members with a calibrated score, those that are out of service included.
-        detector_scores: float64[n, len(detectors)], 0 to 1, each 0.5 at its own threshold; 0 where out of service.
-        statistics: named statistics, float64[n] each; NaN where the member was not asked.
+        confidence: float64[n], probability of the kind; for ``unclassified``, the score of the detector.
+        detectors: members with a calibrated score, including those out of service.
+        detector_scores: float64[n, len(detectors)], 0 to 1, each 0.5 at the detector's threshold; 0 if out of service.
+        statistics: named statistics, float64[n] each; NaN if the member is out of service.
         labels: names of the columns of ``probabilities``, ``normal`` first.
         probabilities: float64[n, len(labels)] of the classifying member.
-        feature_names: names that ``top_features`` indexes.
+        feature_names: names indexed by ``top_features``.
         top_features: int64[n, 3], the features that contribute most to the score, largest first.
-        top_shares: float64[n, 3], their shares of the whole, 0 to 1.
-        top_values: float64[n, 3], their values as the kernel computed them; NaN where missing.
+        top_shares: float64[n, 3], their shares of the total, 0 to 1.
+        top_values: float64[n, 3], their values as computed by the kernel; NaN if missing.
         direction_probabilities: float64[n, 3] in the order of ``DIRECTIONS``.
-        direction_ready: False while no direction model serves; the probabilities are then momentum's, and a signal
-            made of them is marked as warm-up.
-        others: predictions of members that are neither detectors nor directions, by member.
-        excluded: members that were not asked because they have failed, sorted; a substitute stands in.
-        wording: which explanation texts belong to these predictions.
+        direction_ready: False if no direction model serves; the probabilities are then computed from momentum, and
+            signals from them are marked as warm-up.
+        others: predictions of members that predict neither anomalies nor a direction, by member.
+        excluded: members out of service because they failed, sorted; fallbacks are used instead.
+        wording: version of the explanation texts for these predictions.
     """
 
     anomaly_score: Floats
@@ -81,29 +81,29 @@ class BundlePredictions:
         return self.kind_names[self.kind_codes[i]]
 
     def detector_score(self, name: str) -> Floats:
-        """Return one detector's scores, float64[n]; zeros for one that is not among the detectors."""
+        """Return one detector's scores, float64[n]; zeros for an unknown detector."""
         if name not in self.detectors:
             return np.zeros(len(self))
         return self.detector_scores[:, self.detectors.index(name)]
 
     def statistic(self, name: str) -> Floats:
-        """Return a named statistic, float64[n]; NaN where no member has it."""
-        found = self.statistics.get(name)
-        return np.full(len(self), np.nan) if found is None else found
+        """Return a named statistic, float64[n]; NaN if no member has it."""
+        values = self.statistics.get(name)
+        return np.full(len(self), np.nan) if values is None else values
 
 
 def concatenate(pieces: Sequence[BundlePredictions]) -> BundlePredictions:
-    """Return the predictions of consecutive pieces of one ensemble as one."""
+    """Return consecutive predictions of one ensemble as one."""
     if len(pieces) == 1:
         return pieces[0]
     return _combined(pieces, np.concatenate)
 
 
-def gathered(rows: Sequence[tuple[BundlePredictions, int]]) -> BundlePredictions:
+def gather_rows(rows: Sequence[tuple[BundlePredictions, int]]) -> BundlePredictions:
     """Return single rows of several predictions of one ensemble as one.
 
     Args:
-        rows: predictions and the row of each that is meant; at least one.
+        rows: (predictions, row number) pairs; at least one.
     """
     places = [i for _, i in rows]
 
@@ -122,9 +122,9 @@ def first_rows(predictions: _Rows, rows: int) -> _Rows:
 
 
 def _combined(parts: Sequence[Any], combine: Any) -> Any:
-    """Return one dataclass of many: arrays combined, mappings and nested predictions likewise, the rest of the first.
+    """Combine dataclasses into one: arrays, also in mappings and nested predictions, are combined by ``combine``.
 
-    What all rows share (names, labels, thresholds) is equal in predictions of one ensemble.
+    Other fields (names, labels, thresholds) are equal in all predictions of one ensemble; the first one's are kept.
     """
     first, changes = parts[0], dict[str, Any]()
     for each in fields(first):
@@ -143,7 +143,7 @@ def _combined(parts: Sequence[Any], combine: Any) -> Any:
 def top_contributions(parts: Floats, values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
     """Return the columns with the largest parts, their shares of the row's sum, and their values.
 
-    Parts are at least 0; of equal parts the first column counts.
+    Parts are at least 0; of equal parts, the first column comes first.
     """
     top = _largest(parts)
     rows = np.arange(len(parts))[:, np.newaxis]
@@ -154,7 +154,7 @@ def top_contributions(parts: Floats, values: Floats) -> tuple[npt.NDArray[np.int
 
 
 def _largest(parts: Floats) -> npt.NDArray[np.int64]:
-    """Return the columns of the largest parts, int64[n, 3]: three passes, as sorting whole rows costs more."""
+    """Return the columns of the largest parts, int64[n, 3]; three passes are faster than sorting whole rows."""
     rows, left = np.arange(len(parts)), parts.copy()
     top = np.empty((len(parts), TOP_FEATURES), dtype=np.int64)
     for place in range(TOP_FEATURES):

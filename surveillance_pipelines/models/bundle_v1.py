@@ -1,7 +1,4 @@
-"""Bundles of format 1: three fixed models whose settings are spread over three JSON files. Read only.
-
-They load, serve and replay as they did when they were the newest format.
-"""
+"""Bundles of format 1 (read only): three fixed models, with their settings in three JSON files."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -30,7 +27,7 @@ def members(
         config: content of ``market_surveillance_config.json``.
         view: name of the feature view.
         columns: the manifest's ``model_columns``.
-        hashes: file name → sha256, of the manifest.
+        hashes: file name → sha256, from the manifest.
 
     Raises:
         BundleError: if the configuration is incomplete.
@@ -45,7 +42,7 @@ def members(
         raise BundleError(f"expected a complete {CONFIG_FILE} of format 1: {error!r}") from error
 
 
-def _autoencoder(config: Mapping[str, Any], reads: InputSpec, hashes: Mapping[str, str]) -> MemberSpec:
+def _autoencoder(config: Mapping[str, Any], input_spec: InputSpec, hashes: Mapping[str, str]) -> MemberSpec:
     knots = config["autoencoder"]["calibration"]
     files = (autoencoder.MODEL_FILE, autoencoder.SCALER_FILE)
     return MemberSpec(
@@ -54,26 +51,26 @@ def _autoencoder(config: Mapping[str, Any], reads: InputSpec, hashes: Mapping[st
         version=_VERSION,
         files=files,
         file_hashes=tuple(hashes[name] for name in files),
-        input=reads,
+        input=input_spec,
         output=OutputSpec("anomaly_score", statistic=autoencoder.STATISTIC),
         calibration={"rule": "knots", "statistic": knots["error"], "score": knots["score"]},
     )
 
 
-def _classifier(config: Mapping[str, Any], reads: InputSpec, hashes: Mapping[str, str]) -> MemberSpec:
+def _classifier(config: Mapping[str, Any], input_spec: InputSpec, hashes: Mapping[str, str]) -> MemberSpec:
     return MemberSpec(
         name="classifier",
         kind="classifier",
         version=_VERSION,
         files=(classifier.MODEL_FILE,),
         file_hashes=(hashes[classifier.MODEL_FILE],),
-        input=reads,
+        input=input_spec,
         output=OutputSpec("anomaly_kind", labels=tuple(config["labels"])),
         calibration={"rule": "threshold", "threshold": float(config["classifier"]["threshold"])},
     )
 
 
-def _direction(config: Mapping[str, Any], reads: InputSpec, hashes: Mapping[str, str]) -> MemberSpec:
+def _direction(config: Mapping[str, Any], input_spec: InputSpec, hashes: Mapping[str, str]) -> MemberSpec:
     settings = config["direction"]
     return MemberSpec(
         name="direction",
@@ -81,7 +78,7 @@ def _direction(config: Mapping[str, Any], reads: InputSpec, hashes: Mapping[str,
         version=_VERSION,
         files=(direction.MODEL_FILE,),
         file_hashes=(hashes[direction.MODEL_FILE],),
-        input=reads,
+        input=input_spec,
         output=OutputSpec("direction", labels=DIRECTIONS, horizons_minutes=(int(settings["horizon_minutes"]),)),
         serves=bool(settings["ready"]),
         reasons=tuple(settings.get("reasons", ())),

@@ -1,4 +1,4 @@
-"""From a model's statistic to a score of 0 to 1 that is 0.5 at the model's own alert threshold."""
+"""Calibration of a model's statistic to a score from 0 to 1 that is 0.5 at the model's alert threshold."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -16,10 +16,10 @@ THRESHOLD: Final = 0.5
 
 
 def calibration_of(value: Mapping[str, Any]) -> Calibration:
-    """Return the function that a bundle describes.
+    """Return the calibration function of a bundle's description.
 
     Args:
-        value: ``{"rule": "knots", "statistic": [...], "score": [...]}`` for straight lines between knots, or
+        value: ``{"rule": "knots", "statistic": [...], "score": [...]}`` for linear interpolation between knots, or
             ``{"rule": "threshold", "threshold": t}`` for two lines through (0, 0), (t, 0.5) and (1, 1).
 
     Raises:
@@ -38,9 +38,10 @@ def calibration_of(value: Mapping[str, Any]) -> Calibration:
 
 
 def calibrated(statistic: Floats, knots: Floats, scores: Floats) -> Floats:
-    """Return scores by straight lines between knots, flat outside.
+    """Return scores by linear interpolation between knots, constant outside.
 
-    ``numpy.interp`` computes slopes in two ways, depending on the number of values; this computes them in one.
+    ``numpy.interp`` computes slopes in one of two ways, depending on the number of values; this function always uses
+    the same arithmetic.
     """
     right = np.minimum(np.maximum(knots.searchsorted(statistic, side="right"), 1), len(knots) - 1)
     left = right - 1
@@ -49,7 +50,7 @@ def calibrated(statistic: Floats, knots: Floats, scores: Floats) -> Floats:
 
 
 def centred_on_threshold(probability: Floats, threshold: float) -> Floats:
-    """Return probabilities mapped by two straight lines so that ``threshold`` becomes 0.5, and 0 and 1 stay."""
+    """Return probabilities mapped by two straight lines so that ``threshold`` becomes 0.5, and 0 and 1 are kept."""
     below = THRESHOLD * probability / threshold
     above = THRESHOLD + (1.0 - THRESHOLD) * (probability - threshold) / (1.0 - threshold)
     return np.minimum(np.maximum(np.where(probability < threshold, below, above), 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""The anomaly classifier at inference: probabilities of the kinds of anomaly, from boosted trees."""
+"""Inference of the anomaly classifier: probabilities of the anomaly kinds, from boosted trees."""
 
 from typing import Any, Final
 

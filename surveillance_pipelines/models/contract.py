@@ -1,7 +1,6 @@
-"""The contract of one model: what it reads, what it predicts, and the function between the two.
+"""The contract of one model: its input, its output and its ``predict`` method.
 
-``predict`` computes numbers and decides nothing. Alerts and signals follow from the numbers in
-``engine/decisions.py``.
+``predict`` only computes numbers; ``engine/decisions.py`` decides on alerts and signals.
 """
 
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from surveillance_pipelines.contracts.predictions import PredictionKind, Predict
 FeatureWindow = npt.NDArray[np.float64]
 """float64[n, length, F]: per bar, the feature rows of the ``length`` bars that end with it, oldest first.
 
-Rows of final bars are those that were first scored. NaN stands for a missing feature, and a row of NaN for a bar before
-the symbol's first."""
+Rows of final bars are those that were first scored. NaN is a missing feature; a row of NaN is a bar before the
+symbol's first."""
 
 SEPARATOR: Final = "."
-"""Between member and statistic in the name of a column that another member of the bundle provides, such as
+"""Separates member and statistic in the name of a column that another member of the bundle provides, such as
 ``autoencoder.reconstruction_error``."""
 
 
@@ -30,9 +29,9 @@ class InputSpec:
 
     Attributes:
         view: name of the feature view.
-        columns: the view's columns, in the model's order; then columns ``member.statistic`` of members before it.
-        length: bars per window, the scored one included.
-        timeframe: of the bars.
+        columns: the view's columns, in the model's order; then columns ``member.statistic`` of preceding members.
+        length: bars per window, including the scored bar.
+        timeframe: timeframe of the bars.
     """
 
     view: str
@@ -74,13 +73,13 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """What a model predicts.
+    """The output of a model.
 
     Attributes:
         kind: the type of its predictions.
-        labels: names of the probability columns, where it has any.
-        horizons_minutes: how far ahead it predicts, where it does.
-        statistic: name of its statistic, for members that read it and for output rows; None if nobody does.
+        labels: names of the probability columns, if any.
+        horizons_minutes: how far ahead it predicts, if it does.
+        statistic: name of its statistic, if other members or output rows use it; otherwise None.
     """
 
     kind: PredictionKind
@@ -106,7 +105,7 @@ class Model(Protocol):
 
     @property
     def id(self) -> str:
-        """``name@version#hash``, the hash over the model's files."""
+        """``name@version#hash``, with a hash of the model's files."""
         ...
 
     @property
@@ -119,7 +118,7 @@ class Model(Protocol):
         """Return the predictions for n bars.
 
         Args:
-            window: float64[n, length, columns] as ``input`` names them; n is at least ``MIN_BATCH_ROWS``.
+            window: float64[n, length, columns] in the order of ``input``; n is at least ``MIN_BATCH_ROWS``.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The direction model at inference: probabilities of SELL, HOLD and BUY, from boosted trees."""
+"""Inference of the direction model: probabilities of SELL, HOLD and BUY, from boosted trees."""
 
 from typing import Any, Final
 

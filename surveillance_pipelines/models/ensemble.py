@@ -1,6 +1,6 @@
-"""The models of one bundle as one predictor: the one path from feature windows to scores, live, in batch, in replay.
+"""The models of one bundle as one predictor, used by the live lane, batch scoring and replay.
 
-All arithmetic gives the same bits however rows are cut into batches: sums run in a fixed order, on one thread.
+Results are bit-identical however rows are split into batches: sums run in a fixed order, on one thread.
 """
 
 from collections.abc import Collection, Mapping
@@ -39,11 +39,11 @@ from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, MIN_BATCH_ROWS
 Floats = npt.NDArray[np.float64]
 
 DETECTOR_KINDS: Final = frozenset({"anomaly_score", "anomaly_kind", "embedding_distance"})
-"""Kinds of output that say how unusual a bar is."""
+"""Kinds of output that measure how unusual a bar is."""
 
 
 class Predictor(Protocol):
-    """Whatever predicts from feature windows: the models of a bundle, or the warm-up rules."""
+    """Predicts from feature windows: the models of a bundle, or the warm-up rules."""
 
     @property
     def bundle_hash(self) -> str: ...
@@ -53,12 +53,12 @@ class Predictor(Protocol):
 
     @property
     def window_length(self) -> int:
-        """Bars per window, the scored one included."""
+        """Bars per window, including the scored bar."""
         ...
 
     @property
     def model_ids(self) -> tuple[str, ...]:
-        """Ids of the models that serve; empty for the warm-up rules."""
+        """Ids of the serving models; empty for the warm-up rules."""
         ...
 
     @property
@@ -89,7 +89,7 @@ class Ensemble:
         self.horizon_minutes: Final = _horizon(bundle.members)
         self._columns: Final = bundle.view.columns
         serving = [spec for spec in bundle.members if spec.serves]
-        self._reads: Final = {spec.name: _Reads.of(spec, bundle.view.columns) for spec in serving}
+        self._member_inputs: Final = {spec.name: _MemberInput.of(spec, bundle.view.columns) for spec in serving}
         self._calibrations: Final[dict[str, Calibration]] = {
             spec.name: calibration_of(spec.calibration) for spec in serving if spec.calibration is not None
         }
@@ -99,36 +99,35 @@ class Ensemble:
 
     @property
     def detectors(self) -> frozenset[str]:
-        """Serving members that say how unusual a bar is."""
-        return frozenset(name for name in self._reads if self.members[name].output.kind in DETECTOR_KINDS)
+        """Serving members that measure how unusual a bar is."""
+        return frozenset(name for name in self._member_inputs if self.members[name].output.kind in DETECTOR_KINDS)
 
     def without(self, members: Collection[str]) -> "Ensemble":
-        """Return an ensemble of the same bundle that does not ask some of its members.
+        """Return an ensemble of the same bundle that does not run some of its members.
 
-        A detector that is not asked has score 0, and its statistic is missing for members that read it. Without the
-        classifying member a bar is at most ``unclassified``. Without the direction model, momentum's probabilities
-        stand in.
+        An excluded detector has score 0, and its statistic is missing for members that read it. Without the classifying
+        member, anomalous bars are ``unclassified``. Without the direction model, momentum probabilities are used.
 
         Args:
             members: names of members.
         """
         other = copy(self)
-        other._excluded = frozenset(members)  # noqa: SLF001 (its own class)
+        other._excluded = frozenset(members)  # noqa: SLF001 (same class)
         return other
 
     def warm_up(self) -> None:
-        """Run every serving model once, so that the first real bar pays for no lazy initialisation."""
+        """Run every serving model once, so that lazy initialisation does not delay the first bar."""
         self.predict(np.zeros((MIN_BATCH_ROWS, self.window_length, len(self._columns))))
 
     def predict(self, window: FeatureWindow) -> BundlePredictions:
         """Return the predictions for n bars.
 
         Args:
-            window: float64[n, length, F], the view's columns in order, NaN where a feature is missing; the last
-                ``window_length`` rows of each window count. float64[n, F] stands for windows of one bar.
+            window: float64[n, length, F], the view's columns in order, NaN for missing features; the last
+                ``window_length`` rows of each window are used. float64[n, F] is accepted for windows of one bar.
 
         Raises:
-            ValueError: if the shape is another.
+            ValueError: if the shape does not match.
             ModelFailedError: if a member raises, or returns NaN or infinity.
         """
         window = as_window(window, len(self._columns), self.window_length)
@@ -136,16 +135,18 @@ class Ensemble:
         return concatenate([self._predict_piece(window[start : start + MAX_BATCH_ROWS]) for start in starts])
 
     def predict_member(self, name: str, window: FeatureWindow) -> Predictions:
-        """Return one member's own predictions, whether or not it serves; for evaluation.
+        """Return one member's predictions, whether or not it serves; for evaluation.
 
         Raises:
-            ValueError: if the member reads statistics of others.
+            ValueError: if the member reads statistics of other members.
         """
         spec = self.members[name]
         if spec.input.derived_columns:
             raise ValueError(f"expected a member that reads features only, {name} reads {spec.input.derived_columns}")
         padded = pad_rows(as_window(window, len(self._columns), self.window_length), MIN_BATCH_ROWS)
-        return first_rows(self._ask(name, self._select(padded, _Reads.of(spec, self._columns))), len(window))
+        return first_rows(
+            self._run_member(name, self._select(padded, _MemberInput.of(spec, self._columns))), len(window)
+        )
 
     def _predict_piece(self, window: FeatureWindow) -> BundlePredictions:
         rows = len(window)
@@ -154,7 +155,7 @@ class Ensemble:
         classifier, kinds = self._kinds(predictions, rows)
         others = [score for name, score in scores.items() if name != classifier]
         fused = fuse_largest(kinds, scores.get(classifier, np.zeros(rows)), others)
-        names, top, shares, values = self._top(predictions, inputs, rows)
+        names, top, shares, values = self._top_contributions(predictions, inputs, rows)
         return BundlePredictions(
             anomaly_score=fused.score,
             threshold=THRESHOLD,
@@ -171,42 +172,44 @@ class Ensemble:
             top_shares=shares,
             top_values=values,
             direction_probabilities=self._directions(predictions, window),
-            direction_ready=any(isinstance(found, Directions) for found in predictions.values()),
+            direction_ready=any(isinstance(each, Directions) for each in predictions.values()),
             others=self._others(predictions, rows),
             excluded=tuple(sorted(self._excluded)),
             wording=self._wording,
         )
 
     def _predict_members(self, padded: FeatureWindow) -> tuple[dict[str, Predictions], dict[str, FeatureWindow]]:
-        """Ask every member that serves, in order; return predictions and inputs of the padded rows, by member."""
+        """Run every serving member in order; return predictions and inputs of the padded rows, by member."""
         predictions: dict[str, Predictions] = {}
         inputs: dict[str, FeatureWindow] = {}
         selected: dict[tuple[Any, ...], FeatureWindow] = {}
         statistics: dict[str, Floats] = {}
-        for name, reads in self._reads.items():
+        for name, member in self._member_inputs.items():
             excluded = name in self._excluded
-            if excluded and not reads.has_absent_values:
+            if excluded and not member.has_placeholder:
                 continue
-            if reads.key not in selected:
-                selected[reads.key] = self._select(padded, reads)
-            inputs[name] = _with_statistics(selected[reads.key], reads.derived, statistics)
-            predictions[name] = _absent(reads.spec, len(padded)) if excluded else self._ask(name, inputs[name])
-            if reads.provides is not None:
-                statistics[reads.provides] = _statistic(predictions[name])
+            if member.key not in selected:
+                selected[member.key] = self._select(padded, member)
+            inputs[name] = _with_statistics(selected[member.key], member.derived, statistics)
+            predictions[name] = (
+                _placeholder(member.spec, len(padded)) if excluded else self._run_member(name, inputs[name])
+            )
+            if member.provides is not None:
+                statistics[member.provides] = _statistic(predictions[name])
         return predictions, inputs
 
-    def _select(self, padded: FeatureWindow, reads: "_Reads") -> FeatureWindow:
-        recent = padded if reads.length == padded.shape[1] else padded[:, -reads.length :, :]
-        return recent.take(reads.indices, axis=2)
+    def _select(self, padded: FeatureWindow, member: "_MemberInput") -> FeatureWindow:
+        recent = padded if member.length == padded.shape[1] else padded[:, -member.length :, :]
+        return recent.take(member.indices, axis=2)
 
-    def _ask(self, name: str, window: FeatureWindow) -> Predictions:
+    def _run_member(self, name: str, window: FeatureWindow) -> Predictions:
         try:
-            answer = self.models[name].predict(window)
+            predictions = self.models[name].predict(window)
         except Exception as error:  # ONNX Runtime raises many types; the breaker needs to know which member failed
             raise ModelFailedError(name, repr(error)) from error
-        if not np.isfinite(answer.values).all():
+        if not np.isfinite(predictions.values).all():
             raise ModelFailedError(name, "NaN or infinity")
-        return answer
+        return predictions
 
     def _score(self, name: str, prediction: Predictions, rows: int) -> Floats:
         if name in self._excluded:
@@ -214,39 +217,39 @@ class Ensemble:
         return self._calibrations[name](_statistic(prediction)[:rows])
 
     def _kinds(self, predictions: Mapping[str, Predictions], rows: int) -> tuple[str, AnomalyKinds]:
-        """Return the classifying member and its probabilities; one label without such a member."""
-        for name, found in predictions.items():
-            if isinstance(found, AnomalyKinds):
-                return name, AnomalyKinds(found.labels, found.probabilities[:rows])
+        """Return the classifying member and its probabilities; without such a member, only the label ``normal``."""
+        for name, prediction in predictions.items():
+            if isinstance(prediction, AnomalyKinds):
+                return name, AnomalyKinds(prediction.labels, prediction.probabilities[:rows])
         return "", AnomalyKinds.absent(rows, (NORMAL,))
 
-    def _top(
+    def _top_contributions(
         self, predictions: Mapping[str, Predictions], inputs: Mapping[str, FeatureWindow], rows: int
     ) -> tuple[tuple[str, ...], npt.NDArray[np.int64], Floats, Floats]:
-        """Return the names of a detector's columns, and its largest contributions, their shares and values."""
-        for name, found in predictions.items():
-            if isinstance(found, AnomalyScores) and found.contributions is not None:
+        """Return a detector's column names, and the columns, shares and values of its largest contributions."""
+        for name, prediction in predictions.items():
+            if isinstance(prediction, AnomalyScores) and prediction.contributions is not None:
                 values = inputs[name][:rows, -1, :]
-                return self.members[name].input.columns, *top_contributions(found.contributions[:rows], values)
-        nothing = np.zeros((rows, len(self._columns)))
-        return self._columns, *top_contributions(nothing, nothing)
+                return self.members[name].input.columns, *top_contributions(prediction.contributions[:rows], values)
+        zeros = np.zeros((rows, len(self._columns)))
+        return self._columns, *top_contributions(zeros, zeros)
 
     def _directions(self, predictions: Mapping[str, Predictions], window: FeatureWindow) -> Floats:
-        for found in predictions.values():
-            if isinstance(found, Directions):
-                return found.probabilities[: len(window)]
+        for prediction in predictions.values():
+            if isinstance(prediction, Directions):
+                return prediction.probabilities[: len(window)]
         return momentum_probabilities(window[:, -1, :], self._columns)
 
     def _others(self, predictions: Mapping[str, Predictions], rows: int) -> dict[str, Predictions]:
         return {
-            name: first_rows(found, rows)
-            for name, found in predictions.items()
-            if not isinstance(found, Directions) and found.kind not in DETECTOR_KINDS
+            name: first_rows(prediction, rows)
+            for name, prediction in predictions.items()
+            if not isinstance(prediction, Directions) and prediction.kind not in DETECTOR_KINDS
         }
 
 
-class _Reads(NamedTuple):
-    """What a member reads and provides, prepared once: properties of a specification cost more than a small model."""
+class _MemberInput(NamedTuple):
+    """A member's input and statistic, prepared once: reading the specification takes longer than a small model."""
 
     spec: MemberSpec
     length: int
@@ -254,10 +257,10 @@ class _Reads(NamedTuple):
     key: tuple[int, tuple[str, ...]]  # equal for members that read the same features
     derived: tuple[str, ...]
     provides: str | None
-    has_absent_values: bool
+    has_placeholder: bool
 
     @classmethod
-    def of(cls, spec: MemberSpec, columns: tuple[str, ...]) -> "_Reads":
+    def of(cls, spec: MemberSpec, columns: tuple[str, ...]) -> "_MemberInput":
         names, statistic = spec.input.view_columns, spec.output.statistic
         unknown = sorted(set(names) - set(columns))
         if unknown:
@@ -269,7 +272,7 @@ class _Reads(NamedTuple):
             key=(spec.input.length, names),
             derived=spec.input.derived_columns,
             provides=None if statistic is None else f"{spec.name}{SEPARATOR}{statistic}",
-            has_absent_values=spec.output.kind in ("anomaly_score", "anomaly_kind"),
+            has_placeholder=spec.output.kind in ("anomaly_score", "anomaly_kind"),
         )
 
 
@@ -279,8 +282,8 @@ def _statistic(prediction: Predictions) -> Floats:
     raise TypeError(f"expected a prediction with a statistic, got {prediction.kind}")
 
 
-def _absent(spec: MemberSpec, rows: int) -> Predictions:
-    """Return the values that stand for a detector that is out of service."""
+def _placeholder(spec: MemberSpec, rows: int) -> Predictions:
+    """Return the placeholder predictions of a detector out of service."""
     if spec.output.kind == "anomaly_kind":
         return AnomalyKinds.absent(rows, spec.output.labels)
     return AnomalyScores.absent(rows, len(spec.input.columns))
@@ -301,6 +304,6 @@ def _with_statistics(
 
 
 def _horizon(members: tuple[MemberSpec, ...]) -> int:
-    """Return the horizon of the bundle's direction model, or of momentum without one."""
-    found = [spec.output.horizons_minutes[0] for spec in members if spec.output.kind == "direction"]
-    return found[0] if found else MOMENTUM_HORIZON_MINUTES
+    """Return the horizon of the bundle's direction model or, without one, of momentum."""
+    horizons = [spec.output.horizons_minutes[0] for spec in members if spec.output.kind == "direction"]
+    return horizons[0] if horizons else MOMENTUM_HORIZON_MINUTES

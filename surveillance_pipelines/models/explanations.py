@@ -1,7 +1,7 @@
-"""Why a bar has its score, for people: JSON that output rows carry.
+"""Explanations of scores for analysts, as JSON in output rows.
 
-The texts and keys of ``wording`` v1 belong to bundles of format 1 and to the warm-up rules. They are data: rows on
-record hold them, and a replay compares them. Bundles of format 2 use the newer wording.
+Bundles of format 1 and the warm-up rules use the texts and keys of ``wording`` v1. They must not change: stored rows
+contain them, and a replay compares them. Bundles of format 2 use wording v2.
 """
 
 import math
@@ -14,7 +14,7 @@ from surveillance_pipelines.models.bundle_predictions import TOP_FEATURES, Bundl
 
 
 def explanation(predictions: BundlePredictions, i: int) -> dict[str, Any]:
-    """Return why bar ``i`` has its score, JSON-safe: the detectors, the likeliest kinds, the largest contributions."""
+    """Return the explanation of bar ``i``, JSON-safe: detectors, likeliest kinds and largest contributions."""
     return _explanation_v1(predictions, i) if predictions.wording == "v1" else _explanation(predictions, i)
 
 
@@ -36,8 +36,8 @@ def _explanation(predictions: BundlePredictions, i: int) -> dict[str, Any]:
 
 
 def _summary(predictions: BundlePredictions, i: int) -> str:
-    found = [f"{predictions.feature_names[k]} {value:.3g}" for k, value, share in _top(predictions, i) if share > 0]
-    contributions = f"; largest contributions: {', '.join(found)}" if found else ""
+    largest = [f"{predictions.feature_names[k]} {value:.3g}" for k, value, share in _top(predictions, i) if share > 0]
+    contributions = f"; largest contributions: {', '.join(largest)}" if largest else ""
     return f"{predictions.kind(i)}, score {predictions.anomaly_score[i]:.2f}{contributions}"
 
 

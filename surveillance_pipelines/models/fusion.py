@@ -1,4 +1,4 @@
-"""How the members' scores become one score and one kind."""
+"""Fusion of the members' scores to one score and one kind."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -13,8 +13,8 @@ from surveillance_pipelines.models.calibration import THRESHOLD
 Floats = npt.NDArray[np.float64]
 
 LARGEST: Final = "largest"
-"""Rule: the largest calibrated score counts. The classifier names the kind where its own score reaches the threshold;
-otherwise a bar that another detector finds is ``unclassified``."""
+"""Rule: the fused score is the largest calibrated score. The classifier names the kind if its score reaches the
+threshold; otherwise a bar for which another detector's score does is ``unclassified``."""
 
 
 class Fused(NamedTuple):
@@ -30,7 +30,7 @@ def fuse_largest(kinds: AnomalyKinds, classifier_score: Floats, other_scores: Se
 
     Args:
         kinds: probabilities of the classifying member.
-        classifier_score: its calibrated score, float64[n].
+        classifier_score: calibrated score of the classifying member, float64[n].
         other_scores: the calibrated scores of the other detectors.
     """
     other = reduce(np.maximum, other_scores) if other_scores else np.zeros(len(classifier_score))

@@ -1,6 +1,6 @@
-"""The registry of model kinds. A new kind is one file here, one file in ``training/`` and one row of ``KINDS``.
+"""The registry of model kinds. A new kind needs one file here, one file in ``training/`` and one entry in ``KINDS``.
 
-The training file is named, not imported: this package must load without the training libraries.
+The training module is referenced by name: this package must import without the training libraries.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ class ModelKind:
     """One kind of model.
 
     Attributes:
-        name: of the kind, of its file in ``training/``, and of the member in a bundle.
-        output: what it predicts.
-        load: makes the model of a member's verified files.
+        name: name of the kind, of its file in ``training/``, and of the member in a bundle.
+        output: kind of its predictions.
+        load: creates the model from a member's verified files.
         description: one sentence for the catalogue.
-        libraries: what trains and runs it, as Dagster names technologies.
-        reads: kinds whose statistics it reads; they are trained before it.
+        libraries: libraries that train and run it, by Dagster's names for kinds.
+        reads: kinds of which it reads the statistics; they are trained first.
         checks: names of the checks that its training reports.
-        window_length: bars that it reads at once.
+        window_length: bars per window.
         training_module: dotted name of the module that defines ``train``; ``training/<name>.py`` if empty.
     """
 
@@ -71,7 +71,7 @@ KINDS: Final[dict[str, ModelKind]] = {
             name="direction",
             output="direction",
             load=DirectionModel.load,
-            description="SELL, HOLD or BUY for the next minutes; in warm-up until it beats a constant answer.",
+            description="Predicts SELL, HOLD or BUY for the next minutes; serves once it beats a constant prediction.",
             libraries=frozenset({"xgboost", "onnx"}),
             checks=("export_is_exact",),
         ),
@@ -81,7 +81,7 @@ KINDS: Final[dict[str, ModelKind]] = {
 
 
 def longest_window() -> int:
-    """Return the bars that the kind with the longest window reads at once."""
+    """Return the largest ``window_length`` of all kinds."""
     return max(kind.window_length for kind in KINDS.values())
 
 
@@ -89,7 +89,7 @@ def load_model(spec: MemberSpec, files: Files) -> Model:
     """Return the model of a member.
 
     Raises:
-        BundleError: if the kind is unknown to this release, or the files are not what the kind needs.
+        BundleError: if the kind is unknown to this release, or a file is missing.
     """
     kind = KINDS.get(spec.kind)
     if kind is None:

@@ -1,4 +1,4 @@
-"""The members of a bundle as data: which model, from which files, with which input, output and calibration."""
+"""Specifications of a bundle's members: model kind, files, input, output and calibration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,15 +21,15 @@ class MemberSpec:
     """One member of a bundle.
 
     Attributes:
-        name: unique in the bundle; names the member in breakers, exclusions and explanations.
-        kind: a row of ``models/kinds.py``.
-        version: of the model as its trainer numbers it.
-        files: names of the files that it is loaded from.
-        file_hashes: their sha256, in the same order.
+        name: unique in the bundle; identifies the member in breakers, exclusions and explanations.
+        kind: a name in ``models/kinds.py``.
+        version: version of the model, set by its trainer.
+        files: names of the files from which it is loaded.
+        file_hashes: sha256 of the files, in the same order.
         input: the window that it reads.
-        output: what it predicts.
-        calibration: how its statistic becomes a score from 0 to 1 (``models/calibration.py``); None if it has none.
-        serves: False for a member that has not passed its gate: it is kept and evaluated, and never asked in service.
+        output: its predictions.
+        calibration: how its statistic is mapped to a score from 0 to 1 (``models/calibration.py``); None without one.
+        serves: False for a member that has not passed its gate: it is kept and evaluated, but does not serve.
         reasons: why it does not serve.
     """
 
@@ -46,11 +46,11 @@ class MemberSpec:
 
     @property
     def id(self) -> str:
-        """``name@version#hash``, the hash over the hashes of the files."""
+        """``name@version#hash``, with a hash of the hashes of the files."""
         return f"{self.name}@{self.version}#{sha256_bytes(*(value.encode() for value in self.file_hashes))[:12]}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the member as the bundle's configuration lists it; the file hashes are in the manifest."""
+        """Return the member's entry in the bundle's configuration, without the file hashes of the manifest."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -65,11 +65,11 @@ class MemberSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], hashes: Mapping[str, str]) -> Self:
-        """Return the member that ``to_json`` wrote.
+        """Return the member written by ``to_json``.
 
         Args:
             value: an entry of ``members``.
-            hashes: file name → sha256, of the manifest.
+            hashes: file name → sha256, from the manifest.
 
         Raises:
             BundleError: if a field is missing or a file is not in the manifest.

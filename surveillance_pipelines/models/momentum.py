@@ -1,4 +1,4 @@
-"""Direction by simple momentum: what signals rest on while no direction model has earned its place."""
+"""Direction probabilities from simple momentum, used while no direction model has passed its gate."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 MOMENTUM_HORIZON_MINUTES: Final = 15
-"""How far ahead momentum's probabilities look."""
+"""Horizon of the momentum probabilities."""
 
 FULL_STRENGTH_Z: Final = 4.0
-"""A 15-minute move of four standard deviations is as sure as momentum ever gets: 70%."""
+"""A 15-minute move of this many standard deviations gives the largest probability, 70%."""
 
 
 def momentum_probabilities(features: npt.NDArray[np.float64], columns: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return SELL, HOLD, BUY probabilities from the move of the last 15 minutes.
 
-    HOLD leads until the move passes two standard deviations; a missing move is no move.
+    HOLD is the most probable action up to a move of two standard deviations; a missing move counts as no move.
 
     Args:
         features: float64[n, len(columns)].

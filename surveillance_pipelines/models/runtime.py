@@ -1,4 +1,4 @@
-"""What the numbers of a score depend on besides its inputs: the inference settings and the machine they run on."""
+"""The inference runtime: settings and machine properties on which scores depend besides their inputs."""
 
 import os
 import platform
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     import onnxruntime
 
 INFERENCE_THREADS: Final = 1
-"""Per ONNX session: one and two threads sum the trees of an ensemble in different orders."""
+"""Threads per ONNX session; the number of threads changes the order in which the trees are summed."""
 
 MIN_BATCH_ROWS: Final = 2
-"""Smaller batches are padded to this many rows: a single row takes matrix-vector kernels, which may round otherwise."""
+"""Smaller batches are padded to this many rows: matrix-vector kernels for a single row may round differently."""
 
 MAX_BATCH_ROWS: Final = 8192
-"""Larger inputs are cut into pieces of this many rows, which bounds memory."""
+"""Larger inputs are split into batches of this many rows, which bounds memory."""
 
 OPTIMISATION_LEVEL: Final = "ORT_ENABLE_BASIC"
-"""Rewrites that keep the arithmetic; higher levels choose kernels by the machine."""
+"""This level keeps the arithmetic; higher levels choose kernels depending on the machine."""
 
 
 def runtime_description() -> dict[str, str | int | list[str]]:
-    """Return what ``runtime_hash`` covers, JSON-safe: libraries, processor features, thread count, padding."""
+    """Return the values covered by ``runtime_hash``, JSON-safe: libraries, processor features, threads, padding."""
     return {
         "machine": platform.machine(),
         "processor_features": _processor_features(),
@@ -41,17 +41,17 @@ def runtime_description() -> dict[str, str | int | list[str]]:
 
 @cache
 def runtime_hash() -> str:
-    """Return the hash of the runtime: scores of one bundle and input are equal bit for bit where it is equal."""
+    """Return the hash of the runtime: runtimes with equal hashes compute bit-identical scores."""
     return sha256_json(runtime_description())
 
 
 def inference_session(model: bytes) -> "onnxruntime.InferenceSession":
-    """Return a CPU session over a serialised ONNX model, with the settings that ``runtime_hash`` names.
+    """Return a CPU session for a serialised ONNX model, with the settings covered by ``runtime_hash``.
 
     Args:
-        model: the file's bytes; a model that keeps weights in other files does not load this way.
+        model: the file's bytes; models with weights in external files are not supported.
     """
-    # The library reads this when it is loaded; without it, it queues usage events for its vendor in the home folder.
+    # The library reads this when it is imported; otherwise it stores telemetry events in the home folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -61,11 +61,11 @@ def inference_session(model: bytes) -> "onnxruntime.InferenceSession":
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMISATION_LEVEL)
     options.use_deterministic_compute = True
-    options.log_severity_level = 3  # errors only: a warning about an unknown processor is not the user's business
+    options.log_severity_level = 3  # errors only; warnings about unknown processors do not concern the user
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _processor_features() -> list[str]:
-    # numpy and ONNX Runtime pick kernels by these, and fused multiply-add rounds once where two steps round twice.
+    # numpy and ONNX Runtime choose kernels by these features, and fused multiply-add rounds once instead of twice.
     features = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]  # noqa: SLF001
     return sorted(name for name, present in features.items() if present)

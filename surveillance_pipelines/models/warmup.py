@@ -1,7 +1,7 @@
-"""Warm-up heuristics: rules that serve until a model has passed its gate (MOD-10, INF-11).
+"""Warm-up rules, which serve until a model has passed its gate (MOD-10, INF-11).
 
-Each rule compares features, which are in units of their own usual size, with fixed limits. The rules are deliberately
-coarse: few alerts, plain reasons. Every row they produce is marked ``warmup``.
+Each rule compares features, which are normalised by their usual size, with fixed limits. The rules are deliberately
+coarse, for few alerts with simple reasons. Every row they produce is marked ``warmup``.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, mom
 Floats = npt.NDArray[np.float64]
 
 WARMUP_BUNDLE: Final = "warmup"
-"""Stands where a row would name the hash of its model bundle."""
+"""Value of ``bundle_hash`` in rows of the warm-up rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Rule:
     """One kind of anomaly and the features that must all reach their limits.
 
     Attributes:
-        kind: the anomaly's name.
-        limits: (feature, limit) pairs; a feature of ``TWO_SIDED`` counts by its size.
-        last_minutes: the rule looks only at this many minutes before the close; None means always.
+        kind: the anomaly kind.
+        limits: (feature, limit) pairs; for features in ``TWO_SIDED``, the absolute value is compared.
+        last_minutes: the rule applies only in this many minutes before the close; None means always.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Rule:
 
 
 TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", "sign_balance_10", "divergence_z_15"})
-"""Features whose absolute value counts."""
+"""Features that are compared by their absolute value."""
 
 RULES: Final = (
     Rule("volume_spike", (("volume_z", 5.0),)),
@@ -58,13 +58,13 @@ RULES: Final = (
 LABELS: Final = (NORMAL, *ANOMALY_KINDS)
 
 RULES_DETECTOR: Final = "rules"
-"""Name of the rules among the detectors."""
+"""Name of the rules in ``BundlePredictions.detectors``."""
 
 _KIND_CODES: Final = np.array([LABELS.index(rule.kind) for rule in RULES])
 
 
 class WarmupRules:
-    """Predicts from feature vectors of ``core_v1`` by rules, in the form of a bundle's predictions."""
+    """Predicts by rules from feature vectors of ``core_v1``."""
 
     bundle_hash: str = WARMUP_BUNDLE
     feature_view: str = CORE_V1.name
@@ -74,18 +74,18 @@ class WarmupRules:
     horizon_minutes: int = MOMENTUM_HORIZON_MINUTES
 
     def __init__(self, excluded: tuple[str, ...] = ()) -> None:
-        """Prepare the rules; ``excluded`` names the members of a bundle that they stand in for."""
+        """Prepare the rules; ``excluded`` names the members of a bundle that they replace."""
         self._excluded: Final = excluded
 
     def warm_up(self) -> None:
         """Do nothing: rules need no loading."""
 
     def predict(self, window: FeatureWindow) -> BundlePredictions:
-        """Return the rules' predictions for n bars; the probabilities are the rules' own strengths, not learnt.
+        """Return the rules' predictions for n bars; the probabilities are rule strengths, not learned.
 
         Args:
-            window: float64[n, length, F] or float64[n, F], the columns of ``core_v1`` in order, NaN where a feature is
-                missing; only the last row of a window counts.
+            window: float64[n, length, F] or float64[n, F], the columns of ``core_v1`` in order, NaN for missing
+                features; only the last row of a window is used.
         """
         features = as_window(window, len(CORE_V1.columns), 1)[:, -1, :]
         strength = np.column_stack([_strength(features, rule) for rule in RULES])
@@ -117,7 +117,7 @@ class WarmupRules:
 
 
 def _strength(features: Floats, rule: Rule) -> Floats:
-    """Return how far the weakest of the rule's features is past its limit, as a ratio; a missing one is at zero."""
+    """Return the smallest ratio of the rule's features to their limits; a missing feature has ratio 0."""
     strength = np.minimum.reduce([_ratio(features, name, limit) for name, limit in rule.limits])
     if rule.last_minutes is None:
         return strength
@@ -136,7 +136,7 @@ def _column(features: Floats, name: str) -> Floats:
 
 
 def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
-    """Return, per row, how far each feature of the strongest rule is past its limit; zero for other features."""
+    """Return, per row, the ratio to its limit of each feature of the strongest rule; 0 for other features."""
     evidence = np.zeros_like(features)
     for k, rule in enumerate(RULES):
         rows = best == k
@@ -147,7 +147,7 @@ def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
 
 
 def _probabilities(best: npt.NDArray[np.intp], score: Floats) -> Floats:
-    """Return a distribution over normal and the kinds with two entries: the strongest rule's kind, and normal."""
+    """Return a distribution over ``LABELS`` with two non-zero entries: the strongest rule's kind, and normal."""
     probabilities = np.zeros((len(score), len(LABELS)))
     probabilities[np.arange(len(score)), _KIND_CODES[best]] = score
     probabilities[:, 0] = 1.0 - score

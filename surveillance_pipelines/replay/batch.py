@@ -1,4 +1,4 @@
-"""One output of batch scoring from the lake: the bars and features of the versions that its runs read."""
+"""Replay of batch outputs: inputs rebuilt from the lake, at the table versions that the original runs read."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,17 +27,17 @@ Floats = npt.NDArray[np.float64]
 
 
 class Rebuilt(NamedTuple):
-    """The bar with its features, and what is worth knowing about how they came about."""
+    """A bar with its features, and notes about how they were rebuilt."""
 
     candidate: Candidate
     notes: tuple[str, ...]
 
 
 class BatchRebuilder:
-    """Rebuilds the inputs of batch scores; frames that several outputs need are read once."""
+    """Rebuilds the inputs of batch scores; frames needed by several outputs are read once."""
 
-    def __init__(self, books: ReplayRepository, lake: Lake) -> None:
-        self._books: Final = books
+    def __init__(self, repository: ReplayRepository, lake: Lake) -> None:
+        self._repository: Final = repository
         self._lake: Final = lake
         self._contexts: dict[tuple[Any, ...], pl.DataFrame] = {}
         self._features: dict[tuple[Any, ...], pl.DataFrame] = {}
@@ -50,26 +50,27 @@ class BatchRebuilder:
         knobs: Mapping[str, Any],
         window_length: int = 1,
     ) -> Rebuilt:
-        """Return the bar of an output with its features, computed from the bars that the features were made of.
+        """Return the bar of an output with its features, recomputed from the bars of the original run.
 
         Raises:
             CannotReplayError: if the versions are not on record, or no longer in the lake.
-            DamagedInputError: if the features that were scored are not what their bars give.
+            DamagedInputError: if the stored features differ from those recomputed from the bars.
         """
         table, day = f"features_{view.name}", day_of(output)
         version = run.versions_read.get(table)
         if version is None:
-            raise CannotReplayError(f"which version of {table} was scored is not on record in ops.scoring_runs")
+            raise CannotReplayError(f"the version of {table} that was scored is not on record in ops.scoring_runs")
         stored = self._one(self._stored_features(table, version, day, view), output, f"{table} version {version}")
         vector = _vector(stored, view)
         notes: tuple[str, ...] = ()
-        made = self._books.features_run(table, version, day)
-        if made is None:
-            notes = (f"which bars version {version} of {table} was made of is not on record: features taken as stored",)
+        features_run = self._repository.features_run(table, version, day)
+        if features_run is None:
+            notes = (f"the bars of version {version} of {table} are not on record: stored features are used",)
         else:
-            again = self._one(self._rebuilt_features(made, day, view, knobs), output, BARS)
-            _require_same(vector, _vector(again, view), output, view, (table, version, made.versions_read.get(BARS)))
-        sessions = self._books.sessions(run, knobs)
+            rebuilt = self._one(self._rebuilt_features(features_run, day, view, knobs), output, BARS)
+            versions = (table, version, features_run.versions_read.get(BARS))
+            _require_same(vector, _vector(rebuilt, view), output, view, versions)
+        sessions = self._repository.sessions(run, knobs)
         covered = sessions.for_symbol(output.symbol).covers(output.bar_start)
         candidate = _candidate(stored, output, vector, covered=covered)
         if window_length > 1:
@@ -87,9 +88,9 @@ class BatchRebuilder:
         before = EarlierRows(self._lake, table, feature_schema(view), version, count).before(day, today)
         known = today.filter(pl.col("bar_start") < start)
         rows = known if before is None else pl.concat([before.select(known.columns), known])
-        found = [_vector(row, view) for row in rows.sort("bar_start").tail(count).iter_rows(named=True)]
+        vectors = [_vector(row, view) for row in rows.sort("bar_start").tail(count).iter_rows(named=True)]
         missing = np.full(len(view.columns), np.nan)
-        return (*(missing for _ in range(count - len(found))), *found)
+        return (*(missing for _ in range(count - len(vectors))), *vectors)
 
     def _stored_features(self, table: str, version: int, day: date, view: FeatureView) -> pl.DataFrame:
         key = (table, version, day)
@@ -103,12 +104,12 @@ class BatchRebuilder:
         key = ("rebuilt", run.versions_read.get(BARS), run.days, view.name, day)
         if key not in self._features:
             context = self._market_context(run)
-            sessions = self._books.sessions(run, knobs)
+            sessions = self._repository.sessions(run, knobs)
             self._features[key] = features_of_days(context, [day], sessions, view)
         return self._features[key]
 
     def _market_context(self, run: RecordedRun) -> pl.DataFrame:
-        """Return the bars as the run read them; the frame decides what a symbol's first bars see of their peers."""
+        """Return the bars that the run read; the range of bars affects the peers' returns of a symbol's first bars."""
         version, (first, last) = run.versions_read.get(BARS), run.days
         if first is None or last is None:
             raise CannotReplayError("the days of the run that computed the features are not on record")
@@ -121,7 +122,7 @@ class BatchRebuilder:
     def _read(self, table: str, version: int | None, days: tuple[date, date], schema: pl.Schema) -> pl.DataFrame:
         try:
             return self._lake.read(table, days=days, schema=schema, version=version)
-        except Exception as error:  # delta-rs and polars name a lost version or file in many ways
+        except Exception as error:  # delta-rs and polars raise many types for a missing version or file
             raise CannotReplayError(f"version {version} of {table} cannot be read from the lake: {error}") from error
 
     def _one(self, frame: pl.DataFrame, output: StoredOutput, where: str) -> dict[str, Any]:
@@ -140,15 +141,15 @@ def _vector(row: Mapping[str, Any], view: FeatureView) -> Floats:
 
 
 def _require_same(
-    stored: Floats, again: Floats, output: StoredOutput, view: FeatureView, versions: tuple[str, int, int | None]
+    stored: Floats, rebuilt: Floats, output: StoredOutput, view: FeatureView, versions: tuple[str, int, int | None]
 ) -> None:
-    differ = np.flatnonzero((stored != again) & ~(np.isnan(stored) & np.isnan(again)))
+    differ = np.flatnonzero((stored != rebuilt) & ~(np.isnan(stored) & np.isnan(rebuilt)))
     if len(differ):
         table, version, bars = versions
         first = int(differ[0])
         name = f"{view.columns[first]} of bar {output.symbol} {to_iso(output.bar_start)[:16]}"
-        cause = f"{table} version {version} is not what {BARS} version {bars} gives; {len(differ)} features differ"
-        raise DamagedInputError(Difference(name, float(stored[first]), float(again[first]), cause))
+        cause = f"{table} version {version} differs from features of {BARS} version {bars} in {len(differ)} columns"
+        raise DamagedInputError(Difference(name, float(stored[first]), float(rebuilt[first]), cause))
 
 
 def _candidate(row: Mapping[str, Any], output: StoredOutput, features: Floats, *, covered: bool) -> Candidate:

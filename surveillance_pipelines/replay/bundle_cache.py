@@ -1,4 +1,4 @@
-"""The models that scored a row, found again by their hash."""
+"""Predictors by bundle hash, for replays."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from surveillance_pipelines.stores.deployments import deployed_paths
 
 
 class BundleCache:
-    """Scorers by bundle hash, each loaded once. Every registered bundle stays on disk; a retrain adds a folder."""
+    """Loads each predictor once. Every registered bundle stays on disk; retraining adds a folder."""
 
     def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
         self._connection: Final = connection
@@ -22,10 +22,10 @@ class BundleCache:
         self._predictors: dict[str, Predictor] = {WARMUP_BUNDLE: WarmupRules()}
 
     def predictor(self, bundle_hash: str) -> Predictor:
-        """Return the scorer of a bundle, with all of its models.
+        """Return the predictor of a bundle, with all of its models.
 
         Raises:
-            CannotReplayError: if the bundle is gone or damaged.
+            CannotReplayError: if the bundle is missing or damaged.
         """
         if bundle_hash not in self._predictors:
             self._predictors[bundle_hash] = Ensemble(self._bundle(bundle_hash))
@@ -33,7 +33,7 @@ class BundleCache:
 
     def _bundle(self, bundle_hash: str) -> Any:
         recorded = deployed_paths(self._connection, bundle_hash)
-        moved = [self._settings.models_path / path.name for path in recorded]  # a home may move with its bundles
+        moved = [self._settings.models_path / path.name for path in recorded]  # the home folder may have moved
         refused: list[str] = []
         for path in dict.fromkeys([*recorded, *moved]):
             if not path.is_dir():

@@ -1,7 +1,7 @@
-"""Whether a stored output row is what its inputs give again: the comparison and its words. Pure.
+"""Comparison of a stored output row with the rebuilt row. No I/O.
 
-Two rows are compared field by field in the order of the contract, and the first that differs is named. What only
-records where, when and by which release a row was made is left aside (``RECORDED``).
+Rows are compared field by field in the order of the contract; the first difference is reported. Fields that only record
+where, when and by which release a row was made are not compared (``RECORDED``).
 """
 
 import math
@@ -13,18 +13,18 @@ from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal, column_names, to_record
 
 TOLERANCE: Final = 1e-6
-"""Largest relative difference, on another runtime, that still counts as equivalent."""
+"""Largest relative or absolute difference that counts as equivalent on another runtime."""
 
 RECORDED: Final = frozenset(
     {"schema_version", "code_version", "runtime_hash", "run_id", "t_computed", "t_committed", "t_published"}
 )
-"""Fields that a replay takes as they are: they say who made the row and when, not what it says."""
+"""Fields that are not compared: they record how and when the row was made, not its content."""
 
 PROVENANCE: Final = frozenset({"config_hash", "runtime_hash", "model_ids", "excluded_models"})
-"""Columns of predictions that older rows lack."""
+"""Columns of predictions that are NULL in older rows."""
 
 _ROUNDED: Final = frozenset({"input_hash", "summary"})
-"""Change with the last bit of a number, so that another runtime says nothing about them."""
+"""Fields that change with the last bit of a number; they are not compared on another runtime."""
 
 RowKind = Literal["anomaly", "signal", "score", "prediction"]
 ResultOutcome = Literal["equal", "equivalent", "different", "impossible"]
@@ -38,14 +38,14 @@ ROW_TYPES: Final[dict[RowKind, type[OutputRow]]] = {
 
 
 class CannotReplayError(SurveillanceError, code=ErrorCode.NOT_FOUND):
-    """Something that a replay needs is not there, or no longer; the text says what, and what to do."""
+    """Something that a replay needs is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOutput:
-    """A row as found in a table or in a message: the fields it has, instants in microseconds since the epoch.
+    """A row from a table or a message: its fields, with instants in microseconds since the epoch.
 
-    A ``prediction`` has some of a score's fields only.
+    A ``prediction`` has only some of a score's fields.
     """
 
     kind: RowKind
@@ -69,7 +69,7 @@ class StoredOutput:
 
     @property
     def excluded_models(self) -> tuple[str, ...] | None:
-        """Members that were not asked; None for a prediction that is older than the record of it."""
+        """Members out of service; None for a prediction of an older release, which did not record them."""
         explanation = self.values.get("explanation") or {}
         named = self.values.get("excluded_models", explanation.get("excluded_models", explanation.get("models_out")))
         if named is None and self.kind == "prediction":
@@ -78,7 +78,7 @@ class StoredOutput:
 
     @property
     def is_live(self) -> bool:
-        """Whether the live lane made it: only that knows when its cause was received."""
+        """Whether the live lane made it; only the live lane sets ``t_received``."""
         return self.values["t_received"] is not None
 
 
@@ -87,10 +87,10 @@ class Difference:
     """The first field that differs.
 
     Attributes:
-        field: its name in the row contract, or the input that is damaged.
-        stored: its value on record.
-        rebuilt: its value now.
-        cause: where the two part, in words, as far as the books tell.
+        field: name of the field in the row contract, or of the damaged input.
+        stored: the stored value.
+        rebuilt: the rebuilt value.
+        cause: description of the cause, if known.
     """
 
     field: str
@@ -101,7 +101,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What the replay of one output came to. ``notes`` are worth knowing and change nothing."""
+    """The result of replaying one output. ``notes`` do not affect the outcome."""
 
     id: str
     outcome: ResultOutcome
@@ -119,29 +119,32 @@ class Replayed:
         return self.outcome in ("equal", "equivalent")
 
     @property
-    def said(self) -> str:
-        """The outcome in words."""
+    def summary(self) -> str:
+        """Description of the outcome."""
         if self.difference is not None:
-            found = (
+            values = (
                 f"{self.difference.field}: on record {self.difference.stored!r}, rebuilt {self.difference.rebuilt!r}"
             )
-            return found if self.difference.cause is None else f"{found}. {self.difference.cause}"
+            return values if self.difference.cause is None else f"{values}. {self.difference.cause}"
         if self.reason is not None:
             return self.reason
         return "byte for byte" if self.outcome == "equal" else f"equivalent within {TOLERANCE:g}"
 
 
 def first_difference(stored: StoredOutput, rebuilt: OutputRow, *, same_runtime: bool) -> Difference | None:
-    """Return the first field of the contract that differs, None where the rows agree.
+    """Return the first field of the contract that differs, None if the rows are equal.
 
     Args:
-        stored: the row on record.
-        rebuilt: the row made again.
-        same_runtime: compare bit for bit; otherwise numbers within ``TOLERANCE``, and no hash of numbers.
+        stored: the stored row.
+        rebuilt: the rebuilt row.
+        same_runtime: compare bit for bit; otherwise compare numbers within ``TOLERANCE`` and skip ``_ROUNDED``.
     """
     record = to_record(rebuilt)
     names = [name for name in column_names(ROW_TYPES[stored.kind]) if name in stored.values and name not in RECORDED]
-    for name in (*(name for name in names if name != "id"), "id"):  # the id sums up the others and explains nothing
+    for name in (
+        *(name for name in names if name != "id"),
+        "id",
+    ):  # the id last: it is a hash of other fields and explains nothing
         was, now = _as_json(stored.values[name]), _as_json(record[name])
         agree = _is_identical(was, now) if same_runtime else name in _ROUNDED or _is_close(was, now)
         if not agree:
@@ -164,7 +167,7 @@ def _is_same(was: Any, now: Any) -> bool:
         return was.keys() == now.keys() and all(_is_same(was[key], now[key]) for key in was)
     if isinstance(was, list) and isinstance(now, list):
         return len(was) == len(now) and all(map(_is_same, was, now))
-    # Inside JSON a whole number may have lost its point, and zero its sign.
+    # In JSON, a whole number may have lost its decimal point, and zero its sign.
     return was == now
 
 

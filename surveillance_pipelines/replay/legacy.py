@@ -1,6 +1,6 @@
-"""Predictions that are older than the record of their settings and excluded models: what a replay must search for.
+"""Replay of predictions by older releases, which did not record their settings and excluded models.
 
-Newer rows name both. Nothing else in this package searches.
+Both are searched for here; newer rows name them.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,10 +13,10 @@ from surveillance_pipelines.replay.repository import ReplayRepository
 
 
 def config_of_prediction(repository: ReplayRepository, values: Mapping[str, Any]) -> str:
-    """Return the settings under which a prediction gets its id.
+    """Return the hash of the settings that reproduce a prediction's id.
 
     Raises:
-        CannotReplayError: if no settings on record give it.
+        CannotReplayError: if no settings on record do.
     """
     for config_hash in repository.configs():
         id_ = row_id(
@@ -36,28 +36,28 @@ def config_of_prediction(repository: ReplayRepository, values: Mapping[str, Any]
         )
         if id_ == values["id"]:
             return config_hash
-    raise CannotReplayError("no settings on record in ops.configs give this prediction its id")
+    raise CannotReplayError("no settings on record in ops.configs reproduce this prediction's id")
 
 
 def search_excluded(
     repository: ReplayRepository,
-    place: tuple[str, int] | None,
-    replayed: Callable[[Collection[str]], Difference | None],
+    inbox_position: tuple[str, int] | None,
+    replay_without: Callable[[Collection[str]], Difference | None],
 ) -> tuple[Difference | None, tuple[str, ...]]:
     """Return the difference of a prediction, and the models that were out of service when it was scored.
 
-    The history of the breakers of its queue says which models those can have been.
+    The breaker events of its queue limit the models that can have been out of service.
 
     Args:
         repository: the recorded runs and rows.
-        place: queue and inbox position of the message; None for batch scores and where it is no longer kept.
-        replayed: returns the difference with some models excluded.
+        inbox_position: queue and inbox position of the message; None for batch scores and expired messages.
+        replay_without: returns the difference with some models excluded.
     """
-    difference = replayed(())
-    if difference is None or place is None:
+    difference = replay_without(())
+    if difference is None or inbox_position is None:
         return difference, ()
-    suspects = repository.models_taken_out(place[0])
-    for excluded in (found for size in range(len(suspects)) for found in combinations(suspects, size + 1)):
-        if replayed(excluded) is None:
+    models = repository.excluded_models(inbox_position[0])
+    for excluded in (subset for size in range(len(models)) for subset in combinations(models, size + 1)):
+        if replay_without(excluded) is None:
             return None, excluded
     return difference, ()

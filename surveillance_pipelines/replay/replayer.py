@@ -1,4 +1,4 @@
-"""Replay of stored outputs: each is made again from its recorded inputs, settings and models, and compared."""
+"""Replay of stored outputs: each is rebuilt from its recorded inputs, settings and models, and compared."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
@@ -17,7 +17,7 @@ from surveillance_pipelines.engine.scoring_rows import (
     RowConfig,
     anomaly_kind,
     anomaly_row,
-    rows_as_of_now,
+    current_row_config,
     score_row,
     signal_row,
 )
@@ -38,38 +38,38 @@ from surveillance_pipelines.replay.live import (
     DamagedInputError,
     LiveInputs,
     closed_hashes,
+    compare_with_messages,
     live_candidate,
-    witness,
 )
 from surveillance_pipelines.replay.repository import END_OF_TIME, RecordedRun, ReplayRepository, day_of
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.strategies.pacing import SignalPace
 
-_NO_PACE: Final = SignalPace(cooldown=0, warmup=0)
-"""A row that was written has passed its pause."""
+_NO_COOLDOWN: Final = SignalPace(cooldown=0, warmup=0)
+"""A stored signal has already passed its cooldown."""
 
 
 class Replayer:
-    """Makes outputs again in this process, from what is stored."""
+    """Replays outputs in this process, from stored data."""
 
     def __init__(self, connection: psycopg.Connection[Any], lake: Lake, settings: Settings) -> None:
-        self._books: Final = ReplayRepository(connection, settings)
-        self._batch: Final = BatchRebuilder(self._books, lake)
+        self._repository: Final = ReplayRepository(connection, settings)
+        self._batch: Final = BatchRebuilder(self._repository, lake)
         self._bundles: Final = BundleCache(connection, settings)
 
     def sample(self, size: int, seed: int, since: date | None = None) -> list[str]:
-        """Return the ids of outputs of bars from a day on, drawn at random; the same seed draws the same."""
-        return self._books.sample(size, seed, since)
+        """Return the ids of random outputs of bars from a day on; the same seed and rows give the same ids."""
+        return self._repository.sample(size, seed, since)
 
     def newest_day(self) -> date | None:
-        """Return the UTC day of the newest bar with an alert, a signal or a prediction; None without any."""
-        return self._books.newest_day()
+        """Return the UTC day of the newest bar with an alert, a signal or a prediction; None if there is none."""
+        return self._repository.newest_day()
 
     def replay(self, ids: Sequence[str]) -> Iterator[Replayed]:
-        """Yield what the replay of each output came to, in the order of the ids."""
+        """Yield the replay result of each output, in the order of the ids."""
         for id_ in ids:
-            output = self._books.output(id_)
+            output = self._repository.output(id_)
             if output is None:
                 yield Replayed(
                     id=id_,
@@ -77,21 +77,21 @@ class Replayer:
                     reason="no row of surveillance.anomalies, signals or predictions and no message has this id",
                 )
             else:
-                yield _Replay(self._books, self._batch, self._bundles, output).run()
+                yield _Replay(self._repository, self._batch, self._bundles, output).run()
 
 
 class _Replay:
-    """One output on its way."""
+    """The replay of one output."""
 
     def __init__(
-        self, books: ReplayRepository, batch: BatchRebuilder, shelf: BundleCache, output: StoredOutput
+        self, repository: ReplayRepository, batch: BatchRebuilder, bundles: BundleCache, output: StoredOutput
     ) -> None:
-        self._books: Final = books
+        self._repository: Final = repository
         self._batch: Final = batch
-        self._bundles: Final = shelf
+        self._bundles: Final = bundles
         self._output: Final = output
         self._live: LiveInputs | None = None
-        self._place: tuple[str, int] | None = None
+        self._inbox_position: tuple[str, int] | None = None
         self._notes: list[str] = []
 
     def run(self) -> Replayed:
@@ -109,8 +109,8 @@ class _Replay:
         output, run = self._output, self._recorded_run()
         values = output.values
         view, predictor = _view(values["feature_view"]), self._bundles.predictor(values["bundle_hash"])
-        config_hash = values.get("config_hash") or legacy.config_of_prediction(self._books, values)
-        knobs = self._books.knobs(config_hash)
+        config_hash = values.get("config_hash") or legacy.config_of_prediction(self._repository, values)
+        knobs = self._repository.knobs(config_hash)
         candidate = self._candidate(view, run, knobs, predictor.window_length)
         config = _row_config(output, predictor, config_hash, knobs)
         self._note_code(values.get("code_version") or (run.code_version if run else None))
@@ -118,24 +118,26 @@ class _Replay:
         difference = self._scored_difference(candidate, predictor, config, same_runtime=same_runtime)
         difference = difference or self._status_difference()
         if self._live is not None:
-            difference = self._explained(difference)
+            difference = self._with_cause(difference)
         return difference, same_runtime
 
     def _recorded_run(self) -> RecordedRun | None:
         output, run_id = self._output, self._output.values["run_id"]
         if not output.is_live:
-            return self._books.batch_run(run_id, day_of(output))
-        self._place = self._books.place(output.values.get("correlation_id") or self._source_message())
-        if self._place is not None:
-            return self._books.live_run(*self._place, run_id)
-        queue = self._books.queue_of_bar(output.symbol, output.bar_start)  # the message is no longer kept
-        return None if queue is None else self._books.live_run(queue, END_OF_TIME, run_id)
+            return self._repository.batch_run(run_id, day_of(output))
+        self._inbox_position = self._repository.inbox_position(
+            output.values.get("correlation_id") or self._source_message()
+        )
+        if self._inbox_position is not None:
+            return self._repository.live_run(*self._inbox_position, run_id)
+        queue = self._repository.queue_of_bar(output.symbol, output.bar_start)  # the message is no longer kept
+        return None if queue is None else self._repository.live_run(queue, END_OF_TIME, run_id)
 
     def _source_message(self) -> str:
-        """Return the last message of a prediction's bar; the table has no column for it."""
+        """Return the id of the last message of a prediction's bar; the table has no column for it."""
         output = self._output
-        queue = self._books.queue_of_bar(output.symbol, output.bar_start)
-        bar = None if queue is None else self._books.bar(output.symbol, queue, output.bar_start)
+        queue = self._repository.queue_of_bar(output.symbol, output.bar_start)
+        bar = None if queue is None else self._repository.bar(output.symbol, queue, output.bar_start)
         if bar is None:
             raise CannotReplayError(
                 f"expected the bar {output.symbol} {to_iso(output.bar_start)[:16]} in ops.live_bars, found none"
@@ -149,46 +151,48 @@ class _Replay:
         if not output.is_live:
             if run is None:
                 raise CannotReplayError(
-                    f"the run {output.values['run_id']} that scored this is not on record in ops.scoring_runs"
+                    f"the run {output.values['run_id']} that scored this output is not on record in ops.scoring_runs"
                 )
             rebuilt = self._batch.candidate(output, view, run, knobs, window_length)
             self._notes += rebuilt.notes
             return rebuilt.candidate
         if run is None:
-            self._notes.append("the run is not on record in ops.scoring_runs: sessions are taken as they are now")
+            self._notes.append("the run is not on record in ops.scoring_runs: current sessions are used")
         self._live = self._live_inputs(view, run, knobs, window_length)
         return live_candidate(output, self._live)
 
     def _live_inputs(
         self, view: FeatureView, run: RecordedRun | None, knobs: Mapping[str, Any], window_length: int
     ) -> LiveInputs:
-        output, books = self._output, self._books
+        output, repository = self._output, self._repository
         symbol, start, provisional = output.symbol, output.bar_start, output.bar_status == "provisional"
-        if provisional and self._place is None:
+        if provisional and self._inbox_position is None:
             cause = output.values["correlation_id"]
             raise CannotReplayError(f"expected message {cause} in ops.inbox, found none: it is no longer kept")
-        queue = books.queue_of_bar(symbol, start) if self._place is None else self._place[0]
+        queue = repository.queue_of_bar(symbol, start) if self._inbox_position is None else self._inbox_position[0]
         if queue is None:
-            raise CannotReplayError("neither the bar in ops.live_bars nor its messages in ops.inbox are kept any more")
-        position = self._place[1] if provisional and self._place else None
-        seed = books.seed(symbol, queue, view.name, start, position)
-        since, enough = books.bars_before(symbol, queue, start, seed.as_of_bar_start if seed else None, window_length)
+            raise CannotReplayError("expected the bar in ops.live_bars or its messages in ops.inbox, found neither")
+        position = self._inbox_position[1] if provisional and self._inbox_position else None
+        seed = repository.seed(symbol, queue, view.name, start, position)
+        since, enough = repository.bars_before(
+            symbol, queue, start, seed.as_of_bar_start if seed else None, window_length
+        )
         if seed is None and not enough:
             raise CannotReplayError(
-                f"what the features of {symbol} were seeded from is not on record in ops.lane_seeds: it was served "
-                "before that was recorded"
+                f"the seed of {symbol}'s features is not on record in ops.lane_seeds: the symbol was served before "
+                "seeds were recorded"
             )
-        messages = books.messages(symbol, queue, start, until=position)
+        messages = repository.messages(symbol, queue, start, until=position)
         calendar = {} if seed is None else {symbol: seed.calendar}
-        sessions = books.sessions(run, knobs, **calendar)
+        sessions = repository.sessions(run, knobs, **calendar)
         cumulative = bool(knobs["sqs_volume_is_cumulative"])
-        before = books.volume_before(symbol, queue, messages[0], sessions) if cumulative and messages else None
+        before = repository.volume_before(symbol, queue, messages[0], sessions) if cumulative and messages else None
         return LiveInputs(
             view=view,
             sessions=sessions,
             seed=None if enough else seed,
             since=tuple(since),
-            bar=books.bar(symbol, queue, start),
+            bar=repository.bar(symbol, queue, start),
             messages=tuple(messages),
             volume_before=before,
             cumulative=cumulative,
@@ -198,18 +202,18 @@ class _Replay:
     def _scored_difference(
         self, candidate: Candidate, predictor: Predictor, config: RowConfig, *, same_runtime: bool
     ) -> Difference | None:
-        """Return the first field that differs, scored by the models that were in service then."""
+        """Return the first field that differs when the models that were in service score the bar again."""
 
-        def replayed(excluded: Collection[str]) -> Difference | None:
+        def replay_without(excluded: Collection[str]) -> Difference | None:
             rebuilt = self._row(candidate, config, without_members(predictor, excluded))
             return first_difference(self._output, rebuilt, same_runtime=same_runtime)
 
         excluded = self._output.excluded_models
         if excluded is not None:
-            return replayed(excluded)
-        difference, found = legacy.search_excluded(self._books, self._place, replayed)
-        if found:
-            self._notes.append(f"scored while out of service: {', '.join(found)}")
+            return replay_without(excluded)
+        difference, excluded = legacy.search_excluded(self._repository, self._inbox_position, replay_without)
+        if excluded:
+            self._notes.append(f"scored while out of service: {', '.join(excluded)}")
         return difference
 
     def _row(self, candidate: Candidate, config: RowConfig, predictor: Predictor) -> OutputRow:
@@ -226,59 +230,59 @@ class _Replay:
 
     def _status_difference(self) -> Difference | None:
         values = self._output.values
-        if values.get("alert_status") != "retracted" or self._books.was_opened(values["alert_id"]):
+        if values.get("alert_status") != "retracted" or self._repository.was_opened(values["alert_id"]):
             return None
-        return Difference("alert_status", "retracted", None, "no row of this alert_id has opened it")
+        return Difference("alert_status", "retracted", None, "no row with this alert_id opened the alert")
 
-    def _explained(self, difference: Difference | None) -> Difference | None:
-        """Return the damaged input behind a difference of a live row, or the difference itself."""
+    def _with_cause(self, difference: Difference | None) -> Difference | None:
+        """Return the damaged input that causes a difference of a live row, or else the difference itself."""
         inputs = self._live
         if inputs is None:
             return difference
-        own = self._own_bar()
-        if own is not None and (difference is None or self._output.bar_status == "final"):
-            return own
+        bar_difference = self._bar_difference()
+        if bar_difference is not None and (difference is None or self._output.bar_status == "final"):
+            return bar_difference
         if difference is None or difference.field != "input_hash":
             return difference
-        found = own or self._damaged_before(inputs)
-        if found is None:
+        damage = bar_difference or self._damaged_before(inputs)
+        if damage is None:
             return difference
-        cause = f"{found.field}: {found.cause}, {found.stored!r} against {found.rebuilt!r}"
+        cause = f"{damage.field}: {damage.cause}, {damage.stored!r} against {damage.rebuilt!r}"
         return Difference(difference.field, difference.stored, difference.rebuilt, cause)
 
-    def _own_bar(self) -> Difference | None:
-        """Return how the row's bar, once closed, differs from what all of its messages say."""
+    def _bar_difference(self) -> Difference | None:
+        """Return the first field in which the row's closed bar differs from all of its messages."""
         output, inputs = self._output, self._live
-        if inputs is None or inputs.bar is None or self._place is None:
+        if inputs is None or inputs.bar is None or self._inbox_position is None:
             return None
-        messages = self._books.messages(output.symbol, self._place[0], output.bar_start)
-        return witness(output.symbol, inputs.bar, messages, inputs)
+        messages = self._repository.messages(output.symbol, self._inbox_position[0], output.bar_start)
+        return compare_with_messages(output.symbol, inputs.bar, messages, inputs)
 
     def _damaged_before(self, inputs: LiveInputs) -> Difference | None:
-        """Return the first damage among the bars before: against their messages, then against their own scores."""
-        output, place = self._output, self._place
-        if place is None or not inputs.since:
+        """Return the first earlier bar that contradicts its messages or, failing that, its own score."""
+        output, position = self._output, self._inbox_position
+        if position is None or not inputs.since:
             return None
         first = inputs.since[0].bar_start
         minutes = (output.bar_start - first) // MINUTE_US
         by_bar: dict[int, list[Any]] = {}
-        for message in self._books.messages(output.symbol, place[0], first, bars=minutes):
+        for message in self._repository.messages(output.symbol, position[0], first, bars=minutes):
             by_bar.setdefault(message.event_time - message.event_time % MINUTE_US, []).append(message)
         for bar in inputs.since:
-            found = witness(output.symbol, bar, by_bar.get(bar.bar_start, []), inputs)
-            if found is not None and not inputs.cumulative:
-                return found
-        return self._first_unlike_its_score(inputs)
+            damage = compare_with_messages(output.symbol, bar, by_bar.get(bar.bar_start, []), inputs)
+            if damage is not None and not inputs.cumulative:
+                return damage
+        return self._first_bar_unlike_its_score(inputs)
 
-    def _first_unlike_its_score(self, inputs: LiveInputs) -> Difference | None:
+    def _first_bar_unlike_its_score(self, inputs: LiveInputs) -> Difference | None:
         today = [bar.bar_start for bar in inputs.since if utc_date(bar.bar_start) == day_of(self._output)]
-        recorded = self._books.prediction_hashes(self._output.symbol, today, inputs.view.name)
+        recorded = self._repository.prediction_hashes(self._output.symbol, today, inputs.view.name)
         for bar, digest in closed_hashes(self._output.symbol, inputs):
             was = recorded.get(bar.bar_start)
             if was is not None and was != digest:
                 cause = (
-                    "its messages agree with it and its score does not: market_return or market_peers of this bar in "
-                    "ops.live_bars, or a bar that the lane was seeded with"
+                    "the bar agrees with its messages but not with its score: the damage is in its market_return or "
+                    "market_peers in ops.live_bars, or in the seed"
                 )
                 return Difference(f"features of bar {to_iso(bar.bar_start)[:16]}", was, digest, cause)
         return None
@@ -289,12 +293,14 @@ class _Replay:
 
     def _same_runtime(self, was: str | None) -> bool:
         if was is None:
-            raise CannotReplayError("the runtime of this prediction is not on record: no run in ops.scoring_runs")
+            raise CannotReplayError(
+                "expected the run of this prediction in ops.scoring_runs for its runtime, found none"
+            )
         if was == runtime_hash():
             return True
-        then, now = self._books.runtime(was), runtime_description()
+        then, now = self._repository.runtime(was), runtime_description()
         changed = sorted(name for name in now if then is not None and then.get(name) != now[name])
-        what = f"{', '.join(changed)} changed" if changed else "what it was is not on record in ops.runtimes"
+        what = f"{', '.join(changed)} changed" if changed else "its description is not on record in ops.runtimes"
         self._notes.append(f"scored on another runtime: {what}")
         return False
 
@@ -324,11 +330,13 @@ def _view(name: str) -> FeatureView:
     view = VIEWS.get(name)
     if view is None:
         raise CannotReplayError(
-            f"expected the feature view {name!r} among {sorted(VIEWS)}: use the release that had it"
+            f"expected a feature view among {sorted(VIEWS)}, got {name!r}: use the release that had it"
         )
     return view
 
 
 def _row_config(output: StoredOutput, predictor: Predictor, config_hash: str, knobs: Mapping[str, Any]) -> RowConfig:
     strategy = output.values.get("strategy", DEFAULT_STRATEGY)
-    return rows_as_of_now(predictor, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_PACE, strategy=strategy)
+    return current_row_config(
+        predictor, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_COOLDOWN, strategy=strategy
+    )

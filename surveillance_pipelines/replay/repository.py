@@ -1,4 +1,4 @@
-"""What a replay reads from PostgreSQL: stored outputs, recorded runs, and the inputs of the live lane."""
+"""PostgreSQL queries of a replay: stored outputs, recorded runs, and the inputs of the live lane."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ _SAMPLE: Final = """
 """
 _MINUTES_PER_DAY: Final = 1440
 END_OF_TIME: Final = 2**62
-"""A position after every message."""
+"""An inbox position after every message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,28 +102,28 @@ class RecordedRun:
 
 
 class ReplayRepository:
-    """The tables of the platform, as a replay asks them."""
+    """Reads what a replay needs from the platform's tables."""
 
     def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
         self._connection: Final = connection
         self._settings: Final = settings
         self._sessions: dict[tuple[Any, ...], SessionTable] = {}
-        self._bar_starts: dict[str, int] = {}  # of outputs drawn
+        self._bar_starts: dict[str, int] = {}  # of sampled outputs
 
     def sample(self, size: int, seed: int, since: date | None = None) -> list[str]:
-        """Return the ids of outputs drawn at random, the same for the same seed and rows."""
+        """Return the ids of random outputs; the same seed and rows give the same ids."""
         values = {"since": since or date.min, "seed": str(seed), "size": size}
         drawn = self._connection.execute(_SAMPLE, values).fetchall()
         self._bar_starts |= {id_: to_us(start) for id_, start in drawn if start is not None}
         return [id_ for id_, _ in drawn]
 
     def newest_day(self) -> date | None:
-        """Return the UTC day of the newest bar that an output stands on."""
+        """Return the UTC day of the newest bar with an output."""
         row = self._connection.execute(_NEWEST).fetchone()
         return None if row is None or row[0] is None else row[0].date()
 
     def output(self, id_: str) -> StoredOutput | None:
-        """Return the row of an id, from the tables or, where it was only sent, from its message."""
+        """Return the output with an id, from its table or, if it was only published, from its message."""
         for kind, table in _KEYED_BY_ID:
             columns = column_names(ROW_TYPES[kind])
             query = f"SELECT {', '.join(columns)} FROM {table} WHERE id = %s"  # noqa: S608 (constant names)
@@ -147,7 +147,7 @@ class ReplayRepository:
         return StoredOutput(kind, message | instants)
 
     def _prediction(self, id_: str, bar_start: int | None) -> StoredOutput | None:
-        """Return a prediction; without the start of its bar, which leads their index, the whole table is read."""
+        """Return a prediction; without the start of its bar, the index cannot be used and the whole table is read."""
         known = "" if bar_start is None else "AND bar_start = %(start)s"
         query = f"SELECT {', '.join(PREDICTIONS.columns)} FROM surveillance.predictions WHERE id = %(id)s {known}"  # noqa: S608
         values = {"id": id_, "start": None if bar_start is None else to_datetime(bar_start)}
@@ -155,17 +155,17 @@ class ReplayRepository:
         if row is None:
             return None
         values = _values(dict(zip(PREDICTIONS.columns, row, strict=True)))
-        # Rows older than these columns have none of them: the replay finds out (legacy.py).
+        # Rows of older releases lack these columns' values; legacy.py searches for them.
         known = {name: value for name, value in values.items() if value is not None or name not in PROVENANCE}
         return StoredOutput("prediction", known)
 
     def was_opened(self, alert_id: str) -> bool:
-        """Say whether the alert of a retraction was opened."""
+        """Return whether an alert was opened."""
         query = "SELECT 1 FROM surveillance.anomalies WHERE alert_id = %s AND alert_status = 'opened' LIMIT 1"
         return self._connection.execute(query, (alert_id,)).fetchone() is not None
 
     def knobs(self, config_hash: str) -> Mapping[str, Any]:
-        """Return the settings that a hash names.
+        """Return the settings with a hash.
 
         Raises:
             CannotReplayError: if they are not on record, or damaged.
@@ -178,27 +178,27 @@ class ReplayRepository:
         if row is None:
             raise CannotReplayError(f"the settings of config_hash {config_hash} are not on record in ops.configs")
         if sha256_json(row[0]) != config_hash:
-            raise CannotReplayError(f"the settings in ops.configs under {config_hash} are damaged: another hash")
+            raise CannotReplayError(f"the settings in ops.configs under {config_hash} are damaged: their hash differs")
         return row[0]
 
     def configs(self) -> list[str]:
-        """Return the hashes of all settings on record, newest first, after the present ones."""
+        """Return the hashes of all settings: the current ones first, then those on record, newest first."""
         rows = self._connection.execute("SELECT config_hash FROM ops.configs ORDER BY recorded_at DESC")
-        return list(dict.fromkeys([self._settings.config_hash, *(found for (found,) in rows)]))
+        return list(dict.fromkeys([self._settings.config_hash, *(config_hash for (config_hash,) in rows)]))
 
     def runtime(self, runtime_hash: str) -> Mapping[str, Any] | None:
-        """Return what a runtime's hash stands for, None where it is not on record."""
+        """Return the description of a runtime, None if it is not on record."""
         query = "SELECT description FROM ops.runtimes WHERE runtime_hash = %s"
         row = self._connection.execute(query, (runtime_hash,)).fetchone()
         return None if row is None else row[0]
 
-    def models_taken_out(self, queue_url: str) -> list[str]:
-        """Return the models that a queue's runs have ever taken out of service."""
+    def excluded_models(self, queue_url: str) -> list[str]:
+        """Return the models that were ever out of service in a queue's runs."""
         query = "SELECT DISTINCT model FROM ops.breaker_events WHERE queue_url = %s AND state = 'open' ORDER BY model"
         return [model for (model,) in self._connection.execute(query, (queue_url,))]
 
-    def place(self, message_id: str | None) -> tuple[str, int] | None:
-        """Return queue and inbox position of a message, None where it is no longer kept."""
+    def inbox_position(self, message_id: str | None) -> tuple[str, int] | None:
+        """Return queue and inbox position of a message, None if it is no longer kept."""
         query = "SELECT queue_url, position FROM ops.inbox WHERE message_id = %s"
         return self._connection.execute(query, (message_id,)).fetchone()
 
@@ -209,7 +209,7 @@ class ReplayRepository:
         return None if row is None else row[0]
 
     def live_run(self, queue_url: str, position: int, run_id: str | None) -> RecordedRun | None:
-        """Return the run with an id or, outside Dagster, the one that took a message of a queue in."""
+        """Return the run with an id or, outside Dagster, the run that processed a message of a queue."""
         return self._run(_RUN, {"queue": queue_url, "position": position, "run": run_id})
 
     def batch_run(self, run_id: str | None, day: date) -> RecordedRun | None:
@@ -217,11 +217,11 @@ class ReplayRepository:
         return self._run(_BATCH_RUN, (run_id, day, day))
 
     def features_run(self, table: str, version: int, day: date) -> RecordedRun | None:
-        """Return the run that filled a day of a table of features, as its version has it."""
+        """Return the run that wrote a day of a features table, as of a version of the table."""
         return self._run(_FEATURES_RUN, (version, day, day, table))
 
     def sessions(self, run: RecordedRun | None, knobs: Mapping[str, Any], **calendar_of: str) -> SessionTable:
-        """Return the trading sessions as a run had them; as they are now where the run is not on record."""
+        """Return the trading sessions that a run had, or the current ones if the run is not on record."""
         default = knobs["default_calendar"]
         mapping = {**(run.calendars if run else {}), **calendar_of}
         names = (default, *sorted(set(mapping.values()) - {default}))
@@ -233,9 +233,9 @@ class ReplayRepository:
         return self._sessions[key].with_calendars(mapping)
 
     def seed(self, symbol: str, queue_url: str, view: str, bar_start: int, position: int | None) -> StoredSeed | None:
-        """Return what a lane was seeded with last, before a bar and before a message of it (None: before it closed)."""
-        place = END_OF_TIME if position is None else position
-        values = (symbol, queue_url, view, to_datetime(bar_start), place)
+        """Return a symbol's last seed before a bar and before an inbox position; None: before the bar closed."""
+        last = END_OF_TIME if position is None else position
+        values = (symbol, queue_url, view, to_datetime(bar_start), last)
         row = self._connection.execute(_SEED, values).fetchone()
         if row is None:
             return None
@@ -250,35 +250,35 @@ class ReplayRepository:
     def bars_before(
         self, symbol: str, queue_url: str, bar_start: int, after: int | None, window_length: int = 1
     ) -> tuple[list[Bar], bool]:
-        """Return the revision-0 bars that the features of a bar rest on, and whether no seed is needed beside them.
+        """Return the revision-0 bars needed for the features of a bar, and whether they suffice without a seed.
 
         Args:
-            symbol: instrument.
-            queue_url: that served it.
-            bar_start: of the bar wanted.
-            after: the last bar of the seed.
-            window_length: bars that the models read at once.
+            symbol: the instrument.
+            queue_url: the queue that served it.
+            bar_start: start of the bar.
+            after: start of the last bar of the seed.
+            window_length: bars per window of the models.
         """
         wanted = HISTORY_BARS if window_length == 1 else HISTORY_BARS + _MINUTES_PER_DAY + window_length
         beginning, day = to_datetime(-1 if after is None else after), to_datetime(bar_start - bar_start % DAY_US)
         start = to_datetime(bar_start)
         condition = "bar_start >= %s AND bar_start > %s AND bar_start < %s ORDER BY bar_start"
-        own = self._bars(condition, symbol, queue_url, day, beginning, start)
+        today = self._bars(condition, symbol, queue_url, day, beginning, start)
         condition = "bar_start < %s AND bar_start > %s ORDER BY bar_start DESC LIMIT %s"
         earlier = self._bars(condition, symbol, queue_url, day, beginning, wanted)
-        return [*reversed(earlier), *own], len(earlier) == wanted
+        return [*reversed(earlier), *today], len(earlier) == wanted
 
     def messages(
         self, symbol: str, queue_url: str, bar_start: int, *, until: int | None = None, bars: int = 1
     ) -> list[Message]:
-        """Return the scored messages of one bar or of several minutes, up to an inbox position, in order."""
+        """Return the scored messages of ``bars`` consecutive minutes, up to an inbox position, in order."""
         begin, end = to_datetime(bar_start), to_datetime(bar_start) + timedelta(microseconds=bars * MINUTE_US)
         last = END_OF_TIME if until is None else until
         rows = self._connection.execute(_MESSAGES, (symbol, queue_url, begin, end, last))
         return [Message(id_, body, to_us(at), to_us(time), name) for id_, body, at, time, name in rows]
 
     def volume_before(self, symbol: str, queue_url: str, first: Message, sessions: SessionTable) -> VolumeTotal | None:
-        """Return the running total of a symbol as it stood before a message."""
+        """Return the running total of a symbol before a message."""
         end = to_datetime(first.event_time - first.event_time % MINUTE_US + MINUTE_US)
         row = self._connection.execute(_TOTAL_BEFORE, (symbol, queue_url, end, first.message_id)).fetchone()
         if row is None:
@@ -288,7 +288,7 @@ class ReplayRepository:
         return VolumeTotal(session_id, tick.volume, tick.event_time)
 
     def prediction_hashes(self, symbol: str, bar_starts: Sequence[int], view: str) -> dict[int, str]:
-        """Return bar start → hash of the features that it was scored with, of closed bars of the live lane."""
+        """Return bar start → hash of the scored features, for closed bars of the live lane."""
         query = (
             "SELECT bar_start, input_hash FROM surveillance.predictions WHERE symbol = %s AND bar_start = ANY(%s)"
             " AND feature_view = %s AND input_hash IS NOT NULL AND t_received IS NOT NULL"

@@ -1,4 +1,4 @@
-"""Newly promoted models: found, loaded and warmed beside those that serve, and swapped in between two messages."""
+"""Watch for newly promoted models, which are loaded and warmed while others serve, and swapped in between messages."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -22,14 +22,14 @@ _LOG = get_logger("bundles")
 
 
 class BundleWatch:
-    """Checks for a promotion with ``look``, in its own thread; ``claim`` returns models that are ready.
+    """Checks for a promotion with ``poll``, in a separate thread; ``claim`` returns models that are ready.
 
     Args:
-        connection: of this watch alone, in autocommit mode.
-        settings: the platform's knobs.
-        serving: the models that serve.
-        history: returns the history of every served symbol for windows of so many bars; called when a promotion
-            changes the feature view or needs longer windows.
+        connection: used only by this watch, in autocommit mode.
+        settings: the platform's settings.
+        serving: the serving models.
+        history: returns the history of every served symbol for a window length; called when a promotion changes the
+            feature view or needs longer windows.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class BundleWatch:
         with self._lock:
             return self._newest
 
-    def begin(self) -> Predictor:
-        """Return the newest models and count them as claimed: a run that begins to serve needs no swap to them."""
+    def claim_newest(self) -> Predictor:
+        """Return the newest models and mark them as claimed, so that a run that starts with them needs no swap."""
         with self._lock:
             self._ready = None
             return self._newest
 
-    def look(self) -> None:
-        """Load and warm what was promoted since the last check. A damaged bundle is refused; the old one stays."""
+    def poll(self) -> None:
+        """Load and warm a newly promoted bundle. If it is damaged, it is refused and the old one keeps serving."""
         promoted = champion_hash(self._connection, self._settings)
         if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
             return
@@ -86,7 +86,7 @@ class BundleWatch:
             self._newest, self._ready = predictor, swap
 
     def claim(self) -> Swap | None:
-        """Return the newest models if they have not been claimed yet."""
+        """Return the newest models unless they have been claimed."""
         with self._lock:
             ready, self._ready = self._ready, None
             return ready

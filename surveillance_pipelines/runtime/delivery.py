@@ -33,10 +33,10 @@ class DeliveryReport:
     """Progress of a delivery run. Counts and latencies of ``interval`` are since the previous report.
 
     Attributes:
-        totals: count by name: delivered, refused, unanswered (calls to the channel without an answer).
+        totals: count by name: delivered, refused, unanswered (calls to the channel without a response).
         latency: percentiles of send, record and outbox_to_channel.
         pending: rows that were read and are not delivered.
-        stopped_by: why the run ended, None while it delivers.
+        stopped_by: why the run ended; None while it delivers.
     """
 
     channel: str
@@ -75,20 +75,20 @@ def deliver(
     on_report: OnReport = lambda _: None,
     on_status: Callable[[str], None] = lambda _: None,
 ) -> DeliveryReport:
-    """Deliver the outbox to a channel until the window ends, nothing waits, the lease is lost, or a signal comes.
+    """Deliver the outbox to a channel until the window ends, nothing is left, the lease is lost, or a signal arrives.
 
-    A channel that does not answer does not end the run: it is tried again until the window is over. While another run
+    A channel that does not respond does not end the run: it is retried until the window ends. While another run
     delivers, this one stands by (``DRAIN_STANDBY``), as drain runs do.
 
     Args:
         endpoints: addresses of the stores.
         settings: the platform's configuration.
         channel: one of ``OUTPUT_CHANNELS`` other than sqs.
-        run_id: of the Dagster run.
+        run_id: id of the Dagster run.
         window_seconds: None means ``DRAIN_WINDOW_SECONDS``.
         clock: source of time.
         options: None means the defaults.
-        publisher: None opens the channel that the settings name.
+        publisher: None opens the channel configured in the settings.
         on_report: called every few seconds and once at the end.
         on_status: called with a sentence when the run begins to stand by or to deliver.
     """
@@ -137,7 +137,7 @@ def _contender(settings: Settings, plan: DeliveryPlan, clock: Clock, stop: threa
 
 @dataclass(frozen=True)
 class _DeliveryRun:
-    """What a run does once it holds the lease."""
+    """A delivery run that holds the lease."""
 
     settings: Settings
     plan: DeliveryPlan

@@ -1,12 +1,12 @@
-"""The loop of a delivery run: read what a channel has not got, send it, record it.
+"""The loop of a delivery run: read undelivered rows, send them to the channel, record them.
 
-Delivery is at least once: a row is recorded after the channel has accepted it, so a crash in between sends it again
-with the same id. The order within a group holds: a group whose row was refused waits, with growing pauses, until that
-row is accepted, while other groups go on. A channel that does not answer is tried again, with growing pauses.
+Delivery is at least once: a row is recorded after the channel has accepted it, so after a crash in between it is sent
+again with the same id. The order within a group is kept: after a refused row, its group is retried with growing pauses
+until that row is accepted, while other groups continue. A channel that does not respond is retried the same way.
 
-A run that has lost its lease notices it when it records, so it may send one more call: rows that its successor sends as
-well. Both send in order from a position before which everything is delivered, so a consumer that drops repeated ids
-still sees each group in order.
+A run that has lost its lease notices it when it records, so it may send one more call; its successor sends these rows
+again. Both send in order from a position before which everything is delivered, so a consumer that drops repeated ids
+still receives each group in order.
 
 The loop keeps at most ``window`` rows of a queue in memory. If a refused group fills the window, the queue waits.
 """
@@ -22,7 +22,7 @@ from surveillance_pipelines.telemetry import get_logger
 from surveillance_pipelines.transports.publisher import ChannelDownError, Publisher, PublishError
 
 QUEUES_SECONDS: Final = 1.0
-"""Interval between checks for queues that are new to the outbox."""
+"""Interval between checks for new queues in the outbox."""
 
 OUTBOX_TO_CHANNEL: Final = "outbox_to_channel"
 """Latency from the commit of a row to its acceptance by the channel."""
@@ -31,7 +31,7 @@ _LOG = get_logger("delivery")
 
 
 class DeliveryStore(Protocol):
-    """The outbox as one channel sees it, under the channel's lease."""
+    """The outbox of one channel, under the channel's lease."""
 
     def queues(self) -> Sequence[str]:
         """Return the input queues that have rows in the outbox."""
@@ -48,7 +48,7 @@ class DeliveryStore(Protocol):
         ...
 
     def record_failure(self, error: str, *, at: int) -> None:
-        """Record why the channel accepts nothing, or refuses a row."""
+        """Record why the channel does not respond or refuses a row."""
         ...
 
     def renew(self) -> None:
@@ -61,11 +61,11 @@ class DeliveryOptions:
     """How a delivery run reads and retries.
 
     Attributes:
-        window: most rows of one queue kept in memory.
-        call_rows: most rows in one call to the channel.
-        poll_seconds: pause when nothing waits.
-        first_pause_seconds: pause after the first failure; it doubles with each further one.
-        longest_pause_seconds: the pause grows no further.
+        window: maximum rows of one queue in memory.
+        call_rows: maximum rows in one call to the channel.
+        poll_seconds: pause when there is nothing to deliver.
+        first_pause_seconds: pause after the first failure; it doubles with each further failure.
+        longest_pause_seconds: maximum pause.
     """
 
     window: int = 1000
@@ -83,12 +83,12 @@ class _Retry:
 
 @dataclass(slots=True)
 class _Queue:
-    """Rows of one queue that were read and are not delivered yet, in order."""
+    """Rows of one queue that were read and are not delivered, in order."""
 
     url: str
     pending: list[OutboxRow] = field(default_factory=list)
     read: int = 0  # position of the last row that was read
-    refused: dict[str, _Retry] = field(default_factory=dict)  # group → when to try it again
+    refused: dict[str, _Retry] = field(default_factory=dict)  # group → time of the next attempt
 
     @property
     def cursor(self) -> int:
@@ -97,7 +97,7 @@ class _Queue:
 
 
 class DeliveryLoop:
-    """Delivers the outbox to one channel. Only one thread calls it."""
+    """Delivers the outbox to one channel. Not thread-safe."""
 
     def __init__(
         self,
@@ -115,22 +115,22 @@ class DeliveryLoop:
         self._options: Final = options
         self._queues: Final[dict[str, _Queue]] = {}
         self._queues_due = 0
-        self._down: _Retry | None = None  # while the channel does not answer
+        self._outage: _Retry | None = None  # set while the channel does not respond
 
     def run_once(self) -> int:
-        """Deliver what can be delivered now; return the number of rows accepted.
+        """Deliver all rows that are not waiting for a retry; return the number of rows accepted.
 
         Raises:
             LeaseLostError: if another run delivers to the channel.
         """
-        if self._down is not None and self._clock.now_us() < self._down.at:
+        if self._outage is not None and self._clock.now_us() < self._outage.at:
             return 0
         delivered = 0
         self._find_queues()
         for queue in self._queues.values():
             self._read(queue)
             delivered += self._deliver(queue)
-            if self._down is not None:
+            if self._outage is not None:
                 break
         return delivered
 
@@ -140,10 +140,10 @@ class DeliveryLoop:
         return sum(len(queue.pending) for queue in self._queues.values())
 
     def pause_seconds(self) -> float:
-        """Return how long to wait before the next ``run_once`` when the last one delivered nothing."""
-        if self._down is None:
+        """Return the pause before the next ``run_once`` if the last one delivered nothing."""
+        if self._outage is None:
             return self._options.poll_seconds
-        return max(0.0, (self._down.at - self._clock.now_us()) / MICROSECONDS)
+        return max(0.0, (self._outage.at - self._clock.now_us()) / MICROSECONDS)
 
     def _find_queues(self) -> None:
         now = self._clock.now_us()
@@ -153,16 +153,16 @@ class DeliveryLoop:
             self._queues_due = now + round(QUEUES_SECONDS * MICROSECONDS)
 
     def _read(self, queue: _Queue) -> None:
-        room = self._options.window - len(queue.pending)
-        if room <= 0:
+        free = self._options.window - len(queue.pending)
+        if free <= 0:
             return
-        rows = self._store.undelivered(queue.url, after=queue.read, limit=room)
+        rows = self._store.undelivered(queue.url, after=queue.read, limit=free)
         if rows:
             queue.pending.extend(rows)
             queue.read = rows[-1].position
 
     def _deliver(self, queue: _Queue) -> int:
-        """Send the pending rows of a queue, but for groups that wait after a refusal."""
+        """Send the pending rows of a queue, except those of groups that wait after a refusal."""
         now = self._clock.now_us()
         blocked = {group for group, retry in queue.refused.items() if retry.at > now}
         delivered = 0
@@ -170,7 +170,7 @@ class DeliveryLoop:
             rows = [row for row in call if row.group_id not in blocked]  # a group may be refused by an earlier call
             if rows:
                 delivered += self._send(queue, rows, blocked)
-            if self._down is not None:
+            if self._outage is not None:
                 break
         return delivered
 
@@ -180,7 +180,7 @@ class DeliveryLoop:
         return [call[start : start + size] for call in whole for start in range(0, len(call), size)]
 
     def _send(self, queue: _Queue, call: Sequence[OutboxRow], blocked: set[str]) -> int:
-        """Send one call, record what was accepted, and add the groups that were refused to ``blocked``."""
+        """Send one call, record the accepted rows, and add groups with refused rows to ``blocked``."""
         begin = self._clock.now_us()
         references: Sequence[str | None]
         failures: Mapping[int, str] = {}
@@ -189,11 +189,11 @@ class DeliveryLoop:
         except PublishError as error:
             failures, references = error.failures, [None] * len(call)
         except ChannelDownError as error:
-            self._note_down(str(error))
+            self._record_outage(str(error))
             return 0
         now = self._clock.now_us()
-        self._down = None
-        self._meter.took("send", (now - begin) / MICROSECONDS)
+        self._outage = None
+        self._meter.observe("send", (now - begin) / MICROSECONDS)
         accepted = [i for i in range(len(call)) if i not in failures]
         self._record(queue, [call[i] for i in accepted], [references[i] for i in accepted], now)
         if failures:
@@ -215,16 +215,16 @@ class DeliveryLoop:
             queue.refused.pop(group, None)
         begin = self._clock.now_us()
         self._store.record(queue.url, rows, references, at=now, cursor=queue.cursor)
-        self._meter.took("record", (self._clock.now_us() - begin) / MICROSECONDS)
+        self._meter.observe("record", (self._clock.now_us() - begin) / MICROSECONDS)
         self._meter.count("delivered", len(rows))
         for row in rows:
-            self._meter.took(OUTBOX_TO_CHANNEL, (now - row.created_at) / MICROSECONDS)
+            self._meter.observe(OUTBOX_TO_CHANNEL, (now - row.created_at) / MICROSECONDS)
 
-    def _note_down(self, error: str) -> None:
+    def _record_outage(self, error: str) -> None:
         now = self._clock.now_us()
-        if self._down is None:
+        if self._outage is None:
             _LOG.warning("channel does not answer", error=error)
-        self._down = self._next_retry(self._down, now)
+        self._outage = self._next_retry(self._outage, now)
         self._meter.count("unanswered", 1)
         self._store.record_failure(error, at=now)
 

@@ -78,16 +78,16 @@ def drain(
 ) -> DrainReport:
     """Serve a queue until the window ends, the queue stays idle, the lease is lost, or a signal asks to stop.
 
-    While another run serves, this one stands by with everything warm (``DRAIN_STANDBY``): it takes over when the holder
-    ends, or one lease after the holder's last heartbeat, and ends with the holder when the queue is idle.
+    While another run serves, this one stands by with models loaded (``DRAIN_STANDBY``): it takes over when the holder
+    ends, or one lease after the holder's last heartbeat. When the holder ends because the queue is idle, it ends too.
 
-    From here on the process writes its structured log to standard error, at ``LOG_LEVEL`` and without secrets.
+    The function configures the process's structured log: to standard error, at ``LOG_LEVEL``, without secrets.
 
     Args:
         endpoints: addresses of the stores and queues.
         settings: the platform's configuration.
         queue_url: one of the input queues.
-        run_id: of the Dagster run, written on every row.
+        run_id: id of the Dagster run, written to every row.
         window_seconds: None means ``DRAIN_WINDOW_SECONDS``.
         clock: source of time.
         on_report: called every few seconds and once at the end.
@@ -96,7 +96,7 @@ def drain(
 
     Raises:
         NoModelError: if there is no model to score with.
-        QueueError: if SQS refused messages repeatedly; the next run continues from what is committed.
+        QueueError: if SQS refused messages repeatedly; the next run continues from the committed state.
     """
     configure_logging(settings)
     window = settings.drain_window_seconds if window_seconds is None else window_seconds
@@ -104,14 +104,14 @@ def drain(
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
         stop = stack.enter_context(stop_on_signals())
-        parts = _prepare(stack, endpoints, settings, plan, clock)
-        connection = parts.connections.main
-        lease = contend(connection, _contender(parts, settings, plan, clock, stop))
+        resources = _prepare(stack, endpoints, settings, plan, clock)
+        connection = resources.connections.main
+        lease = contend(connection, _contender(resources, settings, plan, clock, stop))
         if not isinstance(lease, Lease):
             return _report(Meter(), plan, None, 0.0, lease)
         ended: StopReason | None = None
         try:
-            report = _serve(parts, settings, plan, lease=lease, clock=clock, stop=stop)
+            report = _serve(resources, settings, plan, lease=lease, clock=clock, stop=stop)
             ended = report.stopped_by
             return report
         finally:
@@ -119,8 +119,8 @@ def drain(
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """Everything a run prepares before it serves; a standby waits with all of it warm."""
+class _Resources:
+    """Resources that a run prepares before it serves or stands by."""
 
     connections: Connections
     watch: BundleWatch
@@ -130,7 +130,7 @@ class _Parts:
     outputs: QueueClient
 
 
-def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Parts:
+def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Resources:
     connections = Connections.open(stack, endpoints.database_url)
     watching = stack.enter_context(connect(endpoints.database_url, autocommit=True))
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
@@ -139,10 +139,10 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     watch = BundleWatch(
         watching, settings, predictor, lambda length: served_histories(watching, lake, plan.queue_url, length)
     )
-    watch.look()  # at once, so that a promoted bundle that cannot serve is reported
-    watch_tasks = ThreadTasks()  # not the serving threads, which end first: loading models delays no handover
+    watch.poll()  # at once, to report a promoted bundle that cannot serve
+    watch_tasks = ThreadTasks()  # separate from the serving threads, so that loading a model does not delay a handover
     stack.callback(watch_tasks.abort)
-    watch_tasks.every("watch", WATCH_SECONDS, watch.look)
+    watch_tasks.every("watch", WATCH_SECONDS, watch.poll)
     inputs, outputs = (
         QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
         for url in (plan.queue_url, endpoints.output_queue_url)
@@ -150,10 +150,12 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     for queue in (inputs, outputs):
         stack.callback(queue.close)
     _ = inputs.content_based_dedup, outputs.depth()  # opens a connection to each queue
-    return _Parts(connections, watch, watch_tasks, lake, inputs, outputs)
+    return _Resources(connections, watch, watch_tasks, lake, inputs, outputs)
 
 
-def _contender(parts: _Parts, settings: Settings, plan: DrainPlan, clock: Clock, stop: threading.Event) -> Contender:
+def _contender(
+    resources: _Resources, settings: Settings, plan: DrainPlan, clock: Clock, stop: threading.Event
+) -> Contender:
     return Contender(
         lease_name=plan.queue_url,
         run_id=plan.run_id,
@@ -162,37 +164,39 @@ def _contender(parts: _Parts, settings: Settings, plan: DrainPlan, clock: Clock,
         clock=clock,
         stop=stop,
         on_status=plan.on_status,
-        check=lambda: _check_watch(parts, plan),
+        check=lambda: _check_watch(resources, plan),
     )
 
 
-def _check_watch(parts: _Parts, plan: DrainPlan) -> None:
+def _check_watch(resources: _Resources, plan: DrainPlan) -> None:
     """Re-raise the watcher's failure, and report a promotion that it refused."""
-    parts.watch_tasks.check()
-    if (refusal := parts.watch.claim_refusal()) is not None:
+    resources.watch_tasks.check()
+    if (refusal := resources.watch.claim_refusal()) is not None:
         plan.on_status(refusal)
 
 
 def _serve(
-    parts: _Parts, settings: Settings, plan: DrainPlan, *, lease: Lease, clock: Clock, stop: threading.Event
+    resources: _Resources, settings: Settings, plan: DrainPlan, *, lease: Lease, clock: Clock, stop: threading.Event
 ) -> DrainReport:
     begin = clock.now_us()
-    connection, predictor = parts.connections.main, parts.watch.begin()
-    engine = build_engine(connection, settings, predictor, plan, content_based_dedup=parts.inputs.content_based_dedup)
+    connection, predictor = resources.connections.main, resources.watch.claim_newest()
+    engine = build_engine(
+        connection, settings, predictor, plan, content_based_dedup=resources.inputs.content_based_dedup
+    )
     meter = Meter()
     shell = Shell(
-        inputs=parts.inputs,
-        outputs=parts.outputs,
+        inputs=resources.inputs,
+        outputs=resources.outputs,
         store=PostgresStore(
-            parts.connections,
-            parts.lake,
+            resources.connections,
+            resources.lake,
             lease,
             feature_view=predictor.feature_view,
             window_length=predictor.window_length,
             run_id=plan.run_id,
         ),
         engine=engine,
-        bundles=parts.watch,
+        bundles=resources.watch,
         meter=meter,
         clock=clock,
         options=shell_options(settings),
@@ -205,19 +209,19 @@ def _serve(
 
     def report(stopped_by: StopReason | None = None) -> DrainReport:
         seconds = (clock.now_us() - begin) / MICROSECONDS
-        return _report(meter, plan, parts.watch.newest, seconds, stopped_by)
+        return _report(meter, plan, resources.watch.newest, seconds, stopped_by)
 
     try:
         shell.start()
         stopped_by = _loop(
-            shell, engine, settings, plan, parts=parts, clock=clock, begin=begin, stop=stop, report=report
+            shell, engine, settings, plan, resources=resources, clock=clock, begin=begin, stop=stop, report=report
         )
         shell.finish()
     except LeaseLostError as error:
         shell.abort()
         _LOG.warning("lease lost", error=str(error))
         stopped_by = "lease_lost"
-    except BaseException:  # the threads must end, whatever the reason
+    except BaseException:  # the threads must end in every case
         shell.abort()
         raise
     return report(stopped_by)
@@ -236,20 +240,20 @@ def shell_options(settings: Settings) -> ShellOptions:
 
 
 def _hidden_seconds(settings: Settings) -> int:
-    """Return the first visibility timeout: one lease in whole seconds, as SQS counts, and at least one second.
+    """Return the initial visibility timeout: one lease in whole seconds, at least one second.
 
-    The receipts of messages received just before a crash are not recorded. With this timeout they are visible again by
-    the time the standby takes over.
+    The receipts of messages received just before a crash are not recorded. With this timeout, the messages are visible
+    again when the standby takes over.
     """
     return max(1, math.floor(min(settings.lease_seconds, settings.sqs_visibility_timeout)))
 
 
 def _warm_up(predictor: Predictor) -> None:
-    """Run features and models once. A failure is only a warning: the first real bar shows it again (INF-05)."""
+    """Run features and models once. A failure is only logged, because the first bar raises it again (INF-05)."""
     try:
         warm_up_features(VIEWS[predictor.feature_view])
         predictor.warm_up()
-    except Exception as error:  # noqa: BLE001 (whatever the models raise; logged, and raised again by real bars)
+    except Exception as error:  # noqa: BLE001 (models raise many types)
         _LOG.warning("warm-up failed", error=repr(error))
 
 
@@ -261,9 +265,9 @@ def build_engine(
     *,
     content_based_dedup: bool,
 ) -> Engine:
-    """Return an engine over the instruments and sessions in the database, and record that this run uses them.
+    """Return an engine for the instruments and sessions in the database, and record the run with their calendars.
 
-    ``SYMBOLS`` need no instrument row.
+    ``SYMBOLS`` are served without an instrument row.
     """
     calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
     run = ScoringRun(lane="live", run_id=plan.run_id, calendar_of=calendar_of, queue_url=plan.queue_url)
@@ -274,7 +278,7 @@ def build_engine(
 
 
 def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:
-    """Return every session on record, of the default calendar and of those that instruments trade on."""
+    """Return all recorded sessions of the default calendar and of the instruments' calendars."""
     others = sorted(set(calendar_of.values()) - {settings.default_calendar})
     sessions = load_sessions(connection, [settings.default_calendar, *others], date.min, date.max)
     return sessions.with_calendars(calendar_of)
@@ -286,7 +290,7 @@ def _loop(
     settings: Settings,
     plan: DrainPlan,
     *,
-    parts: _Parts,
+    resources: _Resources,
     clock: Clock,
     begin: int,
     stop: threading.Event,
@@ -296,7 +300,7 @@ def _loop(
     idle = round(settings.drain_idle_seconds * MICROSECONDS)
     last_message = last_report = clock.now_us()
     while True:
-        _check_watch(parts, plan)
+        _check_watch(resources, plan)
         instant = clock.now_us()
         next_close = engine.next_close_us(instant)
         if stop.is_set():
@@ -332,7 +336,7 @@ def _report(
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Turn SIGTERM and SIGINT into an event while the block runs, so that work in progress is finished first."""
+    """Set an event on SIGTERM and SIGINT within the block, so that work in progress can finish."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -1,7 +1,7 @@
 """Counts and latencies of a long-running run, reported every few seconds and at the end (MON-08).
 
-Two latencies of a drain run are always reported separately: *compute* is features and models in the warm process for
-one micro-batch; *queue to queue* is from SQS's SentTimestamp to publication, for each input that caused an output.
+A drain run always reports two latencies separately: *compute* is the time for features and models of one micro-batch in
+the warm process; *queue to queue* is the time from SQS's SentTimestamp to publication, for each input with an output.
 """
 
 import threading
@@ -19,7 +19,7 @@ from surveillance_pipelines.stores.outbox import OutboxRow
 StopReason = Literal["window", "idle", "signal", "lease_held", "lease_lost"]
 
 KEPT_SAMPLES: Final = 20_000
-"""Newest samples kept per latency: enough for a stable 99th percentile, 160 kB at most."""
+"""Number of newest samples kept per latency: enough for a stable 99th percentile, at most 160 kB."""
 
 COMPUTE: Final = "process"
 QUEUE_TO_QUEUE: Final = "queue_to_queue"
@@ -51,11 +51,11 @@ class DrainReport:
     """Progress of a drain run. Counts and latencies of ``interval`` are since the previous report.
 
     Attributes:
-        totals: count by name: messages (received), of which each becomes one of scored, late, dead, duplicate,
-            redelivered; finished (deleted from the queue, or refused there); bars, revisions, clock_rows; opened,
-            confirmed, retracted, signals, scores, fallback; published, delete_refused.
+        totals: count by name: messages (received), each of which becomes one of scored, late, dead, duplicate,
+            redelivered; finished (deletion requested from the queue); bars, revisions, clock_rows; opened, confirmed,
+            retracted, signals, scores, fallback; published, delete_refused.
         latency: percentiles by step (load, seed, process, commit, publish, mark, delete) and of queue_to_queue.
-        stopped_by: why the run ended, None while it serves.
+        stopped_by: why the run ended; None while it serves.
     """
 
     queue_url: str
@@ -81,13 +81,13 @@ class DrainReport:
 
     @property
     def fallback_rate(self) -> float:
-        """Share of scores that rest on a substitute for a missing input."""
+        """Share of scores with a fallback for a missing input or an excluded model."""
         scores = self.totals.get("scores", 0)
         return self.totals.get("fallback", 0) / scores if scores else 0.0
 
 
 class Meter:
-    """Collects counts and durations; has no clock of its own. Safe for several threads."""
+    """Collects counts and durations. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
@@ -96,10 +96,10 @@ class Meter:
         self._samples: dict[str, deque[float]] = {}
         self._interval_samples: dict[str, deque[float]] = {}
 
-    def took(self, name: str, seconds: float) -> None:
-        """Record the duration of a step."""
+    def observe(self, name: str, seconds: float) -> None:
+        """Record one duration of a step."""
         with self._lock:
-            self._took(name, seconds)
+            self._observe(name, seconds)
 
     def count(self, name: str, number: int) -> None:
         """Add to a count."""
@@ -107,19 +107,19 @@ class Meter:
             self._totals[name] += number
 
     def published(self, rows: Sequence[OutboxRow], sent_at: Mapping[str, int], now_us: int) -> None:
-        """Count messages sent, and record the time since SQS accepted their causes: row id → instant."""
+        """Count published messages, and record the time since their inputs were sent; ``sent_at``: row id → instant."""
         with self._lock:
             self._totals["published"] += len(rows)
             for row in rows:
                 if row.id in sent_at:
-                    self._took(QUEUE_TO_QUEUE, (now_us - sent_at[row.id]) / MICROSECONDS)
+                    self._observe(QUEUE_TO_QUEUE, (now_us - sent_at[row.id]) / MICROSECONDS)
 
     def received(self, messages: int) -> None:
         """Count messages received."""
         self.count("messages", messages)
 
     def finished(self, messages: int) -> None:
-        """Count messages that are finished: each of them must have an outcome by now."""
+        """Count finished messages; each of them has an outcome."""
         self.count("finished", messages)
 
     def committed(self, effects: Effects) -> None:
@@ -141,7 +141,7 @@ class Meter:
         seconds: float,
         stopped_by: StopReason | None = None,
     ) -> DrainReport:
-        """Return the progress of a drain run, and begin the next interval."""
+        """Return the progress of a drain run, and start a new interval."""
         figures = self.figures()
         return DrainReport(
             queue_url=queue_url,
@@ -157,7 +157,7 @@ class Meter:
         )
 
     def figures(self) -> Figures:
-        """Return the counts and latencies, and begin the next interval."""
+        """Return the counts and latencies, and start a new interval."""
         with self._lock:
             totals, interval = dict(self._totals), self._totals - self._reported
             self._reported = self._totals.copy()
@@ -170,7 +170,7 @@ class Meter:
             interval_latency={name: _latency(values) for name, values in interval_samples.items()},
         )
 
-    def _took(self, name: str, seconds: float) -> None:
+    def _observe(self, name: str, seconds: float) -> None:
         for samples in (self._samples, self._interval_samples):
             samples.setdefault(name, deque(maxlen=KEPT_SAMPLES)).append(seconds * 1_000.0)
 

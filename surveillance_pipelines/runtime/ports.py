@@ -1,4 +1,4 @@
-"""The ports of the drain run, so that the same loop runs over SQS and PostgreSQL or over a simulation."""
+"""The interfaces of the drain run, implemented by SQS and PostgreSQL, and by a simulation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -21,59 +21,59 @@ class InputQueue(Protocol):
 
 
 class Bundles(Protocol):
-    """Newly promoted models, loaded and warmed beside those that serve."""
+    """Newly promoted models, loaded and warmed while others serve."""
 
     def claim(self) -> Swap | None:
-        """Return the models to score with from now on, None for no change."""
+        """Return the models that replace the serving ones, None for no change."""
         ...
 
 
 class Store(Protocol):
-    """Everything stored of one input queue, under its lease.
+    """The stored state of one input queue, under its lease.
 
-    Each group of methods is called by its own thread: ``record_received``; ``served``, ``history``, ``held_before``,
+    Each group of methods is called by one thread: ``record_received``; ``served``, ``history``, ``held_before``,
     ``forget_held`` and ``unpublished``; ``commit``; ``mark_published``; ``renew``.
     """
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        """Record the receipts of a micro-batch, delete those of ``done``, and return which of its ids are known."""
+        """Record the receipts of a micro-batch, delete those of the batches ``done``, and return its known ids."""
         ...
 
     def held_before(self) -> Sequence[str]:
-        """Return the receipts that earlier holders left."""
+        """Return the recorded receipts of earlier lease holders."""
         ...
 
     def forget_held(self) -> None:
-        """Delete all recorded receipts, of earlier holders and of this one."""
+        """Delete all recorded receipts, of earlier lease holders and of this one."""
         ...
 
     def served(self) -> Mapping[str, Seed]:
-        """Return the state to continue from, of every symbol that this queue has served."""
+        """Return the stored state of every symbol that this queue has served."""
         ...
 
     def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
-        """Return where symbols new to this queue start.
+        """Return the history of symbols that are new to this queue or have missed a session.
 
         Args:
-            symbols: symbol → event time of its first tick, microseconds since the epoch.
-            window_length: bars that the models read at once.
+            symbols: symbol → event time that the history must reach, microseconds since the epoch.
+            window_length: bars per window of the models.
         """
         ...
 
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
-        """Make effects durable, all or none; return the messages that are new to the outbox, with their positions.
+        """Make effects durable in one transaction; return the messages that are new to the outbox, with positions.
 
         Raises:
-            LeaseLostError: once the lease is lost; nothing is written then.
+            LeaseLostError: once the lease is lost; nothing is written.
         """
         ...
 
     def unpublished(self) -> Sequence[OutboxRow]:
-        """Return messages committed and not marked as published, oldest first."""
+        """Return messages that are committed and not marked as published, oldest first."""
         ...
 
     def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
-        """Record that messages are on the output queue; they follow directly on those marked before."""
+        """Mark messages as published; they directly follow those marked before."""
         ...
 
     def renew(self) -> None:

@@ -1,10 +1,10 @@
 """The shell around the engine: receive, load, process, commit, publish, mark, delete. Each step is one function.
 
 The steps overlap: while one micro-batch is scored, the next one is received, and earlier ones are committed, published
-and deleted. Each step handles batches in the order they were received, so the rows of a symbol keep their order.
+and deleted. Each step handles batches in the order of receipt, so the rows of a symbol keep their order.
 
-A crash between any two steps loses nothing and repeats no effect: before ``commit`` nothing has happened; after it the
-ledger knows the inputs, and messages that were not published or not marked are published again with the same id.
+A crash between any two steps loses nothing and repeats no effect: before ``commit``, nothing is stored; after it, the
+ledger has the inputs, and messages that were not published or not marked are published again with the same id.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from typing import Final, Literal
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
-from surveillance_pipelines.engine.engine import Engine, Readings
+from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.runtime.in_flight import InFlight
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
@@ -29,21 +29,21 @@ from surveillance_pipelines.transports.sqs import QueueError
 Step = Literal["receive", "load", "process", "commit", "publish", "mark", "delete"]
 AfterStep = Callable[[Step], None]
 
-ROOM: Final = 2
+STAGE_CAPACITY: Final = 2
 """Micro-batches that may wait between two steps: enough to overlap, few enough to keep a takeover short."""
 
 BATCHES_WITHOUT_PREFETCH: Final = 8
-"""Batches handled before the queue is asked ahead again, after a prefetch that found nothing. With few symbols every
-batch blocks all message groups, and each prefetch costs a call."""
+"""Batches handled before the next prefetch, after a prefetch without messages. With few symbols, every batch blocks all
+message groups, and each prefetch costs a call."""
 
 BACKLOG_SECONDS: Final = 1.0
 """A message that waited longer than this in the queue is part of a backlog."""
 
-HIDE_CHECKS: Final = 4
-"""Checks for messages to hide longer, per initial visibility timeout."""
+VISIBILITY_CHECKS: Final = 4
+"""Checks for expiring visibility timeouts, per initial visibility timeout."""
 
 SEND_ATTEMPTS: Final = 4
-"""SQS may refuse single entries for a moment; a run that ended at the first refusal would cost seconds."""
+"""SQS may refuse single entries temporarily; ending the run at once would interrupt serving for seconds."""
 
 SEND_PAUSE_SECONDS: Final = 0.05
 
@@ -58,9 +58,9 @@ class ShellOptions:
     """How the shell receives and publishes.
 
     Attributes:
-        max_messages: largest micro-batch.
-        hidden_seconds: visibility timeout of a message when it is received.
-        visibility_seconds: its visibility timeout from then on, if it is still in work after a quarter of the first.
+        max_messages: maximum size of a micro-batch.
+        hidden_seconds: initial visibility timeout of a message.
+        visibility_seconds: later visibility timeout, if the message is still in progress after a quarter of the first.
         poll_seconds: length of a long poll; a run that stops waits for the poll to end.
         publish_scores: which rows go to the output queue.
         heartbeat_seconds: interval between renewals of the lease.
@@ -76,7 +76,7 @@ class ShellOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedBatch:
-    """A micro-batch that was received; an empty one if the queue had no message."""
+    """A received micro-batch; empty if the queue had no message."""
 
     batch: Sequence[Received]
     known: Known
@@ -94,14 +94,14 @@ class CommitBatch:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Messages to send, and when SQS accepted the input that caused each: row id → microseconds since the epoch."""
+    """Messages to send, and the instant at which each one's input was sent: row id → microseconds since the epoch."""
 
     rows: Sequence[OutboxRow]
     sent_at: Mapping[str, int]
 
 
 class Shell:
-    """Carries messages between the queues, the store and the engine."""
+    """Passes messages between the queues, the store and the engine."""
 
     def __init__(
         self,
@@ -130,30 +130,32 @@ class Shell:
         self._after_step: Final = after_step
         self._on_status: Final = on_status
         self._in_flight: Final = InFlight(tasks.condition())
-        self._recent: Final[OrderedDict[str, None]] = OrderedDict()
-        self._is_behind = True  # until the queue has said otherwise
-        self._skip_prefetch = 0  # batches still to be handled before the next prefetch
+        self._recent_ids: Final[OrderedDict[str, None]] = OrderedDict()
+        self._has_backlog = True  # assumed until a receive call shows otherwise
+        self._skip_prefetch = 0  # batches to handle before the next prefetch
         self._aborted = False
 
     def start(self) -> None:
-        """Continue where the previous run stopped: show its messages again, publish its rows, restore every symbol.
+        """Continue where the previous run stopped: make its messages visible, publish its rows, restore all symbols.
 
         Raises:
-            LeaseLostError: if another run has taken over. A later takeover is raised by the first ``run_once``.
+            LeaseLostError: if another run has taken over. The next ``run_once`` raises it for a later takeover.
         """
         self._store.renew()
-        self._tasks.every("heartbeat", self._options.heartbeat_seconds, self._store.renew)  # the rest may take long
+        self._tasks.every(
+            "heartbeat", self._options.heartbeat_seconds, self._store.renew
+        )  # the rest may take longer than a lease
         if receipts := self._store.held_before():
-            self._show_again(receipts)
+            self._make_visible(receipts)
         while leftover := self._store.unpublished():
             self._publish([Publication(leftover, {})])
         for symbol, seed in self._store.served().items():
             self._engine.seed(symbol, seed)
         self._engine.record_bundle(self._clock.now_us())
-        self._commits = self._tasks.stage("commit", self._commit, room=ROOM)
-        self._publications = self._tasks.stage("publish", self._publish, room=ROOM)
-        self._deletions = self._tasks.stage("delete", self._delete, room=ROOM)
-        self._tasks.every("hide", self._options.hidden_seconds / HIDE_CHECKS, self._keep_hidden)
+        self._commits = self._tasks.stage("commit", self._commit, capacity=STAGE_CAPACITY)
+        self._publications = self._tasks.stage("publish", self._publish, capacity=STAGE_CAPACITY)
+        self._deletions = self._tasks.stage("delete", self._delete, capacity=STAGE_CAPACITY)
+        self._tasks.every("hide", self._options.hidden_seconds / VISIBILITY_CHECKS, self._extend_visibility)
         self._received = self._tasks.source("receive", self._receive)
 
     def run_once(self, wait_seconds: float) -> int:
@@ -171,13 +173,13 @@ class Shell:
         if received is not None and batch:
             self._process(received)
         if received is not None:
-            self._is_behind = bool(batch) and _waited_us(batch) > BACKLOG_SECONDS * MICROSECONDS
-        if not self._is_behind and not self._received.has_more():
+            self._has_backlog = bool(batch) and _waited_us(batch) > BACKLOG_SECONDS * MICROSECONDS
+        if not self._has_backlog and not self._received.has_more():
             self._close_due_bars()
         return len(batch)
 
     def finish(self) -> None:
-        """Receive nothing more, and finish everything that was received."""
+        """Stop receiving, and finish everything that was received."""
         self._received.stop()
         while (received := self._received.next(0.0)) is not None:
             if received.batch:
@@ -186,15 +188,15 @@ class Shell:
         self._store.forget_held()
 
     def abort(self) -> None:
-        """Stop at once and finish nothing; messages received from now on are shown to other readers at once."""
+        """Stop at once without finishing work; messages received afterwards are made visible to other readers."""
         self._aborted = True
         self._tasks.abort()
 
     def _receive(self) -> ReceivedBatch:
-        """Return the next micro-batch, an empty one if the queue has none.
+        """Return the next micro-batch, an empty one if the queue has no messages.
 
-        SQS blocks the groups of messages in flight until those are deleted. So while there are any, a receive call
-        asks without waiting for messages of other groups; if there were none, the next batches are handled first.
+        SQS blocks the groups of messages in flight until these are deleted. While there are any, a prefetch therefore
+        does not wait; if it returns no messages, the next batches are handled before another prefetch.
         """
         options, in_flight = self._options, self._in_flight
         while not self._aborted:
@@ -208,7 +210,7 @@ class Shell:
                 visibility_seconds=options.hidden_seconds,
             )
             if self._aborted:
-                self._extend([message.receipt_handle for message in batch], 0)
+                self._set_visibility([message.receipt_handle for message in batch], 0)
                 break
             if batch:
                 self._skip_prefetch = max(0, self._skip_prefetch - 1)
@@ -224,30 +226,30 @@ class Shell:
             receipts = [message.receipt_handle for message in batch]
             number = self._in_flight.add(receipts, self._clock.now_us(), self._options.hidden_seconds)
             self._meter.received(len(batch))
-            known = self._store.record_received(number, batch, done=self._in_flight.take_done())
-            self._in_flight.recorded(number)
+            known = self._store.record_received(number, batch, done=self._in_flight.pop_done())
+            self._in_flight.mark_recorded(number)
             return ReceivedBatch(batch, known, number)
 
     def _process(self, received: ReceivedBatch) -> None:
         batch = received.batch
         known = self._with_recent(batch, received.known)
-        readings = self._engine.read(batch)
-        self._seed(readings)
+        decoded = self._engine.read(batch)
+        self._seed(decoded)
         with self._timed("process"):
-            effects = self._engine.process(readings, known)
+            effects = self._engine.process(decoded, known)
             effects.computed_at = self._clock.now_us()
         self._commits.submit(CommitBatch(effects, batch, received.number))
 
-    def _seed(self, batch: Readings) -> None:
-        """Give the engine the history of symbols that it does not hold, or that have missed a session."""
+    def _seed(self, batch: DecodedBatch) -> None:
+        """Seed the engine with symbols that it has no state of, or that have missed a session."""
         begin = self._clock.now_us()
-        for _ in range(2):  # a symbol that is new may miss a session later in the batch
+        for _ in range(2):  # a new symbol may miss a session later in the batch
             wanted = self._engine.symbols_to_seed(batch)
             if not wanted:
                 return
             for symbol, seed in self._store.history(wanted, window_length=self._engine.window_length).items():
                 self._engine.seed(symbol, seed)
-            self._meter.took("seed", (self._clock.now_us() - begin) / MICROSECONDS)
+            self._meter.observe("seed", (self._clock.now_us() - begin) / MICROSECONDS)
 
     def _close_due_bars(self) -> None:
         effects = self._engine.tick_clock(self._clock.now_us())
@@ -256,7 +258,7 @@ class Shell:
             self._commits.submit(CommitBatch(effects))
 
     def _commit(self, batches: Sequence[CommitBatch]) -> None:
-        """Make effects durable, one transaction per micro-batch, and pass on what to publish and to delete."""
+        """Commit effects, one transaction per micro-batch, and submit messages for publication and deletion."""
         for batch in batches:
             messages = self._commit_one(batch.effects)
             self._meter.committed(batch.effects)
@@ -269,7 +271,7 @@ class Shell:
                 self._deletions.submit(batch)
 
     def _commit_one(self, effects: Effects) -> Sequence[OutboxRow]:
-        if effects.is_empty():  # every message was known: nothing to write
+        if effects.is_empty():  # every message was redelivered
             return []
         with self._timed("commit"):
             now = self._clock.now_us()
@@ -289,7 +291,7 @@ class Shell:
             self._store.mark_published(rows, published_at=now)
 
     def _send(self, call: Sequence[OutboxRow], now: int) -> None:
-        """Send one call; refused entries are sent again before anything later, so the order holds."""
+        """Send one call; refused entries are sent again before later calls, which keeps the order."""
         entries = send_entries(call, published_at=now)
         for attempt in range(SEND_ATTEMPTS):
             try:
@@ -306,38 +308,38 @@ class Shell:
         with self._timed("delete"):
             try:
                 self._inputs.delete([message.receipt_handle for batch in batches for message in batch.batch])
-            except QueueError as error:  # they are received again, are known, and are deleted then
+            except QueueError as error:  # these messages are redelivered, recognised and deleted later
                 self._meter.count("delete_refused", len(error.failures))
                 _LOG.warning("messages not deleted", error=str(error))
             self._meter.finished(sum(len(batch.batch) for batch in batches))
-            self._in_flight.done([batch.number for batch in batches])
+            self._in_flight.mark_done([batch.number for batch in batches])
 
-    def _keep_hidden(self) -> None:
-        """Extend the visibility timeout of messages still in work. Refusals are retried at the next check."""
+    def _extend_visibility(self) -> None:
+        """Extend the visibility timeout of messages in progress. Refusals are retried at the next check."""
         now, seconds = self._clock.now_us(), self._options.visibility_seconds
-        due = self._in_flight.due(now)
-        if due and self._extend([receipt for receipts in due.values() for receipt in receipts], seconds):
-            self._in_flight.hidden(due, now, seconds)
+        due = self._in_flight.due_for_extension(now)
+        if due and self._set_visibility([receipt for receipts in due.values() for receipt in receipts], seconds):
+            self._in_flight.mark_hidden(due, now, seconds)
 
-    def _show_again(self, receipts: Sequence[str]) -> None:
-        """Let messages that a dead run held be received again now, not when their visibility timeout ends."""
-        self._extend(receipts, 0)
+    def _make_visible(self, receipts: Sequence[str]) -> None:
+        """Make messages of the previous run visible now, instead of when their visibility timeout ends."""
+        self._set_visibility(receipts, 0)
         self._store.forget_held()
         _LOG.info("messages of the previous run are visible again", count=len(receipts))
 
-    def _extend(self, receipts: Sequence[str], seconds: int) -> bool:
+    def _set_visibility(self, receipts: Sequence[str], seconds: int) -> bool:
         try:
             self._inputs.extend_visibility(receipts, seconds)
-        except QueueError as error:  # deleted meanwhile, or visible already
+        except QueueError as error:  # already deleted or visible
             _LOG.info("visibility not changed", error=str(error))
             return False
         return True
 
     def _with_recent(self, batch: Sequence[Received], known: Known) -> Known:
-        """Add ids that this process has received, which may not be committed yet, and remember those of the batch."""
+        """Add ids received by this process, which may not be committed yet, to the known ids; store the batch's ids."""
         messages = [message.message_id for message in batch]
         dedups = [message.dedup_id for message in batch if message.dedup_id is not None]
-        recent = self._recent
+        recent = self._recent_ids
         found = Known(
             known.message_ids | {id_ for id_ in messages if f"m{id_}" in recent},
             known.dedup_ids | {id_ for id_ in dedups if f"d{id_}" in recent},
@@ -351,10 +353,10 @@ class Shell:
     def _timed(self, step: Step) -> Iterator[None]:
         begin = self._clock.now_us()
         yield
-        self._meter.took(step, (self._clock.now_us() - begin) / MICROSECONDS)
+        self._meter.observe(step, (self._clock.now_us() - begin) / MICROSECONDS)
         self._after_step(step)
 
 
 def _waited_us(batch: Sequence[Received]) -> int:
-    """Return how long the newest message of a batch was in the queue."""
+    """Return how long the newest message of a batch waited in the queue."""
     return batch[0].received_at - max(message.sent_at for message in batch)

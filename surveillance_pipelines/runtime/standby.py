@@ -1,4 +1,4 @@
-"""Contention for a lease: take it, or stand by, warm, until it is free."""
+"""Contention for a lease: acquire it, or stand by until it is free."""
 
 import os
 import socket
@@ -14,11 +14,11 @@ from surveillance_pipelines.stores import lease as leases
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.telemetry import get_logger
 
-LOOK_SECONDS: Final = 0.05
-"""Interval between checks of the lease. A handover takes half of it on average; the query costs next to nothing."""
+CHECK_SECONDS: Final = 0.05
+"""Interval between checks of the lease, which delay a handover by half of it on average; the query is cheap."""
 
-PATIENCE: Final = 1.5
-"""How long a run without a standby's place waits, in lease durations: a dead run's place is free after one."""
+WAIT_LEASES: Final = 1.5
+"""Time that a run without the standby lease waits, in lease durations: a dead run's lease is free after one."""
 
 NotServed = Literal["idle", "lease_held", "signal"]
 
@@ -31,7 +31,7 @@ class Contender:
 
     Attributes:
         lease_name: an input queue's URL or ``delivery:<channel>``.
-        stands_by: whether to wait for as long as another run serves; if not, only while a dead run's lease may last.
+        stands_by: whether to wait while another run serves; if not, wait only until a dead run's lease has expired.
         clock: source of time.
         stop: set when the run must end.
         on_status: called with a sentence when the run begins to wait.
@@ -49,15 +49,15 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """Host and process, for people."""
+        """Host and process id, shown to users."""
         return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def contend(connection: psycopg.Connection, contender: Contender) -> Lease | NotServed:
-    """Return the lease once this run may serve, or why it never will.
+    """Return the lease once this run may serve, or the reason why it must end.
 
-    ``idle``: the holder stopped because there is no work. ``lease_held``: another run serves and a second one stands
-    by already.
+    ``idle``: the holder stopped because there is no work. ``lease_held``: another run serves, and this one must not
+    stand by or another one already does. ``signal``: the run was asked to stop.
 
     Args:
         connection: in autocommit mode.
@@ -66,60 +66,60 @@ def contend(connection: psycopg.Connection, contender: Contender) -> Lease | Not
     lease = _acquire(connection, contender, "holder")
     if lease is not None:
         return lease
-    place = _Place(connection, contender)
+    slot = _StandbySlot(connection, contender)
     try:
-        return place.wait()
+        return slot.wait()
     finally:
-        place.leave()
+        slot.release()
 
 
-class _Place:
-    """The standby's place beside a lease: at most one run has it."""
+class _StandbySlot:
+    """Waits for a lease, holding its standby lease if possible; at most one run holds that."""
 
     def __init__(self, connection: psycopg.Connection, contender: Contender) -> None:
         self._connection: Final = connection
         self._contender: Final = contender
-        self._place: Lease | None = None
+        self._lease: Lease | None = None
         self._renewed = 0
 
     def wait(self) -> Lease | NotServed:
         contender, clock = self._contender, self._contender.clock
-        until = clock.now_us() + round(PATIENCE * contender.lease_seconds * MICROSECONDS)
+        until = clock.now_us() + round(WAIT_LEASES * contender.lease_seconds * MICROSECONDS)
         while not contender.stop.is_set():
             contender.check()
-            if self._keep(clock.now_us()) and leases.last_ended(self._connection, contender.lease_name) == "idle":
+            if self._hold(clock.now_us()) and leases.last_ended(self._connection, contender.lease_name) == "idle":
                 return "idle"
             if leases.is_free(self._connection, contender.lease_name):
                 lease = _acquire(self._connection, contender, "holder")
                 if lease is not None:
                     return lease
-            if self._place is None and clock.now_us() >= until:
+            if self._lease is None and clock.now_us() >= until:
                 return "lease_held"
-            clock.sleep(LOOK_SECONDS)
+            clock.sleep(CHECK_SECONDS)
         return "signal"
 
-    def leave(self) -> None:
-        if self._place is not None:
-            leases.release(self._connection, self._place)
+    def release(self) -> None:
+        if self._lease is not None:
+            leases.release(self._connection, self._lease)
 
-    def _keep(self, now_us: int) -> bool:
-        """Take or renew the place; return whether this run has it."""
+    def _hold(self, now_us: int) -> bool:
+        """Acquire or renew the standby lease; return whether this run holds it."""
         contender = self._contender
         if not contender.stands_by:
             return False
-        if self._place is None:
-            self._place = _acquire(self._connection, contender, "standby")
-            if self._place is not None:
+        if self._lease is None:
+            self._lease = _acquire(self._connection, contender, "standby")
+            if self._lease is not None:
                 _LOG.info("standing by", lease=contender.lease_name)
-                contender.on_status("stands by, warm: another run serves; this one takes over when it ends or dies")
+                contender.on_status("stands by: another run serves; this one takes over when that run ends or dies")
                 self._renewed = now_us
         elif now_us - self._renewed >= contender.lease_seconds / leases.HEARTBEATS_PER_LEASE * MICROSECONDS:
             try:
-                leases.renew(self._connection, self._place)
-            except LeaseLostError:  # this run was suspended for longer than a lease, and another took its place
-                self._place = None
+                leases.renew(self._connection, self._lease)
+            except LeaseLostError:  # this run was suspended for longer than a lease, and another run acquired it
+                self._lease = None
             self._renewed = now_us
-        return self._place is not None
+        return self._lease is not None
 
 
 def _acquire(connection: psycopg.Connection, contender: Contender, role: leases.Role) -> Lease | None:

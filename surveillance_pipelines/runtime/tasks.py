@@ -1,7 +1,7 @@
 """Threads of a long-running process: sources, stages and recurring actions.
 
-A *source* produces items and a *stage* handles them in the order they were submitted, each in its own thread. An
-exception in any of them stops all of them and is raised by the caller's next call.
+A *source* produces items, and a *stage* handles them in the order of submission, each in a separate thread. An
+exception in any thread stops all of them and is re-raised by the caller's next call.
 """
 
 import threading
@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
 _Item = TypeVar("_Item")
-_Given = TypeVar("_Given", contravariant=True)  # noqa: PLC0105 (a private name, as the protocol requires)
-_Made = TypeVar("_Made", covariant=True)  # noqa: PLC0105
+_Input = TypeVar("_Input", contravariant=True)  # noqa: PLC0105 (a private name, as the protocol requires)
+_Output = TypeVar("_Output", covariant=True)  # noqa: PLC0105
 
 
 class Condition(Protocol):
-    """State that several threads change and wait for, as ``threading.Condition``."""
+    """The interface of ``threading.Condition`` that tasks use."""
 
     def __enter__(self) -> bool: ...
 
@@ -29,27 +29,27 @@ class Condition(Protocol):
     def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object: ...
 
 
-class Stage(Protocol[_Given]):
+class Stage(Protocol[_Input]):
     """Handles items in order."""
 
-    def submit(self, item: _Given) -> None:
+    def submit(self, item: _Input) -> None:
         """Add an item; blocks while the stage is full."""
         ...
 
 
-class Source(Protocol[_Made]):
+class Source(Protocol[_Output]):
     """Produces items before they are needed."""
 
-    def next(self, wait_seconds: float) -> _Made | None:
+    def next(self, wait_seconds: float) -> _Output | None:
         """Return the next item, None after ``wait_seconds`` or once the source has stopped."""
         ...
 
     def has_more(self) -> bool:
-        """Say whether an item is ready."""
+        """Return whether an item is ready."""
         ...
 
     def stop(self) -> None:
-        """Start no further item; the one being produced can still be read."""
+        """Produce no further item; the one in production can still be read."""
         ...
 
 
@@ -57,23 +57,23 @@ class Tasks(Protocol):
     """Runs sources, stages and recurring actions."""
 
     def condition(self) -> Condition:
-        """Return a condition that its threads can share."""
+        """Return a condition for use by several threads."""
         ...
 
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:
         """Return a source that keeps one item ready and produces the next one."""
         ...
 
-    def stage(self, name: str, handle: Callable[[list[_Item]], None], *, room: int) -> Stage[_Item]:
-        """Return a stage; ``handle`` gets all waiting items at once, oldest first."""
+    def stage(self, name: str, handle: Callable[[list[_Item]], None], *, capacity: int) -> Stage[_Item]:
+        """Return a stage of at most ``capacity`` waiting items; ``handle`` gets all of them at once, oldest first."""
         ...
 
     def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
-        """Repeat an action until the end."""
+        """Repeat an action at an interval until ``finish`` or ``abort``."""
         ...
 
     def finish(self) -> None:
-        """Wait until every stage has handled its items, in the order of their creation; then end recurring actions.
+        """Wait until every stage, in order of creation, has handled its items; then end recurring actions.
 
         Re-raises the first failure of a thread.
         """
@@ -85,17 +85,17 @@ class Tasks(Protocol):
 
 
 class Runtime(Protocol):
-    """Source of threads: the interpreter, or a simulation."""
+    """Starts threads: those of the interpreter or of a simulation."""
 
     def condition(self) -> Condition: ...
 
     def start(self, name: str, body: Callable[[], None]) -> Callable[[], None]:
-        """Run a body in a thread; return a function that waits for its end."""
+        """Run a function in a thread; return a function that waits for its end."""
         ...
 
 
 class Threads:
-    """The interpreter's own threads."""
+    """The interpreter's threads."""
 
     def condition(self) -> Condition:
         return threading.Condition()
@@ -118,13 +118,13 @@ class ThreadTasks:
         return self._runtime.condition()
 
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:
-        return self._begun(_ThreadSource(self, self._runtime, produce), name)
+        return self._started(_ThreadSource(self, self._runtime, produce), name)
 
-    def stage(self, name: str, handle: Callable[[list[_Item]], None], *, room: int) -> Stage[_Item]:
-        return self._begun(_ThreadStage(self, self._runtime, handle, room), name)
+    def stage(self, name: str, handle: Callable[[list[_Item]], None], *, capacity: int) -> Stage[_Item]:
+        return self._started(_ThreadStage(self, self._runtime, handle, capacity), name)
 
     def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
-        self._begun(_Recurring(self, self._runtime, seconds, action), name)
+        self._started(_Recurring(self, self._runtime, seconds, action), name)
 
     def finish(self) -> None:
         for member in sorted(self._members, key=lambda member: isinstance(member, _Recurring)):
@@ -144,19 +144,19 @@ class ThreadTasks:
             raise self._failure
 
     def fail(self, error: BaseException) -> None:
-        """Keep the first failure, and wake every thread."""
+        """Store the first failure, and stop every thread."""
         self._failure = self._failure or error
         for member in self._members:
             member.drop()
 
-    def _begun(self, member: "_AnyMember", name: str) -> "_AnyMember":
+    def _started(self, member: "_AnyMember", name: str) -> "_AnyMember":
         self._members.append(member)
-        member.join = self._runtime.start(name, member.guarded)
+        member.join = self._runtime.start(name, member.run_guarded)
         return member
 
 
 class _Member:
-    """A thread and the condition that it waits for."""
+    """A thread and the condition on which it waits."""
 
     def __init__(self, tasks: ThreadTasks, runtime: Runtime) -> None:
         self.join: Callable[[], None] = lambda: None
@@ -165,13 +165,13 @@ class _Member:
         self._closing = self._dropped = False
 
     def close(self) -> None:
-        """End once every item is handled."""
+        """End after all items are handled."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
 
     def drop(self) -> None:
-        """End now."""
+        """End without handling waiting items."""
         with self._changed:
             self._dropped = True
             self._changed.notify_all()
@@ -179,7 +179,7 @@ class _Member:
     def _run(self) -> None:
         raise NotImplementedError
 
-    def guarded(self) -> None:
+    def run_guarded(self) -> None:
         """Run the member; a failure stops all members."""
         try:
             self._run()
@@ -227,15 +227,17 @@ class _ThreadSource(_Member, Generic[_Item]):
 
 
 class _ThreadStage(_Member, Generic[_Item]):
-    def __init__(self, tasks: ThreadTasks, runtime: Runtime, handle: Callable[[list[_Item]], None], room: int) -> None:
+    def __init__(
+        self, tasks: ThreadTasks, runtime: Runtime, handle: Callable[[list[_Item]], None], capacity: int
+    ) -> None:
         super().__init__(tasks, runtime)
         self._handle: Final = handle
-        self._room: Final = room
+        self._capacity: Final = capacity
         self._waiting: list[_Item] = []
 
     def submit(self, item: _Item) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting) < self._room or self._dropped)
+            self._changed.wait_for(lambda: len(self._waiting) < self._capacity or self._dropped)
             self._waiting.append(item)
             self._changed.notify_all()
         self._tasks.check()

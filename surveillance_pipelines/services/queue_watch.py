@@ -114,7 +114,7 @@ def _due_bars(connection: psycopg.Connection, queue_url: str, now_us: int) -> in
     for (state,) in connection.execute(_SERVING_STATES, (queue_url, SERVING_STATE)):
         serving = load_serving_state(bytes(state))
         if serving.anchor is not None:
-            event_clock.see(serving.anchor)
+            event_clock.observe(serving.anchor)
         if serving.open_bar is not None:
             ends.append(serving.open_bar.bar_start + MINUTE_US)
     reading = event_clock.read(now_us)

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Consecutive bars of one symbol, and the local scale measured just before them. Arrays are [n]."""
+    """Consecutive bars of one symbol, and the local scale of the bars just before them. Arrays are [n]."""
 
     open: Floats  # log prices
     high: Floats

@@ -54,7 +54,7 @@ class AutoencoderConfig:
 DEFAULT: Final = AutoencoderConfig()
 
 VERSION: Final = "1.0"
-"""Of the kind as trained here; a change of architecture or inputs is another version."""
+"""Version of the trained model; change it with the architecture or the inputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

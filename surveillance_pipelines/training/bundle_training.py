@@ -1,4 +1,4 @@
-"""Train the members of a bundle on one training set, one kind after the other, and write the bundle."""
+"""Training of a bundle: trains a member of each kind on one training set and writes the bundle."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,18 +18,18 @@ from surveillance_pipelines.training.training_data import LABELS, TrainingSet
 LIBRARIES: Final = ("numpy", "onnx", "onnxmltools", "onnxruntime", "polars", "scikit-learn", "torch", "xgboost")
 
 Configs = Mapping[str, Any]
-"""Kind → its configuration, a dataclass such as ``AutoencoderConfig``; a kind that is not named uses its defaults."""
+"""Kind → configuration, a dataclass such as ``AutoencoderConfig``; other kinds use their defaults."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TrainedBundle:
-    """The members of a bundle, still in native form beside their exported files.
+    """The trained members of a bundle, before it is written.
 
     Attributes:
-        training_set: what they were trained on.
-        configs: how, by kind.
-        seed: of every random choice.
-        members: by name, each after those that it reads.
+        training_set: the training set.
+        configs: configurations by kind, as given.
+        seed: seed of all random choices.
+        members: members by name, each after the members that it depends on.
     """
 
     training_set: TrainingSet
@@ -52,14 +52,14 @@ def train_bundle(
 
     Args:
         training_set: rows with labels and splits.
-        seed: of every random choice.
+        seed: seed of all random choices.
         deadline: checked between epochs and boosting rounds.
         configs: configurations that differ from the kinds' defaults.
-        progress: told the member's name and the fraction of it that is done.
+        progress: called with the member's name and its completed fraction.
 
     Raises:
-        TrainingTimeout: if the deadline passes; nothing has been written then.
-        ParityError: if an exported model computes something else than the trained one.
+        TrainingTimeout: if the deadline passes; nothing is written.
+        ParityError: if the outputs of an exported model differ from those of the trained model.
         ValueError: if a split is empty or a class has no rows.
     """
     configs, members = configs or {}, dict[str, TrainedMember]()
@@ -94,7 +94,7 @@ def save_bundle(trained: TrainedBundle, path: Path) -> str:
 
 
 def training_parameters(trained: TrainedBundle) -> dict[str, Any]:
-    """Return what a reader needs to train the same again, JSON-safe: seeds, sizes, data, library versions."""
+    """Return the parameters needed to repeat the training, JSON-safe: seeds, sizes, data, library versions."""
     configs = {name: asdict(config) for name, config in trained.configs.items()}
     return {
         "seed": trained.seed,

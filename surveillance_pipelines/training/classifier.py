@@ -30,7 +30,7 @@ from surveillance_pipelines.training.training_data import LABELS, Split, class_n
 DEFAULT: Final = BoostingConfig()
 
 VERSION: Final = "1.0"
-"""Of the kind as trained here; a change of architecture or inputs is another version."""
+"""Version of the trained model; change it with the architecture or the inputs."""
 
 WEIGHT_POWER: Final = 0.5
 """Square-root class balancing: rare kinds get more weight than their frequency, and ordinary bars keep some weight."""
@@ -45,7 +45,7 @@ class TrainedClassifier:
 
 
 def train(context: MemberContext) -> TrainedMember:
-    """Train on labelled bars with the autoencoder's error beside the features, and export the trees."""
+    """Train on labelled bars, with the autoencoder's error as an additional column, and export the trees."""
     rows, columns = context.training_set, context.training_set.feature_view.model_columns
     autoencoder = context.earlier["autoencoder"]
 
@@ -68,8 +68,8 @@ def train(context: MemberContext) -> TrainedMember:
         progress=context.progress,
     )
     content = booster_to_onnx(trained.model.booster, len(columns) + 1, "market_classifier")
-    some = ordinary[:: max(1, len(ordinary) // PARITY_ROWS)]
-    difference = require_parity(content, some, predict(trained.model, some), "classifier")
+    sample = ordinary[:: max(1, len(ordinary) // PARITY_ROWS)]
+    difference = require_parity(content, sample, predict(trained.model, sample), "classifier")
     return TrainedMember(
         spec=MemberSpec(
             name="classifier",

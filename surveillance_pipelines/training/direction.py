@@ -1,4 +1,4 @@
-"""The direction model: SELL, HOLD or BUY for the next minutes, where HOLD is a move that does not cover its costs."""
+"""The direction model: predicts SELL, HOLD or BUY for the next minutes; HOLD is a move that does not cover costs."""
 
 from typing import Final
 
@@ -31,15 +31,15 @@ from surveillance_pipelines.training.training_data import Split, TrainingSet
 Inputs = npt.NDArray[np.float32]
 
 VERSION: Final = "1.0"
-"""Of the kind as trained here; a change of architecture or inputs is another version."""
+"""Version of the trained model; change it with the architecture or the inputs."""
 
 DEFAULT: Final = BoostingConfig(rounds=80, depth=4, learning_rate=0.08, min_child_weight=50.0, regularisation=10.0)
 
 
 def train(context: MemberContext) -> TrainedMember:
-    """Train on bars whose future is known, judge the model on the test days, and export the trees.
+    """Train on bars with a known forward return, evaluate the gate on the test days, and export the trees.
 
-    A model that does not pass its gate is kept in the bundle and does not serve.
+    A model that does not pass its gate is kept in the bundle but does not serve.
     """
     rows, columns = context.training_set, context.training_set.feature_view.model_columns
     training, validation = (direction_rows(rows, split)[:2] for split in ("train", "validation"))
@@ -52,9 +52,9 @@ def train(context: MemberContext) -> TrainedMember:
         progress=context.progress,
     )
     content = booster_to_onnx(trained.booster, len(columns), "market_direction")
-    some = validation[0][:: max(1, len(validation[0]) // PARITY_ROWS)]
-    difference = require_parity(content, some, predict(trained, some), "direction model")
-    gate = _judge(rows, trained, context.seed)
+    sample = validation[0][:: max(1, len(validation[0]) // PARITY_ROWS)]
+    difference = require_parity(content, sample, predict(trained, sample), "direction model")
+    gate = _evaluate_gate(rows, trained, context.seed)
     return TrainedMember(
         spec=MemberSpec(
             name="direction",
@@ -79,7 +79,7 @@ def train(context: MemberContext) -> TrainedMember:
 
 
 def direction_rows(training_set: TrainingSet, split: Split) -> tuple[Inputs, npt.NDArray[np.int64], pl.DataFrame]:
-    """Return the model's inputs float32[n, d], class numbers int64[n], and the rows that they come from."""
+    """Return the model's inputs float32[n, d], class numbers int64[n], and the corresponding rows."""
     rows = training_set.rows(split, labelled=True, original=True).with_columns(
         direction=direction_labels(pl.col("forward_return"), pl.col("realised_volatility"))
     )
@@ -88,10 +88,10 @@ def direction_rows(training_set: TrainingSet, split: Split) -> tuple[Inputs, npt
     return inputs, rows["direction"].to_numpy(), rows
 
 
-def _judge(training_set: TrainingSet, trained: TrainedBooster, seed: int) -> GateDecision:
+def _evaluate_gate(training_set: TrainingSet, trained: TrainedBooster, seed: int) -> GateDecision:
     inputs, labels, rows = direction_rows(training_set, "test")
-    called = predict(trained, inputs).argmax(axis=1)
-    return direction_gate(labels, called, rows["date"].to_numpy(), classes=len(DIRECTIONS), seed=seed)
+    predicted = predict(trained, inputs).argmax(axis=1)
+    return direction_gate(labels, predicted, rows["date"].to_numpy(), classes=len(DIRECTIONS), seed=seed)
 
 
 def train_direction(

@@ -76,5 +76,5 @@ def require_parity(model: bytes, inputs: npt.NDArray[np.float32], native: npt.ND
     """
     difference = float(np.abs(run_model(inference_session(model), inputs) - native).max(initial=0.0))
     if not difference <= MAX_DIFFERENCE:
-        raise ParityError(f"expected the exported {name} within {MAX_DIFFERENCE} of the trained one, was {difference}")
+        raise ParityError(f"expected the exported {name} within {MAX_DIFFERENCE} of the trained one, got {difference}")
     return difference

@@ -1,4 +1,4 @@
-"""Common code of all plots: matplotlib without global state, PNG output, one palette."""
+"""Helpers for all plots: matplotlib without global state, PNG output, one palette."""
 
 import io
 from collections.abc import Sequence

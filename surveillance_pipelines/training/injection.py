@@ -37,7 +37,7 @@ LABEL_SCHEMA: Final = pl.Schema(
 
 LOCAL_BARS: Final = 60
 """Bars before an anomaly that define its local scale: enough for a median, few enough to match the time of day."""
-_LEAST_VOLATILITY: Final = 2e-5
+_MIN_VOLATILITY: Final = 2e-5
 """Minimum volatility of a bar's log return, 0.2 basis points, for intervals in which the price did not move."""
 
 
@@ -93,7 +93,7 @@ def inject(bars: pl.DataFrame, kind: str, at: tuple[str, int], severity: float, 
 def plant(bars: pl.DataFrame, plan: pl.DataFrame, seed: int) -> Injected:
     """Return bars with every anomaly of a plan.
 
-    Each anomaly depends on the seed, its own row and the original bars, not on other rows of the plan. If an anomaly
+    Each anomaly depends on the seed, its plan row and the original bars, not on other rows of the plan. If an anomaly
     ends at another price level, all later bars of the symbol are shifted to it, so that their returns do not change.
 
     Args:
@@ -124,7 +124,7 @@ def _plant_symbol(
     for row in plan.with_columns(pl.col("bar_start").dt.timestamp("us")).iter_rows(named=True):
         first = int(np.searchsorted(series.starts, row["bar_start"]))
         last = first + row["bars"]
-        _check_place(series, row, first=first, last=last, done=done)
+        _check_position(series, row, first=first, last=last, done=done)
         entropy = np.random.SeedSequence([seed, int(sha256_text(row["anomaly_id"])[:16], 16)])
         rewrite = SHAPES[row["kind"]](_stretch(series, first, last), row["severity"], np.random.default_rng(entropy))
         _write(columns, series.rows[first:last], rewrite, float(level[first]))
@@ -134,11 +134,11 @@ def _plant_symbol(
             (row["symbol"], int(start), row["kind"], row["severity"], row["anomaly_id"])
             for start in series.starts[first:last]
         ]
-    _shift_the_rest(columns, series, level, {(label[1]) for label in labels})
+    _shift_other_bars(columns, series, level, {(label[1]) for label in labels})
     return labels
 
 
-def _check_place(series: _Series, row: Mapping[str, object], *, first: int, last: int, done: int) -> None:
+def _check_position(series: _Series, row: Mapping[str, object], *, first: int, last: int, done: int) -> None:
     name = row["anomaly_id"]
     if first >= len(series.starts) or series.starts[first] != row["bar_start"]:
         raise ValueError(f"expected a bar where {name} starts, got none")
@@ -147,7 +147,7 @@ def _check_place(series: _Series, row: Mapping[str, object], *, first: int, last
     if first < LOCAL_BARS:
         raise ValueError(f"expected {LOCAL_BARS} bars before {name} to measure the local scale, got {first}")
     if first < done:
-        raise ValueError(f"expected anomalies apart, got {name} overlapping the previous one")
+        raise ValueError(f"expected anomalies that do not overlap, got {name} overlapping the previous one")
 
 
 def _stretch(series: _Series, first: int, last: int) -> Stretch:
@@ -155,7 +155,7 @@ def _stretch(series: _Series, first: int, last: int) -> Stretch:
     moves = np.abs(series.returns[before])
     moves = moves[np.isfinite(moves)]
     # 1.4826 converts the median to a standard deviation. The mean covers thinly traded symbols with a median of zero.
-    volatility = max(1.4826 * float(np.median(moves)), 0.5 * float(np.mean(moves)), _LEAST_VOLATILITY)
+    volatility = max(1.4826 * float(np.median(moves)), 0.5 * float(np.mean(moves)), _MIN_VOLATILITY)
     traded = series.volume[before][series.volume[before] > 0]
     logs = {name: np.log(values[here]) for name, values in series.prices.items()}
     return Stretch(
@@ -174,7 +174,7 @@ def _write(columns: Mapping[str, Floats], rows: npt.NDArray[np.int64], rewrite: 
     columns["volume"][rows] = rewrite.volume
 
 
-def _shift_the_rest(columns: Mapping[str, Floats], series: _Series, level: Floats, labelled: set[int]) -> None:
+def _shift_other_bars(columns: Mapping[str, Floats], series: _Series, level: Floats, labelled: set[int]) -> None:
     """Shift the bars between anomalies to the new price level; bars at the old level stay bit-identical."""
     moved = (level != 0.0) & ~np.isin(series.starts, np.fromiter(labelled, np.int64, len(labelled)))
     rows = series.rows[moved]

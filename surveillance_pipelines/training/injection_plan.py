@@ -1,4 +1,4 @@
-"""Planning of planted anomalies: apart from each other, in equal numbers per kind, and where each kind is possible."""
+"""Planning of planted anomalies: spaced apart, in equal numbers per kind, at positions suitable for the kind."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -20,8 +20,8 @@ OPENING_BARS: Final = 5
 SEVERITY: Final = (5.0, 14.0)
 """Range of severities, from hard to see to obvious."""
 
-_MOST_TRIES: Final = 25
-_LEAST_TRADED: Final = 0.8
+_MAX_ATTEMPTS: Final = 25
+_MIN_TRADED_SHARE: Final = 0.8
 """Minimum share of a session's minutes with volume; below it, the local median volume is not meaningful."""
 
 
@@ -61,16 +61,16 @@ def plan_injections(
     rows: list[tuple[str, str, int, str, float, int]] = []
     for (symbol,), part in bars.sort("symbol", "bar_start").partition_by("symbol", as_dict=True).items():
         starts = part["bar_start"].dt.timestamp("us").to_numpy()
-        taken: list[tuple[int, int]] = []
+        occupied: list[tuple[int, int]] = []
         for first, last in _sessions_of(str(symbol), part, sessions):
             count = int(per_symbol_day) + int(random.random() < per_symbol_day % 1)
             for _ in range(count):
                 kind = next(rounds)
                 length = int(random.integers(KIND_BARS[kind][0], KIND_BARS[kind][1] + 1))
-                place = _place(kind, length, (first, last), taken, random)
-                if place is not None:
-                    taken.append((place, place + length))
-                    start = int(starts[place])
+                start_row = _free_start(kind, length, (first, last), occupied, random)
+                if start_row is not None:
+                    occupied.append((start_row, start_row + length))
+                    start = int(starts[start_row])
                     drawn = float(random.uniform(*severity))
                     rows.append((anomaly_id(str(symbol), start, kind), str(symbol), start, kind, drawn, length))
     raw = {**PLAN_SCHEMA, "bar_start": pl.Int64}
@@ -88,7 +88,7 @@ def _sessions_of(symbol: str, bars: pl.DataFrame, sessions: SessionTable | None)
     traded = bars["volume"].to_numpy() > 0
     rows = np.flatnonzero(inside)
     for part in np.split(rows, np.flatnonzero(np.diff(identity[rows])) + 1):
-        if len(part) > OPENING_BARS + SPACING_BARS and traded[part].mean() >= _LEAST_TRADED:
+        if len(part) > OPENING_BARS + SPACING_BARS and traded[part].mean() >= _MIN_TRADED_SHARE:
             yield int(part[0]), int(part[-1]) + 1
 
 
@@ -102,10 +102,10 @@ def _session_of_rows(
     return identity, (minute >= 0) & (minute < length)
 
 
-def _place(
-    kind: str, length: int, session: tuple[int, int], taken: Sequence[tuple[int, int]], random: np.random.Generator
+def _free_start(
+    kind: str, length: int, session: tuple[int, int], occupied: Sequence[tuple[int, int]], random: np.random.Generator
 ) -> int | None:
-    """Return a free start row, or None if none was found."""
+    """Return a random start row that keeps the spacing, or None if no attempt succeeds."""
     first, last = session
     closing = KIND_BARS["marking_the_close"][1]
     low, high = max(first + OPENING_BARS, LOCAL_BARS), last - closing - length
@@ -113,7 +113,7 @@ def _place(
         low, high = last - length, last - length + 1
     if low < LOCAL_BARS or low >= high:
         return None
-    for start in random.integers(low, high, _MOST_TRIES).tolist():
-        if all(start >= end + SPACING_BARS or start + length + SPACING_BARS <= begin for begin, end in taken):
+    for start in random.integers(low, high, _MAX_ATTEMPTS).tolist():
+        if all(start >= end + SPACING_BARS or start + length + SPACING_BARS <= begin for begin, end in occupied):
             return start
     return None

@@ -1,4 +1,4 @@
-"""Input and result of training one member of a bundle: the types of ``train`` in each ``training/<kind>.py``."""
+"""The types of ``train`` in each ``training/<kind>.py``: input and result of training one member of a bundle."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberContext:
-    """What a member is trained with.
+    """The input of a member's training.
 
     Attributes:
         training_set: rows with labels and splits.
-        seed: of every random choice.
+        seed: seed of all random choices.
         deadline: checked between epochs and boosting rounds.
-        progress: told the member's name and the fraction that is done.
-        config: of the kind, such as ``AutoencoderConfig``; None for its defaults.
-        earlier: the members trained before, by name.
+        progress: called with the member's name and its completed fraction.
+        config: configuration of the kind, such as ``AutoencoderConfig``; None for its defaults.
+        earlier: members already trained, by name.
     """
 
     training_set: TrainingSet
@@ -40,7 +40,7 @@ class MemberContext:
 
 @dataclass(frozen=True, slots=True)
 class TrainingCheck:
-    """The outcome of one of the checks that ``ModelKind.checks`` names."""
+    """The outcome of one check in ``ModelKind.checks``."""
 
     name: str
     passed: bool
@@ -49,18 +49,18 @@ class TrainingCheck:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TrainedMember:
-    """A trained member: what the bundle holds of it, and what reports show.
+    """A trained member: its part of the bundle, and data for reports.
 
     Attributes:
-        spec: as the bundle lists it.
+        spec: its specification in the bundle.
         files: content of its files, by name.
         native: the trained model before its export.
-        facts: what the manifest records, JSON-safe: epochs, rounds, parity.
+        facts: entries for the manifest, JSON-safe: epochs, rounds, parity.
         checks: outcomes of the kind's checks.
-        loss_unit: the x axis of the curves, ``epoch`` or ``round``; empty without curves.
+        loss_unit: unit of the x axis of the curves, ``epoch`` or ``round``; empty without curves.
         curves: name → loss per epoch or round.
-        importance: share of each input column in the model's gain, float64[d]; None where the kind has none.
-        gate: the verdict on the test days, where the kind has a gate of its own.
+        importance: share of each input column in the model's gain, float64[d]; None if not available.
+        gate: the gate's decision on the test days; None if the kind has no gate.
     """
 
     spec: MemberSpec

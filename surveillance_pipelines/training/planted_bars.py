@@ -23,9 +23,9 @@ OFF_HOURS_KINDS: Final = (
 )  # fmt: skip
 """Kinds that affect prices only, because some sources report no volume before the opening and after the close."""
 
-OFF_HOURS_PART: Final = 0.05
-"""Share of bars outside sessions above which anomalies are planted there, too. Otherwise the classifier would learn
-that anomalies never occur outside sessions."""
+OFF_HOURS_SHARE: Final = 0.05
+"""Share of bars outside sessions from which anomalies are also planted there. Otherwise the classifier would learn that
+anomalies never occur outside sessions."""
 
 
 def plan_copies(
@@ -37,22 +37,22 @@ def plan_copies(
 
     Args:
         bars: ``BAR_SCHEMA``, one row per symbol and minute.
-        sessions: of every calendar that the symbols trade on.
+        sessions: sessions of every calendar that the symbols trade on.
         copies: number of copies for the regular sessions.
         per_symbol_day: anomalies per symbol and day in each copy.
         seed: seed of all plans.
     """
     for copy in range(1, copies + 1):
         plan = plan_injections(bars, per_symbol_day=per_symbol_day, seed=seed * SEED_STRIDE + copy, sessions=sessions)
-        yield _possible(plan, bars)
-    if _off_hours_part(bars, sessions) < OFF_HOURS_PART:
+        yield _without_lone_divergences(plan, bars)
+    if _off_hours_share(bars, sessions) < OFF_HOURS_SHARE:
         return
     # Plans require minutes with volume, because a volume effect needs a usual volume. These kinds do not.
     traded = bars.with_columns(volume=pl.lit(1.0))
     for copy in range(copies + 1, copies + 1 + max(1, copies // 2)):
         number = seed * SEED_STRIDE + copy
         plan = plan_injections(traded, per_symbol_day=per_symbol_day, seed=number, kinds=OFF_HOURS_KINDS)
-        yield _possible(plan, bars)
+        yield _without_lone_divergences(plan, bars)
 
 
 def planted_features(
@@ -66,7 +66,7 @@ def planted_features(
     Args:
         bars: ``BAR_SCHEMA``, one row per symbol and minute, sorted by symbol and start.
         plan: ``PLAN_SCHEMA``.
-        sessions: of every calendar that the symbols trade on.
+        sessions: sessions of every calendar that the symbols trade on.
         seed: seed of directions and details.
         view: the feature view.
     """
@@ -86,14 +86,14 @@ def planted_features(
     return labelled.with_columns(label=planted.when(ordinary).then(pl.lit(NORMAL)))
 
 
-def _possible(plan: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+def _without_lone_divergences(plan: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     """Drop cross-symbol divergences of minutes in which only one symbol has a bar."""
     peers = bars.group_by("bar_start").agg(symbols=pl.len())
-    met = plan.join(peers, on="bar_start", how="left", maintain_order="left")
-    return met.filter((pl.col("kind") != "cross_symbol_divergence") | (pl.col("symbols") > 1)).select(plan.columns)
+    joined = plan.join(peers, on="bar_start", how="left", maintain_order="left")
+    return joined.filter((pl.col("kind") != "cross_symbol_divergence") | (pl.col("symbols") > 1)).select(plan.columns)
 
 
-def _off_hours_part(bars: pl.DataFrame, sessions: SessionTable) -> float:
+def _off_hours_share(bars: pl.DataFrame, sessions: SessionTable) -> float:
     """Return the share of bars outside the sessions of their symbols."""
     outside = 0
     for (symbol,), part in bars.partition_by("symbol", as_dict=True).items():

@@ -20,7 +20,7 @@ from surveillance_pipelines.training.training_data import LABELS
 
 Floats = npt.NDArray[np.float64]
 
-MOST_BARS: Final = 20
+MAX_BARS: Final = 20
 
 
 def training_figures(trained: TrainedBundle) -> dict[str, bytes]:
@@ -67,7 +67,7 @@ def losses(members: Mapping[str, TrainedMember]) -> bytes:
 
 def feature_importance(importance: Floats, columns: Sequence[str], model: str) -> bytes:
     """Draw the columns with the largest total gain."""
-    best = np.argsort(-importance, kind="stable")[:MOST_BARS][::-1]
+    best = np.argsort(-importance, kind="stable")[:MAX_BARS][::-1]
     figure, (axes,) = new_figure(8, 5.5)
     axes.barh([columns[k] for k in best], 100.0 * importance[best], color=BLUE)
     axes.set(title=f"{model}: feature importance", xlabel="share of the total gain (%)")
@@ -120,7 +120,7 @@ def roc_and_pr(evaluated: EvaluatedRows, split: str) -> bytes:
 
 def confusion(evaluated: EvaluatedRows, split: str) -> bytes:
     """Draw the confusion matrix in percent of the actual kind."""
-    table = confusion_matrix(evaluated.actual, evaluated.called, len(LABELS))
+    table = confusion_matrix(evaluated.actual, evaluated.predicted, len(LABELS))
     rates = 100.0 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure, (axes,) = new_figure(9.5, 8)
     axes.grid(visible=False)
@@ -167,7 +167,7 @@ def events_found(evaluated: EvaluatedRows, split: str) -> bytes:
 def drift(indices: Mapping[str, float]) -> bytes:
     """Draw the largest population stability indices, with the customary thresholds."""
     known = {name: value for name, value in indices.items() if np.isfinite(value)}
-    worst = sorted(known, key=lambda name: known[name])[-MOST_BARS:]
+    worst = sorted(known, key=lambda name: known[name])[-MAX_BARS:]
     values = [known[name] for name in worst]
     colours = [ORANGE if value > PSI_ALERT else (BLUE if value > PSI_NOTICE else PALE) for value in values]
     figure, (axes,) = new_figure(8, 5.5)

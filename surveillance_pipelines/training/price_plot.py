@@ -11,9 +11,9 @@ from matplotlib.ticker import FuncFormatter
 
 from surveillance_pipelines.training.figures import BLUE, GREY, KIND_COLOURS, new_figure, to_png
 
-MOST_SYMBOLS: Final = 6
-MOST_TICKS: Final = 9
-_ROOM_FOR_VOLUME: Final = 4
+MAX_SYMBOLS: Final = 6
+MAX_TICKS: Final = 9
+_VOLUME_AXIS_RATIO: Final = 4
 """Ratio of the volume axis to the largest volume, which keeps the volume at the bottom of the chart."""
 
 
@@ -25,7 +25,7 @@ def prices_with_anomalies(
     Bars are drawn without the gaps between sessions. A kind has the same colour in every panel.
 
     Args:
-        bars: symbol, bar_start (UTC), close, volume; at least one row. If there are more than ``MOST_SYMBOLS`` symbols,
+        bars: symbol, bar_start (UTC), close, volume; at least one row. If there are more than ``MAX_SYMBOLS`` symbols,
             those with the most anomalies are drawn.
         anomalies: symbol, bar_start, kind; rows without a matching bar are ignored. May be empty.
         title: title of the figure.
@@ -35,19 +35,19 @@ def prices_with_anomalies(
         ValueError: if there are no bars.
     """
     if bars.is_empty():
-        raise ValueError("expected bars to draw, got none: choose a symbol and days that have bars")
+        raise ValueError("expected bars to draw, got none: choose a symbol and days with bars")
     symbols = _chosen(bars, anomalies)
     colours = _colours([anomalies] if planted is None else [anomalies, planted])
-    figure, strips = new_figure(13, 3.4 * len(symbols) + 0.8, rows=len(symbols))
-    for symbol, axes in zip(symbols, strips, strict=True):
-        own = pl.col("symbol") == symbol
-        placed = bars.filter(own).sort("bar_start").with_row_index("place")
+    figure, panels = new_figure(13, 3.4 * len(symbols) + 0.8, rows=len(symbols))
+    for symbol, axes in zip(symbols, panels, strict=True):
+        is_symbol = pl.col("symbol") == symbol
+        placed = bars.filter(is_symbol).sort("bar_start").with_row_index("position")
         _draw_prices(axes, symbol, placed)
-        handles = [] if planted is None else _shade(axes, planted.filter(own), placed, colours)
-        handles += _mark(axes, anomalies.filter(own), placed, colours)
+        handles = [] if planted is None else _shade_planted(axes, planted.filter(is_symbol), placed, colours)
+        handles += _mark_anomalies(axes, anomalies.filter(is_symbol), placed, colours)
         if handles:
             axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
-    strips[-1].set_xlabel("bar start (UTC); volume at the bottom")
+    panels[-1].set_xlabel("bar start (UTC); volume at the bottom")
     figure.suptitle(title, fontsize=11)
     return to_png(figure)
 
@@ -55,7 +55,7 @@ def prices_with_anomalies(
 def _chosen(bars: pl.DataFrame, anomalies: pl.DataFrame) -> list[str]:
     counts = dict(anomalies.group_by("symbol").len().iter_rows())
     ranked = sorted(bars["symbol"].unique().to_list(), key=lambda symbol: (-counts.get(symbol, 0), symbol))
-    return sorted(ranked[:MOST_SYMBOLS])
+    return sorted(ranked[:MAX_SYMBOLS])
 
 
 def _colours(marks: list[pl.DataFrame]) -> dict[str, str]:
@@ -65,48 +65,54 @@ def _colours(marks: list[pl.DataFrame]) -> dict[str, str]:
 
 def _draw_prices(axes: Axes, symbol: str, placed: pl.DataFrame) -> None:
     volume = axes.twinx()
-    volume.vlines(placed["place"], 0, placed["volume"], colors=GREY, linewidth=0.8, alpha=0.5)
+    volume.vlines(placed["position"], 0, placed["volume"], colors=GREY, linewidth=0.8, alpha=0.5)
     largest = max(1.0, *placed["volume"].to_list())
-    volume.set(ylim=(0, largest * _ROOM_FOR_VOLUME), yticks=[])
+    volume.set(ylim=(0, largest * _VOLUME_AXIS_RATIO), yticks=[])
     volume.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.set_zorder(volume.get_zorder() + 1)
     axes.patch.set_visible(False)
-    axes.plot(placed["place"], placed["close"], color=BLUE, linewidth=1)
+    axes.plot(placed["position"], placed["close"], color=BLUE, linewidth=1)
     axes.set_title(symbol, loc="left", fontsize=10, fontweight="bold")
     axes.set_ylabel("close", fontsize=8)
     axes.set_xlim(-1, len(placed))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda _place, _tick: ""))
-    _name_ticks(axes, placed["bar_start"].to_list())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda _position, _tick: ""))
+    _label_ticks(axes, placed["bar_start"].to_list())
 
 
-def _mark(axes: Axes, anomalies: pl.DataFrame, placed: pl.DataFrame, colours: Mapping[str, str]) -> list[Line2D]:
+def _mark_anomalies(
+    axes: Axes, anomalies: pl.DataFrame, placed: pl.DataFrame, colours: Mapping[str, str]
+) -> list[Line2D]:
     marks = anomalies.select("bar_start", "kind").join(placed, on="bar_start", how="inner")
     handles = []
     for (kind,), rows in marks.sort("kind").partition_by("kind", as_dict=True, maintain_order=True).items():
         colour, name = colours[str(kind)], f"{str(kind).replace('_', ' ')} ({len(rows)})"
-        axes.scatter(rows["place"], rows["close"], s=34, facecolors="none", edgecolors=colour, linewidths=1.5, zorder=3)
-        handles.append(_key(colour, name, marker="o", filled=False))
+        axes.scatter(
+            rows["position"], rows["close"], s=34, facecolors="none", edgecolors=colour, linewidths=1.5, zorder=3
+        )
+        handles.append(_legend_handle(colour, name, marker="o", filled=False))
     return handles
 
 
-def _shade(axes: Axes, planted: pl.DataFrame, placed: pl.DataFrame, colours: Mapping[str, str]) -> list[Line2D]:
-    stretches = planted.join(placed.select("bar_start", "place"), on="bar_start", how="inner").sort("place")
+def _shade_planted(axes: Axes, planted: pl.DataFrame, placed: pl.DataFrame, colours: Mapping[str, str]) -> list[Line2D]:
+    stretches = planted.join(placed.select("bar_start", "position"), on="bar_start", how="inner").sort("position")
     for row in stretches.iter_rows(named=True):
-        left, right = row["place"] - 0.5, row["place"] + row["bars"] - 0.5
+        left, right = row["position"] - 0.5, row["position"] + row["bars"] - 0.5
         axes.axvspan(left, right, color=colours[row["kind"]], alpha=0.25, linewidth=0)
     kinds = stretches["kind"].unique().sort().to_list()
-    return [_key(colours[kind], f"planted: {kind.replace('_', ' ')}", marker="s", filled=True) for kind in kinds]
+    return [
+        _legend_handle(colours[kind], f"planted: {kind.replace('_', ' ')}", marker="s", filled=True) for kind in kinds
+    ]
 
 
-def _key(colour: str, name: str, *, marker: str, filled: bool) -> Line2D:
+def _legend_handle(colour: str, name: str, *, marker: str, filled: bool) -> Line2D:
     face, faint = (colour, 0.4) if filled else ("none", 1.0)
     return Line2D(
         [], [], linestyle="", marker=marker, markerfacecolor=face, markeredgecolor=colour, alpha=faint, label=name
     )
 
 
-def _name_ticks(axes: Axes, starts: list[datetime]) -> None:
-    step = max(1, -(-len(starts) // MOST_TICKS))
-    places = list(range(0, len(starts), step))
+def _label_ticks(axes: Axes, starts: list[datetime]) -> None:
+    step = max(1, -(-len(starts) // MAX_TICKS))
+    positions = list(range(0, len(starts), step))
     form = "%H:%M" if starts[0].date() == starts[-1].date() else "%b %d\n%H:%M"
-    axes.set_xticks(places, [f"{starts[place]:{form}}" for place in places], fontsize=8)
+    axes.set_xticks(positions, [f"{starts[position]:{form}}" for position in positions], fontsize=8)

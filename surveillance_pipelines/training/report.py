@@ -34,7 +34,7 @@ ROBUST_Z_COLUMNS: Final = ("return_z", "gap_z", "volume_z", "range_ratio", "retu
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One metric of a model, its value and the number of rows; ``label`` is set if it concerns one class only."""
+    """One metric of a model with its value and number of rows; ``label`` is the class if it concerns only one."""
 
     model: str
     name: str
@@ -44,7 +44,7 @@ class Measure:
 
     @property
     def key(self) -> str:
-        """Name that is unique among the metrics of the model."""
+        """Unique name among the metrics of the model."""
         return self.name if self.label is None else f"{self.name}_{self.label}"
 
     @property
@@ -59,20 +59,20 @@ class EvaluatedRows:
     Attributes:
         frame: ``ROW_COLUMNS`` of the bars.
         actual: class numbers int64[n], positions in ``LABELS``.
-        called: the classifier's most probable class, int64[n].
+        predicted: the classifier's most probable class, int64[n].
         predictions: predictions of the whole bundle.
         original: bool[n], True for bars of the unchanged data, without planted anomalies.
         direction_actual: class numbers int64[m] of the bars whose outcome is known, positions in ``DIRECTIONS``.
-        direction_called: the direction model's most probable class, int64[m].
+        direction_predicted: the direction model's most probable class, int64[m].
     """
 
     frame: pl.DataFrame
     actual: Classes
-    called: Classes
+    predicted: Classes
     predictions: BundlePredictions
     original: npt.NDArray[np.bool_]
     direction_actual: Classes
-    direction_called: Classes
+    direction_predicted: Classes
 
     @property
     def planted(self) -> npt.NDArray[np.bool_]:
@@ -87,7 +87,7 @@ class Evaluation:
         split: the days used for the evaluation.
         measures: all finite metrics; a class without rows has no recall.
         anomaly_gate: whether the bundle may be promoted.
-        direction_gate: whether its direction model is used; if not, momentum is, marked as warm-up.
+        direction_gate: whether its direction model serves; otherwise momentum is used, marked as warm-up.
         evaluated: the rows behind the metrics.
     """
 
@@ -156,7 +156,7 @@ def evaluate(
         anomaly_gate=_anomaly_gate(figures, training_set, min_rows=min_rows, min_accuracy=min_accuracy),
         direction_gate=direction_gate(
             evaluated.direction_actual,
-            evaluated.direction_called,
+            evaluated.direction_predicted,
             rows.filter(known.is_not_null())["date"].to_numpy(),
             classes=len(DIRECTIONS),
             seed=seed,
@@ -169,8 +169,8 @@ def event_recall(evaluated: EvaluatedRows) -> pl.DataFrame:
     """Return, per kind, the number of planted anomalies and the shares found and correctly named.
 
     Returns:
-        label, planted (count), found (share with an alert on any of its bars), named (share with an alert of its own
-        kind on any of its bars).
+        label, planted (count), found (share with an alert on any of their bars), named (share with an alert of the
+        correct kind on any of their bars).
     """
     bars = evaluated.frame.select("label", "replica", "anomaly_id").with_columns(
         found=pl.Series(evaluated.predictions.is_anomaly), kind=pl.Series(evaluated.predictions.kinds)
@@ -186,20 +186,20 @@ def _predict(rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: En
     return EvaluatedRows(
         frame=rows.drop(features_of(rows)),
         actual=class_numbers(rows["label"]),
-        called=predictions.probabilities.argmax(axis=1),
+        predicted=predictions.probabilities.argmax(axis=1),
         predictions=predictions,
         original=(rows["replica"] == 0).to_numpy(),
         direction_actual=known.drop_nulls().to_numpy(),
-        direction_called=_directions(ensemble, windows[directed]).argmax(axis=1),
+        direction_predicted=_directions(ensemble, windows[directed]).argmax(axis=1),
     )
 
 
 def _directions(ensemble: Ensemble, windows: Floats) -> Floats:
-    """Return the direction model's own probabilities, float64[n, 3], whether or not it serves."""
-    found = ensemble.predict_member("direction", windows)
-    if not isinstance(found, Directions):
-        raise TypeError(f"expected directions of the member direction, got {found.kind}")
-    return found.probabilities
+    """Return the direction model's probabilities, float64[n, 3], whether or not it serves."""
+    predictions = ensemble.predict_member("direction", windows)
+    if not isinstance(predictions, Directions):
+        raise TypeError(f"expected directions from the member 'direction', got {predictions.kind}")
+    return predictions.probabilities
 
 
 def features_of(rows: pl.DataFrame) -> list[str]:
@@ -208,7 +208,7 @@ def features_of(rows: pl.DataFrame) -> list[str]:
 
 
 def _anomaly_measures(evaluated: EvaluatedRows) -> list[Measure]:
-    """Return metrics of the fused detectors, as an operator sees them."""
+    """Return metrics of the fused score and the alerts."""
     rows, predictions = len(evaluated.actual), evaluated.predictions
     measures = _named("anomaly", ranking_metrics(evaluated.planted, predictions.anomaly_score), rows)
     days = evaluated.frame.filter(pl.Series(evaluated.original)).select("symbol", "date").n_unique()
@@ -227,7 +227,7 @@ def _anomaly_measures(evaluated: EvaluatedRows) -> list[Measure]:
 
 
 def _model_measures(evaluated: EvaluatedRows) -> list[Measure]:
-    actual, called, predictions = evaluated.actual, evaluated.called, evaluated.predictions
+    actual, predicted, predictions = evaluated.actual, evaluated.predicted, evaluated.predictions
     rows, found = len(actual), list[Measure]()
     for name in predictions.detectors:
         found += _named(name, ranking_metrics(evaluated.planted, predictions.detector_score(name)), rows)
@@ -235,11 +235,11 @@ def _model_measures(evaluated: EvaluatedRows) -> list[Measure]:
     usual, odd = (float(np.median(error[mask])) for mask in (~evaluated.planted, evaluated.planted))
     found.append(Measure("autoencoder", "error_ratio", odd / max(usual, 1e-12), rows))
     figures = {
-        "accuracy": accuracy(actual, called),
-        "balanced_accuracy": balanced_accuracy(actual, called),
-        "macro_f1": macro_f1(actual, called),
+        "accuracy": accuracy(actual, predicted),
+        "balanced_accuracy": balanced_accuracy(actual, predicted),
+        "macro_f1": macro_f1(actual, predicted),
     }
-    found_of, count_of = recalls(actual, called, len(LABELS)), np.bincount(actual, minlength=len(LABELS))
+    found_of, count_of = recalls(actual, predicted, len(LABELS)), np.bincount(actual, minlength=len(LABELS))
     by_class = [
         Measure("classifier", "recall", float(found_of[n]), int(count_of[n]), label) for n, label in enumerate(LABELS)
     ]
@@ -264,14 +264,14 @@ def _baseline_measures(evaluated: EvaluatedRows, features: Floats, training_set:
 
 
 def _direction_measures(evaluated: EvaluatedRows) -> list[Measure]:
-    actual, called = evaluated.direction_actual, evaluated.direction_called
+    actual, predicted = evaluated.direction_actual, evaluated.direction_predicted
     if not len(actual):
         return []
     figures = {
-        "accuracy": accuracy(actual, called),
-        "balanced_accuracy": balanced_accuracy(actual, called),
-        "macro_f1": macro_f1(actual, called),
-        "side_accuracy": side_accuracy(actual, called),
+        "accuracy": accuracy(actual, predicted),
+        "balanced_accuracy": balanced_accuracy(actual, predicted),
+        "macro_f1": macro_f1(actual, predicted),
+        "side_accuracy": side_accuracy(actual, predicted),
         "majority_accuracy": float(np.bincount(actual).max() / len(actual)),
     }
     return _named("direction", figures, len(actual))

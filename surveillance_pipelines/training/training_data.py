@@ -1,4 +1,4 @@
-"""The rows for training and evaluation, as a frame with a fingerprint. ``training_set`` builds it."""
+"""The rows for training and evaluation, as a frame with a fingerprint, built by ``training_set``."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from surveillance_pipelines.features.views import VIEWS, FeatureView
 from surveillance_pipelines.features.windows import windows_of
 
 Split = Literal["train", "validation", "test", "purged", "context"]
-"""``context`` rows are no examples: windows of several bars reach back to them."""
+"""``context`` rows are not examples; they only provide earlier bars for windows of several bars."""
 
 LABELS: Final = (NORMAL, *ANOMALY_KINDS)
 """Classes of the classifier, in order."""
@@ -70,12 +70,12 @@ class TrainingSet:
         return frame.filter(pl.col("replica") == 0) if original else frame
 
     def inputs(self, rows: pl.DataFrame, columns: tuple[str, ...], length: int = 1) -> npt.NDArray[np.float64]:
-        """Return what models read of some rows of this set: windows of features, float64[n, length, d].
+        """Return the model inputs of rows of this set: windows of features, float64[n, length, d].
 
         Args:
             rows: rows of ``frame``, with ``replica``, ``symbol`` and ``bar_start``.
-            columns: of the feature view.
-            length: bars per window; bars that the set does not hold are NaN.
+            columns: columns of the feature view.
+            length: bars per window; bars that are not in the set are NaN.
         """
         if length == 1:
             return feature_matrix(rows, columns)[:, np.newaxis, :]

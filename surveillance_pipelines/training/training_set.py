@@ -38,7 +38,7 @@ of the symbol; otherwise they repeat the unchanged bars."""
 _FINGERPRINTED: Final = (
     "symbol", "bar_start", "open", "high", "low", "close", "volume", "market_return", "market_peers",
 )  # fmt: skip
-"""Columns of a bar that determine its features; the last two only if it was served with them."""
+"""Columns of a bar that determine its features. The last two are set only for bars of the live lane."""
 
 
 def build_training_set(
@@ -57,14 +57,14 @@ def build_training_set(
     Args:
         bars_1m: ``BAR_SCHEMA``, 1-minute bars; bars before ``first`` are history for the features, bars after
             ``last`` are ignored.
-        sessions: of every calendar that the symbols trade on.
+        sessions: sessions of every calendar that the symbols trade on.
         first: first UTC date, included.
         last: last UTC date, included.
         seed: seed of the positions, kinds and severities of the planted anomalies.
         per_symbol_day: anomalies to plant per symbol and day over all copies; those that do not fit are omitted.
         view: the feature view.
-        window_length: bars that the longest model reads; None takes the longest of the registered kinds.
-            If it is longer than 1, the bars between the examples are kept as ``context``.
+        window_length: bars of the longest model window; None for the longest of the registered kinds. If it exceeds 1,
+            the bars between the examples are kept as ``context``.
 
     Raises:
         ValueError: if the range has fewer than three days with bars.

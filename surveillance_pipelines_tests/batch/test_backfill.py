@@ -86,14 +86,14 @@ def test_repeat_writes_nothing_new_and_a_day_whose_features_are_gone_loses_its_s
     again = ScoredRange()
     for done in scored(filled, connection, market[1], TINY_FIRST, TINY_LAST):
         again.add(done)
-    assert again.stored == backfill.Stored(0, 0, 0)
+    assert again.stored == backfill.StoredCounts(0, 0, 0)
     assert again.days == filled.days("scores") == filled.days("features_core_v1")
     assert TINY_LAST not in again.days
     assert filled.read("scores").equals(before.filter(pl.col("date") < TINY_LAST))
-    assert (again.rows, again.symbols, sum(again.outside.values())) == (
+    assert (again.rows, again.symbols, sum(again.out_of_range.values())) == (
         before.filter(pl.col("date") < TINY_LAST).height, {"AAPL", "MSFT", "SPY"}, 0,
     )  # fmt: skip
-    assert again.strangest is not None
+    assert again.most_anomalous is not None
 
 
 def test_day_that_is_partly_stored_gets_what_it_lacks_and_keeps_what_it_has(filled: Lake, connection, market):
@@ -106,7 +106,7 @@ def test_day_that_is_partly_stored_gets_what_it_lacks_and_keeps_what_it_has(fill
 
     (again,) = scored(filled, connection, market[1], TINY_FIRST, TINY_FIRST)
 
-    assert again.stored == backfill.Stored(0, 0, first.stored.predictions - 1)
+    assert again.stored == backfill.StoredCounts(0, 0, first.stored.predictions - 1)
     kept = connection.execute("SELECT count(*), count(run_id) FROM surveillance.predictions").fetchone()
     assert kept == (first.stored.predictions, 1)
 

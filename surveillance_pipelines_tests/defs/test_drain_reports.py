@@ -18,8 +18,8 @@ def taken(meter: Meter, *, anomalies: int, seconds: float) -> None:
     """Have the meter count micro-batches that opened an alert each."""
     for _ in range(anomalies):
         meter._totals.update({"messages": 2, "scored": 2, "finished": 2, "opened": 1})
-        meter.took("process", seconds)
-        meter.took("queue_to_queue", 2 * seconds)
+        meter.observe("process", seconds)
+        meter.observe("queue_to_queue", 2 * seconds)
     meter.count("published", anomalies)
 
 

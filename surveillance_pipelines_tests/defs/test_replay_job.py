@@ -43,7 +43,7 @@ def test_correction_of_the_bars_changes_no_replay(
     scored: PlatformResource, simulated_bars: pl.DataFrame, instance: dg.DagsterInstance
 ):
     first = replayed(scored)
-    assert {result.outcome for result in first} == {"equal"}, [result.said for result in first if not result.passed]
+    assert {result.outcome for result in first} == {"equal"}, [result.summary for result in first if not result.passed]
     assert {result.kind for result in first} >= {"signal", "prediction"}
 
     overrule(scored, simulated_bars)
@@ -89,4 +89,4 @@ def test_run_that_is_not_on_record_is_said(scored: PlatformResource):
         connection.execute("DELETE FROM ops.scoring_runs")
     results = replayed(scored, 3)
     assert {result.outcome for result in results} == {"impossible"}
-    assert all("ops.scoring_runs" in result.said for result in results)
+    assert all("ops.scoring_runs" in result.summary for result in results)

@@ -52,7 +52,7 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
 
 def assert_drift_sensor_looks_once(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
     first: Any = model_drift_sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}))
-    assert "features moved from" in str(first.skip_reason.skip_message) or first.run_requests
+    assert "features drifted from" in str(first.skip_reason.skip_message) or first.run_requests
     context = dg.build_sensor_context(instance=instance, cursor=first.cursor, resources={"platform": platform})
     second: Any = model_drift_sensor(context)
     assert second.skip_message == "no new features since champion v1 was last compared with them"

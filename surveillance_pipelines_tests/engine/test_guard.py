@@ -100,7 +100,7 @@ def test_failing_model_is_left_out_and_tried_again_after_its_time(scorer, featur
     assert guard.predict(features + 3.0, COOLDOWN + 1).excluded == ("classifier",)
     assert guard.predict(features, 2 * COOLDOWN).excluded == ()
     assert_same(guard.predict(features + 4.0, 2 * COOLDOWN), scorer.predict(features + 4.0))
-    events = [(event.model, event.state) for event in guard.breakers.claim_events()]
+    events = [(event.model, event.state) for event in guard.breakers.pop_events()]
     states = ["open", "half_open", "open", "half_open", "closed"]
     assert events == [("classifier", state) for state in states]
 

@@ -27,7 +27,7 @@ def training_rows() -> pl.DataFrame:
 
 def test_drift_report_of_the_training_rows_raises_no_alert(bundle: Bundle, training_rows: pl.DataFrame):
     report = drift_report(training_rows, bundle, FIRST, LAST)
-    assert report.moved == []
+    assert report.drifted == []
     assert not report.is_alert
     assert not ALWAYS_DEFINED & set(report.indices)
 
@@ -36,14 +36,14 @@ def test_drift_report_of_another_market_raises_an_alert(bundle: Bundle, training
     moved = training_rows.with_columns((pl.col(bundle.model_columns) * 5.0 + 3.0).name.keep())
     report = drift_report(pl.concat([moved] * (1 + MIN_ROWS // moved.height)), bundle, FIRST, LAST)
     assert report.is_alert
-    assert report.sentence.startswith(f"{len(report.moved)} of {len(report.indices)} features moved")
+    assert report.summary.startswith(f"{len(report.drifted)} of {len(report.indices)} features drifted")
 
 
 def test_drift_report_of_few_rows_is_not_judged(bundle: Bundle, training_rows: pl.DataFrame):
     report = drift_report(training_rows.head(10), bundle, FIRST, LAST)
-    assert not report.is_judged
+    assert not report.has_enough_rows
     assert not report.is_alert
-    assert "drift is judged from" in report.sentence
+    assert "drift is evaluated from" in report.summary
 
 
 def test_window_before_today_excludes_today():

@@ -103,9 +103,9 @@ def test_single_requested_column_is_bit_identical(column: str) -> None:
 
 
 def test_unknown_column_error_lists_the_columns() -> None:
-    with pytest.raises(ValueError, match=r"expected columns of feature view core_v1 \(log_return, .*\), was rsi"):
+    with pytest.raises(ValueError, match=r"expected columns of feature view core_v1 \(log_return, .*\), got rsi"):
         chosen_columns(CORE_V1, ["rsi", "range"])
-    with pytest.raises(ValueError, match="was none"):
+    with pytest.raises(ValueError, match="got none"):
         chosen_columns(CORE_V1, [])
 
 

@@ -138,13 +138,13 @@ def test_read_bars_same_content_has_the_same_batch_id(tmp_path: Path) -> None:
             r"a column for symbol \(symbol or ticker or sym or instrument\); open \(open or o\).* has ts, Close$",
         ),
         ("1,2\n", "ts,TS\n", {}, "each column once"),
-        ("2024-01-02T14:30:00Z;A;1\n", "ts;symbol;close\n", {}, "has ';' between"),
+        ("2024-01-02T14:30:00Z;A;1\n", "ts;symbol;close\n", {}, "has ';': save"),
         ("", "", {}, "could not be read"),
         (
             "".join(f"2024-01-02T14:30:0{n}Z,A,1,1,1,1,1,1\n" for n in range(5)),
             HEADER,
             {},
-            "read bars of seconds as ticks",
+            "read one-second bars as ticks",
         ),
     ],
 )

@@ -111,7 +111,7 @@ def test_load_bundle_whose_manifest_names_a_path_outside_is_refused(copied):
 
 def test_load_bundle_of_another_format_is_refused(copied):
     edit_manifest(copied, lambda manifest: manifest.update(format=3))
-    with pytest.raises(BundleError, match=r"expected bundle format 1 or 2 .* was 3"):
+    with pytest.raises(BundleError, match=r"expected bundle format 1 or 2 .* got 3"):
         load_bundle(copied)
 
 

@@ -10,12 +10,12 @@ LAST_FINAL: Final = "SELECT id FROM surveillance.predictions WHERE symbol = 'AAP
 
 
 class Change(NamedTuple):
-    """What is changed, the output to replay then, the statement (``id`` is that output's), and what must be said."""
+    """A change of stored data, the output to replay, the statement (``id`` is the output's), the expected message."""
 
     what: str
     output: str
     done: str
-    said: str
+    message: str
 
 
 DAMAGE: Final = (
@@ -38,7 +38,7 @@ DAMAGE: Final = (
         LAST_PROVISIONAL,
         """UPDATE ops.inbox SET body = replace(body, '2024', '2023') WHERE message_id =
            (SELECT body::jsonb ->> 'correlation_id' FROM ops.outbox WHERE id = %(id)s)""",
-        "no longer says what ops.inbox noted of it",
+        "no longer matches its columns in ops.inbox",
     ),
     Change(
         "the close of the bar itself",
@@ -100,7 +100,7 @@ LOSSES: Final = (
         "the seeds",
         LAST_FINAL,
         "DELETE FROM ops.lane_seeds",
-        "what the features of AAPL were seeded from is not on record",
+        "the seed of AAPL's features is not on record",
     ),
     Change("the messages", LAST_PROVISIONAL, "DELETE FROM ops.inbox", "it is no longer kept"),
     Change("the bars", LAST_FINAL, "DELETE FROM ops.live_bars", "in ops.live_bars"),

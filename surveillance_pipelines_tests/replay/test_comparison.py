@@ -66,6 +66,6 @@ def test_another_runtime_does_not_change_words(row: Score) -> None:
 
 
 def test_only_an_equal_runtime_is_called_equal() -> None:
-    assert Replayed(id="a", outcome="equal").said == "byte for byte"
-    assert Replayed(id="a", outcome="equivalent").said == "equivalent within 1e-06"
+    assert Replayed(id="a", outcome="equal").summary == "byte for byte"
+    assert Replayed(id="a", outcome="equivalent").summary == "equivalent within 1e-06"
     assert not Replayed(id="a", outcome="impossible", reason="gone").passed

@@ -47,7 +47,7 @@ def replay_all(lane: LiveLane, **changes: Any) -> list[Replayed]:
 
 
 def failures(results: list[Replayed]) -> list[str]:
-    return [f"{r.kind} {r.bar_status} {r.symbol}: {r.said}" for r in results if r.outcome != "equal"]
+    return [f"{r.kind} {r.bar_status} {r.symbol}: {r.summary}" for r in results if r.outcome != "equal"]
 
 
 def serve(lane: LiveLane, messages: list[Received]) -> None:
@@ -139,7 +139,7 @@ def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLan
     (models / "v1" / "market_classifier.onnx").write_bytes(b"damaged")
     with live_lane.connect() as connection:
         damaged = replay(connection, live_lane, retired)[0]
-    assert (damaged.outcome, "the bundle is damaged" in damaged.said) == ("impossible", True), damaged.said
+    assert (damaged.outcome, "the bundle is damaged" in damaged.summary) == ("impossible", True), damaged.summary
 
 
 def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,9 @@ def test_one_wrong_byte_is_named(live_lane: LiveLane) -> None:
             id_ = live_lane.column(damage.output)[0]
             assert connection.execute(damage.done.encode(), {"id": id_}).rowcount == 1, damage.what
             result = replay(connection, live_lane, [id_])[0]
-        assert (result.outcome, damage.said in result.said) == ("different", True), f"{damage.what}: {result.said}"
+        assert (result.outcome, damage.message in result.summary) == ("different", True), (
+            f"{damage.what}: {result.summary}"
+        )
     assert failures(replay_all(live_lane)) == []
 
 
@@ -234,7 +236,9 @@ def test_what_is_gone_is_said_and_no_difference(live_lane: LiveLane) -> None:
             id_ = live_lane.column(loss.output)[0]
             assert connection.execute(loss.done.encode()).rowcount > 0, loss.what
             result = replay(connection, live_lane, [id_])[0]
-        assert (result.outcome, loss.said in result.said) == ("impossible", True), f"{loss.what}: {result.said}"
+        assert (result.outcome, loss.message in result.summary) == ("impossible", True), (
+            f"{loss.what}: {result.summary}"
+        )
     with undone(live_lane) as connection:
         connection.execute("DELETE FROM ops.inbox")  # as after retention: the bars are still there
         results = replay(connection, live_lane, ["nothing", *live_lane.column(LAST_FINAL)])
@@ -247,7 +251,7 @@ def test_other_runtime_is_equivalent_and_never_equal(live_lane: LiveLane, monkey
     monkeypatch.setattr(replayer_module, "runtime_description", lambda: {"numpy": "0.1"})
     results = replay_all(live_lane)
     assert {result.outcome for result in results} == {"equivalent"}
-    assert {result.said for result in results} == {"equivalent within 1e-06"}
+    assert {result.summary for result in results} == {"equivalent within 1e-06"}
     assert {result.notes for result in results} == {("scored on another runtime: numpy changed",)}
     with undone(live_lane) as connection:
         id_ = live_lane.column(LAST_FINAL)[0]

@@ -18,7 +18,7 @@ class InlineTasks:
     def source(self, name: str, produce: Callable[[], _Item]) -> Source[_Item]:
         return _InlineSource(produce)
 
-    def stage(self, name: str, handle: Callable[[list[_Item]], None], *, room: int) -> Stage[_Item]:
+    def stage(self, name: str, handle: Callable[[list[_Item]], None], *, capacity: int) -> Stage[_Item]:
         return _InlineStage(handle)
 
     def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:

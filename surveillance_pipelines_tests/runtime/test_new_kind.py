@@ -77,7 +77,7 @@ def test_live_rows_and_predictions_rest_on_the_new_kind_and_replay(lane: LiveLan
         replayer = Replayer(connection, lake, lane.settings)
         results = list(replayer.replay(replayer.sample(200, seed=3)))
     assert len(results) > 50
-    assert {result.outcome for result in results} == {"equal"}, [r.said for r in results if r.outcome != "equal"][:3]
+    assert {result.outcome for result in results} == {"equal"}, [r.summary for r in results if r.outcome != "equal"][:3]
 
 
 def test_restarted_run_continues_with_the_windows_that_it_had(lane: LiveLane):
@@ -90,7 +90,7 @@ def test_restarted_run_continues_with_the_windows_that_it_had(lane: LiveLane):
         lake = Lake(lane.endpoints.lake_url, lane.endpoints.lake_storage_options)
         replayer = Replayer(connection, lake, lane.settings)
         results = list(replayer.replay(replayer.sample(300, seed=4)))
-    assert {result.outcome for result in results} == {"equal"}, [r.said for r in results if r.outcome != "equal"][:3]
+    assert {result.outcome for result in results} == {"equal"}, [r.summary for r in results if r.outcome != "equal"][:3]
 
 
 def test_batch_scores_of_a_served_day_are_the_served_ones(lane: LiveLane, toy_bundle):

@@ -66,8 +66,8 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
     with live_lane.connect() as connection:
         watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
         live_lane.promote("0" * 64, tmp_path / "nothing")
-        watch.look()
-        watch.look()
+        watch.poll()
+        watch.poll()
         assert watch.claim() is None
         assert watch.newest.bundle_hash == "warmup"
         said = watch.claim_refusal()
@@ -81,14 +81,14 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
 def test_watch_hands_a_promotion_over_once(live_lane, bundle):
     with live_lane.connect() as connection:
         watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
-        watch.look()
+        watch.poll()
         assert watch.claim() is None
         live_lane.promote(bundle.bundle_hash, bundle.path)
-        watch.look()
+        watch.poll()
         swap = watch.claim()
         assert swap is not None
         assert (swap.predictor.bundle_hash, swap.seeds) == (bundle.bundle_hash, {})
-        watch.look()
+        watch.poll()
         assert watch.claim() is None
 
 
@@ -104,7 +104,7 @@ def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bu
     with live_lane.connect() as connection:
         watch = BundleWatch(connection, live_lane.settings, WarmupRules(), lambda _: {})
         live_lane.promote(bundle.bundle_hash, bundle.path)
-        watch.look()
+        watch.poll()
         assert watch.claim() is not None
     assert warmed == [other]
 

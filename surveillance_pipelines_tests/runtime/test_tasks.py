@@ -19,7 +19,7 @@ def tasks() -> Iterator[ThreadTasks]:
 
 def test_stages_work_everything_off_in_order_before_they_finish(tasks):
     seen: list[int] = []
-    last = tasks.stage("last", seen.extend, room=1)
+    last = tasks.stage("last", seen.extend, capacity=1)
     # A stage is closed after the one that feeds it, so feeding ones are made first.
     tasks_in_order = ThreadTasks()
 
@@ -27,7 +27,7 @@ def test_stages_work_everything_off_in_order_before_they_finish(tasks):
         for item in items:
             last.submit(item)
 
-    first = tasks_in_order.stage("first", pass_on, room=2)
+    first = tasks_in_order.stage("first", pass_on, capacity=2)
     for number in range(500):
         first.submit(number)
     tasks_in_order.finish()
@@ -49,7 +49,7 @@ def test_what_recurs_goes_on_while_the_stages_finish(tasks):
         assert beats.acquire(timeout=SECONDS)
 
     tasks.every("heartbeat", 0.001, beat)
-    tasks.stage("slow", handle, room=1).submit(1)
+    tasks.stage("slow", handle, capacity=1).submit(1)
     tasks.finish()
 
 
@@ -60,7 +60,7 @@ def test_full_stage_makes_its_feeder_wait(tasks):
         entered.set()
         gate.wait(SECONDS)
 
-    stage = tasks.stage("slow", handle, room=1)
+    stage = tasks.stage("slow", handle, capacity=1)
     stage.submit(1)
     assert entered.wait(SECONDS)
     stage.submit(2)  # waits in the only room there is
@@ -104,7 +104,7 @@ def test_failure_of_a_stage_reaches_the_caller_and_stops_the_others(tasks):
 
     beats: list[int] = []
     tasks.every("heartbeat", 0.001, lambda: beats.append(1))
-    stage = tasks.stage("fails", fail, room=1)
+    stage = tasks.stage("fails", fail, capacity=1)
     source = tasks.source("waits", threading.Event().is_set)
     stage.submit(1)
     assert failed.wait(SECONDS)
@@ -120,7 +120,7 @@ def test_failure_before_the_end_is_met_at_the_end(tasks):
     def fail(_: list[int]) -> None:
         raise ValueError("too late")
 
-    tasks.stage("fails", fail, room=5).submit(1)
+    tasks.stage("fails", fail, capacity=5).submit(1)
     with pytest.raises(ValueError, match="too late"):
         tasks.finish()
 

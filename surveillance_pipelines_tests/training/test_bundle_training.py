@@ -93,7 +93,7 @@ def test_fit_scaling_of_no_rows_is_refused():
 
 def test_train_booster_without_rows_of_a_class_is_refused():
     rows = LabelledRows(np.zeros((4, 2), dtype=np.float32), np.array([0, 0, 1, 1]), np.ones(4))
-    with pytest.raises(ValueError, match=r"every class of the demo model, counts were \[2, 2, 0\]"):
+    with pytest.raises(ValueError, match=r"every class of the demo model, got counts \[2, 2, 0\]"):
         train_booster(
             rows, rows, classes=3, config=BoostingConfig(), seed=1, deadline=Deadline.after(9.0),
             progress=no_progress, stage="demo",

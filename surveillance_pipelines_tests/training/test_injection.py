@@ -194,7 +194,7 @@ def test_plant_anomaly_that_does_not_fit_raises(change: dict[str, object], messa
 
 def test_plant_overlapping_anomalies_raise() -> None:
     rows = [(f"{start}", "MSFT", start, "ramping", 8.0, 20) for start in (minute(18, 0), minute(18, 10))]
-    with pytest.raises(ValueError, match="apart"):
+    with pytest.raises(ValueError, match="do not overlap"):
         plant(market_bars(), pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row"), seed=1)
 
 

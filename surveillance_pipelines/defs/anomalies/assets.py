@@ -87,7 +87,7 @@ def batch_scoring(
     about = {"bundle_hash": done.bundle_hash, "warmup": done.warmup, "bars_scored": found.rows}
     of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.symbols, version=found.version)
     yield dg.MaterializeResult(asset_key="scores", metadata=of_scores | about)
-    yield scores_result(found.outside)
+    yield scores_result(found.out_of_range)
     yield dg.MaterializeResult(
         asset_key="anomalies",
         metadata={
@@ -96,7 +96,7 @@ def batch_scoring(
             "new_rows": found.stored.anomalies,
             **about,
             **value_counts("kinds", found.kinds),
-            **worst_bar(found.strangest),
+            **worst_bar(found.most_anomalous),
         },
     )
     yield dg.MaterializeResult(

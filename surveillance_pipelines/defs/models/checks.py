@@ -155,11 +155,11 @@ def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not report.is_alert,
         severity=dg.AssetCheckSeverity.WARN,
-        description=report.sentence,
+        description=report.summary,
         metadata={
             "rows": report.rows,
-            "moved": ", ".join(report.moved),
-            **({"indices": counts_table(indices)} if report.is_judged else {}),
+            "moved": ", ".join(report.drifted),
+            **({"indices": counts_table(indices)} if report.has_enough_rows else {}),
             **({"drift": drawn(lambda: _draw(report), "drift")} if report.is_alert else {}),
         },
     )

@@ -31,7 +31,7 @@ def model_drift_sensor(
         return dg.SkipReason(f"no new features since champion v{serving.version} was last compared with them")
     report = champion_drift(platform)
     if report is None or not report.is_alert:
-        reason = "the champion has just been withdrawn" if report is None else report.sentence
+        reason = "the champion has just been withdrawn" if report is None else report.summary
         return dg.SensorResult(skip_reason=reason, cursor=position)
-    request = dg.RunRequest(run_key=f"drift:{serving.bundle_hash}", tags={REASON_TAG: report.sentence})
+    request = dg.RunRequest(run_key=f"drift:{serving.bundle_hash}", tags={REASON_TAG: report.summary})
     return dg.SensorResult(run_requests=[request], cursor=position)

@@ -29,7 +29,9 @@ def replay_sentence(results: "Sequence[Replayed]") -> str:
     if not failed:
         return f"{len(results)} outputs were made again from what is stored and are the same"
     worst = min(failed, key=lambda result: result.outcome)  # what differs before what cannot be replayed
-    return f"{len(failed)} of {len(results)} outputs are not the same or cannot be made again; {worst.id}: {worst.said}"
+    return (
+        f"{len(failed)} of {len(results)} outputs are not the same or cannot be made again; {worst.id}: {worst.summary}"
+    )
 
 
 def _row(result: "Replayed") -> dict[str, str | int | float | bool | None]:
@@ -40,6 +42,6 @@ def _row(result: "Replayed") -> dict[str, str | int | float | bool | None]:
         "bar": "–" if result.bar_start is None else to_iso(result.bar_start)[:16],
         "lane": result.lane or "–",
         "outcome": result.outcome,
-        "found": result.said,
+        "found": result.summary,
         "notes": "; ".join(result.notes),
     }
