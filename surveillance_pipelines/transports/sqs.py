@@ -159,7 +159,7 @@ class QueueClient:
         """Return SQS's approximate counts."""
         return self._depth(self.queue_url)
 
-    def set_aside(self) -> QueueDepth | None:
+    def dead_letter_depth(self) -> QueueDepth | None:
         """Return the counts of this queue's own dead-letter queue, None if it has none.
 
         SQS moves messages there that were received ``maxReceiveCount`` times and never deleted.

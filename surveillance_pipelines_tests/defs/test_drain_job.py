@@ -274,12 +274,12 @@ def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
     platform: PlatformResource, always_open: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ):
     plain = platform.endpoints.queue_urls[0]
-    assert client_of(platform, plain).set_aside() is None
+    assert client_of(platform, plain).dead_letter_depth() is None
     monkeypatch.setenv("SQS_QUEUE_URL", plain.replace(".fifo", "_with_policy.fifo"))
     ensure_queues(platform.endpoints)
     feed(platform, ticks(1))
     client = client_of(platform, platform.endpoints.queue_urls[0])
-    aside = client.set_aside()
+    aside = client.dead_letter_depth()
     assert aside is not None
     assert aside.total == 0
     for _ in range(MAX_RECEIVE_COUNT + 1):
@@ -290,12 +290,12 @@ def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
     name = queue_name(platform.endpoints.queue_urls[0])
     said = f"{len(ticks(1))} messages are in the dead-letter queue of {name}: received repeatedly"
     assert str(found.description).startswith(said)
-    monkeypatch.setattr(QueueClient, "set_aside", out_of_reach)
+    monkeypatch.setattr(QueueClient, "dead_letter_depth", out_of_reach)
     result = run_job("live_checks_job", platform, instance)
     (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "sqs_sets_no_message_aside"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
-    assert "it takes sqs:GetQueueUrl and sqs:GetQueueAttributes" in str(found.description)
+    assert "sqs:GetQueueUrl and sqs:GetQueueAttributes are required" in str(found.description)
 
 
 def test_drain_run_says_in_its_log_that_it_serves(

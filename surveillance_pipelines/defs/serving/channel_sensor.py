@@ -6,7 +6,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.automation import SENSORS_START
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.defs.serving.channels import channel_tag, look_at_channels, side_channels
+from surveillance_pipelines.defs.serving.channels import channel_states, channel_tag, side_channels
 from surveillance_pipelines.defs.serving.deliveries import delivery_job
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 from surveillance_pipelines.defs.serving.runs import pause_left, starting_runs
@@ -33,7 +33,7 @@ def output_channel_sensor(
         return dg.SkipReason(
             "no channel has delivery runs: OUTPUT_CHANNELS lists only sqs, which drain runs publish to"
         )
-    verdicts = [_judge(context, settings, view, now_us) for view in look_at_channels(platform)]
+    verdicts = [_judge(context, settings, view, now_us) for view in channel_states(platform)]
     text = "; ".join(sentence for sentence, _ in verdicts)
     context.log.info(text)
     requests = [request for _, request in verdicts if request is not None]

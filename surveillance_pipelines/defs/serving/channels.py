@@ -67,9 +67,9 @@ def channel_delivery(platform: PlatformResource, channel: str) -> ChannelDeliver
     return ChannelDelivery(channel, found.count, seconds, found.error, found.failed_at)
 
 
-def look_at_channels(platform: PlatformResource) -> list["ChannelView"]:
+def channel_states(platform: PlatformResource) -> list["ChannelView"]:
     """Return the state of every configured channel that has delivery runs of its own."""
-    from surveillance_pipelines.services.channel_watch import look_at_channel
+    from surveillance_pipelines.services.channel_watch import channel_state
 
     with platform.connect() as connection:
-        return [look_at_channel(connection, channel) for channel in side_channels(platform.settings)]
+        return [channel_state(connection, channel) for channel in side_channels(platform.settings)]

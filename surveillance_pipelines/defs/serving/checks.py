@@ -12,7 +12,7 @@ from surveillance_pipelines.defs.serving.queues import input_queues, queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.services.queue_watch import SetAside
+    from surveillance_pipelines.services.queue_watch import DeadLetterQueueState
 
 _DEAD_SHARE: Final = 0.01
 """A larger share of refused messages is a producer's fault, not noise."""
@@ -65,11 +65,11 @@ def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
     description="SQS has moved no message to a dead-letter queue of its own, where no run would ever see it.",
 )
 def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.services.queue_watch import look_aside
+    from surveillance_pipelines.services.queue_watch import dead_letter_queue_state
 
     if not platform.settings.use_sqs_data_source:
         return dg.AssetCheckResult(passed=True, description="the queue is not read: USE_SQS_DATA_SOURCE is false")
-    found = {queue_name(queue.queue_url): look_aside(queue) for queue in input_queues(platform)}
+    found = {queue_name(queue.queue_url): dead_letter_queue_state(queue) for queue in input_queues(platform)}
     lost = any(aside.messages for aside in found.values())
     return dg.AssetCheckResult(
         passed=not lost and all(aside.problem is None for aside in found.values()),
@@ -82,7 +82,7 @@ def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult
     )
 
 
-def _aside_sentence(name: str, aside: "SetAside") -> str:
+def _aside_sentence(name: str, aside: "DeadLetterQueueState") -> str:
     if aside.problem is not None:
         return f"the dead-letter queue of {name} could not be asked ({aside.problem})"
     if aside.messages is None:

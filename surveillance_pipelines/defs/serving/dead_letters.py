@@ -35,7 +35,7 @@ def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, pl
         verdicts = judge(connection, letters, settings, urls, body=body, force=force, clock=clock)
         sent = {} if config.dry_run else send(connection, verdicts, queue, clock=clock)
     rows = [
-        {"id": verdict.letter.message_id, "action": verdict.action, "said": verdict.said,
+        {"id": verdict.letter.message_id, "action": verdict.action, "said": verdict.summary,
          "sent_as": sent.get(verdict.letter.message_id)}
         for verdict in verdicts
     ]  # fmt: skip
@@ -43,7 +43,7 @@ def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, pl
     context.log_event(dg.AssetObservation("market_queue", metadata=metadata))
     unsent = [verdict for verdict in verdicts if verdict.action in ("refused", "elsewhere")]
     if unsent:
-        first = f"{unsent[0].letter.message_id}: {unsent[0].said}"
+        first = f"{unsent[0].letter.message_id}: {unsent[0].summary}"
         raise dg.Failure(
             f"expected to replay {len(verdicts)} dead letters, {len(unsent)} cannot be sent; {first}",
             allow_retries=False,

@@ -133,10 +133,10 @@ def _decide(settings: "Settings", view: "QueueView", market: Market, now_us: int
 
 
 def _views(platform: PlatformResource) -> list["QueueView"]:
-    from surveillance_pipelines.services.queue_watch import look_at
+    from surveillance_pipelines.services.queue_watch import queue_state
 
     with platform.connect() as connection:
-        return [look_at(client, connection, platform.clock) for client in input_queues(platform)]
+        return [queue_state(client, connection, platform.clock) for client in input_queues(platform)]
 
 
 def _sessions(platform: PlatformResource) -> "SessionTable | str":
@@ -187,7 +187,7 @@ def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool
 
 
 def _work(view: "QueueView") -> str:
-    left = f", and a run that died left receipts of {view.left}" if view.left else ""
+    left = f", and a run that died left receipts of {view.orphaned}" if view.orphaned else ""
     return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close{left}"
 
 
