@@ -86,5 +86,5 @@ def _check_progress(platform: Platform, served: Served, sent: int, *, running: b
     raise OperationFailedError(
         f"expected an outcome for each of {sent:,} inputs; after {waited:.0f} s without progress {served.completed:,} "
         f"have one, and {state}",
-        remedy=f"read {log}, or the ticks of the queue sensor in the Dagster UI (`surveillance up`)",
+        remedy=f"read {log}, or the ticks of market_queue_sensor in the Dagster UI (`surveillance up`)",
     )
