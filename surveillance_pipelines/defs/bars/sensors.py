@@ -52,7 +52,7 @@ def reference_data_sensor(
 
 
 def _reason_to_wait(instance: dg.DagsterInstance, platform: PlatformResource, missing: str) -> str:
-    """Return the reason to start no run now: one is in progress, failed recently, or had no effect today; else empty."""
+    """Return why to start no run now (one is in progress, failed recently or had no effect today), else empty."""
     filters = dg.RunsFilter(job_name=reference_job.name)
     records = instance.get_run_records(filters, limit=1)
     if not records:

@@ -21,7 +21,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
         dg.AssetCheckSpec(
             "yahoo_answers_for_every_gap",
             asset="yahoo_bars",
-            description="Yahoo returned bars for every watched symbol with missing bars; if not, the day is incomplete.",
+            description="Yahoo returned bars for every watched symbol with missing bars.",
         )
     ],
 )
