@@ -1,4 +1,4 @@
-"""``surveillance``: the command line. One module of ``commands/`` per command; heavy imports wait until it runs."""
+"""``surveillance``: the command line. ``commands/`` has a module per command, with heavy imports inside functions."""
 
 import os
 from pathlib import Path
@@ -31,14 +31,14 @@ from surveillance_pipelines.commands.failures import EXIT_CODES, ExitCode, expla
 
 
 class GuardedGroup(TyperGroup):
-    """Prints an error as what happened and what to do; ``--debug`` shows the traceback instead."""
+    """Prints errors with their message and remedy; with ``--debug``, as tracebacks."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except Exception as error:  # the outermost edge: whatever it is, a person reads it
+        except Exception as error:  # outermost boundary: any error is printed for the user
             if ctx.params.get("debug") or _belongs_to_typer(error):
                 raise
             failure = explain(error)
@@ -55,7 +55,7 @@ def _belongs_to_typer(error: Exception) -> bool:
 app = typer.Typer(
     name="surveillance",
     cls=GuardedGroup,
-    help="Watch markets: ticks and bars in, anomalies, signals and a live output queue out.",
+    help="Detect anomalies and create trading signals from market ticks and bars, live and in batch.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -66,13 +66,13 @@ app = typer.Typer(
 def options(
     home: Annotated[
         Path | None,
-        typer.Option(help="Folder of everything embedded; overrides SURVEILLANCE_HOME.", show_default=False),
+        typer.Option(help="Set the folder of all embedded data; overrides SURVEILLANCE_HOME.", show_default=False),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - GuardedGroup reads it
 ) -> None:
-    """Watch markets: ticks and bars in, anomalies, signals and a live output queue out."""
+    """Detect anomalies and create trading signals from market ticks and bars, live and in batch."""
     if home is not None:
-        # Read by Settings here and in every child process.
+        # Settings reads the variable in this process and in every child process.
         os.environ["SURVEILLANCE_HOME"] = str(home.expanduser().absolute())
 
 

@@ -2,7 +2,7 @@
 
 Instants are ``int`` microseconds since the Unix epoch, UTC, in the live core; ``datetime`` with ``tzinfo=UTC`` at the
 boundaries (database, JSON, Dagster); ``Datetime("us", "UTC")`` in frames. No other module calls ``datetime.now`` or
-``time.time``, so a test or a replay can pass its own ``Clock``.
+``time.time``, so tests and replays can pass another ``Clock``.
 """
 
 import time
@@ -60,10 +60,10 @@ def to_us(instant: datetime) -> int:
     """Return an aware datetime as microseconds since the epoch.
 
     Raises:
-        ValueError: if ``instant`` has no time zone; none is assumed.
+        ValueError: if ``instant`` has no time zone.
     """
     if instant.tzinfo is None:
-        raise ValueError(f"expected a datetime with a time zone, was naive {instant!r}")
+        raise ValueError(f"expected a datetime with a time zone, got the naive {instant!r}")
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -73,12 +73,12 @@ def to_datetime(us: int) -> datetime:
 
 
 def to_iso(us: int) -> str:
-    """Return microseconds since the epoch as ISO 8601 UTC with a ``Z``, the form of every JSON timestamp."""
+    """Return microseconds since the epoch as ISO 8601 UTC with a ``Z``, the format of all JSON timestamps."""
     return to_datetime(us).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def utc_date(us: int) -> date:
-    """Return the UTC date of an instant: the partition of a bar that starts then."""
+    """Return the UTC date of an instant, which is the partition of a bar that starts then."""
     return to_datetime(us).date()
 
 

@@ -1,7 +1,7 @@
-"""The main code location: every asset, check, job, sensor and schedule but the marts.
+"""The main code location: all assets, checks, jobs, sensors and schedules except the marts.
 
-Loads with no credentials, no database and no network, and without torch, mlflow, pandas or dbt: a drain run imports
-this before it can score. What a body needs, it imports when it runs.
+It loads without credentials, database and network, and without torch, mlflow, pandas and dbt, because a drain run
+imports it before it can score. Function bodies import their dependencies when they run.
 """
 
 import dagster as dg
@@ -53,7 +53,7 @@ defs = dg.Definitions(
             serving_assets,
         ],
         include_specs=True,
-        # A range of days is one run, whose bodies touch only the days that hold data.
+        # A range of days is one run; the assets process only days with data.
         backfill_policy=dg.BackfillPolicy.single_run(),
     ),
     asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks]),
@@ -88,6 +88,6 @@ defs = dg.Definitions(
         *retraining_schedules(_settings.model_retraining_schedule),
     ],
     resources={"platform": PlatformResource()},
-    # One process per run: the assets are small, and a process per step would import everything again each time.
+    # One process per run: the assets are small, and a process per step would repeat all imports.
     executor=dg.in_process_executor,
 )

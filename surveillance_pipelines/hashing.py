@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-"""Created once: ``json.dumps`` creates an encoder per call, which takes as long as encoding a small value."""
+"""Created once, because ``json.dumps`` creates an encoder per call, which takes as long as encoding a small value."""
 
 
 def canonical_json(value: Any) -> str:

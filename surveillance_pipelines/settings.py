@@ -1,7 +1,7 @@
-"""All settings of the platform, under their published names. ``.env.example`` documents them for users.
+"""All settings of the platform. ``.env.example`` documents them for users.
 
-A ``Settings`` is read once, at a boundary (command line, Dagster resource, test), and passed on. Secrets are
-``SecretStr`` and never appear in a log, a repr or a run's config.
+``Settings`` are read once, at a boundary (command line, Dagster resource, test), and passed on. Secrets are
+``SecretStr`` and never appear in logs, representations or run configs.
 """
 
 from functools import cached_property
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     surveillance_home: Path = Path(".surveillance")
     database_url: SecretStr | None = None
     dagster_database_url: SecretStr | None = None
-    mlflow_tracking_uri: Annotated[str | None, Field(repr=False, exclude=True)] = None  # may hold a password
+    mlflow_tracking_uri: Annotated[str | None, Field(repr=False, exclude=True)] = None  # may contain a password
     lake_url: str | None = None
     lake_endpoint_url: str | None = None
     model_storage_path: Path | None = None
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     @field_validator("surveillance_home", "model_storage_path", mode="after")
     @classmethod
     def _make_absolute(cls, value: Path | None) -> Path | None:
-        # A Dagster run has another working directory than the command that launched it.
+        # A Dagster run may have another working directory than the command that started it.
         return value if value is None else value.expanduser().absolute()
 
     @model_validator(mode="after")
@@ -116,24 +116,24 @@ class Settings(BaseSettings):
         unknown = sorted(set(self.output_channels) - set(CHANNELS))
         if unknown or "sqs" not in self.output_channels or len(set(self.output_channels)) < len(self.output_channels):
             raise ValueError(
-                f"expected OUTPUT_CHANNELS to list sqs, and others of {', '.join(CHANNELS)}, each once; "
-                f"was {','.join(self.output_channels)!r}"
+                f"expected OUTPUT_CHANNELS to contain sqs, and others of {', '.join(CHANNELS)}, each once; "
+                f"got {','.join(self.output_channels)!r}"
             )
         if "redis" in self.output_channels and self.redis_url is None:
-            raise ValueError("expected REDIS_URL beside the channel redis in OUTPUT_CHANNELS, was not set")
+            raise ValueError("expected REDIS_URL for the channel redis in OUTPUT_CHANNELS, got none: set it")
         return self
 
     @cached_property
     def models_path(self) -> Path:
-        """Folder of the frozen bundles, ``v1/``, ``v2/``, …"""
+        """Folder of the frozen bundles ``v1/``, ``v2/``, …"""
         return self.model_storage_path or self.surveillance_home / "models"
 
     @cached_property
     def scoring_knobs(self) -> dict[str, Any]:
-        """The settings that can change a score, JSON-safe."""
+        """Settings that can change a score, as JSON values."""
         return {name: getattr(self, name) for name in _SCORING_FIELDS}
 
     @cached_property
     def config_hash(self) -> str:
-        """Hash of ``scoring_knobs``; the row contract's ``config_hash``."""
+        """Hash of ``scoring_knobs``; the ``config_hash`` of output rows."""
         return sha256_json(self.scoring_knobs)

@@ -32,12 +32,12 @@ _SECRET_IN_TEXT: Final = (
 
 
 def configure_logging(settings: Settings, *, log_format: LogFormat | None = None, stream: TextIO | None = None) -> None:
-    """Send the platform's structured log to one stream.
+    """Configure the structured log of the platform.
 
     Args:
-        settings: ``log_level`` is the minimum level; secrets of the settings are redacted in every line.
+        settings: provide ``log_level``, the minimum level, and the secrets that are redacted in every line.
         log_format: None means "console" for a terminal and "json" otherwise.
-        stream: None means standard error, resolved each time a line is written.
+        stream: output stream; None means standard error, resolved for each line.
     """
     chosen = log_format or ("console" if (stream or sys.stderr).isatty() else "json")
     values = tuple(sorted(_secret_values(settings), key=len, reverse=True))
@@ -49,7 +49,7 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
             structlog.processors.format_exc_info,
             lambda _logger, _method, event: redact(dict(event), secrets=values),
             structlog.processors.JSONRenderer() if chosen == "json" else structlog.dev.ConsoleRenderer(colors=False),
-            # Redact the finished line again: the contents of an object appear only when it is rendered.
+            # Redact the rendered line again, because the contents of objects appear only in it.
             lambda _logger, _method, line: _redact_text(cast("str", line), values),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
@@ -59,7 +59,7 @@ def configure_logging(settings: Settings, *, log_format: LogFormat | None = None
 
 
 def get_logger(name: str) -> Any:
-    """Return a logger whose lines name the component that wrote them."""
+    """Return a logger that adds the name of its component to every line."""
     return structlog.get_logger(component=name)
 
 
@@ -71,7 +71,7 @@ def bind_correlation(correlation_id: str, **context: Any) -> Iterator[None]:
 
 
 def redact(value: Any, *, secrets: tuple[str, ...] = ()) -> Any:
-    """Return ``value`` with secrets redacted, recognized by key name, by text pattern, and by the given values."""
+    """Return ``value`` with secrets redacted; they are recognized by key name, text pattern and the given values."""
     if isinstance(value, SecretStr):
         return REDACTED
     if isinstance(value, str):
@@ -97,6 +97,6 @@ def _redact_text(text: str, secrets: tuple[str, ...]) -> str:
 def _secret_values(settings: Settings) -> Iterator[str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        # Redacting a short secret, such as "test" for an emulator, would also redact ordinary words.
+        # A short secret, such as "test" for an emulator, may be part of ordinary words.
         if isinstance(value, SecretStr) and len(value.get_secret_value()) >= 8:
             yield value.get_secret_value()

@@ -1,4 +1,4 @@
-"""``surveillance backfill``: bars and features of a range of days, as one run."""
+"""``surveillance backfill``: compute bars and features, or scores, of a range of days in one run."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ _DAY = ["%Y-%m-%d"]
 
 
 class Job(StrEnum):
-    """Jobs over days."""
+    """Jobs that process a range of days."""
 
     MARKET_DATA = "market_data_job"
     SCORING = "scoring_job"
@@ -22,7 +22,7 @@ class Job(StrEnum):
 def backfill(
     first: Annotated[datetime, typer.Argument(formats=_DAY, help="First day, UTC.")],
     last: Annotated[datetime, typer.Argument(formats=_DAY, help="Last day, UTC, included.")],
-    job: Annotated[Job, typer.Option(help="What to compute: bars and features, or scores.")] = Job.MARKET_DATA,
+    job: Annotated[Job, typer.Option(help="Compute bars and features, or scores.")] = Job.MARKET_DATA,
     bundle: Annotated[
         str | None,
         typer.Option(
@@ -32,7 +32,7 @@ def backfill(
         ),
     ] = None,
 ) -> None:
-    """Materialize bars and features of every day between FIRST and LAST, in one Dagster run."""
+    """Compute bars and features, or scores, for every day from FIRST to LAST in one Dagster run."""
     from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
     from surveillance_pipelines.services.backfill import plan_backfill
     from surveillance_pipelines.services.platform import open_platform
@@ -45,6 +45,6 @@ def backfill(
     rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
     table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
     if outcome.materialized.get("bars_1m", {}).get("dagster/row_count") == 0:
-        say("no bars of these days have landed: `surveillance ingest` brings them in", style="yellow")
+        say("the lake has no bars for these days: run `surveillance ingest` first", style="yellow")
     failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
     say(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")

@@ -1,4 +1,4 @@
-"""Child processes of a command: started with a log file, ended with everything that they started themselves."""
+"""Child processes of a command. Each writes to a log file and is stopped together with its descendants."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ _TIED: Final = (sys.executable, "-m", "surveillance_pipelines.commands.tied_proc
 
 
 class Child:
-    """One process in a session of its own, its output in a file. It does not outlive this one, however that ends."""
+    """A process in a separate session with its output in a file. It ends when this process ends, even if killed."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self.log = name, log
@@ -40,11 +40,11 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code, or None while it runs."""
+        """Exit code; None while the process runs."""
         return self._process.poll()
 
     def check_alive(self) -> None:
-        """Raise a ``OperationFailedError`` with the end of the log if the process has ended."""
+        """Raise ``OperationFailedError`` with the end of the log if the process has ended."""
         if self.exit_code is not None:
             raise OperationFailedError(
                 f"{self.name} ended with exit code {self.exit_code}:\n{self.tail()}", remedy=f"read {self.log}"
@@ -58,8 +58,8 @@ class Child:
         return self._process.wait(timeout)
 
     def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
-        """Ask the process to end, wait, then end whatever of its descendants is left."""
-        family = _family(self.pid) if self.exit_code is None else []
+        """Terminate the process, kill it after the grace period, then end its remaining descendants."""
+        descendants = _descendants(self.pid) if self.exit_code is None else []
         if self.exit_code is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -67,10 +67,10 @@ class Child:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        _end(family)
+        _end(descendants)
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -78,7 +78,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _end(processes: Sequence[psutil.Process]) -> None:
-    # Code servers notice by themselves that their daemon is gone, so they get a moment before they are told.
+    # Code servers exit by themselves after their daemon ends; give them a moment before the signal.
     _, left = psutil.wait_procs(processes, timeout=3)
     for process in left:
         _signal(process, signal.SIGTERM)
@@ -96,8 +96,8 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 
 @contextmanager
-def ending_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into ``KeyboardInterrupt``, so that a command ends its children on these too."""
+def interrupt_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into ``KeyboardInterrupt``, so that a command stops its children on these signals too."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -111,16 +111,16 @@ def ending_on_signals() -> Iterator[None]:
 
 
 def script(name: str) -> str:
-    """Return the path of a console script beside the running interpreter."""
+    """Return the path of a console script in the folder of the running interpreter."""
     path = Path(sys.executable).parent / name
     if not path.is_file():
         raise OperationFailedError(
-            f"expected {path.name} beside {sys.executable}, found none",
+            f"expected {path.name} in {path.parent}, found none",
             remedy="install the extras: pip install 'surveillance-pipelines[all]'",
         )
     return str(path)
 
 
 def path_with_scripts() -> str:
-    """Return PATH with the interpreter's own folder first: a child may start `dbt` by name."""
+    """Return PATH with the interpreter's folder first, so that a child can start `dbt` by name."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

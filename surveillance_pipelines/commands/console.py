@@ -1,4 +1,4 @@
-"""How commands print: tables, progress bars on a terminal, plain lines in a log."""
+"""Output of commands: tables, progress bars on a terminal, plain lines in a log."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PLAIN_WIDTH: Final = 140
-"""Columns where no terminal says how many: wide enough that a log keeps a table's rows on one line."""
+"""Width in columns without a terminal; keeps each row of a table on one line of a log."""
 _PLAIN_EVERY_SECONDS: Final = 5.0
 
 
@@ -36,29 +36,29 @@ def _width(stream: Any) -> int | None:
 
 
 def is_live() -> bool:
-    """Return whether moving output (bars, live tables) makes sense: a real terminal that is not ``dumb``."""
+    """Return whether standard output is a terminal that can redraw progress bars and live tables."""
     return console().is_terminal and not console().is_dumb_terminal
 
 
 def say(text: str, *, style: str = "") -> None:
-    """Print one line; square brackets in it are text, not markup."""
+    """Print one line; square brackets are text, not markup."""
     console().print(escape(text), style=style or None)
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless there is one."""
+    """Return a number and its noun, in the plural unless the number is 1."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def heading(text: str) -> None:
-    """Print a line that starts a part of a longer command."""
+    """Print the heading of a section of a command's output."""
     console().print(f"\n[bold]{escape(text)}[/bold]")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; cells are shown by ``cell``, those of ``mark`` as they are."""
+    """Print a table; values are formatted by ``cell``, except ``Text`` from ``mark``."""
     if title:
-        # Above the table and not in it: a narrow table would break its title into pieces.
+        # Above the table, not inside it: rich wraps a title to the width of its table.
         console().print(f"[bold]{escape(title)}[/bold]")
     shown = Table(header_style="bold")
     for name in columns:
@@ -69,15 +69,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
 
 
 def mark(word: str) -> Text:
-    """Return a verdict in its colour for a table cell: ok, warn, fail, yes, no and the like."""
+    """Return a verdict (ok, warn, fail, yes, no, missed) in its colour, for a table cell."""
     colour = {"ok": "green", "yes": "green", "warn": "yellow", "missed": "yellow", "fail": "red", "no": "red"}.get(word)
     return Text(word, style=colour or "")
 
 
 def cell(value: Any) -> str:
-    """Return a value as a person reads it: ``–`` for nothing, thousands apart, four digits of a fraction.
+    """Format a value for display: ``–`` for None, thousands separators, four significant digits.
 
-    What a terminal would obey, such as colours and moves of the cursor, is replaced: a refused input may hold anything.
+    Control characters are replaced, because the body of a refused input may hold terminal escape sequences.
     """
     if value is None:
         return "–"
@@ -96,7 +96,7 @@ def cell(value: Any) -> str:
 
 
 def price_cell(value: float | None) -> str:
-    """Return a price as it was given, up to four decimals; ``–`` for none."""
+    """Format a price with two to four decimals; ``–`` for None."""
     if value is None:
         return cell(value)
     whole, _, decimals = f"{value:,.4f}".partition(".")
@@ -104,7 +104,7 @@ def price_cell(value: float | None) -> str:
 
 
 class Bar(Protocol):
-    """Something that shows how far a piece of work is."""
+    """A progress display."""
 
     def advance(self, amount: float = 1) -> None: ...
 

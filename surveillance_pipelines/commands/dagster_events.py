@@ -1,4 +1,4 @@
-"""The events of a Dagster run so far: steps, materializations, checks and errors, read from its event log."""
+"""Events of a Dagster run, read from its event log: steps, materializations, checks and errors."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _CLASS_NAME = re.compile(r"\A(?:surveillance_pipelines[\w.]*|[\w.]*Failure|ValueError|RuntimeError): (?=\S)")
-"""The class in front of an error of the platform, whose message is complete without it."""
+"""Class name before an error message of the platform; the message is complete without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one asset check; ``summary`` is its own description of it."""
+    """The result of one asset check; ``summary`` is the description of the result."""
 
     asset: str
     name: str
@@ -25,11 +25,11 @@ class Check:
 
 @dataclass
 class RunWatch:
-    """Reads the event log of one run; every ``poll`` continues where the last one ended.
+    """Reads the event log of one run; each ``poll`` reads the events after the previous one.
 
     Attributes:
-        steps: how many steps the run has; 0 until it exists.
-        done: keys of the steps that ended, in order.
+        steps: number of steps of the run; 0 until the run exists.
+        done: keys of the ended steps, in order.
         materialized: asset key → metadata of its last materialization, as plain values.
         checks: results so far.
         errors: messages of failed steps and of the run itself.
@@ -45,7 +45,7 @@ class RunWatch:
     _cursor: str | None = None
 
     def poll(self) -> None:
-        """Read what has been logged since the last call."""
+        """Read the events logged since the last call."""
         run = self.instance.get_run_by_id(self.run_id)
         if run is None:
             return
@@ -59,7 +59,7 @@ class RunWatch:
                     self._record(record.event_log_entry.dagster_event)
 
     def succeeded(self) -> bool:
-        """Return whether the run ended well."""
+        """Return whether the run succeeded."""
         run = self.instance.get_run_by_id(self.run_id)
         return run is not None and run.is_success
 
@@ -69,7 +69,7 @@ class RunWatch:
         if event.is_step_failure:
             self.errors.append(f"{event.step_key}: {_root_cause(event.step_failure_data.error)}")
         elif event.is_run_failure and event.job_failure_data.error and not self.errors:
-            # After a failed step the run only repeats the error of the step.
+            # After a failed step, the error of the run only repeats the error of the step.
             self.errors.append(_root_cause(event.job_failure_data.error))
         elif event.is_step_materialization:
             made = event.step_materialization_data.materialization
@@ -85,7 +85,7 @@ class RunWatch:
 
 
 def plain(metadata: Any) -> dict[str, Any]:
-    """Return Dagster metadata as plain values; pictures and tables stay as Dagster has them."""
+    """Return Dagster metadata as plain values; tables stay Dagster objects."""
     return {name: getattr(value, "value", value) for name, value in metadata.items()}
 
 

@@ -1,4 +1,4 @@
-"""The Dagster instance of a SURVEILLANCE_HOME: a folder with the project's own ``dagster.yaml``."""
+"""The Dagster instance in SURVEILLANCE_HOME: a folder with the project's ``dagster.yaml``."""
 
 import os
 from collections.abc import Iterator
@@ -17,18 +17,18 @@ PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def project_file(name: str) -> Path:
-    """Return a file of the project's top folder, such as ``workspace.yaml``."""
+    """Return a file in the root folder of the project, such as ``workspace.yaml``."""
     path = PROJECT_ROOT / name
     if not path.is_file():
         raise InvalidInputError(
             f"expected {name} in {PROJECT_ROOT}, found none",
-            remedy="run from a checkout of the project (pip install --editable .), or from its image",
+            remedy="install the project from a checkout (pip install --editable .), or use its container image",
         )
     return path
 
 
 def prepare(platform: Platform) -> dict[str, str]:
-    """Bring DAGSTER_HOME up to date and return the environment in which Dagster's processes find everything."""
+    """Update ``dagster.yaml`` in DAGSTER_HOME and return the environment for Dagster's processes."""
     platform.dagster_home.mkdir(parents=True, exist_ok=True)
     wanted = project_file("dagster.yaml").read_text()
     copy = platform.dagster_home / "dagster.yaml"
@@ -39,7 +39,7 @@ def prepare(platform: Platform) -> dict[str, str]:
 
 @contextmanager
 def open_instance(platform: Platform) -> "Iterator[dg.DagsterInstance]":
-    """Open the persistent instance; its variables are this process's too while it is open."""
+    """Open the persistent instance; its environment variables are set in this process while it is open."""
     before = dict(os.environ)
     os.environ.update(prepare(platform))
     try:
@@ -53,12 +53,12 @@ def open_instance(platform: Platform) -> "Iterator[dg.DagsterInstance]":
 
 
 def start_daemon(platform: Platform, environment: dict[str, str]) -> Child:
-    """Start ``dagster-daemon`` on both code locations: sensors, schedules and the run queue."""
+    """Start ``dagster-daemon`` (sensors, schedules, run queue) for both code locations."""
     arguments = [script("dagster-daemon"), "run", "-w", str(project_file("workspace.yaml"))]
     return Child("dagster-daemon", arguments, environment, platform.home / "logs" / "dagster-daemon.log")
 
 
 def start_webserver(platform: Platform, environment: dict[str, str], *, host: str, port: int) -> Child:
-    """Start the Dagster UI on both code locations."""
+    """Start the Dagster UI for both code locations."""
     arguments = [script("dagster-webserver"), "-w", str(project_file("workspace.yaml")), "-h", host, "-p", str(port)]
     return Child("dagster-webserver", arguments, environment, platform.home / "logs" / "dagster-webserver.log")

@@ -1,7 +1,7 @@
-"""Runs of Dagster jobs started by a command, on the persistent instance, followed while they work.
+"""Dagster runs that a command starts on the persistent instance, with their progress.
 
-A run gets a process of its own (see ``run_job.py``): its heavy imports and its memory end with it, and the command's
-process stays free to show how far it is. It is not queued, so it needs no daemon.
+Each run has a separate process (``run_job.py``), so that its imports and memory are released when it ends and the
+command can show progress. The run is not queued and needs no daemon.
 """
 
 import json
@@ -25,7 +25,7 @@ _POLL_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended. ``materialized`` maps an asset key to the metadata of its last materialization."""
+    """Result of a run. ``materialized`` maps an asset key to the metadata of its last materialization."""
 
     run_id: str
     succeeded: bool
@@ -35,19 +35,22 @@ class RunOutcome:
     seconds: float
 
     def require_success(self, what: str) -> "RunOutcome":
-        """Return itself, or raise an ``OperationFailedError`` with the errors of the failed steps."""
+        """Return ``self``, or raise ``OperationFailedError`` with the errors of the failed steps."""
         if self.succeeded:
             return self
         refused = [f"{check.asset}: {check.summary}" for check in self.checks if check.blocking and not check.passed]
-        reasons = "\n".join(f"  {line}" for line in refused or self.errors) or "  nothing; its process ended early"
+        reasons = (
+            "\n".join(f"  {line}" for line in refused or self.errors)
+            or "  no error was logged; the process of the run ended early"
+        )
         raise OperationFailedError(
-            f"{what} failed; run {self.run_id} said:\n{reasons}",
+            f"{what} failed; errors of run {self.run_id}:\n{reasons}",
             remedy=f"open the run in the Dagster UI (`surveillance up`), under Runs, id {self.run_id[:8]}",
         )
 
 
 def day_range_tags(first: date, last: date) -> dict[str, str]:
-    """Return the tags that make one run of a partitioned job cover two days and all between."""
+    """Return the tags that make one run of a partitioned job cover all days from ``first`` to ``last``."""
     return {
         "dagster/asset_partition_range_start": first.isoformat(),
         "dagster/asset_partition_range_end": last.isoformat(),
@@ -63,15 +66,15 @@ def run_job(
     location: str = "surveillance_pipelines",
     environment: Mapping[str, str] | None = None,
 ) -> RunOutcome:
-    """Execute one run of a job, show its progress by steps, and return how it ended.
+    """Execute one run of a job, show its progress by steps, and return its result.
 
     Args:
-        platform: whose services and Dagster instance the run uses.
+        platform: platform with the services and the Dagster instance of the run.
         job: name of the job.
-        tags: of the run; a day range goes here.
-        run_config: of the run.
+        tags: tags of the run, including those of a day range.
+        run_config: run config.
         location: code location that holds the job.
-        environment: variables added to the run's process.
+        environment: additional environment variables of the run's process.
     """
     run_id = str(uuid.uuid4())
     request = {

@@ -1,4 +1,4 @@
-"""Ranges of UTC days, as commands get and give them."""
+"""Ranges of UTC days in command arguments."""
 
 from datetime import date, datetime
 
@@ -6,11 +6,11 @@ import typer
 
 
 def as_days(first: datetime, last: datetime) -> tuple[date, date]:
-    """Return the two days of a range, first ≤ last.
+    """Return the first and the last day of a range.
 
     Raises:
-        typer.BadParameter: if they are the wrong way round.
+        typer.BadParameter: if ``last`` is before ``first``.
     """
     if last < first:
-        raise typer.BadParameter(f"expected the first day before the last, got {first:%Y-%m-%d} and {last:%Y-%m-%d}")
+        raise typer.BadParameter(f"expected first day ≤ last day, got {first:%Y-%m-%d} and {last:%Y-%m-%d}")
     return first.date(), last.date()

@@ -1,4 +1,4 @@
-"""``surveillance dead-letters``: inputs that were refused, with the reason, and their way back."""
+"""``surveillance dead-letters``: list, show and replay refused inputs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,18 +12,18 @@ from surveillance_pipelines.contracts.errors import InvalidInputError, Operation
 if TYPE_CHECKING:
     from surveillance_pipelines.services.dead_letters import Replay, Verdict
 
-app: Final = typer.Typer(help="Inputs that were refused, kept with their body and the reason.", no_args_is_help=True)
+app: Final = typer.Typer(help="List, show and replay refused inputs (dead letters).", no_args_is_help=True)
 
 _MARKS: Final = {"send": "ok", "known": "warn", "refused": "fail", "elsewhere": "fail"}
-"""What a verdict says → the mark beside it."""
+"""Action of a verdict → mark in the table."""
 
 
 @app.command("list")
 def list_dead_letters(
     limit: Annotated[int, typer.Option(min=1, help="Rows to show, newest first.")] = 20,
-    code: Annotated[str | None, typer.Option(help="Only this refusal code, such as not_json.")] = None,
+    code: Annotated[str | None, typer.Option(help="Show only this reason code, such as not_json.")] = None,
 ) -> None:
-    """Show how many inputs were refused by reason, the newest of them with their ids, and what became of replays."""
+    """Show counts of refused inputs by reason code, and the newest refused inputs with ids and replay results."""
     from surveillance_pipelines.services.dead_letters import counts_by_reason, newest, replays_of
     from surveillance_pipelines.services.platform import open_platform
 
@@ -31,21 +31,23 @@ def list_dead_letters(
         counts, shown = counts_by_reason(connection), newest(connection, limit, code=code)
         replays = replays_of(connection, [row[0] for row in shown])
     if not counts:
-        say("no input was ever refused")
+        say("no dead letters: no input has been refused")
         return
     columns = ("source", "code", "rows", "replayed", "last")
-    table("refused inputs by reason", columns, counts, right=("rows", "replayed"))
+    table("refused inputs by reason code", columns, counts, right=("rows", "replayed"))
     rows = [(*row, _newest(replays[row[0]])) for row in shown]
-    table(f"the newest {len(shown)}", ("id", "received", "source", "code", "reason", "replayed"), rows)
-    say("one in full: `surveillance dead-letters show ID`; back onto its queue: `surveillance dead-letters replay ID`")
+    table(f"newest {len(shown)}", ("id", "received", "source", "code", "reason", "last replay"), rows)
+    say(
+        "show one: `surveillance dead-letters show ID`; put it back on its queue: `surveillance dead-letters replay ID`"
+    )
 
 
 @app.command("show")
 def show_dead_letter(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the beginning of it.")],
-    out: Annotated[Path | None, typer.Option(help="Write the body to this file, to repair it.")] = None,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter, or a unique prefix.")],
+    out: Annotated[Path | None, typer.Option(help="Write the body to this file.")] = None,
 ) -> None:
-    """Show one refused input: its whole body, why it was refused, and every replay with its outcome."""
+    """Show one refused input: its full body, the reason, and every replay with its result."""
     from surveillance_pipelines.services.dead_letters import find_letters, replays_of
     from surveillance_pipelines.services.platform import open_platform
 
@@ -56,7 +58,7 @@ def show_dead_letter(
     facts = [("received", letter.received_at), ("from", origin), ("code", letter.code), ("reason", letter.reason)]
     table(letter.message_id, ("", ""), facts)
     if replays:
-        table("replays", ("at", "what became of it"), [(replay.requested_at, replay.said) for replay in replays])
+        table("replays", ("requested", "result"), [(replay.requested_at, replay.summary) for replay in replays])
     if out is None:
         say(cell(letter.body))
     else:
@@ -66,15 +68,20 @@ def show_dead_letter(
 
 @app.command("replay")
 def replay_dead_letters(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, or the beginnings of them.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, or unique prefixes.")] = None,
     *,
-    code: Annotated[str | None, typer.Option(help="All of this refusal code that were not replayed yet.")] = None,
-    edit_body: Annotated[Path | None, typer.Option(help="File with the repaired body, for one ID.")] = None,
-    body: Annotated[str | None, typer.Option(help="The repaired body itself, for one ID.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Send also what would be refused again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, send nothing.")] = False,
+    code: Annotated[
+        str | None, typer.Option(help="Replay all dead letters with this reason code that were not replayed yet.")
+    ] = None,
+    edit_body: Annotated[Path | None, typer.Option(help="Read the repaired body of one ID from this file.")] = None,
+    body: Annotated[str | None, typer.Option(help="Use this text as the repaired body of one ID.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also send messages that would be refused again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
 ) -> None:
-    """Put refused messages back on their input queue, repaired or as they are; not what would be refused again."""
+    """Put refused messages back on their input queue, unchanged or repaired.
+
+    Messages that would be refused again are not sent, except with --force.
+    """
     from surveillance_pipelines.services.dead_letters import replay
     from surveillance_pipelines.services.platform import open_platform
 
@@ -87,23 +94,23 @@ def replay_dead_letters(
     done = replay(open_platform(), ids or [], code=code, body=repaired, force=force, dry_run=dry_run)
     verdicts, sent = done.verdicts, done.sent
     if not verdicts:
-        say(f"nothing to replay: every message refused as {code} was replayed, or there is none")
+        say(f"nothing to replay: there is no dead letter with code {code} that was not replayed yet")
         return
-    rows = [(verdict.letter.message_id, mark(_MARKS[verdict.action]), _said(verdict, sent)) for verdict in verdicts]
-    table("dry run: nothing is sent" if dry_run else "", ("id", "", "what becomes of it"), rows)
+    rows = [(verdict.letter.message_id, mark(_MARKS[verdict.action]), _summary(verdict, sent)) for verdict in verdicts]
+    table("dry run: nothing is sent" if dry_run else "", ("id", "", "result"), rows)
     if done.unsent:
         raise OperationFailedError(
             f"expected to replay {counted(len(verdicts), 'dead letter')}, {done.unsent:,} cannot be sent: see above",
-            remedy="repair the body (--edit-body or --body), or have a message refused once more (--force)",
+            remedy="repair the body (--edit-body or --body), or send it although it would be refused again (--force)",
         )
 
 
-def _said(verdict: "Verdict", sent: Mapping[str, str]) -> str:
+def _summary(verdict: "Verdict", sent: Mapping[str, str]) -> str:
     if verdict.action != "send":
-        return verdict.said
+        return verdict.summary
     message_id = sent.get(verdict.letter.message_id)
-    return f"would be sent: {verdict.said}" if message_id is None else f"sent as {message_id}: {verdict.said}"
+    return f"would be sent: {verdict.summary}" if message_id is None else f"sent as {message_id}: {verdict.summary}"
 
 
 def _newest(replays: "Sequence[Replay]") -> str | None:
-    return replays[-1].said if replays else None
+    return replays[-1].summary if replays else None

@@ -1,4 +1,4 @@
-"""``surveillance demo``: the whole platform end to end, on embedded services and a synthetic market."""
+"""``surveillance demo``: run the whole platform end to end on embedded services and a synthetic market."""
 
 import os
 from collections.abc import Iterator
@@ -13,27 +13,28 @@ from surveillance_pipelines.commands.console import heading, say
 from surveillance_pipelines.commands.failures import ExitCode
 
 _SETTINGS: Final = {
-    # The sensor looks as often as the daemon lets it, and a run ends soon after its work: nobody waits for either.
+    # Short intervals: the sensor checks the queue at each daemon tick, a drain run ends soon after its last message.
     "SQS_POLLING_INTERVAL": "1",
     "DRAIN_IDLE_SECONDS": "20",
     "FALLBACK_TO_YFINANCE": "false",
 }
-"""What the demo sets unless the environment says otherwise."""
+"""Environment variables that the demo sets unless they are set already."""
 
 
 def demo(
-    seed: Annotated[int, typer.Option(help="Of the market, the anomalies and the training.")] = 7,
+    seed: Annotated[int, typer.Option(help="Set the random seed of market, anomalies and training.")] = 7,
     speed: Annotated[
-        str, typer.Option(help="Market seconds per second of the served day; `max` for no pause.")
+        str,
+        typer.Option(help="Set the speed of the served day in market seconds per second; `max` sends without pauses."),
     ] = "max",
     marts: Annotated[bool, typer.Option(help="Build the dbt marts at the end.")] = True,
 ) -> None:
-    """Simulate, ingest, train, gate, promote, serve a day with planted anomalies, and show what came out of the queue.
+    """Run the pipeline on a synthetic market: train, promote, serve a day with planted anomalies, compare the alerts.
 
-    Everything is embedded and lies in SURVEILLANCE_HOME. A home of an earlier demo is deleted first; any other one is
-    left alone, and the demo says so. Exits with 1 when the gate refuses the models or nothing comes out of the queue.
+    All data is in SURVEILLANCE_HOME. The home of an earlier demo is deleted first; any other home is an error. Exits
+    with 1 if the gate refuses the models, no planted anomaly is found, or an input is not scored.
     """
-    from surveillance_pipelines.commands.children import ending_on_signals
+    from surveillance_pipelines.commands.children import interrupt_on_signals
     from surveillance_pipelines.commands.demo_steps import Demo, fresh_home
     from surveillance_pipelines.commands.feed import parse_speed
 
@@ -41,31 +42,31 @@ def demo(
         os.environ.setdefault(name, value)
     platform = fresh_home()
     stages = Stages()
-    with ending_on_signals(), Demo(platform, seed=seed, speed=parse_speed(speed)) as run:
+    with interrupt_on_signals(), Demo(platform, seed=seed, speed=parse_speed(speed)) as run:
         with stages("services", "services: PostgreSQL, queues, migrations, the Dagster daemon"):
             run.start()
-        with stages("market", "a simulated market lands as bars"):
+        with stages("market", "history: ingest the bars of a simulated market"):
             run.land_history()
-        with stages("features", "bars and features, as one Dagster run over the history"):
+        with stages("features", "features: compute bars and features of the history in one Dagster run"):
             run.compute_features()
-        with stages("training", "training, evaluation, gate"):
+        with stages("training", "training: train, evaluate and apply the promotion gate"):
             run.train()
-        with stages("serving", "one more day goes through the input queue; alerts come back from the output queue"):
+        with stages("serving", "serving: send one more day through the input queue, read alerts from the output queue"):
             run.serve()
-        with stages("tables", "the served day in the lake, scores at rest and the marts"):
+        with stages("tables", "tables: load the served day into the lake, score it in batch, build the marts"):
             run.build_tables(marts=marts)
         problems = run.report()
     parts = ", ".join(f"{name} {spent:.0f}" for name, spent in stages.spent)
-    say(f"took {stages.total():.0f} s: {parts}")
+    say(f"total {stages.total():.0f} s: {parts}")
     if problems:
         for problem in problems:
-            say(f"the demo did not do all that it should: {problem}", style="red")
+            say(f"the demo failed: {problem}", style="red")
         raise typer.Exit(ExitCode.FAILED)
 
 
 @dataclass
 class Stages:
-    """Prints the parts of the demo as they begin, and keeps how long each took."""
+    """Prints a heading per stage of the demo and records its duration."""
 
     spent: list[tuple[str, float]] = field(default_factory=list)
 

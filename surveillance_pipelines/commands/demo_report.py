@@ -1,4 +1,4 @@
-"""What the demo prints and saves at its end."""
+"""The report of the demo: printed tables and saved charts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from surveillance_pipelines.services.demo_outputs import Latencies
 
 
 def show_comparison(comparison: Comparison, bars: int) -> None:
-    """Print planted anomalies beside the alerts of the output queue; ``bars`` were served in all."""
+    """Print planted anomalies with the matching alerts of the output queue; ``bars`` is the number of served bars."""
     rows = [
         (
             f"{to_datetime(match.bar_start):%H:%M}",
@@ -22,28 +22,32 @@ def show_comparison(comparison: Comparison, bars: int) -> None:
             match.bars,
             mark("yes" if match.found else "missed"),
             match.delay_bars,
-            match.called,
+            match.detected_kind,
             match.score,
         )
         for match in comparison.matches
     ]
-    columns = ("UTC", "symbol", "planted", "bars", "found", "after bars", "called", "score")
-    table("planted against detected", columns, rows, right=("bars", "after bars", "score"))
+    columns = ("UTC", "symbol", "planted kind", "bars", "detected", "delay (bars)", "detected kind", "score")
+    table("planted and detected anomalies", columns, rows, right=("bars", "delay (bars)", "score"))
     planted = len(comparison.matches)
-    right_name = sum(match.called == match.kind for match in comparison.matches)
-    say(f"found {comparison.found} of {planted} planted anomalies, {right_name} by their own name")
-    say(f"(an alert counts when it stands on a planted bar of its symbol or within {SLACK_BARS} bars after)")
+    right_kind = sum(match.detected_kind == match.kind for match in comparison.matches)
+    say(f"detected {comparison.found} of {planted} planted anomalies, {right_kind} with the planted kind")
+    say(
+        f"(an alert counts if its bar is planted, or at most {SLACK_BARS} bars after a planted one, in the same symbol)"
+    )
     kinds = Counter(alert.kind for alert in comparison.false_alerts)
     by_kind = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     named = f" ({by_kind})" if by_kind else ""
-    beside = {(alert.symbol, alert.bar_start) for alert in comparison.false_alerts}
-    say(f"alerts where nothing was planted: on {len(beside)} of {bars:,} bars{named}")
-    echoes = sum(comparison.is_echo(*bar) for bar in beside)
-    say(f"({echoes} of these bars follow a planted anomaly within {ECHO_MINUTES} minutes: their windows still hold it)")
+    false_bars = {(alert.symbol, alert.bar_start) for alert in comparison.false_alerts}
+    say(f"false alerts: on {len(false_bars)} of {bars:,} bars{named}")
+    echoes = sum(comparison.is_echo(*bar) for bar in false_bars)
+    say(
+        f"({echoes} of these bars follow a planted anomaly within {ECHO_MINUTES} minutes: it is still in their windows)"
+    )
 
 
 def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bool) -> None:
-    """Print how the inputs ended and how long they took."""
+    """Print the outcomes of the inputs and their latencies."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
     say(f"{sent:,} ticks sent = {outcomes}; served by {counted(len(served.run_ids), 'drain run')}")
     alerts = sum(message["type"] == "anomaly" for message in served.messages)
@@ -53,11 +57,11 @@ def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bo
     if rows:
         table("latency, ms", ("from … to", "p50", "p95", "p99"), rows, right=("p50", "p95", "p99"))
         if at_once:
-            say("(the whole day was sent at once, so the wait is the backlog; `--speed 300` sends it at a steady pace)")
+            say("(the whole day was sent at once, so latencies include the backlog; use `--speed 300` to pace it)")
 
 
 def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> list[Path]:
-    """Save one picture per symbol of the served day: price, what was planted, what was found."""
+    """Save one chart per symbol of the served day: prices, planted anomalies and alerts."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for symbol, picture in served_pictures(market, alerts):
@@ -67,12 +71,14 @@ def save_pictures(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> 
 
 
 def show_what_next(home: Path, pictures: Sequence[Path]) -> None:
-    """Print where things are, and what to try."""
-    heading("what next")
+    """Print the folder of the charts and the next commands to try."""
+    heading("next steps")
     if pictures:
-        say(f"  pictures        {pictures[0].parent}/*.png")
-    say("  the Dagster UI  `make dev` (or `surveillance up`): these very runs, the lineage, models and their plots")
-    say("  your own bars   `surveillance detect bars.parquet --out anomalies.parquet`, `surveillance ingest PATH`")
-    say("  the live queue  `surveillance up`, then the next session: `surveillance feed simulated --speed 60`, and")
-    say("                  `surveillance tail`")
-    say(f"  start again     `surveillance reset` deletes {home}")
+        say(f"  charts       {pictures[0].parent}/*.png")
+    say("  Dagster UI   `make dev` (or `surveillance up`): the runs of this demo, lineage, models and their plots")
+    say("  your bars    `surveillance detect bars.parquet --out anomalies.parquet`, `surveillance ingest PATH`")
+    say(
+        "  live queue   `surveillance up`; in other terminals `surveillance feed simulated --speed 60`, which sends the"
+    )
+    say("               next session, and `surveillance tail`")
+    say(f"  start over   `surveillance reset` deletes {home}")

@@ -1,4 +1,4 @@
-"""The demo's live part: a real daemon with its sensor, ticks through the input queue, alerts from the output queue."""
+"""Live serving in the demo: wait for the drain runs and read the output queue."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -6,27 +6,28 @@ from typing import TYPE_CHECKING, Any, Final
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.console import Bar, progress
 from surveillance_pipelines.contracts.errors import OperationFailedError
-from surveillance_pipelines.services.demo_outputs import count_outcomes, take_messages
+from surveillance_pipelines.services.demo_outputs import count_outcomes, receive_messages
 from surveillance_pipelines.services.platform import Platform
 
 if TYPE_CHECKING:
     import dagster as dg
 
 
-PATIENCE_SECONDS: Final = 90.0
-"""Without any progress for this long, something is broken: a sensor tick and a run's start take a tenth of it."""
+STALL_TIMEOUT_SECONDS: Final = 90.0
+"""Time without progress after which the demo fails; about ten times a sensor tick plus the start of a run."""
 
 
 @dataclass
 class Served:
-    """What came of the ticks: alerts and signals read from the output queue, and the ledger's counts."""
+    """Results of serving: alerts and signals read from the output queue, and inputs per outcome in the ledger."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
     run_ids: list[str] = field(default_factory=list)
 
     @property
-    def answered(self) -> int:
+    def completed(self) -> int:
+        """Number of inputs with an outcome."""
         return sum(self.outcomes.values())
 
 
@@ -34,55 +35,56 @@ def serve(platform: Platform, instance: "dg.DagsterInstance", daemon: Child, sen
     """Read the output queue until every input has an outcome, everything is published, and the drain run has ended.
 
     Raises:
-        OperationFailedError: if nothing moves for ``PATIENCE_SECONDS``, or the daemon or every drain run fails.
+        OperationFailedError: after ``STALL_TIMEOUT_SECONDS`` without progress, or if the daemon or all drain runs fail.
     """
     served = Served()
     queue = platform.queue(platform.endpoints.output_queue_url)
     moved_at, before = platform.clock.now_us(), (-1, -1)
     with progress("inputs with an outcome", total=sent) as bar:
         while True:
-            read = take_messages(queue)
-            served.messages += read
+            received = receive_messages(queue)
+            served.messages += received
             served.outcomes, unpublished = count_outcomes(platform)
             _show(bar, served)
-            state = (served.answered, len(served.messages))
+            state = (served.completed, len(served.messages))
             if state != before:
                 moved_at, before = platform.clock.now_us(), state
             running = _drain_runs(instance, served)
-            if served.answered >= sent and not unpublished and not running and not read:
+            if served.completed >= sent and not unpublished and not running and not received:
                 return served
             daemon.check_alive()
-            _check_patience(platform, served, sent, running=running, since=moved_at)
+            _check_progress(platform, served, sent, running=running, since=moved_at)
 
 
 def _show(bar: Bar, served: Served) -> None:
     summary = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
     alerts = sum(message["type"] == "anomaly" for message in served.messages)
-    bar.set(served.answered, note=f"{summary or 'waiting for the sensor'}; {alerts} alert messages read back")
+    bar.set(served.completed, note=f"{summary or 'waiting for the sensor'}; {alerts} alert messages received")
 
 
 def _drain_runs(instance: "dg.DagsterInstance", served: Served) -> bool:
-    """Note the drain runs so far and return whether one is still at work."""
+    """Record the ids of the drain runs and return whether one is unfinished."""
     import dagster as dg
 
     runs = instance.get_runs(filters=dg.RunsFilter(job_name="drain_job"), limit=20)
     served.run_ids = [run.run_id for run in reversed(runs)]
     if runs and all(run.is_failure for run in runs):
         raise OperationFailedError(
-            f"every drain run failed, the last one is {runs[0].run_id}",
+            f"every drain run failed; the last one is {runs[0].run_id}",
             remedy=f"open it in the Dagster UI (`surveillance up`), under Runs, id {runs[0].run_id[:8]}",
         )
     return any(not run.is_finished for run in runs)
 
 
-def _check_patience(platform: Platform, served: Served, sent: int, *, running: bool, since: int) -> None:
+def _check_progress(platform: Platform, served: Served, sent: int, *, running: bool, since: int) -> None:
     waited = (platform.clock.now_us() - since) / 1e6
-    # A run that has answered everything waits for its idle time to pass: that is no standstill.
-    if waited < PATIENCE_SECONDS + (platform.settings.drain_idle_seconds if running else 0):
+    # A run without further messages ends after its idle time; this wait is not a stall.
+    if waited < STALL_TIMEOUT_SECONDS + (platform.settings.drain_idle_seconds if running else 0):
         return
-    state = "a drain run is at work" if running else "no drain run is at work"
+    state = "a drain run is in progress" if running else "no drain run is in progress"
+    log = platform.home / "logs" / "dagster-daemon.log"
     raise OperationFailedError(
-        f"expected an outcome for each of {sent:,} inputs; after {waited:.0f} s without progress {served.answered:,} "
+        f"expected an outcome for each of {sent:,} inputs; after {waited:.0f} s without progress {served.completed:,} "
         f"have one, and {state}",
-        remedy=f"read {platform.home / 'logs' / 'dagster-daemon.log'}, or see the sensor's ticks in `surveillance up`",
+        remedy=f"read {log}, or the ticks of market_queue_sensor in the Dagster UI (`surveillance up`)",
     )

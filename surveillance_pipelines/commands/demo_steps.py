@@ -1,4 +1,4 @@
-"""The demo's steps over one platform; whatever they start is ended when the demo is."""
+"""The steps of the demo. Leaving the ``Demo`` context stops every process that they started."""
 
 import json
 from contextlib import ExitStack
@@ -32,33 +32,33 @@ def fresh_home() -> Platform:
     """Return a platform over an empty home.
 
     Raises:
-        InvalidInputError: if stores of the user are configured, or the home holds something that is not a demo's.
+        InvalidInputError: if external stores are configured, or the home was not created by a demo.
     """
     platform = open_platform()
     settings = platform.settings
-    own = {
+    configured = {
         "DATABASE_URL": settings.database_url,
         "SQS_QUEUE_URL": settings.sqs_queue_url,
         "LAKE_URL": settings.lake_url,
         "OUTPUT_QUEUE_URL": settings.output_queue_url,
         "MODEL_STORAGE_PATH": settings.model_storage_path,
-        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,  # its champion would be the demo's
+        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,  # the demo would replace its champion
         "DAGSTER_DATABASE_URL": settings.dagster_database_url,
     }
-    if named := [name for name, value in own.items() if value]:
+    if named := [name for name, value in configured.items() if value]:
         raise InvalidInputError(
-            f"expected no store of yours, {', '.join(named)} is set: the demo fills its stores with a synthetic market",
-            remedy=f"unset {', '.join(named)} (or move .env away) and repeat",
+            f"expected no external store, got {', '.join(named)}: the demo would write a synthetic market to it",
+            remedy=f"unset {', '.join(named)} in the environment and in .env, and repeat",
         )
     home = platform.home
     if home.exists() and any(home.iterdir()):
         if not (home / DEMO_MARKER).is_file():
             raise InvalidInputError(
-                f"expected an empty {home} or one of an earlier demo, it holds something else",
-                remedy="give the demo a home of its own: `surveillance --home .demo demo`; or `surveillance reset`",
+                f"expected {home} to be empty or from an earlier demo, got a folder with other data",
+                remedy="use a separate home: `surveillance --home .demo demo`",
             )
         require_unused(home)
-        say(f"deleting the earlier demo in {home}")
+        say(f"deleting the data of an earlier demo in {home}")
         delete_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     (home / DEMO_MARKER).write_text(json.dumps({"made_by": "surveillance demo"}))
@@ -66,7 +66,7 @@ def fresh_home() -> Platform:
 
 
 class Demo:
-    """One run of the demo. Use in a ``with`` block: leaving it ends the daemon, however the steps went."""
+    """One run of the demo. Use in a ``with`` block, which stops the daemon at its end, also after an error."""
 
     def __init__(self, platform: Platform, *, seed: int, speed: float | None) -> None:
         self._platform, self._seed, self._speed = platform, seed, speed
@@ -80,40 +80,40 @@ class Demo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        say("ending the daemon and the services …")
+        say("stopping the daemon and the services …")
         self._stack.close()
 
     def start(self) -> None:
-        """Start services and daemon; the daemon loads its code while the market is made."""
+        """Start services and daemon; the daemon loads its code while the market is simulated."""
         environment = prepare(self._platform)
         self._instance: dg.DagsterInstance = self._stack.enter_context(open_instance(self._platform))
         self._daemon: Child = start_daemon(self._platform, environment)
         self._stack.callback(self._daemon.stop)
-        say(f"everything lies in {self._platform.home}")
+        say(f"all data is in {self._platform.home}")
 
     def land_history(self) -> None:
-        """Make the market; land its history as a user's bars would land."""
+        """Simulate the market and ingest its history, as ``surveillance ingest`` does."""
         settings = self._platform.settings
         self._market: DemoMarket = build_market(settings.symbols, self._seed, self._platform.clock)
         received = ReceivedBars("simulated", self._market.history, rows_in=self._market.history.height)
         show_ingestion(land(self._platform, received, detail={"seed": self._seed, "demo": True}))
         register(self._platform, settings.symbols, source="demo", first=self._market.first, last=self._market.day)
         say(f"{self._market.planted.height} anomalies of {self._market.planted['kind'].n_unique()} kinds are planted "
-            f"in the bars of {self._market.day}, which the models never see before it is served")  # fmt: skip
+            f"in the bars of {self._market.day}, which is not part of the training data")  # fmt: skip
 
     def compute_features(self) -> None:
-        """Resolve, resample and compute features over the history, as one run."""
+        """Resolve and resample bars and compute features of the history, in one run."""
         tags = day_range_tags(self._market.first, self._market.last)
         outcome = run_job(self._platform, "market_data_job", tags=tags).require_success("market_data_job")
         rows = [(key, made.get("dagster/row_count")) for key, made in outcome.materialized.items()]
         table(f"run {outcome.run_id[:8]}, {outcome.seconds:.1f} s", ("table", "rows"), rows, right=("rows",))
 
     def train(self) -> None:
-        """Train on the history; the gate decides."""
+        """Train on the history; the gate decides about the promotion."""
         self._training: Training = train_range(self._platform, self._market.first, self._market.last, seed=self._seed)
         show_training(self._training)
         if not self._training.promoted:
-            say("going on with the warm-up rules", style="yellow")
+            say("the demo continues with the warm-up rules", style="yellow")
 
     def serve(self) -> None:
         """Feed the last day as ticks and read the output queue."""
@@ -122,7 +122,7 @@ class Demo:
         self._served = serve(platform, self._instance, self._daemon, self._sent)
 
     def build_tables(self, *, marts: bool) -> None:
-        """Bring the served day to the lake, score it and the day before at rest, then build the dbt marts."""
+        """Load the served day into the lake, score it and the day before in batch, then build the dbt marts."""
         day = self._market.day
         run_job(self._platform, "market_data_job", tags=day_range_tags(day, day)).require_success("market_data_job")
         scored = day_range_tags(self._market.last, day)
@@ -131,7 +131,7 @@ class Demo:
             run_job(self._platform, "marts_job", tags={}, location="marts").require_success("marts_job")
 
     def report(self) -> list[str]:
-        """Print the comparison and what to try next; return what did not work as it should."""
+        """Print the comparison and the next steps; return the problems."""
         alerts = alerts_of(self._served.messages)
         comparison = compare(self._market.planted, alerts)
         demo_report.show_comparison(comparison, self._market.served.height)
@@ -144,5 +144,5 @@ class Demo:
         if not comparison.found:
             problems.append("no planted anomaly was found among the messages of the output queue")
         if self._served.outcomes.get("scored", 0) != self._sent:
-            problems.append(f"{self._sent:,} ticks were sent and {self._served.outcomes} came of them, not all scored")
+            problems.append(f"expected {self._sent:,} scored ticks, got {self._served.outcomes}")
         return problems

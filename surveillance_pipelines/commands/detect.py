@@ -23,25 +23,28 @@ _WRITERS: Final = {".parquet": "write_parquet", ".csv": "write_csv", ".json": "w
 
 def detect(
     bars: Annotated[
-        Path | None, typer.Argument(help="Parquet or CSV of 1-minute bars; the platform's own when absent.")
+        Path | None, typer.Argument(help="Parquet or CSV file of 1-minute bars; default: the bars of the lake.")
     ] = None,
     *,
-    symbols: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
-    lookback: Annotated[int | None, typer.Option(min=1, help="Only the newest bars of each symbol, so many.")] = None,
-    first: Annotated[datetime | None, typer.Option(formats=_DAY, help="Only bars from this UTC day on.")] = None,
+    symbols: Annotated[str, typer.Option(help="Report only these symbols, separated by commas.")] = "",
+    lookback: Annotated[int | None, typer.Option(min=1, help="Report only this many newest bars per symbol.")] = None,
+    first: Annotated[datetime | None, typer.Option(formats=_DAY, help="Report only bars from this UTC day on.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the anomalies go: .parquet, .csv, .json or .ndjson (a row a line).")
+        Path | None,
+        typer.Option(help="Write the anomalies to this file: .parquet, .csv, .json or .ndjson (one row per line)."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Save a picture of prices with the anomalies marked.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Folder of a model bundle; the champion when absent.")] = None,
-    warmup: Annotated[bool, typer.Option("--warmup", help="Use the rules of thumb instead of a model.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Save a price chart with the anomalies marked.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Use the model bundle in this folder; default: the champion.")
+    ] = None,
+    warmup: Annotated[bool, typer.Option("--warmup", help="Use the warm-up rules instead of a model.")] = False,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
     calendar: CalendarOfBars = None,
 ) -> None:
-    """Score bars and list the anomalies: a file's, or the platform's own (`--symbols AAPL --lookback 60`).
+    """Score the bars of a file or of the lake (`--symbols AAPL --lookback 60`), and list the anomalies.
 
-    Bars that are left out of the report are history for the others. Nothing is stored but the files you name.
+    Bars outside the report still serve as history of the reported ones. Only the files you name are written.
     """
     from surveillance_pipelines.services import detection
     from surveillance_pipelines.services.instruments import require_symbols
@@ -50,8 +53,8 @@ def detect(
     if out is not None and out.suffix not in _WRITERS:
         raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
     for option, path in (("--out", out), ("--plot", plot)):
-        if path is not None and not path.absolute().parent.is_dir():  # before the work, not after it
-            raise typer.BadParameter(f"expected a folder {path.absolute().parent}, found none", param_hint=option)
+        if path is not None and not path.absolute().parent.is_dir():  # fail before the computation
+            raise typer.BadParameter(f"expected the folder {path.absolute().parent} to exist", param_hint=option)
     platform = open_platform()
     wanted, since = require_symbols(symbols.split(",")), None if first is None else first.date()
     found = _bars_of_file(bars, tz, symbol) if bars else detection.bars_of_lake(platform, since)
@@ -65,12 +68,12 @@ def detect(
         getattr(anomalies, _WRITERS[out.suffix])(out)
         say(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
-        plot.write_bytes(detection.picture(result, f"Anomalies found by {chosen.name}"))
+        plot.write_bytes(detection.price_chart(result, f"Anomalies found by {chosen.name}"))
         say(f"wrote {plot}")
 
 
 def show(anomalies: "pl.DataFrame") -> None:
-    """Print how many anomalies of each kind there are, and the strongest ones."""
+    """Print the number of anomalies per kind and the strongest anomalies."""
     import polars as pl
 
     if anomalies.is_empty():
@@ -89,7 +92,7 @@ def show(anomalies: "pl.DataFrame") -> None:
         (f"{start:%Y-%m-%d %H:%M}", *between, price_cell(price), volume)
         for start, *between, price, volume in strongest.select(columns).iter_rows()
     ]
-    table(f"the {len(rows)} strongest, by time", columns, rows, right=("score", "confidence", "price", "volume"))
+    table(f"strongest {len(rows)}, by time", columns, rows, right=("score", "confidence", "price", "volume"))
 
 
 def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFrame":
@@ -97,15 +100,15 @@ def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFra
 
     found = bars_of_file(path, timezone=tz, symbol=symbol)
     if found.refusals or found.duplicates:
-        say(f"left out: {len(found.refusals):,} rows that are not valid, {found.duplicates:,} repeats", style="yellow")
+        say(f"left out: {len(found.refusals):,} invalid rows, {found.duplicates:,} duplicates", style="yellow")
     return found.frame
 
 
 def _warn_of_simulated_training(symbols: Sequence[str], chosen: "ChosenPredictor") -> None:
     if symbols:
         say(
-            f"its bars of {chosen.trained_to} were simulated ({', '.join(symbols[:_SHOWN_SYMBOLS])}), yours are not: "
-            "what it finds says little; `ingest`, `backfill` and `train` in a home of their own (`surveillance --home "
-            "DIR …`)",
+            f"the model was trained on simulated bars ({', '.join(symbols[:_SHOWN_SYMBOLS])} up to "
+            f"{chosen.trained_to}), so its results for these bars mean little; run `ingest`, `backfill` and `train` in "
+            "a separate home (`surveillance --home DIR …`)",
             style="yellow",
         )

@@ -1,4 +1,4 @@
-"""``surveillance doctor``: what is missing or unreachable, and what to do about it."""
+"""``surveillance doctor``: check the installation and the configured services, with a remedy per problem."""
 
 from typing import Annotated
 
@@ -9,11 +9,11 @@ from surveillance_pipelines.commands.failures import ExitCode
 
 
 def doctor(
-    network: Annotated[bool, typer.Option(help="Also ask Yahoo Finance whether it answers.")] = False,
+    network: Annotated[bool, typer.Option(help="Also check that Yahoo Finance answers.")] = False,
 ) -> None:
-    """Check everything that the platform needs, and say what to do where something is wrong.
+    """Check everything that the platform needs, and show a remedy for each problem.
 
-    Exits with 1 when a check fails; a warning is something that the platform can do without.
+    Exits with 1 if a check fails. A warning concerns something that the platform can work without.
     """
     from surveillance_pipelines.services.doctor import Finding, all_checks, load_settings
 
@@ -27,7 +27,7 @@ def doctor(
                 bar.advance()
     table(
         "doctor",
-        ("check", "", "found", "what to do"),
+        ("check", "", "result", "what to do"),
         [(line.name, mark(line.verdict), line.found, line.remedy) for line in findings],
     )
     failed = [line.name for line in findings if line.verdict == "fail"]
@@ -35,5 +35,5 @@ def doctor(
     if failed:
         say(f"{len(failed)} failed: {', '.join(failed)}", style="red")
         raise typer.Exit(ExitCode.FAILED)
-    look = f"; worth a look: {', '.join(warned)}" if warned else ""
-    say(f"nothing is broken{look}", style="green")
+    warnings = f"; warnings: {', '.join(warned)}" if warned else ""
+    say(f"no check failed{warnings}", style="green")

@@ -1,4 +1,4 @@
-"""The exit codes of ``surveillance``, and the code of each error."""
+"""Exit codes of ``surveillance`` and their mapping from error codes."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -9,12 +9,12 @@ from surveillance_pipelines.services.failures import translate
 
 
 class ExitCode(IntEnum):
-    """How a command ended."""
+    """Exit code of a command."""
 
     OK = 0
-    FAILED = 1  # the work was tried and did not succeed: a run failed, a check failed, the gate refused the models
-    USAGE = 2  # the command line, a setting or a file is not what was expected
-    UNREACHABLE = 3  # a service that the command needs does not answer
+    FAILED = 1  # the command ran and failed: a run or check failed, or the gate refused the models
+    USAGE = 2  # the command line, a setting or a file is invalid
+    UNREACHABLE = 3  # a required service does not answer
     INTERRUPTED = 130
 
 
@@ -35,7 +35,7 @@ _SHOW_TRACEBACK: Final = "repeat as `surveillance --debug …` to see the traceb
 
 
 def explain(error: Exception) -> SurveillanceError:
-    """Return an exception as the error that a command prints: with a remedy, if only the way to the traceback."""
+    """Translate an exception to the error that a command prints; internal errors get a hint at ``--debug``."""
     known = translate(error)
     if known.code is ErrorCode.INTERNAL and not known.remedy:
         known.remedy = _SHOW_TRACEBACK

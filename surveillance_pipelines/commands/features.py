@@ -1,4 +1,4 @@
-"""``surveillance features``: the features of a file of bars, or of the platform's own, as known at an instant."""
+"""``surveillance features``: compute the features of bars from a file or the lake, as known at an instant."""
 
 from collections import Counter
 from datetime import datetime
@@ -22,26 +22,28 @@ _SUFFIXES: Final = (".parquet", ".csv")
 
 def features(
     bars: Annotated[
-        Path | None, typer.Argument(help="Parquet or CSV of 1-minute bars; the platform's own when absent.")
+        Path | None, typer.Argument(help="Parquet or CSV file of 1-minute bars; default: the bars of the lake.")
     ] = None,
     *,
-    view: Annotated[str, typer.Option(help="Feature view.")] = "core_v1",
-    columns: Annotated[str, typer.Option(help="Only these features, separated by commas.")] = "",
-    symbols: Annotated[str, typer.Option(help="Only these, separated by commas; the others still are peers.")] = "",
-    first: Annotated[datetime | None, typer.Option(formats=_DAY, help="Only bars from this UTC day on.")] = None,
-    last: Annotated[datetime | None, typer.Option(formats=_DAY, help="Only bars up to this UTC day.")] = None,
+    view: Annotated[str, typer.Option(help="Compute the features of this view.")] = "core_v1",
+    columns: Annotated[str, typer.Option(help="Return only these features, separated by commas.")] = "",
+    symbols: Annotated[
+        str, typer.Option(help="Return only these symbols, separated by commas; all symbols remain peers.")
+    ] = "",
+    first: Annotated[datetime | None, typer.Option(formats=_DAY, help="Return only bars from this UTC day on.")] = None,
+    last: Annotated[datetime | None, typer.Option(formats=_DAY, help="Return only bars up to this UTC day.")] = None,
     as_of: Annotated[
         str | None,
-        typer.Option(help="As known at this instant, such as 2024-03-06T14:30:00Z; later rows do not exist."),
+        typer.Option(help="Ignore rows that became known after this instant, such as 2024-03-06T14:30:00Z."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the features go: .parquet or .csv.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the features to this file: .parquet or .csv.")] = None,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
     calendar: CalendarOfBars = None,
 ) -> None:
-    """Compute features of bars, the ones that training and the live lane use: of a file, or of the platform's own bars.
+    """Compute the features that training and the live lane use, for bars of a file or of the lake.
 
-    Bars that are left out of the answer are history and peers of the others. A file needs no store and no service.
+    Bars outside the result still serve as history and peers. Bars of a file need no service.
     """
     from surveillance_pipelines.services.features import require_view, write_features
     from surveillance_pipelines.services.instruments import require_symbols
@@ -59,7 +61,7 @@ def features(
     scope = known.within(days, wanted)
     say(
         f"{known.rows:,} rows in = {known.bars.height:,} bars (revisions included) + {known.refused:,} refused + "
-        f"{known.duplicates:,} duplicates + {known.overruled:,} overruled + {known.not_yet_known:,} not known by then"
+        f"{known.duplicates:,} duplicates + {known.overruled:,} overruled + {known.not_yet_known:,} not yet known"
     )
     default = platform.settings.default_calendar
     answer = _compute(known, scope, view, names=names, calendar=calendar, default=default)
@@ -71,7 +73,7 @@ def features(
 
 
 def _bars_of_file(path: Path, tz: str | None, symbol: str | None, as_of: int | None) -> "KnownBars":
-    """Return the bars of a file after printing which rows were left out and why."""
+    """Return the bars of a file; print which rows were left out and why."""
     from surveillance_pipelines.services.known_bars import bars_of_file
 
     say(f"reading {path} …")
@@ -83,7 +85,7 @@ def _bars_of_file(path: Path, tz: str | None, symbol: str | None, as_of: int | N
         firsts = {refusal.code: refusal for refusal in reversed(known.refusals)}
         table(
             f"{known.refused:,} of {known.rows:,} rows refused",
-            ("reason", "rows", "first", "what was expected"),
+            ("code", "rows", "first", "reason"),
             ((code, count, firsts[code].where, firsts[code].reason) for code, count in counts.most_common()),
             right=("rows",),
         )
@@ -91,7 +93,7 @@ def _bars_of_file(path: Path, tz: str | None, symbol: str | None, as_of: int | N
 
 
 def _instant(text: str) -> int:
-    """Return an instant, microseconds since the epoch."""
+    """Return an instant as microseconds since the epoch."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -109,7 +111,7 @@ def _compute(
     from surveillance_pipelines.services.features import compute_features, is_compiled
 
     if not is_compiled():
-        say("compiling the features, once: a quarter of a minute")
+        say("compiling the feature kernel (once, about 15 s)")
     with progress("features", scope.height) as bar:
         return compute_features(
             known, scope, view, columns=names, calendar=calendar, default_calendar=default, advanced=bar.advance
@@ -139,5 +141,5 @@ def _require_writable(out: Path | None) -> None:
         return
     if out.suffix not in _SUFFIXES:
         raise typer.BadParameter(f"expected one of {', '.join(_SUFFIXES)}, got {out.name}", param_hint="--out")
-    if not out.absolute().parent.is_dir():  # before the work, not after it
-        raise typer.BadParameter(f"expected a folder {out.absolute().parent}, found none", param_hint="--out")
+    if not out.absolute().parent.is_dir():  # fail before the computation
+        raise typer.BadParameter(f"expected the folder {out.absolute().parent} to exist", param_hint="--out")

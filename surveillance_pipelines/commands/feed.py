@@ -1,4 +1,4 @@
-"""``surveillance feed``: replay a market into the input queue, at a chosen speed."""
+"""``surveillance feed``: send the ticks of a file or of the simulator to the input queue, at a chosen speed."""
 
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -21,27 +21,27 @@ _SIMULATED = "simulated"
 
 def feed(
     source: Annotated[
-        str, typer.Argument(metavar="PATH|simulated", help="Parquet or CSV of ticks or bars, or the word simulated.")
+        str, typer.Argument(metavar="PATH|simulated", help="Parquet or CSV file of ticks or bars, or `simulated`.")
     ],
     *,
     speed: Annotated[
-        str, typer.Option(help="Market seconds per second, such as 60; `max` for as fast as it goes.")
+        str, typer.Option(help="Set the speed in market seconds per second, such as 60; `max` sends without pauses.")
     ] = "max",
-    day: Annotated[datetime | None, typer.Option(formats=_DAY, help="Only this UTC day.")] = None,
-    symbols: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
-    ticks_per_bar: Annotated[int, typer.Option(min=4, help="When the file holds bars: ticks made of each.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the simulated market and of ticks made of bars.")] = 7,
+    day: Annotated[datetime | None, typer.Option(formats=_DAY, help="Send only this UTC day.")] = None,
+    symbols: Annotated[str, typer.Option(help="Send only these symbols, separated by commas.")] = "",
+    ticks_per_bar: Annotated[int, typer.Option(min=4, help="Create this many ticks from each bar of a file.")] = 4,
+    seed: Annotated[int, typer.Option(help="Set the random seed of simulated markets and of ticks from bars.")] = 7,
     feed_id: Annotated[
-        str, typer.Option(help="Part of the deduplication ids: feed the same ticks again as new ones with another.")
+        str, typer.Option(help="Add this id to the deduplication ids; a new id makes repeated ticks count as new.")
     ] = "",
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
 ) -> None:
-    """Replay ticks, or bars as ticks, into the input queue.
+    """Send ticks, or ticks made from bars, to the input queue.
 
-    `simulated` is the session after the last one served, at first the last one before today. The message group is
-    the symbol; with several queues a symbol always goes to the same one. Feeding the same ticks twice has no effect
-    twice: SQS drops the repeat within five minutes, the ledger marks it as a duplicate afterwards.
+    `simulated` sends the session after the last served one, or the last session before today if none was served. The
+    message group is the symbol; with several queues, a symbol always goes to the same queue. Sending the same ticks
+    again has no effect: SQS drops them within five minutes, and later the ledger records them as duplicates.
     """
     from surveillance_pipelines.services.feeding import narrow_ticks, prepare_feed
     from surveillance_pipelines.services.instruments import require_symbols
@@ -60,11 +60,11 @@ def feed(
     sent = send(platform, ticks, speed=pace, feed_id=feed_id)
     queues = len(platform.endpoints.queue_urls)
     say(f"sent {sent:,} ticks of {counted(ticks['symbol'].n_unique(), 'symbol')} to {counted(queues, 'queue')}")
-    say("they are served while the Dagster daemon runs (`surveillance up`); watch with `surveillance tail`")
+    say("the Dagster daemon serves them (`surveillance up`); watch the alerts with `surveillance tail`")
 
 
 def parse_speed(text: str) -> float | None:
-    """Return market seconds per second, None for ``max``."""
+    """Return the speed in market seconds per second; None for ``max``."""
     if text == "max":
         return None
     try:
@@ -106,10 +106,10 @@ def _simulated_ticks(
 
 
 def _warn_of_late(late: Mapping[datetime, list[str]]) -> None:
-    """Print which symbols have ticks that are no newer than what was served of them."""
+    """Warn about symbols with ticks that are not newer than their last served bar."""
     for instant, symbols in late.items():
         say(
-            f"{', '.join(symbols)} {'is' if len(symbols) == 1 else 'are'} served up to {instant:%Y-%m-%d %H:%M}: older "
-            "ticks end as late and are not scored; use `surveillance --home DIR …` or another queue",
+            f"{', '.join(symbols)}: already served up to {instant:%Y-%m-%d %H:%M}; older ticks are recorded as late "
+            "and not scored; to score them, use a separate home (`surveillance --home DIR …`)",
             style="yellow",
         )

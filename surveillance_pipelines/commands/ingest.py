@@ -1,4 +1,4 @@
-"""``surveillance ingest``: bars from files, from Yahoo Finance, or from the simulated market, into the lake."""
+"""``surveillance ingest``: load bars from files, Yahoo Finance or the simulator into the lake."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ _DAY = ["%Y-%m-%d"]
 
 
 class FileByDefault(TyperGroup):
-    """Lets ``ingest bars.parquet`` mean ``ingest file bars.parquet``."""
+    """Group with the default command ``file``: ``ingest bars.parquet`` means ``ingest file bars.parquet``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
@@ -29,7 +29,7 @@ class FileByDefault(TyperGroup):
 
 
 class Adjustment(StrEnum):
-    """What prices are adjusted for."""
+    """Price adjustments."""
 
     NONE = "none"
     SPLIT = "split"
@@ -39,11 +39,11 @@ class Adjustment(StrEnum):
 app: Final = typer.Typer(
     cls=FileByDefault,
     no_args_is_help=True,
-    help="Bring bars in: `ingest PATH…` for files, `ingest yahoo`, `ingest simulate`. A repeat lands nothing twice.",
+    help="Load bars: `ingest PATH…` for files, `ingest yahoo`, `ingest simulate`. Repeating a command adds no rows.",
 )
 
 Calendar = Annotated[
-    str | None, typer.Option(help="Trading calendar of new symbols (XNYS, 24/7 …); by their spelling when absent.")
+    str | None, typer.Option(help="Set the trading calendar of new symbols (XNYS, 24/7 …); default: by spelling.")
 ]
 
 
@@ -53,11 +53,11 @@ def ingest_files(
     *,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
-    timeframe: Annotated[str | None, typer.Option(help="1m, 5m … 1d; read off the distances when absent.")] = None,
-    adjustment: Annotated[Adjustment, typer.Option(help="What the prices are adjusted for.")] = Adjustment.NONE,
+    timeframe: Annotated[str | None, typer.Option(help="Set the bar size: 1m, 5m … 1d; default: detected.")] = None,
+    adjustment: Annotated[Adjustment, typer.Option(help="Declare the price adjustment.")] = Adjustment.NONE,
     calendar: Calendar = None,
 ) -> None:
-    """Land the bars of files; rows that are not valid are kept apart with their reason."""
+    """Load bars from files; invalid rows are stored as dead letters with their reason."""
     from surveillance_pipelines.services.ingestion import ingest_file
     from surveillance_pipelines.services.platform import open_platform
 
@@ -83,8 +83,8 @@ def ingest_files(
     _show_next_step(runs)
     if unusable:
         raise InvalidInputError(
-            f"expected bars, more than half of the rows could not be used of {', '.join(unusable)}",
-            remedy="`surveillance dead-letters list` says why rows were refused; the others have landed",
+            f"expected at least half of the rows of each file to be valid, got {', '.join(unusable)}",
+            remedy="`surveillance dead-letters list` shows why rows were refused; the valid rows are stored",
         )
 
 
@@ -92,11 +92,13 @@ def ingest_files(
 def ingest_yahoo(
     start: Annotated[datetime, typer.Option(formats=_DAY, help="First day.")],
     end: Annotated[datetime, typer.Option(formats=_DAY, help="Last day, included.")],
-    symbols: Annotated[str, typer.Option(help="Separated by commas; SYMBOLS when absent.")] = "",
-    interval: Annotated[str, typer.Option(help="1m (at most 30 days back), 5m, 15m, 1h or 1d.")] = "1m",
+    symbols: Annotated[str, typer.Option(help="Load these symbols, separated by commas; default: SYMBOLS.")] = "",
+    interval: Annotated[
+        str, typer.Option(help="Load bars of this size: 1m (at most 30 days back), 5m, 15m, 1h or 1d.")
+    ] = "1m",
     calendar: Calendar = None,
 ) -> None:
-    """Land bars of Yahoo Finance."""
+    """Load bars from Yahoo Finance."""
     from surveillance_pipelines.services.ingestion import ingest_yahoo, require_within_yahoo_reach
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
@@ -104,7 +106,7 @@ def ingest_yahoo(
     platform = open_platform()
     wanted = require_symbols(symbols.split(",")) or platform.settings.symbols
     require_within_yahoo_reach(platform, start.date(), interval)
-    say(f"asking Yahoo Finance for {interval} bars of {counted(len(wanted), 'symbol')} …")
+    say(f"requesting {interval} bars of {counted(len(wanted), 'symbol')} from Yahoo Finance …")
     done = ingest_yahoo(platform, wanted, start.date(), end.date(), interval=cast("Any", interval), calendar=calendar)
     for symbol in done.missing:
         ended = done.outcomes[symbol]
@@ -113,19 +115,21 @@ def ingest_yahoo(
     if done.received.bars.is_empty():
         raise OperationFailedError(
             f"expected bars of {', '.join(wanted)} from Yahoo, got none",
-            remedy="check the symbols, the days (1m goes back 30 days) and the network",
+            remedy="check the symbols, the days (1m bars are available for 30 days) and the network",
         )
     _show_next_step([done])
 
 
 @app.command("simulate")
 def ingest_simulated(
-    symbols: Annotated[str, typer.Option(help="Separated by commas; SYMBOLS when absent.")] = "",
-    days: Annotated[int, typer.Option(min=1, max=2000, help="Sessions.")] = 10,
-    last: Annotated[datetime | None, typer.Option(formats=_DAY, help="Last session; before today when absent.")] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal markets.")] = 7,
+    symbols: Annotated[str, typer.Option(help="Simulate these symbols, separated by commas; default: SYMBOLS.")] = "",
+    days: Annotated[int, typer.Option(min=1, max=2000, help="Simulate this many sessions.")] = 10,
+    last: Annotated[
+        datetime | None, typer.Option(formats=_DAY, help="Last session; default: the last one before today.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Set the random seed; equal seeds give equal markets.")] = 7,
 ) -> None:
-    """Land a synthetic market. Its rows say `simulated`, and never replace real ones."""
+    """Load bars of a simulated market. Their source is `simulated`; they never replace real bars."""
     from surveillance_pipelines.services.ingestion import ingest_simulated
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
@@ -138,7 +142,7 @@ def ingest_simulated(
 
 
 def show_ingestion(done: "Ingestion") -> None:
-    """Print the rows per symbol, their sums and the notes of the reader."""
+    """Print the rows per symbol, the totals and the notes of the reader."""
     received = done.received
     refused = len(received.refusals)
     sums = f"{done.landed.height:,} landed + {refused:,} refused + {done.duplicates:,} duplicates"
@@ -149,7 +153,7 @@ def show_ingestion(done: "Ingestion") -> None:
     for note in received.notes:
         say(f"note: {note}")
     if refused:
-        say("refused rows are kept with their reason: `surveillance dead-letters list`", style="yellow")
+        say("`surveillance dead-letters list` shows the refused rows with their reasons", style="yellow")
 
 
 def _show_next_step(runs: "Sequence[Ingestion]") -> None:
@@ -157,4 +161,4 @@ def _show_next_step(runs: "Sequence[Ingestion]") -> None:
     if days:
         say(f"next: `surveillance backfill {min(days)} {max(days)}`, then `surveillance train`")
     elif any(done.duplicates for done in runs):
-        say("nothing new: every bar was there before")
+        say("no new bars: all bars were stored before")

@@ -1,4 +1,4 @@
-"""``surveillance models``: the registered versions, which of them serve, and how that changes."""
+"""``surveillance models``: list model versions and their roles, and change the champion."""
 
 import os
 from typing import TYPE_CHECKING, Annotated, Final
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from surveillance_pipelines.services.models import Deployed, ModelStores
     from surveillance_pipelines.services.platform import Platform
 
-app: Final = typer.Typer(help="List model versions, and change which of them serves.", no_args_is_help=True)
+app: Final = typer.Typer(help="List model versions, and change the champion.", no_args_is_help=True)
 
-_Strategy = Annotated[str, typer.Option(help="Strategy that the versions belong to.")]
-_Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
-_By = Annotated[str | None, typer.Option(help="Who decides; kept in the history. The user name by default.")]
+_Strategy = Annotated[str, typer.Option(help="Select the versions of this strategy.")]
+_Reason = Annotated[str, typer.Option(help="Record this reason in the history.")]
+_By = Annotated[str | None, typer.Option(help="Record this decider in the history; default: the user name.")]
 
 
 @app.command("list")
@@ -39,7 +39,7 @@ def list_models(strategy: _Strategy = "surveillance") -> None:
         for listed in versions(_stores(platform), scope_of(platform.settings, strategy))
     ]
     if not rows:
-        say("no versions yet: `surveillance train` makes one")
+        say("no versions yet: `surveillance train` creates one")
         return
     columns = ("version", "role", "since", "bundle", "trained", "training rows", "MLflow version")
     table("model versions", columns, rows, right=("training rows", "MLflow version"))
@@ -52,9 +52,9 @@ def activate_model(
     reason: _Reason = "activated by hand",
     by: _By = None,
 ) -> None:
-    """Make a version the champion; the champion before it is retired, and can be activated again.
+    """Verify the bundle of a version and make it the champion. Drain runs load it within seconds.
 
-    Drain runs load the new champion within seconds. The bundle is verified first.
+    The previous champion is retired; it can be activated again.
     """
     from surveillance_pipelines.services.models import activate, scope_of
     from surveillance_pipelines.services.platform import open_platform
@@ -71,14 +71,14 @@ def activate_model(
     say(_summary(done))
     if done.alias_problem is not None:
         say(
-            f"the registry's aliases were not updated ({done.alias_problem}); repeat the command to repair",
+            f"the MLflow aliases were not updated ({done.alias_problem}); repeat the command to update them",
             style="yellow",
         )
 
 
 @app.command("history")
 def show_history(strategy: _Strategy = "surveillance") -> None:
-    """Show which version had which role since when, by whose decision and why, oldest first."""
+    """List all role changes of the versions with their decider and reasons, oldest first."""
     from surveillance_pipelines.services.models import deployment_history, scope_of
     from surveillance_pipelines.services.platform import open_platform
 
@@ -88,7 +88,7 @@ def show_history(strategy: _Strategy = "surveillance") -> None:
         for row in deployment_history(_stores(platform), scope_of(platform.settings, strategy))
     ]
     if not rows:
-        say("no deployments yet: the warm-up rules answer until `surveillance train` promotes a model")
+        say("no deployments yet: the warm-up rules serve until `surveillance train` promotes a model")
         return
     columns = ("version", "role", "traffic share", "since", "until", "decided by", "reasons")
     table("deployments", columns, rows, right=("traffic share",))

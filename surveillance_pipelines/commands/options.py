@@ -1,9 +1,11 @@
-"""Options that several commands share: properties of a file that the file itself does not state."""
+"""Options shared by several commands: properties of a file that its columns do not state."""
 
 from typing import Annotated
 
 import typer
 
-TimeZone = Annotated[str | None, typer.Option(help="Time zone of naive timestamps, such as America/New_York.")]
-SymbolOfFile = Annotated[str | None, typer.Option(help="For a file without a symbol column.")]
-CalendarOfBars = Annotated[str | None, typer.Option(help="Trading calendar; by the symbols' spelling when absent.")]
+TimeZone = Annotated[str | None, typer.Option(help="Set the time zone of naive timestamps, such as America/New_York.")]
+SymbolOfFile = Annotated[str | None, typer.Option(help="Set the symbol of a file without a symbol column.")]
+CalendarOfBars = Annotated[
+    str | None, typer.Option(help="Set the trading calendar; default: by the spelling of each symbol.")
+]

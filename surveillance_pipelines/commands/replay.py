@@ -1,4 +1,4 @@
-"""``surveillance replay``: make stored outputs again in this process, and say whether they are the same."""
+"""``surveillance replay``: recompute stored outputs and compare them with the stored values."""
 
 import json
 import sys
@@ -25,16 +25,17 @@ def replay(
     ids: Annotated[
         list[str] | None, typer.Argument(help="Ids of anomalies, signals, predictions or messages.", show_default=False)
     ] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Replay so many outputs drawn at random.")] = 0,
-    seed: Annotated[int, typer.Option(help="Another seed draws other outputs.")] = 0,
+    sample: Annotated[int, typer.Option(min=0, help="Replay this many randomly selected outputs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Set the random seed of the sample.")] = 0,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Draw from bars of this UTC day on.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Sample only bars from this UTC day on.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per output, on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per output.")] = False,
 ) -> None:
-    """Rebuild outputs from stored bars, settings and models, compare them, and name the first field that differs.
+    """Recompute outputs from stored bars, settings and models, and show the first field that differs.
 
-    Byte for byte on an equal runtime hash, within 1e-6 on another. Exit code 0 only if every output passed.
+    Outputs must be byte-equal if the runtime hash is equal, and agree within 1e-6 otherwise. Exits with 0 only if every
+    output passes.
     """
     from surveillance_pipelines.services.platform import open_platform
     from surveillance_pipelines.services.replays import replay_outputs
@@ -56,14 +57,14 @@ def replay(
 
 def _show(results: "Sequence[Replayed]") -> None:
     if not results:
-        say("there is no output to replay yet")
+        say("no outputs to replay yet")
         return
     counts = Counter(result.outcome for result in results)
-    shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]  # what did not pass comes first
+    shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]  # failures first
     rows = [
         (result.id[:12], result.kind, _bar(result), mark(_MARKS[result.outcome]), result.summary) for result in shown
     ]
-    table("", ("id", "row", "bar", "", "found"), rows)
+    table("", ("id", "row", "bar", "", "result"), rows)
     if len(results) > len(shown):
         say(f"and {counted(len(results) - len(shown), 'more output')}")
     for note, times in Counter(note for result in results for note in result.notes).most_common():

@@ -1,4 +1,4 @@
-"""``surveillance reset``: forget everything embedded."""
+"""``surveillance reset``: delete all embedded data."""
 
 from typing import Annotated
 
@@ -10,9 +10,9 @@ from surveillance_pipelines.contracts.errors import InvalidInputError
 
 
 def reset(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without confirmation.")] = False,
 ) -> None:
-    """Stop the embedded services and delete SURVEILLANCE_HOME. Never touches a database, queue or bucket of yours."""
+    """Stop the embedded services and delete SURVEILLANCE_HOME. Configured external stores are not changed."""
     from surveillance_pipelines.services.homes import (
         MARKERS,
         delete_home,
@@ -28,15 +28,15 @@ def reset(
         return
     if not is_ours(home):
         raise InvalidInputError(
-            f"expected one of {', '.join(MARKERS)} in {home}, found none: it does not look like ours",
-            remedy="check SURVEILLANCE_HOME; delete the folder yourself if you mean it",
+            f"expected one of {', '.join(MARKERS)} in {home}, found none: the platform did not create this folder",
+            remedy="check SURVEILLANCE_HOME",
         )
     if not yes and not typer.confirm(
         f"Delete {home} ({folder_size(home) / 1e6:,.0f} MB: database, lake, models, runs)?"
     ):
-        say("kept")
+        say("nothing was deleted")
         raise typer.Exit(ExitCode.FAILED)
     delete_home(settings)
     say(f"deleted {home}")
     if settings.database_url is not None or settings.sqs_queue_url:
-        say("kept: the database and the queues that you configured")
+        say("the configured database and queues were not changed")

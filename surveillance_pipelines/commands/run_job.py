@@ -1,6 +1,6 @@
-"""The process in which a command's Dagster run executes: ``python -m surveillance_pipelines.commands.run_job``.
+"""Process of a Dagster run started by a command: ``python -m surveillance_pipelines.commands.run_job``.
 
-The run carries the origin that the workspace gives its jobs, so the UI shows it under its job and can start it again.
+The run gets the job origin of the workspace, so that the UI lists it under its job and can re-execute it.
 """
 
 import json

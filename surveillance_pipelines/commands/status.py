@@ -1,4 +1,4 @@
-"""``surveillance status``: what runs, what waits, what was done, and what is degraded."""
+"""``surveillance status``: show the state of services, queues, tables and models."""
 
 from typing import TYPE_CHECKING
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 def status() -> None:
-    """Show services, queues, leases, the champion, ledger counts, last bars, dead letters and what is degraded."""
-    from surveillance_pipelines.services.health import look_at_health
+    """Show services, queues, leases, champion, ledger counts, last bars, dead letters and degraded parts."""
+    from surveillance_pipelines.services.health import check_health
     from surveillance_pipelines.services.homes import is_untouched
     from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     if is_untouched(platform.settings):
-        say(f"nothing here yet: {platform.home} does not exist and no DATABASE_URL is set")
-        say("start with `surveillance demo` (everything on synthetic data) or `surveillance ingest PATH`")
+        say(f"no data yet: {platform.home} does not exist and DATABASE_URL is not set")
+        say("start with `surveillance demo` (synthetic data) or `surveillance ingest PATH`")
         return
-    health = look_at_health(platform)
+    health = check_health(platform)
     lines = [*health.lines, *_training(platform)]
-    table("state", ("part", "", "found"), [(line.name, mark(line.verdict), line.found) for line in lines])
+    table("state", ("part", "", "state"), [(line.name, mark(line.verdict), line.found) for line in lines])
     table("tables", ("table", "rows", "last"), health.tables, right=("rows",))
     table("lake", ("table", "days", "first day", "last bar"), health.lake, right=("days",))
     degraded = [line for line in lines if line.verdict != "ok"]
@@ -39,4 +39,4 @@ def _training(platform: "Platform") -> "list[Fact]":
     from surveillance_pipelines.defs.dagster_internals import cron_string_iterator
 
     upcoming = cron_string_iterator(now(platform.clock).timestamp(), cron, "UTC")
-    return [Fact("next training", "ok", f"{instant(next(upcoming))} by {cron!r}, while the daemon runs")]
+    return [Fact("next training", "ok", f"{instant(next(upcoming))} (schedule {cron!r}), if the daemon runs")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SHOWN_ROWS: Final = 25
 _HIDDEN_SECONDS: Final = 30
 _PEEK_SECONDS: Final = 25.0
-"""Ends before the first message shows up again: SQS counts receives, and sets a message aside after a few."""
+"""Less than the visibility timeout, so that no message is received twice: SQS counts receives (redrive policy)."""
 _WAIT_SECONDS: Final = 2
 _COLUMNS: Final = ("bar", "symbol", "type", "kind", "status", "score", "confidence", "price", "by")
 
@@ -28,23 +28,23 @@ _COLUMNS: Final = ("bar", "symbol", "type", "kind", "status", "score", "confiden
 def tail(
     count: Annotated[int | None, typer.Option(min=1, help="Stop after this many messages.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as on the queue.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, as on the queue.")] = False,
     peek: Annotated[
-        bool, typer.Option("--peek", help="Look for up to 25 seconds, and leave the messages for their consumer.")
+        bool, typer.Option("--peek", help="Return the messages to the queue; stop after at most 25 seconds.")
     ] = False,
 ) -> None:
-    """Watch the output queue.
+    """Watch the output queue. Messages are deleted from the queue, so other consumers do not receive them.
 
-    Consumers of one SQS queue compete: what `tail` takes, no other consumer sees. `--peek` looks for up to 25
-    seconds and gives the messages back; until then they are hidden from others. A look counts as a receive: after as
-    many as the queue's redrive policy allows (five, where `surveillance prepare` made it) SQS sets a message aside.
+    With `--peek` the messages are hidden from other consumers for at most 25 seconds and then returned. Each peek
+    counts as a receive: after the `maxReceiveCount` of the queue's redrive policy (five on a queue created by
+    `surveillance prepare`), SQS moves a message to the dead-letter queue.
     """
     from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     if not peek:
         error_console().print(
-            "taking messages off the queue: no other consumer sees them (--peek leaves them)", style="dim"
+            "deleting messages from the queue: other consumers do not receive them (--peek returns them)", style="dim"
         )
     if peek:
         timeout = _PEEK_SECONDS if timeout is None else min(timeout, _PEEK_SECONDS)
@@ -59,7 +59,7 @@ def tail(
 
 
 def _print(messages: Iterator[dict[str, Any]]) -> None:
-    """Print a line a message, and how many there were, also after ctrl-C."""
+    """Print one line per message and the number of messages, also after ctrl-C."""
     typer.echo("  ".join(_COLUMNS))
     shown = 0
     try:
@@ -73,7 +73,7 @@ def _print(messages: Iterator[dict[str, Any]]) -> None:
 def _messages(
     platform: "Platform", *, count: int | None, timeout: float | None, peek: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield decoded messages until there were ``count``, or ``timeout`` seconds have passed."""
+    """Yield up to ``count`` decoded messages; stop after ``timeout`` seconds."""
     queue = platform.queue(platform.endpoints.output_queue_url)
     ends_at = None if timeout is None else platform.clock.now_us() + round(timeout * MICROSECONDS)
     taken, held = 0, []

@@ -1,4 +1,4 @@
-"""Become another program that ends when its parent does: ``python -m … PARENT_PID PROGRAM ARGUMENTS…``."""
+"""Run a program that ends when its parent process ends: ``python -m … PARENT_PID PROGRAM ARGUMENTS…``."""
 
 import ctypes
 import os
@@ -10,10 +10,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
-    """Ask the kernel for SIGTERM at the parent's death, then become the program."""
+    """Request SIGTERM for the parent's death from the kernel, then execute the program."""
     parent = int(sys.argv[1])
     if sys.platform == "linux":
-        # Nothing else ends a daemon whose command was killed outright.
+        # Nothing else ends the daemon of a command that was killed by SIGKILL.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""``surveillance train``: train, evaluate, pass the gate or not, promote."""
+"""``surveillance train``: train and evaluate the models, and promote them if the gate passes."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 _DAY = ["%Y-%m-%d"]
 _OF_LABELS: Final = {"recall": "recall of bars", "events_found": "events found", "events_named": "events named"}
-"""Figure → column of the table per kind."""
+"""Metric → column of the table by kind."""
 
 
 def train(
     *,
     first: Annotated[
-        datetime | None, typer.Option(formats=_DAY, help="First day of the training bars, UTC; the first there is.")
+        datetime | None, typer.Option(formats=_DAY, help="First UTC day of training bars; default: the oldest.")
     ] = None,
     last: Annotated[
-        datetime | None, typer.Option(formats=_DAY, help="Last day, UTC, included; the newest there is.")
+        datetime | None, typer.Option(formats=_DAY, help="Last UTC day, included; default: the newest.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random: equal seed and data give equal models.")] = 7,
+    seed: Annotated[int, typer.Option(help="Set the random seed; equal seed and data give equal models.")] = 7,
 ) -> None:
-    """Train all models on the days of bars that there are, or a range of them; promote them if the gate agrees.
+    """Train all models on all days of bars or a range of days, and promote them if they pass the gate.
 
-    Exits with 1 when the gate refuses: the models are kept as a version, the old champion stays.
+    Exits with 1 if the gate refuses the models: they are kept as a version, and the champion does not change.
     """
     from surveillance_pipelines.commands.training import train_range
     from surveillance_pipelines.services.platform import open_platform
@@ -40,16 +40,16 @@ def train(
     result = train_range(platform, first and first.date(), last and last.date(), seed=seed)
     show_training(result)
     if not result.promoted:
-        advice = "what to do: more days or symbols"
+        advice = "what to do: train on more days or symbols"
         if result.version is not None:
             folder = platform.endpoints.models_path / f"v{result.version}"
-            advice += f"; try it as it is with `surveillance detect FILE --bundle {folder}`"
+            advice += f"; to use this version anyway: `surveillance detect FILE --bundle {folder}`"
         say(advice)
         raise typer.Exit(ExitCode.FAILED)
 
 
 def show_training(training: "Training") -> None:
-    """Print the numbers of an evaluation and the verdict of the gate."""
+    """Print the metrics of an evaluation and the decision of the gate."""
     if training.days:
         say(f"bars from {training.days[0]} to {training.days[1]}")
     _show_metrics(training)
@@ -61,16 +61,16 @@ def show_training(training: "Training") -> None:
         )
         for check in training.gate
     ]
-    table("the gate", ("", "check", "rules"), rows)
+    table("promotion gate", ("", "check", "rules"), rows)
     if training.promoted:
-        say(f"promoted: v{training.version} is champion", style="green")
+        say(f"promoted: v{training.version} is the champion", style="green")
     else:
-        say(f"refused: v{training.version} is kept, the champion stays as it was", style="red")
+        say(f"refused: v{training.version} is kept, the champion does not change", style="red")
 
 
 def _show_metrics(training: "Training") -> None:
     overall = training.metrics.items()
-    table("evaluation on days that the training never saw", ("metric", "value"), overall, right=("value",))
+    table("evaluation on held-out days", ("metric", "value"), overall, right=("value",))
     if training.by_label:
         rows = [(row["label"], *(row.get(name) for name in _OF_LABELS)) for row in training.by_label]
         columns = tuple(_OF_LABELS.values())

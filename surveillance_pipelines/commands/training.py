@@ -1,4 +1,4 @@
-"""One training run as a command sees it: the measurements of the evaluation and the verdict of the gate."""
+"""Start a training run from a command; read the evaluation metrics and the decision of the gate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ _GATE: Final = "model_evaluation"
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a training ended.
+    """Result of a training run.
 
     Attributes:
-        run_id: of the Dagster run.
-        promoted: whether its bundle is champion now.
-        gate: the checks of the evaluation, those that failed first.
+        run_id: id of the Dagster run.
+        promoted: whether the bundle is the champion now.
+        gate: checks of the evaluation, failed ones first.
         version: number of the bundle.
         metrics: name → value on the held-out days.
-        by_label: a row of figures per kind of anomaly, and for ordinary bars.
-        seconds: the run took.
-        days: the first and the last day that it trained on; None if it did not come that far.
+        by_label: one row of metrics per kind of anomaly, and one for ordinary bars.
+        seconds: duration of the run.
+        days: first and last day of the training bars; None if the run failed before it selected them.
     """
 
     run_id: str
@@ -38,18 +38,21 @@ class Training:
 
     @property
     def refusals(self) -> list[str]:
-        """Reasons for which the gate refused the bundle."""
+        """The reasons why the gate refused the bundle."""
         return [f"{check.name}: {check.summary}" for check in self.gate if check.blocking and not check.passed]
 
 
 def train_range(platform: Platform, first: date | None, last: date | None, *, seed: int) -> Training:
-    """Train, evaluate and, if the gate agrees, promote, in one run over the days between two dates.
+    """Train, evaluate and, if the gate passes, promote, in one run.
 
-    None stands for the first, or the newest, day that there are bars of.
-    A gate that refuses is an answer and no error; what keeps the run from being judged at all is one.
+    Args:
+        platform: platform with the services and the Dagster instance of the run.
+        first: first day of bars; None means the oldest.
+        last: last day of bars; None means the newest.
+        seed: random seed.
 
     Raises:
-        OperationFailedError: if the run failed before the gate could decide, or after it had agreed.
+        OperationFailedError: if the run failed for another reason than the gate.
     """
     days = {name: day.isoformat() for name, day in (("first_day", first), ("last_day", last)) if day is not None}
     config = {**days, "seed": seed}

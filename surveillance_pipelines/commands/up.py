@@ -1,4 +1,4 @@
-"""``surveillance up``: the embedded services, the Dagster UI and the daemon, until ctrl-C."""
+"""``surveillance up``: run the embedded services, the Dagster UI and the daemon until ctrl-C."""
 
 import socket
 from typing import TYPE_CHECKING, Annotated, Final
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
-from surveillance_pipelines.commands.children import Child, ending_on_signals
+from surveillance_pipelines.commands.children import Child, interrupt_on_signals
 from surveillance_pipelines.commands.console import heading, say
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 from surveillance_pipelines.services.homes import DEMO_MARKER
@@ -19,59 +19,61 @@ _START_SECONDS: Final = 90.0
 
 
 def up(
-    port: Annotated[int | None, typer.Option(help="Port of the UI; 3000 or the next free one when absent.")] = None,
-    host: Annotated[str, typer.Option(help="Address that the UI listens on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="Set the port of the UI; default: the first free one from 3000.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Set the address on which the UI listens.")] = "127.0.0.1",
     daemon: Annotated[bool, typer.Option(help="Run sensors and schedules too.")] = True,
 ) -> None:
-    """Open the Dagster UI on the services of SURVEILLANCE_HOME (or of your settings), with sensors running."""
+    """Run the Dagster UI and the daemon on the embedded or configured services, until ctrl-C."""
     from surveillance_pipelines.commands import dagster_home
     from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
     chosen = _free_port(host, port)
-    say("finding the services …")
+    say("connecting to the services …")
     environment = without_yahoo_in_the_demo(platform, dagster_home.prepare(platform))
     say(f"  {'embedded' if platform.endpoints.embedded else 'configured'}, home {platform.home}")
     children: list[Child] = []
-    with ending_on_signals():
+    with interrupt_on_signals():
         try:
             children.append(dagster_home.start_webserver(platform, environment, host=host, port=chosen))
             if daemon:
                 children.append(dagster_home.start_daemon(platform, environment))
             _wait_for_port(host, chosen, children)
             heading(f"Dagster UI: http://{host}:{chosen}")
-            say(f"logs: {platform.home / 'logs'}   ctrl-C ends everything")
+            say(f"logs: {platform.home / 'logs'}   ctrl-C stops everything")
             while True:
                 for child in children:
                     child.check_alive()
                 SYSTEM_CLOCK.sleep(1)
         except KeyboardInterrupt:
-            say("ending …")
+            say("stopping …")
         finally:
             for child in reversed(children):
                 child.stop()
 
 
 def without_yahoo_in_the_demo(platform: "Platform", environment: dict[str, str]) -> dict[str, str]:
-    """Return the environment with the Yahoo fallback off in a demo's home, unless the user has set it.
+    """Return the environment with the Yahoo fallback disabled in the home of a demo, unless the user has set it.
 
-    Yahoo outranks the simulator: real bars would replace the demo's wherever its queue is silent.
+    Bars from Yahoo take precedence over simulated ones, so they would replace the demo's bars.
     """
     if not (platform.home / DEMO_MARKER).is_file() or "fallback_to_yfinance" in platform.settings.model_fields_set:
         return environment
-    say("  the demo's home: no bars from Yahoo (FALLBACK_TO_YFINANCE=true turns them on)")
+    say("  demo data: the Yahoo fallback is off (FALLBACK_TO_YFINANCE=true turns it on)")
     return {**environment, "FALLBACK_TO_YFINANCE": "false"}
 
 
 def _free_port(host: str, wanted: int | None) -> int:
-    """Return the wanted port, or the first free one from 3000 on."""
+    """Return the given port, or the first free one from 3000 on."""
     candidates = range(_DEFAULT_PORT, _DEFAULT_PORT + 100) if wanted is None else [wanted]
     for port in candidates:
         if not _answers(host, port):
             return port
     raise InvalidInputError(
-        f"expected a free port for the UI, {wanted or 'each from 3000 to 3099'} is in use on {host}",
-        remedy="choose another with --port",
+        f"expected a free port for the UI on {host}, but {wanted or 'each port from 3000 to 3099'} is in use",
+        remedy="set another port with --port",
     )
 
 

@@ -1,4 +1,4 @@
-"""Addresses of every store and queue of the platform."""
+"""Addresses of all stores and queues of the platform."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from surveillance_pipelines.contracts.queue import AwsCredentials
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Addresses of every store and queue. Fields that may hold a secret are left out of its representation.
+    """Addresses of all stores and queues. Fields that may contain a secret are excluded from the representation.
 
     Attributes:
         database_url: the platform's database, ``postgresql://``.
-        dagster_database_url: Dagster's, for SQLAlchemy with psycopg2.
-        mlflow_artifact_root: where the files of MLflow runs go; None where an MLflow server decides.
-        sqs_endpoint_url: None for AWS itself.
-        queue_urls: input queues; a symbol belongs to one of them.
-        embedded: whether this process found or started embedded services.
+        dagster_database_url: Dagster's database, for SQLAlchemy with psycopg2.
+        mlflow_artifact_root: folder or bucket for the files of MLflow runs; None if an MLflow server chooses it.
+        sqs_endpoint_url: endpoint of SQS; None for AWS.
+        queue_urls: input queues; each symbol belongs to one of them.
+        embedded: whether embedded services are used.
     """
 
     database_url: str = field(repr=False)

@@ -1,7 +1,6 @@
-"""The errors of the platform: one base class, and one vocabulary of codes that every caller maps to its own.
+"""The errors of the platform: a base class and error codes.
 
-The command line maps a code to an exit code, HTTP to a status and gRPC to a status code. No caller reads the text of a
-message.
+Each interface maps the codes: the command line to exit codes, HTTP and gRPC to status codes. No caller parses messages.
 """
 
 from enum import StrEnum
@@ -9,17 +8,17 @@ from typing import Any, ClassVar
 
 
 class ErrorCode(StrEnum):
-    """What kind of error it is. ``docs/commands.md`` lists the codes with their exit codes."""
+    """Kind of an error. ``docs/commands.md`` lists the codes with their exit codes."""
 
-    INVALID_INPUT = "invalid_input"  # an argument, a setting, a file or a message is not what was expected
-    NOT_FOUND = "not_found"  # what was named does not exist
-    CONFLICT = "conflict"  # another process holds it or has changed it
-    NOT_READY = "not_ready"  # a step that has to come first has not been taken
-    UNAVAILABLE = "unavailable"  # a service that is needed does not answer
-    TIMEOUT = "timeout"  # the work took longer than its limit
+    INVALID_INPUT = "invalid_input"  # an argument, a setting, a file or a message is invalid
+    NOT_FOUND = "not_found"  # a named object does not exist
+    CONFLICT = "conflict"  # another process holds or has changed the object
+    NOT_READY = "not_ready"  # a required earlier step is missing
+    UNAVAILABLE = "unavailable"  # a required service does not answer
+    TIMEOUT = "timeout"  # the operation exceeded its time limit
     INTEGRITY = "integrity"  # stored data contradicts its record: damaged, altered or of another format
-    EXHAUSTED = "exhausted"  # a resource of the machine is used up, such as disk space
-    FAILED = "failed"  # the work was carried out and did not succeed
+    EXHAUSTED = "exhausted"  # a resource of the machine, such as disk space, is exhausted
+    FAILED = "failed"  # the operation ran and did not succeed
     INTERNAL = "internal"  # a defect of the platform
 
 
@@ -27,10 +26,10 @@ class SurveillanceError(Exception):
     """An error with a code, a message and a remedy.
 
     Attributes:
-        code: the kind of error; a subclass states its own in its class statement
-            (``class LeaseLostError(SurveillanceError, code=ErrorCode.CONFLICT)``), an instance may state another.
+        code: kind of the error, set by a class statement
+            (``class LeaseLostError(SurveillanceError, code=ErrorCode.CONFLICT)``) or by an instance.
         message: what was expected and what was received.
-        remedy: what to do; empty where nothing is certain to help.
+        remedy: what to do; empty if no remedy is known.
     """
 
     code: ErrorCode = ErrorCode.INTERNAL
@@ -51,28 +50,28 @@ class SurveillanceError(Exception):
             self.code = code
 
     def __str__(self) -> str:
-        """Return message and remedy: a log or the Dagster UI shows nothing else of an exception."""
+        """Return message and remedy, because logs and the Dagster UI show only this text."""
         return f"{self.message}; what to do: {self.remedy}" if self.remedy else self.message
 
 
 class InvalidInputError(SurveillanceError, ValueError, code=ErrorCode.INVALID_INPUT):
-    """An argument, a setting, a file or a message is not what was expected."""
+    """An argument, a setting, a file or a message is invalid."""
 
 
 class NotFoundError(SurveillanceError, LookupError, code=ErrorCode.NOT_FOUND):
-    """What was named does not exist."""
+    """A named object does not exist."""
 
 
 class ConflictError(SurveillanceError, code=ErrorCode.CONFLICT):
-    """Another process holds it or has changed it."""
+    """Another process holds or has changed the object."""
 
 
 class NotReadyError(SurveillanceError, code=ErrorCode.NOT_READY):
-    """A step that has to come first has not been taken."""
+    """A required earlier step is missing."""
 
 
 class UnavailableError(SurveillanceError, code=ErrorCode.UNAVAILABLE):
-    """A service that is needed does not answer."""
+    """A required service does not answer."""
 
 
 class IntegrityError(SurveillanceError, code=ErrorCode.INTEGRITY):
@@ -80,4 +79,4 @@ class IntegrityError(SurveillanceError, code=ErrorCode.INTEGRITY):
 
 
 class OperationFailedError(SurveillanceError, code=ErrorCode.FAILED):
-    """The work was carried out and did not succeed."""
+    """The operation ran and did not succeed."""

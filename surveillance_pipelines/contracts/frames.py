@@ -1,6 +1,6 @@
-"""Columns and types of the frames that lanes hand to each other and keep in the lake.
+"""Schemas of the frames that the lanes exchange and store in the lake.
 
-Apart from the words they are made of, so that whoever needs the engine alone does not wait for polars to load.
+Separate from ``contracts.market``, so that the engine does not import polars.
 """
 
 from collections.abc import Iterable
@@ -22,20 +22,20 @@ BAR_SCHEMA: Final = pl.Schema(
         "low": pl.Float64,
         "close": pl.Float64,
         "volume": pl.Float64,  # units traded; 0 means "no volume reported", see docs/market-data.md
-        "trades": pl.Int64,  # ticks in the bar; null when the source does not say
+        "trades": pl.Int64,  # ticks in the bar; null if the source does not report it
         "source": pl.String,
         "adjustment": pl.String,
-        "revision": pl.Int32,  # 0 is what was known when the bar closed
+        "revision": pl.Int32,  # 0 is the bar as known when it closed
         "bar_status": pl.String,
-        "event_time": UTC_MICROSECONDS,  # of the last tick in it; the bar's end when the source has only bars
+        "event_time": UTC_MICROSECONDS,  # of the last tick; the end of the bar if the source provides only bars
         "knowledge_time": UTC_MICROSECONDS,
         "source_message_id": pl.String,
-        "market_return": pl.Float64,  # as served; null when the bar was never served, then derived from the peers
+        "market_return": pl.Float64,  # as served; null if the bar was never served, then derived from the peers
         "market_peers": pl.Int32,
-        "batch_id": pl.String,  # of the write that brought it
+        "batch_id": pl.String,  # id of the write that added the row
     }
 )
-"""Columns of ``bars_landed``, ``bars_1m`` and every resample of it."""
+"""Columns of ``bars_landed``, ``bars_1m`` and the resampled bars."""
 
 TICK_SCHEMA: Final = pl.Schema(
     {
@@ -49,17 +49,17 @@ TICK_SCHEMA: Final = pl.Schema(
         "source": pl.String,
         "source_message_id": pl.String,
         "knowledge_time": UTC_MICROSECONDS,
-        "outcome": pl.String,  # the ledger's word: scored or late
+        "outcome": pl.String,  # outcome in the ledger: scored or late
     }
 )
 """Columns of the lake table ``ticks``."""
 
 
 def conform(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
-    """Return exactly the columns of a schema, in its order and types.
+    """Return exactly the columns of a schema, in its order and with its types.
 
     Raises:
-        polars.exceptions.PolarsError: if a column is absent or holds a value that its type cannot.
+        polars.exceptions.PolarsError: if a column is missing or a value cannot be cast.
     """
     return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
@@ -67,7 +67,7 @@ def conform(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
 SESSION_SCHEMA: Final = pl.Schema(
     {"calendar": pl.String, "session_date": pl.Date, "opens_at": UTC_MICROSECONDS, "closes_at": UTC_MICROSECONDS}
 )
-"""One row per calendar and session; ``closes_at`` is the first instant after the session. Lunch breaks are inside."""
+"""One row per calendar and session; ``closes_at`` is the first instant after the session. Lunch breaks are included."""
 
 
 def session_rows(rows: Iterable[tuple[str, date, int, int]]) -> pl.DataFrame:

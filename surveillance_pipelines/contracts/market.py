@@ -1,7 +1,7 @@
-"""Ticks and bars: the words every lane shares.
+"""Ticks and bars, the types shared by all lanes.
 
-A *tick* is one trade report. A *bar* summarises the ticks of one interval and is named by its start. Each knows when
-it happened (``event_time``) and when the platform learned it (``knowledge_time``).
+A *tick* is one trade report. A *bar* summarises the ticks of one interval and is identified by its start. Both have the
+time of the event (``event_time``) and the time at which the platform learned it (``knowledge_time``).
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
 Adjustment = Literal["none", "split", "split+dividend"]
 
 SOURCE_PRECEDENCE: Final[tuple[Source, ...]] = ("sqs", "file", "yfinance", "simulated")
-"""Who wins when two sources know the same bar: the recorded feed, then what the user handed over, then the vendor's
-public copy; a simulated bar never replaces a real one."""
+"""Precedence of sources with the same bar: the live feed, then files of the user, then the vendor's public data. A
+simulated bar never replaces a real one."""
 
 LANDED_TABLE: Final = "bars_landed"
 """Lake table of all bars as received from files, Yahoo Finance and the simulator."""
 FIRST_DAY: Final = date(2008, 1, 1)
-"""First day of every table by day; exchanges' minute bars are rarely kept further back."""
+"""First day of all daily partitions; minute bars of exchanges are rarely available for earlier days."""
 
 TIMEFRAME_MINUTES: Final[dict[Timeframe, int]] = {
     "1m": 1, "5m": 5, "15m": 15, "1h": 60, "4h": 240, "1d": 1440,
@@ -29,7 +29,7 @@ TIMEFRAME_MINUTES: Final[dict[Timeframe, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One market message (SCH-01), decoded and within bounds. Instants are microseconds since the epoch, UTC."""
+    """One decoded and validated market message (SCH-01). Instants are microseconds since the epoch, UTC."""
 
     symbol: str
     price: float
@@ -41,7 +41,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an input was not accepted: a stable code, and a sentence that says what was expected and what came."""
+    """Reason for a refused input: a stable code, and a sentence with the expected and the received value."""
 
     code: str
     reason: str
@@ -65,6 +65,6 @@ class Bar:
     bar_status: BarStatus
     knowledge_time: int
     source_message_id: str
-    market_return: float  # NaN when no peer had a bar the minute before
+    market_return: float  # NaN if no peer had a bar in the previous minute
     market_peers: int
     source: Source = "sqs"

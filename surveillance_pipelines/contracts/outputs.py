@@ -1,4 +1,4 @@
-"""What the platform says: anomalies and signals, one row contract for batch and live, tables and queue alike."""
+"""Output rows of the platform: anomalies, signals and scores, with the same contract in tables and messages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -11,7 +11,7 @@ from surveillance_pipelines.contracts.market import BarStatus, Source
 from surveillance_pipelines.hashing import canonical_json, sha256_json, sha256_text
 
 SCHEMA_VERSION: Final = "1.1"
-"""Of the rows and of the messages on the output queue; see docs/output-messages.md."""
+"""Version of the rows and of the messages on the output queue; see docs/output-messages.md."""
 
 DEFAULT_TENANT: Final = "default"
 DEFAULT_STRATEGY: Final = "surveillance"
@@ -30,32 +30,32 @@ ANOMALY_KINDS: Final = (
     "momentum_ignition",
     "cross_symbol_divergence",
 )
-"""Kinds that the classifier is trained to tell apart from bars alone."""
+"""Kinds that the classifier distinguishes, using bars only."""
 
 UNCLASSIFIED: Final = "unclassified"
-"""The autoencoder finds the bar strange and the classifier knows no name for it: the set of kinds stays open."""
+"""Kind of a bar that only the autoencoder flags; the set of kinds is open."""
 
 KINDS_NEEDING_ORDER_BOOK: Final = ("spoofing", "layering", "front_running", "insider_dealing")
-"""Named so that nobody looks for them here: they need an order book or account data, and nothing pretends."""
+"""Kinds that the platform does not detect, because they need an order book or account data."""
 
 
 STORED_ONLY: Final = MappingProxyType({"stored_only": True})
-"""Marks fields that are columns in PostgreSQL and no part of messages: a consumer has them through ``bundle_hash``."""
+"""Marks fields that are stored in PostgreSQL but not sent in messages; consumers find them by ``bundle_hash``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRow:
     """The row contract. Instants are microseconds since the epoch, UTC; hashes are hex sha256.
 
-    Each kind of row ends with ``market_return`` and ``market_peers``: what the peers had done by the moment a bar in
-    progress was scored, which nothing could tell later. Both are None on a final bar, whose row of ``ops.live_bars``
-    has them, and ``market_return`` also where no peer had a bar.
+    Each row type ends with ``market_return`` and ``market_peers``: the market context at the time when a bar in
+    progress was scored, which cannot be reconstructed later. Both are None on a final bar, because its row in
+    ``ops.live_bars`` has them; ``market_return`` is also None if no peer had a bar.
     """
 
     id: str
     schema_version: str = SCHEMA_VERSION
-    event_time: int  # of the last input that the score has seen
-    knowledge_time: int  # when the platform learned that input
+    event_time: int  # of the last input included in the score
+    knowledge_time: int  # time at which the platform learned that input
     source: Source
     source_message_id: str | None
     symbol: str
@@ -63,9 +63,9 @@ class OutputRow:
     bar_start: int
     revision: int
     bar_status: BarStatus
-    input_hash: str  # of the feature vector, float64 bytes
+    input_hash: str  # hash of the float64 bytes of the feature vector
     feature_view: str
-    bundle_hash: str  # "warmup" while no model is promoted
+    bundle_hash: str  # "warmup" before the first promotion
     code_version: str
     config_hash: str
     runtime_hash: str
@@ -89,10 +89,10 @@ class OutputRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly(OutputRow):
-    """A bar that looks wrong. One alert per symbol, bar and kind: opened, then confirmed or retracted."""
+    """An anomalous bar. There is one alert per symbol, bar and kind: opened, then confirmed or retracted."""
 
     alert_status: AlertStatus
-    alert_id: str  # the same for the rows that open, confirm and retract one alert
+    alert_id: str  # shared by the rows that open, confirm and retract one alert
     price: float
     volume: float
     reconstruction_error: float | None = None
@@ -102,7 +102,7 @@ class Anomaly(OutputRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal(OutputRow):
-    """A direction call on a closed bar; ``kind`` repeats the action."""
+    """A direction signal of a closed bar; ``kind`` repeats the action."""
 
     action: Action
     price: float
@@ -116,9 +116,9 @@ class Signal(OutputRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score(OutputRow):
-    """What the models say of one bar, alert or not.
+    """The model outputs for one bar, with or without an alert.
 
-    Those of final bars are the rows of ``surveillance.predictions``; ``PUBLISH_SCORES=all`` sends every message's.
+    Scores of final bars are stored in ``surveillance.predictions``; with ``PUBLISH_SCORES=all``, all scores are sent.
     """
 
     price: float
@@ -131,15 +131,15 @@ class Score(OutputRow):
     horizon_minutes: int
     market_return: float | None = None
     market_peers: int | None = None
-    model_ids: tuple[str, ...] = field(default=(), metadata=STORED_ONLY)  # of the bundle's members that serve
-    excluded_models: tuple[str, ...] = field(default=(), metadata=STORED_ONLY)  # not asked, because they had failed
+    model_ids: tuple[str, ...] = field(default=(), metadata=STORED_ONLY)  # serving members of the bundle
+    excluded_models: tuple[str, ...] = field(default=(), metadata=STORED_ONLY)  # excluded after failures
 
 
 IDENTITY_FREE: Final = frozenset(
     {"knowledge_time", "source_message_id", "correlation_id", "run_id",
      "t_received", "t_computed", "t_committed", "t_published"}
 )  # fmt: skip
-"""Two rows that differ only here are the same row."""
+"""Fields that are not part of a row's identity; rows that differ only in them are the same row."""
 
 INSTANT_FIELDS: Final = frozenset(
     {"event_time", "knowledge_time", "bar_start", "t_received", "t_computed", "t_committed", "t_published"}
@@ -162,14 +162,14 @@ def row_id(
     bundle_hash: str,
     config_hash: str,
 ) -> str:
-    """Return the deterministic id of an output row, also its MessageDeduplicationId.
+    """Return the deterministic id of an output row, which is also its MessageDeduplicationId.
 
     Args:
-        trigger_message_id: the message that caused a provisional row; None for final and revised rows, so that batch
-            and live give the same row the same id.
+        trigger_message_id: message that caused a provisional row; None for final and revised rows, so that batch and
+            live rows have the same id.
     """
     if (bar_status == "provisional") != (trigger_message_id is not None):
-        raise ValueError(f"expected a trigger message exactly for a provisional row, was {bar_status!r}")
+        raise ValueError(f"expected a trigger message if and only if the row is provisional, got {bar_status!r}")
     return sha256_json(
         [row_type, kind, tenant, strategy, symbol, timeframe, bar_start, revision, bar_status, trigger_message_id,
          feature_view, bundle_hash, config_hash]
@@ -189,9 +189,9 @@ def final_row_ids(
     bundle_hash: str,
     config_hash: str,
 ) -> list[str]:
-    """Return ``row_id`` of many final revision-0 rows that differ in symbol and bar start only.
+    """Return ``row_id`` of many final revision-0 rows that differ only in symbol and bar start.
 
-    Millions of rows a backfill: what they share is made into JSON once, around the two values of each row.
+    Common values are encoded once, because a backfill has millions of rows.
     """
     head = canonical_json([row_type, kind, tenant, strategy])[:-1]
     tail = canonical_json([0, "final", None, feature_view, bundle_hash, config_hash])[1:]
@@ -203,9 +203,9 @@ def final_row_ids(
 def alert_id(
     *, tenant: str, symbol: str, timeframe: str, bar_start: int, kind: str, strategy: str = DEFAULT_STRATEGY
 ) -> str:
-    """Return the id that the opening, confirming and retracting rows of one alert share.
+    """Return the common id of the rows that open, confirm and retract one alert.
 
-    The default strategy is left out of the hash, so that the ids from before there were others stay.
+    The default strategy is not part of the hash, so ids equal those of releases with a single strategy.
     """
     other = [] if strategy == DEFAULT_STRATEGY else [strategy]
     return sha256_json(["alert", tenant, symbol, timeframe, bar_start, kind, *other])
@@ -218,17 +218,17 @@ def column_names(row_type: type[OutputRow]) -> tuple[str, ...]:
 
 @cache
 def message_fields(row_type: type[OutputRow]) -> tuple[str, ...]:
-    """Return the fields of a row type that its messages carry, in the order of the contract."""
+    """Return the fields of a row type in its messages, in the order of the contract."""
     return tuple(each.name for each in fields(row_type) if not each.metadata.get("stored_only"))
 
 
 def to_record(row: OutputRow) -> dict[str, Any]:
-    """Return a row as a plain dict, instants still in microseconds."""
+    """Return a row as a dict with instants in microseconds."""
     return {name: getattr(row, name) for name in column_names(type(row))}
 
 
 def to_message(row: OutputRow) -> dict[str, Any]:
-    """Return the JSON object that the output queue carries for a row; instants become ISO 8601 UTC (SCH-34)."""
+    """Return the message of a row as a JSON object; instants are ISO 8601 UTC (SCH-34)."""
     record = {name: getattr(row, name) for name in message_fields(type(row))}
     for name in INSTANT_FIELDS:
         if record[name] is not None:

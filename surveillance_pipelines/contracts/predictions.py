@@ -1,7 +1,7 @@
-"""What one model predicts for n bars: a tagged union with one type per kind of output.
+"""Predictions of one model for n bars: a tagged union with one type per kind of output.
 
-Every array has one row per bar. ``values`` is the array that must be finite for the prediction to count; ``absent``
-gives the values of a model that is out of service.
+Every array has one row per bar. ``values`` must be finite for a prediction to be valid; ``absent`` returns the values
+that replace an excluded model.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PredictionKind = Literal[
 ]
 
 NORMAL: Final = "normal"
-"""Label of an ordinary bar, the first label of every anomaly classifier."""
+"""Label of ordinary bars; the first label of every anomaly classifier."""
 
 DIRECTIONS: Final = ("SELL", "HOLD", "BUY")
 """Order of direction probabilities; classes 0, 1, 2."""
@@ -25,12 +25,12 @@ DIRECTIONS: Final = ("SELL", "HOLD", "BUY")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnomalyScores:
-    """A statistic that is large where a bar is unusual.
+    """A statistic that is large for unusual bars.
 
     Attributes:
-        statistic: float64[n]; NaN where the model was not asked.
-        contributions: float64[n, d], the part of each input column in the statistic, at least 0; None if the model
-            does not break its statistic down.
+        statistic: float64[n]; NaN for an excluded model.
+        contributions: float64[n, d], contribution of each input column to the statistic, at least 0; None if the model
+            does not provide contributions.
     """
 
     kind: ClassVar[PredictionKind] = "anomaly_score"
@@ -112,10 +112,10 @@ class ChartPatterns:
 
     Attributes:
         patterns: names of the columns.
-        probability: float64[n, patterns], 0 to 1, each pattern for itself.
+        probability: float64[n, patterns], 0 to 1, independent per pattern.
         confidence: float64[n, patterns], 0 to 1.
-        target_price: float64[n, patterns], NaN where the pattern implies none.
-        completion_minutes: float64[n, patterns], expected time until the pattern completes; NaN where unknown.
+        target_price: float64[n, patterns], NaN if the pattern implies none.
+        completion_minutes: float64[n, patterns], expected time until the pattern completes; NaN if unknown.
     """
 
     kind: ClassVar[PredictionKind] = "chart_pattern"

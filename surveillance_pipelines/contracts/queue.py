@@ -1,6 +1,6 @@
-"""What crosses the boundary to SQS: messages received, messages to send, and how deep a queue is.
+"""Data exchanged with SQS: received messages, messages to send, queue depths and credentials.
 
-Instants are microseconds since the epoch, UTC. SQS itself keeps milliseconds.
+Instants are microseconds since the epoch, UTC; those of SQS have millisecond precision.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class AwsCredentials:
-    """The keys of an AWS account, with a token if they are temporary; None lets boto3 find them (profile, role)."""
+    """AWS credentials, with a token if they are temporary; None uses the credential chain of boto3 (profile, role)."""
 
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
@@ -17,12 +17,12 @@ class AwsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message as SQS handed it over."""
+    """One message received from SQS."""
 
     message_id: str
     body: str
-    group_id: str  # MessageGroupId: the symbol, by the producer's contract
-    dedup_id: str | None  # MessageDeduplicationId; SQS fills it with a hash where it derives ids from content
+    group_id: str  # MessageGroupId: the symbol, according to the producer contract
+    dedup_id: str | None  # MessageDeduplicationId; a hash of the body if SQS derives ids from content
     sequence_number: str
     sent_at: int
     received_at: int
@@ -36,12 +36,12 @@ class SendEntry:
 
     body: str
     group_id: str
-    dedup_id: str | None = None  # None only on a queue that derives ids from content
+    dedup_id: str | None = None  # None only for queues that derive ids from content
 
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """SQS's own approximate counts."""
+    """Approximate message counts of SQS."""
 
     visible: int
     in_flight: int

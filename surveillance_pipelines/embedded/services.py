@@ -30,7 +30,7 @@ _STOP_SECONDS: Final = 60.0
 class EmbeddedServicesError(
     SurveillanceError,
     code=ErrorCode.UNAVAILABLE,
-    remedy="read the logs named above, or set DATABASE_URL and SQS_QUEUE_URL to servers of your own",
+    remedy="read the logs in the folder above, or set DATABASE_URL and SQS_QUEUE_URL to your own servers",
 ):
     """The embedded services could not be started; the message contains the reason."""
 
@@ -75,7 +75,7 @@ def ensure_services(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Embedded
             break
         clock.sleep(0.05)
     raise EmbeddedServicesError(
-        f"expected the embedded services of {home.home} to start, they did not: {reason} (see {home.logs})"
+        f"expected the embedded services of {home.home} to start, got: {reason} (logs: {home.logs})"
     )
 
 
@@ -90,14 +90,14 @@ def hold(settings: Settings) -> Iterator[EmbeddedServices]:
 
 
 def release(settings: Settings) -> None:
-    """Stop being a holder; if there is no other holder, the services stop a few seconds later."""
+    """Unregister this process as a holder; without another holder, the services stop a few seconds later."""
     ServiceHome(settings.surveillance_home).unregister(os.getpid())
 
 
 def stop_services(settings: Settings) -> bool:
-    """Stop the services of a home, even if they are in use, and wait; return whether any were running.
+    """Stop the services of a home, even if they are in use, and wait; return whether any service was running.
 
-    This includes services whose supervisor was killed.
+    Services of a killed supervisor are stopped too.
     """
     home = ServiceHome(settings.surveillance_home)
     services = _recorded(home)

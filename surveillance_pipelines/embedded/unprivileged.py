@@ -1,4 +1,4 @@
-"""Run a program that refuses to run as root: as the current user, or as a system account if that user is root.
+"""Run a program that does not run as root: as the current user, or as a system account if that user is root.
 
 PostgreSQL does not start as root. For root, this module uses an existing account (``postgres``, else ``nobody``); it
 creates no account and changes no folder permissions. If that account cannot access the program or its data because a

@@ -1,4 +1,4 @@
-"""What a backfill computes: the job, its days and its configuration, checked before a run starts."""
+"""Plan of a backfill: its job, days and run config, validated before the run starts."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,24 +23,26 @@ class BackfillPlan:
 
 
 def plan_backfill(stores: Stores, job: str, first: date, last: date, *, bundle: str | None = None) -> BackfillPlan:
-    """Return the run that computes a range of days.
+    """Return the run of a job over a range of days.
 
     Args:
-        stores: settings, and the models on record.
+        stores: settings and database.
         job: name of the Dagster job.
         first: first UTC day.
         last: last UTC day, included.
-        bundle: hash of the model bundle that scores, or its beginning; None for the champion.
+        bundle: hash of a model bundle or a prefix of it; None means the champion.
 
     Raises:
-        InvalidInputError: if the days lie outside the tables, or the bundle cannot score or is not asked.
+        InvalidInputError: if the days are out of range, the bundle cannot score, or the job does not use a bundle.
     """
     today = stores.today()
     if not FIRST_DAY <= first <= last <= today:
-        raise InvalidInputError(f"expected days from {FIRST_DAY} on, up to {today}, got {first} to {last}")
+        raise InvalidInputError(f"expected days between {FIRST_DAY} and {today}, got {first} to {last}")
     if bundle is None:
         return BackfillPlan(job, first, last)
     if job != SCORING_JOB:
-        raise InvalidInputError(f"expected --bundle with --job {SCORING_JOB}, as {job} asks no model")
+        raise InvalidInputError(
+            f"expected --bundle only with --job {SCORING_JOB}, got {job}, which uses no model", remedy="omit --bundle"
+        )
     pinned = {"ops": {"batch_scoring": {"config": {"bundle_hash": pinned_bundle_hash(stores, bundle)}}}}
     return BackfillPlan(job, first, last, pinned)

@@ -1,4 +1,4 @@
-"""Ticks and bars of a range of days in the lake, out of what every source has brought."""
+"""Writes ticks and bars of a range of days to the lake, from the rows of all sources."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WrittenTable:
-    """Rows written to a lake table, and the version of the table that holds them."""
+    """Rows written to a lake table, and the table version of the write."""
 
     frame: "pl.DataFrame"
     version: int
@@ -23,17 +23,17 @@ class WrittenTable:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBars(WrittenTable):
-    """1-minute bars out of every source.
+    """1-minute bars resolved from all sources.
 
     Attributes:
-        counts: what became of the other rows, by reason, and how many rows each lane gave.
+        counts: rows left out, by reason, and rows read per lane.
     """
 
     counts: dict[str, int]
 
 
 def write_ticks(stores: Stores, first: date, last: date) -> WrittenTable:
-    """Write the accepted messages of the queue; those that retention has dropped from PostgreSQL stay in the lake."""
+    """Write the accepted messages of the queue; ticks that retention dropped from PostgreSQL stay in the lake."""
     from surveillance_pipelines.contracts.frames import TICK_SCHEMA
     from surveillance_pipelines.stores.live_rows import read_ticks, with_dropped
 
@@ -45,7 +45,7 @@ def write_ticks(stores: Stores, first: date, last: date) -> WrittenTable:
 
 
 def resolve_days(stores: Stores, first: date, last: date) -> ResolvedBars:
-    """Write ``bars_1m``: one source per bar, with its revisions."""
+    """Write ``bars_1m``: each bar from one source, with its revisions."""
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.resolution import resolve_bars
 
@@ -65,11 +65,11 @@ def resolve_days(stores: Stores, first: date, last: date) -> ResolvedBars:
 
 
 def resample_days(stores: Stores, timeframe: "Timeframe", first: date, last: date) -> WrittenTable:
-    """Write the 1-minute bars of revision 0 merged to a longer timeframe."""
+    """Resample the 1-minute bars of revision 0 to a longer timeframe and write them."""
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.aggregation import resample
 
-    # A session may cross midnight UTC: the bars of a day can begin or end on its neighbours.
+    # A session may cross midnight UTC, so that bars of a day can start or end on an adjacent day.
     margin = timedelta(days=1)
     minutes = stores.lake.read("bars_1m", days=(first - margin, last + margin), schema=BAR_SCHEMA)
     longer = resample(minutes, timeframe, stores.session_table(first - margin, last + margin))
@@ -78,7 +78,7 @@ def resample_days(stores: Stores, timeframe: "Timeframe", first: date, last: dat
 
 
 def _live_bars(stores: Stores, first: date, last: date) -> "pl.DataFrame":
-    """Return the bars of the live lane, with the revisions of ticks that came too late for it."""
+    """Return the bars of the live lane and the revisions caused by ticks that it received too late."""
     import polars as pl
 
     from surveillance_pipelines.contracts.frames import TICK_SCHEMA
@@ -88,6 +88,6 @@ def _live_bars(stores: Stores, first: date, last: date) -> "pl.DataFrame":
     with stores.connect() as connection:
         live = read_live_bars(connection, first, last)
     if stores.settings.sqs_volume_is_cumulative:
-        return live  # these ticks hold running totals, which make no bar
+        return live  # cumulative volumes of single ticks cannot be summed to a bar
     ticks = stores.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA)
     return pl.concat([live, very_late_revisions(ticks, live)])

@@ -1,4 +1,4 @@
-"""The state of an output channel: what waits for it, since when, who delivers to it, and why it last failed."""
+"""State of an output channel: waiting messages, the delivery runs that hold its leases, and the last error."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,8 +8,8 @@ import psycopg
 from surveillance_pipelines.stores.lease import delivery_lease
 from surveillance_pipelines.stores.outbox import Waiting, waiting
 
-MOST_COUNTED: Final = 1000
-"""Rows counted for each queue; a sensor needs no more."""
+MAX_COUNTED: Final = 1000
+"""Maximum number of rows counted per queue; a sensor does not need the exact number above it."""
 
 _LEASES: Final = """
     SELECT role, holder, run_id FROM ops.leases WHERE queue_url = %s AND expires_at > clock_timestamp()
@@ -21,11 +21,11 @@ class ChannelView:
     """The state of one channel.
 
     Attributes:
-        channel: which channel.
-        waiting: messages that it has not got, and its last error.
-        holder: who delivers to it; None if nobody does.
-        standby: who stands by; None if nobody does.
-        run_ids: of these two, where they are Dagster runs.
+        channel: name of the channel.
+        waiting: undelivered messages and the last error.
+        holder: holder of the delivery lease; None if there is none.
+        standby: standby run; None if there is none.
+        run_ids: Dagster run ids of holder and standby.
     """
 
     channel: str
@@ -35,13 +35,13 @@ class ChannelView:
     run_ids: frozenset[str]
 
 
-def look_at_channel(connection: psycopg.Connection, channel: str) -> ChannelView:
-    """Return the state of a channel, from the outbox and the leases."""
+def channel_state(connection: psycopg.Connection, channel: str) -> ChannelView:
+    """Read the state of a channel from the outbox and the leases."""
     rows = connection.execute(_LEASES, (delivery_lease(channel),)).fetchall()
     holders = {role: holder for role, holder, _ in rows}
     return ChannelView(
         channel=channel,
-        waiting=waiting(connection, channel, limit=MOST_COUNTED),
+        waiting=waiting(connection, channel, limit=MAX_COUNTED),
         holder=holders.get("holder"),
         standby=holders.get("standby"),
         run_ids=frozenset(run_id for _, _, run_id in rows if run_id is not None),

@@ -1,4 +1,4 @@
-"""Queues and buckets, created where they are missing."""
+"""Creation of missing queues and buckets."""
 
 import json
 from functools import partial
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from surveillance_pipelines.contracts.endpoints import Endpoints
 
 MAX_RECEIVE_COUNT: Final = 5
-"""A message received this often without being deleted moves to the queue's own dead-letter queue."""
+"""Receives without a deletion after which SQS moves a message to the dead-letter queue."""
 
 
 def ensure_queues(endpoints: "Endpoints") -> list[str]:
-    """Create the input queues and the output queue where they are missing, each with a dead-letter queue behind it.
+    """Create the input and output queues that do not exist, each with a dead-letter queue.
 
     Returns:
-        The names of those that were created.
+        The names of the created queues.
     """
     client = _client("sqs", endpoints.sqs_endpoint_url, endpoints.aws_region, endpoints.aws)
     names = [url.rsplit("/", 1)[1] for url in (*endpoints.queue_urls, endpoints.output_queue_url)]
@@ -25,15 +25,15 @@ def ensure_queues(endpoints: "Endpoints") -> list[str]:
 
 
 def ensure_bucket(endpoints: "Endpoints", endpoint_url: str | None) -> list[str]:
-    """Create the bucket of an ``s3://`` lake where it is missing; return its name if it was created."""
+    """Create the bucket of an ``s3://`` lake if it does not exist; return its name if it was created."""
     if not endpoints.lake_url.startswith("s3://"):
         return []
     bucket = endpoints.lake_url.removeprefix("s3://").split("/", 1)[0]
     client = _client("s3", endpoint_url, endpoints.aws_region, endpoints.aws)
     if bucket in {found["Name"] for found in client.list_buckets().get("Buckets", [])}:
         return []
-    elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": endpoints.aws_region}}
-    client.create_bucket(Bucket=bucket, **({} if endpoints.aws_region == "us-east-1" else elsewhere))
+    location = {"CreateBucketConfiguration": {"LocationConstraint": endpoints.aws_region}}
+    client.create_bucket(Bucket=bucket, **({} if endpoints.aws_region == "us-east-1" else location))
     return [bucket]
 
 
@@ -58,8 +58,8 @@ def _exists(client: Any, name: str) -> bool:
 def _client(service: str, endpoint_url: str | None, region: str, aws: AwsCredentials) -> Any:
     import boto3
 
-    make: Any = partial(boto3.client, service, region_name=region, endpoint_url=endpoint_url)
-    return make(
+    create: Any = partial(boto3.client, service, region_name=region, endpoint_url=endpoint_url)
+    return create(
         aws_access_key_id=aws.access_key_id,
         aws_secret_access_key=aws.secret_access_key,
         aws_session_token=aws.session_token,

@@ -1,7 +1,8 @@
-"""Dead letters of the queue: what would become of them now, and the way back onto their queue.
+"""Listing and replay of dead letters.
 
-A replay has a deduplication id made of letter and body. It is on record before it is sent, so a repeated command sends
-nothing twice; where a crash leaves open whether it was sent, SQS and then the ledger know the id.
+The deduplication id of a replay is derived from the dead letter and the body. A replay is recorded before it is sent,
+so repeating a command sends nothing twice. If a crash leaves it unknown whether a replay was sent, it is sent again
+with the same id, which SQS and the ledger recognise.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -25,10 +26,10 @@ from surveillance_pipelines.transports.sqs import BATCH_SIZE, queue_for_symbol
 
 Action = Literal["send", "refused", "known", "elsewhere"]
 
-SHORTEST_ID: Final = 6
-"""Characters of a message id that a person may give instead of all."""
+MIN_ID_LENGTH: Final = 6
+"""Minimum length of a message id prefix."""
 UNREADABLE_GROUP: Final = "dead-letters"
-"""Message group of a body without a symbol that is sent by force: it must not stop a symbol's messages."""
+"""Message group of forced replays without a readable symbol, so that they do not block the messages of a symbol."""
 
 _LETTERS: Final = """
     SELECT message_id, letters.queue_url, source, letters.body, code, reason, letters.received_at, replayed_at,
@@ -41,7 +42,7 @@ _REPLAYS: Final = """
     FROM ops.dead_letter_replays AS replays LEFT JOIN ops.ledger ON ledger.message_id = replays.replayed_as
     WHERE replays.message_id = ANY(%s) ORDER BY replays.requested_at
 """
-_INTEND: Final = """
+_RECORD: Final = """
     INSERT INTO ops.dead_letter_replays (dedup_id, message_id, queue_url, body, requested_at)
     VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
@@ -49,8 +50,8 @@ _SENT: Final = "UPDATE ops.dead_letter_replays SET replayed_as = %s WHERE dedup_
 _MARK: Final = "UPDATE ops.dead_letters SET replayed_at = %s, replayed_as = %s WHERE message_id = %s"
 
 _ELSEWHERE: Final = {
-    "file": "a row of a file: correct it there and `surveillance ingest` the file again; what landed is not doubled",
-    "yfinance": "a row from Yahoo: the next fetch asks for it again, or `surveillance ingest` a file that has it right",
+    "file": "a row of a file: correct the file and `surveillance ingest` the file again; rows already stored are kept",
+    "yfinance": "a row from Yahoo: fetch the day again, or `surveillance ingest` a file with the correct row",
 }
 
 
@@ -59,9 +60,9 @@ class DeadLetter:
     """A refused input.
 
     Attributes:
-        queue_url: of the queue it came from; None where it came from none.
+        queue_url: queue of the message; None for inputs of another source.
         replayed_as: MessageId of the newest replay that was sent.
-        position: in the inbox, while that holds it: letters of one micro-batch were received at one instant.
+        position: position in the inbox, None once dropped; orders messages of one micro-batch, received at one instant.
     """
 
     message_id: str
@@ -78,16 +79,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One way back that was tried.
+    """One replay of a dead letter.
 
     Attributes:
-        dedup_id: of letter and body.
-        message_id: of the letter.
-        queue_url: where it was sent.
-        requested_at: before it was sent.
-        replayed_as: its MessageId; None if the process ended before SQS had answered.
-        outcome: of the ledger; None while it waits on the queue, or once its week is dropped.
-        reason: the ledger's, beside the outcome.
+        dedup_id: deduplication id of letter and body.
+        message_id: id of the dead letter.
+        queue_url: target queue.
+        requested_at: instant before it was sent.
+        replayed_as: MessageId of the replay; None if the process ended before SQS answered.
+        outcome: outcome in the ledger; None while the message is on the queue, or after its week was dropped.
+        reason: reason in the ledger.
     """
 
     dedup_id: str
@@ -99,8 +100,8 @@ class Replay:
     reason: str | None
 
     @property
-    def said(self) -> str:
-        """Return what became of it, in words."""
+    def summary(self) -> str:
+        """Outcome of the replay as a sentence for display."""
         if self.replayed_as is None:
             return "not known to be sent"
         ended = (
@@ -111,22 +112,23 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a replay of one letter comes to.
+    """The decision about the replay of one dead letter.
 
     Attributes:
-        letter: the letter.
-        body: what would be sent: its own body, or the repaired one.
-        action: send it; it would be refused again; it was replayed with this body before; it is no message of a queue.
-        said: why, in words.
-        queue_url: where it goes.
-        group_id: the symbol of the body.
-        dedup_id: of letter and body.
+        letter: the dead letter.
+        body: body to send: the original or the repaired one.
+        action: ``send``; ``refused``: it would be refused again; ``known``: it was replayed with this body before;
+            ``elsewhere``: it did not come from a queue.
+        summary: reason for the action, for display.
+        queue_url: target queue.
+        group_id: symbol of the body.
+        dedup_id: deduplication id of letter and body.
     """
 
     letter: DeadLetter
     body: str
     action: Action
-    said: str
+    summary: str
     queue_url: str = ""
     group_id: str = ""
     dedup_id: str = ""
@@ -135,24 +137,26 @@ class Verdict:
 def find_letters(
     connection: psycopg.Connection[Any], ids: Sequence[str], *, code: str | None = None
 ) -> list[DeadLetter]:
-    """Return letters in the order received: those with the ids, which may be cut short, and those with a code.
+    """Return dead letters by id or id prefix, and by code, in the order received.
 
-    By code only letters of a queue are found, and only those not replayed yet.
+    A code selects only letters of a queue that were not replayed yet.
 
     Raises:
-        NotFoundError: if an id is of no letter, or of several.
+        NotFoundError: if an id matches no letter, or several.
     """
     found: dict[str, DeadLetter] = {}
     for wanted in ids:
         rows = connection.execute(
             f"{_LETTERS} WHERE message_id = %s OR (length(%s) >= %s AND starts_with(message_id, %s)) LIMIT 2".encode(),
-            (wanted, wanted, SHORTEST_ID, wanted),
+            (wanted, wanted, MIN_ID_LENGTH, wanted),
         ).fetchall()
         exact = [row for row in rows if row[0] == wanted] or rows
         if len(exact) != 1:
-            came = "no letter has" if not exact else "several have"
+            matches = "matches no dead letter" if not exact else "matches several dead letters"
             raise NotFoundError(
-                f"expected the id of a dead letter, {came} {wanted!r}", remedy="see `surveillance dead-letters list`"
+                f"expected the id of a dead letter or a prefix of at least {MIN_ID_LENGTH} characters, got {wanted!r}, "
+                f"which {matches}",
+                remedy="`surveillance dead-letters list` shows the ids",
             )
         found[exact[0][0]] = DeadLetter(*exact[0])
     if code is not None:
@@ -162,7 +166,7 @@ def find_letters(
 
 
 def replays_of(connection: psycopg.Connection[Any], ids: Sequence[str]) -> dict[str, list[Replay]]:
-    """Return the earlier replays of letters, oldest first, with what the ledger says of them."""
+    """Return the replays of each dead letter with their ledger outcomes, oldest first."""
     replays: dict[str, list[Replay]] = {id_: [] for id_ in ids}
     for row in connection.execute(_REPLAYS, (list(ids),)):
         replays[row[1]].append(Replay(*row))
@@ -179,23 +183,23 @@ def judge(
     force: bool = False,
     clock: Clock = SYSTEM_CLOCK,
 ) -> list[Verdict]:
-    """Say what a replay of each letter comes to, by the decoder and the instruments of now; sends nothing.
+    """Decide about the replay of each dead letter with the current decoder and instruments; send nothing.
 
     Args:
-        connection: to PostgreSQL.
-        letters: in the order to send.
-        settings: of the platform; ``UNKNOWN_SYMBOLS`` and ``SYMBOLS`` matter.
-        queue_urls: the input queues, in their order.
-        body: the repaired body, for one letter.
-        force: send also what would be refused again.
-        clock: read once; a timestamp must not lie past it.
+        connection: connection to PostgreSQL.
+        letters: dead letters in the order to send.
+        settings: settings; ``UNKNOWN_SYMBOLS`` and ``SYMBOLS`` are used.
+        queue_urls: input queues in the order of SQS_QUEUE_URL.
+        body: repaired body of a single letter.
+        force: also send messages that would be refused again.
+        clock: clock; later timestamps in a body are refused.
 
     Raises:
-        InvalidInputError: if a repaired body is given for another number of letters than one.
+        InvalidInputError: if a repaired body is given and the number of letters is not one.
     """
     if body is not None and len(letters) != 1:
         raise InvalidInputError(
-            f"expected one dead letter for a repaired body, got {len(letters)}", remedy="repair them one by one"
+            f"expected one dead letter with a repaired body, got {len(letters)}", remedy="replay them one by one"
         )
     known = {row.symbol for row in load_instruments(connection)} | set(settings.symbols)
     instruments = None if settings.unknown_symbols == "register" else known
@@ -217,26 +221,26 @@ def send(
     *,
     clock: Clock = SYSTEM_CLOCK,
 ) -> dict[str, str]:
-    """Put on their queues what the verdicts say, and return letter → MessageId of its replay.
+    """Send the messages of the verdicts with the action ``send``; return letter → MessageId of its replay.
 
     Args:
-        connection: in autocommit mode: a replay must be on record before it is sent.
-        verdicts: of ``judge``; only those that say ``send`` count.
-        queue: returns the client of a queue.
-        clock: for the instants on record.
+        connection: connection in autocommit mode: a replay must be recorded before it is sent.
+        verdicts: verdicts of ``judge``.
+        queue: returns the client of a queue URL.
+        clock: clock for the recorded instants.
 
     Raises:
-        QueueError: if SQS did not accept all; repeating the command sends those that are missing.
+        QueueError: if SQS did not accept all messages; a repetition sends the missing ones.
     """
     if not connection.autocommit:
-        raise ValueError("expected a connection in autocommit mode: a replay must be on record before it is sent")
+        raise ValueError("expected a connection in autocommit mode: a replay must be recorded before it is sent")
     sent: dict[str, str] = {}
     for queue_url, batch in _batches([verdict for verdict in verdicts if verdict.action == "send"]):
         instant = now(clock)
         with connection.transaction():
             for row in batch:
                 values = (row.dedup_id, row.letter.message_id, queue_url, row.body, instant)
-                connection.execute(_INTEND, values)
+                connection.execute(_RECORD, values)
         ids = queue(queue_url).send([SendEntry(row.body, row.group_id, row.dedup_id) for row in batch])
         with connection.transaction():
             for row, message_id in zip(batch, ids, strict=True):
@@ -248,10 +252,10 @@ def send(
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The outcome of one request to replay dead letters.
+    """Result of a request to replay dead letters.
 
     Attributes:
-        verdicts: one for each dead letter.
+        verdicts: one verdict per dead letter.
         sent: id of a dead letter → MessageId of its replay.
     """
 
@@ -273,19 +277,19 @@ def replay(
     force: bool = False,
     dry_run: bool = False,
 ) -> Replayed:
-    """Put dead letters back on their queue, repaired or as they are; not those that would be refused again.
+    """Put dead letters back on their queue, unchanged or repaired, except those that would be refused again.
 
     Args:
         stores: database and queues.
-        ids: of dead letters, which may be cut short.
-        code: also all of this refusal code that were not replayed yet.
-        body: the repaired body, for one dead letter.
-        force: send also those that would be refused again.
-        dry_run: only judge them.
+        ids: ids of dead letters or unique prefixes.
+        code: also replay all letters with this refusal code that were not replayed yet.
+        body: repaired body of a single dead letter.
+        force: also send messages that would be refused again.
+        dry_run: judge the letters, send nothing.
 
     Raises:
-        NotFoundError: if an id is of no dead letter, or of several.
-        InvalidInputError: if a repaired body is given for another number of dead letters than one.
+        NotFoundError: if an id matches no dead letter, or several.
+        InvalidInputError: if a repaired body is given and the number of dead letters is not one.
     """
     with stores.connect(autocommit=True) as connection:
         found = find_letters(connection, ids, code=code)
@@ -296,7 +300,7 @@ def replay(
 
 
 def counts_by_reason(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """Return source, code, rows, rows replayed and last instant of the refused inputs, most frequent first."""
+    """Return source, code, rows, replayed rows and last instant of the refused inputs, most frequent first."""
     return connection.execute(
         "SELECT source, code, count(*), count(replayed_at), max(received_at) FROM ops.dead_letters "
         "GROUP BY 1, 2 ORDER BY 3 DESC"
@@ -304,7 +308,7 @@ def counts_by_reason(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...
 
 
 def newest(connection: psycopg.Connection[Any], limit: int, *, code: str | None = None) -> list[tuple[Any, ...]]:
-    """Return id, instant, source, code and reason of the newest refused inputs, all or those with a code."""
+    """Return id, instant, source, code and reason of the newest refused inputs, optionally only of one code."""
     return connection.execute(
         "SELECT message_id, received_at, source, code, reason FROM ops.dead_letters "
         "WHERE %(code)s::text IS NULL OR code = %(code)s ORDER BY received_at DESC LIMIT %(limit)s",
@@ -313,7 +317,7 @@ def newest(connection: psycopg.Connection[Any], limit: int, *, code: str | None 
 
 
 def dedup_id(message_id: str, body: str) -> str:
-    """Return the deduplication id of a letter's replay with a body: the same whenever the command is repeated."""
+    """Return the deduplication id of a replay; it depends only on the dead letter and the body."""
     return sha256_text(f"replay\n{message_id}\n{body}")
 
 
@@ -328,27 +332,29 @@ def _verdict(
     force: bool,
 ) -> Verdict:
     if letter.queue_url is None:
-        said = _ELSEWHERE.get(
-            letter.source, f"no message of a queue, its source is {letter.source}: land it there again"
+        summary = _ELSEWHERE.get(
+            letter.source, f"not a queue message: its source is {letter.source}; ingest it from there again"
         )
-        return Verdict(letter, body, "elsewhere", said)
+        return Verdict(letter, body, "elsewhere", summary)
     id_ = dedup_id(letter.message_id, body)
     verdict = Verdict(letter, body, "send", "", letter.queue_url, UNREADABLE_GROUP, id_)
     before = next((replay for replay in earlier if replay.dedup_id == id_ and replay.replayed_as is not None), None)
     if before is not None:
-        again = f"; it has a dead letter of its own: replay {before.replayed_as}" if before.outcome == "dead" else ""
-        return replace(verdict, action="known", said=f"replayed with this body before: {before.said}{again}")
+        again = f"; it was refused again: replay {before.replayed_as}" if before.outcome == "dead" else ""
+        return replace(verdict, action="known", summary=f"replayed with this body before: {before.summary}{again}")
     tick = read_tick(body, received_at=received_at, instruments=instruments)
     if isinstance(tick, Refusal):
-        said = f"{tick.code}: {tick.reason}"
-        return replace(verdict, said=f"by force; {said}") if force else replace(verdict, action="refused", said=said)
-    home = queue_for_symbol(tick.symbol, queue_urls)
-    said = f"{tick.symbol}" if home == letter.queue_url else f"{tick.symbol}, to the queue of that symbol"
-    return replace(verdict, said=said, queue_url=home, group_id=tick.symbol)
+        reason = f"{tick.code}: {tick.reason}"
+        if force:
+            return replace(verdict, summary=f"forced; {reason}")
+        return replace(verdict, action="refused", summary=reason)
+    target = queue_for_symbol(tick.symbol, queue_urls)
+    summary = f"{tick.symbol}" if target == letter.queue_url else f"{tick.symbol}, to the queue of that symbol"
+    return replace(verdict, summary=summary, queue_url=target, group_id=tick.symbol)
 
 
 def _batches(verdicts: Sequence[Verdict]) -> Iterator[tuple[str, list[Verdict]]]:
-    """Cut verdicts, in order, into the calls of each queue; a dedup id once a call."""
+    """Split verdicts into send batches per queue, in order and without repeated deduplication ids."""
     by_queue: dict[str, dict[str, Verdict]] = {}
     for verdict in verdicts:
         by_queue.setdefault(verdict.queue_url, {})[verdict.dedup_id] = verdict

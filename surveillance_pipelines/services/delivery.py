@@ -1,4 +1,4 @@
-"""A delivery run without Dagster: ``python -m surveillance_pipelines.services.delivery --channel redis``."""
+"""Delivery run without Dagster: ``python -m surveillance_pipelines.services.delivery --channel redis``."""
 
 import argparse
 import json
@@ -11,11 +11,11 @@ from surveillance_pipelines.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one delivery from the command line; the report is printed as JSON."""
-    parser = argparse.ArgumentParser(description="Deliver the outbox to one channel for a while, without Dagster.")
-    parser.add_argument("--channel", required=True, help="one of OUTPUT_CHANNELS other than sqs, such as redis")
-    parser.add_argument("--run-id")
-    parser.add_argument("--window-seconds", type=float)
+    """Run one delivery from the command line and print its report as JSON."""
+    parser = argparse.ArgumentParser(description="Deliver the outbox to one channel, without Dagster.")
+    parser.add_argument("--channel", required=True, help="deliver to this channel of OUTPUT_CHANNELS, except sqs")
+    parser.add_argument("--run-id", help="record this run id")
+    parser.add_argument("--window-seconds", type=float, help="stop after this time; default: DRAIN_WINDOW_SECONDS")
     options = parser.parse_args(arguments)
     settings = Settings()
     report = deliver(

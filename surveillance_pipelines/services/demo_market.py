@@ -1,4 +1,4 @@
-"""The demo's market: a history that is quiet, and one more day with an anomaly of every kind planted in it."""
+"""The market of the demo: a history without anomalies, and one more day with planted anomalies of every kind."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 HISTORY_SESSIONS: Final = 12
-"""Enough minutes to train on, few enough that the whole demo takes minutes."""
+"""Enough bars for training, few enough for a demo of a few minutes."""
 
 TICKS_PER_BAR: Final = 4
 
 _SPARE_SESSIONS: Final = 3
-"""Ended sessions after the served one: what `surveillance feed simulated` goes on with."""
+"""Past sessions after the served one, for `surveillance feed simulated`."""
 _PER_SYMBOL: Final = 2.0
-_MOST_TRIES: Final = 50
+_MAX_ATTEMPTS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class DemoMarket:
 
     Attributes:
         history: ``BAR_SCHEMA``, the sessions before the served day.
-        served: ``BAR_SCHEMA``, the served day with anomalies in it.
-        planted: ``PLAN_SCHEMA``, what was planted.
-        day: the served day, UTC.
+        served: ``BAR_SCHEMA``, the served day with planted anomalies.
+        planted: ``PLAN_SCHEMA``, the planted anomalies.
+        day: the served UTC day.
     """
 
     history: "pl.DataFrame"
@@ -53,7 +53,7 @@ class DemoMarket:
 
 
 def build_market(symbols: Sequence[str], seed: int, clock: Clock) -> DemoMarket:
-    """Return the market that a seed gives; its served day leaves a few ended sessions before today to go on with."""
+    """Return the market of a seed; a few past sessions remain after its served day, for further feeds."""
     import polars as pl
 
     from surveillance_pipelines.training.injection import plant
@@ -84,20 +84,20 @@ def served_pictures(market: DemoMarket, alerts: Sequence[Alert]) -> Iterator[tup
     schema = {"symbol": pl.String, "bar_start": pl.Int64, "kind": pl.String}
     marks = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS))
     for symbol in market.served["symbol"].unique().sort().to_list():
-        own = market.served.filter(pl.col("symbol") == symbol)
-        title = f"{symbol} on the served day: planted anomalies, and alerts read from the output queue"
-        yield symbol, prices_with_anomalies(own, marks, title=title, planted=market.planted)
+        bars = market.served.filter(pl.col("symbol") == symbol)
+        title = f"{symbol} on the served day: planted anomalies and alerts of the output queue"
+        yield symbol, prices_with_anomalies(bars, marks, title=title, planted=market.planted)
 
 
 def _plan(served: "pl.DataFrame", seed: int) -> "pl.DataFrame":
-    """Return the first plan, counting seeds up, in which every kind has found a place."""
+    """Return the plan of the first seed, from ``seed`` upwards, that contains every kind of anomaly."""
     from surveillance_pipelines.training.injection_plan import plan_injections
 
-    for attempt in range(_MOST_TRIES):
+    for attempt in range(_MAX_ATTEMPTS):
         plan = plan_injections(served, per_symbol_day=_PER_SYMBOL, seed=seed + attempt)
         if set(plan["kind"]) == set(ANOMALY_KINDS):
             return plan
     raise OperationFailedError(
-        f"expected a plan with every kind of anomaly, found none in {_MOST_TRIES} tries from seed {seed}",
-        remedy="choose another --seed",
+        f"expected a plan with every kind of anomaly, got none in {_MAX_ATTEMPTS} attempts from seed {seed}",
+        remedy="set another --seed",
     )

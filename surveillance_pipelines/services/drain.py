@@ -1,4 +1,4 @@
-"""A drain run without Dagster: ``python -m surveillance_pipelines.services.drain --queue-url …``."""
+"""Drain run without Dagster: ``python -m surveillance_pipelines.services.drain --queue-url …``."""
 
 import argparse
 import json
@@ -13,11 +13,11 @@ from surveillance_pipelines.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one drain from the command line; the report is printed as JSON."""
-    parser = argparse.ArgumentParser(description="Serve one input queue for a while, without Dagster.")
-    parser.add_argument("--queue-url", help="default: the first of SQS_QUEUE_URL")
-    parser.add_argument("--run-id")
-    parser.add_argument("--window-seconds", type=float)
+    """Run one drain from the command line and print its report as JSON."""
+    parser = argparse.ArgumentParser(description="Serve one input queue, without Dagster.")
+    parser.add_argument("--queue-url", help="serve this queue; default: the first of SQS_QUEUE_URL")
+    parser.add_argument("--run-id", help="record this run id")
+    parser.add_argument("--window-seconds", type=float, help="stop after this time; default: DRAIN_WINDOW_SECONDS")
     options = parser.parse_args(arguments)
     settings = Settings()
     endpoints = provision(settings)

@@ -1,4 +1,4 @@
-"""Where everything is: what the user configured, else the embedded services. Nothing is started or created here."""
+"""Addresses of all stores and queues: configured ones, else the embedded services. Starts and creates nothing."""
 
 from pathlib import Path
 from typing import Final
@@ -9,20 +9,20 @@ from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import normalise_url, postgres_variables, with_database
 
-# The embedded server answers for any host name in a queue's URL, so the name stays the same when its port changes:
-# leases, states and outboxes are kept by it.
+# The queue URL keys leases, states and outboxes, so it must not contain the port of the embedded server, which changes.
+# The embedded server accepts any host name in a queue URL.
 LOCAL_QUEUES: Final = "https://sqs.us-east-1.amazonaws.com/000000000000"
 LOCAL_QUEUE_URL: Final = f"{LOCAL_QUEUES}/market_queue.fifo"
 LOCAL_OUTPUT_QUEUE_URL: Final = f"{LOCAL_QUEUES}/surveillance_output.fifo"
 
 
 def needs_embedded_database(settings: Settings) -> bool:
-    """Say whether the settings leave PostgreSQL to the embedded services."""
+    """Return whether no database is configured, so that the embedded one is used."""
     return settings.database_url is None
 
 
 def needs_embedded_queue(settings: Settings) -> bool:
-    """Say whether the settings leave the queues to the embedded services."""
+    """Return whether no input queue is configured, so that the embedded queues are used."""
     return not settings.sqs_queue_url
 
 
@@ -30,8 +30,8 @@ def locate(settings: Settings, services: EmbeddedServices | None) -> Endpoints:
     """Return the addresses of every store and queue.
 
     Args:
-        settings: what the user configured.
-        services: the running embedded services; None where the settings name a database and a queue.
+        settings: the settings.
+        services: the running embedded services; None if database and queue are configured.
     """
     needs_queue = needs_embedded_queue(settings)
     database_url = _database_url(settings, services.server_url if services else "")
@@ -47,7 +47,7 @@ def locate(settings: Settings, services: EmbeddedServices | None) -> Endpoints:
         sqs_endpoint_url=services.queue_endpoint if services and needs_queue else settings.sqs_endpoint_url,
         queue_urls=settings.sqs_queue_url or (LOCAL_QUEUE_URL,),
         output_queue_url=settings.output_queue_url
-        or (LOCAL_OUTPUT_QUEUE_URL if needs_queue else _output_beside(settings)),
+        or (LOCAL_OUTPUT_QUEUE_URL if needs_queue else _default_output_queue_url(settings)),
         aws=_credentials(settings, embedded=needs_queue),
         aws_region=settings.aws_region,
         home=settings.surveillance_home,
@@ -56,7 +56,7 @@ def locate(settings: Settings, services: EmbeddedServices | None) -> Endpoints:
 
 
 def child_environment(endpoints: Endpoints) -> dict[str, str]:
-    """Return the variables with which a child process finds the same services, dbt's connection among them."""
+    """Return the environment variables that give a child process, including dbt, the same services."""
     variables = {
         "DATABASE_URL": endpoints.database_url,
         "DAGSTER_DATABASE_URL": endpoints.dagster_database_url,
@@ -98,8 +98,8 @@ def _artifact_root(settings: Settings) -> str | None:
     return None if by_server else str(settings.surveillance_home / "mlartifacts")
 
 
-def _output_beside(settings: Settings) -> str:
-    """Return the output queue's default: in the account and region of the first input queue."""
+def _default_output_queue_url(settings: Settings) -> str:
+    """Return the default output queue, in the account and region of the first input queue."""
     return settings.sqs_queue_url[0].rsplit("/", 1)[0] + "/surveillance_output.fifo"
 
 
@@ -110,7 +110,7 @@ def _credentials(settings: Settings, *, embedded: bool) -> AwsCredentials:
         return AwsCredentials(
             key.get_secret_value(), secret.get_secret_value(), None if token is None else token.get_secret_value()
         )
-    # The local server wants some credentials and checks none; for AWS, none means boto3's own chain (role, profile).
+    # The embedded server requires credentials but does not check them; for AWS, None selects boto3's credential chain.
     return AwsCredentials("local", "local") if embedded else AwsCredentials(None, None)
 
 
@@ -133,6 +133,6 @@ def _lake_options(settings: Settings) -> dict[str, str]:
 def _lake_url(settings: Settings) -> str:
     if settings.lake_url is None:
         return str(settings.surveillance_home / "lake")
-    # A folder must mean the same one to a child process, which starts elsewhere.
+    # A child process has another working directory, so a folder must be absolute.
     is_folder = "://" not in settings.lake_url
     return str(Path(settings.lake_url).expanduser().absolute()) if is_folder else settings.lake_url

@@ -1,4 +1,4 @@
-"""Any exception as an error of the platform: what each boundary knows of its library, and the errors of the system."""
+"""Translation of any exception to an error of the platform."""
 
 import errno
 import sys
@@ -13,37 +13,37 @@ _BOUNDARIES: Final = (
 )
 """Modules that wrap a third-party library, each with a function ``translate_error``."""
 _NO_SPACE: Final = "No space left on device"
-_CHECK_PATH: Final = "check the path and its permissions; SURVEILLANCE_HOME is the folder in which the platform works"
+_CHECK_PATH: Final = "check the path and its permissions; SURVEILLANCE_HOME is the data folder of the platform"
 
 
 def translate(error: Exception) -> SurveillanceError:
-    """Return an exception as an error of the platform; one that nothing here knows is ``internal``."""
+    """Return an exception as an error of the platform; unknown exceptions get the code ``internal``."""
     if isinstance(error, SurveillanceError):
         return error
-    return _exhausted(error) or _of_a_boundary(error) or _of_a_path(error) or _unknown(error)
+    return _disk_error(error) or _library_error(error) or _path_error(error) or _internal_error(error)
 
 
-def _exhausted(error: Exception) -> SurveillanceError | None:
-    # PostgreSQL and delta-rs report a full disk in their own exceptions, in the words of the system.
+def _disk_error(error: Exception) -> SurveillanceError | None:
+    # PostgreSQL and delta-rs report a full disk in their own exceptions, with the message of the operating system.
     if getattr(error, "errno", None) != errno.ENOSPC and _NO_SPACE not in str(error):
         return None
     return SurveillanceError(
         f"the disk is full: {_one_line(error)}",
-        remedy="free space, or work elsewhere (SURVEILLANCE_HOME)",
+        remedy="free disk space, or set SURVEILLANCE_HOME to a folder on another disk",
         code=ErrorCode.EXHAUSTED,
     )
 
 
-def _of_a_boundary(error: Exception) -> SurveillanceError | None:
+def _library_error(error: Exception) -> SurveillanceError | None:
     for name in _BOUNDARIES:
-        # A boundary that was never imported has raised nothing, and its library takes a second to load.
+        # A module that is not imported cannot have raised the error; importing its library takes a second.
         boundary = sys.modules.get(name)
         if boundary is not None and (known := boundary.translate_error(error)) is not None:
             return known
     return None
 
 
-def _of_a_path(error: Exception) -> SurveillanceError | None:
+def _path_error(error: Exception) -> SurveillanceError | None:
     if isinstance(error, FileNotFoundError):
         return NotFoundError(_one_line(error), remedy=_CHECK_PATH)
     if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
@@ -51,7 +51,7 @@ def _of_a_path(error: Exception) -> SurveillanceError | None:
     return None
 
 
-def _unknown(error: Exception) -> SurveillanceError:
+def _internal_error(error: Exception) -> SurveillanceError:
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     return SurveillanceError(f"{name}: {_one_line(error)}", code=ErrorCode.INTERNAL)
 

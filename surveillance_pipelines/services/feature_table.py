@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FeatureDays:
-    """Features of a range of days, the version of the table that holds them, and how many bars were read."""
+    """Features of a range of days, the table version of the write, and the number of bars read."""
 
     frame: "pl.DataFrame"
     version: int
@@ -20,9 +20,9 @@ class FeatureDays:
 
 
 def compute_feature_days(stores: Stores, table: str, first: date, last: date, *, run_id: str) -> FeatureDays:
-    """Write the features of every revision-0 bar of a range of days, and record what they stand on.
+    """Write the features of every revision-0 bar of a range of days, and record the inputs of the run.
 
-    The state of a day is rebuilt from the 512 bars before it, so days can be filled in any order.
+    The state of a day is rebuilt from the 512 bars before it, so days can be computed in any order.
     """
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.features.batch import features_of_days, with_history

@@ -1,4 +1,4 @@
-"""Features of bars as known at an instant, computed by the functions that training and the live lane use."""
+"""Computes features of bars as known at an instant, with the functions of training and the live lane."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 WRITERS: Final = {".parquet": "write_parquet", ".csv": "write_csv"}
-"""Suffix of a file → method of a frame that writes it."""
+"""File suffix → writer method of a frame."""
 _UNFINISHED: Final = ".unfinished"
 
 
 def require_view(view: str, columns: Sequence[str] | None) -> None:
-    """Raise an ``InvalidInputError`` if there is no such feature view, or a column is not one of it."""
+    """Raise ``InvalidInputError`` if the feature view does not exist or lacks a column."""
     from surveillance_pipelines.features.batch import chosen_columns
     from surveillance_pipelines.features.views import VIEWS
 
@@ -27,7 +27,7 @@ def require_view(view: str, columns: Sequence[str] | None) -> None:
 
 
 def is_compiled() -> bool:
-    """Return whether the batch kernel is compiled already; the first use compiles it for a quarter of a minute."""
+    """Return whether the batch kernel is compiled; its first use compiles it in about 15 s."""
     from surveillance_pipelines.features import batch_kernel
 
     return batch_kernel.is_compiled()
@@ -43,19 +43,19 @@ def compute_features(
     default_calendar: str,
     advanced: Callable[[int], None],
 ) -> "pl.DataFrame":
-    """Return the features of the bars in scope; the other known bars are history and peers.
+    """Return the features of the bars in scope; the other known bars serve as history and peers.
 
     Args:
-        known: the bars.
-        scope: those of them that are asked for.
+        known: the known bars.
+        scope: the bars of the result, a part of the known ones.
         view: name of a feature view.
-        columns: of the view; None for all.
-        calendar: of all symbols; None to go by their spelling.
-        default_calendar: of symbols whose spelling names none.
-        advanced: told how many bars were computed since the last call.
+        columns: columns of the view; None means all.
+        calendar: calendar of all symbols; None derives it from the spelling of each symbol.
+        default_calendar: calendar of symbols with an unspecific spelling.
+        advanced: progress callback, called with the number of bars computed since the last call.
 
     Raises:
-        InvalidInputError: if nothing but corrections of unknown bars was known.
+        InvalidInputError: if only corrections, without the first version of a bar, were known.
     """
     from surveillance_pipelines.features.batch import features_of_days
     from surveillance_pipelines.features.views import VIEWS
@@ -66,14 +66,14 @@ def compute_features(
     )  # fmt: skip
     if answer.is_empty():
         raise InvalidInputError(
-            "expected bars whose first version was known, got corrections of unknown bars only",
-            remedy="name a later --as-of",
+            "expected the first version of at least one bar, got only corrections",
+            remedy="set a later --as-of",
         )
     return answer
 
 
 def write_features(answer: "pl.DataFrame", out: Path) -> None:
-    """Write a file under another name first, so that one of the final name is always whole."""
+    """Write a file atomically: under a temporary name first, then renamed."""
     unfinished = out.with_name(out.name + _UNFINISHED)
     try:
         getattr(answer, WRITERS[out.suffix])(unfinished)

@@ -1,4 +1,4 @@
-"""Replay of a market into the input queues: ticks of a file, of its bars or of the simulator, at a chosen speed."""
+"""Sends ticks of a file, ticks made from its bars, or simulated ticks to the input queues, at a chosen speed."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _PACE_SECONDS: Final = 0.25
-"""How far ahead of the replayed clock a batch may run: shorter pauses would only add calls."""
+"""Maximum lead of a batch over the replayed clock; a smaller one only adds calls."""
 
 
 _LAST_BARS: Final = """
@@ -43,7 +43,7 @@ class FileTicks:
     Attributes:
         ticks: ``TICK_SCHEMA``.
         rows_in: rows of the file.
-        refused: code → rows that were left out.
+        refused: refusal code → number of rows left out.
     """
 
     ticks: "pl.DataFrame"
@@ -53,14 +53,14 @@ class FileTicks:
 
 @dataclass(frozen=True, slots=True)
 class LastBar:
-    """The newest bar of a symbol that the live lane has closed."""
+    """The newest closed bar of a symbol in the live lane."""
 
     bar_start: datetime
     close: float
 
 
 def ticks_of_file(path: Path, *, per_bar: int, seed: int, timezone: str | None, symbol: str | None = None) -> FileTicks:
-    """Return the ticks of a file, or ticks made of its bars. Refused rows are counted and left out.
+    """Return the ticks of a file, or ticks made from its bars. Refused rows are counted and left out.
 
     Raises:
         FileError: if the file as a whole cannot be read.
@@ -75,7 +75,7 @@ def ticks_of_file(path: Path, *, per_bar: int, seed: int, timezone: str | None, 
 
 
 def _holds_trades(path: Path, timezone: str | None) -> bool:
-    """Return whether a file holds trades, or bars of seconds, which count as trades; else it holds bars of minutes."""
+    """Return whether a file holds trades or bars shorter than a minute, which count as trades, instead of bars."""
     from surveillance_pipelines.market.file_columns import load_table, pick_columns
 
     loaded = load_table(path)
@@ -88,9 +88,9 @@ def _holds_trades(path: Path, timezone: str | None) -> bool:
 def simulated_ticks(
     stores: Stores, symbols: tuple[str, ...], day: date | None, *, per_bar: int, seed: int
 ) -> "pl.DataFrame":
-    """Return the ticks of one simulated session: of ``day``, else the next after what was served, else the last ended.
+    """Return the ticks of one simulated session: of ``day``, else the first after the last served bar, else the last.
 
-    After a served session, prices continue from its last ones.
+    After a served session, prices continue from its last prices.
     """
     from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
     from surveillance_pipelines.services.simulation import last_sessions, session_after, simulated_bars
@@ -105,10 +105,10 @@ def simulated_ticks(
 
 
 def narrow_ticks(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -> "pl.DataFrame":
-    """Return the ticks of some symbols (all if none is named) and of one UTC day (all if None).
+    """Return the ticks of the given symbols (empty means all) and UTC day (None means all).
 
     Raises:
-        InvalidInputError: if there are none.
+        InvalidInputError: if no tick is left.
     """
     import polars as pl
 
@@ -117,15 +117,15 @@ def narrow_ticks(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | No
     if kept.is_empty():
         first, last = ticks["event_time"].min(), ticks["event_time"].max()
         raise InvalidInputError(
-            f"expected ticks of {', '.join(symbols) or 'any symbol'} on {day or 'any day'}, got none; there are "
-            f"{ticks['symbol'].n_unique()} symbols from {first} to {last}",
-            remedy="choose other --symbols or another --day",
+            f"expected ticks of {', '.join(symbols) or 'any symbol'} on {day or 'any day'}, got only "
+            f"ticks of {ticks['symbol'].n_unique()} symbols from {first} to {last}",
+            remedy="set other --symbols or another --day",
         )
     return kept
 
 
 def last_served(stores: Stores, symbols: Iterable[str]) -> dict[str, LastBar]:
-    """Return symbol → its newest bar served on the platform's queues; symbols never served are absent."""
+    """Return symbol → newest bar served on the configured queues; symbols that were never served are absent."""
     queues = list(stores.endpoints.queue_urls)
     with stores.connect() as connection:
         rows = connection.execute(_LAST_BARS, (sorted(set(symbols)), queues)).fetchall()
@@ -133,7 +133,7 @@ def last_served(stores: Stores, symbols: Iterable[str]) -> dict[str, LastBar]:
 
 
 def late_symbols(ticks: "pl.DataFrame", served: Mapping[str, LastBar]) -> dict[datetime, list[str]]:
-    """Return the start of a newest served bar → symbols served up to it that have ticks no newer than it."""
+    """Return start of the newest served bar → symbols served up to it with ticks that are not newer."""
     import polars as pl
 
     begins = dict(ticks.group_by("symbol").agg(pl.col("event_time").min().dt.truncate("1m")).iter_rows())
@@ -145,7 +145,7 @@ def late_symbols(ticks: "pl.DataFrame", served: Mapping[str, LastBar]) -> dict[d
 
 
 def prepare_feed(stores: Stores, ticks: "pl.DataFrame") -> dict[datetime, list[str]]:
-    """Register the symbols of some ticks and their sessions; return those that would end as late (``late_symbols``)."""
+    """Register the symbols of the ticks and their sessions; return the symbols with late ticks (``late_symbols``)."""
     symbols = ticks["symbol"].unique()
     first, last = span(ticks["event_time"].dt.date())
     register(stores, symbols, source="feed", first=first, last=last)
@@ -161,16 +161,16 @@ def send_ticks(
     feed_id: str = "",
     advanced: Callable[[int], None] = lambda _sent: None,
 ) -> int:
-    """Send ticks in order of event time and return how many went out.
+    """Send ticks in order of event time and return the number of sent ticks.
 
     Args:
         ticks: ``TICK_SCHEMA``.
         queues: all input queues, in the order of SQS_QUEUE_URL.
-        speed: seconds of the market per second; None for as fast as the queues take them.
-        clock: paces the replay.
-        feed_id: part of every deduplication id. With an equal one, a repeat of the same ticks is recognised as such,
-            by SQS for five minutes and by the ledger for good.
-        advanced: told how many have been sent so far.
+        speed: market seconds per second; None sends without pauses.
+        clock: clock that paces the replay.
+        feed_id: part of every deduplication id. Ticks repeated with the same id are recognised as duplicates, by SQS
+            for five minutes and by the ledger within its retention.
+        advanced: progress callback, called with the number of ticks sent so far.
     """
     by_url = {queue.queue_url: queue for queue in queues}
     waiting: dict[str, list[SendEntry]] = {url: [] for url in by_url}
@@ -200,7 +200,7 @@ def _flush(queues: dict[str, QueueClient], waiting: dict[str, list[SendEntry]]) 
 
 
 def _entries(ticks: "pl.DataFrame", feed_id: str) -> Iterator[tuple[Tick, SendEntry]]:
-    """Yield messages as the producer's contract has them; equal trades get ids of their own by counting them."""
+    """Yield messages in the producer's format; a counter makes the deduplication ids of equal trades distinct."""
     import polars as pl
 
     repeats: Counter[str] = Counter()
@@ -213,14 +213,14 @@ def _entries(ticks: "pl.DataFrame", feed_id: str) -> Iterator[tuple[Tick, SendEn
 
 
 class _Pace:
-    """Maps event time to wall time from the first tick on."""
+    """Maps event time to wall-clock time, starting at the first tick."""
 
     def __init__(self, speed: float | None, clock: Clock) -> None:
         self._speed, self._clock = speed, clock
         self._began: tuple[int, int] | None = None
 
     def is_due(self, event_time: int) -> bool:
-        """Return whether the replay is so far ahead that it must wait before this tick."""
+        """Return whether the replay must wait before it sends this tick."""
         return self._ahead(event_time) > _PACE_SECONDS
 
     def wait(self, event_time: int) -> None:

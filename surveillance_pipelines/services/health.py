@@ -1,4 +1,4 @@
-"""The state of the platform: what runs, what waits, what was done, and what is degraded."""
+"""The state of the platform, as shown by ``surveillance status``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from surveillance_pipelines.services.platform import Stores
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact with a verdict: ok, warn or fail."""
+    """One fact about a part of the platform, with a verdict: ok, warn or fail."""
 
     name: str
     verdict: str
@@ -34,7 +34,7 @@ class Health:
     lake: tuple[Sequence[Any], ...]
 
 
-def look_at_health(stores: Stores) -> Health:
+def check_health(stores: Stores) -> Health:
     """Return the state of services, queues, champion, leases, ledger, dead letters and tables."""
     lines = [*_services(stores), *_queues(stores)]
     with stores.connect() as connection:
@@ -57,16 +57,16 @@ def _services(stores: Stores) -> list[Fact]:
 
 
 def _queues(stores: Stores) -> list[Fact]:
-    from surveillance_pipelines.services.queue_watch import look_aside
+    from surveillance_pipelines.services.queue_watch import dead_letter_queue_state
 
     urls = (*stores.endpoints.queue_urls, stores.endpoints.output_queue_url)
     lines = []
     for url in urls:
         queue, name = stores.queue(url), url.rsplit("/", 1)[-1]
-        depth, aside = queue.depth(), look_aside(queue)
-        lines.append(Fact(f"queue {name}", "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in work"))
-        if aside.messages or aside.problem:
-            found = aside.problem or f"SQS has set {aside.messages:,} messages aside"
+        depth, dead = queue.depth(), dead_letter_queue_state(queue)
+        lines.append(Fact(f"queue {name}", "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in flight"))
+        if dead.messages or dead.problem:
+            found = dead.problem or f"{dead.messages:,} messages"
             lines.append(Fact(f"dead-letter queue of {name}", "warn", found))
     return lines
 
@@ -76,7 +76,7 @@ def _champion(stores: Stores, connection: Any) -> list[Fact]:
 
     found = champion_deployment(connection, stores.settings.tenant)
     if found is None:
-        return [Fact("champion", "warn", "none: warm-up heuristics answer until `surveillance train` promotes a model")]
+        return [Fact("champion", "warn", "none: the warm-up rules serve until `surveillance train` promotes a model")]
     decided = f"since {instant(found.since)}, decided by {found.decided_by}"
     return [Fact("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
 
@@ -90,10 +90,10 @@ def _leases(connection: Any) -> list[Fact]:
     for url, role, holder, heartbeat, expired in rows:
         if role == "standby" and expired:
             continue
-        held = "standing by:" if role == "standby" else "held by"
-        word = "no drain run works on it now; last" if expired else held
-        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{word} {holder}, heartbeat {instant(heartbeat)}"))
-    return lines or [Fact("leases", "ok", "no drain run has worked yet")]
+        held = "standby" if role == "standby" else "held by"
+        state = "expired, last held by" if expired else held
+        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{state} {holder}, heartbeat {instant(heartbeat)}"))
+    return lines or [Fact("leases", "ok", "none: no drain run has started yet")]
 
 
 def _ledger_tables(stores: Stores, connection: Any) -> list[Fact]:
@@ -103,19 +103,21 @@ def _ledger_tables(stores: Stores, connection: Any) -> list[Fact]:
     weeks = sorted({partition.monday for partition in found if partition.monday is not None})
     if missing := missing_weeks(found, today):
         named = f"no partition of {missing[0][0]} for the week of {missing[0][1]}"
-        return [Fact("ledger tables", "warn", f"{named}: run `retention_job` (daily, while the daemon runs)")]
+        return [Fact("ledger tables", "warn", f"{named}: run `retention_job` (the daemon runs it daily)")]
     if strays := stray_weeks(connection, today):
         named = f"rows of {strays[0][0]} of the week of {strays[0][1]} are in its default partition"
         return [Fact("ledger tables", "warn", f"{named}: run `retention_job`")]
     days = stores.settings.ledger_retention_days
-    return [Fact("ledger tables", "ok", f"since {weeks[0]}, ready until {weeks[-1]} and its week; kept {days} days")]
+    return [
+        Fact("ledger tables", "ok", f"partitions from {weeks[0]} to the week of {weeks[-1]}; retention {days} days")
+    ]
 
 
 def _dead_letters(connection: Any) -> list[Fact]:
     count = _rows(connection, "SELECT count(*) FROM ops.dead_letters WHERE replayed_at IS NULL")[0][0]
     if count == 0:
         return [Fact("dead letters", "ok", "none")]
-    return [Fact("dead letters", "warn", f"{count:,} inputs were refused: `surveillance dead-letters list`")]
+    return [Fact("dead letters", "warn", f"{count:,} refused inputs: see `surveillance dead-letters list`")]
 
 
 def _tables(connection: Any, channels: Sequence[str]) -> list[Sequence[Any]]:
@@ -154,5 +156,5 @@ def _rows(connection: Any, query: LiteralString) -> list[tuple[Any, ...]]:
 
 
 def instant(value: datetime | None) -> str:
-    """Return an instant as ``2024-03-06 14:30:00`` UTC; ``–`` for none."""
+    """Format an instant as ``2024-03-06 14:30:00`` UTC; ``–`` for None."""
     return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,4 +1,4 @@
-"""SURVEILLANCE_HOME as a folder on disk: is there one, is it ours, and how its parts are named to a person."""
+"""SURVEILLANCE_HOME as a folder on disk: detection, size and deletion."""
 
 import os
 import re
@@ -12,43 +12,43 @@ if TYPE_CHECKING:
     from surveillance_pipelines.settings import Settings
 
 DEMO_MARKER: Final = "demo.json"
-"""Says that a home holds nothing but a demo."""
+"""File that marks a home with only demo data."""
 MARKERS: Final = ("embedded/lock", "dagster/dagster.yaml", DEMO_MARKER)
-"""Every home that a command or a service has worked in holds at least one of these files."""
+"""Files that identify a SURVEILLANCE_HOME; every used home holds at least one of them."""
 
 
 def is_ours(home: Path) -> bool:
-    """Return whether a folder is a SURVEILLANCE_HOME, and not one that merely bears its name."""
+    """Return whether the platform created a folder."""
     return any((home / marker).is_file() for marker in MARKERS)
 
 
 def require_unused(home: Path) -> None:
-    """Refuse to take a home away from processes that work in it.
+    """Check that no other process uses a home.
 
     Raises:
-        ConflictError: naming them.
+        ConflictError: if other processes use it; the message lists them.
     """
     from surveillance_pipelines.embedded.service_home import ServiceHome
 
     if pids := [pid for pid in ServiceHome(home).live_holders() if pid != os.getpid()]:
         raise ConflictError(
-            f"expected nobody to use {home}, the processes {', '.join(map(str, pids))} do",
-            remedy="end them (ctrl-C of `surveillance up`) and repeat",
+            f"expected no other process to use {home}, got the processes {', '.join(map(str, pids))}",
+            remedy="stop them (ctrl-C in `surveillance up`) and repeat",
         )
 
 
 def uses_embedded_services(settings: "Settings") -> bool:
-    """Return whether anything is missing from the settings that the embedded services stand in for."""
+    """Return whether the settings lack a database or a queue, so that embedded services are used."""
     return settings.database_url is None or not settings.sqs_queue_url
 
 
 def is_untouched(settings: "Settings") -> bool:
-    """Return whether nothing has ever been stored: no home, and no database configured."""
+    """Return whether nothing has been stored: the home does not exist and no database is configured."""
     return settings.database_url is None and not settings.surveillance_home.exists()
 
 
 def without_password(url: str) -> str:
-    """Return a database URL in a form that may be printed."""
+    """Return a database URL with its password masked."""
     return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", url))
 
 
@@ -61,7 +61,7 @@ def delete_home(settings: "Settings") -> None:
     """Stop the embedded services of SURVEILLANCE_HOME and delete the folder.
 
     Raises:
-        ConflictError: if other processes work in it.
+        ConflictError: if other processes use it.
     """
     from surveillance_pipelines.embedded.services import stop_services
 

@@ -1,8 +1,7 @@
-"""Bars from files, from Yahoo Finance and from the simulator into the lake table ``bars_landed``.
+"""Ingests bars from files, Yahoo Finance and the simulator into the lake table ``bars_landed``.
 
-Every source goes through ``land``. A bar lands when it differs from the newest landing of its source, so the newest
-landing wins and a correction of a correction counts as one: 10, 11 and 10 again are three landings. A bar that repeats
-the newest landing is a duplicate.
+All sources use ``land``. A bar is stored ("landed") if it differs from the newest landed version of its source, else it
+is a duplicate. The newest version wins. A correction of a correction counts: 10, 11 and 10 again are three versions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,24 +26,24 @@ if TYPE_CHECKING:
     from surveillance_pipelines.market.row_checks import RowRefusal
 
 _YAHOO_REACH: Final = {"1m": timedelta(days=30), "5m": timedelta(days=60), "15m": timedelta(days=60)}
-"""How far back Yahoo keeps bars of an interval; longer ones reach further."""
+"""Interval → age of the oldest bars at Yahoo; longer intervals reach further back."""
 _PREDECESSOR: Final = "predecessor_known_at"
 _CONTENT: Final = (
     "symbol", "timeframe", "bar_start", "open", "high", "low", "close", "volume", "source", "adjustment", _PREDECESSOR,
 )  # fmt: skip
-"""Columns that name a batch."""
+"""Columns hashed for the id of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedBars:
-    """The answer of a source.
+    """Bars received from a source.
 
     Attributes:
-        source: of every bar.
+        source: source of all bars.
         bars: ``BAR_SCHEMA``.
-        refusals: rows that cannot be used, each with its reason.
-        duplicates: rows that repeat another row of the same answer.
-        rows_in: rows of the answer = bars + refusals + duplicates.
+        refusals: invalid rows with their reasons.
+        duplicates: number of rows that repeat another received row.
+        rows_in: number of received rows = bars + refusals + duplicates.
         notes: assumptions of the reader.
     """
 
@@ -57,7 +56,7 @@ class ReceivedBars:
 
     @property
     def mostly_refused(self) -> bool:
-        """Whether there is no bar, or more than half of the rows were refused."""
+        """Whether no bar is valid or more than half of the rows were refused."""
         return self.bars.is_empty() or len(self.refusals) * 2 > self.rows_in
 
     @property
@@ -68,13 +67,13 @@ class ReceivedBars:
 
 @dataclass(frozen=True, slots=True)
 class Ingestion:
-    """The outcome of one ingestion run: rows in = landed + refused + duplicates.
+    """Result of one ingestion run: rows in = landed + refused + duplicates.
 
     Attributes:
-        received: the answer of the source.
-        landed: ``BAR_SCHEMA``, the bars that were added.
-        outcomes: symbol → how the vendor answered for it; empty for other sources.
-        unfinished: bars left out because their interval is not over; they are not among the rows in.
+        received: bars received from the source.
+        landed: ``BAR_SCHEMA``, the added bars.
+        outcomes: symbol → outcome of the vendor's request; empty for other sources.
+        unfinished: number of bars left out because their interval is not over; not part of ``rows_in``.
     """
 
     received: ReceivedBars
@@ -93,7 +92,7 @@ class Ingestion:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Symbols of which the vendor gave no bars."""
+        """Symbols without bars from the vendor."""
         return tuple(sorted(symbol for symbol, ended in self.outcomes.items() if ended.outcome != "ok"))
 
     def per_symbol(self) -> "pl.DataFrame":
@@ -124,7 +123,7 @@ def ingest_file(
     adjustment: "Adjustment" = "none",
     calendar: str | None = None,
 ) -> Ingestion:
-    """Land the bars of a Parquet or CSV file; see ``market.files.read_bars`` for the options.
+    """Ingest the bars of a Parquet or CSV file; see ``market.files.read_bars`` for the options.
 
     Raises:
         FileError: if the file as a whole cannot be read.
@@ -148,19 +147,19 @@ def ingest_yahoo(
     calendar: str | None = None,
     fallback: bool = False,
 ) -> Ingestion:
-    """Land Yahoo's bars of two days and all between.
+    """Ingest bars of a range of days from Yahoo.
 
     Args:
-        stores: where they land.
-        symbols: by Yahoo's names.
+        stores: settings, lake and database.
+        symbols: symbols in Yahoo's spelling.
         first: first day.
         last: last day, included.
         interval: length of the bars.
-        calendar: of new symbols; None to go by their spelling.
-        fallback: recorded with the ingestion run: a silent queue is the reason for it.
+        calendar: calendar of new symbols; None derives it from the spelling of each symbol.
+        fallback: whether missing queue data caused the request; recorded with the ingestion run.
 
     Raises:
-        InvalidInputError: if Yahoo does not serve the interval, or the dates are out of order.
+        InvalidInputError: if Yahoo does not offer the interval, or the dates are out of order.
         NotReadyError: if yfinance is not installed.
     """
     from surveillance_pipelines.market.yahoo import fetch_bars
@@ -184,26 +183,26 @@ def ingest_yahoo(
     received = ReceivedBars(
         "yfinance", result.frame, result.refusals, result.duplicates, result.rows_in - result.unfinished, notes
     )
-    answers = {symbol: ended.outcome for symbol, ended in result.outcomes.items()}
-    detail = {"symbols": list(symbols), "interval": interval, "fallback": fallback, "outcomes": answers}
+    outcomes = {symbol: ended.outcome for symbol, ended in result.outcomes.items()}
+    detail = {"symbols": list(symbols), "interval": interval, "fallback": fallback, "outcomes": outcomes}
     done = land(stores, received, calendar=calendar, detail=detail, started_at=started_at)
     return Ingestion(received, done.landed, result.outcomes, result.unfinished)
 
 
 def require_within_yahoo_reach(stores: Stores, first: date, interval: str) -> None:
-    """Raise an ``InvalidInputError`` if Yahoo no longer keeps bars of an interval back to a day."""
+    """Raise ``InvalidInputError`` if Yahoo no longer has bars of an interval for a day."""
     reach, today = _YAHOO_REACH.get(interval), stores.today()
     if reach is not None and first < today - reach:
         raise InvalidInputError(
             f"expected days from {today - reach} on, got {first}: Yahoo keeps {interval} bars for {reach.days} days",
-            remedy="a later --start, or a longer --interval (1h, 1d)",
+            remedy="set a later --start, or a longer --interval (1h, 1d)",
         )
 
 
 def ingest_simulated(
     stores: Stores, symbols: Sequence[str], *, sessions: int, last: date | None = None, seed: int
 ) -> Ingestion:
-    """Land a synthetic market of some New York sessions up to a day; before today when None."""
+    """Ingest simulated bars of the last New York sessions up to ``last``; None means the day before today."""
     from surveillance_pipelines.services.simulation import CALENDAR, last_sessions, simulated_bars
 
     bars = simulated_bars(symbols, last_sessions(sessions, last, stores.clock), seed)
@@ -219,17 +218,17 @@ def land(
     calendar: str | None = None,
     started_at: Any = None,
 ) -> Ingestion:
-    """Land the bars that differ from the newest landing, register their symbols, and record the run and its refusals.
+    """Store the bars that differ from the newest landed version, register their symbols, and record the run.
 
-    The write is one transaction of the lake. Its id names the bars and the landings that they correct, so the same file
-    handed over twice, or by two processes at once, lands once, and lands again after another correction.
+    The write is one lake transaction. Its id is a hash of the bars and of the versions that they correct, so that the
+    same file ingested twice, also concurrently, is stored once, and is stored again after another correction.
 
     Args:
         stores: lake and database.
-        received: the answer of a source.
-        detail: recorded with the ingestion run.
-        calendar: of new symbols; None to go by their spelling.
-        started_at: when the source was asked; None for now.
+        received: bars of a source.
+        detail: details recorded with the ingestion run.
+        calendar: calendar of new symbols; None derives it from the spelling of each symbol.
+        started_at: start of the ingestion run; None means now.
     """
     from surveillance_pipelines.stores.ingestion_runs import IngestionRun, record_ingestion_run
 
@@ -256,10 +255,10 @@ def land(
 
 
 def _changed(stores: Stores, bars: "pl.DataFrame") -> "pl.DataFrame":
-    """Return the bars that differ from the newest landing of their source, with the time that one was known.
+    """Return the bars that differ from the newest landed version, with the knowledge time of that version.
 
-    A first landing keeps the knowledge time of its source. A correction is known when it lands, and after what it
-    corrects: the order of knowledge times is the order of landings, whatever the source or a clock says.
+    The first version keeps the knowledge time of its source. A correction is known from its landing on, and later than
+    the version that it corrects, so that knowledge times have the order of the landings, independent of clocks.
     """
     import polars as pl
 
@@ -282,7 +281,7 @@ def _changed(stores: Stores, bars: "pl.DataFrame") -> "pl.DataFrame":
 
 
 def _append(stores: Stores, source: str, changed: "pl.DataFrame") -> "pl.DataFrame":
-    """Add bars to the lake and return those added: none if another process has just added the very same."""
+    """Append bars to the lake and return the added ones: none if another process added the same batch before."""
     import polars as pl
 
     bars = changed.drop(_PREDECESSOR)
@@ -294,7 +293,7 @@ def _append(stores: Stores, source: str, changed: "pl.DataFrame") -> "pl.DataFra
 
 
 def _content_hash(changed: "pl.DataFrame") -> str:
-    """Return a hash of bars and of the landings that they correct; the time of their own landing is no part of it."""
+    """Return a hash of bars and of the versions that they correct; their landing time is not part of it."""
     content = BytesIO()
     changed.select(_CONTENT).sort("symbol", "timeframe", "bar_start").write_csv(content)
     return sha256_bytes(content.getvalue())

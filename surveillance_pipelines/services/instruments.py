@@ -1,4 +1,4 @@
-"""Instruments and the trading sessions of their calendars."""
+"""Registration of instruments and of the trading sessions of their calendars."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _BEFORE: Final = timedelta(days=10)
 _AHEAD: Final = timedelta(days=60)
-"""Past today: the live lane needs the sessions of the coming weeks."""
+"""Future sessions; the live lane needs those of the coming weeks."""
 
 
 def register(
@@ -29,10 +29,10 @@ def register(
     """Register symbols, and the sessions of their calendars from before ``first`` to after ``last`` and today.
 
     Args:
-        stores: whose database.
-        symbols: to register; one that is known keeps its calendar.
-        source: recorded with each new symbol.
-        calendar: of all of them; None to go by their spelling, else DEFAULT_CALENDAR.
+        stores: settings and database.
+        symbols: symbols; a registered one keeps its calendar.
+        source: source recorded with each new symbol.
+        calendar: calendar of all symbols; None derives it from the spelling of each, else DEFAULT_CALENDAR.
         first: earliest day of their bars.
         last: latest day of their bars.
 
@@ -58,7 +58,7 @@ def register(
 
 
 def by_calendar(symbols: Iterable[str], calendar: str | None, default: str) -> dict[str, list[str]]:
-    """Return calendar → symbols: all on ``calendar`` where it is given, else by their spelling."""
+    """Return calendar → symbols. Without ``calendar``, the spelling of each symbol decides."""
     from surveillance_pipelines.market.calendars import guess_calendar
 
     found: dict[str, list[str]] = {}
@@ -68,7 +68,7 @@ def by_calendar(symbols: Iterable[str], calendar: str | None, default: str) -> d
 
 
 def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "SessionTable":
-    """Return the sessions around some bars, of the calendars that their symbols trade on; no store is asked."""
+    """Return the sessions around the bars for the calendars of their symbols, without access to a store."""
     import polars as pl
 
     from surveillance_pipelines.contracts.sessions import SessionTable
@@ -82,16 +82,18 @@ def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "Se
 
 
 def require_symbols(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return symbols in upper case, without blanks around them and without empty ones.
+    """Return symbols in upper case and stripped, without empty ones.
 
     Raises:
-        InvalidInputError: naming the texts that no queue and no file may hold as a symbol.
+        InvalidInputError: if a text is not a valid symbol.
     """
     from surveillance_pipelines.market.messages import SYMBOL_PATTERN
 
     symbols = tuple(text.strip().upper() for text in texts if text.strip())
     if wrong := [symbol for symbol in symbols if not SYMBOL_PATTERN.fullmatch(symbol)]:
-        raise InvalidInputError(f"expected symbols of 1 to 32 of A-Z 0-9 . ^ = / _ -, got {', '.join(wrong)}")
+        raise InvalidInputError(
+            f"expected symbols of 1 to 32 characters of A-Z 0-9 . ^ = / _ -, got {', '.join(wrong)}"
+        )
     return symbols
 
 
@@ -105,6 +107,6 @@ def list_instruments(stores: Stores) -> list[tuple[Any, ...]]:
 
 
 def span(days: "pl.Series") -> tuple[date, date]:
-    """Return the first and the last of some dates, of which there must be one."""
+    """Return the first and the last date of a series with at least one date."""
     known = days.drop_nulls().unique().sort().to_list()
     return known[0], known[-1]

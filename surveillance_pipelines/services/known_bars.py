@@ -1,4 +1,4 @@
-"""Bars as known at an instant: of a file, or of the platform's lake."""
+"""Bars of a file or of the lake, as known at an instant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from surveillance_pipelines.market.row_checks import RowRefusal
 
 Days = tuple[date | None, date | None]
-"""First and last UTC day, both included; None for no border."""
+"""First and last UTC day, both included; None means unbounded."""
 
-_OWN_BARS: Final = "bars_1m"
+_BARS_TABLE: Final = "bars_1m"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownBars:
-    """Bars with their revisions, and what became of the other rows.
+    """Bars with their revisions, and counts of the rows left out.
 
     Attributes:
-        name: their origin, in words.
-        bars: ``BAR_SCHEMA``, with history and peers of what is asked for.
+        name: origin of the bars, for display.
+        bars: ``BAR_SCHEMA``, including history and peers.
         rows: rows read = bars + refusals + the counts below.
-        refusals: rows that are not valid, each with its reason.
-        duplicates: rows that repeat what was known.
-        overruled: rows of sources that give way to another.
-        not_yet_known: rows learned after the instant asked for.
-        days: days of the bars that are not only history; None for no border.
+        refusals: invalid rows with their reasons.
+        duplicates: number of rows that repeat a known row.
+        overruled: number of rows replaced by a source with precedence.
+        not_yet_known: number of rows that became known after the given instant.
+        days: days of the bars that are not only history; None means unbounded.
         notes: assumptions of the reader.
     """
 
@@ -51,10 +51,10 @@ class KnownBars:
         return len(self.refusals)
 
     def within(self, days: Days, symbols: tuple[str, ...]) -> "pl.DataFrame":
-        """Return the revision-0 bars of some days and symbols.
+        """Return the revision-0 bars of the given days and symbols (empty means all).
 
         Raises:
-            InvalidInputError: if there are none.
+            InvalidInputError: if there is no such bar.
         """
         import polars as pl
 
@@ -70,19 +70,20 @@ class KnownBars:
             days_held = f"{self.bars['date'].min()} to {self.bars['date'].max()}"
             held = f"{', '.join(self.bars['symbol'].unique().sort())} of {days_held}"
             asked = f"{', '.join(symbols) or 'any symbol'} from {first or 'any day'} to {last or 'any day'}"
-            said = held if self.bars.height else f"none ({self.not_yet_known:,} were learned later)"
+            got = held if self.bars.height else f"none ({self.not_yet_known:,} became known later)"
             raise InvalidInputError(
-                f"expected bars of {asked}, {self.name} has {said}",
-                remedy="choose other symbols or days, or a later --as-of",
+                f"expected bars of {asked}, {self.name} has {got}",
+                remedy="select other symbols or days, or set a later --as-of",
             )
         return found
 
     def require_mostly_good(self) -> None:
-        """Fail where more than half of the rows were refused: the file is probably not what it was taken for."""
+        """Raise ``InvalidInputError`` if more than half of the rows were refused: probably the file holds no bars."""
         if self.refused * 2 > self.rows:
             raise InvalidInputError(
-                f"expected bars, {self.refused:,} of {self.rows:,} rows of {self.name} could not be used",
-                remedy="the reasons stand above; the features of the other rows have been computed",
+                f"expected at least half of the rows of {self.name} to be valid, got {self.refused:,} of {self.rows:,} "
+                "rows refused",
+                remedy="see the reasons above; the features of the valid rows were computed",
             )
 
 
@@ -90,19 +91,19 @@ def bars_of_file(path: Path, *, timezone: str | None, symbol: str | None, as_of:
     """Return the bars of a file.
 
     Raises:
-        InvalidInputError: if there is no usable row, or the bars are not of one minute.
+        InvalidInputError: if no row is valid, or the bars are not 1-minute bars.
     """
     from surveillance_pipelines.market.files import read_known_bars
 
     found = read_known_bars(path, timezone=timezone, symbol=symbol, as_of=as_of)
     if len(found.refusals) == found.rows_in:
         raise InvalidInputError(
-            f"expected bars, no row of {path} can be used: {found.first_reason or 'it has none'}",
-            remedy="docs/market-data.md describes a file of bars",
+            f"expected bars in {path}, got no valid row: {found.first_reason or 'the file has no rows'}",
+            remedy="docs/market-data.md describes the file format",
         )
     if not found.frame.is_empty() and (timeframe := found.frame["timeframe"][0]) != "1m":
-        remedy = "features are of 1-minute bars; give a finer file"
-        raise InvalidInputError(f"expected 1-minute bars, {path} holds {timeframe}", remedy=remedy)
+        remedy = "use a file of 1-minute bars; features are computed from no other bars"
+        raise InvalidInputError(f"expected 1-minute bars, got {timeframe} bars in {path}", remedy=remedy)
     return KnownBars(
         str(path), found.frame, found.rows_in, refusals=found.refusals, duplicates=found.duplicates,
         not_yet_known=found.not_yet_known, notes=found.notes,
@@ -110,18 +111,17 @@ def bars_of_file(path: Path, *, timezone: str | None, symbol: str | None, as_of:
 
 
 def bars_of_lake(stores: Stores, days: Days, *, as_of: int | None) -> KnownBars:
-    """Return the platform's own bars of some days (its last one when none is named), and the history before them.
+    """Return the bars of the lake of the given days (default: the last day), with the history before them.
 
     Raises:
         InvalidInputError: if the lake has no bars.
     """
     from surveillance_pipelines.features.batch import with_history
 
-    held = stores.lake.days(_OWN_BARS)
+    held = stores.lake.days(_BARS_TABLE)
     if not held:
-        remedy = "`surveillance ingest` and `surveillance backfill` fill it; or name a file of bars"
-        said = f"expected bars in the lake table {_OWN_BARS}, found none"
-        raise InvalidInputError(said, remedy=remedy)
+        remedy = "fill it with `surveillance ingest` and `surveillance backfill`, or pass a file of bars"
+        raise InvalidInputError(f"expected bars in the lake table {_BARS_TABLE}, found none", remedy=remedy)
     last = days[1] or held[-1]
     counts: list[tuple[int, int, int, int]] = []
 
@@ -142,7 +142,7 @@ def _known_bars(stores: Stores, first: date, last: date, as_of: int | None) -> K
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.resolution import bars_known_at
 
-    bars = stores.lake.read(_OWN_BARS, days=(first, last), schema=BAR_SCHEMA)
+    bars = stores.lake.read(_BARS_TABLE, days=(first, last), schema=BAR_SCHEMA)
     if as_of is None:
         return KnownBars("the lake", bars, bars.height)
     landed = stores.lake.read("bars_landed", days=(first, last), schema=BAR_SCHEMA)

@@ -1,7 +1,7 @@
-"""Use cases of models: list versions, give one a role, retire it, and keep the registry's aliases in line.
+"""Use cases of models: list versions, deploy and retire them, and synchronise the aliases in MLflow.
 
-``surveillance.deployments`` says which model serves. The aliases in MLflow follow it, after the commit: an alias that
-cannot be set is reported, and the next call repairs it; an alias that somebody moves is reported and decides nothing.
+``surveillance.deployments`` determines which model serves. The aliases in MLflow are updated after the commit. An alias
+that could not be updated, or was moved by somebody, is reported and has no effect on serving; the next call repairs it.
 """
 
 import re
@@ -37,13 +37,13 @@ from surveillance_pipelines.stores.model_store import VersionRecord, find_versio
 from surveillance_pipelines.telemetry import get_logger
 
 ALIAS_ROLES: Final[tuple[Role, ...]] = ("champion", "challenger", "shadow", "canary")
-"""Roles that have an alias in the registry. Of several challengers the newest has it."""
+"""Roles with an alias in the registry. The alias of a role points to its newest deployment."""
 
 _LOG = get_logger("models")
 
 
 class Registry(Protocol):
-    """The part of the model registry that follows the deployments."""
+    """The aliases of the model registry."""
 
     def aliases(self) -> dict[str, int]: ...
 
@@ -54,12 +54,12 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelStores:
-    """The stores that the use cases work on.
+    """The stores of the use cases.
 
     Attributes:
-        connect: gives a connection for a ``with`` block that is a transaction: it commits at its end.
+        connect: opens a connection for a ``with`` block, which commits at its end.
         registry: MLflow.
-        clock: for the instants on record.
+        clock: clock for the recorded instants.
     """
 
     connect: Callable[[], AbstractContextManager[psycopg.Connection]]
@@ -69,12 +69,12 @@ class ModelStores:
 
 @dataclass(frozen=True, slots=True)
 class AliasDifference:
-    """An alias in the registry that does not point where the deployments say.
+    """An alias in the registry that differs from the deployments.
 
     Attributes:
-        alias: its name.
-        expected: MLflow version of the deployed model; None if no alias should exist.
-        found: MLflow version that it points at; None if it does not exist.
+        alias: name of the alias.
+        expected: MLflow version of the deployed model; None if the alias should not exist.
+        found: MLflow version of the alias; None if it does not exist.
     """
 
     alias: str
@@ -90,10 +90,10 @@ class Deployed:
     """The result of a deployment.
 
     Attributes:
-        version: the record of the version.
-        change: the rows that were ended and opened; empty if the version had the role already.
-        replaced: the champion that was retired; None if there was none.
-        alias_problem: why the registry's aliases could not be updated; None if they follow the table.
+        version: record of the version.
+        change: ended and opened rows; empty if the version had the role already.
+        replaced: the retired champion; None if there was none.
+        alias_problem: reason why the aliases of the registry could not be updated; None if they match the table.
     """
 
     version: VersionRecord
@@ -104,7 +104,7 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class ListedVersion:
-    """A version and the role that it has in a scope; None if it was never deployed there."""
+    """A version and its deployment in a scope; None if it was never deployed there."""
 
     version: VersionRecord
     deployment: Deployment | None
@@ -124,21 +124,21 @@ def activate(
     scope: Scope = Scope(),  # noqa: B008 (frozen)
     lock: Lock = lock_scope,
 ) -> Deployed:
-    """Make a version the champion of a scope and retire the champion before it; a retired version is reinstated.
+    """Make a version, which may be retired, the champion of a scope and retire the previous champion.
 
-    Drain runs load the new champion within seconds. Activating the champion changes no row, and repairs the aliases.
+    Drain runs load the new champion within seconds. Activating the champion again only repairs the aliases.
 
     Args:
         stores: database and registry.
         version: number of the version.
-        decided_by: the person or the run that decides.
-        reasons: why.
-        scope: where.
+        decided_by: person or run that decides.
+        reasons: reasons, stored with the deployment.
+        scope: tenant and strategy.
         lock: see ``stores.deployments.apply_transition``.
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
-        BundleError: if its bundle is missing or damaged; it would not serve.
+        BundleError: if the bundle is missing or damaged.
         TransitionError: if the rules of deployments do not allow it.
     """
     return deploy(stores, version, role="champion", decided_by=decided_by, reasons=reasons, scope=scope, lock=lock)
@@ -161,15 +161,15 @@ def deploy(
         stores: database and registry.
         version: number of the version.
         role: the role.
-        traffic_share: for a challenger or a canary, 0 to 1.
-        decided_by: the person or the run that decides.
-        reasons: why.
-        scope: where.
+        traffic_share: traffic share of a challenger or canary, 0 to 1.
+        decided_by: person or run that decides.
+        reasons: reasons, stored with the deployment.
+        scope: tenant and strategy.
         lock: see ``stores.deployments.apply_transition``.
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
-        BundleError: if its bundle is missing or damaged; it would not serve.
+        BundleError: if the bundle is missing or damaged.
         TransitionError: if the rules of deployments do not allow it.
     """
     with stores.connect() as connection:
@@ -203,20 +203,20 @@ def retire(
     scope: Scope = Scope(),  # noqa: B008 (frozen)
     leave_no_champion: bool = False,
 ) -> Deployed:
-    """Take a version out of service.
+    """Retire a version.
 
     Args:
         stores: database and registry.
         version: number of the version.
-        decided_by: the person or the run that decides.
-        reasons: why.
-        scope: where.
-        leave_no_champion: retire it even if it is the champion: the champion of the tenant ``default`` answers then,
-            or the warm-up rules.
+        decided_by: person or run that decides.
+        reasons: reasons, stored with the deployment.
+        scope: tenant and strategy.
+        leave_no_champion: allow retiring the champion; then the champion of the tenant ``default`` or the warm-up rules
+            serve.
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
-        TransitionError: if it is not deployed, or is the champion.
+        TransitionError: if the version is not deployed, or is the champion and ``leave_no_champion`` is false.
     """
     with stores.connect() as connection:
         record = find_version(connection, version, scope.strategy)
@@ -254,12 +254,13 @@ def deployment_history(stores: ModelStores, scope: Scope = Scope()) -> list[Depl
 
 
 def alias_differences(stores: ModelStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)
-    """Return the aliases of the registry that do not point where the deployments of a scope say.
+    """Return the aliases of the registry that differ from the deployments of a scope.
 
-    A scope whose strategy has no version in MLflow has no alias, and MLflow is not imported.
+    MLflow is not imported if the strategy has no version in it.
 
     Raises:
-        Exception: whatever MLflow raises if it does not answer, and ImportError if it is not installed.
+        ImportError: if MLflow is not installed.
+        Exception: any exception of MLflow if it does not answer.
     """
     with stores.connect() as connection:
         in_registry: dict[tuple[str, str | None], int] = {
@@ -281,9 +282,9 @@ def alias_differences(stores: ModelStores, scope: Scope = Scope()) -> list[Alias
 
 
 def repair_aliases(stores: ModelStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)
-    """Set the aliases of the registry as the deployments of a scope say, and return what was different.
+    """Set the aliases of the registry to the deployments of a scope, and return the differences before the repair.
 
-    Repairs of one scope take turns. Each reads the table after its own deployment is committed, so the last one to run
+    A lock serialises the repairs of a scope. Each reads the table after its deployment is committed, so the last repair
     has seen every deployment.
 
     Raises:
@@ -303,7 +304,7 @@ def repair_aliases(stores: ModelStores, scope: Scope = Scope()) -> list[AliasDif
 def _change(
     stores: ModelStores, scope: Scope, record: VersionRecord, write: Callable[[psycopg.Connection], Change]
 ) -> Deployed:
-    """Write in one transaction; bring the aliases in line after it, whether or not anything changed."""
+    """Write in one transaction, then update the aliases, even if no row changed."""
     with stores.connect() as connection:
         change = write(connection)
     replaced = champion([row for row in change.ended if row.model != (record.bundle_hash, record.version)])
@@ -313,7 +314,7 @@ def _change(
 def _try_to_repair(stores: ModelStores, scope: Scope) -> str | None:
     try:
         repair_aliases(stores, scope)
-    except Exception as error:  # noqa: BLE001 (the deployment is committed, and the registry decides nothing)
+    except Exception as error:  # noqa: BLE001 (the deployment is committed; the aliases do not affect serving)
         _LOG.warning("the aliases of the model registry were not updated", scope=str(scope), error=repr(error))
         return f"{type(error).__name__}: {error}"
     return None
@@ -322,7 +323,7 @@ def _try_to_repair(stores: ModelStores, scope: Scope) -> str | None:
 def _expected_aliases(
     present: Sequence[Deployment], in_registry: Mapping[tuple[str, str | None], int], scope: Scope
 ) -> dict[str, int]:
-    """Return alias → MLflow version. ``present`` is in time order, so the newest deployment of a role has its alias."""
+    """Return alias → MLflow version. ``present`` is in time order, so the newest deployment of a role wins."""
     return {
         _alias_name(row.role, scope): in_registry[row.model]
         for row in present
@@ -331,7 +332,7 @@ def _expected_aliases(
 
 
 def _alias_name(role: Role, scope: Scope) -> str:
-    """Return ``champion`` in the default scope, elsewhere ``champion-<tenant>-<strategy>`` in MLflow's characters."""
+    """Return the role in the default scope, else ``<role>-<tenant>-<strategy>``, escaped for MLflow."""
     if (scope.tenant, scope.strategy) == (DEFAULT_TENANT, DEFAULT_STRATEGY):
         return role
     safe = (

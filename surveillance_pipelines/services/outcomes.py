@@ -1,4 +1,4 @@
-"""Outcomes of earlier predictions: the move that followed each, written onto its row."""
+"""Outcomes of predictions: the actual price move after each prediction, stored on its row."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ _FEATURES: Final = "features_core_v1"
 
 @dataclass(frozen=True, slots=True)
 class SettledOutcomes:
-    """What one run settled.
+    """Result of settling a range of days.
 
     Attributes:
-        settled: predictions that got their outcome now.
-        directions: direction of the move → bars.
-        waiting: predictions of past days of the range without an outcome.
-        predictions: predictions of past days of the range.
+        settled: number of predictions that got their outcome.
+        directions: direction of the move → number of bars.
+        waiting: number of predictions of past days of the range without an outcome.
+        predictions: number of predictions of past days of the range.
     """
 
     settled: int
@@ -28,7 +28,7 @@ class SettledOutcomes:
 
 
 def settle_days(stores: Stores, first: date, last: date) -> SettledOutcomes:
-    """Write the outcome of every prediction of a range of days whose horizon is over; each day is one transaction."""
+    """Write the outcomes of all predictions of a range of days with an elapsed horizon, one transaction per day."""
     from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES
     from surveillance_pipelines.evaluation.outcomes import outcomes
     from surveillance_pipelines.features.batch import feature_schema

@@ -1,4 +1,4 @@
-"""The stores that every use case works on, each opened when it is first asked for."""
+"""The stores of all use cases, opened on first use."""
 
 import os
 from abc import ABC, abstractmethod
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from surveillance_pipelines.transports.sqs import QueueClient
 
 _SESSION_MARGIN: Final = timedelta(days=14)
-"""An instant between sessions belongs to the nearer one, which may lie beyond a long holiday."""
+"""An instant between sessions belongs to the nearer one, which may be after a long holiday."""
 _BOUNDS: Final = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more than", "expected": "one of"}
-"""Pydantic's name of a bound → its words."""
+"""Pydantic's name of a bound → text."""
 
 
 class Stores(ABC):
-    """Settings and the stores behind them: the argument of every use case.
+    """Settings and stores, the argument of every use case.
 
-    A command passes a ``Platform``, an asset body passes Dagster's resource.
+    Commands pass a ``Platform``; Dagster assets pass the ``PlatformResource``.
     """
 
     @property
@@ -46,7 +46,7 @@ class Stores(ABC):
     @property
     @abstractmethod
     def endpoints(self) -> "Endpoints":
-        """Addresses of every store and queue; the first use starts embedded services for what is not configured."""
+        """Addresses of all stores and queues; the first access starts the embedded services if they are needed."""
 
     @property
     def lake(self) -> "Lake":
@@ -84,7 +84,7 @@ class Stores(ABC):
         return first - _SESSION_MARGIN, last + _SESSION_MARGIN
 
     def session_table(self, first: date, last: date) -> "SessionTable":
-        """Return the sessions around a range of days, of every calendar that an instrument trades on."""
+        """Return the sessions around a range of days for the calendars of all instruments."""
         from surveillance_pipelines.stores.instruments import load_instruments
         from surveillance_pipelines.stores.sessions import load_sessions
 
@@ -96,13 +96,13 @@ class Stores(ABC):
         return table.with_calendars(calendar_of)
 
     def replace_days(self, table: str, frame: "pl.DataFrame", first: date, last: date) -> int:
-        """Make a lake table hold exactly ``frame`` on the days of a range, and return the table's new version."""
+        """Replace the rows of a lake table in a range of days by ``frame``; return the new table version."""
         lake = self.lake
         held = {day for day in lake.days(table) if first <= day <= last}
         return lake.write_days(table, frame, days=sorted(held | set(frame["date"].unique())))
 
     def record_run(self, run: "ScoringRun") -> None:
-        """Record the inputs of a run at once, so that its outputs can be replayed."""
+        """Record the inputs of a run in a separate transaction, so that its outputs can be replayed."""
         from surveillance_pipelines.stores.provenance import record_run
 
         with self.connect() as connection:
@@ -110,7 +110,7 @@ class Stores(ABC):
 
 
 class Platform(Stores):
-    """The stores of one process that is not Dagster's, such as a command."""
+    """The stores of a process outside Dagster, such as a command."""
 
     def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings, self._clock = settings, clock
@@ -137,17 +137,17 @@ class Platform(Stores):
         return self.home / "dagster"
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which a child process finds the same services and the same Dagster instance."""
+        """Return the environment that gives a child process the same services and Dagster instance."""
         from surveillance_pipelines.services.endpoints import child_environment
 
         return {**os.environ, **child_environment(self.endpoints), "DAGSTER_HOME": str(self.dagster_home)}
 
 
 def open_platform() -> Platform:
-    """Read the settings from the environment and ``.env``.
+    """Return a platform with the settings of the environment and ``.env``.
 
     Raises:
-        InvalidInputError: naming each setting that is out of its bounds.
+        InvalidInputError: if a setting is invalid; the message lists all of them.
     """
     return Platform(read_settings())
 
@@ -156,21 +156,21 @@ def read_settings() -> Settings:
     """Return the settings of the environment and ``.env``.
 
     Raises:
-        InvalidInputError: naming each setting that is out of its bounds.
+        InvalidInputError: if a setting is invalid; the message lists all of them.
     """
     try:
         return Settings()
     except ValidationError as error:
         raise InvalidInputError(
-            "; ".join(_out_of_bounds(found) for found in error.errors()),
-            remedy="see .env.example for every knob and its bounds",
+            "; ".join(_describe(found) for found in error.errors()),
+            remedy=".env.example describes all settings and their valid values",
         ) from error
 
 
-def _out_of_bounds(found: Any) -> str:
-    """Return ``SQS_MAX_MESSAGES: expected at most 10, got 50`` of a setting out of its bounds."""
+def _describe(found: Any) -> str:
+    """Describe a validation error, as in ``SQS_MAX_MESSAGES: expected at most 10, got 50``."""
     name = ".".join(str(part) for part in found["loc"]).upper()
     context = found.get("ctx", {})
-    bounds = [f"{words} {context[bound]}" for bound, words in _BOUNDS.items() if bound in context]
+    bounds = [f"{text} {context[bound]}" for bound, text in _BOUNDS.items() if bound in context]
     wanted = " and ".join(bounds) or found["msg"].removeprefix("Input should be ")
     return f"{name}: expected {wanted}, got {found['input']}"

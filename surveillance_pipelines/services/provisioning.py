@@ -1,4 +1,4 @@
-"""Make everything ready to use: start services, create and migrate databases, create queues."""
+"""Provisioning of the stores: start embedded services, create and migrate databases, create embedded queues."""
 
 import psycopg
 
@@ -16,10 +16,9 @@ from surveillance_pipelines.stores.database import (
 
 
 def provision(settings: Settings) -> Endpoints:
-    """Return the addresses of everything, ready to use: databases exist and are migrated, embedded queues exist.
+    """Create and migrate the databases, create the embedded queues, and return all addresses.
 
-    Embedded services are started only for what the settings leave open: PostgreSQL without ``DATABASE_URL``, the
-    queues without ``SQS_QUEUE_URL``.
+    Embedded services are started only if needed: PostgreSQL without ``DATABASE_URL``, queues without ``SQS_QUEUE_URL``.
     """
     from surveillance_pipelines.embedded.services import ensure_services, is_prepared, remember_prepared
     from surveillance_pipelines.services.cloud_stores import ensure_queues
@@ -30,7 +29,7 @@ def provision(settings: Settings) -> Endpoints:
     if services is None:
         _prepare_databases(found, settings)
         return found
-    # What this code wants of the services: another release may have prepared them for its own.
+    # Another release may have prepared the services for an older revision.
     wanted = newest_revision()
     if not is_prepared(settings.surveillance_home, services, wanted):
         _prepare_databases(found, settings)
@@ -41,7 +40,7 @@ def provision(settings: Settings) -> Endpoints:
 
 
 def _prepare_databases(found: Endpoints, settings: Settings) -> None:
-    """Create the databases that the settings leave to us, and migrate the platform's own."""
+    """Create the databases that are not configured, and migrate the platform's database."""
     wanted = {
         "surveillance": settings.database_url,
         "dagster": settings.dagster_database_url,
@@ -55,13 +54,13 @@ def _prepare_databases(found: Endpoints, settings: Settings) -> None:
 
 
 def _ensure_database(found: Endpoints, settings: Settings, name: str) -> None:
-    # Any database of the server will do to ask from; a configured one is known to exist.
-    asked = found.database_url if settings.database_url else with_database(found.database_url, "postgres")
+    # CREATE DATABASE needs a connection to any existing database; a configured one exists.
+    existing = found.database_url if settings.database_url else with_database(found.database_url, "postgres")
     try:
-        ensure_database(asked, name)
+        ensure_database(existing, name)
     except psycopg.errors.InsufficientPrivilege as error:
         variable = {"dagster": "DAGSTER_DATABASE_URL", "mlflow": "MLFLOW_TRACKING_URI"}[name]
         raise NotReadyError(
-            f"expected a database {name!r} on the server of DATABASE_URL, found none, and the role may not create it",
+            f"expected a database {name!r} on the server of DATABASE_URL, found none; the role lacks CREATEDB",
             remedy=f"create the database, or set {variable}",
         ) from error

@@ -1,4 +1,4 @@
-"""The state of an input queue: what waits, who serves it, when its last message came, which bars are due to close."""
+"""State of an input queue: waiting messages, leases, last message, and bars that are due to close."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -31,17 +31,17 @@ class QueueView:
     """The state of a queue, from SQS and from the ledger tables.
 
     Attributes:
-        queue_url: which queue.
-        waiting: messages that a receive call would find, by SQS's own approximate count; None if unreachable.
-        in_flight: messages that a reader has received and not deleted.
-        unreachable: why SQS could not be asked about the queue; None if it could.
-        holder: who holds its lease; None if nobody does.
-        standby: who stands by; None if nobody does.
-        run_ids: of these two, where they are Dagster runs.
-        last_message_at: when the newest message was received, microseconds since the epoch; None before the first.
-        unsent: output messages that wait for the SQS output queue, counted up to 1,000.
-        due_bars: open bars whose minute the event clock has passed; only a drain run closes them.
-        left: receipts that a run left when it died; the next run makes their messages visible and deletes the receipts.
+        queue_url: URL of the queue.
+        waiting: approximate number of available messages, from SQS; None if the queue is unreachable.
+        in_flight: approximate number of received messages that are not deleted.
+        unreachable: reason why the queue is unreachable; None if it is reachable.
+        holder: holder of the lease; None if there is none.
+        standby: standby run; None if there is none.
+        run_ids: Dagster run ids of holder and standby.
+        last_message_at: receive time of the newest message, microseconds since the epoch; None before the first.
+        unsent: number of unpublished messages for the output queue, counted up to 1,000.
+        due_bars: number of open bars that are due to close by the event clock; only a drain run closes them.
+        orphaned: number of receipts that a dead run left; the next run makes their messages visible again.
     """
 
     queue_url: str
@@ -54,20 +54,20 @@ class QueueView:
     last_message_at: int | None
     unsent: int
     due_bars: int
-    left: int
+    orphaned: int
 
     @property
     def has_input(self) -> bool:
-        """Whether the queue has data, so that it does not count as silent."""
+        """Whether the queue has data to process; such a queue does not count as silent."""
         return bool(self.waiting or self.unsent or self.due_bars)
 
     @property
     def has_work(self) -> bool:
-        return self.has_input or self.left > 0
+        return self.has_input or self.orphaned > 0
 
 
-def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
-    """Return the state of a client's queue. An unreachable queue is a finding, not an error."""
+def queue_state(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
+    """Read the state of a client's queue. An unreachable queue is reported, not raised."""
     row = connection.execute(_STATE, {"queue_url": client.queue_url}).fetchone()
     holder, standby, run_ids, received_at, held = row or (None,) * 5
     waiting, in_flight, unreachable = _depth(client)
@@ -82,34 +82,35 @@ def look_at(client: QueueClient, connection: psycopg.Connection, clock: Clock = 
         last_message_at=None if received_at is None else to_us(received_at),
         unsent=count_undelivered(connection, client.queue_url, SQS),
         due_bars=_due_bars(connection, client.queue_url, clock.now_us()),
-        left=0 if holder is not None else int(held or 0),
+        orphaned=0 if holder is not None else int(held or 0),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
-    """Messages that SQS has moved to the dead-letter queue of a queue.
+class DeadLetterQueueState:
+    """State of the SQS dead-letter queue of a queue.
 
     Attributes:
-        messages: how many; None if there is no such queue, or it is unreachable.
-        problem: why it is unreachable, None if it is not.
+        messages: number of messages; None if the queue has no dead-letter queue, or it is unreachable.
+        problem: reason why it is unreachable; None if it is reachable.
     """
 
     messages: int | None
     problem: str | None = None
 
 
-def look_aside(client: QueueClient) -> SetAside:
-    """Return what SQS has set aside of a queue. An unreachable dead-letter queue is a finding, not an error."""
+def dead_letter_queue_state(client: QueueClient) -> DeadLetterQueueState:
+    """Read the state of a client's dead-letter queue. An unreachable one is reported, not raised."""
     try:
-        depth = client.set_aside()
+        depth = client.dead_letter_depth()
     except (BotoCoreError, ClientError) as error:
-        return SetAside(None, f"{type(error).__name__}: {error}; it takes sqs:GetQueueUrl and sqs:GetQueueAttributes")
-    return SetAside(None if depth is None else depth.total)
+        needed = "sqs:GetQueueUrl and sqs:GetQueueAttributes are required"
+        return DeadLetterQueueState(None, f"{type(error).__name__}: {error}; {needed}")
+    return DeadLetterQueueState(None if depth is None else depth.total)
 
 
 def _due_bars(connection: psycopg.Connection, queue_url: str, now_us: int) -> int:
-    """Count the bars that a drain run would close, now or after their grace period."""
+    """Count the bars that a drain run would close, immediately or after their grace period."""
     event_clock, ends = EventClock(), []
     for (state,) in connection.execute(_SERVING_STATES, (queue_url, SERVING_STATE)):
         serving = load_serving_state(bytes(state))

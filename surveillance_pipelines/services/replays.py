@@ -1,4 +1,4 @@
-"""Replay of stored outputs: rebuild them from stored bars, settings and models, and compare."""
+"""Replay of stored outputs: recompute them from stored bars, settings and models, and compare."""
 
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -20,26 +20,26 @@ def replay_outputs(
     since: date | None = None,
     advanced: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> "list[Replayed]":
-    """Return the comparison of some outputs, and of others drawn at random, with what their inputs give now.
+    """Recompute the given outputs and a random sample, and return the comparison with the stored values.
 
     Args:
         stores: database, lake and settings.
-        ids: of anomalies, signals, predictions or messages.
-        sample: how many further outputs to draw.
-        seed: another one draws other outputs.
-        since: draw from bars of this UTC day on.
-        advanced: told how many of how many outputs are done.
+        ids: ids of anomalies, signals, predictions or messages.
+        sample: size of the random sample.
+        seed: random seed of the sample.
+        since: first UTC day of the sample.
+        advanced: progress callback, called with the numbers of replayed and of all outputs.
 
     Raises:
-        InvalidInputError: if neither ids nor a sample is asked for.
+        InvalidInputError: if there are no ids and no sample.
     """
     from surveillance_pipelines.replay.replayer import Replayer
 
     if not ids and not sample:
         raise InvalidInputError(
             "expected ids of outputs or --sample N, got neither",
-            remedy="take an id from the column id of surveillance.anomalies or from a message, or draw some: "
-            "surveillance replay --sample 20",
+            remedy="pass ids (column id of surveillance.anomalies, or field id of a message), or a sample size: "
+            "`surveillance replay --sample 20`",
         )
     results: list[Replayed] = []
     with stores.connect() as connection:

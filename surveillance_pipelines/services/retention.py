@@ -1,4 +1,4 @@
-"""Retention of the live lane's tables: how long weeks are kept, and what must have happened before one is dropped."""
+"""Retention of the live lane's tables: weekly partitions are dropped after their retention and further conditions."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from surveillance_pipelines.stores.partitions import (
 )
 
 DEAD_LETTER_DAYS: Final = 366
-"""Dead letters are few, and a producer's fault may be noticed only at the end of a year."""
+"""Dead letters are few; a fault of a producer may be noticed only at the end of a year."""
 
 _ACCEPTED: Final = """
     FROM {inbox} AS inbox JOIN {ledger} AS ledger USING (message_id) WHERE ledger.outcome IN ('scored', 'late')
@@ -54,15 +54,15 @@ class TickReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What one run of retention did.
+    """Result of one retention run.
 
     Attributes:
-        added: partitions created, for coming weeks or for rows found in a default partition.
-        dropped: partitions dropped, with the size they had.
-        kept: name of a partition that is old enough → why it was not dropped.
-        dead_letters: number of dead letters deleted.
-        clock_rows: number of clock readings deleted, along with the messages around them.
-        now: every partition afterwards.
+        added: created partitions, for coming weeks or for rows of a default partition.
+        dropped: dropped partitions with their size before.
+        kept: name of a partition past its retention → reason why it was not dropped.
+        dead_letters: number of deleted dead letters.
+        clock_rows: number of deleted clock readings.
+        now: all remaining partitions.
     """
 
     added: tuple[Partition, ...]
@@ -84,20 +84,20 @@ def retain(
 ) -> Retained:
     """Create the partitions of the coming weeks, and drop the weeks that ended ``retention_days`` ago or earlier.
 
-    A week of the outbox, with its deliveries, is kept while a message of it waits for a configured channel; a week of
-    inbox and ledger while the lake's ``ticks`` lack an accepted message of it. Inbox and ledger are dropped together,
-    so that both always name the same messages. A channel that is no longer configured keeps nothing.
+    A week of the outbox and its deliveries is kept while one of its messages waits for a configured channel. A week of
+    inbox and ledger is kept while an accepted message is missing from the lake table ``ticks``. Inbox and ledger are
+    dropped together, so that both contain the same messages.
 
     Args:
-        connection: in autocommit mode.
-        lake: where accepted messages end up.
-        today: UTC.
+        connection: connection in autocommit mode.
+        lake: lake with the accepted messages.
+        today: current UTC day.
         retention_days: ``LEDGER_RETENTION_DAYS``.
         channels: ``OUTPUT_CHANNELS``.
-        clock: waits between attempts to lock a table.
+        clock: clock for waits between attempts to lock a table.
 
     Raises:
-        PartitionBusyError: if other transactions keep a table locked; weeks dropped before that stay dropped.
+        PartitionBusyError: if other transactions keep a table locked; weeks dropped before stay dropped.
     """
     wanted = [*missing_weeks(partitions(connection), today), *stray_weeks(connection, today)]
     added = [add_partition(connection, table, monday, clock=clock) for table, monday in wanted]
@@ -115,8 +115,8 @@ def retain(
         added=tuple(partition for partition in added if partition is not None),
         dropped=tuple(dropped),
         kept=kept,
-        dead_letters=_forget_dead_letters(connection, oldest),
-        clock_rows=_forget_clock_rows(connection, left),
+        dead_letters=_delete_dead_letters(connection, oldest),
+        clock_rows=_delete_clock_rows(connection, left),
         now=tuple(left),
     )
 
@@ -124,7 +124,7 @@ def retain(
 def _droppable(
     connection: psycopg.Connection[Any], lake: TickReader, until: date, channels: Sequence[str]
 ) -> Iterator[tuple[list[Partition], str | None]]:
-    """Yield the partitions to drop together, of weeks that ended by ``until``, with the reason to keep them if any."""
+    """Yield groups of partitions of weeks that ended by ``until``, each with the reason to keep it, if any."""
     weeks: dict[date, dict[str, Partition]] = {}
     for partition in partitions(connection):
         if partition.monday is not None and partition.monday + WEEK <= until:
@@ -138,13 +138,13 @@ def _droppable(
 
 
 def _undelivered(connection: psycopg.Connection[Any], outbox: Partition, channels: Sequence[str]) -> str | None:
-    """Say which channels still need messages of a week of the outbox, None if all have got everything."""
-    if outbox.table != "outbox":  # deliveries of a week whose messages are gone
+    """Describe the undelivered messages of a week of the outbox; None if all are delivered."""
+    if outbox.table != "outbox":  # deliveries of a week without an outbox partition
         return None
     query = sql.SQL(_UNDELIVERED).format(outbox=sql.Identifier("ops", outbox.name))
     counts = {channel: (connection.execute(query, {"channel": channel}).fetchone() or (0,))[0] for channel in channels}
     reasons = [
-        f"{count:,} messages wait for their publication: start a drain run of their queue"
+        f"{count:,} messages wait for publication: start a drain run of their queue"
         if channel == SQS
         else f"{count:,} messages wait for the channel {channel}: start delivery_job for it, or remove it from "
         "OUTPUT_CHANNELS"
@@ -157,7 +157,7 @@ def _undelivered(connection: psycopg.Connection[Any], outbox: Partition, channel
 def _not_in_lake(
     connection: psycopg.Connection[Any], lake: TickReader, inbox: Partition | None, ledger: Partition | None
 ) -> str | None:
-    """Say which accepted messages of a week the lake lacks, None if it has all. Checks one day at a time."""
+    """Describe the accepted messages of a week that are missing from the lake; None if there are none."""
     if inbox is None or ledger is None:
         return (
             "only one of inbox and ledger has a partition of this week, although each commit writes both: inspect both"
@@ -176,12 +176,12 @@ def _not_in_lake(
     return f"the lake lacks accepted messages of {named}: `surveillance backfill` those days"
 
 
-def _forget_dead_letters(connection: psycopg.Connection[Any], before: datetime) -> int:
+def _delete_dead_letters(connection: psycopg.Connection[Any], before: datetime) -> int:
     return connection.execute("DELETE FROM ops.dead_letters WHERE received_at < %s", (before,)).rowcount
 
 
-def _forget_clock_rows(connection: psycopg.Connection[Any], left: Sequence[Partition]) -> int:
-    """Delete clock readings from before the oldest week of messages that is kept; without such a week, delete none."""
+def _delete_clock_rows(connection: psycopg.Connection[Any], left: Sequence[Partition]) -> int:
+    """Delete clock readings older than the oldest kept week of the inbox; without such a week, delete none."""
     weeks = [partition.monday for partition in left if partition.table == "inbox" and partition.monday is not None]
     before = to_datetime(day_start_us(min(weeks))) if weeks else None
     return connection.execute("DELETE FROM ops.clock_rows WHERE recorded_at < %s", (before,)).rowcount

@@ -1,4 +1,4 @@
-"""Batch scoring of a range of days: the models are chosen, the run is recorded, every day is scored and stored."""
+"""Batch scoring of a range of days: select the models, record the run, score and store every day."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BatchScoring:
-    """Sums over the scored days, and the models that scored them."""
+    """Totals over the scored days, and the models."""
 
     found: "ScoredRange"
     bundle_hash: str
@@ -20,18 +20,18 @@ class BatchScoring:
 
 
 def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id: str) -> BatchScoring:
-    """Score the features of a range of days, one day after the other, and store what they give.
+    """Score the features of a range of days, day by day, and store the results.
 
     Args:
         stores: settings, lake and database.
         first: first UTC day.
         last: last UTC day, included.
-        bundle: hash of a bundle on record, or its beginning; ``warmup`` for the warm-up rules; empty for the champion.
-        run_id: of the run, recorded on every row.
+        bundle: hash or hash prefix of a registered bundle; ``warmup`` for the warm-up rules; empty for the champion.
+        run_id: id of the run, recorded on every row.
 
     Raises:
-        NoModelError: if no bundle is promoted and warm-up is switched off.
-        BundleError: if the bundle is damaged or not the one on record.
+        NoModelError: if no bundle is promoted and the warm-up mode is disabled.
+        BundleError: if the bundle is damaged or differs from the registered one.
     """
     from surveillance_pipelines.batch.backfill import ScoredRange, score_days
     from surveillance_pipelines.engine.scoring_rows import row_config

@@ -1,4 +1,4 @@
-"""The fallback: bars from Yahoo for sessions in which a watched symbol lacks some."""
+"""The Yahoo fallback: fills gaps in the bars of watched symbols."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """What the fallback did.
+    """Result of the fallback.
 
     Attributes:
-        gaps: sessions of a symbol that Yahoo can fill.
-        gaps_too_old: those it no longer can.
-        ingestion: of Yahoo's answer; None where Yahoo was not asked.
-        reason: why it was not asked; empty if it was.
-        degraded: whether gaps stay although they should not.
+        gaps: number of sessions with missing bars that Yahoo can fill, counted per symbol.
+        gaps_too_old: number of those that are too old for Yahoo.
+        ingestion: result of the ingestion; None if no request was sent.
+        reason: reason why no request was sent; empty otherwise.
+        degraded: whether gaps remain because the fallback cannot work.
     """
 
     gaps: int = 0
@@ -33,27 +33,27 @@ class Fallback:
 
 
 def fill_gaps(stores: Stores, first: date, last: date, *, to_the_minute: bool) -> Fallback:
-    """Ask Yahoo for the bars that watched symbols lack between two days, and land them.
+    """Ingest the missing bars of watched symbols in a range of days from Yahoo.
 
     Args:
         stores: settings, lake and database.
         first: first UTC day.
         last: last UTC day, included.
-        to_the_minute: count also the last few minutes as a gap; otherwise the source gets time to deliver.
+        to_the_minute: also count the last few minutes as a gap; otherwise the source has time to deliver them.
     """
     from surveillance_pipelines.market.availability import days_of
 
     if not stores.settings.fallback_to_yfinance:
-        return Fallback(reason="switched off: FALLBACK_TO_YFINANCE is false")
+        return Fallback(reason="disabled: FALLBACK_TO_YFINANCE is false")
     plan = _plan(stores, first, last, to_the_minute=to_the_minute)
     gaps, too_old = plan.fill, len(plan.too_old)
     if not gaps:
         return Fallback(
-            gaps_too_old=too_old, reason=f"no gap that Yahoo could fill; {too_old} are older than it remembers"
+            gaps_too_old=too_old, reason=f"no gaps that Yahoo can fill; {too_old} gaps are too old for Yahoo"
         )
     if find_spec("yfinance") is None:
         remedy = "install the extra `yahoo`, or set FALLBACK_TO_YFINANCE=false"
-        reason = f"yfinance is not installed, {len(gaps)} gaps stay: {remedy}"
+        reason = f"yfinance is not installed, so {len(gaps)} gaps remain: {remedy}"
         return Fallback(len(gaps), too_old, reason=reason, degraded=True)
     days = days_of(gaps)
     symbols = sorted({gap.symbol for gap in gaps})
@@ -67,7 +67,7 @@ def _plan(stores: Stores, first: date, last: date, *, to_the_minute: bool) -> "F
     from surveillance_pipelines.market.availability import EDGE_MINUTES, gaps_to_fill
     from surveillance_pipelines.stores.live_rows import read_live_bars
 
-    # A session may begin or end on a neighbouring UTC day.
+    # A session may begin or end on an adjacent UTC day.
     around = first - timedelta(days=1), last + timedelta(days=1)
     with stores.connect() as connection:
         live = read_live_bars(connection, *around)

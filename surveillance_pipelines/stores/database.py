@@ -1,4 +1,4 @@
-"""PostgreSQL: connections, URLs per driver, bulk inserts and migrations. Alembic is imported only when it is used."""
+"""PostgreSQL: connections, URLs per driver, bulk inserts and migrations. Alembic is imported only on use."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +54,7 @@ def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connectio
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
-    """Return psycopg's report of a server that does not answer as an error of the platform; None for other errors."""
+    """Translate ``psycopg.OperationalError`` to an error of the platform; None for other exceptions."""
     if not isinstance(error, psycopg.OperationalError):
         return None
     return UnavailableError(
@@ -76,7 +76,7 @@ def upsert_rows(
         table: ``schema.name``.
         columns: names in the order of the values.
         rows: one sequence of values per row.
-        key: columns of the unique key that identifies a row.
+        key: columns of the unique key.
     """
     if not rows:
         return 0
@@ -113,7 +113,7 @@ def is_migrated(database_url: str) -> bool:
 
 
 def newest_revision() -> str:
-    """Return the id of the newest migration, taken from the file names."""
+    """Return the id of the newest migration, from the file names."""
     return max(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
@@ -132,7 +132,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
 
 def postgres_variables(database_url: str) -> dict[str, str]:
-    """Return a database URL as libpq's environment variables, which dbt's profile and libpq read."""
+    """Return a database URL as environment variables for libpq and the dbt profile."""
     from psycopg import pq
     from psycopg.conninfo import conninfo_to_dict
 

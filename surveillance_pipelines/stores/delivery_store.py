@@ -1,4 +1,4 @@
-"""The outbox as one channel sees it, in PostgreSQL, under the lease of the channel."""
+"""The outbox of one channel in PostgreSQL, guarded by the lease of the channel."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,10 +14,10 @@ class PostgresDeliveryStore:
     """Implements ``delivery_loop.DeliveryStore``.
 
     Args:
-        connection: of the delivering thread, in autocommit mode.
-        heartbeat: of the thread that renews the lease, in autocommit mode.
-        lease: ``delivery:<channel>``.
-        channel: which channel.
+        connection: connection of the delivering thread, in autocommit mode.
+        heartbeat: connection of the thread that renews the lease, in autocommit mode.
+        lease: lease ``delivery:<channel>``.
+        channel: name of the channel.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Deployments in PostgreSQL: which model serves, what served before, and the one write that changes it."""
+"""Deployments in PostgreSQL: current and earlier roles of models, and the transaction that changes them."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -55,17 +55,17 @@ _CHAMPION: Final = """
 
 
 class ConcurrentTransitionError(SurveillanceError, code=ErrorCode.CONFLICT):
-    """Another transition changed the scope meanwhile; nothing of this one was written."""
+    """Another transition changed the scope concurrently; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Where a deployed model is: kept with its deployments, because a version's record may be deleted.
+    """Location of a deployed model, stored with its deployments because the record of a version may be deleted.
 
     Attributes:
-        model_version_id: its row in ``surveillance.model_versions``.
-        path: its folder.
-        feature_view: the view whose features it reads.
+        model_version_id: id of the row in ``surveillance.model_versions``.
+        path: folder of the model.
+        feature_view: feature view of the model.
     """
 
     model_version_id: uuid.UUID | None = None
@@ -79,10 +79,7 @@ Lock = Callable[[psycopg.Connection[Any], Scope], None]
 def champion(
     connection: psycopg.Connection[Any], tenant: str = DEFAULT_TENANT, strategy: str = DEFAULT_STRATEGY
 ) -> StoredBundle | None:
-    """Return the champion of a tenant and strategy; None while no model has passed the gate.
-
-    A tenant without a champion of its own is served by that of the tenant ``default``.
-    """
+    """Return the champion of a tenant and strategy, else that of the tenant ``default``; None if there is none."""
     tenants = [tenant, DEFAULT_TENANT]
     row = connection.execute(_CHAMPION, (tenants, strategy, tenant)).fetchone()
     return None if row is None else stored_bundle(*row)
@@ -98,7 +95,7 @@ def champion_deployment(
 
 
 def open_deployments(connection: psycopg.Connection[Any], scope: Scope) -> list[Deployment]:
-    """Return the present role of each model of a scope, oldest first."""
+    """Return the current deployments of a scope, oldest first."""
     return _read(connection, _OPEN_ROWS, scope)
 
 
@@ -108,7 +105,7 @@ def history(connection: psycopg.Connection[Any], scope: Scope) -> list[Deploymen
 
 
 def deployed_paths(connection: psycopg.Connection[Any], bundle_hash: str) -> list[Path]:
-    """Return the folders that a bundle was registered in or deployed from, newest first; empty for an unknown hash."""
+    """Return the registered and deployed folders of a bundle, newest first; empty for an unknown hash."""
     rows = connection.execute(
         "SELECT path FROM surveillance.model_versions WHERE bundle_hash = %(hash)s"
         " UNION SELECT path FROM surveillance.deployments WHERE model_id = %(hash)s AND path IS NOT NULL"
@@ -119,12 +116,12 @@ def deployed_paths(connection: psycopg.Connection[Any], bundle_hash: str) -> lis
 
 
 def lock_scope(connection: psycopg.Connection[Any], scope: Scope) -> None:
-    """Wait until no other transaction changes the scope, and keep others out until this one ends."""
+    """Lock a scope against other transitions until the transaction ends."""
     _lock(connection, "deployments", scope)
 
 
 def lock_aliases(connection: psycopg.Connection[Any], scope: Scope) -> None:
-    """Wait until no other transaction updates the registry's aliases of the scope; transitions do not wait for it."""
+    """Lock the registry aliases of a scope until the transaction ends. Transitions do not use this lock."""
     _lock(connection, "aliases", scope)
 
 
@@ -136,21 +133,22 @@ def apply_transition(
     clock: Clock = SYSTEM_CLOCK,
     lock: Lock = lock_scope,
 ) -> Change:
-    """Carry out a transition, whole or not at all, and return what changed.
+    """Apply a transition atomically and return the changed rows.
 
-    Transitions of one scope take turns: the second waits until the transaction of the first ends. The clock is read
-    after the wait, so their rows follow one another.
+    A lock serialises the transitions of a scope. The clock is read while the lock is held, so their instants are
+    ordered.
 
     Args:
-        connection: its transaction must be READ COMMITTED, the default, or the wait does not show what the first wrote.
+        connection: connection with the isolation level READ COMMITTED, so that changes committed before the lock was
+            acquired are visible.
         requested: the transition.
-        artifact: where the model is.
-        clock: for the instant of the transition.
-        lock: makes transitions of a scope take turns.
+        artifact: location of the model.
+        clock: clock for the instant of the transition.
+        lock: serialises transitions of a scope.
 
     Raises:
         TransitionError: if the rules of ``lifecycle.deployments`` do not allow it.
-        ConcurrentTransitionError: if the scope changed between reading and writing, which the lock prevents.
+        ConcurrentTransitionError: if the scope changed between read and write; the lock prevents this.
     """
     scope = requested.scope
     try:
@@ -163,7 +161,7 @@ def apply_transition(
             for row in change.opened:
                 _open(connection, row, artifacts[row.model])
     except psycopg.errors.UniqueViolation as error:
-        raise ConcurrentTransitionError(_changed_meanwhile(scope)) from error
+        raise ConcurrentTransitionError(_conflict_message(scope)) from error
     return change
 
 
@@ -226,10 +224,10 @@ def _read(connection: psycopg.Connection[Any], query: LiteralString, scope: Scop
 
 
 def _end(connection: psycopg.Connection[Any], row: Deployment) -> Artifact:
-    """End an open row and return where its model is."""
+    """End an open row and return the location of its model."""
     ended = connection.execute(_END, (row.until, *_scope_values(row.scope), row.model_id, row.version)).fetchone()
     if ended is None:
-        raise ConcurrentTransitionError(_changed_meanwhile(row.scope))
+        raise ConcurrentTransitionError(_conflict_message(row.scope))
     return Artifact(*ended)
 
 
@@ -244,7 +242,7 @@ def _open(connection: psycopg.Connection[Any], row: Deployment, artifact: Artifa
 
 
 def _merged(given: Artifact | None, earlier: Artifact) -> Artifact:
-    """Return what the request says of a model, and the model's earlier row where the request says nothing."""
+    """Return the location from the request, completed by the model's earlier row."""
     if given is None:
         return earlier
     return Artifact(
@@ -258,5 +256,5 @@ def _scope_values(scope: Scope) -> tuple[str, str, str]:
     return scope.tenant, scope.strategy, scope.kind
 
 
-def _changed_meanwhile(scope: Scope) -> str:
-    return f"expected no other transition of {scope} meanwhile, found one: nothing was changed, try again"
+def _conflict_message(scope: Scope) -> str:
+    return f"expected no concurrent transition of {scope}, found one: nothing was changed, try again"

@@ -1,4 +1,4 @@
-"""Feature rows at rest: those before a day, which models that read windows need beside the day's own."""
+"""Feature rows of the lake before a day, for models that read windows of several bars."""
 
 from datetime import date
 from typing import Final
@@ -9,14 +9,14 @@ from surveillance_pipelines.stores.lake import Lake
 
 
 class EarlierRows:
-    """The feature rows before each day of a range, for models that read windows; none for windows of one bar.
+    """Reads the last feature rows before a day, for models that read windows of several bars.
 
     Args:
-        lake: of features.
-        table: of features.
-        schema: of the table.
-        version: of the table; None for the newest.
-        count: rows per symbol.
+        lake: the lake.
+        table: table of features.
+        schema: schema of the table.
+        version: version of the table; None means the newest.
+        count: rows per symbol; 0 for windows of one bar.
     """
 
     def __init__(self, lake: Lake, table: str, schema: pl.Schema, version: int | None, count: int) -> None:
@@ -28,7 +28,7 @@ class EarlierRows:
         self._days: Final = sorted(lake.days(table), reverse=True) if count > 0 else []
 
     def before(self, day: date, features: pl.DataFrame) -> pl.DataFrame | None:
-        """Return the last rows before a day of the symbols in a frame; None where no window reaches back."""
+        """Return the last rows before a day for the symbols of a frame; None for windows of one bar."""
         if self._count <= 0:
             return None
         symbols = features["symbol"].unique().to_list()

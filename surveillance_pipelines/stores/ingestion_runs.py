@@ -1,4 +1,4 @@
-"""Ingestion runs in PostgreSQL: counts of rows received, landed and refused, and the refused rows with reasons."""
+"""Ingestion runs in PostgreSQL: counts of received, landed and refused rows, and the refused rows with reasons."""
 
 import json
 import uuid
@@ -36,7 +36,7 @@ class IngestionRun:
 
 
 def record_ingestion_run(connection: psycopg.Connection[Any], run: IngestionRun) -> None:
-    """Record an ingestion run and its refused rows, each of them once even if it recurs; the caller commits."""
+    """Record an ingestion run and its refused rows, each once even if it recurs; the caller commits."""
     dead_letters = [
         (
             sha256_text(f"{run.source}\n{refusal.row}\n{refusal.body}"),

@@ -32,7 +32,7 @@ CHECKPOINT_COMMITS: Final = "10"
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
 _DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
-"""Colours and arrows in the nested errors of delta-rs."""
+"""Colour codes and arrows in the nested errors of delta-rs."""
 
 DayRange = tuple[date, date]
 _T = TypeVar("_T")
@@ -43,15 +43,15 @@ class SchemaMismatchError(SurveillanceError, code=ErrorCode.INTEGRITY):
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
-    """Return delta-rs's report of an object store that does not answer as an error of the platform; None for others.
+    """Translate delta-rs's error of an unreachable object store to an error of the platform; None for others.
 
-    delta-rs raises a bare ``OSError`` for it, which only its first words tell from others.
+    delta-rs raises a plain ``OSError``, which only the beginning of its message distinguishes from others.
     """
     if not (isinstance(error, OSError) and str(error).startswith("Generic S3 error")):
         return None
-    words = " ".join(_DECORATION.sub(" ", str(error)).split())
+    text = " ".join(_DECORATION.sub(" ", str(error)).split())
     return UnavailableError(
-        f"expected the lake to answer: {words}",
+        f"expected the lake to answer: {text}",
         remedy="check LAKE_URL, LAKE_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`",
     )
 
@@ -69,15 +69,15 @@ class Lake:
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may contain a secret
 
     def exists(self, table: str) -> bool:
-        """Return whether a table has been written."""
+        """Return whether a table exists."""
         return DeltaTable.is_deltatable(self._uri(table), storage_options=self._options())
 
     def version(self, table: str) -> int | None:
-        """Return the table's version, which identifies its content (see ``KEPT_VERSIONS``), or None if it is absent."""
+        """Return the version of a table, which identifies its content (see ``KEPT_VERSIONS``); None if it is absent."""
         return self._open(table).version() if self.exists(table) else None
 
     def days(self, table: str) -> list[date]:
-        """Return the days that have rows, ascending; empty if the table does not exist."""
+        """Return the days with rows, ascending; empty if the table does not exist."""
         if not self.exists(table):
             return []
         return sorted({date.fromisoformat(partition[PARTITION]) for partition in self._open(table).partitions()})
@@ -101,10 +101,10 @@ class Lake:
         Args:
             table: name of the table.
             days: a tuple of two dates is a range, both included; any other collection lists the days.
-            symbols: only rows of these symbols.
-            columns: only these columns, in this order.
+            symbols: symbols of the rows; None means all.
+            columns: columns of the result, in this order; None means all.
             schema: schema of the empty result if the table does not exist.
-            version: version of the table; None for the newest.
+            version: version of the table; None means the newest.
 
         Raises:
             NotFoundError: if the table does not exist and no schema is given.
@@ -131,7 +131,7 @@ class Lake:
 
         Raises:
             ValueError: if ``frame`` has rows of a day that is not in ``days``.
-            SchemaMismatchError: if its columns differ from the table's.
+            SchemaMismatchError: if the columns of ``frame`` differ from those of the table.
         """
         if stray := sorted(set(frame[PARTITION].unique()) - set(days)):
             raise ValueError(f"expected only rows of the days to replace in {table!r}, got rows of {stray}")
@@ -143,7 +143,7 @@ class Lake:
             before = current.version()
             if not days:
                 return before
-            rows = _fitting(table, current, frame)
+            rows = _aligned(table, current, frame)
             listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
             _commit(current, rows, mode="overwrite", predicate=f"{PARTITION} IN ({listed})")
             return before + 1
@@ -153,12 +153,11 @@ class Lake:
     def append(self, table: str, frame: pl.DataFrame, *, batch_id: str) -> bool:
         """Append rows to a table once per ``batch_id``; return whether this call added them.
 
-        The id is committed together with the rows (a Delta application transaction). A writer that dies before its
-        commit has added nothing, and after the commit, a repeated call does nothing. Two concurrent writers of one
-        batch add it once.
+        The id is committed together with the rows (a Delta application transaction), so a batch is added once, also by
+        repeated calls, concurrent writers and after crashes.
 
         Raises:
-            SchemaMismatchError: if the columns differ from the table's.
+            SchemaMismatchError: if the columns differ from those of the table.
         """
         transaction = Transaction(batch_id, 1)
 
@@ -168,16 +167,16 @@ class Lake:
                 return True
             if current.transaction_version(batch_id) is not None:
                 return False
-            _commit(current, _fitting(table, current, frame), mode="append", transaction=transaction)
+            _commit(current, _aligned(table, current, frame), mode="append", transaction=transaction)
             return True
 
         return self._optimistically(table, add)
 
     def _optimistically(self, table: str, change: Callable[[DeltaTable | None], _T]) -> _T:
-        """Apply a change to the newest version, and retry it whenever another writer has committed in between.
+        """Apply a change to the newest version, and retry it if another writer committed first.
 
-        The rebase of delta-rs does not detect that another writer has added the same batch, or has filled a day that
-        was empty before. Therefore each attempt commits exactly to the version that it has read.
+        The rebase of delta-rs does not detect that another writer added the same batch, or filled a previously empty
+        day. Therefore each attempt commits only on top of the version that it has read.
         """
         from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_incrementing
 
@@ -191,9 +190,9 @@ class Lake:
             return commit(lambda: change(self._open(table) if self.exists(table) else None))
         except RetryError as error:
             raise ConflictError(
-                f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, other writers committed "
+                f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, but other writers committed "
                 "first each time",
-                remedy="write it from fewer processes at once",
+                remedy="write the table from fewer processes at the same time",
             ) from error
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
@@ -228,7 +227,7 @@ class Lake:
 
 
 class _AlreadyCreatedError(SurveillanceError, code=ErrorCode.CONFLICT):
-    """Another writer has created the table first."""
+    """Another writer created the table first."""
 
 
 def _commit(
@@ -253,13 +252,13 @@ def _properties(transaction: Transaction | None) -> CommitProperties:
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sort rows by the available keys, so that related rows are adjacent and equal input produces equal files."""
+    """Sort rows by the available keys, so that related rows are adjacent and equal frames produce equal files."""
     keys = [name for name in _ORDER if name in frame.columns]
     return frame.sort(keys, maintain_order=True)
 
 
-def _fitting(table: str, current: DeltaTable, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with its columns in the table's order, or raise if the columns differ."""
+def _aligned(table: str, current: DeltaTable, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with its columns in the order of the table, or raise if the columns differ."""
     expected = dict(pl.scan_delta(current).collect_schema())
     got = dict(frame.schema)
     if expected == got:

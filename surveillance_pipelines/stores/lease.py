@@ -1,12 +1,12 @@
-"""Leases: one holder at a time for each piece of continuous work, and at most one run that stands by.
+"""Leases: at most one holder and one standby per lease.
 
 The name of a lease is the URL of an input queue (its holder commits for the queue) or ``delivery:<channel>`` (its
-holder delivers to the channel); it is stored in the column ``queue_url``. The fencing number grows with every new
-holder.
+holder delivers to the channel); it is stored in the column ``queue_url``. Every new holder increments the fencing
+number.
 
-Expiry is read from the database's clock, the one clock that all contenders share. A holder whose lease has expired
-while nobody took it still holds it: a takeover changes the fencing number under a row lock, so a transaction that has
-checked the number commits before the takeover or not at all.
+Expiry uses the clock of the database, which all contenders share. An expired lease remains valid until another run
+acquires it: a takeover changes the fencing number under a row lock, so a transaction that has checked the number
+commits before the takeover or not at all.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ HEARTBEATS_PER_LEASE: Final = 4
 
 
 class LeaseLostError(SurveillanceError, code=ErrorCode.CONFLICT):
-    """Another run holds the lease now; nothing of this transaction was written."""
+    """Another run has acquired the lease; the transaction wrote nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease as its holder sees it; ``name`` is an input queue's URL or ``delivery:<channel>``."""
+    """A held lease; ``name`` is the URL of an input queue or ``delivery:<channel>``."""
 
     name: str
     holder: str
@@ -81,15 +81,15 @@ def acquire(
     run_id: str | None = None,
     role: Role = "holder",
 ) -> Lease | None:
-    """Take a lease, or the standby's place beside it, if nobody holds it; return None while somebody does.
+    """Acquire a lease in a role; return None if another process holds it in this role.
 
     Args:
-        connection: in autocommit mode.
-        name: an input queue's URL or ``delivery:<channel>``.
-        holder: names the process, for people.
-        seconds: how long the lease lasts without a renewal.
-        run_id: of the Dagster run.
-        role: ``holder`` to serve, ``standby`` to wait beside the holder.
+        connection: connection in autocommit mode.
+        name: URL of an input queue or ``delivery:<channel>``.
+        holder: display name of the process.
+        seconds: duration of the lease without a renewal.
+        run_id: id of the Dagster run.
+        role: ``holder`` to serve, ``standby`` to wait for the end of the holder.
     """
     values = {"queue_url": name, "role": role, "holder": holder, "seconds": seconds, "run_id": run_id}
     row = connection.execute(_ACQUIRE, values).fetchone()
@@ -100,13 +100,13 @@ def renew(connection: psycopg.Connection, lease: Lease) -> None:
     """Extend the lease by its full duration from now.
 
     Raises:
-        LeaseLostError: if another holder has taken it.
+        LeaseLostError: if another run has acquired it.
     """
     require_held(connection.execute(RENEW, renewal(lease)), lease)
 
 
 def renewal(lease: Lease) -> tuple[float, str, str, str, int]:
-    """Return the parameters of ``RENEW``, the first statement of every transaction with effects."""
+    """Return the parameters of ``RENEW``, which is the first statement of every transaction with effects."""
     return lease.seconds, lease.name, lease.role, lease.holder, lease.fencing
 
 
@@ -118,29 +118,29 @@ def require_held(renewed: psycopg.Cursor, lease: Lease) -> None:
     """
     if renewed.rowcount != 1:
         raise LeaseLostError(
-            f"expected to hold {lease.name} with fencing number {lease.fencing}, another run has taken over: "
-            "this one stops, and the new holder does what it has left"
+            f"expected to hold {lease.name} with fencing number {lease.fencing}, but another run has taken over: "
+            "this run stops, and the new holder completes its work"
         )
 
 
 def release(connection: psycopg.Connection, lease: Lease, *, ended: str | None = None) -> None:
-    """Let the next run take the lease at once; a lease that is already lost stays as it is.
+    """Release a lease, so that another run can acquire it immediately; a lost lease is not changed.
 
     Args:
-        connection: in autocommit mode.
-        lease: the lease to give back.
-        ended: why, for the standby; None if the run failed.
+        connection: connection in autocommit mode.
+        lease: the lease to release.
+        ended: reason for the standby; None if the run failed.
     """
     connection.execute(_RELEASE, (ended, lease.name, lease.role, lease.holder, lease.fencing))
 
 
 def is_free(connection: psycopg.Connection, name: str) -> bool:
-    """Say whether nobody holds a lease; unlike an attempt to take it, this writes nothing."""
+    """Return whether a lease has no holder; unlike ``acquire``, this writes nothing."""
     row = connection.execute(_IS_FREE, (name,)).fetchone()
     return row is not None and row[0]
 
 
 def last_ended(connection: psycopg.Connection, name: str) -> str | None:
-    """Return why the last holder gave its lease back; None if it did not, or somebody holds it."""
+    """Return the reason why the last holder released the lease; None if it did not, or the lease is held."""
     row = connection.execute(_ENDED, (name,)).fetchone()
     return None if row is None else row[0]

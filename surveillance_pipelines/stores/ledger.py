@@ -1,4 +1,4 @@
-"""The ledger: which inputs have an outcome, and the transaction that makes the effects of a micro-batch durable."""
+"""The ledger: inputs with an outcome, and the transaction that commits the effects of a micro-batch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +30,12 @@ _DELETE_RECEIPTS = "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing =
 
 @dataclass(frozen=True, slots=True)
 class CommitContext:
-    """Who commits.
+    """Context of a commit.
 
     Attributes:
-        lease: of the input queue, whose URL is the lease's name.
-        run_id: of the Dagster run.
-        committed_at: by the platform's clock, microseconds since the epoch.
+        lease: lease of the input queue; its name is the URL of the queue.
+        run_id: id of the Dagster run.
+        committed_at: commit time of the platform's clock, microseconds since the epoch.
     """
 
     lease: Lease
@@ -50,9 +50,9 @@ class CommitContext:
 def record_received(
     connection: psycopg.Connection, lease: Lease, number: int, batch: Sequence[Received], *, done: Sequence[int]
 ) -> Known:
-    """Record the receipts of a micro-batch, delete those of ``done``, and return which ids have a ledger row.
+    """Record the receipts of a micro-batch, delete those of ``done``, and return the ids that have a ledger row.
 
-    One round trip.
+    Uses one round trip.
     """
     values = {
         "queue_url": lease.name,
@@ -91,20 +91,21 @@ def forget_held(connection: psycopg.Connection, lease: Lease) -> None:
 def commit_effects(
     connection: psycopg.Connection, effects: Effects, messages: Sequence[OutboxRow], context: CommitContext
 ) -> list[OutboxRow]:
-    """Write effects and the messages they publish in one transaction, if the lease is still held.
+    """Write effects and the messages that they publish in one transaction and round trip, if the lease is still held.
 
-    All statements travel in one round trip. Returns the messages that are new to the outbox, with their positions.
+    Returns:
+        The messages that are new in the outbox, with their positions.
 
     Raises:
-        LeaseLostError: if another run has taken the queue; nothing is written then.
+        LeaseLostError: if another run has acquired the lease; nothing is written then.
     """
     posted: psycopg.Cursor | None = None
     with connection.transaction():
         with connection.pipeline():
             renewed = connection.execute(RENEW, renewal(context.lease))
-            for seed in effects.seeds:  # before the inbox: its messages come after the seed
+            for seed in effects.seeds:  # before the inbox rows, whose positions must be after the seed
                 connection.execute(tables.LANE_SEED, _seed_values(seed, context))
-            for row in effects.bundles:  # before the messages that they score
+            for row in effects.bundles:  # before the messages that the bundles score
                 connection.execute(tables.SERVED_BUNDLE, _bundle_values(row, context))
             for table, rows in _rows(effects, context):
                 if rows:

@@ -30,13 +30,13 @@ _BARS: Final = f"""
 
 
 def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> pl.DataFrame:
-    """Return the accepted ticks of a range of UTC days of event time, both included, in the order of receipt.
+    """Return the accepted ticks with an event time in a range of UTC days, both included, in the order of receipt.
 
     Returns:
         ``TICK_SCHEMA``.
 
     Raises:
-        IntegrityError: if the current decoder refuses a body that was accepted.
+        IntegrityError: if the current decoder refuses an accepted body.
     """
     rows = [_tick_row(*row) for row in connection.execute(_TICKS, _bounds(first, last))]
     raw = {name: pl.Int64 if dtype == UTC_MICROSECONDS else dtype for name, dtype in TICK_SCHEMA.items()}
@@ -44,10 +44,10 @@ def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> 
 
 
 def with_dropped(ticks: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame:
-    """Return ticks of PostgreSQL together with landed ticks whose messages retention has dropped from the inbox.
+    """Return the ticks of PostgreSQL and those ticks of the lake that retention has dropped from PostgreSQL.
 
     Args:
-        ticks: ``TICK_SCHEMA``, ticks of some days in PostgreSQL.
+        ticks: ``TICK_SCHEMA``, ticks of a range of days in PostgreSQL.
         landed: ticks of the same days in the lake.
     """
     dropped = landed.join(ticks, on="source_message_id", how="anti")
@@ -58,7 +58,7 @@ def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date)
     """Return the bars closed or revised by the live lane in a range of UTC days of their start, both included.
 
     Returns:
-        ``BAR_SCHEMA``; ``market_return`` and ``market_peers`` are the values that the bar was served with.
+        ``BAR_SCHEMA``; ``market_return`` and ``market_peers`` are the values used when the bar was served.
     """
     rows = connection.execute(_BARS, _bounds(first, last)).fetchall()
     frame = pl.DataFrame(rows, schema={name: BAR_SCHEMA[name] for name in _BAR_COLUMNS}, orient="row")

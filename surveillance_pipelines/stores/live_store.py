@@ -1,4 +1,4 @@
-"""Everything that a drain run stores of one input queue, in PostgreSQL; bar history comes from the lake."""
+"""Store of a drain run for one input queue, in PostgreSQL; bar history is read from the lake."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -29,10 +29,10 @@ class Connections:
 
     @classmethod
     def open(cls, stack: ExitStack, database_url: str) -> "Connections":
-        """Connect once per thread; the stack closes the connections.
+        """Open one connection per thread; the stack closes the connections.
 
-        The receive and publish threads commit asynchronously. A crash of the database server may lose their last
-        writes, which costs a wait for the visibility timeout, or a message sent again with the same id.
+        The receive and publish threads commit asynchronously. If a crash of the database server loses their last
+        writes, messages stay hidden until their visibility timeout, or are sent again with the same id.
         """
         opened = {field.name: stack.enter_context(connect(database_url, autocommit=True)) for field in fields(cls)}
         for name in ("receive", "publish"):

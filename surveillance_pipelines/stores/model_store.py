@@ -1,4 +1,4 @@
-"""Model versions: their records in PostgreSQL and their frozen bundles on disk. ``deployments.py`` says which serve."""
+"""Model versions: records in PostgreSQL and frozen bundles on disk. Deployments are in ``deployments.py``."""
 
 import re
 import uuid
@@ -17,7 +17,7 @@ from surveillance_pipelines.lifecycle.deployments import DEFAULT_STRATEGY
 MetricType = Literal["classification", "regression", "trading_performance"]
 
 MIN_HASH_CHARACTERS: Final = 8
-"""Shortest prefix of a bundle hash that names the bundle: 32 bits tell the versions of one platform apart."""
+"""Minimum length of a hash prefix; 32 bits distinguish the bundles of one platform."""
 
 _VERSIONS: Final = """
     SELECT id, version, strategy_id, model_type, bundle_hash, path, mlflow_version, mlflow_run_id, trained_at,
@@ -33,7 +33,7 @@ class UnknownVersionError(SurveillanceError, LookupError, code=ErrorCode.NOT_FOU
 
 
 class StoredBundle(NamedTuple):
-    """A bundle on record, as the live lane and batch scoring load it."""
+    """A registered bundle, as loaded by the live lane and batch scoring."""
 
     version: int
     path: str
@@ -58,11 +58,11 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRecord:
-    """A version as it is on record.
+    """The record of a version.
 
     Attributes:
-        version: such as ``v3``.
-        is_active: whether it is a champion, of any tenant; derived from the deployments.
+        version: name, such as ``v3``.
+        is_active: whether it is the champion of any tenant, derived from the deployments.
     """
 
     id: uuid.UUID
@@ -85,7 +85,7 @@ _VERSION_FIELDS: Final = tuple(field.name for field in fields(VersionRecord))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityMetric:
-    """One figure of an evaluation."""
+    """One metric of an evaluation."""
 
     name: str
     value: float
@@ -96,9 +96,9 @@ class QualityMetric:
 
 
 def next_version(connection: psycopg.Connection[Any], models_path: Path) -> int:
-    """Return the number after the highest one on record or among the folders ``v{n}``; the first is 1.
+    """Return the number after the highest version in the records and in the folders ``v{n}``; the first is 1.
 
-    Both count: a crash can leave a folder without a record, and a lost disk records without folders.
+    A crash can leave a folder without a record, and a lost disk leaves records without folders.
     """
     recorded = connection.execute("SELECT version FROM surveillance.model_versions").fetchall()
     names = [name for (name,) in recorded] + [path.name for path in models_path.glob("v*")]
@@ -111,7 +111,7 @@ def record_version(
     metrics: Sequence[QualityMetric] = (),
     clock: Clock = SYSTEM_CLOCK,
 ) -> uuid.UUID:
-    """Write a version and its metrics, and return its id. It serves once it is deployed.
+    """Write a version and its metrics, and return its id. The version serves after its deployment.
 
     Raises:
         psycopg.errors.UniqueViolation: if the strategy already has this version.
@@ -137,7 +137,7 @@ def record_metrics(
     metrics: Sequence[QualityMetric],
     clock: Clock = SYSTEM_CLOCK,
 ) -> None:
-    """Add figures of an evaluation to a version."""
+    """Add metrics of an evaluation to a version."""
     at = now(clock)
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -163,8 +163,8 @@ def find_version(
     row = connection.execute(query, (strategy_id, f"v{version}")).fetchone()
     if row is None:
         raise UnknownVersionError(
-            f"expected a version of strategy {strategy_id!r}, got v{version}, which is not on record: "
-            "`surveillance models list` shows them"
+            f"expected a version of strategy {strategy_id!r}, got v{version}, which is not registered: "
+            "`surveillance models list` shows the versions"
         )
     return _record(row)
 
@@ -176,11 +176,11 @@ def list_versions(connection: psycopg.Connection[Any], strategy_id: str = DEFAUL
 
 
 def find_bundle(connection: psycopg.Connection[Any], bundle_hash: str) -> StoredBundle:
-    """Return the newest version whose bundle hash is, or begins with, the one given.
+    """Return the newest version of the bundle with the given hash or hash prefix.
 
     Raises:
-        ValueError: if it is too short to name a bundle.
-        LookupError: if no version on record has such a hash, or several bundles have.
+        ValueError: if the prefix is too short.
+        LookupError: if no registered bundle matches, or several do.
     """
     if len(bundle_hash) < MIN_HASH_CHARACTERS:
         raise ValueError(f"expected at least {MIN_HASH_CHARACTERS} characters of a bundle's hash, got {bundle_hash!r}")
@@ -192,12 +192,12 @@ def find_bundle(connection: psycopg.Connection[Any], bundle_hash: str) -> Stored
     hashes = sorted({found for _, _, found in rows})
     if len(hashes) != 1:
         known = ", ".join(hashes) or "none"
-        raise LookupError(f"expected one bundle on record with a hash that begins {bundle_hash!r}, found {known}")
+        raise LookupError(f"expected one registered bundle with the hash prefix {bundle_hash!r}, found {known}")
     return stored_bundle(*rows[0])
 
 
 def stored_bundle(version: str, path: str, bundle_hash: str) -> StoredBundle:
-    """Return a bundle from columns of the database."""
+    """Return a bundle from the columns of a row."""
     return StoredBundle(int(version.removeprefix("v")), path, bundle_hash)
 
 

@@ -1,15 +1,15 @@
-"""The outbox: messages committed with their cause, read by each channel in order, recorded as delivered.
+"""The outbox: messages committed in the same transaction as their cause, and their deliveries per channel.
 
-``ops.outbox`` holds one row per message, ``ops.outbox_deliveries`` one row per message and channel it has reached, and
-``ops.delivery_cursors`` one position per (queue, channel) up to which every row is delivered. So finding undelivered
-rows is a range scan from the cursor, whatever has been delivered before.
+``ops.outbox`` has one row per message, ``ops.outbox_deliveries`` one row per message and channel that received it, and
+``ops.delivery_cursors`` one position per (queue, channel) up to which all rows are delivered. Undelivered rows are
+found by a range scan from the cursor.
 
-The cursor is sound because positions of one queue commit in order: only the holder of the queue's lease writes outbox
-rows, in one transaction at a time that begins by locking the lease's row, and a takeover waits for that lock. No row
-can appear behind a cursor. Positions of different queues interleave, hence a cursor for each queue. A cursor never
-moves back, so a run that has lost its lease and records late changes nothing that its successor recorded.
+Positions of a queue commit in order: only the holder of the queue's lease writes outbox rows, one transaction at a
+time, each of which first locks the row of the lease; a takeover waits for that lock. Therefore no row can appear before
+a cursor. Positions of different queues interleave, so each queue has a cursor. A cursor never moves back, so a late
+record of a run that has lost its lease does not overwrite that of its successor.
 
-A row that was sent and not recorded, because the process died in between, is sent again with the same id.
+A row that was sent but not recorded because the process died is sent again with the same id.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ PublishScores = Literal["all", "alerts"]
 RowType = Literal["anomaly", "signal", "score"]
 
 SQS: Final = "sqs"
-"""The channel that the drain run itself delivers to: the SQS output queue."""
+"""Channel of the SQS output queue, to which drain runs deliver."""
 
 _UNSTAMPED: Final = '"t_published":null'
 
@@ -37,7 +37,7 @@ _STAMP: Final[dict[RowType, bytes]] = {
     "anomaly": b"UPDATE surveillance.anomalies SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",
     "signal": b"UPDATE surveillance.signals SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",
 }
-"""Row type → the update of the table that holds its rows. Scores have no ``t_published``."""
+"""Row type → update of its table. Scores have no ``t_published``."""
 
 _CURSOR: Final = "SELECT position FROM ops.delivery_cursors WHERE queue_url = %(queue_url)s AND channel = %(channel)s"
 
@@ -48,8 +48,8 @@ _UNDELIVERED: Final = f"""
                       WHERE delivered.channel = %(channel)s AND delivered.position = waiting.position
                         AND delivered.position > greatest(%(after)s, coalesce(({_CURSOR}), 0)))
 """
-"""Rows behind the cursor may be delivered already: those of other groups than the one that the channel refuses. Both
-range conditions start at the cursor, so the anti-join never reads what lies before it."""
+"""Rows after the cursor may be delivered already, if the channel refused an earlier row of another group. Both range
+conditions start at the cursor, so the anti-join does not read earlier rows."""
 
 _SELECT_UNDELIVERED: Final = (
     f"SELECT id, group_id, row_type, body, position, created_at {_UNDELIVERED} ORDER BY position LIMIT %(limit)s"
@@ -65,7 +65,7 @@ _WITH_QUEUES: Final = """
         FROM queues WHERE queue_url IS NOT NULL
     )
 """
-"""The distinct queues of the outbox by one index probe each; DISTINCT would read every row. The last one is NULL."""
+"""The distinct queues of the outbox, with one index probe each; DISTINCT would read every row. The last row is NULL."""
 
 _QUEUES: Final = f"{_WITH_QUEUES} SELECT queue_url FROM queues WHERE queue_url IS NOT NULL"  # noqa: S608 (constant text)
 
@@ -116,12 +116,12 @@ class OutboxRow:
     """One message to deliver.
 
     Attributes:
-        id: of the output row; the deduplication id on every channel.
-        group_id: the symbol; the order within a group is kept on channels that keep any.
-        row_type: which output row the message carries.
-        body: JSON whose ``t_published`` is null until it is sent.
-        position: in the outbox; 0 before the row is committed.
-        created_at: when the row was committed, microseconds since the epoch; 0 before.
+        id: id of the output row, which is the deduplication id on every channel.
+        group_id: the symbol; messages of a group are ordered on channels that guarantee an order.
+        row_type: type of the output row in the message.
+        body: JSON; ``t_published`` is null until the message is sent.
+        position: position in the outbox; 0 before the commit.
+        created_at: commit time, microseconds since the epoch; 0 before the commit.
     """
 
     id: str
@@ -140,7 +140,7 @@ def row_type_of(row: OutputRow) -> RowType:
 
 
 def outbox_rows(effects: Effects, publish_scores: PublishScores) -> list[OutboxRow]:
-    """Return the messages that effects publish, in the order of their causes; the group is the symbol."""
+    """Return the messages of the effects, in the order of their causes; the group is the symbol."""
     return [
         OutboxRow(row.id, row.symbol, row_type_of(row), canonical_json(to_message(row)))
         for row in effects.outputs
@@ -149,10 +149,10 @@ def outbox_rows(effects: Effects, publish_scores: PublishScores) -> list[OutboxR
 
 
 def ordered_calls(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-    """Split messages into as few calls as hold each group at most once: the first of each group, the second, …
+    """Split messages into the minimum number of calls with at most one message per group.
 
-    For a channel that may refuse one entry of a call and accept a later one, as SQS does: were both of one group, the
-    later message would arrive first, and sending the refused one again could not undo that.
+    Required by channels such as SQS, which may refuse one entry of a call and accept a later one: if both had the same
+    group, the later message would arrive first.
     """
     calls: list[list[OutboxRow]] = []
     assigned: Counter[str] = Counter()
@@ -165,21 +165,21 @@ def ordered_calls(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
 
 
 def send_entries(rows: Sequence[OutboxRow], *, published_at: int) -> list[SendEntry]:
-    """Return the entries to send, stamped with the instant of sending; the row's id deduplicates."""
+    """Return the entries to send, with ``t_published`` set; the deduplication id is the id of the row."""
     return [SendEntry(_stamped(row.body, published_at), row.group_id, row.id) for row in rows]
 
 
 def undelivered(
     connection: psycopg.Connection, queue_url: str, channel: str, *, after: int = 0, limit: int = 1000
 ) -> list[OutboxRow]:
-    """Return the oldest messages of a queue that a channel has not got, in the order of their causes.
+    """Return the oldest undelivered messages of a queue for a channel, in the order of their causes.
 
     Args:
         connection: an open connection.
-        queue_url: the input queue that caused them.
-        channel: which channel.
-        after: leave out positions up to this one.
-        limit: at most this many.
+        queue_url: input queue that caused the messages.
+        channel: name of the channel.
+        after: return only later positions.
+        limit: maximum number of messages.
     """
     values = {"queue_url": queue_url, "channel": channel, "after": after, "limit": limit}
     rows = connection.execute(_SELECT_UNDELIVERED.encode(), values)
@@ -190,7 +190,7 @@ def undelivered(
 
 
 def count_undelivered(connection: psycopg.Connection, queue_url: str, channel: str, *, limit: int = 1000) -> int:
-    """Return how many messages of a queue wait for a channel, counted up to ``limit``."""
+    """Return the number of undelivered messages of a queue for a channel, counted up to ``limit``."""
     values = {"queue_url": queue_url, "channel": channel, "after": 0, "limit": limit}
     row = connection.execute(_COUNT_UNDELIVERED.encode(), values).fetchone()
     return 0 if row is None else row[0]
@@ -198,13 +198,13 @@ def count_undelivered(connection: psycopg.Connection, queue_url: str, channel: s
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Messages that a channel has not got.
+    """Undelivered messages of a channel.
 
     Attributes:
-        count: how many, counted up to a limit for each queue.
-        oldest_at: when the oldest of them was committed, microseconds since the epoch; None without any.
-        error: why the channel last failed or refused a row; None since it accepts rows.
-        failed_at: when that was.
+        count: number of messages, counted up to a limit per queue.
+        oldest_at: commit time of the oldest one, microseconds since the epoch; None if there is none.
+        error: last failure or refusal of the channel; None if it has accepted messages since.
+        failed_at: time of the error.
     """
 
     count: int
@@ -214,7 +214,7 @@ class Waiting:
 
 
 def waiting(connection: psycopg.Connection, channel: str, *, limit: int = 1_000_000) -> Waiting:
-    """Return what waits for a channel, over all queues."""
+    """Return the undelivered messages of a channel, over all queues."""
     count, oldest = connection.execute(_WAITING.encode(), {"channel": channel, "limit": limit}).fetchone() or (0, None)
     error, failed_at = connection.execute(_LAST_ERROR, (channel,)).fetchone() or (None, None)
     return Waiting(
@@ -240,16 +240,16 @@ def record_deliveries(
     cursor: int,
     references: Sequence[str | None] | None = None,
 ) -> None:
-    """Record that a channel has got messages, in one statement; a first delivery stays as it was recorded.
+    """Record the delivery of messages to a channel in one statement; existing records are not changed.
 
     Args:
         connection: an open connection.
-        queue_url: the input queue that caused the messages.
-        channel: which channel.
-        rows: what was delivered.
+        queue_url: input queue that caused the messages.
+        channel: name of the channel.
+        rows: the delivered messages.
         delivered_at: microseconds since the epoch.
-        cursor: every row of the queue up to this position is delivered.
-        references: the channel's own ids of the messages, where they are kept.
+        cursor: position up to which all rows of the queue are delivered.
+        references: ids that the channel assigned to the messages, if they are recorded.
     """
     values: dict[str, Any] = {
         "queue_url": queue_url,
@@ -266,7 +266,7 @@ def record_deliveries(
 def record_failure(
     connection: psycopg.Connection, queue_urls: Sequence[str], channel: str, error: str, *, failed_at: int
 ) -> None:
-    """Record why a channel does not accept messages; the next delivery clears it."""
+    """Record the error of a channel that does not accept messages; the next delivery clears it."""
     values = {"queues": list(queue_urls), "channel": channel, "error": error, "at": to_datetime(failed_at)}
     connection.execute(_RECORD_FAILURE, values)
 
@@ -274,9 +274,9 @@ def record_failure(
 def mark_published(
     connection: psycopg.Connection, queue_url: str, rows: Sequence[OutboxRow], *, published_at: int
 ) -> None:
-    """Record that messages are on the SQS output queue, and stamp the anomalies and signals they carry.
+    """Record the publication of messages to the SQS output queue, and set ``t_published`` of their rows.
 
-    One round trip. ``rows`` follow directly on what was marked before: the drain run publishes in order.
+    Uses one round trip. ``rows`` must directly follow the rows of the previous call; drain runs publish in order.
     """
     instant = to_datetime(published_at)
     cursor = max(row.position for row in rows)
@@ -289,9 +289,9 @@ def mark_published(
 
 
 def _stamped(body: str, published_at: int) -> str:
-    """Return a message with the instant of its sending.
+    """Return a message with ``t_published`` set.
 
-    Keys are sorted and every key after ``t_published`` holds a plain value, so its last occurrence is the field itself.
+    Keys are sorted and all later keys have plain values, so the last occurrence of ``t_published`` is the field itself.
     """
     head, _, tail = body.rpartition(_UNSTAMPED)
     return f'{head}"t_published":"{to_iso(published_at)}"{tail}'

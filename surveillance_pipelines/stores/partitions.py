@@ -1,6 +1,6 @@
-"""Weekly partitions of the live lane's tables: created ahead of time, dropped whole once nothing needs them.
+"""Weekly partitions of the live lane's tables: created ahead of time and dropped after their retention.
 
-A row whose week has no partition goes to the table's default partition, so a missing partition never fails a commit.
+A row without a partition for its week goes to the default partition, so that a missing partition never fails a commit.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 
 TableName = Literal["inbox", "ledger", "outbox", "outbox_deliveries"]
 PARTITIONED_TABLES: Final[tuple[TableName, ...]] = ("inbox", "ledger", "outbox", "outbox_deliveries")
-"""In the order in which transactions use them: locking several of them in another order could deadlock."""
+"""Tables in the order in which transactions use them; locking them in another order could deadlock."""
 
 WEEK: Final = timedelta(days=7)
 WEEKS_AHEAD: Final = 2
 """Weeks created in advance: the daily job may fail for two weeks before rows go to a default partition."""
 
 LOCK_MILLISECONDS: Final = 100
-"""Lock timeout of a change of partitions. Other statements queue behind it while it waits, so it gives up early."""
+"""Lock timeout of a change of partitions; short, because other statements queue behind a waiting lock."""
 LOCK_ATTEMPTS: Final = 60
 LOCK_PAUSE_SECONDS: Final = 0.5
 
@@ -41,7 +41,7 @@ _Result = TypeVar("_Result")
 
 
 class PartitionBusyError(SurveillanceError, code=ErrorCode.CONFLICT):
-    """Long transactions kept a table's partitions from being changed."""
+    """Long transactions blocked a change of a table's partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Partition:
     Attributes:
         table: the partitioned table, in the schema ``ops``.
         monday: first day of the week, UTC; None for the default partition.
-        size_bytes: with indexes.
-        rows: as PostgreSQL estimates it; 0 before the partition was first analysed.
+        size_bytes: size including indexes.
+        rows: PostgreSQL's estimate; 0 before the partition was first analysed.
     """
 
     table: TableName
@@ -83,7 +83,7 @@ def partitions(connection: psycopg.Connection[Any]) -> list[Partition]:
 
 
 def missing_weeks(found: Sequence[Partition], today: date) -> list[tuple[TableName, date]]:
-    """Return the coming weeks, by table, that should have a partition and have none."""
+    """Return the coming weeks without a partition, by table."""
     existing = {(partition.table, partition.monday) for partition in found}
     coming = [monday_of(today) + WEEK * ahead for ahead in range(1, WEEKS_AHEAD + 1)]
     return [(table, monday) for monday in coming for table in PARTITIONED_TABLES if (table, monday) not in existing]
@@ -92,7 +92,7 @@ def missing_weeks(found: Sequence[Partition], today: date) -> list[tuple[TableNa
 def stray_weeks(connection: psycopg.Connection[Any], today: date) -> list[tuple[TableName, date]]:
     """Return the weeks, by table, that ended at least a day ago and have rows in a default partition.
 
-    After a day, no commit that was stamped in such a week can still be in progress.
+    One day later, no commit with a timestamp in such a week can be in progress.
     """
     weeks: list[tuple[TableName, date]] = []
     for table in PARTITIONED_TABLES:
@@ -104,17 +104,17 @@ def stray_weeks(connection: psycopg.Connection[Any], today: date) -> list[tuple[
 
 
 def time_column(table: TableName) -> str:
-    """Return the column that decides the week of a row: when its message or effect was committed."""
+    """Return the column of the commit time, which determines the week of a row."""
     return "created_at" if table in ("outbox", "outbox_deliveries") else "committed_at"
 
 
 def add_partition(
     connection: psycopg.Connection[Any], table: TableName, day: date, *, clock: Clock = SYSTEM_CLOCK
 ) -> Partition | None:
-    """Create the partition of a day's week and move rows of it out of the default one; return None if it exists.
+    """Create the partition of a day's week and move its rows out of the default partition; return None if it exists.
 
-    Only for coming weeks and past ones: a commit of the current week may be about to write to the default partition,
-    which would then refuse its row.
+    Not for the current week: a commit in progress may be about to write to the default partition, which would refuse
+    the row afterwards.
 
     Raises:
         PartitionBusyError: if other transactions keep the table locked.
@@ -138,7 +138,7 @@ def drop_partitions(
         PartitionBusyError: if other transactions keep a table locked.
     """
     if any(partition.monday is None for partition in wanted):
-        raise ValueError("expected partitions of weeks to drop, got a default partition: its rows move first")
+        raise ValueError("expected weekly partitions to drop, got a default partition")
 
     def drop() -> None:
         for partition in sorted(wanted, key=lambda one: PARTITIONED_TABLES.index(one.table)):
@@ -150,9 +150,9 @@ def drop_partitions(
 def _with_short_lock(
     connection: psycopg.Connection[Any], what: str, change: Callable[[], _Result], clock: Clock
 ) -> _Result:
-    """Make a change in one transaction whose lock timeout is too short for the live lane to notice."""
+    """Apply a change in one transaction with a short lock timeout, so that the live lane is not delayed."""
     if not connection.autocommit:
-        raise ValueError("expected a connection in autocommit mode: the locks of a change must end with it")
+        raise ValueError("expected a connection in autocommit mode, so that the locks end with the change")
     for _ in range(LOCK_ATTEMPTS):
         try:
             with connection.transaction():
@@ -161,7 +161,7 @@ def _with_short_lock(
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             clock.sleep(LOCK_PAUSE_SECONDS)
     raise PartitionBusyError(
-        f"expected to change the partitions of {what} within {LOCK_ATTEMPTS} attempts, other transactions kept "
+        f"expected to change the partitions of {what} within {LOCK_ATTEMPTS} attempts, but other transactions kept "
         "them locked: end long queries on ops.* (pg_stat_activity), then run retention_job again"
     )
 

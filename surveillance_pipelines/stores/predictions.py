@@ -1,4 +1,4 @@
-"""Predictions in PostgreSQL and their outcomes."""
+"""Outcomes of the predictions in PostgreSQL."""
 
 from datetime import date, timedelta
 from typing import Any, Final
@@ -32,7 +32,7 @@ def settle(
 ) -> int:
     """Write outcomes to the predictions that have none yet, and return the number of rows updated.
 
-    An outcome never changes once it is written. On the current day, only outcomes whose horizon is over are written.
+    A written outcome never changes. On the current day, only outcomes with an elapsed horizon are written.
 
     Args:
         connection: an open connection; the caller commits.

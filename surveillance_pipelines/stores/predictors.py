@@ -1,4 +1,4 @@
-"""The models that score: the champion, the warm-up rules while there is none, or a bundle given by its hash."""
+"""Loading of the scoring models: the champion, else the warm-up rules, or a bundle by its hash."""
 
 from pathlib import Path
 from typing import Final
@@ -23,21 +23,21 @@ _LOG = get_logger("models")
 
 
 class NoModelError(SurveillanceError, code=ErrorCode.NOT_READY):
-    """No model may score: there is no champion, and warm-up is switched off."""
+    """There is no champion, and the warm-up mode is disabled."""
 
 
 def champion_hash(connection: psycopg.Connection, settings: Settings) -> str | None:
-    """Return the bundle hash of the tenant's champion; None while there is none."""
+    """Return the bundle hash of the tenant's champion; None if there is none."""
     found = champion(connection, settings.tenant)
     return None if found is None else found.bundle_hash
 
 
 def load_predictor(connection: psycopg.Connection, settings: Settings) -> Predictor:
-    """Return the models of the tenant's champion, or the warm-up rules while there is none.
+    """Return the models of the tenant's champion, or the warm-up rules if there is none.
 
     Raises:
         NoModelError: if there is no champion and ``WARMUP_MODE_ENABLED`` is false.
-        BundleError: if the champion's bundle is damaged or not the one on record.
+        BundleError: if the champion's bundle is damaged or differs from the registered one.
     """
     found = champion(connection, settings.tenant)
     if found is not None:
@@ -52,18 +52,18 @@ def load_predictor(connection: psycopg.Connection, settings: Settings) -> Predic
 def load_serving_predictor(connection: psycopg.Connection, settings: Settings, queue_url: str) -> Predictor:
     """Return the models of the champion or, if its bundle cannot be loaded, of the bundle that served the queue before.
 
-    A bad promotion must not stop serving. The run's ``BundleWatch`` reports which bundle it refuses, and why.
+    A bad promotion must not stop serving. The ``BundleWatch`` of the run reports the bundle and the reason.
 
     Raises:
-        NoModelError: as ``load_predictor``.
-        Exception: the failure to load the champion's bundle, if no other bundle served the queue, or only the warm-up
-            rules did and ``WARMUP_MODE_ENABLED`` is false.
+        NoModelError: if there is no champion and ``WARMUP_MODE_ENABLED`` is false.
+        Exception: the failure to load the champion's bundle, if no other bundle served the queue before, or only the
+            warm-up rules did and ``WARMUP_MODE_ENABLED`` is false.
     """
     try:
         return load_predictor(connection, settings)
     except NoModelError:
         raise
-    except Exception as error:  # any failure, as in BundleWatch; raised again if nothing else may serve
+    except Exception as error:  # any failure, as in BundleWatch; re-raised if there is no other bundle
         rows = connection.execute(_SERVED_BEFORE, (queue_url, champion_hash(connection, settings))).fetchall()
         before = next((name for (name,) in rows if name != WARMUP_BUNDLE or settings.warmup_mode_enabled), None)
         if before is None:
@@ -75,16 +75,16 @@ def load_serving_predictor(connection: psycopg.Connection, settings: Settings, q
 
 
 def load_pinned_predictor(connection: psycopg.Connection, bundle_hash: str) -> Predictor:
-    """Return the models of a registered bundle, deployed or not; ``"warmup"`` names the warm-up rules.
+    """Return the models of a registered bundle, deployed or not; ``"warmup"`` means the warm-up rules.
 
     Args:
-        connection: to PostgreSQL.
-        bundle_hash: the hash that rows carry, or a prefix of it.
+        connection: connection to PostgreSQL.
+        bundle_hash: hash of the bundle, or a prefix of it.
 
     Raises:
         ValueError: if the prefix is too short.
-        LookupError: if no bundle on record has the hash, or several have.
-        BundleError: if the bundle is damaged or not the one on record.
+        LookupError: if no registered bundle matches, or several do.
+        BundleError: if the bundle is damaged or differs from the registered one.
     """
     return WarmupRules() if bundle_hash == WARMUP_BUNDLE else _ensemble(find_bundle(connection, bundle_hash))
 

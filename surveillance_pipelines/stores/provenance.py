@@ -1,6 +1,6 @@
-"""What a run stood on, recorded once per run: settings, runtime, calendars, and the versions of the lake that it read.
+"""Provenance of runs: settings, runtime, calendars and lake versions, recorded once per run.
 
-Output rows name most of it by hash (``config_hash``, ``runtime_hash``); this is where a replay finds what a hash means.
+Output rows refer to it by hashes (``config_hash``, ``runtime_hash``); a replay looks up their contents here.
 """
 
 from collections.abc import Mapping
@@ -36,15 +36,15 @@ class ScoringRun:
     """One run that computes features or scores.
 
     Attributes:
-        lane: ``live`` serves a queue, ``features`` fills a table of features, ``batch`` scores one.
-        run_id: of the Dagster run, None outside Dagster.
-        calendar_of: symbol → trading calendar, as loaded.
-        queue_url: live only.
-        days: first and last UTC day asked for; None in the live lane.
-        sessions: first and last session date loaded; None for all on record.
-        versions_read: lake table → the version that was read.
-        table_written: the table of features; lane ``features`` only.
-        version: its version since.
+        lane: ``live`` serves a queue, ``features`` writes a table of features, ``batch`` scores one.
+        run_id: id of the Dagster run; None outside Dagster.
+        calendar_of: symbol → trading calendar.
+        queue_url: input queue; lane ``live`` only.
+        days: first and last UTC day of the run; None in the live lane.
+        sessions: first and last loaded session date; None means all recorded sessions.
+        versions_read: lake table → version that was read.
+        table_written: table of features; lane ``features`` only.
+        version: version of ``table_written`` after the write.
     """
 
     lane: RunLane
@@ -59,7 +59,7 @@ class ScoringRun:
 
 
 def record_run(connection: psycopg.Connection[Any], settings: Settings, run: ScoringRun) -> None:
-    """Write what a run stands on; the caller commits. Comes before the first row that the run writes."""
+    """Record the inputs of a run, before its first row is written; the caller commits."""
     others = {symbol: name for symbol, name in run.calendar_of.items() if name != settings.default_calendar}
     first, last = run.days or (None, None)
     sessions_first, sessions_last = run.sessions or (None, None)

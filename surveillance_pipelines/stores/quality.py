@@ -1,4 +1,4 @@
-"""Queries behind the asset checks: conservation of messages, waiting deliveries, latency, refused input."""
+"""Queries of the asset checks: conservation of messages, latency, refused inputs, consistency of alerts and signals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,13 +48,13 @@ _UNEVEN: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Inputs against outcomes.
+    """Comparison of inputs and outcomes.
 
     Attributes:
-        taken: messages in the inbox.
-        without_outcome: of these, messages without a ledger row.
-        without_message: ledger rows without a message.
-        outcomes: messages by outcome: scored, late, dead, duplicate.
+        taken: number of messages in the inbox.
+        without_outcome: number of these messages without a ledger row.
+        without_message: number of ledger rows without a message.
+        outcomes: outcome (scored, late, dead, duplicate) → number of messages.
     """
 
     taken: int
@@ -72,7 +72,7 @@ class Balance:
 
 
 def balance(connection: psycopg.Connection[Any]) -> Balance:
-    """Return inputs against outcomes over all queues, at one instant."""
+    """Compare inputs and outcomes of all queues, at one instant."""
     row = connection.execute(_BALANCE).fetchone()
     assert row is not None
     return Balance(*row)
@@ -89,9 +89,9 @@ def dead_letter_codes(connection: psycopg.Connection[Any], *, source: str) -> di
 def compute_latency(
     connection: psycopg.Connection[Any], *, hours: float, clock: Clock = SYSTEM_CLOCK
 ) -> tuple[int, float, float]:
-    """Return how many live rows were scored in the last hours, and p50 and p99 from received to computed, milliseconds.
+    """Return the number of rows scored live in the last hours, and p50 and p99 of received → computed in milliseconds.
 
-    All zero if there were none.
+    All values are 0 if there are no such rows.
     """
     values = {"since": now(clock) - timedelta(hours=hours)}
     count, percentiles = connection.execute(_COMPUTE, values).fetchone() or (0, None)
@@ -100,27 +100,27 @@ def compute_latency(
 
 
 def refused_share(connection: psycopg.Connection[Any], source: str) -> tuple[int, float]:
-    """Return how many rows a source of bars has given over all ingestion runs, and the share that was refused."""
+    """Return the number of rows of a source over all ingestion runs, and the share of refused rows."""
     rows, refused = connection.execute(_REFUSED, (source,)).fetchone() or (0, 0)
     return rows, refused / rows if rows else 0.0
 
 
 def repeated_alerts(connection: psycopg.Connection[Any]) -> int:
-    """Return how many alerts were opened, confirmed or retracted more than once by one model and configuration."""
+    """Return the number of alerts with a repeated status for the same model and configuration."""
     row = connection.execute(_REPEATED).fetchone()
     assert row is not None
     return row[0]
 
 
 def uneven_signals(connection: psycopg.Connection[Any]) -> int:
-    """Return how many signals have probabilities that do not sum to 1, or name another action than their kind."""
+    """Return the number of signals with probabilities that do not sum to 1, or an action that differs from the kind."""
     row = connection.execute(_UNEVEN).fetchone()
     assert row is not None
     return row[0]
 
 
 def outside_unit_interval(scores: pl.DataFrame, columns: Sequence[str]) -> dict[str, int]:
-    """Return column → number of values outside 0..1 or not a number, for the columns that have any."""
+    """Return column → number of values that are not in 0..1, for columns with such values."""
     inside = pl.col(*columns).is_between(0.0, 1.0).fill_null(value=False)
     counts = scores.select((~inside).sum()).row(0, named=True)
     return {name: count for name, count in counts.items() if count}

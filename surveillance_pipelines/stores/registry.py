@@ -1,7 +1,7 @@
 """The model registry: MLflow runs, versions and aliases. Training and promotion use it; serving does not.
 
-Aliases follow ``surveillance.deployments`` and decide nothing. MLflow is imported on the first call: the import and the
-first query of its database take about two seconds each.
+Aliases mirror ``surveillance.deployments`` and do not affect serving. MLflow is imported on the first call: the import
+and the first query of its database take about two seconds each.
 """
 
 import os
@@ -77,7 +77,7 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class ModelRegistry:
-    """Runs, and the versions of the registered model ``market_surveillance``.
+    """Runs and versions of the registered model ``market_surveillance``.
 
     Attributes:
         tracking_uri: a database URL, or the ``http(s)://`` address of an MLflow server.
@@ -107,7 +107,7 @@ class ModelRegistry:
             self._client.set_terminated(tracked.run_id, status, clock.now_us() // 1000)
 
     def run(self, run_id: str) -> TrackedRun:
-        """Return a finished run, to add metrics and plots of an evaluation."""
+        """Return a finished run, to which metrics and plots of an evaluation can be added."""
         return TrackedRun(self._client, run_id)
 
     def register_bundle(self, bundle: Path, run_id: str, tags: Mapping[str, str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Where symbols start: from the snapshots of the run before, or from history for one that is new to the queue."""
+"""Initial state of symbols: snapshots of the previous run, or bar history for symbols that are new to the queue."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -40,11 +40,11 @@ _BEGINNING: Final = to_datetime(0)
 
 _MINUTES_PER_DAY: Final = 1440
 _HISTORY_DAYS: Final = 10
-"""Calendar days looked at first: 512 minutes are two sessions, and ten days bridge any holidays."""
+"""Calendar days that are read first: 512 minutes are about two sessions, and ten days cover holidays."""
 
 
 class BarReader(Protocol):
-    """The lake, as far as seeding reads it."""
+    """The part of the lake's interface that seeding uses."""
 
     def read(self, table: str, *, days: Any, schema: pl.Schema) -> pl.DataFrame: ...
 
@@ -52,23 +52,25 @@ class BarReader(Protocol):
 def served_seeds(
     connection: psycopg.Connection, lake: BarReader, queue_url: str, feature_view: str, window_length: int = 1
 ) -> dict[str, Seed]:
-    """Return, for every symbol that a queue has served, the state of its last committed message.
+    """Return the state of every symbol that a queue has served, as of its last committed message.
 
-    A feature snapshot of other code is not used, and the features are rebuilt from bars. So are those of models that
-    read more than one bar: a snapshot does not hold the feature rows of earlier bars.
+    Features are rebuilt from bars if the snapshot was written by other code, or if the models read windows of several
+    bars, because a snapshot does not contain the feature rows of earlier bars.
 
     Args:
-        connection: to PostgreSQL.
-        lake: of ``bars_1m``.
+        connection: connection to PostgreSQL.
+        lake: lake with ``bars_1m``.
         queue_url: the input queue.
-        feature_view: of the models that will serve.
-        window_length: bars that they read at once.
+        feature_view: feature view of the models that will serve.
+        window_length: number of bars in a window of the models.
     """
     rows = connection.execute(_SNAPSHOTS, (queue_url,)).fetchall()
     snapshots = {(symbol, name): (as_of, state) for symbol, name, as_of, state in rows}
     history, seeds = _LakeHistory(lake), dict[str, Seed]()
     served = {symbol: last for (symbol, name), (last, _) in snapshots.items() if name == SERVING_STATE}
-    for symbol in sorted(served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol)):  # one day after the other
+    for symbol in sorted(
+        served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol)
+    ):  # day by day, as _LakeHistory requires
         last, serving = snapshots[symbol, SERVING_STATE]
         as_of, features = snapshots.get((symbol, feature_view), (None, None))
         if features is None or window_length > 1 or not _is_usable(features):
@@ -88,17 +90,17 @@ def served_seeds(
 def history_seeds(
     connection: psycopg.Connection, lake: BarReader, symbols: Mapping[str, int], window_length: int = 1
 ) -> dict[str, Seed]:
-    """Return the history of symbols that are new to a queue: the 512 bars before the UTC day, and the day's so far.
+    """Return the history of symbols that are new to a queue: the bars of the UTC day and the 512 bars before it.
 
-    Bars served live win over the lake's of the same minute. For windows of several bars the history begins 512 bars
-    before the UTC day of the first bar of the window.
+    Bars served live replace those of the lake for the same minute. For windows of several bars, the history begins 512
+    bars before the UTC day of the first bar of the window.
 
     Args:
-        connection: to PostgreSQL.
-        lake: read only here, for as many days as 512 bars take.
-        symbols: symbol → event time of its first tick, microseconds since the epoch; bars from that minute on are
-            not history.
-        window_length: bars that the models read at once.
+        connection: connection to PostgreSQL.
+        lake: lake with ``bars_1m``; as many days are read as 512 bars require.
+        symbols: symbol → event time of its first tick, microseconds since the epoch; the history ends before that
+            minute.
+        window_length: number of bars in a window of the models.
     """
     history = _LakeHistory(lake)
     seeds: dict[str, Seed] = {}
@@ -112,7 +114,7 @@ def history_seeds(
 def served_histories(
     connection: psycopg.Connection, lake: BarReader, queue_url: str, window_length: int = 1
 ) -> dict[str, Seed]:
-    """Return the history of every symbol that a queue has served, up to its last bar: what another view starts from."""
+    """Return the history of every symbol that a queue has served, up to its last bar, to start another feature view."""
     rows = connection.execute(
         "SELECT symbol, as_of_bar_start FROM ops.feature_state "
         "WHERE queue_url = %s AND feature_view = %s AND as_of_bar_start IS NOT NULL",
@@ -139,9 +141,9 @@ def _rebuilt(
 
 
 class _LakeHistory:
-    """Reads the lake's revision-0 bars before a day, as far back as a symbol needs, each range once.
+    """Reads revision-0 bars of the lake before a day, as far back as a symbol needs, each range once.
 
-    It keeps those of one day only: ask for the days one after the other.
+    Only the frames of one day are cached, so callers must proceed day by day.
     """
 
     def __init__(self, lake: BarReader) -> None:
@@ -149,13 +151,13 @@ class _LakeHistory:
         self._frames: dict[tuple[date, int], pl.DataFrame] = {}
 
     def bars(self, symbol: str, day: date, wanted: int = HISTORY_BARS) -> pl.DataFrame:
-        """Return one symbol's bars with market context: ``wanted`` before ``day`` or all there are, and the day's."""
+        """Return a symbol's bars with market context: those of ``day``, and at least ``wanted`` before it, if any."""
         reach, known = _HISTORY_DAYS, -1
         while True:
-            own = self._frame(day, reach).filter(pl.col("symbol") == symbol)
-            before = own.filter(pl.col("bar_start").dt.date() < day).height
+            bars = self._frame(day, reach).filter(pl.col("symbol") == symbol)
+            before = bars.filter(pl.col("bar_start").dt.date() < day).height
             if before >= wanted or before == known:
-                return own
+                return bars
             reach, known = reach * 4, before
 
     def _frame(self, day: date, reach: int) -> pl.DataFrame:
@@ -169,10 +171,10 @@ class _LakeHistory:
 def _merged_history(
     connection: psycopg.Connection, history: _LakeHistory, symbol: str, before: int, window_length: int
 ) -> tuple[Bar, ...]:
-    """Return one symbol's bars before an instant, ascending, as far back as ``history_seeds`` says."""
+    """Return a symbol's bars before an instant, ascending, as far back as ``history_seeds`` describes."""
     wanted = HISTORY_BARS if window_length == 1 else HISTORY_BARS + _MINUTES_PER_DAY + window_length
-    own = history.bars(symbol, utc_date(before), wanted).filter(pl.col("bar_start") < to_datetime(before))
-    by_start = {bar.bar_start: bar for bar in map(_bar_of_record, own.iter_rows(named=True))}
+    landed = history.bars(symbol, utc_date(before), wanted).filter(pl.col("bar_start") < to_datetime(before))
+    by_start = {bar.bar_start: bar for bar in map(_bar_of_record, landed.iter_rows(named=True))}
     day = day_start_us(utc_date(before))
     since = to_datetime(day) - timedelta(days=_HISTORY_DAYS)
     served = _bars(connection, _BARS_SINCE, symbol, since, to_datetime(before - 1))
@@ -209,7 +211,7 @@ def _bar(record: dict[str, Any]) -> Bar:
 
 
 def _bar_of_record(record: dict[str, Any]) -> Bar:
-    """Return a lake row as a bar; what the lake does not know of it has no bearing on features."""
+    """Return a lake row as a bar; fields that the lake lacks do not affect features."""
     known = {name: record[name] for name in BAR_COLUMNS if name != "first_event_time"}
     return _bar(
         {

@@ -40,7 +40,7 @@ _AS_OF = """(
 
 
 class NoSessionsError(SurveillanceError, ValueError, code=ErrorCode.NOT_READY):
-    """A calendar has no session on record up to the day asked for."""
+    """A calendar has no recorded session up to the requested day."""
 
 
 def save_sessions(connection: psycopg.Connection[Any], rows: pl.DataFrame) -> None:
@@ -57,11 +57,11 @@ def load_sessions(
     *,
     as_of: datetime | None = None,
 ) -> SessionTable:
-    """Return the sessions of some calendars between two dates, both included.
+    """Return the sessions of calendars between two dates, both included.
 
-    The first calendar is the default for symbols without a mapping (see ``SessionTable.with_calendars``). For a
-    calendar whose record ends before ``first``, the result has its last session, so that it counts as closed and does
-    not affect the other calendars.
+    The first calendar is the default for symbols without a mapping (see ``SessionTable.with_calendars``). If the record
+    of a calendar ends before ``first``, the result contains its last session, so that the calendar counts as closed and
+    does not affect the others.
 
     Args:
         connection: connection to PostgreSQL.

@@ -1,6 +1,6 @@
-"""The tables that the live lane writes: columns, types, and the row of each effect.
+"""The tables written by the live lane: columns, types and values.
 
-All rows of one table are inserted by one statement over arrays, so a micro-batch costs one statement per table.
+All rows of a table are inserted by one statement over arrays, so a micro-batch needs one statement per table.
 """
 
 import json
@@ -38,12 +38,11 @@ _TYPES: Final = {
         "timestamptz",
     ),
 }  # fmt: skip
-"""PostgreSQL type of a column by its name; text where it is not listed."""
+"""Column name → PostgreSQL type; default: text."""
 
 _JSON_COLUMNS: Final = frozenset({"explanation", "model_ids", "excluded_models"})
 _IN_JSON: Final = frozenset({"body", *_JSON_COLUMNS})
-"""Columns that are passed as one JSON array: their values are JSON, and PostgreSQL's array notation would need an
-escape for each of the many quotes in them."""
+"""Columns passed as one JSON array: their values are JSON, and PostgreSQL's array notation would escape every quote."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,10 @@ class Table:
     """One table.
 
     Attributes:
-        name: with its schema.
-        columns: those written.
-        conflict: what to do with a row that exists already; None makes it an error.
-        returning: columns that the insert returns of each new row.
+        name: name with schema.
+        columns: columns to write.
+        conflict: ``ON CONFLICT`` action for existing rows; None makes them an error.
+        returning: columns that the insert returns for each new row.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Table:
 
     @cached_property
     def insert(self) -> bytes:
-        """The insert over one array per column; rows keep the order of the arrays."""
+        """The INSERT statement over one array per column; rows are inserted in the order of the arrays."""
         names = ", ".join(self.columns)
         values = ", ".join(f"{name}::jsonb" if name in _JSON_COLUMNS else name for name in self.columns)
         arrays = ", ".join(_array(name) for name in self.columns)
@@ -120,20 +119,20 @@ OUTBOX: Final = Table(
 )
 INSTRUMENTS: Final = Table("surveillance.instruments", ("symbol", "calendar", "added_at", "source"))
 LAST_POSITION: Final = "CASE WHEN is_called THEN last_value ELSE 0 END FROM ops.inbox_positions"
-"""The position of the newest message, read from the sequence: the newest row may be in any partition, or dropped.
+"""Position of the newest message, read from the sequence, because its row may be in any partition or dropped.
 
-Positions that other queues have taken meanwhile do no harm: only one run at a time assigns positions for a queue.
+Positions assigned for other queues in the meantime do not matter: only one run at a time assigns positions of a queue.
 """
 CLOCK_ROW: Final = f"""
     INSERT INTO ops.clock_rows (queue_url, event_clock, recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, {LAST_POSITION}
 """
-"""Placed after every message committed so far, so that a replay closes the same bars between the same messages."""
+"""Ordered after all messages committed so far, so that a replay closes the same bars between the same messages."""
 SERVED_BUNDLE: Final = f"""
     INSERT INTO ops.served_bundles (queue_url, bundle_hash, feature_view, recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, %s, {LAST_POSITION}
 """
-"""Placed after every message committed so far; inserted before the messages that these models score."""
+"""Ordered after all messages committed so far; inserted before the messages that the bundle scores."""
 BREAKER_EVENT: Final = f"""
     INSERT INTO ops.breaker_events (queue_url, model, state, reason, recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, %s, %s, {LAST_POSITION}
@@ -143,7 +142,7 @@ LANE_SEED: Final = f"""
                                 recorded_at, run_id, after_position)
     SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST_POSITION}
 """
-"""Inserted before the messages of its transaction, which are the first that were scored from it."""
+"""Inserted before the messages of its transaction, which are the first ones scored from this seed."""
 ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))
 SIGNALS: Final = Table("surveillance.signals", column_names(Signal))
 PREDICTIONS: Final = Table(

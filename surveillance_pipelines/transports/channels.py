@@ -1,4 +1,4 @@
-"""The channels that a delivery run can serve, by the name they have in ``OUTPUT_CHANNELS``."""
+"""Output channels of delivery runs, by their names in ``OUTPUT_CHANNELS``."""
 
 from typing import Protocol
 
@@ -15,15 +15,15 @@ class ClosablePublisher(Publisher, Protocol):
 
 
 def open_channel(settings: Settings, channel: str) -> ClosablePublisher:
-    """Return the publisher of a channel; it connects with its first call.
+    """Return the publisher of a channel; it connects on its first call.
 
     Raises:
-        ValueError: for a channel that no delivery run serves, or one without its settings.
+        ValueError: if the channel has no delivery runs, or its settings are missing.
     """
     if channel != "redis":
-        raise ValueError(f"expected a channel that has a delivery run (redis), was {channel!r}")
+        raise ValueError(f"expected a channel with delivery runs (redis), got {channel!r}")
     if settings.redis_url is None:
-        raise ValueError("expected REDIS_URL for the channel redis, was not set")
+        raise ValueError("expected REDIS_URL for the channel redis, got none: set it")
     from surveillance_pipelines.transports.redis_streams import RedisStream
 
     return RedisStream(settings.redis_url.get_secret_value(), settings.redis_stream, settings.redis_max_length)

@@ -1,4 +1,4 @@
-"""The port through which messages leave the platform; every transport behind it states what it guarantees."""
+"""Interface of output channels, and the delivery guarantee that each of them declares."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from surveillance_pipelines.contracts.queue import SendEntry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarantee:
-    """What a consumer may rely on, given that the platform sends each message at least once.
+    """Guarantee for consumers, given that the platform sends each message at least once.
 
     Attributes:
-        ordering: ``group`` if consumers get the messages of one group in the order they were sent.
-        delivery: how often an accepted message reaches a consumer.
-        dedup_seconds: for how long the channel drops a message whose id it has accepted before; 0 for never.
-        durable: whether an accepted message survives a crash of the channel's machine.
-        keeps_group_order: whether a call that is accepted in part accepts nothing of a group after a refused entry of
-            it. If not, a call must not carry two messages of one group.
-        after_failover: what consumers may miss or see twice, in a sentence.
+        ordering: ``group`` if consumers receive the messages of a group in the order in which they were sent.
+        delivery: how often a consumer receives an accepted message.
+        dedup_seconds: period in which the channel drops messages with an id that it has accepted before; 0 for none.
+        durable: whether accepted messages survive a crash of the channel's machine.
+        keeps_group_order: whether a partly accepted call accepts no message of a group after a refused one of that
+            group. If false, a call must not contain two messages of one group.
+        after_failover: description of lost and repeated messages after a failover.
     """
 
     ordering: Literal["group", "none"]
@@ -34,7 +34,7 @@ class PublishError(SurveillanceError, code=ErrorCode.FAILED):
     """Some messages of a call were refused.
 
     Attributes:
-        failures: index of the entry in the caller's list → the channel's reason. Other entries were accepted.
+        failures: index of a refused entry in the caller's list → reason. The other entries were accepted.
     """
 
     def __init__(self, message: str, failures: Mapping[int, str]) -> None:
@@ -43,7 +43,7 @@ class PublishError(SurveillanceError, code=ErrorCode.FAILED):
 
 
 class ChannelDownError(SurveillanceError, code=ErrorCode.UNAVAILABLE):
-    """The channel did not answer. Whether it accepted the messages is unknown: send all of them again."""
+    """The channel did not answer. It may have accepted the messages; send all of them again."""
 
 
 class Publisher(Protocol):
@@ -53,10 +53,10 @@ class Publisher(Protocol):
     def guarantee(self) -> Guarantee: ...
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
-        """Send messages and return the channel's own ids of them.
+        """Send messages and return the ids that the channel assigned to them.
 
         Raises:
-            PublishError: naming the entries that were refused.
+            PublishError: if the channel refused some messages.
             ChannelDownError: if the channel did not answer.
         """
         ...

@@ -1,11 +1,13 @@
-"""A stream of Valkey or Redis as an output channel.
+"""A Valkey or Redis stream as an output channel.
 
-Each message is one entry: ``id`` (of the row, which deduplicates), ``group`` (the symbol) and ``body`` (JSON). A script
-adds an entry only if the id was not added within ``DEDUP_SECONDS``, so a message that is sent again after a timeout or
-a crash is in the stream once. The stream is trimmed to about ``REDIS_MAX_LENGTH`` entries, whether read or not.
+Each message is one entry with the fields ``id`` (id of the row, for deduplication), ``group`` (the symbol) and ``body``
+(JSON). A script adds an entry only if its id was not added within ``DEDUP_SECONDS``, so a message that is sent again
+after a timeout or a crash is in the stream once. The stream is trimmed to about ``REDIS_MAX_LENGTH`` entries, including
+unread ones.
 
-What a failover may cost: replication is asynchronous, so a promoted replica may lack the newest entries, which are not
-sent again, or their ids, so that a retried message appears twice. A consumer that must not act twice keeps ids itself.
+Replication is asynchronous. After a failover, the promoted replica may lack the newest entries, which are not sent
+again, or their ids, so that a retried message appears twice. Consumers that must not act twice have to remember the
+ids.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.transports.publisher import ChannelDownError, Guarantee, PublishError
 
 DEDUP_SECONDS: Final = 3600
-"""How long an id is kept. Longer than the pauses between attempts by far; an outage is not an attempt."""
+"""Period for which ids are kept; much longer than the pause between two attempts to send a message."""
 
 TIMEOUT_SECONDS: Final = 5.0
 
@@ -33,8 +35,8 @@ STREAM_GUARANTEE: Final = Guarantee(
         "Entries that a promoted replica had not received are lost; a retried message may appear twice, under one id."
     ),
 )
-"""Of a server with any settings. With ``appendonly yes`` a killed process loses nothing and a crashed machine at most
-the last second; with ``appendfsync always`` neither loses anything."""
+"""Holds for any server settings. With ``appendonly yes``, a killed process loses nothing, and a crashed machine at most
+the last second; with ``appendfsync always``, neither loses messages."""
 
 _ADD: Final = """
 local added, refused = {}, {}
@@ -54,8 +56,8 @@ for i = 2, #KEYS do
 end
 return added
 """
-"""KEYS: the stream, then one key per id. ARGV: length, seconds, then id, group and body of each message. Returns an
-entry id for each message, or why it was refused; after a refused message, nothing more of its group is added."""
+"""KEYS: the stream, then one key per id. ARGV: length, seconds, then id, group and body of each message. Returns the
+entry id or the refusal of each message; after a refused message, no further message of its group is added."""
 
 _REFUSED: Final = "ERROR "
 
@@ -64,10 +66,10 @@ class RedisStream:
     """Implements ``Publisher`` over one stream.
 
     Args:
-        url: ``redis://`` or ``rediss://``, or ``unix://``; may hold a password.
-        stream: key of the stream. Keys of ids carry its name in braces, so that a cluster keeps both on one node.
-        max_length: about how many entries the stream keeps.
-        timeout_seconds: after which a call counts as unanswered.
+        url: ``redis://``, ``rediss://`` or ``unix://`` URL; may contain a password.
+        stream: key of the stream. The keys of ids contain its name in braces, so that a cluster keeps both on one node.
+        max_length: approximate maximum number of entries of the stream.
+        timeout_seconds: timeout of a call.
     """
 
     guarantee: Guarantee = STREAM_GUARANTEE
@@ -88,11 +90,10 @@ class RedisStream:
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         """Add messages to the stream, in the order given, and return their entry ids.
 
-        A message whose id was added within ``DEDUP_SECONDS`` is not added again; the entry id of the first one is
-        returned.
+        A message with an id that was added within ``DEDUP_SECONDS`` is not added again; its first entry id is returned.
 
         Raises:
-            PublishError: naming the messages that were refused, and those of their groups behind them.
+            PublishError: if messages were refused; it contains them and the later messages of their groups.
             ChannelDownError: if the server does not answer, is loading, or accepts no writes.
         """
         keys = [self._stream, *(f"{{{self._stream}}}:id:{entry.dedup_id}" for entry in entries)]

@@ -1,7 +1,7 @@
-"""One SQS FIFO queue through boto3: receive, delete, send, extend, measure.
+"""Client of an SQS FIFO queue, based on boto3.
 
-The same code serves AWS and the embedded emulator; only the endpoint differs. SQS cannot be asked for one message
-group, so a shard is a queue, and ``queue_for_symbol`` says which one a symbol belongs to.
+AWS and the embedded emulator differ only in the endpoint. SQS cannot receive a single message group, so sharding uses
+several queues; ``queue_for_symbol`` determines the queue of a symbol.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from surveillance_pipelines.contracts.queue import AwsCredentials, QueueDepth, R
 from surveillance_pipelines.transports.publisher import Guarantee, PublishError
 
 BATCH_SIZE: Final = 10
-"""SQS's own limit for every batch call."""
-LONGEST_WAIT_SECONDS: Final = 20
-"""SQS's own limit for a long poll."""
+"""Limit of SQS for batch calls."""
+MAX_WAIT_SECONDS: Final = 20
+"""Limit of SQS for long polls."""
 
 FIFO_GUARANTEE: Final = Guarantee(
     ordering="group",
@@ -32,7 +32,7 @@ FIFO_GUARANTEE: Final = Guarantee(
     keeps_group_order=False,
     after_failover="SQS replicates a message before it accepts it: nothing is lost.",
 )
-"""Of a FIFO queue on AWS. The embedded emulator keeps messages in memory."""
+"""Guarantee of a FIFO queue on AWS. The embedded emulator keeps messages in memory."""
 
 _CONTENT_BASED: Final = "ContentBasedDeduplication"
 
@@ -52,7 +52,7 @@ class QueueError(PublishError):
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
-    """Return botocore's report of a refused or failed call as an error of the platform; None for other errors."""
+    """Translate botocore's exceptions to an error of the platform; None for other exceptions."""
     if not isinstance(error, (BotoCoreError, ClientError)):
         return None
     return UnavailableError(
@@ -62,10 +62,10 @@ def translate_error(error: Exception) -> SurveillanceError | None:
 
 
 def queue_for_symbol(symbol: str, queue_urls: Sequence[str]) -> str:
-    """Return the queue that carries a symbol.
+    """Return the queue of a symbol.
 
-    The first eight bytes of sha256 of the symbol in UTF-8, read as a big-endian unsigned number, modulo the number of
-    queues. Producers in other languages implement the same rule; docs/producer-contract.md gives test values.
+    Its index is the first eight bytes of the sha256 of the symbol in UTF-8, read as a big-endian unsigned number,
+    modulo the number of queues. Producers implement the same rule; docs/producer-contract.md contains test values.
 
     Raises:
         ValueError: if there is no queue.
@@ -77,7 +77,7 @@ def queue_for_symbol(symbol: str, queue_urls: Sequence[str]) -> str:
 
 
 class QueueClient:
-    """One FIFO queue, and a ``Publisher`` of it. Botocore repeats throttled and broken calls up to three times."""
+    """Client and ``Publisher`` of a FIFO queue. Botocore attempts throttled and broken calls up to three times."""
 
     guarantee: Guarantee = FIFO_GUARANTEE
 
@@ -102,14 +102,14 @@ class QueueClient:
             aws_session_token=credentials.session_token,
             config=Config(
                 connect_timeout=connect_timeout_seconds,
-                read_timeout=LONGEST_WAIT_SECONDS + 10,  # a long poll answers late on purpose
+                read_timeout=MAX_WAIT_SECONDS + 10,  # longer than a long poll
                 retries={"mode": "standard", "total_max_attempts": 3},
             ),
         )
 
     @cached_property
     def content_based_dedup(self) -> bool:
-        """Whether SQS derives deduplication ids from the body: then two equal trades are two trades."""
+        """Whether SQS derives deduplication ids from bodies, so that trades with equal bodies have the same id."""
         return self._attributes(self.queue_url, _CONTENT_BASED).get(_CONTENT_BASED) == "true"
 
     def receive(
@@ -130,17 +130,17 @@ class QueueClient:
         """Delete messages by receipt handle.
 
         Raises:
-            QueueError: naming the receipts that were not accepted; the others are gone.
+            QueueError: if SQS did not accept some receipts; the other messages are deleted.
         """
         self._in_batches(
             "delete", self._client.delete_message_batch, [{"ReceiptHandle": receipt} for receipt in receipts]
         )
 
     def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
-        """Hide received messages for another ``seconds`` from now; 0 shows them to other readers at once.
+        """Hide received messages for ``seconds`` from now on; 0 makes them visible immediately.
 
         Raises:
-            QueueError: naming the receipts that were not accepted.
+            QueueError: if SQS did not accept some receipts.
         """
         entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt in receipts]
         self._in_batches("extend", self._client.change_message_visibility_batch, entries)
@@ -149,20 +149,20 @@ class QueueClient:
         """Put messages on the queue, in the order given, and return their message ids.
 
         Raises:
-            QueueError: naming the entries that were not accepted. A later entry of a group may be on the queue
-                although an earlier one failed.
+            QueueError: if SQS did not accept some entries. A later entry of a group may be on the queue although an
+                earlier one failed.
         """
         results = self._in_batches("send", self._client.send_message_batch, [_sent(entry) for entry in entries])
         return [result["MessageId"] for result in results]
 
     def depth(self) -> QueueDepth:
-        """Return SQS's approximate counts."""
+        """Return the approximate message counts of SQS."""
         return self._depth(self.queue_url)
 
-    def set_aside(self) -> QueueDepth | None:
-        """Return the counts of this queue's own dead-letter queue, None if it has none.
+    def dead_letter_depth(self) -> QueueDepth | None:
+        """Return the approximate message counts of the dead-letter queue; None if the queue has none.
 
-        SQS moves messages there that were received ``maxReceiveCount`` times and never deleted.
+        SQS moves messages to it that were received ``maxReceiveCount`` times without being deleted.
         """
         policy = self._attributes(self.queue_url, "RedrivePolicy").get("RedrivePolicy")
         if policy is None:
@@ -188,7 +188,7 @@ class QueueClient:
         return response.get("Attributes", {})
 
     def _in_batches(self, action: str, call: Any, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Call SQS for each ten entries; every batch is tried before a failure is raised."""
+        """Call SQS for batches of ten entries. Failures are raised after all batches were sent."""
         results: list[dict[str, Any]] = []
         failures: dict[int, str] = {}
         for start, batch in _batches(entries):

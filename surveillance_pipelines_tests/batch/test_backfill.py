@@ -151,5 +151,5 @@ def test_pinned_bundle_scores_although_it_was_never_promoted(connection, tmp_pat
     record_version(connection, version)
     assert load_pinned_predictor(connection, bundle_hash[:12]).bundle_hash == bundle_hash
     assert load_pinned_predictor(connection, "warmup").warmup
-    with pytest.raises(LookupError, match="expected one bundle on record"):
+    with pytest.raises(LookupError, match="expected one registered bundle"):
         load_pinned_predictor(connection, "0123456789")

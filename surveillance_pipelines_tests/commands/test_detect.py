@@ -103,4 +103,5 @@ def test_detect_with_a_bundle_says_its_days_and_warns_where_they_were_simulated(
     assert "simulated" not in said
     bars, _ = tiny_market()
     platform.lake.write_days("bars_1m", bars, days=bars["date"].unique().to_list())
-    assert f"its bars of {TINY_LAST} were simulated (AAPL, MSFT, SPY)" in " ".join(surveillance(*asked).output.split())
+    warned = " ".join(surveillance(*asked).output.split())
+    assert f"trained on simulated bars (AAPL, MSFT, SPY up to {TINY_LAST})" in warned

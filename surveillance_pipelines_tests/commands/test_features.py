@@ -97,11 +97,11 @@ def test_file_of_mostly_bad_rows_is_reported_and_exits_with_usage(bare, bars, tm
         (("--view", "core_v9"), "expected one of core_v1, got 'core_v9'"),
         (("--as-of", "2024-03-06T14:30:00"), "expected an instant with its time zone"),
         (("--as-of", "yesterday"), "expected an instant with its time zone"),
-        (("--as-of", "2001-01-01T00:00:00Z"), "were learned later"),
+        (("--as-of", "2001-01-01T00:00:00Z"), "became known later"),
         (("--columns", "rsi"), "expected columns of feature view core_v1"),
         (("--symbols", "NONE"), "expected bars of NONE"),
         (("--out", "features.xlsx"), "expected one of .parquet, .csv"),
-        (("--out", "nowhere/features.csv"), "found none"),
+        (("--out", "nowhere/features.csv"), "to exist"),
     ],
 )
 def test_wrong_options_are_said_in_words(bare, bars, tmp_path, options, said) -> None:
@@ -160,7 +160,7 @@ def test_corrections_change_no_feature_and_late_bars_count_once_they_are_known(b
     whole = market_bars()
     until = whole.filter(pl.col("bar_start") + pl.duration(minutes=1) <= noon - timedelta(minutes=1))
     assert equal(before, features_of(until.filter(~came_late)))
-    assert "not known by then" in said
+    assert "not yet known" in said
     after, said = asked((noon + timedelta(days=30)).isoformat())
     assert equal(after, features_of(whole))  # revision 0 of the corrected bar; the late one now in its windows
     assert f"{whole.height + 1:,} bars (revisions included) + 0 refused + 1 duplicates" in said
@@ -210,4 +210,4 @@ def test_features_of_the_lake_as_known_at_an_instant_use_the_source_known_then(
     found = pl.read_parquet(out)
     assert found["source"].unique().to_list() == ["yfinance"]
     assert equal(found, features_of_days(vendor, days, sessions_of(vendor, None, "XNYS")))
-    assert f"{own.height:,} not known by then" in " ".join(answer.output.split())
+    assert f"{own.height:,} not yet known" in " ".join(answer.output.split())

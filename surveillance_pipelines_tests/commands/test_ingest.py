@@ -31,7 +31,7 @@ def test_ingest_of_the_same_file_again_lands_nothing(surveillance, platform, bar
     answer = surveillance("ingest", bars_file)
     assert answer.exit_code == 0
     assert f"0 landed + 0 refused + {market_bars().height:,} duplicates" in answer.output
-    assert "nothing new" in answer.output
+    assert "no new bars" in answer.output
     assert "next:" not in answer.output
     assert platform.lake.read("bars_landed").height == market_bars().height
 
@@ -164,4 +164,4 @@ def test_ingest_yahoo_minutes_older_than_yahoo_keeps_are_a_usage_error(surveilla
     answer = surveillance("ingest", "yahoo", "--symbols", "AAPL", "--start", "2024-03-04", "--end", "2024-03-08")
     assert answer.exit_code == ExitCode.USAGE
     assert "Yahoo keeps 1m bars for 30 days" in " ".join(answer.output.split())
-    assert "asking Yahoo" not in answer.output
+    assert "from Yahoo Finance" not in answer.output

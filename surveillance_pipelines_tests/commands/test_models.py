@@ -46,7 +46,7 @@ def test_models_activate_and_history(surveillance, platform: Platform, bundle: B
 
 @pytest.mark.usefixtures("two_versions")
 @pytest.mark.parametrize(
-    ("version", "said"), [("v9", "got v9, which is not on record"), ("newest", "expected a version such as v3")]
+    ("version", "said"), [("v9", "got v9, which is not registered"), ("newest", "expected a version such as v3")]
 )
 def test_models_activate_unknown_version_is_a_usage_error(surveillance, version: str, said: str) -> None:
     answer = surveillance("models", "activate", version)

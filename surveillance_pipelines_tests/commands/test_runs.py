@@ -56,7 +56,7 @@ def test_backfill_with_an_unknown_bundle_is_a_usage_error_before_any_run(surveil
     answer = surveillance("backfill", *DAYS, "--job", "scoring_job", "--bundle", "0123456789")
     assert answer.exit_code == ExitCode.USAGE
     said = " ".join(answer.output.split())  # the terminal's width breaks lines
-    assert "expected one bundle on record with a hash that begins '0123456789', found none" in said
+    assert "expected one registered bundle with the hash prefix '0123456789', found none" in said
     with open_instance(platform) as instance:
         assert instance.get_runs() == []
 

@@ -20,9 +20,7 @@ def test_bars_have_no_gaps_names_the_count_the_worst_symbols_and_a_remedy(
     result = silence_result("bars_have_no_gaps", gaps, sessions)
     assert not result.passed
     said = str(result.description)
-    assert said.startswith(
-        "3 silences of more than 15 minutes, in 2 symbols; longest: MSFT 47 minutes, AAPL 20 minutes."
-    )
+    assert said.startswith("3 gaps of more than 15 minutes, in 2 symbols; longest: MSFT 47 minutes, AAPL 20 minutes.")
     assert "`surveillance ingest`" in said
     assert "`surveillance backfill`" in said
 
@@ -32,4 +30,4 @@ def test_bars_have_no_gaps_when_it_holds_says_what_it_looked_for(
 ):
     result = silence_result("bars_have_no_gaps", simulated_bars, SessionTable.from_frame(simulated_sessions))
     assert result.passed
-    assert result.description == "no symbol is silent for more than 15 minutes inside a session"
+    assert result.description == "no symbol has a gap of more than 15 minutes within a session"

@@ -121,7 +121,7 @@ def test_market_queue_sensor_with_a_run_in_progress_asks_for_none(
     feed(platform, ticks(1))
     tags = {QUEUE_TAG: queue_tag(platform.endpoints.queue_urls[0])}
     instance.add_run(dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.STARTED))
-    assert "is served by a run that is starting" in reason(look(platform, instance))
+    assert "is served by a starting run" in reason(look(platform, instance))
 
 
 def test_market_queue_sensor_does_not_wait_for_a_run_that_was_killed_long_ago(
@@ -131,12 +131,12 @@ def test_market_queue_sensor_does_not_wait_for_a_run_that_was_killed_long_ago(
     feed(platform, ticks(1))
     tags = {QUEUE_TAG: queue_tag(platform.endpoints.queue_urls[0])}
     instance.add_run(dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.STARTED))
-    monkeypatch.setattr(runs, "LONGEST_START_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "MAX_START_SECONDS", 0.0)
     outcome = look(platform, instance)
     assert isinstance(outcome, dg.SensorResult)
     assert len(outcome.run_requests or []) == 1
     instance.add_run(dg.DagsterRun(job_name="drain_job", tags=tags, status=dg.DagsterRunStatus.NOT_STARTED))
-    assert "is served by a run that is starting" in reason(look(platform, instance))
+    assert "is served by a starting run" in reason(look(platform, instance))
 
 
 def test_market_queue_sensor_starts_a_run_for_messages_that_a_dead_one_hid(
@@ -176,7 +176,7 @@ def test_market_queue_sensor_with_holder_and_standby_asks_for_none(
 ):
     feed(platform, ticks(1))
     hold(platform, "holder", "standby")
-    assert "is served by holder-host:1, standby-host:1 stands by" in reason(look(platform, instance))
+    assert "is served by holder-host:1, with standby-host:1 as standby" in reason(look(platform, instance))
 
 
 def test_market_queue_sensor_between_two_holders_waits_for_the_standby(
@@ -184,7 +184,7 @@ def test_market_queue_sensor_between_two_holders_waits_for_the_standby(
 ):
     feed(platform, ticks(1))
     hold(platform, "standby")
-    assert "is served by standby-host:1, which takes over" in reason(look(platform, instance))
+    assert "is served by the standby standby-host:1, which is taking over" in reason(look(platform, instance))
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -234,7 +234,7 @@ def test_market_queue_sensor_without_sessions_waits_for_reference_job(
     platform: PlatformResource, instance: dg.DagsterInstance
 ):
     feed(platform, ticks(1))
-    assert reason(look(platform, instance)).startswith("no trading sessions yet, reference_job makes them")
+    assert reason(look(platform, instance)).startswith("no trading sessions yet; reference_job creates them")
 
 
 @pytest.mark.requirement("ING-03", "ENV-USE_SQS_DATA_SOURCE")
@@ -274,12 +274,12 @@ def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
     platform: PlatformResource, always_open: None, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ):
     plain = platform.endpoints.queue_urls[0]
-    assert client_of(platform, plain).set_aside() is None
+    assert client_of(platform, plain).dead_letter_depth() is None
     monkeypatch.setenv("SQS_QUEUE_URL", plain.replace(".fifo", "_with_policy.fifo"))
     ensure_queues(platform.endpoints)
     feed(platform, ticks(1))
     client = client_of(platform, platform.endpoints.queue_urls[0])
-    aside = client.set_aside()
+    aside = client.dead_letter_depth()
     assert aside is not None
     assert aside.total == 0
     for _ in range(MAX_RECEIVE_COUNT + 1):
@@ -288,14 +288,14 @@ def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
     (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "sqs_sets_no_message_aside"]
     assert not found.passed
     name = queue_name(platform.endpoints.queue_urls[0])
-    said = f"{len(ticks(1))} messages are in the dead-letter queue of {name}: received repeatedly"
+    said = f"{len(ticks(1))} messages are in the dead-letter queue of {name}: runs received them repeatedly"
     assert str(found.description).startswith(said)
-    monkeypatch.setattr(QueueClient, "set_aside", out_of_reach)
+    monkeypatch.setattr(QueueClient, "dead_letter_depth", out_of_reach)
     result = run_job("live_checks_job", platform, instance)
     (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == "sqs_sets_no_message_aside"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.WARN
-    assert "it takes sqs:GetQueueUrl and sqs:GetQueueAttributes" in str(found.description)
+    assert "sqs:GetQueueUrl and sqs:GetQueueAttributes are required" in str(found.description)
 
 
 def test_drain_run_says_in_its_log_that_it_serves(

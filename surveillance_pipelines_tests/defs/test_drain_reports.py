@@ -81,7 +81,7 @@ def test_last_report_of_a_run_covers_the_whole_of_it(capfd: pytest.CaptureFixtur
     assert "signals" not in found
     assert "opened 4" in line
     assert "; compute p50 1.235, p95 85.185, p99 97.037 ms; queue to queue p50 2.469, p95 " in line
-    assert line.endswith("; ended with its window; a fresh run continues")
+    assert line.endswith("; ended with its window; a new run continues")
 
 
 def test_assets_without_news_in_the_last_seconds_are_materialized_once_more_at_the_end(
@@ -96,7 +96,7 @@ def test_assets_without_news_in_the_last_seconds_are_materialized_once_more_at_t
 def test_run_without_messages_materializes_nothing(capfd: pytest.CaptureFixture[str]):
     found, line = logged([report(Meter(), 4.0, "idle")], capfd)
     assert found == {}
-    assert line.endswith("market_queue.fifo after 4 s: no messages; ended: the queue has no work")
+    assert line.endswith("market_queue.fifo after 4 s: no messages; ended: there is no work")
 
 
 def test_conservation_is_evaluated_at_most_once_a_report_and_once_in_twenty_messages():
@@ -140,7 +140,7 @@ def test_messages_in_work_are_no_loss_until_the_run_has_ended():
     assert [one.passed for one in evaluations(during)] == [True]
     (left,) = evaluations(lost)
     assert left.passed
-    assert str(left.description).endswith(" + 0 redelivered + 10 in work")
+    assert str(left.description).endswith(" + 0 redelivered + 10 in progress")
     assert [one.passed for one in evaluations(after)] == [False]
     doubled = Meter()
     doubled._totals.update({"messages": 30, "scored": 31})
@@ -175,7 +175,7 @@ def test_publication_is_evaluated_with_the_first_outputs_then_every_minute_and_a
         serve()
 
     first, stuck, last = serving_job.execute_in_process().get_asset_check_evaluations()
-    assert (first.passed, first.description) == (True, "no message waits for its publication")
+    assert (first.passed, first.description) == (True, "no message waits for publication")
     assert not stuck.passed
-    assert "3 messages wait, the oldest for 61.0 s: look at the log" in str(stuck.description)
+    assert "3 messages wait for publication, the oldest for 61.0 s: read the log" in str(stuck.description)
     assert last.passed

@@ -25,7 +25,7 @@ def check(platform: PlatformResource) -> dg.AssetCheckResult:
 def test_features_do_not_drift_without_a_champion_imports_nothing_heavy(platform: PlatformResource):
     result = check(platform)
     assert result.passed
-    assert result.description == "no champion yet: there is nothing to compare with"
+    assert result.description == "no champion yet, so there is no training data to compare with"
 
 
 @pytest.mark.parametrize(("index", "moved"), [(0.01, []), (0.9, ["rsi_14"])])

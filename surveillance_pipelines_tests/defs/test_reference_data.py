@@ -65,7 +65,7 @@ def test_reference_data_sensor_after_a_failure_asks_again_later(
 
 def test_reference_data_sensor_while_a_run_is_under_way_waits(platform: PlatformResource, instance: dg.DagsterInstance):
     instance.add_run(dg.DagsterRun(job_name="reference_job", status=dg.DagsterRunStatus.STARTED))
-    assert "reference_job is under way" in wait_of(platform, instance)
+    assert "reference_job is in progress" in wait_of(platform, instance)
 
 
 def test_reference_data_sensor_asks_once_a_day_for_what_a_run_could_not_fill(
@@ -73,7 +73,7 @@ def test_reference_data_sensor_asks_once_a_day_for_what_a_run_could_not_fill(
 ):
     (request,) = look(platform, instance).run_requests
     ended_run(platform, instance, dg.DagsterRunStatus.SUCCESS, dict(request.tags))
-    assert "could not fill that today" in wait_of(platform, instance)
+    assert "could not add them today" in wait_of(platform, instance)
     monkeypatch.setenv("SYMBOLS", "TSLA")
     assert isinstance(look(platform, instance), dg.SensorResult), "expected another lack to be asked for at once"
     monkeypatch.setenv("SYMBOLS", ",".join(SYMBOLS))

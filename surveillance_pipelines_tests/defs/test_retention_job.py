@@ -44,7 +44,7 @@ def test_retention_job_drops_old_weeks_makes_coming_ones_and_says_so(
     assert {row.data["table"] for row in figures["tables"].records} == {
         "ops.inbox", "ops.ledger", "ops.outbox", "ops.outbox_deliveries",
     }  # fmt: skip
-    assert "ops.outbox_20240311 is older than 30 days and stays: 1 messages wait" in capfd.readouterr().err
+    assert "ops.outbox_20240311 is older than 30 days and was kept: 1 messages wait" in capfd.readouterr().err
 
 
 def test_retention_follows_the_nightly_fill_of_the_lake():

@@ -46,5 +46,5 @@ def test_yahoo_bars_switched_off_asks_nobody(
 ):
     today = platform.today()
     result = run_job("market_data_job", platform, instance, tags=range_tags(today, today))
-    assert metadata_of(result, "yahoo_bars")["reason"] == "switched off: FALLBACK_TO_YFINANCE is false"
+    assert metadata_of(result, "yahoo_bars")["reason"] == "disabled: FALLBACK_TO_YFINANCE is false"
     assert check_of(result, "yahoo_answers_for_every_gap").passed

@@ -79,7 +79,7 @@ def test_checks_all_have_a_description(marts_definitions):
     assert said["unique_int_alerts_alert_id"] == "No two rows have the same alert_id."
     assert said["dead_letters_by_day_has_one_row_per_group"] == "One row per day, source, code."
     assert said["stg_anomalies_symbol_is_known"] == "Every symbol is a symbol of stg_instruments."
-    assert said["stg_anomalies_score_is_between_0_and_1"] == "score lies between 0 and 1, or is null."
+    assert said["stg_anomalies_score_is_between_0_and_1"] == "score is between 0 and 1, or null."
     assert said["stg_anomalies_alert_status_is_known"] == "alert_status is one of opened, confirmed, retracted."
     assert said["message_outcomes_add_up"] == "Messages of a day equal scored + late + dead + duplicate."
 

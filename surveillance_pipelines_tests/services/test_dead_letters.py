@@ -45,7 +45,7 @@ def replay(live_lane: LiveLane, *ids: str, code: str | None = None, **options: A
 
 def outcome_of(live_lane: LiveLane, letter: str) -> list[str]:
     with live_lane.connect() as connection:
-        return [found.said for found in replays_of(connection, [letter])[letter]]
+        return [found.summary for found in replays_of(connection, [letter])[letter]]
 
 
 def test_repaired_letter_is_scored_once_however_often_the_command_is_repeated(live_lane: LiveLane):
@@ -69,7 +69,7 @@ def test_letter_that_would_be_refused_again_is_not_sent_unless_by_force(live_lan
     (letter,) = refused(live_lane, "not json")
     (verdict,), sent = replay(live_lane, letter)
     assert (verdict.action, sent) == ("refused", {})
-    assert verdict.said.startswith("not_json: expected one JSON object")
+    assert verdict.summary.startswith("not_json: expected one JSON object")
     (verdict,), sent = replay(live_lane, letter, force=True)
     assert verdict.group_id == UNREADABLE_GROUP
     live_lane.drain(window_seconds=3)
@@ -77,7 +77,7 @@ def test_letter_that_would_be_refused_again_is_not_sent_unless_by_force(live_lan
     (said,) = outcome_of(live_lane, letter)
     assert said == f"dead (not_json) as {sent[letter]}"
     (verdict,), _ = replay(live_lane, letter, force=True)
-    assert verdict.said.endswith(f"it has a dead letter of its own: replay {sent[letter]}")
+    assert verdict.summary.endswith(f"it was refused again: replay {sent[letter]}")
 
 
 def test_unknown_symbol_goes_back_as_it_is_once_the_instrument_is_known(live_lane: LiveLane):
@@ -138,7 +138,7 @@ def test_repaired_symbol_goes_to_the_queue_of_that_symbol(live_lane: LiveLane):
             letters = find_letters(connection, [letter])
             (verdict,) = judge(connection, letters, live_lane.settings, urls, body=changed(symbol=symbol))
         assert verdict.queue_url == queue_for_symbol(symbol, urls)
-        assert verdict.said.endswith("to the queue of that symbol") == (verdict.queue_url != live_lane.queue_url)
+        assert verdict.summary.endswith("to the queue of that symbol") == (verdict.queue_url != live_lane.queue_url)
 
 
 def test_row_of_a_file_is_sent_nowhere_and_says_what_to_do(live_lane: LiveLane):
@@ -148,7 +148,7 @@ def test_row_of_a_file_is_sent_nowhere_and_says_what_to_do(live_lane: LiveLane):
     )
     (verdict,), sent = replay(live_lane, "row-of-")
     assert (verdict.action, sent) == ("elsewhere", {})
-    assert "`surveillance ingest` the file again" in verdict.said
+    assert "`surveillance ingest` the file again" in verdict.summary
 
 
 @pytest.mark.parametrize("wanted", ["same", "same-prefix-", "absent"])
@@ -177,4 +177,4 @@ def test_timestamp_from_the_future_is_judged_by_the_clock_of_now(live_lane: Live
     soon = Tick("AAPL", 100.0, 1.0, SYSTEM_CLOCK.now_us() + 400_000_000)
     (letter,) = refused(live_lane, encode_tick(soon))
     (verdict,), _ = replay(live_lane, letter)
-    assert verdict.said.startswith("future_timestamp")
+    assert verdict.summary.startswith("future_timestamp")

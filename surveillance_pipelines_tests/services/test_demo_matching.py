@@ -38,7 +38,7 @@ def test_alerts_of_signals_are_no_alerts() -> None:
 def test_compare_alert_on_the_bars_or_shortly_after_is_a_hit() -> None:
     late = Alert("AAPL", START + (1 + SLACK_BARS) * MINUTE, "ramping", "confirmed", 0.7)
     match = compare(planted(), [late]).matches[0]
-    assert (match.found, match.delay_bars, match.called, match.score) == (True, 1 + SLACK_BARS, "ramping", 0.7)
+    assert (match.found, match.delay_bars, match.detected_kind, match.score) == (True, 1 + SLACK_BARS, "ramping", 0.7)
     assert compare(planted(), [late]).false_alerts == ()
 
 
@@ -48,7 +48,7 @@ def test_compare_prefers_the_alert_of_the_planted_kind() -> None:
         Alert("AAPL", START + MINUTE, "price_gap", "confirmed", 0.6),
     ]
     match = compare(planted(), alerts).matches[0]
-    assert (match.called, match.delay_bars) == ("price_gap", 0)
+    assert (match.detected_kind, match.delay_bars) == ("price_gap", 0)
 
 
 def test_compare_alert_too_late_or_of_another_symbol_is_false() -> None:

@@ -2,7 +2,7 @@
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, ManualClock, to_datetime
 from surveillance_pipelines.contracts.market import Tick
-from surveillance_pipelines.services.queue_watch import QueueView, look_at
+from surveillance_pipelines.services.queue_watch import QueueView, queue_state
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, SYMBOLS, received
 
 
@@ -21,7 +21,7 @@ class LaterClock:
 
 def view_of(lane, clock) -> QueueView:
     with lane.connect() as connection:
-        return look_at(lane.inputs, connection, clock)
+        return queue_state(lane.inputs, connection, clock)
 
 
 def test_bar_that_a_run_left_open_is_work_once_its_minute_is_over(live_lane):

@@ -98,7 +98,7 @@ def test_retain_keeps_a_week_that_the_lake_lacks_and_says_what_to_do(
 
 def test_retain_keeps_a_week_with_an_unpublished_message(books: psycopg.Connection[Any], lake: Lake) -> None:
     insert_output(books, "o2", OPENING, published=False)
-    assert "1 messages wait for their publication" in run(books, lake).kept["outbox_20240304"]
+    assert "1 messages wait for publication" in run(books, lake).kept["outbox_20240304"]
     books.execute(
         "INSERT INTO ops.delivery_cursors (queue_url, channel, position, updated_at) "
         "SELECT 'q', 'sqs', max(position), now() FROM ops.outbox"

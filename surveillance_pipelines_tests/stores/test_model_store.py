@@ -40,7 +40,7 @@ def test_list_versions_shows_which_one_is_active(connection: psycopg.Connection)
 
 def test_find_version_that_is_unknown_says_so(connection: psycopg.Connection):
     assert record_version(connection, a_version(1)) == find_version(connection, 1).id
-    with pytest.raises(LookupError, match="got v9, which is not on record"):
+    with pytest.raises(LookupError, match="got v9, which is not registered"):
         find_version(connection, 9)
     with pytest.raises(LookupError, match="strategy 'momentum'"):
         find_version(connection, 1, "momentum")

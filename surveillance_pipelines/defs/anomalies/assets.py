@@ -1,4 +1,4 @@
-"""Scores of every closed bar, and the anomalies and signals among them."""
+"""Assets of batch scoring: scores, anomalies and signals."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -7,8 +7,8 @@ import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.code_versions import code_version
+from surveillance_pipelines.defs.anomalies.charts import chart_of_highest_score
 from surveillance_pipelines.defs.anomalies.checks import scores_result
-from surveillance_pipelines.defs.anomalies.pictures import worst_bar
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.metadata import rows_metadata, stored_schema, value_counts
@@ -19,13 +19,13 @@ _COMMON: Final[dict[str, Any]] = {"owners": OWNERS, "code_version": _VERSION}
 
 
 class ScoringConfig(dg.Config):
-    """Which models score."""
+    """Configuration of batch scoring."""
 
     bundle_hash: str = Field(
         default="",
-        description="Hash of a model bundle on record, or its first 8 characters or more; `warmup` for the warm-up "
-        "rules; empty for the champion. Served days scored with the bundle that served them give the rows that they "
-        "have.",
+        description="Hash of a registered model bundle, or a prefix of at least 8 characters; `warmup` for the warm-up "
+        "rules; empty for the champion. Scoring a served day again with the bundle that served it produces the same "
+        "rows.",
     )
 
 
@@ -35,7 +35,8 @@ class ScoringConfig(dg.Config):
         dg.AssetSpec(
             "scores",
             deps=["features_core_v1", "champion"],
-            description="What the champion (or, before there is one, the warm-up rules) says of every closed bar.",
+            description="Scores of every closed bar, from the champion or, before the first promotion, the warm-up "
+            "rules.",
             group_name="anomalies",
             kinds={"onnx", "deltalake"},
             tags=tags("warehouse", "lake"),
@@ -45,8 +46,9 @@ class ScoringConfig(dg.Config):
             "anomalies",
             deps=["scores", "market_queue"],
             description=(
-                "Bars that look wrong, in PostgreSQL, one row contract for batch and live. Batch scoring writes the "
-                "days it is asked for; the drain run writes as it serves. Equal rows have equal ids."
+                "Anomalies in PostgreSQL, from batch scoring and drain runs, with the same columns. Batch scoring "
+                "writes the selected days. Equal inputs, models and settings produce equal ids, which prevents "
+                "duplicates."
             ),
             group_name="anomalies",
             kinds={"onnx", "postgresql"},
@@ -56,7 +58,7 @@ class ScoringConfig(dg.Config):
         dg.AssetSpec(
             "signals",
             deps=["scores", "market_queue"],
-            description="Direction calls on closed bars, in PostgreSQL: BUY, SELL or HOLD with probabilities.",
+            description="Direction signals of closed bars in PostgreSQL: BUY, SELL or HOLD with probabilities.",
             group_name="signals",
             kinds={"onnx", "postgresql"},
             tags=tags("both", "postgresql"),
@@ -69,14 +71,14 @@ class ScoringConfig(dg.Config):
             "scores_are_finite",
             asset="scores",
             blocking=True,
-            description="Every score is a number from 0 to 1, and every probability too.",
+            description="Every score and probability is a number from 0 to 1.",
         )
     ],
 )
 def batch_scoring(
     context: dg.AssetExecutionContext, config: ScoringConfig, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Score the features of a range of days, one day after the other, and keep what stands out."""
+    """Score the features of a range of days, day by day, and store scores, anomalies and signals."""
     from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
     from surveillance_pipelines.services.scoring import score_range
 
@@ -96,7 +98,7 @@ def batch_scoring(
             "new_rows": found.stored.anomalies,
             **about,
             **value_counts("kinds", found.kinds),
-            **worst_bar(found.most_anomalous),
+            **chart_of_highest_score(found.most_anomalous),
         },
     )
     yield dg.MaterializeResult(

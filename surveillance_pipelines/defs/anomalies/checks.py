@@ -1,4 +1,4 @@
-"""Promises about scores."""
+"""Results of the checks on scores."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import dagster as dg
 
 
 def scores_result(outside: Mapping[str, int]) -> dg.AssetCheckResult:
-    """Say whether every score and probability is a number from 0 to 1, given how many of each column are not."""
+    """Return the result of ``scores_are_finite``; ``outside`` maps a column to its number of invalid values."""
     return dg.AssetCheckResult(
         asset_key="scores", check_name="scores_are_finite", passed=not outside, metadata={"outside": dict(outside)}
     )

@@ -1,10 +1,10 @@
-"""Score a range of days with the champion, as one run."""
+"""The job of batch scoring."""
 
 import dagster as dg
 
 scoring_job = dg.define_asset_job(
     "scoring_job",
     selection=dg.AssetSelection.assets("scores", "anomalies", "signals", "prediction_outcomes"),
-    description="Scores, anomalies, signals and what became of earlier predictions, for a range of days.",
+    description="Compute scores, anomalies and signals of a range of days, and the outcomes of earlier predictions.",
     tags={"surveillance/lane": "warehouse"},
 )

@@ -1,4 +1,4 @@
-"""When a day is scored without anybody asking."""
+"""The schedule of batch scoring."""
 
 from datetime import timedelta
 
@@ -11,11 +11,11 @@ from surveillance_pipelines.defs.bars.partitions import range_tags
 
 @dg.schedule(
     job=scoring_job,
-    # Half an hour behind the bars. The two are coupled by the tables: without new features there is nothing to score.
+    # Half an hour after daily_bars_schedule. If the features are not written yet, the run scores nothing.
     cron_schedule="40 0 * * *",
     execution_timezone="UTC",
     default_status=SCHEDULES_START,
-    description="Score the UTC day that is over, and settle its predictions.",
+    description="Scores the previous UTC day and settles the outcomes of its predictions.",
 )
 def daily_scoring_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     day = context.scheduled_execution_time.date() - timedelta(days=1)

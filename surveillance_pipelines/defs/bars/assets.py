@@ -1,4 +1,4 @@
-"""Ticks, 1-minute bars and their resamples, in the lake, by day."""
+"""Assets of ticks, 1-minute bars and resampled bars in the lake, partitioned by day."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESAMPLES: Final[tuple["Timeframe", ...]] = ("5m", "15m", "1h", "4h", "1d")
 
-_REPORTED_VOLUME: Final = "As the producer reports it: size of the trade, or with SQS_VOLUME_IS_CUMULATIVE the total"
+_REPORTED_VOLUME: Final = "Size of the trade; with SQS_VOLUME_IS_CUMULATIVE, the running total of the day"
 
 _COMMON: Final[dict[str, Any]] = {
     "group_name": "bars",
@@ -33,12 +33,12 @@ _COMMON: Final[dict[str, Any]] = {
     code_version=code_version("services.bars"),
     check_specs=[
         dg.AssetCheckSpec(
-            "ticks_are_unique", asset="ticks", blocking=True, description="No message of the queue is kept twice."
+            "ticks_are_unique", asset="ticks", blocking=True, description="No queue message is stored twice."
         )
     ],
 )
 def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """Trades that came through the queue and were accepted, as the ledger knows them: scored or late."""
+    """Accepted trades of the queue, with the ledger outcome scored or late."""
     from surveillance_pipelines.services.bars import write_ticks
 
     written = write_ticks(platform, *days_of_run(context))
@@ -67,12 +67,12 @@ def ticks(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
         dg.AssetCheckSpec(
             "bars_have_no_gaps",
             asset="bars_1m",
-            description="No symbol is silent for long inside a session.",
+            description="No symbol has a long gap within a session.",
         ),
     ],
 )
 def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """One history of 1-minute bars out of every source, with revisions; docs/market-data.md says who wins."""
+    """1-minute bars of all sources with revisions; docs/market-data.md describes the precedence of sources."""
     from surveillance_pipelines.services.bars import resolve_days
 
     first, last = days_of_run(context)
@@ -89,13 +89,13 @@ def bars_1m(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
 def _resample_asset(timeframe: "Timeframe") -> Any:
     name = f"bars_{timeframe}"
     check_name = f"{name}_are_unique"
-    kept = "one bar per exchange session" if timeframe == "1d" else "bars are anchored to the session's opening"
+    alignment = "one bar per exchange session" if timeframe == "1d" else "aligned to the opening of the session"
 
     @dg.asset(
         **_COMMON,
         name=name,
         deps=["bars_1m", "trading_sessions"],
-        description=f"1-minute bars of revision 0 merged to {timeframe}; {kept}.",
+        description=f"{timeframe} bars, resampled from the 1-minute bars of revision 0; {alignment}.",
         freshness_policy=DAILY,
         code_version=code_version("services.bars"),
         check_specs=[

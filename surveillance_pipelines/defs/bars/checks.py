@@ -1,4 +1,4 @@
-"""Promises about bars: those of one day as results of its asset, those of the whole table as checks of their own."""
+"""Checks on bars: results for the days of an asset's run, and separate checks on the whole table."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _NAMED = 3
-_LOOKED_BACK: Final = timedelta(days=14)
-"""Days in which the newest bar of a symbol is looked for."""
+_LOOKBACK: Final = timedelta(days=14)
+"""Period that is searched for the newest bar of a symbol."""
 
 
 def uniqueness_result(name: str, bars: "pl.DataFrame") -> dg.AssetCheckResult:
-    """Say whether every row has its own symbol, timeframe, start and revision."""
+    """Check that symbol, timeframe, start and revision identify a row."""
     from surveillance_pipelines.market.quality import repeated_bars
 
     repeats = repeated_bars(bars)
@@ -30,7 +30,7 @@ def uniqueness_result(name: str, bars: "pl.DataFrame") -> dg.AssetCheckResult:
 
 
 def silence_result(name: str, bars: "pl.DataFrame", sessions: "SessionTable") -> dg.AssetCheckResult:
-    """Warn where a symbol is silent for long inside a session: a halt, an outage or lost data."""
+    """Warn about symbols without bars for a long time within a session: a halt, an outage or lost data."""
     from surveillance_pipelines.market.quality import LONGEST_SILENCE_MINUTES, silences
 
     found = sorted(silences(bars, sessions), key=lambda silence: -silence.minutes)
@@ -46,26 +46,28 @@ def silence_result(name: str, bars: "pl.DataFrame", sessions: "SessionTable") ->
 
 def _silence_sentence(longest_first: "list[Silence]", limit: int) -> str:
     if not longest_first:
-        return f"no symbol is silent for more than {limit} minutes inside a session"
+        return f"no symbol has a gap of more than {limit} minutes within a session"
     worst: dict[str, int] = {}
     for silence in longest_first:
         worst.setdefault(silence.symbol, silence.minutes)
     named = ", ".join(f"{symbol} {minutes} minutes" for symbol, minutes in list(worst.items())[:_NAMED])
     return (
-        f"{len(longest_first)} silences of more than {limit} minutes, in {len(worst)} symbols; longest: {named}. "
-        "Ordinary for a halt or a symbol that trades seldom. If bars are lost: `surveillance ingest` them, then "
-        "`surveillance backfill` those days"
+        f"{len(longest_first)} gaps of more than {limit} minutes, in {len(worst)} symbols; longest: {named}. This is "
+        "normal for a halt or an illiquid symbol. If bars were lost: `surveillance ingest` them, then `surveillance "
+        "backfill` those days"
     )
 
 
-@dg.asset_check(asset="bars_1m", description="Every symbol of SYMBOLS has bars of the last session that closed.")
+@dg.asset_check(asset="bars_1m", description="Every symbol of SYMBOLS has bars of the last closed session.")
 def bars_are_fresh(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.market.quality import sessions_behind
 
     days, today, symbols = platform.lake.days("bars_1m"), platform.today(), sorted(set(platform.settings.symbols))
     if not days:
-        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description="there are no bars")
-    since = min(days[-1], today - _LOOKED_BACK)
+        return dg.AssetCheckResult(
+            passed=False, severity=dg.AssetCheckSeverity.WARN, description="the table has no bars"
+        )
+    since = min(days[-1], today - _LOOKBACK)
     bars = platform.lake.read("bars_1m", days=(since, days[-1]), columns=["symbol", "bar_start"])
     newest = dict(bars.group_by("symbol").max().iter_rows())
     sessions = platform.session_table(since, today)
@@ -79,12 +81,12 @@ def bars_are_fresh(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not rows,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(rows)} of {len(symbols)} watched symbols lack bars of a session that has closed",
+        description=f"{len(rows)} of {len(symbols)} watched symbols have no bars of the last closed session",
         metadata={"last_day": str(days[-1])} | ({"behind": counts_table(rows[:_SHOWN])} if rows else {}),
     )
 
 
-@dg.asset_check(asset="bars_landed", description="Every symbol that landed is in the instrument table.")
+@dg.asset_check(asset="bars_landed", description="Every symbol of the table is registered in `instruments`.")
 def landed_symbols_are_known(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.stores.instruments import load_instruments
 
@@ -100,6 +102,6 @@ def landed_symbols_are_known(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not unknown,
         severity=dg.AssetCheckSeverity.WARN,
-        description="unknown symbols have no trading calendar, so their bars have no session" if unknown else None,
+        description="unregistered symbols have no trading calendar, so their bars have no session" if unknown else None,
         metadata={"unknown": ", ".join(unknown), "symbols": len(landed)},
     )

@@ -1,4 +1,4 @@
-"""From whatever landed to features, for a range of days."""
+"""Jobs of market data and reference data."""
 
 from typing import Final
 
@@ -18,20 +18,20 @@ _MARKET_DATA: Final = (
 market_data_job = dg.define_asset_job(
     "market_data_job",
     selection=dg.AssetSelection.assets(*_REFERENCE, *_MARKET_DATA),
-    description="Ticks, the Yahoo fallback, 1-minute bars, resamples and features of a range of days, as one run.",
+    description="Compute ticks, the Yahoo fallback, 1-minute bars, resampled bars and features of a range of days.",
     tags={"surveillance/lane": "warehouse"},
 )
 
 yahoo_fallback_job = dg.define_asset_job(
     "yahoo_fallback_job",
     selection=dg.AssetSelection.assets(*_MARKET_DATA, "scores", "anomalies", "signals"),
-    description="Stands in for the live lane while a queue is silent: bars from Yahoo, features and scores of the day.",
+    description="Load bars from Yahoo and score the day while a queue is silent or unreachable.",
     tags={"surveillance/lane": "warehouse"},
 )
 
 reference_job = dg.define_asset_job(
     "reference_job",
     selection=dg.AssetSelection.assets(*_REFERENCE),
-    description="Instruments and the sessions of their calendars: what a drain run needs before its first message.",
+    description="Register the symbols of SYMBOLS and compute the sessions of their calendars, as drain runs require.",
     tags={"surveillance/lane": "warehouse"},
 )

@@ -1,4 +1,4 @@
-"""Which instruments are watched, and when their markets trade."""
+"""Assets of reference data: instruments and trading sessions."""
 
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _AHEAD: Final = timedelta(days=200)
-"""Exchanges publish their holidays about a year ahead; the calendar library knows this far with certainty."""
+"""Exchanges publish their holidays about a year ahead, so the calendar library is reliable for this period."""
 
 
 @dg.asset(
@@ -30,12 +30,12 @@ _AHEAD: Final = timedelta(days=200)
             "instruments_are_registered",
             asset="instruments",
             blocking=True,
-            description="Every symbol of SYMBOLS is in.",
+            description="Every symbol of SYMBOLS is registered.",
         )
     ],
 )
 def instruments(platform: PlatformResource) -> dg.MaterializeResult:
-    """Symbols the platform watches, each with the calendar it trades on: `SYMBOLS`, and what was ingested."""
+    """Watched symbols (`SYMBOLS` and ingested ones) with their trading calendars."""
     from surveillance_pipelines.market.calendars import guess_calendar
     from surveillance_pipelines.stores.instruments import load_instruments, register_instruments
 
@@ -45,7 +45,7 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:
             calendar = guess_calendar(symbol, settings.default_calendar)
             register_instruments(connection, [symbol], calendar, "settings", platform.clock)
         known = load_instruments(connection)
-        schema = stored_schema(connection, "instruments", {"source": "What registered it: settings or an ingestion"})
+        schema = stored_schema(connection, "instruments", {"source": "Origin of the registration, such as settings"})
     missing = sorted(set(settings.symbols) - {instrument.symbol for instrument in known})
     return dg.MaterializeResult(
         metadata={
@@ -72,14 +72,14 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:
         dg.AssetCheckSpec(
             "sessions_reach_ahead",
             asset="trading_sessions",
-            description="The live lane knows the sessions of the coming weeks.",
+            description="The sessions of the coming weeks are known for every calendar.",
         )
     ],
 )
 def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
-    """Opening and closing instants of every session of every calendar in use, from exchange_calendars.
+    """Opening and closing instants of the sessions of all calendars in use, from exchange_calendars.
 
-    A calendar that the library cannot give, or not far enough ahead, is a warning: the others are kept.
+    A calendar that is unknown or does not reach far enough ahead causes a warning; the other calendars are stored.
     """
     from surveillance_pipelines.stores.instruments import load_instruments
     from surveillance_pipelines.stores.sessions import last_sessions, save_sessions
@@ -94,7 +94,7 @@ def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
         schema = stored_schema(connection, "sessions")
     enough = last - timedelta(days=30)
     problems |= {
-        name: f"{name} ends on {reach[name]}: the library may know more in a newer release"
+        name: f"calendar {name} ends on {reach[name]}: a newer release of exchange_calendars may reach further"
         for name in calendars
         if name in reach and reach[name] < enough
     }
@@ -117,7 +117,7 @@ def trading_sessions(platform: PlatformResource) -> dg.MaterializeResult:
 
 
 def _build(calendars: list[str], last: date) -> "tuple[pl.DataFrame, dict[str, str]]":
-    """Return the sessions of some calendars up to a date, and what went wrong by calendar."""
+    """Return the sessions of the calendars up to a date, and calendar → problem."""
     import polars as pl
 
     from surveillance_pipelines.contracts.frames import SESSION_SCHEMA

@@ -1,4 +1,4 @@
-"""When the tables of a day are filled without anybody asking."""
+"""The schedule of market data."""
 
 from datetime import timedelta
 from typing import Final
@@ -10,16 +10,16 @@ from surveillance_pipelines.defs.bars.jobs import market_data_job
 from surveillance_pipelines.defs.bars.partitions import range_tags
 
 DAYS_AGAIN: Final = 4
-"""So many days are filled each time: what arrives late for a Friday, by queue or from Yahoo, is in by Tuesday."""
+"""Days recomputed by each run, so that late data of a Friday is included by Tuesday."""
 
 
 @dg.schedule(
     job=market_data_job,
-    # When the UTC day is over, so that late trading is in; every day, because crypto trades at weekends.
+    # After the end of the UTC day, to include late trading; daily, because crypto trades at weekends.
     cron_schedule="10 0 * * *",
     execution_timezone="UTC",
     default_status=SCHEDULES_START,
-    description="Fill the last four whole UTC days again: ticks to bars, resamples and features.",
+    description="Recomputes ticks, bars, resampled bars and features of the last four full UTC days.",
 )
 def daily_bars_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     day = context.scheduled_execution_time.date() - timedelta(days=1)

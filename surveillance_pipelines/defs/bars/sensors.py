@@ -1,4 +1,4 @@
-"""Keeps instruments and trading sessions ahead of the live lane."""
+"""The sensor that keeps instruments and trading sessions complete for the live lane."""
 
 from datetime import timedelta
 from typing import Final
@@ -12,17 +12,19 @@ from surveillance_pipelines.defs.bars.jobs import reference_job
 from surveillance_pipelines.defs.resources import PlatformResource
 
 AHEAD: Final = timedelta(days=30)
-"""A drain run must never meet a day whose session it does not know."""
+"""Period for which sessions must be known, so that a drain run knows the session of every tick."""
 
-LONGEST_PAUSE_SECONDS: Final = 1800.0
-"""Between two tries of a reference run that fails: until it succeeds, nothing is served."""
+MAX_PAUSE_SECONDS: Final = 1800.0
+"""Maximum pause between two attempts of a failing reference run; nothing is served until it succeeds."""
 
 
 @dg.sensor(
     job_name=reference_job.name,
     minimum_interval_seconds=10,
     default_status=SENSORS_START,
-    description="Makes instruments and trading sessions when a watched symbol or the coming month lacks them.",
+    description=(
+        "Starts `reference_job` if a symbol of SYMBOLS is not registered or sessions of the next 30 days are missing."
+    ),
 )
 def reference_data_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
@@ -39,29 +41,29 @@ def reference_data_sensor(
     unknown = sorted(set(platform.settings.symbols) - set(calendar_of))
     if not short and not unknown:
         return dg.SkipReason(
-            f"{len(calendar_of)} instruments; sessions of {', '.join(sorted(wanted))} reach past {until}"
+            f"{len(calendar_of)} instruments; sessions of {', '.join(sorted(wanted))} are known up to {until}"
         )
     missing = f"missing: symbols {unknown}, calendars {short}"
     if wait := _reason_to_wait(context.instance, platform, missing):
         return dg.SkipReason(f"{missing}; {wait}")
     context.log.info(missing)
-    # No run_key: Dagster would never start a second run for the same one, not even after a failure.
+    # Without a run_key, because Dagster starts at most one run per key, even if that run fails.
     return dg.SensorResult(run_requests=[dg.RunRequest(tags={REASON_TAG: missing})])
 
 
 def _reason_to_wait(instance: dg.DagsterInstance, platform: PlatformResource, missing: str) -> str:
-    """Say why not to ask now: a run is under way, has failed just now, or could not help today; nothing if none."""
+    """Return why to start no run now (one is in progress, failed recently or had no effect today), else empty."""
     filters = dg.RunsFilter(job_name=reference_job.name)
     records = instance.get_run_records(filters, limit=1)
     if not records:
         return ""
     run, ended = records[0].dagster_run, records[0].end_time
     if not run.is_finished:
-        return "reference_job is under way"
-    pause = retries.pause_left(instance, filters, platform.clock.now_us(), longest_seconds=LONGEST_PAUSE_SECONDS)
+        return "reference_job is in progress"
+    pause = retries.pause_left(instance, filters, platform.clock.now_us(), longest_seconds=MAX_PAUSE_SECONDS)
     if pause > 0:
-        return f"reference_job failed (run {run.run_id[:8]}), the next try is in {pause:.0f} s"
+        return f"reference_job failed (run {run.run_id[:8]}), the next attempt is in {pause:.0f} s"
     was_today = ended is not None and utc_date(round(ended * MICROSECONDS)) == platform.today()
     if run.is_success and was_today and run.tags.get(REASON_TAG) == missing:
-        return f"reference_job could not fill that today: see the checks of run {run.run_id[:8]}"
+        return f"reference_job could not add them today: see the checks of run {run.run_id[:8]}"
     return ""

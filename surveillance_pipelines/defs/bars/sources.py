@@ -1,4 +1,4 @@
-"""Where prices come from: what other systems own, named so that the lineage begins there."""
+"""External assets: the sources of prices, where the lineage starts."""
 
 from typing import Final
 
@@ -11,8 +11,9 @@ _GROUP: Final = "sources"
 market_queue = dg.AssetSpec(
     "market_queue",
     description=(
-        "SQS FIFO queues that producers put market messages on (`SQS_QUEUE_URL`, one or several). A symbol always "
-        "goes to the same queue; the drain run of that queue serves it. Contract: docs/producer-contract.md."
+        "SQS FIFO input queues with the messages of producers (`SQS_QUEUE_URL`, one or several). The messages of a "
+        "symbol are always on the same queue, and the drain run of that queue serves them. See "
+        "docs/producer-contract.md."
     ),
     group_name=_GROUP,
     kinds={"aws", "sqs"},
@@ -23,7 +24,7 @@ market_queue = dg.AssetSpec(
 
 yahoo_finance = dg.AssetSpec(
     "yahoo_finance",
-    description="Yahoo Finance through yfinance: the fallback when the queue is silent or out of reach.",
+    description="Yahoo Finance, accessed with yfinance: the fallback while the queue is silent or unreachable.",
     group_name=_GROUP,
     kinds={"api"},
     owners=OWNERS,
@@ -33,7 +34,7 @@ yahoo_finance = dg.AssetSpec(
 
 bar_files = dg.AssetSpec(
     "bar_files",
-    description="Parquet and CSV files of bars that a user hands over with `surveillance ingest`.",
+    description="Parquet and CSV files of bars, loaded with `surveillance ingest`.",
     group_name=_GROUP,
     kinds={"parquet", "csv"},
     owners=OWNERS,
@@ -45,8 +46,8 @@ bars_landed = dg.AssetSpec(
     "bars_landed",
     deps=[bar_files],
     description=(
-        "Bars as they came from files, Yahoo and the simulator, every landing kept: `surveillance ingest` and "
-        "`yahoo_bars` append to it, each batch once. Those of 1 minute make `bars_1m`; longer ones stay here."
+        "Bars as received from files, Yahoo and the simulator, with all corrections. `surveillance ingest` and "
+        "`yahoo_bars` append each batch once. `bars_1m` is computed from the 1-minute bars; longer bars stay here."
     ),
     group_name=_GROUP,
     kinds={"deltalake"},

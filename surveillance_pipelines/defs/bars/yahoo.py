@@ -1,4 +1,4 @@
-"""The fallback: what Yahoo can fill where the queue left sessions empty."""
+"""The asset of the Yahoo fallback."""
 
 import dagster as dg
 
@@ -21,23 +21,23 @@ from surveillance_pipelines.defs.resources import PlatformResource
         dg.AssetCheckSpec(
             "yahoo_answers_for_every_gap",
             asset="yahoo_bars",
-            description="Yahoo had bars of every symbol that lacks some; otherwise the day is degraded, and says so.",
+            description="Yahoo returned bars for every watched symbol with missing bars.",
         )
     ],
 )
 def yahoo_bars(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """Bars from Yahoo for sessions in which a watched symbol lacks some, appended to `bars_landed`.
+    """Bars from Yahoo for sessions with missing bars of a watched symbol, appended to `bars_landed`.
 
-    Without the network, or without yfinance, nothing lands and the check warns; the run goes on. Switched off by
-    `FALLBACK_TO_YFINANCE`, nobody is asked.
+    Without network or yfinance, no bars are added and the check warns; the run continues. With
+    `FALLBACK_TO_YFINANCE=false`, no request is sent.
     """
     from surveillance_pipelines.services.yahoo_fallback import fill_gaps
 
-    # A sensor's run comes because the queue has stopped: then the few minutes since count too.
+    # A sensor requests a run because the queue is silent, so the last few minutes are also a gap.
     done = fill_gaps(platform, *days_of_run(context), to_the_minute=REASON_TAG in context.run.tags)
     found = done.ingestion
     if found is None:
-        return _nothing(done.reason, passed=not done.degraded)
+        return _no_request(done.reason, passed=not done.degraded)
     outcomes = [
         {
             "symbol": symbol,
@@ -58,17 +58,19 @@ def yahoo_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
             "unfinished": found.unfinished,
             "outcomes": counts_table(outcomes),
         },
-        check_results=[_answer(not found.missing, "; ".join(found.outcomes[name].reason for name in found.missing))],
+        check_results=[
+            _check_result(not found.missing, "; ".join(found.outcomes[name].reason for name in found.missing))
+        ],
     )
 
 
-def _nothing(reason: str, *, passed: bool = True) -> dg.MaterializeResult:
+def _no_request(reason: str, *, passed: bool = True) -> dg.MaterializeResult:
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": 0, "reason": reason}, check_results=[_answer(passed=passed, reason=reason)]
+        metadata={"dagster/row_count": 0, "reason": reason}, check_results=[_check_result(passed=passed, reason=reason)]
     )
 
 
-def _answer(passed: bool, reason: str) -> dg.AssetCheckResult:
+def _check_result(passed: bool, reason: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name="yahoo_answers_for_every_gap",
         passed=passed,

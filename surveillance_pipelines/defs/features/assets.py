@@ -1,4 +1,4 @@
-"""Features of every closed bar, in the lake, by day."""
+"""The asset of features in the lake, partitioned by day."""
 
 from typing import Final
 
@@ -29,14 +29,14 @@ TABLE: Final = "features_core_v1"
             "features_are_finite",
             asset=TABLE,
             blocking=True,
-            description="No feature is infinite, and none is missing that is always defined.",
+            description="No feature is infinite, and features that are always defined are never missing.",
         )
     ],
 )
 def features_core_v1(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """Feature view `core_v1` of every revision-0 bar: the kernel that the live lane runs, over whole days.
+    """Feature view `core_v1` of every revision-0 bar, computed with the same formulas as the live lane.
 
-    The state of a day is rebuilt from the 512 bars before it, so days can be filled in any order.
+    The state of a day is rebuilt from the 512 bars before it, so days can be computed in any order.
     """
     from surveillance_pipelines.features.views import CORE_V1
     from surveillance_pipelines.services.feature_table import compute_feature_days

@@ -1,4 +1,4 @@
-"""Promises about features."""
+"""Results of the checks on features."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def finiteness_result(features: "pl.DataFrame") -> dg.AssetCheckResult:
-    """Say whether every feature is a number where it must be."""
+    """Return the result of ``features_are_finite``."""
     from surveillance_pipelines.features.quality import finiteness
     from surveillance_pipelines.features.views import CORE_V1
 

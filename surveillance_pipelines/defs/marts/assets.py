@@ -1,4 +1,4 @@
-"""The dbt models as assets: staging, intermediate and marts in PostgreSQL."""
+"""Assets of the dbt models: staging, intermediate and marts in PostgreSQL."""
 
 from collections.abc import Iterator
 from pathlib import Path

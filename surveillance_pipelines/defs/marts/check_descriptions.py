@@ -8,7 +8,7 @@ _SENTENCES: Final = {
     "not_null": "{column_name} is never null.",
     "unique": "No two rows have the same {column_name}.",
     "accepted_values": "{column_name} is one of {values}.",
-    "between": "{column_name} lies between {lowest} and {highest}, or is null.",
+    "between": "{column_name} is between {lowest} and {highest}, or null.",
     "relationships": "Every {column_name} is a {field} of {to}.",
     "unique_combination": "One row per {columns}.",
 }
@@ -16,7 +16,7 @@ _SENTENCES: Final = {
 
 
 def check_description(props: Mapping[str, Any]) -> str | None:
-    """Return the description of a test in the manifest: its own, or else a sentence generated from its kind."""
+    """Return the description of a test in the manifest, or a generated one if it has none."""
     written = props.get("meta", {}).get("description") or props.get("description")
     if written or not props.get("test_metadata"):
         return written or None

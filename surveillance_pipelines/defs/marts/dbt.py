@@ -1,4 +1,4 @@
-"""The dbt command line for Dagster: version of this environment, and row counts of the built tables."""
+"""Dagster resource of the dbt command line, and row counts of the built tables."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -26,8 +26,8 @@ class InstalledDbt(DbtCliResource):
 def with_row_counts(invocation: DbtCliInvocation) -> Iterator[Any]:
     """Yield the events of a build, with ``dagster/row_count`` on those of tables.
 
-    The connection comes from libpq's variables, as dbt's does. The row counts of dagster-dbt query the database that
-    the manifest was prepared with, which may differ from the one that was built.
+    The connection uses libpq's environment variables, as dbt does. The row counts of dagster-dbt query the database of
+    the manifest, which may differ from the one that was built.
     """
     with psycopg.connect(autocommit=True) as connection:
         for event in invocation.stream():

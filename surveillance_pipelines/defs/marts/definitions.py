@@ -12,7 +12,7 @@ defs = dg.Definitions(
     assets=[marts],
     jobs=[marts_job],
     sensors=[marts_sensor],
-    executor=dg.in_process_executor,  # one step per run: a process per step would import everything twice
+    executor=dg.in_process_executor,  # a run has one step; a separate process would import everything twice
     resources={
         "dbt": InstalledDbt(project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT)),
         "platform": PlatformResource(),

@@ -1,4 +1,4 @@
-"""From bars to trained models; promotion.py registers, evaluates and promotes them."""
+"""Assets of the training: training set and models. promotion.py registers, evaluates and promotes them."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -10,7 +10,7 @@ from pydantic import Field
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.code_versions import PACKAGE, code_version
 from surveillance_pipelines.defs.automation import OWNERS, tags
-from surveillance_pipelines.defs.metadata import frame_metadata, picture, value_counts
+from surveillance_pipelines.defs.metadata import frame_metadata, inline_image, value_counts
 from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import (
     TRAINING_CHECKS,
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     import polars as pl
 
 POOL: Final = "training"
-"""One training at a time; dagster.yaml sets the limit of pools."""
+"""Pool with one slot (dagster.yaml), so that trainings do not run in parallel."""
 
 COMMON: Final[dict[str, Any]] = {"group_name": "models", "owners": OWNERS}
 
 
 class TrainingSetConfig(dg.Config):
-    """Days to train on, and the anomalies to plant in them."""
+    """Configuration of the training set: its days and planted anomalies."""
 
-    first_day: str = Field(default="", description="First UTC day, YYYY-MM-DD; empty for the first there is.")
-    last_day: str = Field(default="", description="Last UTC day, YYYY-MM-DD; empty for the newest there is.")
+    first_day: str = Field(default="", description="First UTC day, YYYY-MM-DD; empty for the oldest.")
+    last_day: str = Field(default="", description="Last UTC day, YYYY-MM-DD; empty for the newest.")
     seed: int = Field(default=7, description="Seed of the planted anomalies and of the training.")
     anomalies_per_symbol_day: float = Field(
-        default=12.0, gt=0, description="Anomalies planted per symbol and day, over all copies of the bars."
+        default=12.0, gt=0, description="Planted anomalies per symbol and day, over all copies of the bars."
     )
 
 
@@ -60,7 +60,7 @@ class TrainingSetConfig(dg.Config):
 def training_set(
     context: dg.AssetExecutionContext, config: TrainingSetConfig, platform: PlatformResource
 ) -> dg.MaterializeResult:
-    """Feature rows of real bars and of copies with planted anomalies, split in time with a purge between."""
+    """Feature rows of bars and of copies with planted anomalies, split by time with purged gaps between the splits."""
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.features.batch import with_history
     from surveillance_pipelines.training.training_set import build_training_set
@@ -98,7 +98,9 @@ def training_set(
 
 def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, date]:
     if not days:
-        raise dg.Failure("expected bars_1m to hold days to train on, found none: ingest bars and run market_data_job")
+        raise dg.Failure(
+            "expected bars_1m to hold days to train on, found none: ingest bars and run market_data_job first"
+        )
     first = date.fromisoformat(config.first_day) if config.first_day else days[0]
     last = date.fromisoformat(config.last_day) if config.last_day else days[-1]
     return first, last
@@ -124,7 +126,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
 def train_models(
     context: dg.AssetExecutionContext, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Train a model of every kind on one training set, and write their bundle."""
+    """Train one model of every kind and save them as a bundle."""
     from surveillance_pipelines.training import bundle_training
     from surveillance_pipelines.training.deadline import Deadline
     from surveillance_pipelines.training.plots import training_figures
@@ -152,7 +154,7 @@ def train_models(
             "model_id": member.spec.id,
             "seconds_for_all_models": round(seconds, 1),
             **member.facts,
-            figure: picture(figures[figure], figure),
+            figure: inline_image(figures[figure], figure),
         }
         yield dg.MaterializeResult(asset_key=model_asset(name), metadata=metadata)
     yield from training_results(trained)

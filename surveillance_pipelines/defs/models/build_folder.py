@@ -1,4 +1,4 @@
-"""The folder in which the assets of one training run pass files to one another, without pickle."""
+"""Folder for the files that the assets of a training run exchange, without pickle."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from surveillance_pipelines.settings import Settings
 class Registration:
     """Identifiers of a registered bundle in MLflow, in the database and on disk."""
 
-    version: int  # of the frozen folder v{version}
+    version: int  # number of the frozen folder v{version}
     mlflow_version: int
     mlflow_run_id: str
     bundle_hash: str
@@ -25,7 +25,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class BuildFolder:
-    """``<models>/build/<run>/``: training set, bundle before it is frozen, pictures, and facts as small JSON files."""
+    """``<models>/build/<run>/``: training set, bundle before it is frozen, plots, and facts as small JSON files."""
 
     path: Path
 
@@ -42,7 +42,7 @@ class BuildFolder:
         return self.path / "figures"
 
     def save_figures(self, pngs: Mapping[str, bytes]) -> None:
-        """Save pictures for the registry."""
+        """Save plots for the registry."""
         self.figures.mkdir(parents=True, exist_ok=True)
         for name, png in pngs.items():
             (self.figures / f"{name}.png").write_bytes(png)
@@ -61,19 +61,19 @@ class BuildFolder:
         return Registration(**self.facts("registration"))
 
     def require(self, path: Path) -> Path:
-        """Return a path that an earlier asset of the run has written.
+        """Return a path written by an earlier asset of the run.
 
         Raises:
-            FileNotFoundError: if it has not, for example because this asset was started alone.
+            FileNotFoundError: if it does not exist, for example because an asset was materialized alone.
         """
         if not path.exists():
             raise FileNotFoundError(
-                f"expected {path.name} of this training in {self.path}, found none: run training_job, whose assets "
-                "pass files to one another within one run"
+                f"expected {path.name} in {self.path}, found none: the assets of a training exchange files within one "
+                "run, so run training_job as a whole"
             )
         return path
 
 
 def build_folder(context: dg.AssetExecutionContext, settings: Settings) -> BuildFolder:
-    """Return the folder of this run; a run that is retried from a failure uses the folder of the first run."""
+    """Return the folder of this run; a retry from failure uses the folder of its root run."""
     return BuildFolder(settings.models_path / "build" / (context.run.root_run_id or context.run.run_id))

@@ -1,11 +1,11 @@
-"""Checks of models: those that stop a run before it promotes a bundle, and those that warn."""
+"""Checks of models: blocking checks, which prevent a promotion, and warnings."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from surveillance_pipelines.defs.metadata import counts_table, drawn
+from surveillance_pipelines.defs.metadata import counts_table, inline_plot
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.kinds import KINDS
 
@@ -31,30 +31,30 @@ GATE_CHECKS: Final = [
         "accuracy_reaches_the_threshold",
         asset="model_evaluation",
         blocking=True,
-        description="Accuracy and class-balanced accuracy reach MODEL_QUALITY_THRESHOLD_ACCURACY on unseen days.",
+        description="Accuracy and balanced accuracy reach MODEL_QUALITY_THRESHOLD_ACCURACY on held-out days.",
     ),
     dg.AssetCheckSpec(
         "bundle_beats_naive_rivals",
         asset="model_evaluation",
         blocking=True,
-        description="The bundle beats methods without training: majority class, warm-up rules, robust z-score.",
+        description="The bundle beats baselines without training: majority class, warm-up rules, robust z-score.",
     ),
     dg.AssetCheckSpec(
         "direction_beats_a_constant_call",
         asset="model_evaluation",
-        description="The direction model beats a constant answer; if not, momentum makes the signals (warm-up).",
+        description="The direction model beats a constant prediction; if not, signals come from momentum (warm-up).",
     ),
 ]
 
 _CHECK_DESCRIPTIONS: Final = {
     "has_learned": "Training lowered the loss on the validation days.",
-    "export_is_exact": "The exported model computes what the trained one does.",
+    "export_is_exact": "The exported model computes the same values as the trained one.",
 }
-"""Check of a model kind → what it promises."""
+"""Check of a model kind → description."""
 
 
 def model_asset(kind: str) -> str:
-    """Return the key of the asset that stands for a model of a kind."""
+    """Return the asset key of a model kind."""
     return f"market_{kind}"
 
 
@@ -71,39 +71,39 @@ TRAINING_CHECKS: Final = [
 
 
 def training_set_result(built: "TrainingSet", settings: "Settings") -> dg.AssetCheckResult:
-    """Check before the training that there are enough labelled rows."""
+    """Check before the training that the training split has enough labelled rows."""
     rows, needed = built.rows("train", labelled=True).height, settings.model_training_min_dataset_size
     return dg.AssetCheckResult(
         check_name="training_rows_are_enough",
         passed=rows >= needed,
-        description=f"{rows} rows, MODEL_TRAINING_MIN_DATASET_SIZE is {needed}",
+        description=f"{rows} labelled rows, MODEL_TRAINING_MIN_DATASET_SIZE is {needed}",
         metadata={"rows": rows, "needed": needed},
     )
 
 
 def training_results(trained: "TrainedBundle") -> Iterator[dg.AssetCheckResult]:
-    """Return the outcomes of the members' own checks."""
+    """Yield the results of the checks of each trained model."""
     for name, member in trained.members.items():
         for check in member.checks:
             yield dg.AssetCheckResult(
                 asset_key=model_asset(name),
                 check_name=f"{name}_{check.name}",
                 passed=check.passed,
-                # Differences of an export are far below the fourth decimal.
+                # Significant digits, because differences of an export are far below the fourth decimal.
                 metadata={fact: float(f"{value:.4g}") for fact, value in check.facts.items()},
             )
 
 
 def gate_results(verdict: "Evaluation") -> list[dg.AssetCheckResult]:
-    """Return the gate's rules as checks: a failed one stops the run before the champion changes."""
+    """Return the rules of the gate as check results; a failed blocking check prevents the promotion."""
     rules = verdict.anomaly_gate.rules
     rows = [rule for rule in rules if rule.name in _ROW_RULES]
     accuracy = [rule for rule in rules if rule.name in _ACCURACY_RULES]
-    rivals = [rule for rule in rules if rule.name not in _ROW_RULES | _ACCURACY_RULES]
+    baselines = [rule for rule in rules if rule.name not in _ROW_RULES | _ACCURACY_RULES]
     return [
         _rules_result("trained_on_enough_rows", rows),
         _rules_result("accuracy_reaches_the_threshold", accuracy),
-        _rules_result("bundle_beats_naive_rivals", rivals),
+        _rules_result("bundle_beats_naive_rivals", baselines),
         _rules_result("direction_beats_a_constant_call", verdict.direction_gate.rules, dg.AssetCheckSeverity.WARN),
     ]
 
@@ -124,7 +124,7 @@ def _rules_result(
 
 @dg.asset_check(
     asset="champion",
-    description="The aliases in the model registry point at the deployed versions: nobody has moved one by hand.",
+    description="The aliases in the model registry match the deployments.",
 )
 def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.lifecycle.deployments import Scope
@@ -136,21 +136,23 @@ def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetC
     return dg.AssetCheckResult(
         passed=not differences,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{found}. Serving follows the deployments and has not changed." if found else None,
+        description=f"{found}. Serving uses the deployments and is not affected." if found else None,
         metadata={difference.alias: str(difference) for difference in differences},
     )
 
 
 @dg.asset_check(
     asset="features_core_v1",
-    description="The features of the last days look like those that the champion was trained on.",
+    description="The distributions of the features of the last days match those of the champion's training data.",
 )
 def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.defs.models.drift import champion_drift
 
     report = champion_drift(platform)
     if report is None:
-        return dg.AssetCheckResult(passed=True, description="no champion yet: there is nothing to compare with")
+        return dg.AssetCheckResult(
+            passed=True, description="no champion yet, so there is no training data to compare with"
+        )
     indices = [{"feature": name, "index": round(index, 4)} for name, index in report.indices.items()]
     return dg.AssetCheckResult(
         passed=not report.is_alert,
@@ -160,13 +162,13 @@ def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
             "rows": report.rows,
             "moved": ", ".join(report.drifted),
             **({"indices": counts_table(indices)} if report.has_enough_rows else {}),
-            **({"drift": drawn(lambda: _draw(report), "drift")} if report.is_alert else {}),
+            **({"drift": inline_plot(lambda: _draw(report), "drift")} if report.is_alert else {}),
         },
     )
 
 
 def _draw(report: "DriftReport") -> bytes:
-    # This imports the training libraries, which cost seconds: the check belongs to every run of market data.
+    # Imported only here, because it loads the training libraries, which takes seconds in every run of market data.
     from surveillance_pipelines.training.plots import drift
 
     return drift(report.indices)

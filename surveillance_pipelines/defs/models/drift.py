@@ -1,4 +1,4 @@
-"""Drift of the features from the champion's training data, read from the stores; a check and a sensor share it."""
+"""Drift of the features from the champion's training data, for a check and a sensor."""
 
 from typing import TYPE_CHECKING
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def champion_drift(platform: PlatformResource) -> "DriftReport | None":
-    """Return how far the newest whole days have moved from the champion's training data; None without a champion.
+    """Compare the features of the newest full days with the champion's training data; None without a champion.
 
-    The newest days end with the last day that has features, so historical data without a live feed is judged too.
+    The period ends with the last full day that has features, so that data without a live feed is also compared.
     """
     from datetime import timedelta
     from pathlib import Path

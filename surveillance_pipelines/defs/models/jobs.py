@@ -1,4 +1,4 @@
-"""Train, evaluate and promote as one run; check the model registry."""
+"""Jobs of models: training and the check of the model registry."""
 
 import dagster as dg
 
@@ -15,9 +15,9 @@ training_job = dg.define_asset_job(
         "champion",
     ),
     description=(
-        "Build a training set, train the models, freeze and evaluate the bundle, promote it if it passes. "
-        "Started by hand, by `surveillance train`, by model_drift_sensor or by model_retraining_schedule, which exists "
-        "only while MODEL_RETRAINING_SCHEDULE is set (a cron expression, UTC)."
+        "Build a training set, train the models, freeze and evaluate the bundle, and promote it if it passes the gate. "
+        "Started manually, by `surveillance train`, by model_drift_sensor, or by model_retraining_schedule, which "
+        "exists only if MODEL_RETRAINING_SCHEDULE is set (a cron expression, UTC)."
     ),
     tags={"surveillance/lane": "training"},
 )
@@ -27,6 +27,6 @@ model_checks_job = dg.define_asset_job(
     selection=dg.AssetSelection.checks(
         dg.AssetCheckKey(dg.AssetKey("champion"), "registry_aliases_follow_deployments")
     ),
-    description="Check that the aliases in the model registry follow the deployments.",
+    description="Check that the aliases in the model registry match the deployments.",
     tags={"surveillance/lane": "training"},
 )

@@ -1,4 +1,4 @@
-"""From a trained bundle to a champion: freeze and register it, evaluate it, promote it."""
+"""Assets of the promotion: registered bundle, evaluation and champion."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ import dagster as dg
 
 from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import WEEKLY, tags
-from surveillance_pipelines.defs.metadata import counts_table, picture
+from surveillance_pipelines.defs.metadata import counts_table, inline_image
 from surveillance_pipelines.defs.models.assets import COMMON, POOL
 from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results, model_asset
@@ -30,12 +30,12 @@ from surveillance_pipelines.models.kinds import KINDS
             "bundle_is_intact",
             asset="model_bundle",
             blocking=True,
-            description="The frozen folder holds exactly the manifest's files with their hashes.",
+            description="The frozen folder contains exactly the files of the manifest, with the same hashes.",
         )
     ],
 )
 def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """One version: models, scaler, features and config as ONNX and JSON with a manifest, frozen and registered."""
+    """Frozen and registered version: models, scaler, features and config as ONNX and JSON, with a manifest."""
     from surveillance_pipelines.models.bundle import load_bundle
 
     folder = build_folder(context, platform.settings)
@@ -65,7 +65,7 @@ def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) 
     check_specs=GATE_CHECKS,
 )
 def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """Evaluation of the bundle on days outside its training, with the serving code, beside naive baselines."""
+    """Evaluation of the bundle on held-out days with the serving code, compared with baselines."""
     from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.models.ensemble import Ensemble
     from surveillance_pipelines.training.plots import evaluation_figures
@@ -89,8 +89,8 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     return dg.MaterializeResult(
         metadata={
             "version": registered.version,
-            # Pictures first: the UI keeps this order, and there are some forty figures.
-            **{name: picture(png, name) for name, png in figures.items()},
+            # Plots first: the UI keeps this order, and about forty metrics follow.
+            **{name: inline_image(png, name) for name, png in figures.items()},
             "by_label": counts_table([_rounded(row) for row in verdict.by_label]),
             **{name: round(value, 4) for name, value in verdict.overall.items()},
         },
@@ -110,14 +110,14 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
         dg.AssetCheckSpec(
             "champion_is_the_registered_one",
             asset="champion",
-            description="The deployments name the version that this run has registered as the champion.",
+            description="The version registered by this run is the champion in the deployments.",
         )
     ],
 )
 def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The version that serves from now on: only a bundle that passed the gate gets here.
+    """The serving version: the newest bundle that passed the gate, or was activated manually.
 
-    Drain runs in progress load it within seconds.
+    Drain runs load it within seconds.
     """
     from surveillance_pipelines.lifecycle.deployments import Scope
     from surveillance_pipelines.services.models import ModelStores, activate

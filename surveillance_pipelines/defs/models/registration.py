@@ -1,4 +1,4 @@
-"""Register a bundle in MLflow, the database and its frozen folder, and record its evaluation."""
+"""Registration of a bundle in MLflow, the database and its frozen folder, and of its evaluation."""
 
 import math
 import uuid
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dagster_run_id: str) -> Registration:
-    """Register the bundle of a build as a model version in MLflow, freeze it as ``v{n}``, and record the version."""
+    """Register the bundle of a build in MLflow, freeze it as ``v{n}``, and record the version in PostgreSQL."""
     from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
     from surveillance_pipelines.stores.model_store import ModelVersion, next_version, record_version
     from surveillance_pipelines.training.training_data import TrainingSet
@@ -44,7 +44,7 @@ def freeze_and_register(folder: BuildFolder, platform: PlatformResource, *, dags
 
 
 def record_verdict(folder: BuildFolder, platform: PlatformResource, verdict: "Evaluation") -> None:
-    """Write the metrics of an evaluation to the version's records in PostgreSQL and MLflow."""
+    """Record the metrics of an evaluation in PostgreSQL and MLflow."""
     from surveillance_pipelines.stores.model_store import QualityMetric, record_metrics
 
     registered = folder.registration()
@@ -65,7 +65,7 @@ def record_verdict(folder: BuildFolder, platform: PlatformResource, verdict: "Ev
 def _register(
     folder: BuildFolder, platform: PlatformResource, bundle_hash: str, dagster_run_id: str
 ) -> tuple[str, int]:
-    """Return the MLflow run of a build, and the number of its model version."""
+    """Create an MLflow run and model version for a build; return the run id and the version number."""
     training, data = folder.facts("training"), folder.facts("data")
     tags = {"dagster_run_id": dagster_run_id, "bundle_hash": bundle_hash, **_flat(data)}
     registry = platform.registry
@@ -76,12 +76,12 @@ def _register(
     return run.run_id, mlflow_version
 
 
-def _finite(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested facts as one level of dotted names with text values, which is all that MLflow keeps."""
+    """Flatten nested facts to dotted names with text values, because MLflow stores only text."""
     out: dict[str, str] = {}
     for name, value in nested.items():
         key = f"{prefix}{name}"

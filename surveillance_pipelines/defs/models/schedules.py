@@ -11,12 +11,12 @@ daily_model_checks_schedule = dg.ScheduleDefinition(
     cron_schedule="45 4 * * *",
     execution_timezone="UTC",
     default_status=SCHEDULES_START,
-    description="Check once a day that the aliases in the model registry follow the deployments.",
+    description="Checks daily that the aliases in the model registry match the deployments.",
 )
 
 
 def retraining_schedules(cron: str) -> list[dg.ScheduleDefinition]:
-    """Return the schedule that `MODEL_RETRAINING_SCHEDULE` describes; none if it is empty.
+    """Return the schedule of `MODEL_RETRAINING_SCHEDULE`; no schedule if it is empty.
 
     The UI and `surveillance status` show its next tick.
 
@@ -32,6 +32,7 @@ def retraining_schedules(cron: str) -> list[dg.ScheduleDefinition]:
             cron_schedule=cron.strip(),
             execution_timezone="UTC",
             default_status=SCHEDULES_START,
-            description="Train, evaluate and, if the gate passes, promote: MODEL_RETRAINING_SCHEDULE, in UTC.",
+            description="Trains and evaluates the models, and promotes them if they pass the gate. Its cron expression "
+            "is MODEL_RETRAINING_SCHEDULE (UTC).",
         )
     ]

@@ -1,4 +1,4 @@
-"""Request a training when the features have drifted from the champion's training data."""
+"""The sensor that requests a training after drift of the features."""
 
 import dagster as dg
 
@@ -12,8 +12,8 @@ from surveillance_pipelines.defs.resources import PlatformResource
     minimum_interval_seconds=600,
     default_status=SENSORS_START,
     description=(
-        "Compares the features of the last whole days with the champion's training data, whenever there are new ones, "
-        "and requests a training, once per champion, when a fifth of the features has drifted."
+        "Compares new features of the last full days with the champion's training data. Requests a training, at most "
+        "once per champion, if a fifth of the features has drifted."
     ),
 )
 def model_drift_sensor(
@@ -28,10 +28,10 @@ def model_drift_sensor(
         return dg.SkipReason("no champion yet: run training_job")
     position = f"{serving.bundle_hash}:{platform.lake.version('features_core_v1')}"
     if position == context.cursor:
-        return dg.SkipReason(f"no new features since champion v{serving.version} was last compared with them")
+        return dg.SkipReason(f"no new features since the last comparison with champion v{serving.version}")
     report = champion_drift(platform)
     if report is None or not report.is_alert:
-        reason = "the champion has just been withdrawn" if report is None else report.summary
+        reason = "the champion was retired during this check" if report is None else report.summary
         return dg.SensorResult(skip_reason=reason, cursor=position)
     request = dg.RunRequest(run_key=f"drift:{serving.bundle_hash}", tags={REASON_TAG: report.summary})
     return dg.SensorResult(run_requests=[request], cursor=position)

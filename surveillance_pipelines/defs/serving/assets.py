@@ -1,4 +1,4 @@
-"""The channels that outputs go to."""
+"""External assets: the output channels."""
 
 import dagster as dg
 
@@ -23,7 +23,7 @@ output_stream = dg.AssetSpec(
     deps=["market_queue", "champion", "anomalies", "signals"],
     description=(
         "Valkey or Redis stream of the same messages (`REDIS_STREAM`), in order per symbol, written by the delivery "
-        "run of the channel redis if `OUTPUT_CHANNELS` lists it. What it guarantees: docs/deliveries.md."
+        "run of the channel redis if `OUTPUT_CHANNELS` contains it. Guarantees: docs/deliveries.md."
     ),
     group_name="serving",
     kinds={"redis"},

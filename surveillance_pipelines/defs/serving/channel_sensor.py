@@ -1,4 +1,4 @@
-"""Keeps a delivery run on every channel beside SQS for which messages wait."""
+"""The sensor that starts delivery runs."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.automation import SENSORS_START
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.defs.serving.channels import channel_tag, look_at_channels, side_channels
+from surveillance_pipelines.defs.serving.channels import channel_states, channel_tag, side_channels
 from surveillance_pipelines.defs.serving.deliveries import delivery_job
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 from surveillance_pipelines.defs.serving.runs import pause_left, starting_runs
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     minimum_interval_seconds=5,
     default_status=SENSORS_START,
     description=(
-        "Starts a delivery run for each channel of `OUTPUT_CHANNELS` beside sqs for which messages wait and that has "
-        "no run; and a second one that stands by while messages wait (`DRAIN_STANDBY`)."
+        "Starts a delivery run for each channel of `OUTPUT_CHANNELS` other than sqs that has waiting messages and no "
+        "run, and a standby run while messages wait (`DRAIN_STANDBY`)."
     ),
 )
 def output_channel_sensor(
@@ -31,9 +31,9 @@ def output_channel_sensor(
     settings, now_us = platform.settings, platform.clock.now_us()
     if not side_channels(settings):
         return dg.SkipReason(
-            "no channel has delivery runs: OUTPUT_CHANNELS lists only sqs, which drain runs publish to"
+            "no channel needs delivery runs: OUTPUT_CHANNELS contains only sqs, to which drain runs publish"
         )
-    verdicts = [_judge(context, settings, view, now_us) for view in look_at_channels(platform)]
+    verdicts = [_judge(context, settings, view, now_us) for view in channel_states(platform)]
     text = "; ".join(sentence for sentence, _ in verdicts)
     context.log.info(text)
     requests = [request for _, request in verdicts if request is not None]
@@ -43,21 +43,21 @@ def output_channel_sensor(
 def _judge(
     context: dg.SensorEvaluationContext, settings: "Settings", view: "ChannelView", now_us: int
 ) -> tuple[str, dg.RunRequest | None]:
-    """Return a sentence about a channel, and the delivery run that it needs, if any."""
+    """Return a description of a channel's state, and a run request if it needs a delivery run."""
     channel, count = view.channel, view.waiting.count
     starting = starting_runs(context.instance, channel_tag(channel), view.run_ids, now_us)
-    failure = f"; its last failure: {view.waiting.error}" if view.waiting.error else ""
+    failure = f"; last error: {view.waiting.error}" if view.waiting.error else ""
     if view.holder is None and not count:
-        return f"no message waits for the channel {channel}", None
+        return f"channel {channel}: no waiting messages", None
     if view.holder is None and not (starting or view.standby):
         state, wanted = (
-            f"{count:,} messages wait for the channel {channel} and no run delivers{failure}",
+            f"channel {channel}: {count:,} waiting messages and no delivery run{failure}",
             "a delivery run",
         )
     elif view.holder is not None and count and settings.drain_standby and not (view.standby or starting):
-        state, wanted = f"{view.holder} delivers to the channel {channel} and nobody stands by{failure}", "a standby"
+        state, wanted = f"channel {channel}: served by {view.holder} without a standby{failure}", "a standby run"
     else:
-        return f"{_servers(view)} delivers to the channel {channel}, {count:,} messages wait{failure}", None
+        return f"channel {channel}: served by {_servers(view)}, {count:,} waiting messages{failure}", None
     pause = pause_left(context.instance, channel_tag(channel), now_us)
     if pause > 0:
         return f"{state}; its last delivery run failed, the next attempt is in {pause:.0f} s", None
@@ -67,11 +67,11 @@ def _judge(
 def _servers(view: "ChannelView") -> str:
     if view.holder is not None:
         return view.holder
-    return "a run that is starting" if view.standby is None else f"{view.standby}, which takes over,"
+    return "a starting run" if view.standby is None else f"the standby {view.standby}, which is taking over"
 
 
 def _request(channel: str) -> dg.RunRequest:
-    # No run_key: Dagster would never start a second run for the same key, not even after a failure.
+    # Without a run_key, because Dagster starts at most one run per key, even if that run fails.
     return dg.RunRequest(
         run_config=dg.RunConfig(ops={"deliver_outbox": {"config": {"channel": channel}}}),
         tags={QUEUE_TAG: channel_tag(channel)},

@@ -1,4 +1,4 @@
-"""The channels beside SQS: their assets, run tags, and what waits for them."""
+"""Output channels other than SQS: assets, run tags and waiting messages."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.settings import Settings
 
 CHANNEL_ASSETS: Final = {"redis": "output_stream"}
-"""Channel with delivery runs of its own → the asset that stands for it."""
+"""Channel with delivery runs → its asset."""
 
 
 def channel_tag(channel: str) -> str:
@@ -21,13 +21,13 @@ def channel_tag(channel: str) -> str:
 
 
 def side_channels(settings: "Settings") -> list[str]:
-    """Return the configured channels that have delivery runs of their own."""
+    """Return the configured channels with delivery runs, that is, all except sqs."""
     return [channel for channel in settings.output_channels if channel in CHANNEL_ASSETS]
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelDelivery:
-    """What waits for a channel, for how long, and its last error."""
+    """Waiting messages of a channel: their number, the age of the oldest in seconds, and the last error."""
 
     channel: str
     waiting: int
@@ -40,13 +40,13 @@ class ChannelDelivery:
         return self.seconds <= STUCK_SECONDS
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         if not self.waiting:
-            return f"no message waits for the channel {self.channel}"
-        found = f"{self.waiting:,} messages wait for the channel {self.channel}, the oldest for {self.seconds:.1f} s"
+            return f"channel {self.channel}: no waiting messages"
+        found = f"channel {self.channel}: {self.waiting:,} waiting messages, the oldest for {self.seconds:.1f} s"
         if self.error is not None:
-            found = f"{found}; its last failure: {self.error}"
-        advice = "look at the log of its delivery run, or start delivery_job for it"
+            found = f"{found}; last error: {self.error}"
+        advice = "read the log of the delivery run, or start delivery_job for this channel"
         return found if self.passed else f"{found}; {advice}"
 
     @property
@@ -58,7 +58,7 @@ class ChannelDelivery:
 
 
 def channel_delivery(platform: PlatformResource, channel: str) -> ChannelDelivery:
-    """Return what waits for a channel, over all input queues."""
+    """Return the waiting messages of a channel, over all input queues."""
     from surveillance_pipelines.stores.outbox import waiting
 
     with platform.connect() as connection:
@@ -67,9 +67,9 @@ def channel_delivery(platform: PlatformResource, channel: str) -> ChannelDeliver
     return ChannelDelivery(channel, found.count, seconds, found.error, found.failed_at)
 
 
-def look_at_channels(platform: PlatformResource) -> list["ChannelView"]:
-    """Return the state of every configured channel that has delivery runs of its own."""
-    from surveillance_pipelines.services.channel_watch import look_at_channel
+def channel_states(platform: PlatformResource) -> list["ChannelView"]:
+    """Return the state of every configured channel with delivery runs."""
+    from surveillance_pipelines.services.channel_watch import channel_state
 
     with platform.connect() as connection:
-        return [look_at_channel(connection, channel) for channel in side_channels(platform.settings)]
+        return [channel_state(connection, channel) for channel in side_channels(platform.settings)]

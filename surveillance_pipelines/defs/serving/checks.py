@@ -1,4 +1,4 @@
-"""Checks of the live lane's promises, from the ledger tables."""
+"""Checks of the live lane, based on the ledger tables."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -12,18 +12,18 @@ from surveillance_pipelines.defs.serving.queues import input_queues, queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.services.queue_watch import SetAside
+    from surveillance_pipelines.services.queue_watch import DeadLetterQueueState
 
 _DEAD_SHARE: Final = 0.01
-"""A larger share of refused messages is a producer's fault, not noise."""
+"""A larger share of refused messages indicates a faulty producer."""
 
 _REPLAYED: Final = 50
-"""Outputs replayed a day: a second or two of work."""
+"""Outputs replayed per day, in one or two seconds."""
 
 
 @dg.asset_check(
     asset="market_queue",
-    description="Every message taken has exactly one outcome: taken = scored + late + dead + duplicate.",
+    description="Every received message has exactly one outcome: received = scored + late + dead + duplicate.",
 )
 def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.stores.quality import balance
@@ -33,7 +33,7 @@ def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckR
     return dg.AssetCheckResult(
         passed=found.holds,
         description=(
-            f"{found.taken:,} messages taken: "
+            f"{found.taken:,} messages received: "
             + ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(found.outcomes.items()))
             + ("" if found.holds else "; compare ops.inbox with ops.ledger by message_id")
         ),
@@ -62,36 +62,36 @@ def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset="market_queue",
-    description="SQS has moved no message to a dead-letter queue of its own, where no run would ever see it.",
+    description="SQS has moved no message to a dead-letter queue, which no run reads.",
 )
 def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.services.queue_watch import look_aside
+    from surveillance_pipelines.services.queue_watch import dead_letter_queue_state
 
     if not platform.settings.use_sqs_data_source:
         return dg.AssetCheckResult(passed=True, description="the queue is not read: USE_SQS_DATA_SOURCE is false")
-    found = {queue_name(queue.queue_url): look_aside(queue) for queue in input_queues(platform)}
-    lost = any(aside.messages for aside in found.values())
+    found = {queue_name(queue.queue_url): dead_letter_queue_state(queue) for queue in input_queues(platform)}
+    lost = any(state.messages for state in found.values())
     return dg.AssetCheckResult(
-        passed=not lost and all(aside.problem is None for aside in found.values()),
+        passed=not lost and all(state.problem is None for state in found.values()),
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
-        description="; ".join(_aside_sentence(name, aside) for name, aside in found.items()),
+        description="; ".join(_dead_letter_queue_sentence(name, state) for name, state in found.items()),
         metadata={
-            "messages": sum(aside.messages or 0 for aside in found.values()),
-            "set_aside": {name: aside.messages for name, aside in found.items()},
+            "messages": sum(state.messages or 0 for state in found.values()),
+            "set_aside": {name: state.messages for name, state in found.items()},
         },
     )
 
 
-def _aside_sentence(name: str, aside: "SetAside") -> str:
-    if aside.problem is not None:
-        return f"the dead-letter queue of {name} could not be asked ({aside.problem})"
-    if aside.messages is None:
+def _dead_letter_queue_sentence(name: str, state: "DeadLetterQueueState") -> str:
+    if state.problem is not None:
+        return f"the dead-letter queue of {name} could not be read ({state.problem})"
+    if state.messages is None:
         return f"{name} has no dead-letter queue"
-    if aside.messages == 0:
-        return f"nothing is in the dead-letter queue of {name}"
+    if state.messages == 0:
+        return f"the dead-letter queue of {name} is empty"
     return (
-        f"{aside.messages:,} messages are in the dead-letter queue of {name}: received repeatedly and never "
-        "deleted, so runs failed or stalled on them; fix the cause of the failed drain runs, then redrive that queue"
+        f"{state.messages:,} messages are in the dead-letter queue of {name}: runs received them repeatedly and failed "
+        "or stalled before deleting them; fix the cause of the failed drain runs, then redrive the dead-letter queue"
     )
 
 
@@ -105,26 +105,29 @@ def yahoo_rows_are_accepted(platform: PlatformResource) -> dg.AssetCheckResult:
     return _ingestion_result(platform, "yfinance")
 
 
-@dg.asset_check(asset="output_queue", description="No alert waits for its publication longer than a minute.")
+@dg.asset_check(asset="output_queue", description="No alert waits longer than a minute for publication.")
 def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
     found = publication(platform)
-    return dg.AssetCheckResult(passed=found.passed, description=found.said, metadata=found.metadata)
+    return dg.AssetCheckResult(passed=found.passed, description=found.summary, metadata=found.metadata)
 
 
 @dg.asset_check(
     asset="output_stream",
-    description="No message waits for the stream longer than a minute, if the channel is configured.",
+    description="No message waits longer than a minute for delivery to the stream, if the channel is configured.",
 )
 def stream_gets_every_message(platform: PlatformResource) -> dg.AssetCheckResult:
     if "redis" not in platform.settings.output_channels:
-        return dg.AssetCheckResult(passed=True, description="no delivery to the stream: OUTPUT_CHANNELS lacks redis")
+        return dg.AssetCheckResult(passed=True, description="not configured: OUTPUT_CHANNELS does not contain redis")
     found = channel_delivery(platform, "redis")
-    return dg.AssetCheckResult(passed=found.passed, description=found.said, metadata=found.metadata)
+    return dg.AssetCheckResult(passed=found.passed, description=found.summary, metadata=found.metadata)
 
 
 @dg.asset_check(
     asset="market_queue",
-    description="From receiving a message to its scores, 99 of 100 within COMPUTE_LIMIT_MS, over the last hour.",
+    description=(
+        "The 99th percentile of the time from the receipt of a message to its scores, over the last hour, is at most "
+        "COMPUTE_LIMIT_MS."
+    ),
 )
 def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.stores.quality import compute_latency
@@ -135,12 +138,14 @@ def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=p99 <= limit,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"p99 {p99:.1f} ms over {rows} rows, limit {limit:g} ms" if rows else "nothing was scored live",
+        description=f"p99 {p99:.1f} ms over {rows} rows, limit {limit:g} ms"
+        if rows
+        else "no message was scored in the last hour",
         metadata={"rows": rows, "p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "limit_ms": limit},
     )
 
 
-@dg.asset_check(asset="anomalies", description="One model and configuration opens, confirms or retracts an alert once.")
+@dg.asset_check(asset="anomalies", description="Each alert has each status at most once per model and configuration.")
 def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.stores.quality import repeated_alerts
 
@@ -149,9 +154,9 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=repeated == 0,
         description=(
-            f"{repeated:,} alerts have a state twice: group surveillance.anomalies by alert_id and alert_status"
+            f"{repeated:,} alerts have a repeated status: group surveillance.anomalies by alert_id and alert_status"
             if repeated
-            else "no alert has a state twice"
+            else "no alert has a repeated status"
         ),
         metadata={"repeated": repeated},
     )
@@ -160,8 +165,8 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
 @dg.asset_check(
     asset="anomalies",
     description=(
-        "A sample of the newest two days' outputs, made again from stored bars, settings and models, is the same byte "
-        "for byte (within 1e-6 where the processor or a library has changed). Another sample each day."
+        "Recomputes a daily sample of the outputs of the newest two days from stored bars, settings and models: the "
+        "results are byte-equal, or equal within 1e-6 if the processor or a library has changed."
     ),
 )
 def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
@@ -181,7 +186,9 @@ def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset="signals", description="Probabilities of a signal sum to one, and its kind is its action.")
+@dg.asset_check(
+    asset="signals", description="The probabilities of every signal sum to one, and its kind is its action."
+)
 def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.stores.quality import uneven_signals
 

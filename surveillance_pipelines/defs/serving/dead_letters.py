@@ -1,4 +1,4 @@
-"""Refused messages back onto their queue, from the Dagster UI."""
+"""The job that replays dead letters."""
 
 import dagster as dg
 from pydantic import Field
@@ -8,18 +8,18 @@ from surveillance_pipelines.defs.resources import PlatformResource
 
 
 class ReplayConfig(dg.Config):
-    """Which dead letters, and with which body."""
+    """Configuration of a replay of dead letters."""
 
-    ids: list[str] = Field(default=[], description="Ids of dead letters, or the beginnings of them.")
-    code: str = Field(default="", description="All letters of this refusal code that were not replayed yet.")
-    body: str = Field(default="", description="The repaired body, for one id; empty to send it as it is.")
-    force: bool = Field(default=False, description="Send also what would be refused again.")
-    dry_run: bool = Field(default=False, description="Say what would happen, send nothing.")
+    ids: list[str] = Field(default=[], description="Ids of dead letters, or unique prefixes.")
+    code: str = Field(default="", description="Refusal code; replays all its dead letters that were not replayed yet.")
+    body: str = Field(default="", description="Repaired body of a single id; empty to send the original body.")
+    force: bool = Field(default=False, description="Also send messages that would be refused again.")
+    dry_run: bool = Field(default=False, description="Show what would be sent, and send nothing.")
 
 
 @dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
 def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, platform: PlatformResource) -> None:
-    """Put dead letters back on their input queue; fails, after sending the others, if one would be refused again."""
+    """Put dead letters back on their input queue. Fails after sending the others if one would be refused again."""
     from surveillance_pipelines.services.dead_letters import find_letters, judge, send
     from surveillance_pipelines.stores.database import connect
     from surveillance_pipelines.transports.sqs import QueueClient
@@ -35,7 +35,7 @@ def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, pl
         verdicts = judge(connection, letters, settings, urls, body=body, force=force, clock=clock)
         sent = {} if config.dry_run else send(connection, verdicts, queue, clock=clock)
     rows = [
-        {"id": verdict.letter.message_id, "action": verdict.action, "said": verdict.said,
+        {"id": verdict.letter.message_id, "action": verdict.action, "said": verdict.summary,
          "sent_as": sent.get(verdict.letter.message_id)}
         for verdict in verdicts
     ]  # fmt: skip
@@ -43,7 +43,7 @@ def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, pl
     context.log_event(dg.AssetObservation("market_queue", metadata=metadata))
     unsent = [verdict for verdict in verdicts if verdict.action in ("refused", "elsewhere")]
     if unsent:
-        first = f"{unsent[0].letter.message_id}: {unsent[0].said}"
+        first = f"{unsent[0].letter.message_id}: {unsent[0].summary}"
         raise dg.Failure(
             f"expected to replay {len(verdicts)} dead letters, {len(unsent)} cannot be sent; {first}",
             allow_retries=False,
@@ -53,7 +53,7 @@ def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, pl
 @dg.job(
     executor_def=dg.in_process_executor,
     tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
-    description="Put refused messages back on their input queue; name them in the run's configuration.",
+    description="Put refused messages back on their input queue; select them in the run config.",
 )
 def dead_letter_job() -> None:
     replay_dead_letters()

@@ -1,4 +1,4 @@
-"""The delivery run: one warm process that delivers the outbox to one channel until its window ends."""
+"""The delivery run: a process that delivers the outbox to one channel until its window ends."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,27 +17,27 @@ CHECK = "stream_gets_every_message"
 
 
 class DeliveryConfig(dg.Config):
-    """Which channel, and for how long."""
+    """Configuration of a delivery run."""
 
     channel: str = Field(default="redis", description="A channel of OUTPUT_CHANNELS other than sqs.")
     window_seconds: float = Field(
-        default=0.0, ge=0, description="Seconds to deliver before a fresh run takes over; 0 for DRAIN_WINDOW_SECONDS."
+        default=0.0, ge=0, description="Seconds after which a new run takes over; 0 for DRAIN_WINDOW_SECONDS."
     )
 
 
 @dg.op(tags={"surveillance/lane": "live"})
 def deliver_outbox(context: dg.OpExecutionContext, config: DeliveryConfig, platform: PlatformResource) -> None:
-    """Take the channel's lease, then deliver every message of the outbox that it has not got, until the window ends.
+    """Acquire the lease of a channel and deliver the undelivered messages of the outbox until the window ends.
 
-    Logs materializations of the channel's asset every few seconds, with counts and latencies, and at the end one that
-    covers the whole run.
+    Logs materializations of the channel's asset with counts and latencies every few seconds, and one that covers the
+    whole run at the end.
     """
     from surveillance_pipelines.runtime.delivery import deliver
 
     channel, settings = config.channel, platform.settings
     if channel not in settings.output_channels or channel not in CHANNEL_ASSETS:
         raise dg.Failure(
-            f"expected a channel of OUTPUT_CHANNELS that has delivery runs, was {channel!r}: "
+            f"expected a channel of OUTPUT_CHANNELS other than sqs, got {channel!r}: "
             f"OUTPUT_CHANNELS is {','.join(settings.output_channels)}",
             allow_retries=False,
         )
@@ -61,16 +61,16 @@ def deliver_outbox(context: dg.OpExecutionContext, config: DeliveryConfig, platf
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    # The sensor starts the next run; a retry by Dagster beside it would only wait for the lease.
+    # The sensor starts the next run; a retry by Dagster would only wait for the lease.
     tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
-    description="Deliver outputs to one channel beside SQS, at least once and in order per symbol.",
+    description="Deliver outputs to one channel other than SQS, at least once and in order per symbol.",
 )
 def delivery_job() -> None:
     deliver_outbox()
 
 
 def log_delivery(context: dg.OpExecutionContext, report: "DeliveryReport") -> None:
-    """Log a sentence, and a materialization of the channel's asset if it got messages."""
+    """Log a summary, and a materialization of the channel's asset if messages were delivered."""
     if report.stopped_by is not None or any(report.interval.values()):
         context.log.info(_sentence(report))
     counts = report.totals if report.stopped_by else report.interval
@@ -80,14 +80,14 @@ def log_delivery(context: dg.OpExecutionContext, report: "DeliveryReport") -> No
 
 
 def _evaluate(context: dg.OpExecutionContext, platform: PlatformResource, channel: str) -> None:
-    """Evaluate the check: Dagster ignores an evaluation older than the latest materialization."""
+    """Evaluate the check again, because Dagster ignores evaluations older than the latest materialization."""
     found = channel_delivery(platform, channel)
     evaluation = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(CHANNEL_ASSETS[channel]),
         check_name=CHECK,
         passed=found.passed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=found.said,
+        description=found.summary,
         metadata=found.metadata,
     )
     context.log_event(evaluation)  # pyright: ignore[reportArgumentType] (its body takes one, its annotation does not)

@@ -1,4 +1,4 @@
-"""Jobs of the live lane: the drain run, its checks, and the replay of outputs."""
+"""Jobs of the live lane: drain run, checks and replay of outputs."""
 
 from typing import TYPE_CHECKING
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class DrainConfig(dg.Config):
-    """Which queue, and for how long."""
+    """Configuration of a drain run."""
 
     queue_url: str = Field(default="", description="URL of the input queue; empty for the first of SQS_QUEUE_URL.")
     window_seconds: float = Field(
-        default=0.0, ge=0, description="Seconds to serve before a fresh run takes over; 0 for DRAIN_WINDOW_SECONDS."
+        default=0.0, ge=0, description="Seconds after which a new run takes over; 0 for DRAIN_WINDOW_SECONDS."
     )
 
 
 @dg.op(tags={"surveillance/lane": "live"})
 def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: PlatformResource) -> None:
-    """Take the queue's lease, load the champion once, then score messages and publish alerts until the window ends.
+    """Acquire the lease of a queue, load the champion, then score messages and publish alerts until the window ends.
 
-    Logs materializations of `anomalies`, `signals` and `output_queue` every few seconds, with counts and latencies, and
-    at the end one of each that covers the whole run.
+    Logs materializations of `anomalies`, `signals` and `output_queue` with counts and latencies every few seconds, and
+    one of each that covers the whole run at the end.
     """
     from surveillance_pipelines.runtime.drain import drain
 
@@ -62,9 +62,9 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    # The sensor starts the next run; a retry by Dagster beside it would only wait for the lease.
+    # The sensor starts the next run; a retry by Dagster would only wait for the lease.
     tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
-    description="Serve one market queue: messages in, scored bars, anomalies and signals out, in milliseconds.",
+    description="Serve one input queue: score its messages and publish anomalies and signals within milliseconds.",
 )
 def drain_job() -> None:
     drain_queue()
@@ -76,25 +76,25 @@ live_checks_job = dg.define_asset_job(
         "market_queue", "output_queue", "output_stream", "bar_files", "yahoo_finance"
     ),
     tags={"surveillance/lane": "live"},
-    description="Check from the ledger tables that the live lane loses nothing, is not late and not slow.",
+    description="Check that the live lane loses no message, publishes its alerts and scores within the time limit.",
 )
 
 
 class ReplayConfig(dg.Config):
-    """Which outputs."""
+    """Configuration of a replay of outputs."""
 
     ids: list[str] = Field(
         default=[], description="Ids of anomalies, signals, predictions or messages: column `id`, or `id` of a message."
     )
-    sample: int = Field(default=0, ge=0, description="So many outputs beside them, drawn at random.")
-    seed: int = Field(default=0, description="Another seed draws other outputs.")
+    sample: int = Field(default=0, ge=0, description="Number of additional, randomly selected outputs.")
+    seed: int = Field(default=0, description="Random seed of the sample.")
 
 
 @dg.op(tags={"surveillance/lane": "warehouse"}, out=dg.Out(dg.Nothing))
 def replay_outputs(context: dg.OpExecutionContext, config: ReplayConfig, platform: PlatformResource) -> None:
-    """Make outputs again from stored bars, settings and models, compare them, and name the first field that differs.
+    """Recompute outputs from stored bars, settings and models, and compare them with the stored values.
 
-    Fails if one is not the same or cannot be made again; the table in its metadata says which and why.
+    Fails if an output differs or cannot be recomputed; the metadata contains a table with the reasons.
     """
     from surveillance_pipelines.replay.replayer import Replayer
 
@@ -102,11 +102,11 @@ def replay_outputs(context: dg.OpExecutionContext, config: ReplayConfig, platfor
         replayer = Replayer(connection, platform.lake, platform.settings)
         drawn = replayer.sample(config.sample, config.seed) if config.sample else []
         results = list(replayer.replay(list(dict.fromkeys(config.ids + drawn))))
-    metadata, said = replay_metadata(results), replay_sentence(results)
+    metadata, summary = replay_metadata(results), replay_sentence(results)
     if not results or not all(result.passed for result in results):
-        raise dg.Failure(said, metadata=metadata, allow_retries=False)
+        raise dg.Failure(summary, metadata=metadata, allow_retries=False)
     context.add_output_metadata(metadata)
-    context.log.info(said)
+    context.log.info(summary)
 
 
 @dg.job(
@@ -114,8 +114,8 @@ def replay_outputs(context: dg.OpExecutionContext, config: ReplayConfig, platfor
     tags={"surveillance/lane": "warehouse", "dagster/max_retries": "0"},
     config=dg.RunConfig(ops={"replay_outputs": ReplayConfig(sample=20)}),
     description=(
-        "Make alerts, signals or scores again from what is stored and compare them, byte for byte on an equal runtime. "
-        "Put `ids` into the launchpad; without any, 20 outputs are drawn at random."
+        "Recompute alerts, signals or scores from stored data and compare them with the stored values, byte for byte "
+        "if the runtime is equal. Enter `ids` in the launchpad; by default, 20 outputs are selected randomly."
     ),
 )
 def replay_job() -> None:

@@ -1,4 +1,4 @@
-"""Whether outputs reach the SQS output queue; evaluated by a check and by the drain run that materializes it."""
+"""Check of the publication to the SQS output queue, evaluated by a job and within drain runs."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 CHECK: Final = "alerts_are_published"
 
 STUCK_SECONDS: Final = 60.0
-"""A drain run publishes within milliseconds, and begins by publishing what an earlier run left."""
+"""Maximum wait. A drain run publishes within milliseconds, beginning with messages that an earlier run left."""
 
 EVALUATE_SECONDS: Final = 60.0
-"""Interval between evaluations within a run: each query takes a few milliseconds of the serving loop."""
+"""Interval between evaluations within a run; each query takes a few milliseconds of the serving loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What waits in the outbox: the number of messages, and the age of the oldest in seconds."""
+    """Unpublished messages of the outbox: their number, and the age of the oldest in seconds."""
 
     waiting: int
     seconds: float
@@ -32,11 +32,11 @@ class Publication:
         return self.seconds <= STUCK_SECONDS
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         if not self.waiting:
-            return "no message waits for its publication"
-        advice = "" if self.passed else ": look at the log of the queue's drain run, or start drain_job for it"
-        return f"{self.waiting:,} messages wait, the oldest for {self.seconds:.1f} s{advice}"
+            return "no message waits for publication"
+        advice = "" if self.passed else ": read the log of the queue's drain run, or start drain_job for it"
+        return f"{self.waiting:,} messages wait for publication, the oldest for {self.seconds:.1f} s{advice}"
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Publication:
 
 
 def publication(platform: PlatformResource) -> Publication:
-    """Return what waits for the SQS output queue, over all input queues."""
+    """Return the messages that wait for the SQS output queue, over all input queues."""
     from surveillance_pipelines.stores.outbox import SQS, waiting
 
     with platform.connect() as connection:
@@ -53,22 +53,23 @@ def publication(platform: PlatformResource) -> Publication:
 
 
 def seconds_since(instant: int | None, clock: Clock) -> float:
-    """Return how long ago an instant was, 0 for none."""
+    """Return the seconds since an instant; 0 for None."""
     return 0.0 if instant is None else (clock.now_us() - instant) / MICROSECONDS
 
 
 @dataclass
 class PublicationCheck:
-    """Evaluates the check within a drain run: Dagster ignores an evaluation older than the latest materialization.
+    """Evaluates the check within a drain run.
 
-    An evaluation covers all materializations of its run, so once a minute and at the end is enough.
+    Dagster ignores evaluations older than the latest materialization. An evaluation covers all materializations of its
+    run, so one per minute and one at the end are enough.
     """
 
     platform: PlatformResource
     _due_seconds: float = field(default=0.0, init=False)
 
     def evaluate(self, context: dg.OpExecutionContext, report: "DrainReport") -> None:
-        """Log an evaluation if one is due and the run has published something."""
+        """Log an evaluation if one is due and the run has published a message."""
         due = report.stopped_by is not None or report.seconds >= self._due_seconds
         if not due or not report.totals.get("published", 0):
             return
@@ -79,7 +80,7 @@ class PublicationCheck:
             check_name=CHECK,
             passed=found.passed,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=found.said,
+            description=found.summary,
             metadata=found.metadata,
         )
         context.log_event(evaluation)  # pyright: ignore[reportArgumentType] (its body takes one, its annotation does not)

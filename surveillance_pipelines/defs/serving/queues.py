@@ -1,4 +1,4 @@
-"""The input queues, and their names in tags and sentences."""
+"""The input queues, and their names in tags and texts."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.transports.sqs import QueueClient
 
 QUEUE_TAG: Final = "surveillance/queue"
-"""Run tag: which queue a drain run serves, or ``delivery:<channel>``. dagster.yaml limits runs by it."""
+"""Run tag with the queue of a drain run, or ``delivery:<channel>``. dagster.yaml limits the runs per value."""
 
 
 def queue_name(queue_url: str) -> str:
@@ -19,7 +19,7 @@ def queue_name(queue_url: str) -> str:
 
 
 def queue_tag(queue_url: str) -> str:
-    """Return account and name of a queue, such as ``000000000000/market_queue.fifo``: unique where names repeat."""
+    """Return account and name of a queue, such as ``000000000000/market_queue.fifo``; unique across accounts."""
     return urlsplit(queue_url).path.strip("/")
 
 
@@ -31,7 +31,7 @@ def input_queues(platform: "PlatformResource") -> list["QueueClient"]:
 
 @cache
 def _client(endpoint_url: str | None, region: str, credentials: "AwsCredentials", queue_url: str) -> "QueueClient":
-    """Return the client of a queue; creating one costs more than a call."""
+    """Return the cached client of a queue; creating one takes longer than a call."""
     from surveillance_pipelines.transports.sqs import QueueClient
 
     return QueueClient(endpoint_url, region, credentials, queue_url)

@@ -1,4 +1,4 @@
-"""Results of a replay, as Dagster shows them; shared by a job and a check."""
+"""Dagster metadata of replay results, for a job and a check."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _SHOWN: Final = 50
 
 
 def replay_metadata(results: "Sequence[Replayed]") -> dict[str, Any]:
-    """Return counts by outcome, and a table whose first rows are those that did not pass."""
+    """Return counts by outcome and a table of results, failed ones first."""
     counts = Counter(result.outcome for result in results)
     shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]
     rows = [_row(result) for result in shown]
@@ -22,16 +22,14 @@ def replay_metadata(results: "Sequence[Replayed]") -> dict[str, Any]:
 
 
 def replay_sentence(results: "Sequence[Replayed]") -> str:
-    """Return what a replay came to, in one sentence that names the first output that did not pass."""
+    """Summarise a replay in one sentence with the first failed output."""
     failed = [result for result in results if not result.passed]
     if not results:
-        return "there is no output to replay yet"
+        return "no outputs to replay yet"
     if not failed:
-        return f"{len(results)} outputs were made again from what is stored and are the same"
-    worst = min(failed, key=lambda result: result.outcome)  # what differs before what cannot be replayed
-    return (
-        f"{len(failed)} of {len(results)} outputs are not the same or cannot be made again; {worst.id}: {worst.summary}"
-    )
+        return f"{len(results)} outputs were recomputed and equal the stored values"
+    worst = min(failed, key=lambda result: result.outcome)  # "different" before "impossible"
+    return f"{len(failed)} of {len(results)} outputs differ or cannot be recomputed; {worst.id}: {worst.summary}"
 
 
 def _row(result: "Replayed") -> dict[str, str | int | float | bool | None]:

@@ -1,4 +1,4 @@
-"""Reports of a drain run as materializations: lineage and figures without an event per message."""
+"""Reports of a drain run as materializations with metrics, instead of an event per message."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,33 +17,33 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "signals": ("signals",),
     "output_queue": ("published",),
 }
-"""Asset → the counts of a report that say whether, and by how much, it has grown."""
+"""Asset → counts of a report that make up its new rows."""
 
 CONSERVATION: Final = "every_message_is_accounted_for"
 OUTCOMES: Final = ("scored", "late", "dead", "duplicate", "redelivered")
-"""Outcomes of a received message; it has exactly one."""
+"""Outcomes of a received message; every message has exactly one."""
 ENDED: Final[Mapping["StopReason", str]] = {
-    "window": "ended with its window; a fresh run continues",
-    "idle": "ended: the queue has no work",
-    "signal": "ended: it was told to stop",
-    "lease_held": "ended without serving: another run serves, and no further one is needed",
-    "lease_lost": "ended: another run has taken over, and does what this one had not finished",
+    "window": "ended with its window; a new run continues",
+    "idle": "ended: there is no work",
+    "signal": "ended by a stop signal",
+    "lease_held": "ended without serving: another run serves, and no standby is needed",
+    "lease_lost": "ended: another run has taken over, and completes the unfinished work",
 }
-"""Why a run ended, in words."""
+"""Stop reason → text."""
 
 MESSAGES_PER_EVALUATION: Final = 20
-"""Messages per evaluation: on a quiet queue a report may cover one message, and an event for each is too many."""
+"""Messages per evaluation, because reports of a quiet queue may cover one message each."""
 
 
 def log_report(
     context: dg.OpExecutionContext, report: "DrainReport", schemas: Mapping[str, dg.TableSchema] = MappingProxyType({})
 ) -> None:
-    """Log an observation of the queue, whether in = out, and a materialization of each asset that gained rows.
+    """Log an observation of the queue, the conservation check, and a materialization of each asset with new rows.
 
-    The last report of a run covers the whole run, so that the latest figures of an asset in the UI are the run's, not
-    those of its last seconds; they carry ``schemas``, by asset.
+    The last report of a run covers the whole run, so that the latest metrics of an asset in the UI are those of the
+    run. It includes ``schemas``, by asset.
     """
-    if report.stopped_by or any(report.interval.values()):  # an idle run logs nothing every few seconds
+    if report.stopped_by or any(report.interval.values()):  # no log lines of an idle run
         context.log.info(_sentence(report))
     counts = report.totals if report.stopped_by else report.interval
     if counts.get("messages", 0):
@@ -59,22 +59,22 @@ def log_report(
 def _evaluate_conservation(context: dg.OpExecutionContext, report: "DrainReport") -> None:
     """Log an evaluation of messages = scored + late + dead + duplicate + redelivered: every failure, some successes.
 
-    Messages still in work have no outcome yet; a run that has ended normally has none of these. Counts are since the
-    start of the run. Dagster keeps the last evaluation of a run, so a message that is lost once fails it to the end.
+    Messages in progress have no outcome yet; a run that ended normally has none. Counts are since the start of the run.
+    Dagster keeps the last evaluation of a run, so one lost message fails the check until the end of the run.
     """
     messages, gained = report.totals.get("messages", 0), report.interval.get("messages", 0)
     outcomes = {name: report.totals.get(name, 0) for name in OUTCOMES}
-    in_work = messages - sum(outcomes.values())
-    may_be = messages - report.totals.get("finished", 0) if report.stopped_by in (None, "lease_lost") else 0
-    passed = 0 <= in_work <= may_be
+    in_progress = messages - sum(outcomes.values())
+    unfinished = messages - report.totals.get("finished", 0) if report.stopped_by in (None, "lease_lost") else 0
+    passed = 0 <= in_progress <= unfinished
     is_new = messages // MESSAGES_PER_EVALUATION > (messages - gained) // MESSAGES_PER_EVALUATION
     moved = gained + report.interval.get("finished", 0)
     due = report.stopped_by is not None or (gained > 0 and is_new) or (moved > 0 and not passed)
     if not messages or not due:
         return
     summary = f"{messages} messages = {' + '.join(f'{count} {name}' for name, count in outcomes.items())}"
-    if passed and in_work:
-        summary += f" + {in_work} in work"
+    if passed and in_progress:
+        summary += f" + {in_progress} in progress"
     if not passed:
         summary = f"expected {summary}, which does not hold: compare ops.inbox and ops.ledger by the run's MessageIds"
         context.log.error(summary)
@@ -125,8 +125,8 @@ def _sentence(report: "DrainReport") -> str:
     if report.stopped_by is None:
         return summary
     percentiles = [
-        f"; {words} p50 {row.p50:.3f}, p95 {row.p95:.3f}, p99 {row.p99:.3f} ms"
-        for step, words in ((COMPUTE, "compute"), (QUEUE_TO_QUEUE, "queue to queue"))
+        f"; {name} p50 {row.p50:.3f}, p95 {row.p95:.3f}, p99 {row.p99:.3f} ms"
+        for step, name in ((COMPUTE, "compute"), (QUEUE_TO_QUEUE, "queue to queue"))
         if (row := report.latency.get(step)) is not None
     ]
     return f"{summary}{''.join(percentiles)}; {ENDED[report.stopped_by]}"

@@ -1,4 +1,4 @@
-"""Retention of the live lane's tables: once a day, old weeks are dropped and coming ones created."""
+"""The job that drops old weekly partitions of the live lane's tables and creates those of the coming weeks."""
 
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -> None:
     """Create the coming weeks of inbox, ledger, outbox and deliveries, and drop weeks past LEDGER_RETENTION_DAYS.
 
-    A week stays while the lake lacks an accepted message of it, or a channel of OUTPUT_CHANNELS an output of it; the
-    run says so. Event clock readings are deleted with the messages around them, dead letters after a year.
+    A week is kept, with a warning, while one of its accepted messages is missing from the lake, or one of its outputs
+    is not delivered to every channel of OUTPUT_CHANNELS. Event clock readings are deleted with the messages of their
+    week, dead letters after a year.
     """
     from surveillance_pipelines.services.retention import retain
     from surveillance_pipelines.stores.database import connect
@@ -33,7 +34,7 @@ def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -
             clock=platform.clock,
         )
     for name, reason in done.kept.items():
-        context.log.warning("ops.%s is older than %d days and stays: %s", name, days, reason)
+        context.log.warning("ops.%s is older than %d days and was kept: %s", name, days, reason)
     context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(done, days)))
 
 
@@ -41,8 +42,8 @@ def drop_old_weeks(context: dg.OpExecutionContext, platform: PlatformResource) -
     executor_def=dg.in_process_executor,
     tags={"surveillance/lane": "live"},
     description=(
-        "Drop weeks of inbox, ledger, outbox and deliveries that are past LEDGER_RETENTION_DAYS, with the event clock "
-        "readings between their messages, and dead letters after a year; create the coming weeks."
+        "Drop the weeks of inbox, ledger, outbox and deliveries that are older than LEDGER_RETENTION_DAYS, with their "
+        "event clock readings, and dead letters older than a year; create the partitions of the coming weeks."
     ),
 )
 def retention_job() -> None:

@@ -1,4 +1,4 @@
-"""Drain runs of one queue, or delivery runs of one channel, as Dagster knows them."""
+"""State of the drain runs of a queue, or the delivery runs of a channel, in Dagster."""
 
 from collections.abc import Container
 from typing import Final
@@ -9,41 +9,41 @@ from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.defs import retries
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 
-_WAITING: Final = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
-_ACTIVE: Final = (*_WAITING, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+_QUEUED: Final = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+_ACTIVE: Final = (*_QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 
-LONGEST_START_SECONDS: Final = 60.0
-"""A run that neither serves nor stands by after this long is dead or about to end, whatever Dagster records."""
+MAX_START_SECONDS: Final = 60.0
+"""A run without a lease after this time is dead or about to end, even if Dagster records it as started."""
 
-_LOOKED_AT: Final = 20
+_RUNS_CHECKED: Final = 20
 
-LONGEST_PAUSE_SECONDS: Final = 120.0
-"""Longest pause before the next run after failures."""
+MAX_PAUSE_SECONDS: Final = 120.0
+"""Maximum pause before the next run after failures."""
 
 
 def starting_runs(instance: dg.DagsterInstance, tag: str, known: Container[str], now_us: int) -> int:
-    """Return how many runs of a queue or channel are starting.
+    """Return the number of starting runs of a queue or channel.
 
-    The leases say who serves and who stands by: to Dagster, a run that was killed may look started for minutes.
+    Serving and standby runs are known from the leases, because Dagster may record a killed run as started for minutes.
 
     Args:
-        instance: Dagster's.
+        instance: the Dagster instance.
         tag: value of ``QUEUE_TAG``.
         known: run ids in the leases; these runs have started.
-        now_us: microseconds since the epoch.
+        now_us: current time, microseconds since the epoch.
     """
     filters = dg.RunsFilter(tags={QUEUE_TAG: tag}, statuses=list(_ACTIVE))
-    records = instance.get_run_records(filters, limit=_LOOKED_AT)
-    return sum(record.dagster_run.run_id not in known and _may_arrive(record, now_us) for record in records)
+    records = instance.get_run_records(filters, limit=_RUNS_CHECKED)
+    return sum(record.dagster_run.run_id not in known and _is_starting(record, now_us) for record in records)
 
 
-def _may_arrive(record: dg.RunRecord, now_us: int) -> bool:
+def _is_starting(record: dg.RunRecord, now_us: int) -> bool:
     since = record.start_time or record.update_timestamp.timestamp()
-    waits = record.dagster_run.status in _WAITING
-    return waits or now_us / MICROSECONDS - since < LONGEST_START_SECONDS
+    is_queued = record.dagster_run.status in _QUEUED
+    return is_queued or now_us / MICROSECONDS - since < MAX_START_SECONDS
 
 
 def pause_left(instance: dg.DagsterInstance, tag: str, now_us: int) -> float:
-    """Return the seconds to wait before the next run, because the newest ones failed; 0 for none."""
+    """Return the seconds to wait before the next run after consecutive failures; 0 if the newest run did not fail."""
     filters = dg.RunsFilter(tags={QUEUE_TAG: tag})
-    return retries.pause_left(instance, filters, now_us, longest_seconds=LONGEST_PAUSE_SECONDS)
+    return retries.pause_left(instance, filters, now_us, longest_seconds=MAX_PAUSE_SECONDS)

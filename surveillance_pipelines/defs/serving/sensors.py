@@ -1,4 +1,4 @@
-"""Keeps a drain run on every queue that has work, and asks Yahoo for bars where a queue is silent."""
+"""Sensors of the live lane: start of drain runs, and the Yahoo fallback for silent queues."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """Trading state of the markets of some symbols.
+    """Trading state of the markets of a set of symbols.
 
     Attributes:
-        is_open: whether any of them trades, or closed so recently that its last minutes may still be missing.
-        opened_at: when the latest session opened, microseconds since the epoch.
+        is_open: whether any market is open, or closed so recently that its last minutes may still be missing.
+        opened_at: opening of the latest session, microseconds since the epoch.
     """
 
     is_open: bool
@@ -39,7 +39,7 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
     """Return the sensor that starts drain runs.
 
     Args:
-        interval_seconds: `SQS_POLLING_INTERVAL`, between two evaluations; Dagster's daemon evaluates every 5 s at most.
+        interval_seconds: interval between evaluations, `SQS_POLLING_INTERVAL`; Dagster evaluates at most every 5 s.
     """
 
     @dg.sensor(
@@ -48,8 +48,8 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
         minimum_interval_seconds=max(1, round(interval_seconds)),
         default_status=SENSORS_START,
         description=(
-            "Starts a drain run for each queue without one that has messages, unsent alerts, bars to close or receipts "
-            "that a dead run left; and a second one that stands by while the first has work (`DRAIN_STANDBY`)."
+            "Starts a drain run for each queue that has messages, unsent alerts, bars to close or receipts of a dead "
+            "run, but no drain run; and a standby run while a drain run has work (`DRAIN_STANDBY`)."
         ),
     )
     def market_queue_sensor(
@@ -74,8 +74,8 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
     minimum_interval_seconds=60,
     default_status=SENSORS_START,
     description=(
-        "Asks Yahoo for the day, once per SQS_SILENCE_SECONDS, while the market of a watched symbol is open and the "
-        "symbol's queue is silent, out of reach or switched off; the new bars are scored at once."
+        "Requests the bars of the day from Yahoo, once per SQS_SILENCE_SECONDS, while the market of a watched symbol "
+        "is open and its queue is silent, unreachable or disabled. The same run scores the new bars."
     ),
 )
 def yahoo_fallback_sensor(
@@ -92,14 +92,14 @@ def yahoo_fallback_sensor(
     if not any(decision.is_fallback for decision in decisions):
         return dg.SkipReason(reason)
     span = int(now_us // (settings.sqs_silence_seconds * MICROSECONDS))
-    # Just after midnight the last minutes of the day before may be missing.
+    # Just after midnight, the last minutes of the previous day may be missing.
     first = utc_date(now_us - round(settings.sqs_silence_seconds * MICROSECONDS))
     tags = {**range_tags(first, platform.today()), REASON_TAG: reason}
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"yahoo:{span}", tags=tags)])
 
 
 def _decisions(platform: PlatformResource, sessions: "SessionTable", now_us: int) -> list["SourceDecision"]:
-    """Return the source to use now for each queue; none for a queue whose watched symbols do not trade."""
+    """Return the source to use for each queue, except for queues without a watched symbol in an open market."""
     from surveillance_pipelines.market.availability import decide_source
     from surveillance_pipelines.transports.sqs import queue_for_symbol
 
@@ -133,18 +133,18 @@ def _decide(settings: "Settings", view: "QueueView", market: Market, now_us: int
 
 
 def _views(platform: PlatformResource) -> list["QueueView"]:
-    from surveillance_pipelines.services.queue_watch import look_at
+    from surveillance_pipelines.services.queue_watch import queue_state
 
     with platform.connect() as connection:
-        return [look_at(client, connection, platform.clock) for client in input_queues(platform)]
+        return [queue_state(client, connection, platform.clock) for client in input_queues(platform)]
 
 
 def _sessions(platform: PlatformResource) -> "SessionTable | str":
-    """Return today's trading sessions, or a sentence with the reason why there are none."""
+    """Return today's trading sessions, or the reason why they are not available."""
     try:
         return platform.session_table(platform.today(), platform.today())
     except ValueError as error:
-        return f"no trading sessions yet, reference_job makes them: {error}"
+        return f"no trading sessions yet; reference_job creates them: {error}"
 
 
 def _market(sessions: "SessionTable", symbols: Sequence[str], now_us: int, grace_seconds: float) -> Market:
@@ -158,7 +158,7 @@ def _market(sessions: "SessionTable", symbols: Sequence[str], now_us: int, grace
 def _judge(
     context: dg.SensorEvaluationContext, settings: "Settings", view: "QueueView", now_us: int
 ) -> tuple[str, dg.RunRequest | None]:
-    """Return a sentence about a queue, and the drain run that it needs, if any."""
+    """Return a description of a queue's state, and a run request if it needs a drain run."""
     name = queue_name(view.queue_url)
     if view.unreachable is not None:
         problem = f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
@@ -170,7 +170,7 @@ def _judge(
     if view.holder is None and not coming:
         state, wanted = f"{name} has {_work(view)}", "a drain run"
     elif view.holder is not None and not (view.standby or starting) and _wants_standby(settings, view, now_us):
-        state, wanted = f"{name} is served by {view.holder} and nobody stands by", "a standby"
+        state, wanted = f"{name} is served by {view.holder} without a standby", "a standby run"
     else:
         return f"{name} is served by {_servers(view, starting)}; {view.waiting} messages wait", None
     pause = pause_left(context.instance, queue_tag(view.queue_url), now_us)
@@ -180,27 +180,27 @@ def _judge(
 
 
 def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool:
-    """Say whether the holder has work that must not wait; an idle one ends soon, without a standby."""
+    """Return whether the holder is busy; an idle one ends soon and needs no standby."""
     idle_since = 0 if view.last_message_at is None else view.last_message_at
     busy = view.has_work or now_us - idle_since < settings.drain_idle_seconds * MICROSECONDS
     return settings.drain_standby and busy
 
 
 def _work(view: "QueueView") -> str:
-    left = f", and a run that died left receipts of {view.left}" if view.left else ""
-    return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close{left}"
+    orphaned = f", and {view.orphaned} receipts of a dead run" if view.orphaned else ""
+    return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close{orphaned}"
 
 
 def _servers(view: "QueueView", starting: int) -> str:
     if view.holder is None:
-        return "a run that is starting" if view.standby is None else f"{view.standby}, which takes over"
+        return "a starting run" if view.standby is None else f"the standby {view.standby}, which is taking over"
     if view.standby is not None:
-        return f"{view.holder}, {view.standby} stands by"
-    return f"{view.holder}, another run is starting" if starting else view.holder
+        return f"{view.holder}, with {view.standby} as standby"
+    return f"{view.holder}, and another run is starting" if starting else view.holder
 
 
 def _drain_request(view: "QueueView") -> dg.RunRequest:
-    # No run_key: Dagster would never start a second run for the same key, not even after a failure.
+    # Without a run_key, because Dagster starts at most one run per key, even if that run fails.
     return dg.RunRequest(
         run_config=dg.RunConfig(ops={"drain_queue": {"config": {"queue_url": view.queue_url}}}),
         tags={QUEUE_TAG: queue_tag(view.queue_url)},

@@ -1,4 +1,4 @@
-"""Outcomes of predictions."""
+"""The asset of prediction outcomes."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from surveillance_pipelines.defs.metadata import stored_schema, value_counts
 from surveillance_pipelines.defs.resources import PlatformResource
 
 _UNSETTLED_SHARE: Final = 0.2
-"""The last minutes of a session have no later bar; thin symbols have such minutes all day."""
+"""Tolerated, because the last minutes of a session and of gaps in illiquid symbols have no later bar."""
 
 
 @dg.asset(
@@ -27,12 +27,12 @@ _UNSETTLED_SHARE: Final = 0.2
         dg.AssetCheckSpec(
             "most_predictions_are_settled",
             asset="prediction_outcomes",
-            description="At most a fifth of the predictions of past days lack an outcome for want of a later bar.",
+            description="At most a fifth of the predictions of past days have no outcome for lack of a later bar.",
         )
     ],
 )
 def prediction_outcomes(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The move that followed each prediction, written onto its row once its horizon is over."""
+    """Actual price move after each prediction, stored on its row when the horizon is over."""
     from surveillance_pipelines.services.outcomes import settle_days
 
     done = settle_days(platform, *days_of_run(context))

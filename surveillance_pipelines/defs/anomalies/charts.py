@@ -1,23 +1,23 @@
-"""The strangest symbol of a batch, as a picture."""
+"""Price chart of the highest anomaly score of a batch."""
 
 from typing import TYPE_CHECKING, Any
 
-from surveillance_pipelines.defs.metadata import drawn
+from surveillance_pipelines.defs.metadata import inline_plot
 
 if TYPE_CHECKING:
     from surveillance_pipelines.batch.scoring import DayScores
     from surveillance_pipelines.contracts.outputs import Anomaly
 
 
-def worst_bar(scored: "DayScores | None") -> dict[str, Any]:
-    """Return the picture of the symbol and day with the highest score; nothing if there is no anomaly."""
+def chart_of_highest_score(scored: "DayScores | None") -> dict[str, Any]:
+    """Return metadata with the chart of the symbol and day of the highest score; empty without an anomaly."""
     if scored is None or not scored.anomalies:
         return {}
     from surveillance_pipelines.clock import utc_date
 
     worst = max(scored.anomalies, key=lambda row: (row.score, row.confidence))
     title = f"{worst.symbol} on {utc_date(worst.bar_start)}"
-    return {"strangest": drawn(lambda: _draw(scored, worst, title), title)}
+    return {"strangest": inline_plot(lambda: _draw(scored, worst, title), title)}
 
 
 def _draw(scored: "DayScores", worst: "Anomaly", title: str) -> bytes:
