@@ -32,7 +32,8 @@ from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.live_rows import read_ticks
 from surveillance_pipelines.stores.partitions import WEEK
-from surveillance_pipelines.transports.sqs import QueueClient, queue_for_symbol
+from surveillance_pipelines.transports.queue_routing import queue_for_symbol
+from surveillance_pipelines.transports.sqs import QueueClient
 
 PICTURE: Final = REPOSITORY / "docs" / "images" / "proof-soak.svg"
 QUEUES: Final = 4

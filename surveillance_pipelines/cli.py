@@ -27,7 +27,7 @@ from surveillance_pipelines.commands import (
     up,
 )
 from surveillance_pipelines.commands.console import error_console
-from surveillance_pipelines.commands.failures import EXIT_CODES, ExitCode, explain
+from surveillance_pipelines.commands.exit_codes import EXIT_CODES, ExitCode, explain
 
 
 class GuardedGroup(TyperGroup):

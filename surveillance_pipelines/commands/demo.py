@@ -10,7 +10,7 @@ import typer
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.console import heading, say
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 
 _SETTINGS: Final = {
     # Short intervals: the sensor checks the queue at each daemon tick, a drain run ends soon after its last message.

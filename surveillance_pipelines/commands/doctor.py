@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from surveillance_pipelines.commands.console import mark, progress, say, table
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 
 
 def doctor(

@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from surveillance_pipelines.commands.console import console, counted, is_live, mark, say, table
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from surveillance_pipelines.replay.comparison import Replayed

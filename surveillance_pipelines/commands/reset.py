@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from surveillance_pipelines.commands.console import say
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.errors import InvalidInputError
 
 

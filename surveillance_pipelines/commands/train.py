@@ -7,7 +7,7 @@ import typer
 
 from surveillance_pipelines.commands.console import mark, say, table
 from surveillance_pipelines.commands.days import as_days
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from surveillance_pipelines.commands.training import Training

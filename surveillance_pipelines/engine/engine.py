@@ -31,7 +31,7 @@ from surveillance_pipelines.engine.effects import (
     OutcomeName,
 )
 from surveillance_pipelines.engine.event_clock import EventClock
-from surveillance_pipelines.engine.guard import ModelGuard
+from surveillance_pipelines.engine.model_guard import ModelGuard
 from surveillance_pipelines.engine.scoring_rows import Candidate, RowConfig, row_config, with_predictor
 from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
 from surveillance_pipelines.features.market import MarketContext

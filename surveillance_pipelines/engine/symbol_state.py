@@ -20,7 +20,8 @@ from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_
 from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState
 from surveillance_pipelines.engine.effects import LaneSeed, StateRow
 from surveillance_pipelines.engine.event_clock import Anchor
-from surveillance_pipelines.engine.partial_bars import volume_to_score
+from surveillance_pipelines.engine.feature_history import recent_rows
+from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.engine.snapshots import (
     SERVING_STATE,
@@ -29,7 +30,6 @@ from surveillance_pipelines.engine.snapshots import (
     dump_serving_state,
     load_serving_state,
 )
-from surveillance_pipelines.engine.windows import recent_rows
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1, FeatureView

@@ -19,8 +19,8 @@ from surveillance_pipelines.market.file_columns import (
     load_table,
     pick_columns,
 )
-from surveillance_pipelines.market.resolution import resolve_bars
 from surveillance_pipelines.market.row_checks import CODE, DETAIL, RowRefusal, check_bars, check_ticks
+from surveillance_pipelines.market.source_resolution import resolve_bars
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, AlertStat
 from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
 from surveillance_pipelines.engine.code_version import scoring_code_version
-from surveillance_pipelines.engine.guard import without_members
+from surveillance_pipelines.engine.model_guard import without_members
 from surveillance_pipelines.engine.scoring_rows import (
     Candidate,
     RowConfig,

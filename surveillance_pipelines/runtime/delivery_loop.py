@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.runtime.meter import Meter
-from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, send_entries
+from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
+from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines.telemetry import get_logger
 from surveillance_pipelines.transports.publisher import ChannelDownError, Publisher, PublishError
 

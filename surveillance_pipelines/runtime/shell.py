@@ -20,8 +20,9 @@ from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.runtime.in_flight import InFlight
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
+from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
 from surveillance_pipelines.runtime.tasks import Tasks
-from surveillance_pipelines.stores.outbox import OutboxRow, PublishScores, ordered_calls, outbox_rows, send_entries
+from surveillance_pipelines.stores.outbox import OutboxRow, PublishScores, outbox_rows
 from surveillance_pipelines.telemetry import get_logger
 from surveillance_pipelines.transports.publisher import Publisher, PublishError
 from surveillance_pipelines.transports.sqs import QueueError

@@ -47,7 +47,7 @@ def write_ticks(stores: Stores, first: date, last: date) -> WrittenTable:
 def resolve_days(stores: Stores, first: date, last: date) -> ResolvedBars:
     """Write ``bars_1m``: each bar from one source, with its revisions."""
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
-    from surveillance_pipelines.market.resolution import resolve_bars
+    from surveillance_pipelines.market.source_resolution import resolve_bars
 
     landed = stores.lake.read(LANDED_TABLE, days=(first, last), schema=BAR_SCHEMA)
     live = _live_bars(stores, first, last)

@@ -22,7 +22,8 @@ from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.transports.publisher import Publisher
-from surveillance_pipelines.transports.sqs import BATCH_SIZE, queue_for_symbol
+from surveillance_pipelines.transports.queue_routing import queue_for_symbol
+from surveillance_pipelines.transports.sqs import BATCH_SIZE
 
 Action = Literal["send", "refused", "known", "elsewhere"]
 

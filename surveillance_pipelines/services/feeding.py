@@ -15,7 +15,8 @@ from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.services.instruments import register, span
 from surveillance_pipelines.services.platform import Stores
-from surveillance_pipelines.transports.sqs import BATCH_SIZE, QueueClient, queue_for_symbol
+from surveillance_pipelines.transports.queue_routing import queue_for_symbol
+from surveillance_pipelines.transports.sqs import BATCH_SIZE, QueueClient
 
 if TYPE_CHECKING:
     import polars as pl

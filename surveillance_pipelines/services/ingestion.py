@@ -264,7 +264,7 @@ def _changed(stores: Stores, bars: "pl.DataFrame") -> "pl.DataFrame":
 
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS
     from surveillance_pipelines.market.bar_frames import BAR_KEY
-    from surveillance_pipelines.market.resolution import without_repeats
+    from surveillance_pipelines.market.source_resolution import without_repeats
 
     if bars.is_empty():
         return bars.with_columns(pl.lit(None, UTC_MICROSECONDS).alias(_PREDECESSOR))

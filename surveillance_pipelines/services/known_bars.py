@@ -140,7 +140,7 @@ def bars_of_lake(stores: Stores, days: Days, *, as_of: int | None) -> KnownBars:
 
 def _known_bars(stores: Stores, first: date, last: date, as_of: int | None) -> KnownBars:
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
-    from surveillance_pipelines.market.resolution import bars_known_at
+    from surveillance_pipelines.market.source_resolution import bars_known_at
 
     bars = stores.lake.read(_BARS_TABLE, days=(first, last), schema=BAR_SCHEMA)
     if as_of is None:

@@ -12,16 +12,14 @@ record of a run that has lost its lease does not overwrite that of its successor
 A row that was sent but not recorded because the process died is sent again with the same id.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import psycopg
 
-from surveillance_pipelines.clock import to_datetime, to_iso, to_us
+from surveillance_pipelines.clock import to_datetime, to_us
 from surveillance_pipelines.contracts.outputs import OutputRow, Score, Signal, to_message
-from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.engine.effects import Effects
 from surveillance_pipelines.hashing import canonical_json
 
@@ -30,8 +28,6 @@ RowType = Literal["anomaly", "signal", "score"]
 
 SQS: Final = "sqs"
 """Channel of the SQS output queue, to which drain runs deliver."""
-
-_UNSTAMPED: Final = '"t_published":null'
 
 _STAMP: Final[dict[RowType, bytes]] = {
     "anomaly": b"UPDATE surveillance.anomalies SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",
@@ -146,27 +142,6 @@ def outbox_rows(effects: Effects, publish_scores: PublishScores) -> list[OutboxR
         for row in effects.outputs
         if publish_scores == "all" or not isinstance(row, Score)
     ]
-
-
-def ordered_calls(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-    """Split messages into the minimum number of calls with at most one message per group.
-
-    Required by channels such as SQS, which may refuse one entry of a call and accept a later one: if both had the same
-    group, the later message would arrive first.
-    """
-    calls: list[list[OutboxRow]] = []
-    assigned: Counter[str] = Counter()
-    for row in rows:
-        if assigned[row.group_id] == len(calls):
-            calls.append([])
-        calls[assigned[row.group_id]].append(row)
-        assigned[row.group_id] += 1
-    return calls
-
-
-def send_entries(rows: Sequence[OutboxRow], *, published_at: int) -> list[SendEntry]:
-    """Return the entries to send, with ``t_published`` set; the deduplication id is the id of the row."""
-    return [SendEntry(_stamped(row.body, published_at), row.group_id, row.id) for row in rows]
 
 
 def undelivered(
@@ -286,12 +261,3 @@ def mark_published(
             ids = [row.id for row in rows if row.row_type == row_type]
             if ids:
                 connection.execute(statement, (instant, ids))
-
-
-def _stamped(body: str, published_at: int) -> str:
-    """Return a message with ``t_published`` set.
-
-    Keys are sorted and all later keys have plain values, so the last occurrence of ``t_published`` is the field itself.
-    """
-    head, _, tail = body.rpartition(_UNSTAMPED)
-    return f'{head}"t_published":"{to_iso(published_at)}"{tail}'

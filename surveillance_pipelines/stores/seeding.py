@@ -12,9 +12,9 @@ from surveillance_pipelines.clock import day_start_us, to_datetime, to_us, utc_d
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.engine.bar_builder import MINUTE_US, bar_start_of
+from surveillance_pipelines.engine.feature_history import first_bar_needed
 from surveillance_pipelines.engine.snapshots import SERVING_STATE
 from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
-from surveillance_pipelines.engine.windows import first_bar_needed
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import FeatureState, SnapshotError
 from surveillance_pipelines.features.views import HISTORY_BARS

@@ -21,7 +21,7 @@ from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.hashing import sha256_bytes, sha256_json
 from surveillance_pipelines.models.kinds import longest_window
-from surveillance_pipelines.training.planted_bars import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
+from surveillance_pipelines.training.labelled_features import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
 from surveillance_pipelines.training.training_data import ROW_COLUMNS, TrainingSet
 
 MIN_HISTORY_BARS: Final = 60

@@ -1,10 +1,9 @@
 """Client of an SQS FIFO queue, based on boto3.
 
 AWS and the embedded emulator differ only in the endpoint. SQS cannot receive a single message group, so sharding uses
-several queues; ``queue_for_symbol`` determines the queue of a symbol.
+several queues (``queue_routing.py``).
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -59,21 +58,6 @@ def translate_error(error: Exception) -> SurveillanceError | None:
         f"expected SQS or S3 to accept the call: {error}",
         remedy="check SQS_QUEUE_URL, SQS_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`",
     )
-
-
-def queue_for_symbol(symbol: str, queue_urls: Sequence[str]) -> str:
-    """Return the queue of a symbol.
-
-    Its index is the first eight bytes of the sha256 of the symbol in UTF-8, read as a big-endian unsigned number,
-    modulo the number of queues. Producers implement the same rule; docs/producer-contract.md contains test values.
-
-    Raises:
-        ValueError: if there is no queue.
-    """
-    if not queue_urls:
-        raise ValueError("expected at least one queue URL, got none: set SQS_QUEUE_URL")
-    digest = hashlib.sha256(symbol.encode()).digest()
-    return queue_urls[int.from_bytes(digest[:8], "big") % len(queue_urls)]
 
 
 class QueueClient:

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from surveillance_pipelines.commands.failures import EXIT_CODES, ExitCode, explain
+from surveillance_pipelines.commands.exit_codes import EXIT_CODES, ExitCode, explain
 from surveillance_pipelines.contracts.errors import ErrorCode, InvalidInputError, OperationFailedError
 from surveillance_pipelines.embedded.services import EmbeddedServicesError
 from surveillance_pipelines.stores import lake as _lake  # noqa: F401 (the boundaries whose errors are explained here)

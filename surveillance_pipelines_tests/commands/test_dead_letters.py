@@ -3,7 +3,7 @@
 import pytest
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, now
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.services.platform import Platform
 
 BROKEN = '{"symbol":"aapl","price":150.25,"volume":100,"timestamp":"2024-03-05T14:30:01Z","note":"' + "x" * 300 + '"}'

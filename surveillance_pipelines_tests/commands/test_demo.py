@@ -3,7 +3,7 @@ from datetime import date
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.services.demo_market import HISTORY_SESSIONS, build_market
 from surveillance_pipelines_tests.market.markets import minute

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.outputs import Anomaly, column_names
 from surveillance_pipelines.training.injection import inject
 from surveillance_pipelines_tests.market.markets import market_bars, minute

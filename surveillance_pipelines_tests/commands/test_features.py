@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.features.batch import feature_schema, features_of_days
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.services.instruments import sessions_of

@@ -6,13 +6,13 @@ import pytest
 
 from surveillance_pipelines.clock import ManualClock, now, to_datetime, to_us
 from surveillance_pipelines.commands import tail
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.services.feeding import send_ticks
-from surveillance_pipelines.transports.sqs import queue_for_symbol
+from surveillance_pipelines.transports.queue_routing import queue_for_symbol
 from surveillance_pipelines_tests.market.markets import market_bars, minute
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines_tests.market.markets import SYMBOLS, market_bars
 
 COLUMNS = ("symbol", "bar_start", "open", "high", "low", "close", "volume")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.models.bundle import Bundle
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.stores.deployments import champion

@@ -2,7 +2,7 @@
 
 import json
 
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.runtime.drain import drain

@@ -15,7 +15,7 @@ import pytest
 from surveillance_pipelines.commands import training
 from surveillance_pipelines.commands.dagster_home import open_instance
 from surveillance_pipelines.commands.dagster_runs import RunOutcome
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines_tests.commands.waiting import wait_for
 from surveillance_pipelines_tests.market.markets import FIRST, LAST, market_bars
 

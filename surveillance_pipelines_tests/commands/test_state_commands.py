@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from surveillance_pipelines.commands.failures import ExitCode
+from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.service_home import ServiceHome

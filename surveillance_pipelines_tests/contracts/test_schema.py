@@ -7,7 +7,8 @@ import pytest
 
 from surveillance_pipelines.contracts.outputs import SCHEMA_VERSION
 from surveillance_pipelines.contracts.schema import output_message_schema, schema_text
-from surveillance_pipelines.stores.outbox import outbox_rows, send_entries
+from surveillance_pipelines.runtime.send_calls import send_entries
+from surveillance_pipelines.stores.outbox import outbox_rows
 from surveillance_pipelines_tests.engine.market import stream
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
 

@@ -18,7 +18,8 @@ from surveillance_pipelines.market.client import BarRequest
 from surveillance_pipelines.market.yahoo import YahooClient
 from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.stores.sessions import save_sessions
-from surveillance_pipelines.transports.sqs import QueueClient, queue_for_symbol
+from surveillance_pipelines.transports.queue_routing import queue_for_symbol
+from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.defs.conftest import SYMBOLS
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 

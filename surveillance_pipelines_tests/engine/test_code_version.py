@@ -10,7 +10,7 @@ def scoring_files() -> set[str]:
 
 def test_scoring_code_version_covers_both_lanes_and_what_they_import():
     assert {
-        "batch/scoring.py", "contracts/outputs.py", "engine/engine.py", "engine/guard.py", "features/kernel.py",
+        "batch/scoring.py", "contracts/outputs.py", "engine/engine.py", "engine/model_guard.py", "features/kernel.py",
         "market/messages.py", "models/ensemble.py", "models/explanations.py", "models/warmup.py",
         "strategies/pacing.py",
     } <= scoring_files()  # fmt: skip

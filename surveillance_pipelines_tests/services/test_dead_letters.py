@@ -18,7 +18,8 @@ from surveillance_pipelines.services.dead_letters import (
     replays_of,
     send,
 )
-from surveillance_pipelines.transports.sqs import QueueError, queue_for_symbol
+from surveillance_pipelines.transports.queue_routing import queue_for_symbol
+from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.engine.market import ticks
 from surveillance_pipelines_tests.live_lane_fixtures import LiveLane
 

@@ -12,7 +12,7 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.market import yahoo
 from surveillance_pipelines.market.bar_frames import complete_bars, empty_bars
 from surveillance_pipelines.market.client import FetchResult, SymbolOutcome
-from surveillance_pipelines.market.resolution import resolve_bars
+from surveillance_pipelines.market.source_resolution import resolve_bars
 from surveillance_pipelines.services import ingestion, simulation
 from surveillance_pipelines.services.ingestion import (
     Ingestion,

@@ -12,7 +12,8 @@ from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.snapshots import SERVING_STATE
 from surveillance_pipelines.runtime.ports import Store
-from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, send_entries
+from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
+from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines.transports.publisher import Guarantee, Publisher
 from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
 from surveillance_pipelines_tests.simulation.database import QUEUE

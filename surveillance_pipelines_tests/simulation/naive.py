@@ -7,8 +7,9 @@ and a message that it sees twice counts twice.
 from functools import lru_cache
 
 from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
 from surveillance_pipelines.stores.lease import Lease
-from surveillance_pipelines.stores.outbox import OutboxRow, ordered_calls, outbox_rows, send_entries
+from surveillance_pipelines.stores.outbox import OutboxRow, outbox_rows
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.invariants import consume, wire_violations
 from surveillance_pipelines_tests.simulation.market import MARKETS, market

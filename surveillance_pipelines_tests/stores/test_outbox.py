@@ -1,7 +1,6 @@
 """The outbox over a real PostgreSQL: undelivered rows by channel, cursors, stamps, and what each statement reads."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,16 +14,13 @@ from surveillance_pipelines.stores.outbox import (
     OutboxRow,
     count_undelivered,
     mark_published,
-    outbox_rows,
     queues,
     record_deliveries,
     record_failure,
-    send_entries,
     undelivered,
     waiting,
 )
 from surveillance_pipelines_tests.engine.market import stream
-from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
 
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
 AT = to_us(NOON)
@@ -147,17 +143,3 @@ def test_mark_published_leaves_other_channels_alone(database):
     post(database, "a")
     mark_published(database, "q", undelivered(database, "q", SQS), published_at=AT)
     assert ids(undelivered(database, "q", "redis")) == ["a"]
-
-
-def test_stamp_changes_the_field_itself_and_nothing_else():
-    effects = feed(make_engine(), [stream(60)]).stamped(committed_at=AT)
-    for row in outbox_rows(effects, "all"):
-        (entry,) = send_entries([row], published_at=AT)
-        assert entry.body == row.body.replace('"t_published":null', '"t_published":"2024-03-05T12:00:00.000000Z"')
-        assert f'"type":"{row.row_type}"' in row.body
-
-
-def test_stamp_ignores_a_field_of_that_name_inside_another():
-    row = OutboxRow("a", "SPY", "anomaly", '{"explanation":{"t_published":null},"t_published":null,"type":"anomaly"}')
-    (entry,) = send_entries([replace(row)], published_at=AT)
-    assert entry.body.startswith('{"explanation":{"t_published":null},"t_published":"2024')

@@ -8,7 +8,7 @@ from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.training.planted_bars import ECHO_BARS, OFF_HOURS_KINDS, plan_copies, planted_features
+from surveillance_pipelines.training.labelled_features import ECHO_BARS, OFF_HOURS_KINDS, plan_copies, planted_features
 from surveillance_pipelines.training.training_data import LABELS, TrainingSet, class_numbers
 from surveillance_pipelines.training.training_set import MIN_HISTORY_BARS, build_training_set
 from surveillance_pipelines_tests.training.tiny_bundle import TINY_FIRST, TINY_LAST, tiny_market, tiny_training_set

@@ -1,4 +1,3 @@
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -6,7 +5,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import AwsCredentials, QueueDepth, SendEntry
-from surveillance_pipelines.transports.sqs import QueueClient, QueueError, queue_for_symbol
+from surveillance_pipelines.transports.sqs import QueueClient, QueueError
 
 pytestmark = pytest.mark.requirement("ING-01")
 
@@ -113,20 +112,3 @@ def test_queue_that_does_not_exist_or_answer_raises(queue) -> None:
 
 def test_credentials_secret_is_not_printed() -> None:
     assert "secret" not in repr(AwsCredentials("id", "secret"))
-
-
-def test_queue_for_symbol_published_values_hold() -> None:
-    numbers = ["0", "1", "2", "3"]
-    published = {"AAPL": "113", "MSFT": "111", "BTC-USD": "111", "^GSPC": "010", "9988.HK": "000"}
-    for symbol, places in published.items():
-        assert [queue_for_symbol(symbol, numbers[:count]) for count in (2, 3, 4)] == list(places)
-
-
-def test_queue_for_symbol_many_symbols_spread_over_the_queues() -> None:
-    counts = Counter(queue_for_symbol(f"S{number}", ["a", "b", "c", "d"]) for number in range(1000))
-    assert min(counts.values()) > 200
-
-
-def test_queue_for_symbol_without_queues_raises() -> None:
-    with pytest.raises(ValueError, match="SQS_QUEUE_URL"):
-        queue_for_symbol("AAPL", [])

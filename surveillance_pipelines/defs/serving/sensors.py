@@ -101,7 +101,7 @@ def yahoo_fallback_sensor(
 def _decisions(platform: PlatformResource, sessions: "SessionTable", now_us: int) -> list["SourceDecision"]:
     """Return the source to use for each queue, except for queues without a watched symbol in an open market."""
     from surveillance_pipelines.market.availability import decide_source
-    from surveillance_pipelines.transports.sqs import queue_for_symbol
+    from surveillance_pipelines.transports.queue_routing import queue_for_symbol
 
     settings, queue_urls = platform.settings, platform.endpoints.queue_urls
     if not settings.use_sqs_data_source:

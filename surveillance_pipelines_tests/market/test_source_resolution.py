@@ -4,7 +4,7 @@ import pytest
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.market import SOURCE_PRECEDENCE
 from surveillance_pipelines.market.bar_frames import empty_bars
-from surveillance_pipelines.market.resolution import resolve_bars, without_repeats
+from surveillance_pipelines.market.source_resolution import resolve_bars, without_repeats
 from surveillance_pipelines_tests.market.markets import bar, minute
 
 START = minute(15, 0)

@@ -8,7 +8,7 @@ import pytest
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.engine.bar_builder import Print
-from surveillance_pipelines.engine.partial_bars import volume_to_score
+from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
 from surveillance_pipelines.features.market import MarketContext
