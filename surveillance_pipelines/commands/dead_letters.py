@@ -98,9 +98,9 @@ def replay_dead_letters(
         return
     rows = [(verdict.letter.message_id, mark(_MARKS[verdict.action]), _summary(verdict, sent)) for verdict in verdicts]
     table("dry run: nothing is sent" if dry_run else "", ("id", "", "result"), rows)
-    if done.unsent:
+    if unsent := len(done.unsent):
         raise OperationFailedError(
-            f"expected to replay {counted(len(verdicts), 'dead letter')}, {done.unsent:,} cannot be sent: see above",
+            f"expected to replay {counted(len(verdicts), 'dead letter')}, {unsent:,} cannot be sent: see above",
             remedy="repair the body (--edit-body or --body), or send it although it would be refused again (--force)",
         )
 

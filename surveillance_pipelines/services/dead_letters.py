@@ -264,9 +264,9 @@ class Replayed:
     sent: dict[str, str]
 
     @property
-    def unsent(self) -> int:
-        """Number of dead letters that cannot be sent."""
-        return sum(verdict.action in ("refused", "elsewhere") for verdict in self.verdicts)
+    def unsent(self) -> list[Verdict]:
+        """Verdicts on the dead letters that cannot be sent."""
+        return [verdict for verdict in self.verdicts if verdict.action in ("refused", "elsewhere")]
 
 
 def replay(

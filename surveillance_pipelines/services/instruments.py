@@ -57,6 +57,17 @@ def register(
     return {name: [symbol for symbol in wanted if known[symbol] == name] for name in calendars}
 
 
+def register_watched(stores: Stores) -> list[str]:
+    """Register the symbols of ``SYMBOLS``, and return all registered symbols, sorted."""
+    from surveillance_pipelines.stores.instruments import load_instruments, register_instruments
+
+    settings = stores.settings
+    with stores.connect() as connection:
+        for calendar, symbols in by_calendar(settings.symbols, None, settings.default_calendar).items():
+            register_instruments(connection, symbols, calendar, "settings", stores.clock)
+        return sorted(row.symbol for row in load_instruments(connection))
+
+
 def by_calendar(symbols: Iterable[str], calendar: str | None, default: str) -> dict[str, list[str]]:
     """Return calendar → symbols. Without ``calendar``, the spelling of each symbol decides."""
     from surveillance_pipelines.market.calendars import guess_calendar

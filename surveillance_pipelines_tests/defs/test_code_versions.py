@@ -138,7 +138,7 @@ def test_code_version_covers_what_the_body_imports(asset: str):
         ("bars_1m", "services.bars"),
         ("market_classifier", "training.bundle_training"),
         ("model_bundle", "training.training_data"),  # imported by a helper in another file
-        ("trading_sessions", "market.calendars"),  # imported by a helper in the same file
+        ("trading_sessions", "services.trading_sessions"),
     ],
 )
 def test_omitted_module_is_found(asset: str, module: str):

@@ -33,7 +33,7 @@ def test_features_do_not_drift_shows_the_index_of_every_feature(
     platform: PlatformResource, monkeypatch: pytest.MonkeyPatch, index: float, moved: list[str]
 ):
     report = DriftReport({"rsi_14": index}, moved, MIN_ROWS, date(2024, 3, 4), date(2024, 3, 10))
-    monkeypatch.setattr("surveillance_pipelines.defs.models.drift.champion_drift", lambda _platform: report)
+    monkeypatch.setattr("surveillance_pipelines.services.drift.champion_drift", lambda _platform: report)
     result = check(platform)
     assert result.passed is not bool(moved)
     shown: Any = result.metadata["indices"]

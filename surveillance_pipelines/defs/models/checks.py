@@ -146,7 +146,7 @@ def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetC
     description="The distributions of the features of the last days match those of the champion's training data.",
 )
 def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.defs.models.drift import champion_drift
+    from surveillance_pipelines.services.drift import champion_drift
 
     report = champion_drift(platform)
     if report is None:

@@ -19,7 +19,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
 def model_drift_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
-    from surveillance_pipelines.defs.models.drift import champion_drift
+    from surveillance_pipelines.services.drift import champion_drift
     from surveillance_pipelines.stores.deployments import champion
 
     with platform.connect() as connection:

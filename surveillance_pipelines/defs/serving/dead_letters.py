@@ -20,32 +20,23 @@ class ReplayConfig(dg.Config):
 @dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
 def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, platform: PlatformResource) -> None:
     """Put dead letters back on their input queue. Fails after sending the others if one would be refused again."""
-    from surveillance_pipelines.services.dead_letters import find_letters, judge, send
-    from surveillance_pipelines.stores.database import connect
-    from surveillance_pipelines.transports.sqs import QueueClient
+    from surveillance_pipelines.services.dead_letters import replay
 
-    settings, endpoints, clock = platform.settings, platform.endpoints, platform.clock
-
-    def queue(url: str) -> QueueClient:
-        return QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
-
-    with connect(endpoints.database_url, autocommit=True) as connection:
-        letters = find_letters(connection, config.ids, code=config.code or None)
-        body, force, urls = config.body or None, config.force, endpoints.queue_urls
-        verdicts = judge(connection, letters, settings, urls, body=body, force=force, clock=clock)
-        sent = {} if config.dry_run else send(connection, verdicts, queue, clock=clock)
+    done = replay(
+        platform, config.ids, code=config.code or None, body=config.body or None, force=config.force,
+        dry_run=config.dry_run,
+    )  # fmt: skip
     rows = [
-        {"id": verdict.letter.message_id, "action": verdict.action, "said": verdict.summary,
-         "sent_as": sent.get(verdict.letter.message_id)}
-        for verdict in verdicts
+        {"id": verdict.letter.message_id, "action": verdict.action, "summary": verdict.summary,
+         "sent_as": done.sent.get(verdict.letter.message_id)}
+        for verdict in done.verdicts
     ]  # fmt: skip
-    metadata = {"sent": dg.MetadataValue.int(len(sent)), **({"letters": counts_table(rows)} if rows else {})}
+    metadata = {"sent": dg.MetadataValue.int(len(done.sent)), **({"letters": counts_table(rows)} if rows else {})}
     context.log_event(dg.AssetObservation("market_queue", metadata=metadata))
-    unsent = [verdict for verdict in verdicts if verdict.action in ("refused", "elsewhere")]
-    if unsent:
+    if unsent := done.unsent:
         first = f"{unsent[0].letter.message_id}: {unsent[0].summary}"
         raise dg.Failure(
-            f"expected to replay {len(verdicts)} dead letters, {len(unsent)} cannot be sent; {first}",
+            f"expected to replay {len(done.verdicts)} dead letters, {len(unsent)} cannot be sent; {first}",
             allow_retries=False,
         )
 
