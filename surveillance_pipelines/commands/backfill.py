@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.console import echo, table
 from surveillance_pipelines.commands.days import as_days
 
 _DAY = ["%Y-%m-%d"]
@@ -45,6 +45,6 @@ def backfill(
     rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
     table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
     if outcome.materialized.get("bars_1m", {}).get("dagster/row_count") == 0:
-        say("the lake has no bars for these days: run `surveillance ingest` first", style="yellow")
+        echo("the lake has no bars for these days: run `surveillance ingest` first", style="yellow")
     failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
-    say(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")
+    echo(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")

@@ -40,7 +40,7 @@ def is_live() -> bool:
     return console().is_terminal and not console().is_dumb_terminal
 
 
-def say(text: str, *, style: str = "") -> None:
+def echo(text: str, *, style: str = "") -> None:
     """Print one line; square brackets are text, not markup."""
     console().print(escape(text), style=style or None)
 
@@ -164,4 +164,4 @@ class _PlainBar:
         self._printed = time.monotonic()
         took = f"{self._printed - self._started:.1f} s"
         note = f"  {self._note}" if self._note else ""
-        say(f"  {self._title}: {self._done:,.0f} of {self._total:,.0f}  {took}{note}")
+        echo(f"  {self._title}: {self._done:,.0f} of {self._total:,.0f}  {took}{note}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from surveillance_pipelines.commands.console import cell, counted, mark, say, table
+from surveillance_pipelines.commands.console import cell, counted, echo, mark, table
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def list_dead_letters(
         counts, shown = counts_by_reason(connection), newest(connection, limit, code=code)
         replays = replays_of(connection, [row[0] for row in shown])
     if not counts:
-        say("no dead letters: no input has been refused")
+        echo("no dead letters: no input has been refused")
         return
     columns = ("source", "code", "rows", "replayed", "last")
     table("refused inputs by reason code", columns, counts, right=("rows", "replayed"))
     rows = [(*row, _newest(replays[row[0]])) for row in shown]
     table(f"newest {len(shown)}", ("id", "received", "source", "code", "reason", "last replay"), rows)
-    say(
+    echo(
         "show one: `surveillance dead-letters show ID`; put it back on its queue: `surveillance dead-letters replay ID`"
     )
 
@@ -60,10 +60,10 @@ def show_dead_letter(
     if replays:
         table("replays", ("requested", "result"), [(replay.requested_at, replay.summary) for replay in replays])
     if out is None:
-        say(cell(letter.body))
+        echo(cell(letter.body))
     else:
         out.write_text(letter.body, encoding="utf-8")
-        say(f"repair {out}, then `surveillance dead-letters replay {letter.message_id} --edit-body {out}`")
+        echo(f"repair {out}, then `surveillance dead-letters replay {letter.message_id} --edit-body {out}`")
 
 
 @app.command("replay")
@@ -94,7 +94,7 @@ def replay_dead_letters(
     done = replay(open_platform(), ids or [], code=code, body=repaired, force=force, dry_run=dry_run)
     verdicts, sent = done.verdicts, done.sent
     if not verdicts:
-        say(f"nothing to replay: there is no dead letter with code {code} that was not replayed yet")
+        echo(f"nothing to replay: there is no dead letter with code {code} that was not replayed yet")
         return
     rows = [(verdict.letter.message_id, mark(_MARKS[verdict.action]), _summary(verdict, sent)) for verdict in verdicts]
     table("dry run: nothing is sent" if dry_run else "", ("id", "", "result"), rows)

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
-from surveillance_pipelines.commands.console import heading, say
+from surveillance_pipelines.commands.console import echo, heading
 from surveillance_pipelines.commands.exit_codes import ExitCode
 
 _SETTINGS: Final = {
@@ -35,12 +35,12 @@ def demo(
     with 1 if the gate refuses the models, no planted anomaly is found, or an input is not scored.
     """
     from surveillance_pipelines.commands.children import interrupt_on_signals
-    from surveillance_pipelines.commands.demo_steps import Demo, fresh_home
+    from surveillance_pipelines.commands.demo_steps import Demo, create_demo_home
     from surveillance_pipelines.commands.feed import parse_speed
 
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    platform = fresh_home()
+    platform = create_demo_home()
     stages = Stages()
     with interrupt_on_signals(), Demo(platform, seed=seed, speed=parse_speed(speed)) as run:
         with stages("services", "services: PostgreSQL, queues, migrations, the Dagster daemon"):
@@ -57,10 +57,10 @@ def demo(
             run.build_tables(marts=marts)
         problems = run.report()
     parts = ", ".join(f"{name} {spent:.0f}" for name, spent in stages.spent)
-    say(f"total {stages.total():.0f} s: {parts}")
+    echo(f"total {stages.total():.0f} s: {parts}")
     if problems:
         for problem in problems:
-            say(f"the demo failed: {problem}", style="red")
+            echo(f"the demo failed: {problem}", style="red")
         raise typer.Exit(ExitCode.FAILED)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from surveillance_pipelines.commands import demo_report
 from surveillance_pipelines.commands.children import Child
-from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.console import echo, table
 from surveillance_pipelines.commands.dagster_home import open_instance, prepare, start_daemon
 from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
 from surveillance_pipelines.commands.demo_serving import Served, serve
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 
-def fresh_home() -> Platform:
+def create_demo_home() -> Platform:
     """Return a platform over an empty home.
 
     Raises:
@@ -58,7 +58,7 @@ def fresh_home() -> Platform:
                 remedy="use a separate home: `surveillance --home .demo demo`",
             )
         require_unused(home)
-        say(f"deleting the data of an earlier demo in {home}")
+        echo(f"deleting the data of an earlier demo in {home}")
         delete_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     (home / DEMO_MARKER).write_text(json.dumps({"made_by": "surveillance demo"}))
@@ -80,7 +80,7 @@ class Demo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        say("stopping the daemon and the services …")
+        echo("stopping the daemon and the services …")
         self._stack.close()
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class Demo:
         self._instance: dg.DagsterInstance = self._stack.enter_context(open_instance(self._platform))
         self._daemon: Child = start_daemon(self._platform, environment)
         self._stack.callback(self._daemon.stop)
-        say(f"all data is in {self._platform.home}")
+        echo(f"all data is in {self._platform.home}")
 
     def land_history(self) -> None:
         """Simulate the market and ingest its history, as ``surveillance ingest`` does."""
@@ -98,7 +98,7 @@ class Demo:
         received = ReceivedBars("simulated", self._market.history, rows_in=self._market.history.height)
         show_ingestion(land(self._platform, received, detail={"seed": self._seed, "demo": True}))
         register(self._platform, settings.symbols, source="demo", first=self._market.first, last=self._market.day)
-        say(f"{self._market.planted.height} anomalies of {self._market.planted['kind'].n_unique()} kinds are planted "
+        echo(f"{self._market.planted.height} anomalies of {self._market.planted['kind'].n_unique()} kinds are planted "
             f"in the bars of {self._market.day}, which is not part of the training data")  # fmt: skip
 
     def compute_features(self) -> None:
@@ -113,7 +113,7 @@ class Demo:
         self._training: Training = train_range(self._platform, self._market.first, self._market.last, seed=self._seed)
         show_training(self._training)
         if not self._training.promoted:
-            say("the demo continues with the warm-up rules", style="yellow")
+            echo("the demo continues with the warm-up rules", style="yellow")
 
     def serve(self) -> None:
         """Feed the last day as ticks and read the output queue."""
@@ -136,8 +136,8 @@ class Demo:
         comparison = compare(self._market.planted, alerts)
         demo_report.show_comparison(comparison, self._market.served.height)
         demo_report.show_service(self._served, self._sent, latencies(self._platform), at_once=self._speed is None)
-        pictures = demo_report.save_pictures(self._platform.home / "demo", self._market, alerts)
-        demo_report.show_what_next(self._platform.home, pictures)
+        charts = demo_report.save_charts(self._platform.home / "demo", self._market, alerts)
+        demo_report.show_next_steps(self._platform.home, charts)
         problems = []
         if not self._training.promoted:
             problems.append(f"the gate refused the models: {'; '.join(self._training.refusals)}")

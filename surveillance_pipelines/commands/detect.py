@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from surveillance_pipelines.commands.console import counted, price_cell, say, table
+from surveillance_pipelines.commands.console import counted, echo, price_cell, table
 from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
@@ -59,17 +59,17 @@ def detect(
     wanted, since = require_symbols(symbols.split(",")), None if first is None else first.date()
     found = _bars_of_file(bars, tz, symbol) if bars else detection.bars_of_lake(platform, since)
     chosen = detection.choose_predictor(platform, bundle=bundle, warmup=warmup)
-    say(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {chosen.name}")
+    echo(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {chosen.name}")
     _warn_of_simulated_training(detection.simulated_training_symbols(platform, chosen, found), chosen)
     scope = detection.Scope(wanted, lookback, since)
     result = detection.find_anomalies(platform.settings, found, chosen.predictor, scope=scope, calendar=calendar)
     show(anomalies := result.anomalies)
     if out is not None:
         getattr(anomalies, _WRITERS[out.suffix])(out)
-        say(f"wrote {anomalies.height:,} anomalies to {out}")
+        echo(f"wrote {anomalies.height:,} anomalies to {out}")
     if plot is not None:
         plot.write_bytes(detection.price_chart(result, f"Anomalies found by {chosen.name}"))
-        say(f"wrote {plot}")
+        echo(f"wrote {plot}")
 
 
 def show(anomalies: "pl.DataFrame") -> None:
@@ -77,7 +77,7 @@ def show(anomalies: "pl.DataFrame") -> None:
     import polars as pl
 
     if anomalies.is_empty():
-        say("no anomalies")
+        echo("no anomalies")
         return
     by_kind = anomalies.group_by("symbol", "kind").agg(pl.len(), pl.col("score").max()).sort("symbol", "kind")
     table(
@@ -100,13 +100,13 @@ def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFra
 
     found = bars_of_file(path, timezone=tz, symbol=symbol)
     if found.refusals or found.duplicates:
-        say(f"left out: {len(found.refusals):,} invalid rows, {found.duplicates:,} duplicates", style="yellow")
+        echo(f"left out: {len(found.refusals):,} invalid rows, {found.duplicates:,} duplicates", style="yellow")
     return found.frame
 
 
 def _warn_of_simulated_training(symbols: Sequence[str], chosen: "ChosenPredictor") -> None:
     if symbols:
-        say(
+        echo(
             f"the model was trained on simulated bars ({', '.join(symbols[:_SHOWN_SYMBOLS])} up to "
             f"{chosen.trained_to}), so its results for these bars mean little; run `ingest`, `backfill` and `train` in "
             "a separate home (`surveillance --home DIR …`)",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from surveillance_pipelines.commands.console import mark, progress, say, table
+from surveillance_pipelines.commands.console import echo, mark, progress, table
 from surveillance_pipelines.commands.exit_codes import ExitCode
 
 
@@ -33,7 +33,7 @@ def doctor(
     failed = [line.name for line in findings if line.verdict == "fail"]
     warned = [line.name for line in findings if line.verdict == "warn"]
     if failed:
-        say(f"{len(failed)} failed: {', '.join(failed)}", style="red")
+        echo(f"{len(failed)} failed: {', '.join(failed)}", style="red")
         raise typer.Exit(ExitCode.FAILED)
     warnings = f"; warnings: {', '.join(warned)}" if warned else ""
-    say(f"no check failed{warnings}", style="green")
+    echo(f"no check failed{warnings}", style="green")

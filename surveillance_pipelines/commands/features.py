@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.commands.console import counted, progress, say, table
+from surveillance_pipelines.commands.console import counted, echo, progress, table
 from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def features(
     known = bars_of_lake(platform, days, as_of=moment) if bars is None else _bars_of_file(bars, tz, symbol, moment)
     wanted = require_symbols(symbols.split(","))
     scope = known.within(days, wanted)
-    say(
+    echo(
         f"{known.rows:,} rows in = {known.bars.height:,} bars (revisions included) + {known.refused:,} refused + "
         f"{known.duplicates:,} duplicates + {known.overruled:,} overruled + {known.not_yet_known:,} not yet known"
     )
@@ -68,18 +68,18 @@ def features(
     _show(answer)
     if out is not None:
         write_features(answer, out)
-        say(f"wrote {answer.height:,} rows of {view} to {out}")
-    known.require_mostly_good()
+        echo(f"wrote {answer.height:,} rows of {view} to {out}")
+    known.require_mostly_valid()
 
 
 def _bars_of_file(path: Path, tz: str | None, symbol: str | None, as_of: int | None) -> "KnownBars":
     """Return the bars of a file; print which rows were left out and why."""
     from surveillance_pipelines.services.known_bars import bars_of_file
 
-    say(f"reading {path} …")
+    echo(f"reading {path} …")
     known = bars_of_file(path, timezone=tz, symbol=symbol, as_of=as_of)
     for note in known.notes:
-        say(note, style="yellow")
+        echo(note, style="yellow")
     if known.refusals:
         counts = Counter(refusal.code for refusal in known.refusals)
         firsts = {refusal.code: refusal for refusal in reversed(known.refusals)}
@@ -111,7 +111,7 @@ def _compute(
     from surveillance_pipelines.services.features import compute_features, is_compiled
 
     if not is_compiled():
-        say("compiling the feature kernel (once, about 15 s)")
+        echo("compiling the feature kernel (once, about 15 s)")
     with progress("features", scope.height) as bar:
         return compute_features(
             known, scope, view, columns=names, calendar=calendar, default_calendar=default, advanced=bar.advance
@@ -127,7 +127,7 @@ def _show(answer: "pl.DataFrame") -> None:
         pl.len(), pl.col("bar_start").min().alias("first"), pl.col("bar_start").max().alias("last"),
         complete.sum().alias("complete"),
     )  # fmt: skip
-    say(f"{counted(len(features_of_row), 'feature')} of {counted(answer.height, 'bar')}")
+    echo(f"{counted(len(features_of_row), 'feature')} of {counted(answer.height, 'bar')}")
     table(
         "by symbol",
         ("symbol", "bars", "first bar", "last bar", "no feature missing"),

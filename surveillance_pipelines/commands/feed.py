@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from surveillance_pipelines.commands.console import counted, progress, say
+from surveillance_pipelines.commands.console import counted, echo, progress
 from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def feed(
     message group is the symbol; with several queues, a symbol always goes to the same queue. Sending the same ticks
     again has no effect: SQS drops them within five minutes, and later the ledger records them as duplicates.
     """
-    from surveillance_pipelines.services.feeding import narrow_ticks, prepare_feed
+    from surveillance_pipelines.services.feeding import filter_ticks, prepare_feed
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
 
@@ -55,12 +55,12 @@ def feed(
         ticks = _simulated_ticks(platform, wanted or platform.settings.symbols, only, ticks_per_bar, seed)
     else:
         ticks = _ticks_of_file(Path(source), ticks_per_bar, seed, tz, symbol)
-    ticks = narrow_ticks(ticks, wanted, only)
+    ticks = filter_ticks(ticks, wanted, only)
     _warn_of_late(prepare_feed(platform, ticks))
     sent = send(platform, ticks, speed=pace, feed_id=feed_id)
     queues = len(platform.endpoints.queue_urls)
-    say(f"sent {sent:,} ticks of {counted(ticks['symbol'].n_unique(), 'symbol')} to {counted(queues, 'queue')}")
-    say("the Dagster daemon serves them (`surveillance up`); watch the alerts with `surveillance tail`")
+    echo(f"sent {sent:,} ticks of {counted(ticks['symbol'].n_unique(), 'symbol')} to {counted(queues, 'queue')}")
+    echo("the Dagster daemon serves them (`surveillance up`); watch the alerts with `surveillance tail`")
 
 
 def parse_speed(text: str) -> float | None:
@@ -91,7 +91,7 @@ def _ticks_of_file(path: Path, per_bar: int, seed: int, tz: str | None, symbol: 
     found = ticks_of_file(path, per_bar=per_bar, seed=seed, timezone=tz, symbol=symbol)
     if found.refused:
         reasons = ", ".join(f"{count:,} {code}" for code, count in found.refused.most_common())
-        say(f"left out {found.refused.total():,} of {found.rows_in:,} rows: {reasons}", style="yellow")
+        echo(f"left out {found.refused.total():,} of {found.rows_in:,} rows: {reasons}", style="yellow")
     return found.ticks
 
 
@@ -101,14 +101,14 @@ def _simulated_ticks(
     from surveillance_pipelines.services.feeding import simulated_ticks
 
     ticks = simulated_ticks(platform, symbols, day, per_bar=per_bar, seed=seed)
-    say(f"simulating the session of {ticks['date'][0]}")
+    echo(f"simulating the session of {ticks['date'][0]}")
     return ticks
 
 
 def _warn_of_late(late: Mapping[datetime, list[str]]) -> None:
     """Warn about symbols with ticks that are not newer than their last served bar."""
     for instant, symbols in late.items():
-        say(
+        echo(
             f"{', '.join(symbols)}: already served up to {instant:%Y-%m-%d %H:%M}; older ticks are recorded as late "
             "and not scored; to score them, use a separate home (`surveillance --home DIR …`)",
             style="yellow",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import typer
 from typer.core import TyperGroup
 
-from surveillance_pipelines.commands.console import counted, say, table
+from surveillance_pipelines.commands.console import counted, echo, table
 from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 
@@ -64,7 +64,7 @@ def ingest_files(
     platform = open_platform()
     runs, unusable = [], []
     for path in paths:
-        say(f"reading {path} …")
+        echo(f"reading {path} …")
         done = ingest_file(
             platform,
             path,
@@ -106,11 +106,11 @@ def ingest_yahoo(
     platform = open_platform()
     wanted = require_symbols(symbols.split(",")) or platform.settings.symbols
     require_within_yahoo_reach(platform, start.date(), interval)
-    say(f"requesting {interval} bars of {counted(len(wanted), 'symbol')} from Yahoo Finance …")
+    echo(f"requesting {interval} bars of {counted(len(wanted), 'symbol')} from Yahoo Finance …")
     done = ingest_yahoo(platform, wanted, start.date(), end.date(), interval=cast("Any", interval), calendar=calendar)
     for symbol in done.missing:
         ended = done.outcomes[symbol]
-        say(f"  {symbol}: {ended.outcome} after {counted(ended.attempts, 'attempt')}: {ended.reason}", style="yellow")
+        echo(f"  {symbol}: {ended.outcome} after {counted(ended.attempts, 'attempt')}: {ended.reason}", style="yellow")
     show_ingestion(done)
     if done.received.bars.is_empty():
         raise OperationFailedError(
@@ -151,14 +151,14 @@ def show_ingestion(done: "Ingestion") -> None:
         f"{received.rows_in:,} rows in = {sums}", columns, done.per_symbol().iter_rows(), right=("landed", "duplicates")
     )
     for note in received.notes:
-        say(f"note: {note}")
+        echo(f"note: {note}")
     if refused:
-        say("`surveillance dead-letters list` shows the refused rows with their reasons", style="yellow")
+        echo("`surveillance dead-letters list` shows the refused rows with their reasons", style="yellow")
 
 
 def _show_next_step(runs: "Sequence[Ingestion]") -> None:
     days = [day for done in runs if done.days for day in done.days]
     if days:
-        say(f"next: `surveillance backfill {min(days)} {max(days)}`, then `surveillance train`")
+        echo(f"next: `surveillance backfill {min(days)} {max(days)}`, then `surveillance train`")
     elif any(done.duplicates for done in runs):
-        say("no new bars: all bars were stored before")
+        echo("no new bars: all bars were stored before")

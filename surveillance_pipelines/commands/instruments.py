@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
-from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.console import echo, table
 
 app: Final = typer.Typer(help="List and register the watched symbols.", no_args_is_help=True)
 
@@ -17,7 +17,7 @@ def list_instruments() -> None:
 
     rows = instruments.list_instruments(open_platform())
     if not rows:
-        say("no instruments yet: register them with `surveillance ingest` or `surveillance instruments add AAPL`")
+        echo("no instruments yet: register them with `surveillance ingest` or `surveillance instruments add AAPL`")
         return
     table("instruments", ("symbol", "name", "class", "calendar", "currency", "active", "source", "added"), rows)
 
@@ -36,4 +36,4 @@ def add_instruments(
     wanted = require_symbols(symbols)
     added = register(open_platform(), wanted, calendar=calendar, source="command line")
     for name, names in sorted(added.items()):
-        say(f"registered with calendar {name}: {', '.join(names)}")
+        echo(f"registered with calendar {name}: {', '.join(names)}")

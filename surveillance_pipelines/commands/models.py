@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.console import echo, table
 from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def list_models(strategy: _Strategy = "surveillance") -> None:
         for listed in versions(_stores(platform), scope_of(platform.settings, strategy))
     ]
     if not rows:
-        say("no versions yet: `surveillance train` creates one")
+        echo("no versions yet: `surveillance train` creates one")
         return
     columns = ("version", "role", "since", "bundle", "trained", "training rows", "MLflow version")
     table("model versions", columns, rows, right=("training rows", "MLflow version"))
@@ -68,9 +68,9 @@ def activate_model(
         reasons=[reason],
         scope=scope_of(platform.settings, strategy),
     )
-    say(_summary(done))
+    echo(_summary(done))
     if done.alias_problem is not None:
-        say(
+        echo(
             f"the MLflow aliases were not updated ({done.alias_problem}); repeat the command to update them",
             style="yellow",
         )
@@ -88,7 +88,7 @@ def show_history(strategy: _Strategy = "surveillance") -> None:
         for row in deployment_history(_stores(platform), scope_of(platform.settings, strategy))
     ]
     if not rows:
-        say("no deployments yet: the warm-up rules serve until `surveillance train` promotes a model")
+        echo("no deployments yet: the warm-up rules serve until `surveillance train` promotes a model")
         return
     columns = ("version", "role", "traffic share", "since", "until", "decided by", "reasons")
     table("deployments", columns, rows, right=("traffic share",))

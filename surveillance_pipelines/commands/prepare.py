@@ -1,6 +1,6 @@
 """``surveillance prepare``: create the tables, queues and bucket that do not exist yet."""
 
-from surveillance_pipelines.commands.console import say, table
+from surveillance_pipelines.commands.console import echo, table
 
 
 def prepare() -> None:
@@ -13,7 +13,7 @@ def prepare() -> None:
     from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
-    say("connecting to the services and migrating the database …")
+    echo("connecting to the services and migrating the database …")
     endpoints = platform.endpoints
     queues = ensure_queues(endpoints)
     buckets = ensure_bucket(endpoints, platform.settings.lake_endpoint_url)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.progress import Progress
 
-from surveillance_pipelines.commands.console import console, counted, is_live, mark, say, table
+from surveillance_pipelines.commands.console import console, counted, echo, is_live, mark, table
 from surveillance_pipelines.commands.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def replay(
 
 def _show(results: "Sequence[Replayed]") -> None:
     if not results:
-        say("no outputs to replay yet")
+        echo("no outputs to replay yet")
         return
     counts = Counter(result.outcome for result in results)
     shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]  # failures first
@@ -66,11 +66,11 @@ def _show(results: "Sequence[Replayed]") -> None:
     ]
     table("", ("id", "row", "bar", "", "result"), rows)
     if len(results) > len(shown):
-        say(f"and {counted(len(results) - len(shown), 'more output')}")
+        echo(f"and {counted(len(results) - len(shown), 'more output')}")
     for note, times in Counter(note for result in results for note in result.notes).most_common():
-        say(f"{counted(times, 'output')}: {note}")
+        echo(f"{counted(times, 'output')}: {note}")
     totals = ", ".join(f"{counts[name]:,} {name}" for name in _MARKS if counts[name])
-    say(f"{counted(len(results), 'output')} replayed: {totals}")
+    echo(f"{counted(len(results), 'output')} replayed: {totals}")
 
 
 def _bar(result: "Replayed") -> str:

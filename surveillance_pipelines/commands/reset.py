@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from surveillance_pipelines.commands.console import say
+from surveillance_pipelines.commands.console import echo
 from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.errors import InvalidInputError
 
@@ -17,16 +17,16 @@ def reset(
         MARKERS,
         delete_home,
         folder_size,
-        is_ours,
+        is_platform_home,
     )
     from surveillance_pipelines.services.platform import read_settings
 
     settings = read_settings()
     home = settings.surveillance_home
     if not home.exists():
-        say(f"nothing to do: {home} does not exist")
+        echo(f"nothing to do: {home} does not exist")
         return
-    if not is_ours(home):
+    if not is_platform_home(home):
         raise InvalidInputError(
             f"expected one of {', '.join(MARKERS)} in {home}, found none: the platform did not create this folder",
             remedy="check SURVEILLANCE_HOME",
@@ -34,9 +34,9 @@ def reset(
     if not yes and not typer.confirm(
         f"Delete {home} ({folder_size(home) / 1e6:,.0f} MB: database, lake, models, runs)?"
     ):
-        say("nothing was deleted")
+        echo("nothing was deleted")
         raise typer.Exit(ExitCode.FAILED)
     delete_home(settings)
-    say(f"deleted {home}")
+    echo(f"deleted {home}")
     if settings.database_url is not None or settings.sqs_queue_url:
-        say("the configured database and queues were not changed")
+        echo("the configured database and queues were not changed")

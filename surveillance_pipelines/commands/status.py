@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from surveillance_pipelines.clock import now
-from surveillance_pipelines.commands.console import heading, mark, say, table
+from surveillance_pipelines.commands.console import echo, heading, mark, table
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.health import Fact
@@ -18,8 +18,8 @@ def status() -> None:
 
     platform = open_platform()
     if is_untouched(platform.settings):
-        say(f"no data yet: {platform.home} does not exist and DATABASE_URL is not set")
-        say("start with `surveillance demo` (synthetic data) or `surveillance ingest PATH`")
+        echo(f"no data yet: {platform.home} does not exist and DATABASE_URL is not set")
+        echo("start with `surveillance demo` (synthetic data) or `surveillance ingest PATH`")
         return
     health = check_health(platform)
     lines = [*health.lines, *_training(platform)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from surveillance_pipelines.commands.console import mark, say, table
+from surveillance_pipelines.commands.console import echo, mark, table
 from surveillance_pipelines.commands.days import as_days
 from surveillance_pipelines.commands.exit_codes import ExitCode
 
@@ -44,14 +44,14 @@ def train(
         if result.version is not None:
             folder = platform.endpoints.models_path / f"v{result.version}"
             advice += f"; to use this version anyway: `surveillance detect FILE --bundle {folder}`"
-        say(advice)
+        echo(advice)
         raise typer.Exit(ExitCode.FAILED)
 
 
 def show_training(training: "Training") -> None:
     """Print the metrics of an evaluation and the decision of the gate."""
     if training.days:
-        say(f"bars from {training.days[0]} to {training.days[1]}")
+        echo(f"bars from {training.days[0]} to {training.days[1]}")
     _show_metrics(training)
     rows = [
         (
@@ -63,9 +63,9 @@ def show_training(training: "Training") -> None:
     ]
     table("promotion gate", ("", "check", "rules"), rows)
     if training.promoted:
-        say(f"promoted: v{training.version} is the champion", style="green")
+        echo(f"promoted: v{training.version} is the champion", style="green")
     else:
-        say(f"refused: v{training.version} is kept, the champion does not change", style="red")
+        echo(f"refused: v{training.version} is kept, the champion does not change", style="red")
 
 
 def _show_metrics(training: "Training") -> None:

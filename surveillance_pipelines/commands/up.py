@@ -7,7 +7,7 @@ import typer
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.children import Child, interrupt_on_signals
-from surveillance_pipelines.commands.console import heading, say
+from surveillance_pipelines.commands.console import echo, heading
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 from surveillance_pipelines.services.homes import DEMO_MARKER
 
@@ -31,9 +31,9 @@ def up(
 
     platform = open_platform()
     chosen = _free_port(host, port)
-    say("connecting to the services …")
-    environment = without_yahoo_in_the_demo(platform, dagster_home.prepare(platform))
-    say(f"  {'embedded' if platform.endpoints.embedded else 'configured'}, home {platform.home}")
+    echo("connecting to the services …")
+    environment = disable_yahoo_fallback_in_demo(platform, dagster_home.prepare(platform))
+    echo(f"  {'embedded' if platform.endpoints.embedded else 'configured'}, home {platform.home}")
     children: list[Child] = []
     with interrupt_on_signals():
         try:
@@ -42,26 +42,26 @@ def up(
                 children.append(dagster_home.start_daemon(platform, environment))
             _wait_for_port(host, chosen, children)
             heading(f"Dagster UI: http://{host}:{chosen}")
-            say(f"logs: {platform.home / 'logs'}   ctrl-C stops everything")
+            echo(f"logs: {platform.home / 'logs'}   ctrl-C stops everything")
             while True:
                 for child in children:
                     child.check_alive()
                 SYSTEM_CLOCK.sleep(1)
         except KeyboardInterrupt:
-            say("stopping …")
+            echo("stopping …")
         finally:
             for child in reversed(children):
                 child.stop()
 
 
-def without_yahoo_in_the_demo(platform: "Platform", environment: dict[str, str]) -> dict[str, str]:
+def disable_yahoo_fallback_in_demo(platform: "Platform", environment: dict[str, str]) -> dict[str, str]:
     """Return the environment with the Yahoo fallback disabled in the home of a demo, unless the user has set it.
 
     Bars from Yahoo take precedence over simulated ones, so they would replace the demo's bars.
     """
     if not (platform.home / DEMO_MARKER).is_file() or "fallback_to_yfinance" in platform.settings.model_fields_set:
         return environment
-    say("  demo data: the Yahoo fallback is off (FALLBACK_TO_YFINANCE=true turns it on)")
+    echo("  demo data: the Yahoo fallback is off (FALLBACK_TO_YFINANCE=true turns it on)")
     return {**environment, "FALLBACK_TO_YFINANCE": "false"}
 
 

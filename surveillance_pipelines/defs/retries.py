@@ -1,4 +1,4 @@
-"""Backoff of sensors whose runs fail."""
+"""Backoff of sensors after failed runs."""
 
 from typing import Final
 

@@ -121,7 +121,7 @@ def is_prepared(home: Path, services: EmbeddedServices, revision: str) -> bool:
     return read_json(_preparation(home)) == _fingerprint(services, revision)
 
 
-def remember_prepared(home: Path, services: EmbeddedServices, revision: str) -> None:
+def record_prepared(home: Path, services: EmbeddedServices, revision: str) -> None:
     """Record that these services are prepared, so that the next process can skip the check."""
     write_json(_preparation(home), _fingerprint(services, revision))
 

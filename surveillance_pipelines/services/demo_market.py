@@ -73,7 +73,7 @@ def served_ticks(market: DemoMarket, seed: int) -> "pl.DataFrame":
     return ticks_from_bars(market.served, TICKS_PER_BAR, seed)
 
 
-def served_pictures(market: DemoMarket, alerts: Sequence[Alert]) -> Iterator[tuple[str, bytes]]:
+def served_charts(market: DemoMarket, alerts: Sequence[Alert]) -> Iterator[tuple[str, bytes]]:
     """Yield each symbol of the served day with a PNG: price, planted anomalies, alerts."""
     import polars as pl
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.transports.sqs import QueueClient
 
 _HOLD_SECONDS: Final = 60
-_MOST_PER_LOOK: Final = 200
+_MAX_PER_POLL: Final = 200
 
 _LATENCIES: Final = """
 WITH published AS (
@@ -38,7 +38,7 @@ Latencies: TypeAlias = dict[str, dict[str, float]]
 def receive_messages(queue: "QueueClient") -> list[dict[str, Any]]:
     """Receive and delete the messages of the output queue; wait at most one second for the first."""
     messages: list[dict[str, Any]] = []
-    while len(messages) < _MOST_PER_LOOK:
+    while len(messages) < _MAX_PER_POLL:
         batch = queue.receive(10, wait_seconds=0 if messages else 1, visibility_seconds=_HOLD_SECONDS)
         if not batch:
             break

@@ -105,7 +105,7 @@ def simulated_ticks(
     return ticks_from_bars(simulated_bars(symbols, sessions, seed, prices), per_bar, seed)
 
 
-def narrow_ticks(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -> "pl.DataFrame":
+def filter_ticks(ticks: "pl.DataFrame", symbols: tuple[str, ...], day: date | None) -> "pl.DataFrame":
     """Return the ticks of the given symbols (empty means all) and UTC day (None means all).
 
     Raises:

@@ -17,7 +17,7 @@ MARKERS: Final = ("embedded/lock", "dagster/dagster.yaml", DEMO_MARKER)
 """Files that identify a SURVEILLANCE_HOME; every used home holds at least one of them."""
 
 
-def is_ours(home: Path) -> bool:
+def is_platform_home(home: Path) -> bool:
     """Return whether the platform created a folder."""
     return any((home / marker).is_file() for marker in MARKERS)
 

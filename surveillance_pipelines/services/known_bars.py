@@ -77,7 +77,7 @@ class KnownBars:
             )
         return found
 
-    def require_mostly_good(self) -> None:
+    def require_mostly_valid(self) -> None:
         """Raise ``InvalidInputError`` if more than half of the rows were refused: probably the file holds no bars."""
         if self.refused * 2 > self.rows:
             raise InvalidInputError(

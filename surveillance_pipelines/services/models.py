@@ -1,7 +1,7 @@
 """Use cases of models: list versions, deploy and retire them, and synchronise the aliases in MLflow.
 
 ``surveillance.deployments`` determines which model serves. The aliases in MLflow are updated after the commit. An alias
-that could not be updated, or was moved by somebody, is reported and has no effect on serving; the next call repairs it.
+that could not be updated, or was moved manually, is reported and has no effect on serving; the next call repairs it.
 """
 
 import re

@@ -20,7 +20,7 @@ def provision(settings: Settings) -> Endpoints:
 
     Embedded services are started only if needed: PostgreSQL without ``DATABASE_URL``, queues without ``SQS_QUEUE_URL``.
     """
-    from surveillance_pipelines.embedded.services import ensure_services, is_prepared, remember_prepared
+    from surveillance_pipelines.embedded.services import ensure_services, is_prepared, record_prepared
     from surveillance_pipelines.services.cloud_stores import ensure_queues
 
     needs_queue = needs_embedded_queue(settings)
@@ -35,7 +35,7 @@ def provision(settings: Settings) -> Endpoints:
         _prepare_databases(found, settings)
         if needs_queue:
             ensure_queues(found)
-        remember_prepared(settings.surveillance_home, services, wanted)
+        record_prepared(settings.surveillance_home, services, wanted)
     return found
 
 

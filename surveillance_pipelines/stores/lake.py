@@ -148,7 +148,7 @@ class Lake:
             _commit(current, rows, mode="overwrite", predicate=f"{PARTITION} IN ({listed})")
             return before + 1
 
-        return self._optimistically(table, replace)
+        return self._retry_on_conflict(table, replace)
 
     def append(self, table: str, frame: pl.DataFrame, *, batch_id: str) -> bool:
         """Append rows to a table once per ``batch_id``; return whether this call added them.
@@ -170,9 +170,9 @@ class Lake:
             _commit(current, _aligned(table, current, frame), mode="append", transaction=transaction)
             return True
 
-        return self._optimistically(table, add)
+        return self._retry_on_conflict(table, add)
 
-    def _optimistically(self, table: str, change: Callable[[DeltaTable | None], _T]) -> _T:
+    def _retry_on_conflict(self, table: str, change: Callable[[DeltaTable | None], _T]) -> _T:
         """Apply a change to the newest version, and retry it if another writer committed first.
 
         The rebase of delta-rs does not detect that another writer added the same batch, or filled a previously empty

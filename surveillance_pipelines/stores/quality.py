@@ -112,7 +112,7 @@ def repeated_alerts(connection: psycopg.Connection[Any]) -> int:
     return row[0]
 
 
-def uneven_signals(connection: psycopg.Connection[Any]) -> int:
+def inconsistent_signals(connection: psycopg.Connection[Any]) -> int:
     """Return the number of signals with probabilities that do not sum to 1, or an action that differs from the kind."""
     row = connection.execute(_UNEVEN).fetchone()
     assert row is not None

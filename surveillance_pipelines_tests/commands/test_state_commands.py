@@ -6,11 +6,11 @@ import uuid
 import pytest
 
 from surveillance_pipelines.commands.exit_codes import ExitCode
-from surveillance_pipelines.commands.up import without_yahoo_in_the_demo
+from surveillance_pipelines.commands.up import disable_yahoo_fallback_in_demo
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
-from surveillance_pipelines.services.homes import DEMO_MARKER, is_ours, without_password
+from surveillance_pipelines.services.homes import DEMO_MARKER, is_platform_home, without_password
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.partitions import partitions
@@ -51,7 +51,7 @@ def test_up_in_the_home_of_a_demo_keeps_yahoo_off_unless_asked(tmp_path, monkeyp
 
     def environment(**chosen: bool) -> dict[str, str]:
         settings = Settings(_env_file=None, surveillance_home=tmp_path, **chosen)  # pyright: ignore[reportCallIssue]
-        return without_yahoo_in_the_demo(Platform(settings), {})
+        return disable_yahoo_fallback_in_demo(Platform(settings), {})
 
     assert environment() == {}
     (tmp_path / DEMO_MARKER).touch()
@@ -96,7 +96,7 @@ def test_reset_asks_and_keeps_on_no(surveillance, platform, tmp_path) -> None:
     (tmp_path / "home" / "dagster").mkdir(parents=True)
     (tmp_path / "home" / "dagster" / "dagster.yaml").write_text("")
     assert surveillance("reset", text="n\n").exit_code == ExitCode.FAILED
-    assert is_ours(tmp_path / "home")
+    assert is_platform_home(tmp_path / "home")
     answer = surveillance("reset", text="y\n")
     assert answer.exit_code == 0, answer.output
     assert not (tmp_path / "home").exists()

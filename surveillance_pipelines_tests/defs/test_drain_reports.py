@@ -10,7 +10,7 @@ from surveillance_pipelines.definitions import defs
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import publication
 from surveillance_pipelines.defs.serving.publication import EVALUATE_SECONDS, Publication, PublicationCheck
-from surveillance_pipelines.defs.serving.reports import CONSERVATION, ENDED, MESSAGES_PER_EVALUATION, log_report
+from surveillance_pipelines.defs.serving.reports import CONSERVATION, MESSAGES_PER_EVALUATION, STOP_TEXTS, log_report
 from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
 
 
@@ -152,7 +152,7 @@ def test_checks_that_a_run_evaluates_are_among_the_definitions():
 
 
 def test_every_reason_to_stop_has_a_sentence():
-    assert set(ENDED) == set(get_args(StopReason))
+    assert set(STOP_TEXTS) == set(get_args(StopReason))
 
 
 def test_publication_is_evaluated_with_the_first_outputs_then_every_minute_and_at_the_end(monkeypatch):

@@ -3,7 +3,7 @@
 with rows_ranked as (
     select
         *,
-        coalesce(committed_at, knowledge_time) as said_at,
+        coalesce(committed_at, knowledge_time) as status_at,
         row_number() over (
             partition by alert_id
             order by
@@ -16,12 +16,12 @@ with rows_ranked as (
     from {{ ref("stg_anomalies") }}
 ),
 
-said as (
+summary as (
     select
         alert_id,
-        min(said_at) as opened_at,
-        min(said_at) filter (where alert_status = 'confirmed') as confirmed_at,
-        max(said_at) filter (where alert_status = 'retracted') as last_retracted_at,
+        min(status_at) as opened_at,
+        min(status_at) filter (where alert_status = 'confirmed') as confirmed_at,
+        max(status_at) filter (where alert_status = 'retracted') as last_retracted_at,
         max(score) as max_score,
         max(risk_score) as max_risk_score,
         count(*) as row_count
@@ -45,13 +45,13 @@ select
     latest.source,
     latest.is_warmup,
     latest.is_fallback,
-    said.max_score,
-    said.max_risk_score,
-    said.row_count,
-    said.opened_at,
-    said.confirmed_at,
-    case when latest.alert_status = 'retracted' then said.last_retracted_at end as retracted_at,
-    {{ utc_day("said.opened_at") }} as opened_day
+    summary.max_score,
+    summary.max_risk_score,
+    summary.row_count,
+    summary.opened_at,
+    summary.confirmed_at,
+    case when latest.alert_status = 'retracted' then summary.last_retracted_at end as retracted_at,
+    {{ utc_day("summary.opened_at") }} as opened_day
 from rows_ranked as latest
-inner join said using (alert_id)
+inner join summary using (alert_id)
 where latest.recency = 1

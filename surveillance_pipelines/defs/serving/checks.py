@@ -190,10 +190,10 @@ def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
     asset="signals", description="The probabilities of every signal sum to one, and its kind is its action."
 )
 def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.stores.quality import uneven_signals
+    from surveillance_pipelines.stores.quality import inconsistent_signals
 
     with platform.connect() as connection:
-        uneven = uneven_signals(connection)
+        uneven = inconsistent_signals(connection)
     return dg.AssetCheckResult(
         passed=uneven == 0,
         description=(

@@ -8,7 +8,7 @@ from pydantic import Field
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.channels import CHANNEL_ASSETS, channel_delivery
-from surveillance_pipelines.defs.serving.reports import ENDED
+from surveillance_pipelines.defs.serving.reports import STOP_TEXTS
 
 if TYPE_CHECKING:
     from surveillance_pipelines.runtime.delivery import DeliveryReport
@@ -112,4 +112,4 @@ def _metadata(report: "DeliveryReport", gained: int) -> dict[str, Any]:
 def _sentence(report: "DeliveryReport") -> str:
     counts = ", ".join(f"{name} {count}" for name, count in sorted(report.totals.items()) if count)
     summary = f"{report.channel} after {report.seconds:.0f} s: {counts or 'no messages'}"
-    return summary if report.stopped_by is None else f"{summary}; {ENDED[report.stopped_by]}"
+    return summary if report.stopped_by is None else f"{summary}; {STOP_TEXTS[report.stopped_by]}"

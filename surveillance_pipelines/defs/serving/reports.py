@@ -12,7 +12,7 @@ from surveillance_pipelines.defs.serving.queues import queue_name
 if TYPE_CHECKING:
     from surveillance_pipelines.runtime.meter import DrainReport, StopReason
 
-COUNTED: Final[dict[str, tuple[str, ...]]] = {
+ROW_COUNTS: Final[dict[str, tuple[str, ...]]] = {
     "anomalies": ("opened", "confirmed", "retracted"),
     "signals": ("signals",),
     "output_queue": ("published",),
@@ -22,7 +22,7 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 CONSERVATION: Final = "every_message_is_accounted_for"
 OUTCOMES: Final = ("scored", "late", "dead", "duplicate", "redelivered")
 """Outcomes of a received message; every message has exactly one."""
-ENDED: Final[Mapping["StopReason", str]] = {
+STOP_TEXTS: Final[Mapping["StopReason", str]] = {
     "window": "ended with its window; a new run continues",
     "idle": "ended: there is no work",
     "signal": "ended by a stop signal",
@@ -49,7 +49,7 @@ def log_report(
     if counts.get("messages", 0):
         context.log_event(dg.AssetObservation("market_queue", metadata=_metadata(report, counts["messages"])))
     _evaluate_conservation(context, report)
-    for asset, names in COUNTED.items():
+    for asset, names in ROW_COUNTS.items():
         gained = sum(counts.get(name, 0) for name in names)
         if gained:
             columns = {"dagster/column_schema": schemas[asset]} if report.stopped_by and asset in schemas else {}
@@ -129,4 +129,4 @@ def _sentence(report: "DrainReport") -> str:
         for step, name in ((COMPUTE, "compute"), (QUEUE_TO_QUEUE, "queue to queue"))
         if (row := report.latency.get(step)) is not None
     ]
-    return f"{summary}{''.join(percentiles)}; {ENDED[report.stopped_by]}"
+    return f"{summary}{''.join(percentiles)}; {STOP_TEXTS[report.stopped_by]}"
