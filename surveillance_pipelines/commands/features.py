@@ -3,7 +3,7 @@
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from surveillance_pipelines.services.known_bars import KnownBars
 
 _DAY = ["%Y-%m-%d"]
-_SUFFIXES: Final = (".parquet", ".csv")
 
 
 def features(
@@ -139,7 +138,9 @@ def _show(answer: "pl.DataFrame") -> None:
 def _require_writable(out: Path | None) -> None:
     if out is None:
         return
-    if out.suffix not in _SUFFIXES:
-        raise typer.BadParameter(f"expected one of {', '.join(_SUFFIXES)}, got {out.name}", param_hint="--out")
+    from surveillance_pipelines.services.features import WRITERS
+
+    if out.suffix not in WRITERS:
+        raise typer.BadParameter(f"expected one of {', '.join(WRITERS)}, got {out.name}", param_hint="--out")
     if not out.absolute().parent.is_dir():  # fail before the computation
         raise typer.BadParameter(f"expected the folder {out.absolute().parent} to exist", param_hint="--out")

@@ -86,13 +86,12 @@ def _messages(
             batch = queue.receive(
                 wanted, wait_seconds=math.ceil(min(_WAIT_SECONDS, left)), visibility_seconds=_HIDDEN_SECONDS
             )
-            for received in batch:
-                yield json.loads(received.body)
             taken += len(batch)
             receipts = [received.receipt_handle for received in batch]
-            if peek:
-                held += receipts
-            else:
+            held += receipts if peek else []  # before the first is shown: ctrl-C must return the whole batch
+            for received in batch:
+                yield json.loads(received.body)
+            if not peek:
                 queue.delete(receipts)
     finally:
         if held:

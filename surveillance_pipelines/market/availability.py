@@ -152,8 +152,8 @@ def days_of(gaps: Sequence[Gap]) -> tuple[date, ...]:
 
 def _yahoo_or_none(fall_back: bool, why: str) -> SourceDecision:
     if fall_back:
-        return SourceDecision("yahoo", f"{why}: Yahoo stands in")
-    return SourceDecision("none", f"{why}, and nothing stands in (FALLBACK_TO_YFINANCE is false)")
+        return SourceDecision("yahoo", f"{why}: requesting bars from Yahoo")
+    return SourceDecision("none", f"{why}; Yahoo is not requested because FALLBACK_TO_YFINANCE is false")
 
 
 def _starts_by_symbol(bars_1m: pl.DataFrame) -> Mapping[str, np.ndarray]:

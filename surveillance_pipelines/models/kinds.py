@@ -89,7 +89,7 @@ def load_model(spec: MemberSpec, files: Files) -> Model:
     """Return the model of a member.
 
     Raises:
-        BundleError: if the kind is unknown to this release, or a file is missing.
+        BundleError: if the kind is unknown to this release, or a file or an entry that the kind needs is missing.
     """
     kind = KINDS.get(spec.kind)
     if kind is None:
@@ -99,4 +99,9 @@ def load_model(spec: MemberSpec, files: Files) -> Model:
     missing = sorted(set(spec.files) - files.keys())
     if missing:
         raise BundleError(f"expected the files {list(spec.files)} of member {spec.name!r}, missing {missing}")
-    return kind.load(spec, files)
+    try:
+        return kind.load(spec, files)
+    except KeyError as error:
+        raise BundleError(
+            f"expected {error.args[0]!r} in member {spec.name!r} of kind {kind.name!r}, missing: use another bundle"
+        ) from error

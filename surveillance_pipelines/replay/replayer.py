@@ -268,9 +268,9 @@ class _Replay:
         by_bar: dict[int, list[Any]] = {}
         for message in self._repository.messages(output.symbol, position[0], first, bars=minutes):
             by_bar.setdefault(message.event_time - message.event_time % MINUTE_US, []).append(message)
-        for bar in inputs.since:
+        for bar in () if inputs.cumulative else inputs.since:  # running totals before each bar are not known
             damage = compare_with_messages(output.symbol, bar, by_bar.get(bar.bar_start, []), inputs)
-            if damage is not None and not inputs.cumulative:
+            if damage is not None:
                 return damage
         return self._first_bar_unlike_its_score(inputs)
 

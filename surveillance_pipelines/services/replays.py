@@ -1,7 +1,7 @@
 """Replay of stored outputs: recompute them from stored bars, settings and models, and compare."""
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
@@ -37,7 +37,7 @@ def replay_outputs(
 
     if not ids and not sample:
         raise InvalidInputError(
-            "expected ids of outputs or --sample N, got neither",
+            "expected ids of outputs or a sample size, got neither",
             remedy="pass ids (column id of surveillance.anomalies, or field id of a message), or a sample size: "
             "`surveillance replay --sample 20`",
         )
@@ -50,3 +50,20 @@ def replay_outputs(
             results.append(result)
             advanced(len(results), len(wanted))
     return results
+
+
+def replay_newest(stores: Stores, sample: int, *, days: int) -> "list[Replayed]":
+    """Recompute a sample of the outputs of the newest days, another one on each UTC day.
+
+    Args:
+        stores: database, lake and settings.
+        sample: size of the random sample.
+        days: number of days up to the day of the newest output.
+    """
+    from surveillance_pipelines.replay.replayer import Replayer
+
+    with stores.connect() as connection:
+        replayer = Replayer(connection, stores.lake, stores.settings)
+        newest = replayer.newest_day()
+        since = None if newest is None else newest - timedelta(days=days - 1)
+        return list(replayer.replay(replayer.sample(sample, stores.today().toordinal(), since)))

@@ -1,4 +1,4 @@
-"""Yahoo stands in for a queue that has stopped: asked for by the sensor, fetched and landed by the run."""
+"""Fallback to Yahoo while the queue is silent: the sensor requests a run, which fetches the bars and lands them."""
 
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -59,7 +59,7 @@ def stopped_feed(
     simulated_sessions: pl.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
 ) -> PlatformResource:
-    """A trading day whose bars end half an hour ago, after most of the session so far; Yahoo may stand in."""
+    """A trading day with bars until half an hour ago; the fallback may be requested."""
     platform.lake.append("bars_landed", simulated_bars.filter(pl.col("bar_start") < STOPPED), batch_id="before")
     with platform.connect() as connection:
         register_instruments(connection, SYMBOLS, "XNYS", "test")
@@ -93,7 +93,9 @@ def test_silent_queue_its_missing_minutes_come_from_yahoo_and_again_while_it_sta
     stopped_feed: PlatformResource, yahoo: list[str], clock: ManualClock, instance: dg.DagsterInstance
 ):
     request = request_of(look(stopped_feed, instance))
-    assert request.tags["surveillance/reason"].endswith("is silent although the market is open: Yahoo stands in")
+    assert request.tags["surveillance/reason"].endswith(
+        "is silent although the market is open: requesting bars from Yahoo"
+    )
     run_job("yahoo_fallback_job", stopped_feed, instance, tags=request.tags)
     assert sorted(yahoo) == sorted(SYMBOLS)
     after = stopped_feed.lake.read("bars_1m", days=(DAY, DAY)).filter(pl.col("bar_start") >= STOPPED)
@@ -175,9 +177,9 @@ def test_yahoo_bars_without_the_extra_warns_and_lets_the_run_go_on(
 @pytest.mark.parametrize(
     ("use_queue", "fall_back", "expected"),
     [
-        ("true", "true", "is silent although the market is open: Yahoo stands in"),
-        ("false", "true", "the queue is not read (USE_SQS_DATA_SOURCE is false): Yahoo stands in"),
-        ("true", "false", "and nothing stands in (FALLBACK_TO_YFINANCE is false)"),
+        ("true", "true", "is silent although the market is open: requesting bars from Yahoo"),
+        ("false", "true", "the queue is not read (USE_SQS_DATA_SOURCE is false): requesting bars from Yahoo"),
+        ("true", "false", "; Yahoo is not requested because FALLBACK_TO_YFINANCE is false"),
     ],
 )
 def test_yahoo_fallback_sensor_in_an_open_market_follows_the_switches(
@@ -223,7 +225,7 @@ def test_yahoo_fallback_sensor_one_of_two_queues_out_of_reach_is_enough(
     client = QueueClient(endpoints.sqs_endpoint_url, "us-east-1", AwsCredentials("local", "local"), here)
     client.send([SendEntry("{}", "AAPL", "one")])
     told = request_of(look(stopped_feed, instance)).tags["surveillance/reason"]
-    assert "gone.fifo does not answer: Yahoo stands in" in told
+    assert "gone.fifo does not answer: requesting bars from Yahoo" in told
     assert "answers and is not silent" in told
 
 

@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +15,12 @@ from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.bar_frames import complete_bars
+from surveillance_pipelines.models.bundle import BundleError
 from surveillance_pipelines.models.bundle_predictions import concatenate, top_contributions
 from surveillance_pipelines.models.calibration import THRESHOLD, calibrated, centred_on_threshold
 from surveillance_pipelines.models.explanations import explanation
 from surveillance_pipelines.models.fusion import name_kinds
+from surveillance_pipelines.models.kinds import load_model
 from surveillance_pipelines.models.runtime import runtime_hash
 from surveillance_pipelines.training.training_data import LABELS
 from surveillance_pipelines_tests.training.tiny_bundle import tiny_market, tiny_training_set
@@ -165,3 +169,12 @@ def test_top_contributions_are_those_of_a_stable_sort():
     assert np.array_equal(top, expected)
     assert np.array_equal(values, np.take_along_axis(parts, expected, axis=1) + 1.0)
     assert (shares[:20] == 0.0).all()
+
+
+@pytest.mark.parametrize("member", [0, 1, 2])
+def test_member_without_a_file_that_its_kind_needs_is_a_bundle_error(bundle, member):
+    spec = bundle.members[member]
+    for name in spec.files:
+        smaller = replace(spec, files=tuple(other for other in spec.files if other != name))
+        with pytest.raises(BundleError, match=re.escape(repr(name))):
+            load_model(smaller, {other: content for other, content in bundle.files.items() if other != name})

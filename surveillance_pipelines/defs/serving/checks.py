@@ -1,6 +1,5 @@
 """Checks of the live lane, based on the ledger tables."""
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -170,13 +169,9 @@ def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
     ),
 )
 def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.replay.replayer import Replayer
+    from surveillance_pipelines.services.replays import replay_newest
 
-    with platform.connect() as connection:
-        replayer = Replayer(connection, platform.lake, platform.settings)
-        newest = replayer.newest_day()
-        since = None if newest is None else newest - timedelta(days=1)
-        results = list(replayer.replay(replayer.sample(_REPLAYED, seed=platform.today().toordinal(), since=since)))
+    results = replay_newest(platform, _REPLAYED, days=2)
     differ = any(result.outcome == "different" for result in results)
     return dg.AssetCheckResult(
         passed=all(result.passed for result in results),

@@ -96,12 +96,9 @@ def replay_outputs(context: dg.OpExecutionContext, config: ReplayConfig, platfor
 
     Fails if an output differs or cannot be recomputed; the metadata contains a table with the reasons.
     """
-    from surveillance_pipelines.replay.replayer import Replayer
+    from surveillance_pipelines.services import replays
 
-    with platform.connect() as connection:
-        replayer = Replayer(connection, platform.lake, platform.settings)
-        drawn = replayer.sample(config.sample, config.seed) if config.sample else []
-        results = list(replayer.replay(list(dict.fromkeys(config.ids + drawn))))
+    results = replays.replay_outputs(platform, config.ids, sample=config.sample, seed=config.seed)
     metadata, summary = replay_metadata(results), replay_sentence(results)
     if not results or not all(result.passed for result in results):
         raise dg.Failure(summary, metadata=metadata, allow_retries=False)
