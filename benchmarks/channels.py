@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +100,7 @@ def measure(before_seconds: float, frozen_seconds: float) -> dict[str, Any]:
         runs = Runs(lane, folder, DRAIN_WINDOW_SECONDS="100000")
         traffic = Traffic(lane)
         try:
-            with delivery_run(lane, folder), _threads(traffic):
+            with delivery_run(lane, folder), traffic.running():
                 run_id = runs.start()
                 until(lambda: runs.has("holder", run_id))
                 until(lambda: bool(lane.query("SELECT 1 FROM ops.outbox_deliveries WHERE channel = 'redis' LIMIT 1")))
@@ -138,21 +137,6 @@ def _wait_until_delivered(lane: Lane, seconds: float) -> None:
             if SYSTEM_CLOCK.now_us() > until_us:
                 raise RuntimeError(f"expected both channels to get everything, {waiting(connection, 'redis')} is left")
             SYSTEM_CLOCK.sleep(0.2)
-
-
-@contextmanager
-def _threads(traffic: Traffic) -> Iterator[None]:
-    ended = threading.Event()
-    threads = [threading.Thread(target=traffic.produce), threading.Thread(target=traffic.consume, args=(ended,))]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        traffic.stop.set()
-        ended.set()
-        for thread in threads:
-            thread.join()
 
 
 def summary(

@@ -88,6 +88,21 @@ class Traffic:
             elif last:
                 return
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Produce and consume in threads for a ``with`` block."""
+        ended = threading.Event()
+        threads = [threading.Thread(target=self.produce), threading.Thread(target=self.consume, args=(ended,))]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            ended.set()
+            for thread in threads:
+                thread.join()
+
 
 @dataclass(frozen=True)
 class Kill:
@@ -204,21 +219,6 @@ def _content(message: dict[str, Any]) -> str:
     return canonical_json({name: value for name, value in message.items() if name not in _STAMPS})
 
 
-@contextmanager
-def _threads(traffic: Traffic) -> Iterator[None]:
-    ended = threading.Event()
-    threads = [threading.Thread(target=traffic.produce), threading.Thread(target=traffic.consume, args=(ended,))]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        traffic.stop.set()
-        ended.set()
-        for thread in threads:
-            thread.join()
-
-
 def prove(count: int, seed: int) -> dict[str, Any]:
     """Run the proof and return what ``harness.counted`` is to write."""
     models = proof_models()
@@ -226,7 +226,7 @@ def prove(count: int, seed: int) -> dict[str, Any]:
         lane = make_lane(found, Path(folder), models, publish_scores="all")
         traffic, runs = Traffic(lane), Runs(lane, Path(folder), DRAIN_WINDOW_SECONDS="100000")
         try:
-            with _threads(traffic):
+            with traffic.running():
                 kills = carry_out(lane, runs, count, seed)
                 traffic.stop.set()
                 until(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0] >= traffic.sent)
