@@ -20,6 +20,7 @@ from surveillance_pipelines.evaluation.metrics import (
     side_accuracy,
 )
 from surveillance_pipelines.features.matrix import feature_matrix
+from surveillance_pipelines.models.bundle import BundleError
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.models.warmup import WarmupRules
@@ -195,10 +196,15 @@ def _predict(rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: En
 
 
 def _directions(ensemble: Ensemble, windows: Floats) -> Floats:
-    """Return the direction model's probabilities, float64[n, 3], whether or not it serves."""
-    predictions = ensemble.predict_member("direction", windows)
+    """Return the probabilities of the member that predicts directions, float64[n, 3], whether or not it serves.
+
+    Raises:
+        BundleError: if there is none.
+    """
+    names = [name for name, spec in ensemble.members.items() if spec.output.kind == Directions.kind]
+    predictions = ensemble.predict_member(names[0], windows) if names else None
     if not isinstance(predictions, Directions):
-        raise TypeError(f"expected directions from the member 'direction', got {predictions.kind}")
+        raise BundleError(f"expected a member that predicts directions, got {', '.join(ensemble.members)}")
     return predictions.probabilities
 
 
