@@ -255,11 +255,11 @@ def test_market_queue_sensor_out_of_reach_names_the_settings(
 
 
 def test_live_checks_job_evaluates_every_promise_of_the_live_lane(
-    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+    impatient: PlatformResource, always_open: None, instance: dg.DagsterInstance
 ):
-    feed(platform, ticks(1))
-    run_job("drain_job", platform, instance)
-    result = run_job("live_checks_job", platform, instance)
+    feed(impatient, ticks(1))
+    run_job("drain_job", impatient, instance)
+    result = run_job("live_checks_job", impatient, instance)
     passed = {event.check_name: event.passed for event in result.get_asset_check_evaluations()}
     assert {"every_message_is_accounted_for", "alerts_are_published", "dead_letters_are_few"} <= set(passed)
     assert {"compute_is_within_limit", "sqs_sets_no_message_aside"} <= set(passed)
@@ -299,9 +299,9 @@ def test_check_names_a_queue_of_which_sqs_has_set_messages_aside(
 
 
 def test_drain_run_says_in_its_log_that_it_serves(
-    platform: PlatformResource, always_open: None, instance: dg.DagsterInstance
+    impatient: PlatformResource, always_open: None, instance: dg.DagsterInstance
 ):
-    feed(platform, ticks(1))
-    result = run_job("drain_job", platform, instance)
+    feed(impatient, ticks(1))
+    result = run_job("drain_job", impatient, instance)
     said = [record.user_message for record in instance.all_logs(result.run_id)]
     assert any("serves from now on with bundle warmup" in line for line in said)
