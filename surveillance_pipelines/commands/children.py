@@ -116,7 +116,7 @@ def script(name: str) -> str:
     if not path.is_file():
         raise OperationFailedError(
             f"expected {path.name} in {path.parent}, found none",
-            remedy="install the extras: pip install 'surveillance-pipelines[all]'",
+            remedy="install the extras: pip install --editable '.[all]'",
         )
     return str(path)
 

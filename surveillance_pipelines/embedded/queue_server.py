@@ -84,7 +84,7 @@ class QueueServer:
         if importlib.util.find_spec("ministack") is None:
             raise RuntimeError(
                 "SQS_QUEUE_URL is not set and the embedded queue server is not installed: set SQS_QUEUE_URL, or run "
-                "pip install 'surveillance-pipelines[embedded]'"
+                "pip install --editable '.[embedded]'"
             )
         wanted = (read_json(self._record) or {}).get("port")
         for attempt in range(_PORT_ATTEMPTS):

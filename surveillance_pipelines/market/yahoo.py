@@ -85,7 +85,7 @@ class YahooClient(MarketDataClient):
         except ModuleNotFoundError as error:
             raise NotReadyError(
                 "expected the package yfinance, found none",
-                remedy="install the extra: pip install 'surveillance-pipelines[yahoo]'",
+                remedy="install the extra: pip install --editable '.[yahoo]'",
             ) from error
 
         if interval == "4h":

@@ -94,7 +94,7 @@ def check_extras(platform: Platform) -> list[Finding]:
                 f"extra {extra}",
                 "fail" if needed else "warn",
                 f"{', '.join(missing)} not installed, required for {purpose}",
-                f"pip install 'surveillance-pipelines[{extra}]'",
+                f"pip install --editable '.[{extra}]'",
             )
         )
     return findings

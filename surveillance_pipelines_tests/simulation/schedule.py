@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import structlog
 
-from surveillance_pipelines.engine import symbol_state as symbol_lane
+from surveillance_pipelines.engine import symbol_state
 from surveillance_pipelines.runtime import delivery_loop, shell
 from surveillance_pipelines_tests.simulation.bugs import Bug
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
@@ -67,7 +67,7 @@ def run_schedule(seed: int, *, bug: Bug = NO_BUG, faults: bool = True) -> Result
     world = World(market(seed % MARKETS), plan, drain_worker, bug.wrap, runs)
     begin = world.timeline.now
     with ExitStack() as patches:
-        patches.enter_context(patch.object(symbol_lane, "SNAPSHOT_BARS", SNAPSHOT_BARS))
+        patches.enter_context(patch.object(symbol_state, "SNAPSHOT_BARS", SNAPSHOT_BARS))
         for module in (shell, delivery_loop):
             patches.enter_context(patch.object(module, "_LOG", _SILENCE))
         try:

@@ -1,9 +1,9 @@
-"""Alembic's entry: migrations run on the URL that ``storage.database.migrate`` passes, one process at a time."""
+"""Entry point of Alembic: migrates the database that ``stores.database.migrate`` passes, one process at a time."""
 
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
-_LOCK = 7_310_401  # any number of ours; processes that start together take turns on it
+_LOCK = 7_310_401  # an arbitrary number; concurrent migrations are serialized by this advisory lock
 
 
 def _run() -> None:
