@@ -59,17 +59,22 @@ class Entry:
         code: Python code of the process that runs it.
         arguments: of that process, after the package of the benchmarks.
         limit: largest accepted ratio new / old, even where the noise is smaller.
+        processes: number of processes per release; the cost of a round is their median. Costs of microseconds depend
+            on the memory layout of a process.
+        repeat: number of runs of the arm per process and round.
     """
 
     code: str
     arguments: tuple[str, ...] = ()
     limit: float = 1.0
+    processes: int = 1
+    repeat: int = 1
 
 
 ENTRIES: Final = {
     "p3": Entry(_BENCHMARK, ("p3_throughput", "main")),
-    "p4": Entry(_BENCHMARK, ("p4_compute", "main")),
-    "p6": Entry(_BENCHMARK, ("p6_live_features", "against_talipp")),
+    "p4": Entry(_BENCHMARK, ("p4_compute", "main"), processes=3, repeat=3),
+    "p6": Entry(_BENCHMARK, ("p6_live_features", "against_talipp"), processes=5, repeat=5),
     "p8": Entry(_BENCHMARK, ("p8_cold_start", "main")),
     "p9": Entry(_BENCHMARK, ("p9_backfill", "main", "--symbols", "20", "--days", "210")),
     "r1": Entry(_SIMULATION, limit=1.3),
@@ -140,8 +145,15 @@ def worker(checkout: Path, target: str) -> Iterator[Arm]:
         yield arm
 
 
+def release(stack: ExitStack, checkout: Path, target: str) -> Arm:
+    """Start the processes of one release, and return an arm whose cost is the median over all of them."""
+    entry = ENTRIES[target]
+    arms = [stack.enter_context(worker(checkout, target)) for _ in range(entry.processes)]
+    return lambda: statistics.median(arm() for _ in range(entry.repeat) for arm in arms)
+
+
 def measure(old: Path, target: str, rounds: int) -> Costs:
-    """Return the costs of a benchmark in the old checkout and in this one.
+    """Return the costs of a benchmark in the old checkout and in this one, in alternating rounds.
 
     Args:
         old: checkout of the old release.
@@ -149,7 +161,7 @@ def measure(old: Path, target: str, rounds: int) -> Costs:
         rounds: number of counted rounds, after one that is dropped. The order rotates from round to round.
     """
     with ExitStack() as stack:
-        arms = [stack.enter_context(worker(checkout, target)) for checkout in (old, REPOSITORY, old)]
+        arms = [release(stack, checkout, target) for checkout in (old, REPOSITORY, old)]
         found: list[list[float]] = [[], [], []]
         for number in range(rounds + 1):
             for i in range(3):
