@@ -66,7 +66,7 @@ def score_days(
     """
     table = f"features_{predictor.feature_view}"
     schema = feature_schema(VIEWS[predictor.feature_view])
-    signalled = last_signals(connection, first, predictor.bundle_hash)
+    signalled = last_signals(connection, first, config)
     connection.commit()  # end the read's transaction, so that each day gets its own
     days = sorted(day for day in {*lake.days(table), *lake.days(SCORES_TABLE)} if first <= day <= last)
     # The database and delta-rs release the GIL while they store a day, so the next day is scored at the same time.

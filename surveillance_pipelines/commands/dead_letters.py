@@ -85,9 +85,6 @@ def replay_dead_letters(
     from surveillance_pipelines.services.dead_letters import replay
     from surveillance_pipelines.services.platform import open_platform
 
-    if not ids and code is None:
-        remedy = "`surveillance dead-letters list` shows them"
-        raise InvalidInputError("expected ids or --code, got neither", remedy=remedy)
     if edit_body is not None and body is not None:
         raise InvalidInputError("expected --edit-body or --body, got both")
     repaired = body if edit_body is None else edit_body.read_text(encoding="utf-8").strip()

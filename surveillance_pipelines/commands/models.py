@@ -83,12 +83,14 @@ def show_history(strategy: _Strategy = "surveillance") -> None:
     from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
+    scope = scope_of(platform.settings, strategy)
     rows = [
         (row.name, row.role, row.traffic_share, row.since, row.until, row.decided_by, "; ".join(row.reasons))
-        for row in deployment_history(_stores(platform), scope_of(platform.settings, strategy))
+        for row in deployment_history(_stores(platform), scope)
     ]
     if not rows:
-        echo("no deployments yet: the warm-up rules serve until `surveillance train` promotes a model")
+        wanted = f"tenant {scope.tenant} and strategy {scope.strategy}"
+        echo(f"no deployments of {wanted} yet; `surveillance train` promotes a model")
         return
     columns = ("version", "role", "traffic share", "since", "until", "decided by", "reasons")
     table("deployments", columns, rows, right=("traffic share",))

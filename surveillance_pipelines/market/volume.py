@@ -18,7 +18,6 @@ class VolumeStep:
 
     size: float
     state: VolumeTotal
-    was_reset: bool = False
 
 
 def size_of_total(state: VolumeTotal | None, total: float, *, session_id: int, event_time: int) -> VolumeStep:
@@ -27,8 +26,7 @@ def size_of_total(state: VolumeTotal | None, total: float, *, session_id: int, e
     - First total of a symbol: size 0, because the volume before it is unknown.
     - First total of a new session: the total.
     - Same session, larger or equal: the difference.
-    - Same session, smaller, event time not before the previous one: the total with ``was_reset``, because the feed
-      restarted its count.
+    - Same session, smaller, event time not before the previous one: the total, because the feed restarted its count.
     - Event time before the previous one: size 0 and an unchanged state, because a later total already includes the
       volume of this late tick.
     """
@@ -37,8 +35,6 @@ def size_of_total(state: VolumeTotal | None, total: float, *, session_id: int, e
     if event_time < state.event_time:
         return VolumeStep(0.0, state)
     latest = VolumeTotal(session_id, total, event_time)
-    if session_id != state.session_id:
+    if session_id != state.session_id or total < state.total:
         return VolumeStep(total, latest)
-    if total < state.total:
-        return VolumeStep(total, latest, was_reset=True)
     return VolumeStep(total - state.total, latest)

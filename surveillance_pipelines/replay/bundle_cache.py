@@ -25,13 +25,13 @@ class BundleCache:
         """Return the predictor of a bundle, with all of its models.
 
         Raises:
-            CannotReplayError: if the bundle is missing or damaged.
+            CannotReplayError: if the bundle is missing, damaged, or of a kind that this release does not know.
         """
         if bundle_hash not in self._predictors:
-            self._predictors[bundle_hash] = Ensemble(self._bundle(bundle_hash))
+            self._predictors[bundle_hash] = self._ensemble(bundle_hash)
         return self._predictors[bundle_hash]
 
-    def _bundle(self, bundle_hash: str) -> Any:
+    def _ensemble(self, bundle_hash: str) -> Ensemble:
         recorded = deployed_paths(self._connection, bundle_hash)
         moved = [self._settings.models_path / path.name for path in recorded]  # the home folder may have moved
         refused: list[str] = []
@@ -39,7 +39,7 @@ class BundleCache:
             if not path.is_dir():
                 continue
             try:
-                return load_bundle(Path(path), expected_hash=bundle_hash, any_view_code=True)
+                return Ensemble(load_bundle(Path(path), expected_hash=bundle_hash, any_view_code=True))
             except BundleError as error:
                 refused.append(str(error))
         if refused:

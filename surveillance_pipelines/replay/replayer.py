@@ -22,6 +22,7 @@ from surveillance_pipelines.engine.scoring_rows import (
     signal_row,
 )
 from surveillance_pipelines.features.views import VIEWS, FeatureView
+from surveillance_pipelines.models.contract import ModelFailedError
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.models.runtime import runtime_description, runtime_hash
 from surveillance_pipelines.replay import legacy
@@ -205,7 +206,10 @@ class _Replay:
         """Return the first field that differs when the models that were in service score the bar again."""
 
         def replay_without(excluded: Collection[str]) -> Difference | None:
-            rebuilt = self._row(candidate, config, without_members(predictor, excluded))
+            try:
+                rebuilt = self._row(candidate, config, without_members(predictor, excluded))
+            except ModelFailedError as error:  # such a model was out of service when the row was written
+                return Difference("explanation", "a score", None, str(error))
             return first_difference(self._output, rebuilt, same_runtime=same_runtime)
 
         excluded = self._output.excluded_models
@@ -336,7 +340,5 @@ def _view(name: str) -> FeatureView:
 
 
 def _row_config(output: StoredOutput, predictor: Predictor, config_hash: str, knobs: Mapping[str, Any]) -> RowConfig:
-    strategy = output.values.get("strategy", DEFAULT_STRATEGY)
-    return current_row_config(
-        predictor, tenant=knobs["tenant"], config_hash=config_hash, pace=_NO_COOLDOWN, strategy=strategy
-    )
+    tenant, strategy = output.values.get("tenant", knobs["tenant"]), output.values.get("strategy", DEFAULT_STRATEGY)
+    return current_row_config(predictor, tenant=tenant, config_hash=config_hash, pace=_NO_COOLDOWN, strategy=strategy)

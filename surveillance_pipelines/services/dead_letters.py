@@ -2,7 +2,8 @@
 
 The deduplication id of a replay is derived from the dead letter and the body. A replay is recorded before it is sent,
 so repeating a command sends nothing twice. If a crash leaves it unknown whether a replay was sent, it is sent again
-with the same id, which SQS and the ledger recognise.
+with the same id, which SQS recognises for five minutes and the ledger until the end of retention. On a queue with
+content-based deduplication the ledger has no such id: repeat within five minutes there.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -290,8 +291,13 @@ def replay(
 
     Raises:
         NotFoundError: if an id matches no dead letter, or several.
-        InvalidInputError: if a repaired body is given and the number of dead letters is not one.
+        InvalidInputError: if neither ids nor a code are given, or a repaired body and not exactly one dead letter.
     """
+    if not ids and code is None:
+        raise InvalidInputError(
+            "expected ids of dead letters or a refusal code, got neither",
+            remedy="`surveillance dead-letters list` shows both",
+        )
     with stores.connect(autocommit=True) as connection:
         found = find_letters(connection, ids, code=code)
         queue_urls, clock = stores.endpoints.queue_urls, stores.clock

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.services.failures import translate
+from surveillance_pipelines.services.health import serving_without_champion
 from surveillance_pipelines.services.homes import uses_embedded_services, without_password
 from surveillance_pipelines.services.platform import Platform
 
@@ -177,7 +178,8 @@ def check_models(platform: Platform) -> list[Finding]:
         with platform.connect() as connection:
             found = champion(connection, platform.settings.tenant)
         if found is None:
-            return [Finding("models", "warn", "no champion: the warm-up rules serve", "`surveillance train`")]
+            text = f"no champion: {serving_without_champion(platform.settings)}"
+            return [Finding("models", "warn", text, "`surveillance train`")]
         version, path, bundle_hash = found
         load_bundle(Path(path), expected_hash=bundle_hash)
         return [Finding("models", "ok", f"champion v{version}, all files match the manifest")]

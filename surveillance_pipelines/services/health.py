@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.services.homes import without_password
 from surveillance_pipelines.services.platform import Stores
+from surveillance_pipelines.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,19 @@ def _queues(stores: Stores) -> list[Fact]:
     return lines
 
 
+def serving_without_champion(settings: Settings) -> str:
+    """Describe how a queue is served while the tenant has no champion."""
+    if settings.warmup_mode_enabled:
+        return "the warm-up rules serve until `surveillance train` promotes a model"
+    return "drain runs fail until `surveillance train` promotes a model, because WARMUP_MODE_ENABLED is false"
+
+
 def _champion(stores: Stores, connection: Any) -> list[Fact]:
     from surveillance_pipelines.stores.deployments import champion_deployment
 
     found = champion_deployment(connection, stores.settings.tenant)
     if found is None:
-        return [Fact("champion", "warn", "none: the warm-up rules serve until `surveillance train` promotes a model")]
+        return [Fact("champion", "warn", f"none: {serving_without_champion(stores.settings)}")]
     decided = f"since {instant(found.since)}, decided by {found.decided_by}"
     return [Fact("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
 

@@ -5,7 +5,6 @@ and the first query of its database take about two seconds each.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,26 +52,12 @@ class TrackedRun:
             self.run_id, metrics=[Metric(name, float(value), at, step) for name, value in metrics.items()]
         )
 
-    def log_figure(self, name: str, png: bytes) -> None:
-        """Log a plot as ``figures/<name>.png``."""
-        self._log_bytes(f"{name.removesuffix('.png')}.png", png, "figures")
-
-    def log_json(self, name: str, value: Any) -> None:
-        """Log a JSON document as ``<name>.json``."""
-        self._log_bytes(f"{name.removesuffix('.json')}.json", canonical_json(value).encode(), None)
-
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or a folder with its contents."""
         if path.is_dir():
             self.client.log_artifacts(self.run_id, str(path), folder or path.name)
         else:
             self.client.log_artifact(self.run_id, str(path), folder)
-
-    def _log_bytes(self, name: str, content: bytes, folder: str | None) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / name
-            file.write_bytes(content)
-            self.client.log_artifact(self.run_id, str(file), folder)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,26 @@ def test_cooldown_reaches_from_day_to_day(filled: Lake, connection, market):
     assert len(whole.signals) < 3 * len(days)
 
 
+@pytest.mark.parametrize("other", [{"tenant": "fund"}, {"strategy": "momentum"}])
+def test_cooldown_of_one_tenant_or_strategy_does_not_affect_another(filled: Lake, connection, market, other):
+    features, sessions = market
+    slow = replace(CONFIG, pace=replace(CONFIG.pace, warmup=30 * 3_600 * 1_000_000))
+    second_day = TINY_FIRST + timedelta(days=1)
+    scored(filled, connection, sessions, TINY_FIRST, TINY_FIRST, slow)
+    same, another = (
+        [
+            row
+            for done in scored(filled, connection, sessions, second_day, TINY_LAST, config)
+            for row in done.scored.signals
+        ]
+        for config in (slow, replace(slow, **other))
+    )
+    alone = score_day(features.filter(pl.col("date") >= second_day), WarmupRules(), slow, sessions=sessions).signals
+    starts = [(row.symbol, row.bar_start) for row in alone]
+    assert sorted((row.symbol, row.bar_start) for row in another) == sorted(starts)
+    assert sorted((row.symbol, row.bar_start) for row in same) != sorted(starts)
+
+
 def test_repeat_writes_nothing_new_and_a_day_whose_features_are_gone_loses_its_scores(filled: Lake, connection, market):
     scored(filled, connection, market[1], TINY_FIRST, TINY_LAST)
     before = filled.read("scores")

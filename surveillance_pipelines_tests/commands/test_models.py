@@ -24,7 +24,7 @@ def two_versions(platform: Platform, bundle: Bundle) -> None:
 
 def test_models_without_any_say_how_to_get_one(surveillance) -> None:
     assert "no versions yet" in surveillance("models", "list").output
-    assert "no deployments yet" in surveillance("models", "history").output
+    assert "no deployments of tenant default and strategy surveillance yet" in surveillance("models", "history").output
 
 
 @pytest.mark.usefixtures("two_versions")

@@ -42,6 +42,7 @@ def test_dead_letter_job_sends_what_decodes_and_fails_for_the_rest(
     (failed,) = [event for event in result.all_events if event.is_step_failure]
     assert "broken-1: not_json" in str(failed.step_failure_data.error)
     assert client.depth().visible == 1
+    assert not run(platform, instance).success, "neither ids nor a code"
     repaired = run(platform, instance, ids=["broken-1"], body=GOOD)
     assert repaired.success
     (observed,) = repaired.get_asset_observation_events()

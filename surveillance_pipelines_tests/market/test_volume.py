@@ -6,21 +6,21 @@ HEARD = VolumeTotal(session_id=7, total=500.0, event_time=100)
 
 
 @pytest.mark.parametrize(
-    ("state", "total", "session_id", "event_time", "size", "was_reset"),
+    ("state", "total", "session_id", "event_time", "size"),
     [
-        (None, 1_000_000.0, 7, 100, 0.0, False),
-        (HEARD, 620.0, 7, 101, 120.0, False),
-        (HEARD, 500.0, 7, 100, 0.0, False),
-        (HEARD, 40.0, 8, 200, 40.0, False),
-        (HEARD, 30.0, 7, 101, 30.0, True),
+        (None, 1_000_000.0, 7, 100, 0.0),
+        (HEARD, 620.0, 7, 101, 120.0),
+        (HEARD, 500.0, 7, 100, 0.0),
+        (HEARD, 40.0, 8, 200, 40.0),
+        (HEARD, 30.0, 7, 101, 30.0),
     ],
     ids=["first ever", "grows", "unchanged", "new session", "feed restarted"],
 )
 def test_size_of_total_returns_the_volume_since_the_previous_total(
-    state: VolumeTotal | None, total: float, session_id: int, event_time: int, size: float, was_reset: bool
+    state: VolumeTotal | None, total: float, session_id: int, event_time: int, size: float
 ) -> None:
     step = size_of_total(state, total, session_id=session_id, event_time=event_time)
-    assert (step.size, step.was_reset) == (size, was_reset)
+    assert step.size == size
     assert step.state == VolumeTotal(session_id, total, event_time)
 
 

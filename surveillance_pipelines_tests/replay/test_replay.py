@@ -15,6 +15,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models import classifier as classifier_module
+from surveillance_pipelines.models.kinds import KINDS
 from surveillance_pipelines.replay import replayer as replayer_module
 from surveillance_pipelines.replay.comparison import Replayed
 from surveillance_pipelines.replay.replayer import Replayer
@@ -120,7 +121,9 @@ def test_history_and_sessions_that_are_corrected_later_change_no_replay(live_lan
     assert replay_all(live_lane) == results
 
 
-def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLane) -> None:
+def test_retired_bundle_scores_again_and_damage_to_it_is_reported(
+    live_lane: LiveLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models = live_lane.endpoints.models_path
     hashes = []
     for version, part in ((1, stream(40)[:180]), (2, stream(40)[180:])):
@@ -140,6 +143,12 @@ def test_retired_bundle_scores_again_and_damage_to_it_is_said(live_lane: LiveLan
     with live_lane.connect() as connection:
         damaged = replay(connection, live_lane, retired)[0]
     assert (damaged.outcome, "the bundle is damaged" in damaged.summary) == ("impossible", True), damaged.summary
+
+    monkeypatch.delitem(KINDS, "classifier")
+    serving = live_lane.column("SELECT id FROM surveillance.predictions WHERE bundle_hash = %s LIMIT 1", hashes[1])
+    with live_lane.connect() as connection:
+        unknown = replay(connection, live_lane, serving)[0]
+    assert (unknown.outcome, "expected a model kind among" in unknown.summary) == ("impossible", True), unknown.summary
 
 
 def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeypatch: pytest.MonkeyPatch) -> None:

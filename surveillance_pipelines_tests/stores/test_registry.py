@@ -21,13 +21,14 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def test_start_run_keeps_parameters_metrics_tags_and_files(registry: ModelRegistry, tmp_path: Path) -> None:
+def test_start_run_keeps_parameters_metrics_tags_and_files(
+    registry: ModelRegistry, bundle: Path, tmp_path: Path
+) -> None:
     many = {f"p{number}": number for number in range(250)}
     with registry.start_run("train", params={"seed": 7, "days": ["2022-03-21"], **many}, tags={"data": "v3"}) as run:
         run.log_metrics({"loss": 0.5})
         run.log_metrics({"loss": 0.25}, step=1)
-        run.log_figure("confusion", b"png")
-        run.log_json("facts", {"rows": 3})
+        run.log_artifact(bundle)
     kept = registry._client.get_run(run.run_id)
     assert kept.info.status == "FINISHED"
     assert kept.data.params["seed"] == "7"
@@ -38,8 +39,7 @@ def test_start_run_keeps_parameters_metrics_tags_and_files(registry: ModelRegist
     assert kept.info.artifact_uri is not None
     artifacts = Path(kept.info.artifact_uri.removeprefix("file://"))
     assert artifacts.is_relative_to(tmp_path / "artifacts")
-    assert (artifacts / "figures" / "confusion.png").read_bytes() == b"png"
-    assert json.loads((artifacts / "facts.json").read_text()) == {"rows": 3}
+    assert json.loads((artifacts / "bundle" / "manifest.json").read_text()) == {"files": {}}
 
 
 def test_start_run_error_marks_the_run_failed_and_goes_on(registry: ModelRegistry) -> None:
