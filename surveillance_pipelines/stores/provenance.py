@@ -59,7 +59,12 @@ class ScoringRun:
 
 
 def record_run(connection: psycopg.Connection[Any], settings: Settings, run: ScoringRun) -> None:
-    """Record the inputs of a run, before its first row is written; the caller commits."""
+    """Record the inputs of a run; the caller commits.
+
+    Runs that score record them before the first row. A run that computes features records them after its write, because
+    the version of the table is known only then: a crash in between leaves a version without a run until the days are
+    computed again.
+    """
     others = {symbol: name for symbol, name in run.calendar_of.items() if name != settings.default_calendar}
     first, last = run.days or (None, None)
     sessions_first, sessions_last = run.sessions or (None, None)
