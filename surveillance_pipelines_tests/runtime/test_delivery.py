@@ -15,7 +15,9 @@ import structlog
 from pydantic import SecretStr
 
 from benchmarks.valkey import ValkeyProcess
+from surveillance_pipelines.channels import SIDE_CHANNELS, SideChannel
 from surveillance_pipelines.clock import SYSTEM_CLOCK, ManualClock
+from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.runtime.delivery import DeliveryReport, deliver
 from surveillance_pipelines.runtime.delivery_loop import DeliveryLoop, DeliveryOptions
@@ -27,6 +29,7 @@ from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire, delivery_lease, release
 from surveillance_pipelines.stores.outbox import OutboxRow, undelivered, waiting
+from surveillance_pipelines.transports.channels import OPENERS
 from surveillance_pipelines.transports.publisher import ChannelDownError, Publisher, PublishError
 from surveillance_pipelines.transports.redis_streams import STREAM_GUARANTEE, RedisStream
 
@@ -137,6 +140,10 @@ class Refusing:
         self.sent: list[str] = []
         self._refused, self._left = refused, times
 
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         names = [str(entry.dedup_id) for entry in entries]
         if self._refused not in names or self._left == 0:
@@ -241,6 +248,33 @@ def test_run_that_follows_a_refusal_sends_only_what_is_missing(quick, database):
     second = Refusing("", times=0)
     run(quick, publisher=second)
     assert second.sent == ["a0003", "a0006"]
+
+
+@pytest.mark.parametrize("channel", ["redis", "sqs", "kafka"])
+def test_channel_without_delivery_runs_is_refused(settings, database, monkeypatch, channel):
+    from surveillance_pipelines.services.delivery import main
+
+    for name, value in child_environment(provision(settings)).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs")
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:1")
+    post(database, ["a1"])
+    with pytest.raises(InvalidInputError, match=f"OUTPUT_CHANNELS other than sqs, got '{channel}'"):
+        main(["--channel", channel, "--window-seconds", "0.1"])
+    assert database.execute("SELECT count(*) FROM ops.leases").fetchone() == (0,)
+
+
+def test_channel_of_a_new_row_is_opened_and_served(settings, database, monkeypatch):
+    row = SideChannel(required_settings=(), extra="redis", asset="output_topic", check="topic_gets_all")
+    monkeypatch.setitem(SIDE_CHANNELS, "topic", row)
+    listed = settings.model_copy(update={"output_channels": ("sqs", "topic"), "drain_idle_seconds": 0.1})
+    post(database, ["a1"])
+    with pytest.raises(SurveillanceError, match="expected a channel with a function that opens it"):
+        deliver(provision(listed), listed, "topic")
+    topic = Refusing("", times=0)
+    monkeypatch.setitem(OPENERS, "topic", lambda _: topic)
+    assert deliver(provision(listed), listed, "topic", window_seconds=30.0).totals == {"delivered": 1}
+    assert topic.sent == ["a1"]
 
 
 def test_run_whose_lease_was_taken_over_records_nothing(database, database_url):
