@@ -11,12 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.hashing import sha256_json
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
-
-CHANNELS = ("sqs", "redis")
-"""Channels that can be listed in ``OUTPUT_CHANNELS``."""
 
 _SCORING_FIELDS = (
     "tenant",
@@ -113,15 +111,24 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_channels(self) -> "Settings":
-        unknown = sorted(set(self.output_channels) - set(CHANNELS))
+        unknown = set(self.output_channels) - {"sqs", *SIDE_CHANNELS}
         if unknown or "sqs" not in self.output_channels or len(set(self.output_channels)) < len(self.output_channels):
             raise ValueError(
-                f"expected OUTPUT_CHANNELS to contain sqs, and others of {', '.join(CHANNELS)}, each once; "
+                f"expected OUTPUT_CHANNELS to contain sqs, and others of {', '.join(SIDE_CHANNELS)}, each once; "
                 f"got {','.join(self.output_channels)!r}"
             )
-        if "redis" in self.output_channels and self.redis_url is None:
-            raise ValueError("expected REDIS_URL for the channel redis in OUTPUT_CHANNELS, got none: set it")
+        for channel in self.side_channels:
+            for name in SIDE_CHANNELS[channel].required_settings:
+                if getattr(self, name) is None:
+                    raise ValueError(
+                        f"expected {name.upper()} for the channel {channel} in OUTPUT_CHANNELS, got none: set it"
+                    )
         return self
+
+    @property
+    def side_channels(self) -> tuple[str, ...]:
+        """Channels of ``OUTPUT_CHANNELS`` with delivery runs, that is, all except sqs."""
+        return tuple(channel for channel in self.output_channels if channel != "sqs")
 
     @cached_property
     def models_path(self) -> Path:

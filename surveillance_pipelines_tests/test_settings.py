@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from surveillance_pipelines.channels import SIDE_CHANNELS, SideChannel
 from surveillance_pipelines.settings import Settings
 
 NAMES = tuple(name.upper() for name in Settings.model_fields)
@@ -211,6 +212,16 @@ def test_settings_channel_without_its_server_is_refused_and_the_url_is_a_secret(
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@host/0")
     assert Settings().output_channels == ("sqs", "redis")
     assert "hunter2" not in repr(Settings())
+
+
+def test_settings_channel_without_a_setting_that_its_row_requires_is_refused(monkeypatch):
+    row = SideChannel(required_settings=("lake_url",), extra="redis", asset="output_topic", check="topic_gets_all")
+    monkeypatch.setitem(SIDE_CHANNELS, "topic", row)
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs,topic")
+    with pytest.raises(ValidationError, match="expected LAKE_URL for the channel topic in OUTPUT_CHANNELS"):
+        Settings()
+    monkeypatch.setenv("LAKE_URL", "lake")
+    assert Settings().side_channels == ("topic",)
 
 
 def test_settings_output_channels_leave_the_config_hash_alone(monkeypatch):

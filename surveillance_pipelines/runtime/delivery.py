@@ -9,6 +9,7 @@ import psycopg
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.endpoints import Endpoints
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.runtime.delivery_loop import DeliveryLoop, DeliveryOptions
 from surveillance_pipelines.runtime.drain import REPORT_SECONDS, STOP_CHECK_SECONDS, stop_on_signals
 from surveillance_pipelines.runtime.meter import Latency, Meter, StopReason
@@ -91,7 +92,16 @@ def deliver(
         publisher: None opens the channel configured in the settings.
         on_report: called every few seconds and once at the end.
         on_status: called with a sentence when the run begins to stand by or to deliver.
+
+    Raises:
+        InvalidInputError: if ``OUTPUT_CHANNELS`` does not list the channel, or drain runs publish to it.
     """
+    if channel not in settings.side_channels:
+        raise InvalidInputError(
+            f"expected a channel of OUTPUT_CHANNELS other than sqs, got {channel!r}: "
+            f"OUTPUT_CHANNELS is {','.join(settings.output_channels)}",
+            remedy="name a listed channel other than sqs, to which drain runs publish, or list it in OUTPUT_CHANNELS",
+        )
     configure_logging(settings)
     window = settings.drain_window_seconds if window_seconds is None else window_seconds
     plan = DeliveryPlan(

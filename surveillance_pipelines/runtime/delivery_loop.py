@@ -117,21 +117,24 @@ class DeliveryLoop:
         self._queues: Final[dict[str, _Queue]] = {}
         self._queues_due = 0
         self._outage: _Retry | None = None  # set while the channel does not respond
+        self._round_failed = False  # whether the channel did not respond to a call of this round
 
     def run_once(self) -> int:
         """Deliver all rows that are not waiting for a retry; return the number of rows accepted.
+
+        If the channel does not respond, the round ends; a round after the pause tries every queue again.
 
         Raises:
             LeaseLostError: if another run delivers to the channel.
         """
         if self._outage is not None and self._clock.now_us() < self._outage.at:
             return 0
-        delivered = 0
+        delivered, self._round_failed = 0, False
         self._find_queues()
         for queue in self._queues.values():
             self._read(queue)
             delivered += self._deliver(queue)
-            if self._outage is not None:
+            if self._round_failed:
                 break
         return delivered
 
@@ -142,9 +145,8 @@ class DeliveryLoop:
 
     def pause_seconds(self) -> float:
         """Return the pause before the next ``run_once`` if the last one delivered nothing."""
-        if self._outage is None:
-            return self._options.poll_seconds
-        return max(0.0, (self._outage.at - self._clock.now_us()) / MICROSECONDS)
+        outage_left = 0 if self._outage is None else self._outage.at - self._clock.now_us()
+        return outage_left / MICROSECONDS if outage_left > 0 else self._options.poll_seconds
 
     def _find_queues(self) -> None:
         now = self._clock.now_us()
@@ -171,7 +173,7 @@ class DeliveryLoop:
             rows = [row for row in call if row.group_id not in blocked]  # a group may be refused by an earlier call
             if rows:
                 delivered += self._send(queue, rows, blocked)
-            if self._outage is not None:
+            if self._round_failed:
                 break
         return delivered
 
@@ -225,7 +227,7 @@ class DeliveryLoop:
         now = self._clock.now_us()
         if self._outage is None:
             _LOG.warning("channel does not answer", error=error)
-        self._outage = self._next_retry(self._outage, now)
+        self._outage, self._round_failed = self._next_retry(self._outage, now), True
         self._meter.count("unanswered", 1)
         self._store.record_failure(error, at=now)
 

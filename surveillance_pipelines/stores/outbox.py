@@ -90,8 +90,7 @@ _RECORD: Final = """
         INSERT INTO ops.delivery_cursors AS held (queue_url, channel, position, updated_at)
         VALUES (%(queue_url)s, %(channel)s, %(cursor)s, %(at)s)
         ON CONFLICT (queue_url, channel) DO UPDATE
-        SET position = greatest(held.position, EXCLUDED.position), updated_at = EXCLUDED.updated_at,
-            error = NULL, failed_at = NULL
+        SET position = greatest(held.position, EXCLUDED.position), updated_at = EXCLUDED.updated_at
     )
     INSERT INTO ops.outbox_deliveries (channel, position, created_at, delivered_at, reference)
     SELECT %(channel)s, position, created_at, %(at)s, reference
@@ -104,6 +103,10 @@ _RECORD_FAILURE: Final = """
     INSERT INTO ops.delivery_cursors (queue_url, channel, position, updated_at, error, failed_at)
     SELECT queue_url, %(channel)s, 0, %(at)s, %(error)s, %(at)s FROM unnest(%(queues)s::text[]) AS failed (queue_url)
     ON CONFLICT (queue_url, channel) DO UPDATE SET error = EXCLUDED.error, failed_at = EXCLUDED.failed_at
+"""
+
+_CLEAR_FAILURE: Final = """
+    UPDATE ops.delivery_cursors SET error = NULL, failed_at = NULL WHERE channel = %s AND error IS NOT NULL
 """
 
 
@@ -241,9 +244,17 @@ def record_deliveries(
 def record_failure(
     connection: psycopg.Connection, queue_urls: Sequence[str], channel: str, error: str, *, failed_at: int
 ) -> None:
-    """Record the error of a channel that does not accept messages; the next delivery clears it."""
+    """Record the error of a channel that does not accept messages, with the cursors of these queues."""
     values = {"queues": list(queue_urls), "channel": channel, "error": error, "at": to_datetime(failed_at)}
     connection.execute(_RECORD_FAILURE, values)
+
+
+def clear_failure(connection: psycopg.Connection, channel: str) -> None:
+    """Clear the error of a channel that has accepted messages, whichever queues it is recorded with.
+
+    Only delivery runs record and clear errors; a separate statement keeps this write out of the drain runs' deliveries.
+    """
+    connection.execute(_CLEAR_FAILURE, (channel,))
 
 
 def mark_published(

@@ -1,7 +1,10 @@
-"""Output channels of delivery runs, by their names in ``OUTPUT_CHANNELS``."""
+"""Opens the output channels of ``surveillance_pipelines.channels``."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
+from surveillance_pipelines.channels import SIDE_CHANNELS
+from surveillance_pipelines.contracts.errors import NotReadyError, SurveillanceError
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.transports.publisher import Publisher
 
@@ -9,21 +12,46 @@ from surveillance_pipelines.transports.publisher import Publisher
 class ClosablePublisher(Publisher, Protocol):
     """A publisher that owns connections."""
 
+    def ping(self) -> None:
+        """Check that the channel answers, without sending a message.
+
+        Raises:
+            ChannelDownError: if it does not answer.
+        """
+        ...
+
     def close(self) -> None:
         """Close the connections."""
         ...
 
 
 def open_channel(settings: Settings, channel: str) -> ClosablePublisher:
-    """Return the publisher of a channel; it connects on its first call.
+    """Return the publisher of one of ``settings.side_channels``; it connects on its first call.
 
     Raises:
-        ValueError: if the channel has no delivery runs, or its settings are missing.
+        NotReadyError: if a library of the channel is not installed.
+        SurveillanceError: if the channel has a row in ``SIDE_CHANNELS`` and no function that opens it.
     """
-    if channel != "redis":
-        raise ValueError(f"expected a channel with delivery runs (redis), got {channel!r}")
-    if settings.redis_url is None:
-        raise ValueError("expected REDIS_URL for the channel redis, got none: set it")
+    if channel not in OPENERS:
+        raise SurveillanceError(
+            f"expected a channel with a function that opens it ({', '.join(OPENERS)}), got {channel!r}: "
+            "add one to transports/channels.py"
+        )
+    try:
+        return OPENERS[channel](settings)
+    except ModuleNotFoundError as error:
+        raise NotReadyError(
+            f"expected the package {error.name}, found none",
+            remedy=f"install the extra: pip install --editable '.[{SIDE_CHANNELS[channel].extra}]'",
+        ) from error
+
+
+def _open_redis(settings: Settings) -> ClosablePublisher:
     from surveillance_pipelines.transports.redis_streams import RedisStream
 
+    assert settings.redis_url is not None, "settings refuse the channel redis without REDIS_URL"
     return RedisStream(settings.redis_url.get_secret_value(), settings.redis_stream, settings.redis_max_length)
+
+
+OPENERS: Final[dict[str, Callable[[Settings], ClosablePublisher]]] = {"redis": _open_redis}
+"""Name of a side channel → function that opens it."""

@@ -113,6 +113,14 @@ class RedisStream:
             )
         return added
 
+    def ping(self) -> None:
+        """Check that the server answers and runs the script, without adding an entry.
+
+        Raises:
+            ChannelDownError: if it does not.
+        """
+        self.send([])
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

@@ -77,6 +77,15 @@ def test_doctor_names_each_broken_part_and_what_to_do(surveillance, monkeypatch,
     assert "database" not in failed
 
 
+def test_doctor_fails_if_the_server_of_a_listed_channel_does_not_answer(surveillance, monkeypatch) -> None:
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs,redis")
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
+    answer = surveillance("doctor")
+    assert answer.exit_code == ExitCode.FAILED
+    assert answer.output.splitlines()[-1] == "1 failed: channel redis"
+    assert "hunter2" not in answer.output
+
+
 def test_doctor_with_settings_out_of_bounds_reports_instead_of_breaking(bare, monkeypatch) -> None:
     monkeypatch.setenv("SQS_WAIT_TIME", "500")
     answer = bare("doctor")

@@ -7,14 +7,17 @@ import dagster as dg
 import pytest
 
 from benchmarks.valkey import ValkeyProcess
+from surveillance_pipelines.channels import SIDE_CHANNELS, SideChannel
 from surveillance_pipelines.clock import SYSTEM_CLOCK, now
+from surveillance_pipelines.definitions import defs
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.channel_sensor import output_channel_sensor
-from surveillance_pipelines.defs.serving.checks import stream_gets_every_message
+from surveillance_pipelines.defs.serving.checks import channel_check
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.lease import acquire, delivery_lease
 from surveillance_pipelines.stores.outbox import record_failure
+from surveillance_pipelines.transports.channels import OPENERS
 from surveillance_pipelines_tests.defs.runs import metadata_of, run_job
 from surveillance_pipelines_tests.stores.test_partitions import insert_output
 
@@ -68,6 +71,27 @@ def test_delivery_job_of_a_channel_that_is_not_listed_fails_in_words(platform, i
     assert "expected a channel of OUTPUT_CHANNELS" in capfd.readouterr().err
 
 
+def test_every_channel_is_opened_and_has_its_asset_and_check():
+    graph = defs.resolve_asset_graph()
+    assert list(OPENERS) == list(SIDE_CHANNELS)
+    for channel in SIDE_CHANNELS.values():
+        asset = dg.AssetKey(channel.asset)
+        assert asset in graph.get_all_asset_keys()
+        assert dg.AssetCheckKey(asset, channel.check) in graph.asset_check_keys
+
+
+def test_check_of_a_new_row_has_its_names_and_reads_its_messages(platform, monkeypatch):
+    row = SideChannel(required_settings=(), extra="redis", asset="output_topic", check="topic_gets_all")
+    monkeypatch.setitem(SIDE_CHANNELS, "topic", row)
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs,topic")
+    check = channel_check("topic")
+    assert list(check.check_keys) == [dg.AssetCheckKey(dg.AssetKey("output_topic"), "topic_gets_all")]
+    post(platform, "o1", minutes=2)
+    found: Any = check(PlatformResource(env_file=""))
+    assert not found.passed
+    assert "channel topic: 1 waiting messages" in found.description
+
+
 def test_sensor_without_side_channels_says_so(platform, instance):
     assert "OUTPUT_CHANNELS contains only sqs" in reason(look(platform, instance))
 
@@ -105,7 +129,7 @@ def test_check_fails_once_a_message_has_waited_for_a_minute_and_names_the_error(
     post(streaming, "o1", minutes=2)
     with connect(streaming.endpoints.database_url, autocommit=True) as connection:
         record_failure(connection, ["q"], "redis", "refused: too large", failed_at=SYSTEM_CLOCK.now_us())
-    found: Any = stream_gets_every_message(streaming)
+    found: Any = channel_check("redis")(streaming)
     assert not found.passed
     assert "channel redis: 1 waiting messages" in found.description
     assert "refused: too large" in found.description
@@ -113,5 +137,5 @@ def test_check_fails_once_a_message_has_waited_for_a_minute_and_names_the_error(
 
 def test_check_passes_where_the_channel_is_not_listed(platform):
     post(platform, "o1", minutes=2)
-    found: Any = stream_gets_every_message(platform)
+    found: Any = channel_check("redis")(platform)
     assert found.passed

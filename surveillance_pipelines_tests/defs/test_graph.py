@@ -49,6 +49,13 @@ def graph_text() -> str:
     return json.dumps({"assets": assets, "jobs": jobs, **automations}, indent=2, sort_keys=True) + "\n"
 
 
+def test_env_example_names_the_asset_of_the_check_of_compute_limit(repository: Path):
+    (check,) = [key for key in GRAPH.asset_check_keys if key.name == "compute_is_within_limit"]
+    before_setting, *_ = (repository / ".env.example").read_text().partition("# COMPUTE_LIMIT_MS")
+    comment = before_setting.split("\n\n")[-1].replace("\n# ", " ")
+    assert f"a check on `{check.asset_key.to_user_string()}` warns" in comment
+
+
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.to_user_string())
 def test_asset_is_described(key: dg.AssetKey):
     node = GRAPH.get(key)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -14,7 +15,9 @@ import structlog
 from pydantic import SecretStr
 
 from benchmarks.valkey import ValkeyProcess
-from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.channels import SIDE_CHANNELS, SideChannel
+from surveillance_pipelines.clock import SYSTEM_CLOCK, ManualClock
+from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.runtime.delivery import DeliveryReport, deliver
 from surveillance_pipelines.runtime.delivery_loop import DeliveryLoop, DeliveryOptions
@@ -25,8 +28,9 @@ from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire, delivery_lease, release
-from surveillance_pipelines.stores.outbox import undelivered, waiting
-from surveillance_pipelines.transports.publisher import PublishError
+from surveillance_pipelines.stores.outbox import OutboxRow, undelivered, waiting
+from surveillance_pipelines.transports.channels import OPENERS
+from surveillance_pipelines.transports.publisher import ChannelDownError, Publisher, PublishError
 from surveillance_pipelines.transports.redis_streams import STREAM_GUARANTEE, RedisStream
 
 QUICK = DeliveryOptions(poll_seconds=0.01, first_pause_seconds=0.02, longest_pause_seconds=0.1)
@@ -136,6 +140,10 @@ class Refusing:
         self.sent: list[str] = []
         self._refused, self._left = refused, times
 
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         names = [str(entry.dedup_id) for entry in entries]
         if self._refused not in names or self._left == 0:
@@ -146,6 +154,76 @@ class Refusing:
         failures = {i: "too large" for i, name in enumerate(names) if name[0] == group and name >= self._refused}
         self.sent += [name for i, name in enumerate(names) if i not in failures]
         raise PublishError("refused", failures)
+
+
+class Unresponsive:
+    """A stream that does not respond to calls with one id, a number of times."""
+
+    guarantee = STREAM_GUARANTEE
+
+    def __init__(self, unanswered: str, times: int) -> None:
+        self.sent: list[str] = []
+        self._unanswered, self._left = unanswered, times
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        names = [str(entry.dedup_id) for entry in entries]
+        if self._unanswered in names and self._left:
+            self._left -= 1
+            raise ChannelDownError("no answer")
+        self.sent += names
+        return names
+
+
+class CountingStore(PostgresDeliveryStore):
+    """The store of a run, which counts the reads of the outbox."""
+
+    reads = 0
+
+    def undelivered(self, queue_url: str, *, after: int, limit: int) -> Sequence[OutboxRow]:
+        self.reads += 1
+        return super().undelivered(queue_url, after=after, limit=limit)
+
+
+def delivery_loop(database: psycopg.Connection, publisher: Publisher) -> tuple[DeliveryLoop, CountingStore]:
+    lease = acquire(database, delivery_lease("redis"), holder="test", seconds=60)
+    assert lease is not None
+    store, clock = CountingStore(database, database, lease, "redis"), ManualClock(datetime(2024, 3, 5, tzinfo=UTC))
+    return DeliveryLoop(publisher=publisher, store=store, meter=Meter(), clock=clock, options=QUICK), store
+
+
+def test_call_that_failed_for_one_queue_is_repeated_while_another_queue_is_empty(quick, database):
+    post(database, ["a1"], "one")
+    post(database, ["b1"], "two")
+    publisher = Unresponsive("b1", times=2)
+    report = run(quick, publisher=publisher, window_seconds=5.0)
+    assert (report.stopped_by, report.totals) == ("idle", {"delivered": 2, "unanswered": 2})
+    assert publisher.sent == ["a1", "b1"]
+
+
+def test_rows_after_an_unanswered_call_wait_for_it(database):
+    post(database, numbered(150))
+    publisher = Unresponsive("a0000", times=1)
+    loop, _ = delivery_loop(database, publisher)
+    assert loop.run_once() == 0
+    assert publisher.sent == []
+
+
+def test_outbox_is_not_read_during_the_pause_of_an_outage_and_each_queue_once_after_it(database):
+    post(database, ["a1"], "one")
+    post(database, ["b1"], "two")
+    loop, store = delivery_loop(database, Unresponsive("b1", times=2))
+    clock = loop._clock
+    assert loop.run_once() == 1, "queue one"
+    assert loop.pause_seconds() == pytest.approx(QUICK.first_pause_seconds)
+    reads = store.reads
+    assert (loop.run_once(), store.reads) == (0, reads)
+    clock.sleep(loop.pause_seconds())
+    assert loop.pause_seconds() == QUICK.poll_seconds, "never zero"
+    assert (loop.run_once(), store.reads) == (0, reads + 2)
+    assert loop.pause_seconds() == pytest.approx(2 * QUICK.first_pause_seconds)
+    clock.sleep(loop.pause_seconds())
+    assert (loop.run_once(), loop.pending) == (1, 0)
+    assert (loop.run_once(), loop.pause_seconds()) == (0, QUICK.poll_seconds)
 
 
 def test_refused_row_holds_up_its_group_and_no_other(quick, database):
@@ -170,6 +248,33 @@ def test_run_that_follows_a_refusal_sends_only_what_is_missing(quick, database):
     second = Refusing("", times=0)
     run(quick, publisher=second)
     assert second.sent == ["a0003", "a0006"]
+
+
+@pytest.mark.parametrize("channel", ["redis", "sqs", "kafka"])
+def test_channel_without_delivery_runs_is_refused(settings, database, monkeypatch, channel):
+    from surveillance_pipelines.services.delivery import main
+
+    for name, value in child_environment(provision(settings)).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs")
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:1")
+    post(database, ["a1"])
+    with pytest.raises(InvalidInputError, match=f"OUTPUT_CHANNELS other than sqs, got '{channel}'"):
+        main(["--channel", channel, "--window-seconds", "0.1"])
+    assert database.execute("SELECT count(*) FROM ops.leases").fetchone() == (0,)
+
+
+def test_channel_of_a_new_row_is_opened_and_served(settings, database, monkeypatch):
+    row = SideChannel(required_settings=(), extra="redis", asset="output_topic", check="topic_gets_all")
+    monkeypatch.setitem(SIDE_CHANNELS, "topic", row)
+    listed = settings.model_copy(update={"output_channels": ("sqs", "topic"), "drain_idle_seconds": 0.1})
+    post(database, ["a1"])
+    with pytest.raises(SurveillanceError, match="expected a channel with a function that opens it"):
+        deliver(provision(listed), listed, "topic")
+    topic = Refusing("", times=0)
+    monkeypatch.setitem(OPENERS, "topic", lambda _: topic)
+    assert deliver(provision(listed), listed, "topic", window_seconds=30.0).totals == {"delivered": 1}
+    assert topic.sent == ["a1"]
 
 
 def test_run_whose_lease_was_taken_over_records_nothing(database, database_url):

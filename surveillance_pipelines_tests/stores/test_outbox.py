@@ -9,6 +9,8 @@ import pytest
 
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
+from surveillance_pipelines.stores.lease import acquire, delivery_lease
 from surveillance_pipelines.stores.outbox import (
     SQS,
     OutboxRow,
@@ -87,16 +89,32 @@ def test_cursor_never_moves_back(database):
     assert database.execute("SELECT count(*) FROM ops.outbox_deliveries").fetchone() == (2,)
 
 
-def test_waiting_reports_count_age_and_the_last_error_until_the_next_delivery(database):
+def test_waiting_reports_count_and_age(database):
     assert waiting(database, "redis").count == 0
     post(database, "a", "b")
-    record_failure(database, ["q"], "redis", "refused", failed_at=AT)
     found = waiting(database, "redis")
-    assert (found.count, found.oldest_at, found.error, found.failed_at) == (2, AT, "refused", AT)
+    assert (found.count, found.oldest_at, found.error, found.failed_at) == (2, AT, None, None)
     rows = undelivered(database, "q", "redis")
     deliver(database, "redis", rows, rows[-1].position)
     found = waiting(database, "redis")
-    assert (found.count, found.oldest_at, found.error) == (0, None, None)
+    assert (found.count, found.oldest_at) == (0, None)
+
+
+def test_delivery_from_one_queue_clears_the_error_of_the_channel_and_of_no_other(database):
+    for queue_url in ("one", "two"):
+        post(database, f"{queue_url} 1", queue_url=queue_url)
+    lease = acquire(database, delivery_lease("redis"), holder="test", seconds=60)
+    assert lease is not None
+    store = PostgresDeliveryStore(database, database, lease, "redis")
+    store.record_failure("refused", at=AT)
+    record_failure(database, ["one"], "other", "down", failed_at=AT)
+    found = waiting(database, "redis")
+    assert (found.count, found.error, found.failed_at) == (2, "refused", AT)
+    (row,) = store.undelivered("one", after=0, limit=10)
+    store.record("one", [row], [None], at=AT + 1, cursor=row.position)
+    found = waiting(database, "redis")
+    assert (found.count, found.error, found.failed_at) == (1, None, None)
+    assert waiting(database, "other").error == "down"
 
 
 def test_look_for_undelivered_rows_does_not_read_what_is_delivered(database):

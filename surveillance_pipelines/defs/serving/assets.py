@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.defs.automation import OWNERS, tags
 
 output_queue = dg.AssetSpec(
@@ -19,7 +20,7 @@ output_queue = dg.AssetSpec(
 )
 
 output_stream = dg.AssetSpec(
-    "output_stream",
+    SIDE_CHANNELS["redis"].asset,
     deps=["market_queue", "champion", "anomalies", "signals"],
     description=(
         "Valkey or Redis stream of the same messages (`REDIS_STREAM`), in order per symbol, written by the delivery "

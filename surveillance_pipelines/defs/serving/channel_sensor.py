@@ -6,7 +6,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.automation import SENSORS_START
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.defs.serving.channels import channel_states, channel_tag, side_channels
+from surveillance_pipelines.defs.serving.channels import channel_states, channel_tag
 from surveillance_pipelines.defs.serving.deliveries import delivery_job
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 from surveillance_pipelines.defs.serving.runs import pause_left, starting_runs
@@ -29,7 +29,7 @@ def output_channel_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
     settings, now_us = platform.settings, platform.clock.now_us()
-    if not side_channels(settings):
+    if not settings.side_channels:
         return dg.SkipReason(
             "no channel needs delivery runs: OUTPUT_CHANNELS contains only sqs, to which drain runs publish"
         )

@@ -1,7 +1,7 @@
 """Output channels other than SQS: assets, run tags and waiting messages."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -9,20 +9,11 @@ from surveillance_pipelines.defs.serving.publication import STUCK_SECONDS, secon
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.channel_watch import ChannelView
-    from surveillance_pipelines.settings import Settings
-
-CHANNEL_ASSETS: Final = {"redis": "output_stream"}
-"""Channel with delivery runs → its asset."""
 
 
 def channel_tag(channel: str) -> str:
     """Return the value of ``QUEUE_TAG`` of a channel's delivery runs."""
     return f"delivery:{channel}"
-
-
-def side_channels(settings: "Settings") -> list[str]:
-    """Return the configured channels with delivery runs, that is, all except sqs."""
-    return [channel for channel in settings.output_channels if channel in CHANNEL_ASSETS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +63,4 @@ def channel_states(platform: PlatformResource) -> list["ChannelView"]:
     from surveillance_pipelines.services.channel_watch import channel_state
 
     with platform.connect() as connection:
-        return [channel_state(connection, channel) for channel in side_channels(platform.settings)]
+        return [channel_state(connection, channel) for channel in platform.settings.side_channels]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.channels import channel_delivery
 from surveillance_pipelines.defs.serving.publication import publication
@@ -110,15 +111,25 @@ def alerts_are_published(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=found.passed, description=found.summary, metadata=found.metadata)
 
 
-@dg.asset_check(
-    asset="output_stream",
-    description="No message waits longer than a minute for delivery to the stream, if the channel is configured.",
-)
-def stream_gets_every_message(platform: PlatformResource) -> dg.AssetCheckResult:
-    if "redis" not in platform.settings.output_channels:
-        return dg.AssetCheckResult(passed=True, description="not configured: OUTPUT_CHANNELS does not contain redis")
-    found = channel_delivery(platform, "redis")
-    return dg.AssetCheckResult(passed=found.passed, description=found.summary, metadata=found.metadata)
+def channel_check(channel: str) -> dg.AssetChecksDefinition:
+    """Return the check of a channel with delivery runs."""
+
+    @dg.asset_check(
+        asset=SIDE_CHANNELS[channel].asset,
+        name=SIDE_CHANNELS[channel].check,
+        description=f"No message waits longer than a minute for delivery to {channel}, if the channel is configured.",
+    )
+    def gets_every_message(platform: PlatformResource) -> dg.AssetCheckResult:
+        if channel not in platform.settings.side_channels:
+            absent = f"not configured: OUTPUT_CHANNELS does not contain {channel}"
+            return dg.AssetCheckResult(passed=True, description=absent)
+        found = channel_delivery(platform, channel)
+        return dg.AssetCheckResult(passed=found.passed, description=found.summary, metadata=found.metadata)
+
+    return gets_every_message
+
+
+channel_checks = [channel_check(channel) for channel in SIDE_CHANNELS]
 
 
 @dg.asset_check(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
+from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.publication import PublicationCheck
@@ -73,7 +74,11 @@ def drain_job() -> None:
 live_checks_job = dg.define_asset_job(
     "live_checks_job",
     selection=dg.AssetSelection.checks_for_assets(
-        "market_queue", "output_queue", "output_stream", "bar_files", "yahoo_finance"
+        "market_queue",
+        "output_queue",
+        *(channel.asset for channel in SIDE_CHANNELS.values()),
+        "bar_files",
+        "yahoo_finance",
     ),
     tags={"surveillance/lane": "live"},
     description="Check that the live lane loses no message, publishes its alerts and scores within the time limit.",
