@@ -99,13 +99,13 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> d
     Drain runs load it within seconds.
     """
     from surveillance_pipelines.lifecycle.deployments import Scope
-    from surveillance_pipelines.services.models import ModelStores, activate
+    from surveillance_pipelines.services.models import activate
     from surveillance_pipelines.stores.deployments import champion as serving_champion
 
     registered = build_folder(context, platform.settings).registration()
     scope = Scope(tenant=platform.settings.tenant)
     done = activate(
-        ModelStores(platform.connect, platform.registry, platform.clock),
+        platform,
         registered.version,
         decided_by="training_job",
         reasons=[f"passed the gate in run {context.run.run_id}"],
