@@ -11,10 +11,9 @@ import psycopg
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
+from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, DEFAULT_TENANT
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.lifecycle.deployments import (
-    DEFAULT_STRATEGY,
-    DEFAULT_TENANT,
     Change,
     Deployment,
     Role,
