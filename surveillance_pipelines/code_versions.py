@@ -13,8 +13,8 @@ from typing import Final
 from surveillance_pipelines.hashing import sha256_files
 
 PACKAGE: Final = Path(__file__).resolve().parent
-NOT_FOLLOWED: Final = frozenset({"services/platform.py"})
-"""Modules that only open stores: they and their imports change no value."""
+NOT_FOLLOWED: Final = frozenset({"services/platform.py", "training/plots.py"})
+"""Modules that only open stores or draw: they and their imports change no value."""
 
 _IMPORT: Final = re.compile(
     rf"^[ \t]*from {PACKAGE.name}(?P<module>[.\w]*) import (?P<names>\([^)]*\)|[^\n]*)", re.MULTILINE

@@ -33,14 +33,15 @@ def backfill(
     ] = None,
 ) -> None:
     """Compute bars and features, or scores, for every day from FIRST to LAST in one Dagster run."""
-    from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
+    from surveillance_pipelines.commands.dagster_runs import run_job
+    from surveillance_pipelines.defs.bars.partitions import range_tags
     from surveillance_pipelines.services.backfill import plan_backfill
     from surveillance_pipelines.services.platform import open_platform
 
     days = as_days(first, last)
     platform = open_platform()
     plan = plan_backfill(platform, job.value, *days, bundle=bundle)
-    tags = day_range_tags(plan.first, plan.last)
+    tags = range_tags(plan.first, plan.last)
     outcome = run_job(platform, plan.job, tags=tags, run_config=plan.run_config).require_success(plan.job)
     rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
     table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))

@@ -9,7 +9,6 @@ import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
@@ -47,14 +46,6 @@ class RunOutcome:
             f"{what} failed; errors of run {self.run_id}:\n{reasons}",
             remedy=f"open the run in the Dagster UI (`surveillance up`), under Runs, id {self.run_id[:8]}",
         )
-
-
-def day_range_tags(first: date, last: date) -> dict[str, str]:
-    """Return the tags that make one run of a partitioned job cover all days from ``first`` to ``last``."""
-    return {
-        "dagster/asset_partition_range_start": first.isoformat(),
-        "dagster/asset_partition_range_end": last.isoformat(),
-    }
 
 
 def run_job(

@@ -9,13 +9,14 @@ from surveillance_pipelines.commands import demo_report
 from surveillance_pipelines.commands.children import Child
 from surveillance_pipelines.commands.console import echo, table
 from surveillance_pipelines.commands.dagster_home import open_instance, prepare, start_daemon
-from surveillance_pipelines.commands.dagster_runs import day_range_tags, run_job
+from surveillance_pipelines.commands.dagster_runs import run_job
 from surveillance_pipelines.commands.demo_serving import Served, serve
 from surveillance_pipelines.commands.feed import send
 from surveillance_pipelines.commands.ingest import show_ingestion
 from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
 from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.services.demo_market import DemoMarket, build_market, served_ticks
 from surveillance_pipelines.services.demo_matching import alerts_of, compare
 from surveillance_pipelines.services.demo_outputs import latencies
@@ -103,7 +104,7 @@ class Demo:
 
     def compute_features(self) -> None:
         """Resolve and resample bars and compute features of the history, in one run."""
-        tags = day_range_tags(self._market.first, self._market.last)
+        tags = range_tags(self._market.first, self._market.last)
         outcome = run_job(self._platform, "market_data_job", tags=tags).require_success("market_data_job")
         rows = [(key, made.get("dagster/row_count")) for key, made in outcome.materialized.items()]
         table(f"run {outcome.run_id[:8]}, {outcome.seconds:.1f} s", ("table", "rows"), rows, right=("rows",))
@@ -124,8 +125,8 @@ class Demo:
     def build_tables(self, *, marts: bool) -> None:
         """Load the served day into the lake, score it and the day before in batch, then build the dbt marts."""
         day = self._market.day
-        run_job(self._platform, "market_data_job", tags=day_range_tags(day, day)).require_success("market_data_job")
-        scored = day_range_tags(self._market.last, day)
+        run_job(self._platform, "market_data_job", tags=range_tags(day, day)).require_success("market_data_job")
+        scored = range_tags(self._market.last, day)
         run_job(self._platform, "scoring_job", tags=scored).require_success("scoring_job")
         if marts:
             run_job(self._platform, "marts_job", tags={}, location="marts").require_success("marts_job")

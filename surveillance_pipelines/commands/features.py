@@ -10,6 +10,7 @@ import typer
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.commands.console import counted, echo, progress, table
 from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
+from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +25,7 @@ def features(
         Path | None, typer.Argument(help="Parquet or CSV file of 1-minute bars; default: the bars of the lake.")
     ] = None,
     *,
-    view: Annotated[str, typer.Option(help="Compute the features of this view.")] = "core_v1",
+    view: Annotated[str, typer.Option(help="Compute the features of this view.")] = DEFAULT_VIEW,
     columns: Annotated[str, typer.Option(help="Return only these features, separated by commas.")] = "",
     symbols: Annotated[
         str, typer.Option(help="Return only these symbols, separated by commas; all symbols remain peers.")

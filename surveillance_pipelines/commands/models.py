@@ -9,8 +9,7 @@ from surveillance_pipelines.commands.console import echo, table
 from surveillance_pipelines.contracts.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.services.models import Deployed, ModelStores
-    from surveillance_pipelines.services.platform import Platform
+    from surveillance_pipelines.services.models import Deployed
 
 app: Final = typer.Typer(help="List model versions, and change the champion.", no_args_is_help=True)
 
@@ -36,7 +35,7 @@ def list_models(strategy: _Strategy = "surveillance") -> None:
             listed.version.training_dataset_size,
             listed.version.mlflow_version,
         )
-        for listed in versions(_stores(platform), scope_of(platform.settings, strategy))
+        for listed in versions(platform, scope_of(platform.settings, strategy))
     ]
     if not rows:
         echo("no versions yet: `surveillance train` creates one")
@@ -62,7 +61,7 @@ def activate_model(
     number = _number(version)
     platform = open_platform()
     done = activate(
-        _stores(platform),
+        platform,
         number,
         decided_by=by or _user(),
         reasons=[reason],
@@ -86,7 +85,7 @@ def show_history(strategy: _Strategy = "surveillance") -> None:
     scope = scope_of(platform.settings, strategy)
     rows = [
         (row.name, row.role, row.traffic_share, row.since, row.until, row.decided_by, "; ".join(row.reasons))
-        for row in deployment_history(_stores(platform), scope)
+        for row in deployment_history(platform, scope)
     ]
     if not rows:
         wanted = f"tenant {scope.tenant} and strategy {scope.strategy}"
@@ -102,12 +101,6 @@ def _number(version: str) -> int:
         remedy = "`surveillance models list` shows the versions"
         raise InvalidInputError(f"expected a version such as v3, got {version!r}", remedy=remedy)
     return int(digits)
-
-
-def _stores(platform: "Platform") -> "ModelStores":
-    from surveillance_pipelines.services.models import ModelStores
-
-    return ModelStores(platform.connect, platform.registry, platform.clock)
 
 
 def _user() -> str:

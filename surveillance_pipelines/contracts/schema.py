@@ -49,7 +49,7 @@ _MEANINGS: Final = {
     "kind": "Kind of anomaly, or the action of a signal, or normal. The set of kinds is open.",
     "confidence": "Probability of kind.",
     "risk_score": "anomaly, score: score times confidence. signal: anomaly score of its bar.",
-    "explanation": "Scores of both detectors, the most likely kinds and the most unusual features. Empty on a score.",
+    "explanation": "Score of each detector, the most likely kinds and the most unusual features. Empty on a score.",
     "fallback_used": "Whether a missing input or model was replaced by a substitute.",
     "warmup": "Whether the row was created by the warm-up rules, because no model has passed its gate.",
     "tenant": "Tenant of the row.",

@@ -13,11 +13,10 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, DEFAULT_TENANT
 
 Role = Literal["champion", "challenger", "shadow", "canary", "retired"]
 
-DEFAULT_TENANT: Final = "default"
-DEFAULT_STRATEGY: Final = "surveillance"
 BUNDLE_KIND: Final = "bundle"
 
 INITIAL_ROLES: Final[frozenset[Role]] = frozenset({"champion", "challenger", "shadow", "canary"})

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.services.homes import without_password
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
@@ -42,7 +43,8 @@ def check_health(stores: Stores) -> Health:
         lines += [*_champion(stores, connection), *_leases(connection), *_ledger_tables(stores, connection)]
         lines += _dead_letters(connection)
         tables = _tables(connection, stores.settings.output_channels)
-    return Health(tuple(lines), tuple(tables), tuple(_lake(stores)))
+        features = _serving_features(stores, connection)
+    return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features)))
 
 
 def _services(stores: Stores) -> list[Fact]:
@@ -150,9 +152,15 @@ def _tables(connection: Any, channels: Sequence[str]) -> list[Sequence[Any]]:
     return rows
 
 
-def _lake(stores: Stores) -> list[Sequence[Any]]:
+def _serving_features(stores: Stores, connection: Any) -> str:
+    from surveillance_pipelines.stores.deployments import serving_view
+
+    return feature_table_of(serving_view(connection, stores.settings.tenant))
+
+
+def _lake(stores: Stores, features: str) -> list[Sequence[Any]]:
     rows: list[Sequence[Any]] = []
-    for name in ("bars_landed", "bars_1m", "features_core_v1", "scores"):
+    for name in ("bars_landed", "bars_1m", features, "scores"):
         days = stores.lake.days(name)
         last = stores.lake.read(name, days=days[-1:], columns=["bar_start"])["bar_start"].max() if days else None
         rows.append((name, len(days), days[0] if days else None, last))

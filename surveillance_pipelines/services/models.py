@@ -14,9 +14,8 @@ from typing import Final, Protocol
 import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, DEFAULT_TENANT
 from surveillance_pipelines.lifecycle.deployments import (
-    DEFAULT_STRATEGY,
-    DEFAULT_TENANT,
     Change,
     Deployment,
     Role,
@@ -52,9 +51,21 @@ class Registry(Protocol):
     def delete_alias(self, alias: str) -> None: ...
 
 
+class DeploymentStores(Protocol):
+    """The part of ``Stores`` that these use cases need."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    def connect(self) -> AbstractContextManager[psycopg.Connection]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ModelStores:
-    """The stores of the use cases.
+    """``DeploymentStores`` with a given connection and registry, for callers that have no platform.
 
     Attributes:
         connect: opens a connection for a ``with`` block, which commits at its end.
@@ -116,7 +127,7 @@ def scope_of(settings: Settings, strategy: str) -> Scope:
 
 
 def activate(
-    stores: ModelStores,
+    stores: DeploymentStores,
     version: int,
     *,
     decided_by: str,
@@ -145,7 +156,7 @@ def activate(
 
 
 def deploy(
-    stores: ModelStores,
+    stores: DeploymentStores,
     version: int,
     *,
     role: Role,
@@ -195,7 +206,7 @@ def deploy(
 
 
 def retire(
-    stores: ModelStores,
+    stores: DeploymentStores,
     version: int,
     *,
     decided_by: str,
@@ -211,8 +222,9 @@ def retire(
         decided_by: person or run that decides.
         reasons: reasons, stored with the deployment.
         scope: tenant and strategy.
-        leave_no_champion: allow retiring the champion; then the champion of the tenant ``default`` or the warm-up rules
-            serve.
+        leave_no_champion: allow retiring the champion. Then the champion of the tenant ``default`` serves; running
+            drain runs load it within seconds. If there is none, runs that start later use the warm-up rules, and
+            running drain runs keep the retired bundle until they end.
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
@@ -237,7 +249,7 @@ def retire(
     )
 
 
-def versions(stores: ModelStores, scope: Scope = Scope()) -> list[ListedVersion]:  # noqa: B008 (frozen)
+def versions(stores: DeploymentStores, scope: Scope = Scope()) -> list[ListedVersion]:  # noqa: B008 (frozen)
     """Return the versions of a strategy, newest first, with their roles in the scope."""
     with stores.connect() as connection:
         roles = {row.model: row for row in open_deployments(connection, scope)}
@@ -247,13 +259,13 @@ def versions(stores: ModelStores, scope: Scope = Scope()) -> list[ListedVersion]
         ]
 
 
-def deployment_history(stores: ModelStores, scope: Scope = Scope()) -> list[Deployment]:  # noqa: B008 (frozen)
+def deployment_history(stores: DeploymentStores, scope: Scope = Scope()) -> list[Deployment]:  # noqa: B008 (frozen)
     """Return every deployment of a scope, oldest first."""
     with stores.connect() as connection:
         return history(connection, scope)
 
 
-def alias_differences(stores: ModelStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)
+def alias_differences(stores: DeploymentStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)
     """Return the aliases of the registry that differ from the deployments of a scope.
 
     MLflow is not imported if the strategy has no version in it.
@@ -262,6 +274,31 @@ def alias_differences(stores: ModelStores, scope: Scope = Scope()) -> list[Alias
         ImportError: if MLflow is not installed.
         Exception: any exception of MLflow if it does not answer.
     """
+    return _differences(stores, stores.registry, scope)
+
+
+def repair_aliases(stores: DeploymentStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)
+    """Set the aliases of the registry to the deployments of a scope, and return the differences before the repair.
+
+    A lock serialises the repairs of a scope. Each reads the table after its deployment is committed, so the last repair
+    has seen every deployment.
+
+    Raises:
+        Exception: as ``alias_differences``.
+    """
+    registry = stores.registry
+    with stores.connect() as connection:
+        lock_aliases(connection, scope)
+        differences = _differences(stores, registry, scope)
+        for difference in differences:
+            if difference.expected is None:
+                registry.delete_alias(difference.alias)
+            else:
+                registry.set_alias(difference.alias, difference.expected)
+    return differences
+
+
+def _differences(stores: DeploymentStores, registry: Registry, scope: Scope) -> list[AliasDifference]:
     with stores.connect() as connection:
         in_registry: dict[tuple[str, str | None], int] = {
             (record.bundle_hash, record.version): record.mlflow_version
@@ -272,7 +309,7 @@ def alias_differences(stores: ModelStores, scope: Scope = Scope()) -> list[Alias
     if not in_registry:
         return []
     expected = _expected_aliases(present, in_registry, scope)
-    found = stores.registry.aliases()
+    found = registry.aliases()
     names = [_alias_name(role, scope) for role in ALIAS_ROLES]
     return [
         AliasDifference(name, expected.get(name), found.get(name))
@@ -281,28 +318,8 @@ def alias_differences(stores: ModelStores, scope: Scope = Scope()) -> list[Alias
     ]
 
 
-def repair_aliases(stores: ModelStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)
-    """Set the aliases of the registry to the deployments of a scope, and return the differences before the repair.
-
-    A lock serialises the repairs of a scope. Each reads the table after its deployment is committed, so the last repair
-    has seen every deployment.
-
-    Raises:
-        Exception: as ``alias_differences``.
-    """
-    with stores.connect() as connection:
-        lock_aliases(connection, scope)
-        differences = alias_differences(stores, scope)
-        for difference in differences:
-            if difference.expected is None:
-                stores.registry.delete_alias(difference.alias)
-            else:
-                stores.registry.set_alias(difference.alias, difference.expected)
-    return differences
-
-
 def _change(
-    stores: ModelStores, scope: Scope, record: VersionRecord, write: Callable[[psycopg.Connection], Change]
+    stores: DeploymentStores, scope: Scope, record: VersionRecord, write: Callable[[psycopg.Connection], Change]
 ) -> Deployed:
     """Write in one transaction, then update the aliases, even if no row changed."""
     with stores.connect() as connection:
@@ -311,7 +328,7 @@ def _change(
     return Deployed(record, change, replaced, _try_to_repair(stores, scope))
 
 
-def _try_to_repair(stores: ModelStores, scope: Scope) -> str | None:
+def _try_to_repair(stores: DeploymentStores, scope: Scope) -> str | None:
     try:
         repair_aliases(stores, scope)
     except Exception as error:  # noqa: BLE001 (the deployment is committed; the aliases do not affect serving)

@@ -3,11 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final
 
+from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.services.platform import Stores
-
-_FEATURES: Final = "features_core_v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +26,24 @@ class SettledOutcomes:
 
 
 def settle_days(stores: Stores, first: date, last: date) -> SettledOutcomes:
-    """Write the outcomes of all predictions of a range of days with an elapsed horizon, one transaction per day."""
+    """Write the outcomes of all predictions of a range of days with an elapsed horizon, one transaction per day.
+
+    Prices and volatility are read from the features of the serving view.
+    """
     from surveillance_pipelines.evaluation.direction_labels import HORIZON_MINUTES
     from surveillance_pipelines.evaluation.outcomes import outcomes
     from surveillance_pipelines.features.batch import feature_schema
+    from surveillance_pipelines.stores.deployments import serving_view
     from surveillance_pipelines.stores.predictions import open_predictions, settle
 
     columns = ["symbol", "date", "bar_start", "close", "realised_volatility"]
     settled, directions = 0, Counter[str]()
     with stores.connect() as connection:
-        for day in stores.lake.days(_FEATURES):
+        table = feature_table_of(serving_view(connection, stores.settings.tenant))
+        for day in stores.lake.days(table):
             if not first <= day <= last:
                 continue
-            features = stores.lake.read(_FEATURES, days=[day], columns=columns, schema=feature_schema())
+            features = stores.lake.read(table, days=[day], columns=columns, schema=feature_schema())
             known = outcomes(features)
             settled += settle(connection, known, horizon_minutes=HORIZON_MINUTES)
             connection.commit()

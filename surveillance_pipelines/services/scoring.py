@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id:
         predictor = load_pinned_predictor(connection, bundle) if bundle else load_predictor(connection, settings)
         rows = row_config(settings, predictor, run_id=run_id)
         sessions = stores.session_table(first, last)
-        table = f"features_{predictor.feature_view}"
+        table = feature_table_of(predictor.feature_view)
         version = stores.lake.version(table)
         run = ScoringRun(
             lane="batch",

@@ -10,10 +10,10 @@ import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
+from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, DEFAULT_TENANT
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.lifecycle.deployments import (
-    DEFAULT_STRATEGY,
-    DEFAULT_TENANT,
     Change,
     Deployment,
     Role,
@@ -44,14 +44,15 @@ _OPEN: Final = """
          decided_by, reasons)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
-_CHAMPION: Final = """
-    SELECT deployed.version, coalesce(known.path, deployed.path), deployed.model_id
+_OF_CHAMPION: Final = """
     FROM surveillance.deployments AS deployed
     LEFT JOIN surveillance.model_versions AS known ON known.id = deployed.model_version_id
     WHERE deployed.tenant = ANY(%s) AND deployed.strategy = %s AND deployed.kind = 'bundle'
         AND deployed.role = 'champion' AND deployed.until IS NULL
     ORDER BY deployed.tenant = %s DESC LIMIT 1
 """
+_CHAMPION: Final = "SELECT deployed.version, coalesce(known.path, deployed.path), deployed.model_id" + _OF_CHAMPION
+_CHAMPION_VIEW: Final = "SELECT deployed.feature_view" + _OF_CHAMPION
 
 
 class ConcurrentTransitionError(SurveillanceError, code=ErrorCode.CONFLICT):
@@ -83,6 +84,14 @@ def champion(
     tenants = [tenant, DEFAULT_TENANT]
     row = connection.execute(_CHAMPION, (tenants, strategy, tenant)).fetchone()
     return None if row is None else stored_bundle(*row)
+
+
+def serving_view(
+    connection: psycopg.Connection[Any], tenant: str = DEFAULT_TENANT, strategy: str = DEFAULT_STRATEGY
+) -> str:
+    """Return the feature view of the ``champion``; the default view if there is none, or its view is not recorded."""
+    row = connection.execute(_CHAMPION_VIEW, ([tenant, DEFAULT_TENANT], strategy, tenant)).fetchone()
+    return DEFAULT_VIEW if row is None or row[0] is None else row[0]
 
 
 def champion_deployment(

@@ -12,7 +12,7 @@ import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
-from surveillance_pipelines.lifecycle.deployments import DEFAULT_STRATEGY
+from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY
 
 MetricType = Literal["classification", "regression", "trading_performance"]
 

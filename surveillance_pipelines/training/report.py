@@ -8,7 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from surveillance_pipelines.contracts.predictions import DIRECTIONS, Directions
+from surveillance_pipelines.contracts.predictions import (
+    DIRECTIONS,
+    AnomalyKinds,
+    AnomalyScores,
+    Directions,
+    PredictionKind,
+)
 from surveillance_pipelines.evaluation.direction_labels import direction_labels
 from surveillance_pipelines.evaluation.gate import GateDecision, anomaly_gate, direction_gate
 from surveillance_pipelines.evaluation.metrics import (
@@ -138,6 +144,7 @@ def evaluate(
 
     Raises:
         ValueError: if the split has no labelled bars.
+        BundleError: if no member predicts kinds of anomalies, or none predicts directions.
     """
     rows = training_set.rows(split, labelled=True)
     if rows.is_empty():
@@ -147,14 +154,20 @@ def evaluate(
     known = rows.select(
         direction_labels(pl.col("forward_return"), pl.col("realised_volatility")).alias("direction")
     ).to_series()
-    evaluated = _predict(rows, windows, known, ensemble)
-    baselines = _baseline_measures(evaluated, features, training_set)
-    measures = [*_anomaly_measures(evaluated), *_model_measures(evaluated), *baselines, *_direction_measures(evaluated)]
+    classifier, direction = (_member(ensemble, each.kind) for each in (AnomalyKinds, Directions))
+    evaluated = _predict(rows, windows, known, ensemble, direction)
+    measures = [
+        *_anomaly_measures(evaluated),
+        *_detector_measures(evaluated, ensemble),
+        *_classifier_measures(evaluated, classifier),
+        *_baseline_measures(evaluated, classifier, features, training_set),
+        *_direction_measures(evaluated, direction),
+    ]
     figures = {measure.full_name: measure.value for measure in measures}
     return Evaluation(
         split=split,
         measures=tuple(measure for measure in measures if math.isfinite(measure.value)),
-        anomaly_gate=_anomaly_gate(figures, training_set, min_rows=min_rows, min_accuracy=min_accuracy),
+        anomaly_gate=_anomaly_gate(figures, classifier, training_set, min_rows=min_rows, min_accuracy=min_accuracy),
         direction_gate=direction_gate(
             evaluated.direction_actual,
             evaluated.direction_predicted,
@@ -181,7 +194,21 @@ def event_recall(evaluated: EvaluatedRows) -> pl.DataFrame:
     return found.group_by("label").agg(planted=pl.len(), found=pl.mean("found"), named=pl.mean("named")).sort("label")
 
 
-def _predict(rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: Ensemble) -> EvaluatedRows:
+def _member(ensemble: Ensemble, kind: PredictionKind) -> str:
+    """Return the name of the member with a kind of output, whether or not it serves.
+
+    Raises:
+        BundleError: if there is none.
+    """
+    for name, spec in ensemble.members.items():
+        if spec.output.kind == kind:
+            return name
+    raise BundleError(f"expected a member with output {kind!r}, got {', '.join(ensemble.members)}")
+
+
+def _predict(
+    rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: Ensemble, direction: str
+) -> EvaluatedRows:
     predictions = ensemble.predict(windows)
     directed = known.is_not_null().to_numpy()
     return EvaluatedRows(
@@ -191,20 +218,15 @@ def _predict(rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: En
         predictions=predictions,
         original=(rows["replica"] == 0).to_numpy(),
         direction_actual=known.drop_nulls().to_numpy(),
-        direction_predicted=_directions(ensemble, windows[directed]).argmax(axis=1),
+        direction_predicted=_directions(ensemble, direction, windows[directed]).argmax(axis=1),
     )
 
 
-def _directions(ensemble: Ensemble, windows: Floats) -> Floats:
-    """Return the probabilities of the member that predicts directions, float64[n, 3], whether or not it serves.
-
-    Raises:
-        BundleError: if there is none.
-    """
-    names = [name for name, spec in ensemble.members.items() if spec.output.kind == Directions.kind]
-    predictions = ensemble.predict_member(names[0], windows) if names else None
+def _directions(ensemble: Ensemble, member: str, windows: Floats) -> Floats:
+    """Return the probabilities of a member that predicts directions, float64[n, 3], whether or not it serves."""
+    predictions = ensemble.predict_member(member, windows)
     if not isinstance(predictions, Directions):
-        raise BundleError(f"expected a member that predicts directions, got {', '.join(ensemble.members)}")
+        raise BundleError(f"expected directions of member {member}, got {type(predictions).__name__}")
     return predictions.probabilities
 
 
@@ -232,14 +254,21 @@ def _anomaly_measures(evaluated: EvaluatedRows) -> list[Measure]:
     return measures
 
 
-def _model_measures(evaluated: EvaluatedRows) -> list[Measure]:
-    actual, predicted, predictions = evaluated.actual, evaluated.predicted, evaluated.predictions
-    rows, found = len(actual), list[Measure]()
+def _detector_measures(evaluated: EvaluatedRows, ensemble: Ensemble) -> list[Measure]:
+    """Return the ranking of each detector, and the error ratio of those that predict an anomaly score."""
+    predictions, rows, found = evaluated.predictions, len(evaluated.actual), list[Measure]()
     for name in predictions.detectors:
         found += _named(name, ranking_metrics(evaluated.planted, predictions.detector_score(name)), rows)
-    error = predictions.statistic("reconstruction_error")
-    usual, odd = (float(np.median(error[mask])) for mask in (~evaluated.planted, evaluated.planted))
-    found.append(Measure("autoencoder", "error_ratio", odd / max(usual, 1e-12), rows))
+    for name, spec in ensemble.members.items():
+        statistic = predictions.statistics.get(spec.output.statistic or "")
+        if spec.output.kind == AnomalyScores.kind and statistic is not None:
+            usual, odd = (float(np.median(statistic[mask])) for mask in (~evaluated.planted, evaluated.planted))
+            found.append(Measure(name, "error_ratio", odd / max(usual, 1e-12), rows))
+    return found
+
+
+def _classifier_measures(evaluated: EvaluatedRows, classifier: str) -> list[Measure]:
+    actual, predicted = evaluated.actual, evaluated.predicted
     figures = {
         "accuracy": accuracy(actual, predicted),
         "balanced_accuracy": balanced_accuracy(actual, predicted),
@@ -247,12 +276,14 @@ def _model_measures(evaluated: EvaluatedRows) -> list[Measure]:
     }
     found_of, count_of = recalls(actual, predicted, len(LABELS)), np.bincount(actual, minlength=len(LABELS))
     by_class = [
-        Measure("classifier", "recall", float(found_of[n]), int(count_of[n]), label) for n, label in enumerate(LABELS)
+        Measure(classifier, "recall", float(found_of[n]), int(count_of[n]), label) for n, label in enumerate(LABELS)
     ]
-    return found + _named("classifier", figures, rows) + by_class
+    return _named(classifier, figures, len(actual)) + by_class
 
 
-def _baseline_measures(evaluated: EvaluatedRows, features: Floats, training_set: TrainingSet) -> list[Measure]:
+def _baseline_measures(
+    evaluated: EvaluatedRows, classifier: str, features: Floats, training_set: TrainingSet
+) -> list[Measure]:
     """Return metrics of untrained baselines: the most frequent class, the warm-up rules, the largest robust z-score."""
     actual = evaluated.actual
     majority = int(np.bincount(actual).argmax())
@@ -266,10 +297,10 @@ def _baseline_measures(evaluated: EvaluatedRows, features: Floats, training_set:
         "warmup_balanced_accuracy": balanced_accuracy(actual, rules),
         "robust_z_pr_auc": ranking_metrics(evaluated.planted, largest)["pr_auc"],
     }
-    return _named("classifier", figures, len(actual))
+    return _named(classifier, figures, len(actual))
 
 
-def _direction_measures(evaluated: EvaluatedRows) -> list[Measure]:
+def _direction_measures(evaluated: EvaluatedRows, direction: str) -> list[Measure]:
     actual, predicted = evaluated.direction_actual, evaluated.direction_predicted
     if not len(actual):
         return []
@@ -280,22 +311,22 @@ def _direction_measures(evaluated: EvaluatedRows) -> list[Measure]:
         "side_accuracy": side_accuracy(actual, predicted),
         "majority_accuracy": float(np.bincount(actual).max() / len(actual)),
     }
-    return _named("direction", figures, len(actual))
+    return _named(direction, figures, len(actual))
 
 
 def _anomaly_gate(
-    figures: dict[str, float], training_set: TrainingSet, *, min_rows: int, min_accuracy: float
+    figures: dict[str, float], classifier: str, training_set: TrainingSet, *, min_rows: int, min_accuracy: float
 ) -> GateDecision:
     return anomaly_gate(
         rows=len(training_set.rows("train", labelled=True)),
         min_rows=min_rows,
-        accuracy=figures["classifier_accuracy"],
-        balanced=figures["classifier_balanced_accuracy"],
+        accuracy=figures[f"{classifier}_accuracy"],
+        balanced=figures[f"{classifier}_balanced_accuracy"],
         min_accuracy=min_accuracy,
-        majority_accuracy=figures["classifier_majority_accuracy"],
-        warmup_balanced=figures["classifier_warmup_balanced_accuracy"],
+        majority_accuracy=figures[f"{classifier}_majority_accuracy"],
+        warmup_balanced=figures[f"{classifier}_warmup_balanced_accuracy"],
         pr_auc=figures["anomaly_pr_auc"],
-        robust_z_pr_auc=figures["classifier_robust_z_pr_auc"],
+        robust_z_pr_auc=figures[f"{classifier}_robust_z_pr_auc"],
     )
 
 

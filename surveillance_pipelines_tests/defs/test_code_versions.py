@@ -63,7 +63,7 @@ def declared_modules() -> dict[str, tuple[str, ...]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "code_version"
     ]
     # The assets of models name the trainer of their kind, which is imported by its name.
-    calls += [("training.bundle_training", kind.trainer.removeprefix(f"{PACKAGE.name}.")) for kind in KINDS.values()]
+    calls += [("services.training", kind.trainer.removeprefix(f"{PACKAGE.name}.")) for kind in KINDS.values()]
     return {code_version(*modules): modules for modules in calls}
 
 
@@ -136,8 +136,8 @@ def test_code_version_covers_what_the_body_imports(asset: str):
     ("asset", "module"),
     [
         ("bars_1m", "services.bars"),
-        ("market_classifier", "training.bundle_training"),
-        ("model_bundle", "training.training_data"),  # imported by a helper in another file
+        ("market_classifier", "services.training"),
+        ("champion", "services.build_folder"),  # imported by a helper in another file
         ("trading_sessions", "services.trading_sessions"),
     ],
 )
@@ -149,7 +149,8 @@ def test_every_body_is_followed():
     imports = {asset: imports_of(body_of(asset)) for asset in ASSETS}
     assert sum(bool(found) for found in imports.values()) > len(ASSETS) / 2
     assert {name for found in imports.values() for name in found} >= {
-        "services.yahoo_fallback", "services.feature_table", "services.scoring", "training.report", "services.outcomes",
+        "services.yahoo_fallback", "services.feature_table", "services.scoring", "services.model_evaluation",
+        "services.outcomes",
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from surveillance_pipelines.defs.models.checks import registry_aliases_follow_deployments
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.bundle import Bundle
-from surveillance_pipelines.services.models import ModelStores, activate, deployment_history
+from surveillance_pipelines.services.models import activate, deployment_history
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 
@@ -26,8 +26,7 @@ def registered(with_registry: PlatformResource, bundle: Bundle) -> PlatformResou
                 training_dataset_size=1, mlflow_version=mlflow_version, mlflow_run_id=run.run_id,
             )  # fmt: skip
             record_version(connection, version)
-    stores = ModelStores(with_registry.connect, registry)
-    assert activate(stores, 1, decided_by="test").alias_problem is None
+    assert activate(with_registry, 1, decided_by="test").alias_problem is None
     return with_registry
 
 
@@ -38,9 +37,8 @@ def check(platform: PlatformResource) -> Any:
 def test_alias_moved_by_hand_is_reported_and_changes_nothing_that_serves(registered: PlatformResource):
     assert registered.registry.aliases() == {"champion": 1}
     assert check(registered).passed
-    stores = ModelStores(registered.connect, registered.registry)
     with registered.connect() as connection:
-        before = champion_hash(connection, registered.settings), deployment_history(stores)
+        before = champion_hash(connection, registered.settings), deployment_history(registered)
 
     registered.registry.set_alias("champion", 2)
     result = check(registered)
@@ -48,10 +46,10 @@ def test_alias_moved_by_hand_is_reported_and_changes_nothing_that_serves(registe
     assert result.description is not None
     assert result.description.startswith("alias champion: expected MLflow version 1, found MLflow version 2. ")
     with registered.connect() as connection:
-        assert (champion_hash(connection, registered.settings), deployment_history(stores)) == before
+        assert (champion_hash(connection, registered.settings), deployment_history(registered)) == before
         assert load_predictor(connection, registered.settings).bundle_hash == before[0]
 
-    assert activate(stores, 1, decided_by="test").change.opened == (), "the champion stays"
+    assert activate(registered, 1, decided_by="test").change.opened == (), "the champion stays"
     assert registered.registry.aliases() == {"champion": 1}
     assert check(registered).passed
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -9,7 +10,7 @@ from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.market.calendars import build_sessions
-from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.bundle import BundleError, load_bundle
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.training.bundle_training import save_bundle, train_bundle
 from surveillance_pipelines.training.deadline import Deadline
@@ -33,7 +34,7 @@ def test_evaluate_measures_are_finite_and_uniquely_named(evaluation):
     wanted = {
         "classifier_accuracy", "classifier_balanced_accuracy", "classifier_macro_f1", "classifier_majority_accuracy",
         "anomaly_pr_auc", "anomaly_alerts_per_symbol_day", "anomaly_events_found", "autoencoder_roc_auc",
-        "direction_balanced_accuracy",
+        "autoencoder_error_ratio", "direction_balanced_accuracy",
     }  # fmt: skip
     assert wanted <= set(evaluation.metrics)
 
@@ -52,6 +53,25 @@ def test_evaluate_direction_of_one_test_day_stays_in_warm_up(evaluation):
 
 def test_evaluate_gate_follows_the_threshold(evaluation):
     assert {rule.name: rule.limit for rule in evaluation.anomaly_gate.rules}["accuracy"] == 0.75
+
+
+def test_evaluate_finds_members_by_their_output_not_by_name(evaluation, bundle):
+    names = {"classifier": "labeller", "direction": "forecast"}
+    members = tuple(replace(spec, name=names.get(spec.name, spec.name)) for spec in bundle.members)
+    other = evaluate(
+        tiny_training_set(), Ensemble(replace(bundle, members=members)), min_rows=1_000, min_accuracy=0.75, seed=1
+    )
+    assert [rule.value for rule in other.anomaly_gate.rules] == [rule.value for rule in evaluation.anomaly_gate.rules]
+    renamed = {names.get(measure.model, measure.model) for measure in evaluation.measures}
+    assert {measure.model for measure in other.measures} == renamed == {"anomaly", "autoencoder", *names.values()}
+
+
+@pytest.mark.parametrize("kind", ["classifier", "direction"])
+def test_evaluate_without_a_required_member_says_which_output_is_missing(bundle, kind):
+    rest = tuple(spec for spec in bundle.members if spec.name != kind)
+    output = bundle.member(kind).output.kind
+    with pytest.raises(BundleError, match=f"expected a member with output '{output}', got autoencoder, "):
+        evaluate(tiny_training_set(), Ensemble(replace(bundle, members=rest)), min_rows=1, min_accuracy=0.5, seed=1)
 
 
 def test_event_recall_counts_each_planted_anomaly_once(evaluation):

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
 
-from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.code_versions import PACKAGE, code_version
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.metadata import frame_metadata, inline_image, value_counts
@@ -20,9 +19,6 @@ from surveillance_pipelines.defs.models.checks import (
 )
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.kinds import KINDS
-
-if TYPE_CHECKING:
-    import polars as pl
 
 POOL: Final = "training"
 """Pool with one slot (dagster.yaml), so that trainings do not run in parallel."""
@@ -47,7 +43,7 @@ class TrainingSetConfig(dg.Config):
     deps=["bars_1m", "trading_sessions"],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version("training.training_set"),
+    code_version=code_version("services.training_set"),
     check_specs=[
         dg.AssetCheckSpec(
             "training_rows_are_enough",
@@ -61,49 +57,28 @@ def training_set(
     context: dg.AssetExecutionContext, config: TrainingSetConfig, platform: PlatformResource
 ) -> dg.MaterializeResult:
     """Feature rows of bars and of copies with planted anomalies, split by time with purged gaps between the splits."""
-    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
-    from surveillance_pipelines.features.batch import with_history
-    from surveillance_pipelines.training.training_set import build_training_set
+    from surveillance_pipelines.services.training_set import build_rows
 
-    lake, version = platform.lake, platform.lake.version("bars_1m")
-    first, last = _days_to_train(config, lake.days("bars_1m"))
-
-    def read(since: date, until: date) -> "pl.DataFrame":
-        return lake.read("bars_1m", days=(since, until), schema=BAR_SCHEMA, version=version)
-
-    bars = with_history(read, first, last)
-    built = build_training_set(
-        bars,
-        platform.session_table(min(bars["date"].to_list(), default=first), last),
-        first=first,
-        last=last,
+    built = build_rows(
+        platform,
+        build_folder(context, platform.settings),
+        first=date.fromisoformat(config.first_day) if config.first_day else None,
+        last=date.fromisoformat(config.last_day) if config.last_day else None,
         seed=config.seed,
         per_symbol_day=config.anomalies_per_symbol_day,
     )
-    folder = build_folder(context, platform.settings)
-    built.save(folder.training_set)
-    folder.save_facts("data", {"bars_1m_delta_version": version, "fingerprint": built.fingerprint})
+    rows = built.rows
     return dg.MaterializeResult(
         metadata={
-            **frame_metadata(built.frame),
-            **value_counts("labels", built.frame["label"].drop_nulls().to_list()),
-            **value_counts("splits", built.frame["split"].to_list()),
-            "bars_1m_delta_version": version,
-            "params": built.params,
+            **frame_metadata(rows.frame),
+            **value_counts("labels", rows.frame["label"].drop_nulls().to_list()),
+            **value_counts("splits", rows.frame["split"].to_list()),
+            "bars_1m_delta_version": built.bars_version,
+            "params": rows.params,
         },
-        check_results=[training_set_result(built, platform.settings)],
-        data_version=dg.DataVersion(built.fingerprint[:16]),
+        check_results=[training_set_result(rows, platform.settings)],
+        data_version=dg.DataVersion(rows.fingerprint[:16]),
     )
-
-
-def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, date]:
-    if not days:
-        raise dg.Failure(
-            "expected bars_1m to hold days to train on, found none: ingest bars and run market_data_job first"
-        )
-    first = date.fromisoformat(config.first_day) if config.first_day else days[0]
-    last = date.fromisoformat(config.last_day) if config.last_day else days[-1]
-    return first, last
 
 
 @dg.multi_asset(
@@ -114,7 +89,7 @@ def _days_to_train(config: TrainingSetConfig, days: list[date]) -> tuple[date, d
             deps=["training_set", *(model_asset(name) for name in kind.reads)],
             description=kind.description,
             kinds=set(kind.libraries),
-            code_version=code_version("training.bundle_training", kind.trainer.removeprefix(f"{PACKAGE.name}.")),
+            code_version=code_version("services.training", kind.trainer.removeprefix(f"{PACKAGE.name}.")),
             tags=tags("training", "models"),
             **COMMON,
         )
@@ -127,34 +102,21 @@ def train_models(
     context: dg.AssetExecutionContext, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Train one model of every kind and save them as a bundle."""
-    from surveillance_pipelines.training import bundle_training
-    from surveillance_pipelines.training.deadline import Deadline
-    from surveillance_pipelines.training.plots import training_figures
-    from surveillance_pipelines.training.training_data import TrainingSet
+    from surveillance_pipelines.services.training import train_members
 
-    folder, clock = build_folder(context, platform.settings), platform.clock
-    rows = TrainingSet.load(folder.require(folder.training_set))
-    began = clock.now_us()
-    trained = bundle_training.train_bundle(
-        rows,
-        seed=int(rows.params["seed"]),
-        deadline=Deadline.after(platform.settings.model_training_max_duration_seconds, clock),
+    done = train_members(
+        platform,
+        build_folder(context, platform.settings),
         progress=lambda stage, part: context.log.debug("%s: %.0f%%", stage, 100 * part),
     )
-    bundle_hash = bundle_training.save_bundle(trained, folder.bundle)
-    seconds = (clock.now_us() - began) / MICROSECONDS
-    parameters = bundle_training.training_parameters(trained)
-    folder.save_facts("training", {"seconds": seconds, "parameters": parameters})
-    figures = training_figures(trained)
-    folder.save_figures(figures)
-    for name, member in trained.members.items():
-        figure = f"{name}_importance" if f"{name}_importance" in figures else "losses"
+    for name, member in done.bundle.members.items():
+        figure = f"{name}_importance" if f"{name}_importance" in done.figures else "losses"
         metadata = {
-            "bundle_hash": bundle_hash,
+            "bundle_hash": done.bundle_hash,
             "model_id": member.spec.id,
-            "seconds_for_all_models": round(seconds, 1),
+            "seconds_for_all_models": round(done.seconds, 1),
             **member.facts,
-            figure: inline_image(figures[figure], figure),
+            figure: inline_image(done.figures[figure], figure),
         }
         yield dg.MaterializeResult(asset_key=model_asset(name), metadata=metadata)
-    yield from training_results(trained)
+    yield from training_results(done.bundle)

@@ -1,79 +1,11 @@
-"""Folder for the files that the assets of a training run exchange, without pickle."""
-
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+"""Folder of a training run, for the files that its assets exchange."""
 
 import dagster as dg
 
+from surveillance_pipelines.services.build_folder import BuildFolder
 from surveillance_pipelines.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """Identifiers of a registered bundle in MLflow, in the database and on disk."""
-
-    version: int  # number of the frozen folder v{version}
-    mlflow_version: int
-    mlflow_run_id: str
-    bundle_hash: str
-    path: str
-    model_version_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class BuildFolder:
-    """``<models>/build/<run>/``: training set, bundle before it is frozen, plots, and facts as small JSON files."""
-
-    path: Path
-
-    @property
-    def training_set(self) -> Path:
-        return self.path / "training_set"
-
-    @property
-    def bundle(self) -> Path:
-        return self.path / "bundle"
-
-    @property
-    def figures(self) -> Path:
-        return self.path / "figures"
-
-    def save_figures(self, pngs: Mapping[str, bytes]) -> None:
-        """Save plots for the registry."""
-        self.figures.mkdir(parents=True, exist_ok=True)
-        for name, png in pngs.items():
-            (self.figures / f"{name}.png").write_bytes(png)
-
-    def save_facts(self, name: str, facts: dict[str, Any]) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / f"{name}.json").write_text(json.dumps(facts, indent=2))
-
-    def facts(self, name: str) -> dict[str, Any]:
-        return json.loads(self.require(self.path / f"{name}.json").read_text())
-
-    def save_registration(self, registration: Registration) -> None:
-        self.save_facts("registration", asdict(registration))
-
-    def registration(self) -> Registration:
-        return Registration(**self.facts("registration"))
-
-    def require(self, path: Path) -> Path:
-        """Return a path written by an earlier asset of the run.
-
-        Raises:
-            FileNotFoundError: if it does not exist, for example because an asset was materialized alone.
-        """
-        if not path.exists():
-            raise FileNotFoundError(
-                f"expected {path.name} in {self.path}, found none: the assets of a training exchange files within one "
-                "run, so run training_job as a whole"
-            )
-        return path
 
 
 def build_folder(context: dg.AssetExecutionContext, settings: Settings) -> BuildFolder:
     """Return the folder of this run; a retry from failure uses the folder of its root run."""
-    return BuildFolder(settings.models_path / "build" / (context.run.root_run_id or context.run.run_id))
+    return BuildFolder.of_run(settings.models_path, context.run.root_run_id or context.run.run_id)

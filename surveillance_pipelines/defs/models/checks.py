@@ -128,10 +128,9 @@ def _rules_result(
 )
 def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.lifecycle.deployments import Scope
-    from surveillance_pipelines.services.models import ModelStores, alias_differences
+    from surveillance_pipelines.services.models import alias_differences
 
-    stores = ModelStores(platform.connect, platform.registry, platform.clock)
-    differences = alias_differences(stores, Scope(tenant=platform.settings.tenant))
+    differences = alias_differences(platform, Scope(tenant=platform.settings.tenant))
     found = "; ".join(str(difference) for difference in differences)
     return dg.AssetCheckResult(
         passed=not differences,

@@ -1,7 +1,6 @@
 """Assets of the promotion: registered bundle, evaluation and champion."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import dagster as dg
 
@@ -11,7 +10,6 @@ from surveillance_pipelines.defs.metadata import counts_table, inline_image
 from surveillance_pipelines.defs.models.assets import COMMON, POOL
 from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results, model_asset
-from surveillance_pipelines.defs.models.registration import freeze_and_register, record_verdict
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.kinds import KINDS
 
@@ -22,9 +20,7 @@ from surveillance_pipelines.models.kinds import KINDS
     deps=[model_asset(kind) for kind in KINDS],
     pool=POOL,
     tags=tags("training", "models"),
-    code_version=code_version(
-        "models.bundle", "models.kinds", "training.training_data", "stores.registry", "stores.model_store"
-    ),
+    code_version=code_version("services.registration", "models.kinds", "stores.registry"),
     check_specs=[
         dg.AssetCheckSpec(
             "bundle_is_intact",
@@ -36,12 +32,12 @@ from surveillance_pipelines.models.kinds import KINDS
 )
 def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """Frozen and registered version: models, scaler, features and config as ONNX and JSON, with a manifest."""
-    from surveillance_pipelines.models.bundle import load_bundle
+    from surveillance_pipelines.services.registration import freeze_and_register
 
     folder = build_folder(context, platform.settings)
-    registered = freeze_and_register(folder, platform, dagster_run_id=context.run.run_id)
-    bundle = load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)
-    files = [{"file": name, **facts} for name, facts in bundle.manifest["files"].items()]
+    done = freeze_and_register(platform, folder, dagster_run_id=context.run.run_id)
+    registered = done.registration
+    files = [{"file": name, **facts} for name, facts in done.bundle.manifest["files"].items()]
     return dg.MaterializeResult(
         metadata={
             "version": registered.version,
@@ -61,40 +57,23 @@ def model_bundle(context: dg.AssetExecutionContext, platform: PlatformResource) 
     deps=["model_bundle", "training_set"],
     pool=POOL,
     tags=tags("training", "postgresql"),
-    code_version=code_version("training.report"),
+    code_version=code_version("services.model_evaluation"),
     check_specs=GATE_CHECKS,
 )
 def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """Evaluation of the bundle on held-out days with the serving code, compared with baselines."""
-    from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.models.ensemble import Ensemble
-    from surveillance_pipelines.training.plots import evaluation_figures
-    from surveillance_pipelines.training.report import evaluate
-    from surveillance_pipelines.training.training_data import TrainingSet
+    from surveillance_pipelines.services.model_evaluation import evaluate_registered
 
-    settings = platform.settings
-    folder = build_folder(context, settings)
-    rows = TrainingSet.load(folder.require(folder.training_set))
-    registered = folder.registration()
-    verdict = evaluate(
-        rows,
-        Ensemble(load_bundle(Path(registered.path), expected_hash=registered.bundle_hash)),
-        min_rows=settings.model_training_min_dataset_size,
-        min_accuracy=settings.model_quality_threshold_accuracy,
-        seed=int(rows.params["seed"]),
-    )
-    figures = evaluation_figures(verdict)
-    folder.save_figures(figures)
-    record_verdict(folder, platform, verdict)
+    done = evaluate_registered(platform, build_folder(context, platform.settings))
     return dg.MaterializeResult(
         metadata={
-            "version": registered.version,
+            "version": done.registration.version,
             # Plots first: the UI keeps this order, and about forty metrics follow.
-            **{name: inline_image(png, name) for name, png in figures.items()},
-            "by_label": counts_table([_rounded(row) for row in verdict.by_label]),
-            **{name: round(value, 4) for name, value in verdict.overall.items()},
+            **{name: inline_image(png, name) for name, png in done.figures.items()},
+            "by_label": counts_table([_rounded(row) for row in done.verdict.by_label]),
+            **{name: round(value, 4) for name, value in done.verdict.overall.items()},
         },
-        check_results=gate_results(verdict),
+        check_results=gate_results(done.verdict),
     )
 
 
@@ -105,7 +84,7 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
     pool=POOL,
     freshness_policy=WEEKLY,
     tags=tags("training", "postgresql"),
-    code_version=code_version("services.models", "stores.deployments"),
+    code_version=code_version("services.models", "services.build_folder", "stores.deployments"),
     check_specs=[
         dg.AssetCheckSpec(
             "champion_is_the_registered_one",
@@ -120,13 +99,13 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> d
     Drain runs load it within seconds.
     """
     from surveillance_pipelines.lifecycle.deployments import Scope
-    from surveillance_pipelines.services.models import ModelStores, activate
+    from surveillance_pipelines.services.models import activate
     from surveillance_pipelines.stores.deployments import champion as serving_champion
 
     registered = build_folder(context, platform.settings).registration()
     scope = Scope(tenant=platform.settings.tenant)
     done = activate(
-        ModelStores(platform.connect, platform.registry, platform.clock),
+        platform,
         registered.version,
         decided_by="training_job",
         reasons=[f"passed the gate in run {context.run.run_id}"],

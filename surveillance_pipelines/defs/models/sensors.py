@@ -19,19 +19,17 @@ from surveillance_pipelines.defs.resources import PlatformResource
 def model_drift_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
-    from surveillance_pipelines.services.drift import champion_drift
-    from surveillance_pipelines.stores.deployments import champion
+    from surveillance_pipelines.services.drift import champion_drift, drift_inputs
 
-    with platform.connect() as connection:
-        serving = champion(connection, platform.settings.tenant)
-    if serving is None:
+    inputs = drift_inputs(platform)
+    if inputs is None:
         return dg.SkipReason("no champion yet: run training_job")
-    position = f"{serving.bundle_hash}:{platform.lake.version('features_core_v1')}"
+    position = f"{inputs.bundle_hash}:{inputs.table_version}"
     if position == context.cursor:
-        return dg.SkipReason(f"no new features since the last comparison with champion v{serving.version}")
+        return dg.SkipReason(f"no new features since the last comparison with champion v{inputs.version}")
     report = champion_drift(platform)
     if report is None or not report.is_alert:
         reason = "the champion was retired during this check" if report is None else report.summary
         return dg.SensorResult(skip_reason=reason, cursor=position)
-    request = dg.RunRequest(run_key=f"drift:{serving.bundle_hash}", tags={REASON_TAG: report.summary})
+    request = dg.RunRequest(run_key=f"drift:{inputs.bundle_hash}", tags={REASON_TAG: report.summary})
     return dg.SensorResult(run_requests=[request], cursor=position)

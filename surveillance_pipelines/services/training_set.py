@@ -1,0 +1,78 @@
+"""Builds the training set of a range of days from ``bars_1m``."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from surveillance_pipelines.contracts.errors import NotReadyError
+from surveillance_pipelines.services.build_folder import BuildFolder
+from surveillance_pipelines.services.platform import Stores
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from surveillance_pipelines.training.training_data import TrainingSet
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltTrainingSet:
+    """A training set, and the table version of the bars that it was built from."""
+
+    rows: "TrainingSet"
+    bars_version: int | None
+
+
+def build_rows(
+    stores: Stores,
+    folder: BuildFolder,
+    *,
+    first: date | None,
+    last: date | None,
+    seed: int,
+    per_symbol_day: float,
+) -> BuiltTrainingSet:
+    """Build the training set of a range of days and save it in the folder of the run.
+
+    Args:
+        stores: lake and database.
+        folder: folder of the run.
+        first: first UTC day; None means the oldest.
+        last: last UTC day, included; None means the newest.
+        seed: seed of the planted anomalies, and of the training.
+        per_symbol_day: anomalies to plant per symbol and day, over all copies of the bars.
+
+    Raises:
+        NotReadyError: if ``bars_1m`` is empty.
+        ValueError: if the range has fewer than three days with bars.
+    """
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+    from surveillance_pipelines.features.batch import with_history
+    from surveillance_pipelines.training.training_set import build_training_set
+
+    lake = stores.lake
+    version = lake.version("bars_1m")
+    first, last = _bounds(lake.days("bars_1m"), first, last)
+
+    def read(since: date, until: date) -> "pl.DataFrame":
+        return lake.read("bars_1m", days=(since, until), schema=BAR_SCHEMA, version=version)
+
+    bars = with_history(read, first, last)
+    built = build_training_set(
+        bars,
+        stores.session_table(min(bars["date"].to_list(), default=first), last),
+        first=first,
+        last=last,
+        seed=seed,
+        per_symbol_day=per_symbol_day,
+    )
+    built.save(folder.training_set)
+    folder.save_facts("data", {"bars_1m_delta_version": version, "fingerprint": built.fingerprint})
+    return BuiltTrainingSet(built, version)
+
+
+def _bounds(days: list[date], first: date | None, last: date | None) -> tuple[date, date]:
+    if not days:
+        raise NotReadyError(
+            "expected bars_1m to hold days to train on, found none", remedy="ingest bars and run market_data_job first"
+        )
+    return first or days[0], last or days[-1]
