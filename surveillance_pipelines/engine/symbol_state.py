@@ -178,6 +178,10 @@ class SymbolState:
         self._seed_features(bars)
         self._take_snapshot()
 
+    def shorten_window(self, window_length: int) -> None:
+        """Keep only the feature rows that shorter windows need; the features themselves are unchanged."""
+        self._earlier = deque(self._earlier, maxlen=window_length - 1)
+
     def add(self, print_: Print) -> None:
         """Add a tick to the bar in progress, or start one; after a missed session, add that session's bars first."""
         if self.open_bar is None:
