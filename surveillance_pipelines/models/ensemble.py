@@ -3,7 +3,7 @@
 Results are bit-identical however rows are split into batches: sums run in a fixed order, on one thread.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -89,6 +89,7 @@ class Ensemble:
         self.horizon_minutes: Final = _horizon(bundle.members)
         self._columns: Final = bundle.view.columns
         serving = [spec for spec in bundle.members if spec.serves]
+        _require_statistics(serving)
         self._member_inputs: Final = {spec.name: _MemberInput.of(spec, bundle.view.columns) for spec in serving}
         self._calibrations: Final[dict[str, Calibration]] = {
             spec.name: calibration_of(spec.calibration) for spec in serving if spec.calibration is not None
@@ -186,7 +187,7 @@ class Ensemble:
         statistics: dict[str, Floats] = {}
         for name, member in self._member_inputs.items():
             excluded = name in self._excluded
-            if excluded and not member.has_placeholder:
+            if excluded and member.spec.output.kind not in DETECTOR_KINDS:
                 continue
             if member.key not in selected:
                 selected[member.key] = self._select(padded, member)
@@ -257,7 +258,6 @@ class _MemberInput(NamedTuple):
     key: tuple[int, tuple[str, ...]]  # equal for members that read the same features
     derived: tuple[str, ...]
     provides: str | None
-    has_placeholder: bool
 
     @classmethod
     def of(cls, spec: MemberSpec, columns: tuple[str, ...]) -> "_MemberInput":
@@ -272,8 +272,34 @@ class _MemberInput(NamedTuple):
             key=(spec.input.length, names),
             derived=spec.input.derived_columns,
             provides=None if statistic is None else f"{spec.name}{SEPARATOR}{statistic}",
-            has_placeholder=spec.output.kind in ("anomaly_score", "anomaly_kind"),
         )
+
+
+def _require_statistics(serving: Sequence[MemberSpec]) -> None:
+    """Check that members read statistics of preceding members only, and that only detectors have statistics.
+
+    Raises:
+        BundleError: if the ensemble could not predict.
+    """
+    remedy = "use another bundle, or train a new one"
+    provided: list[str] = []
+    for spec in serving:
+        missing = [name for name in spec.input.derived_columns if name not in provided]
+        if missing:
+            raise BundleError(
+                f"expected member {spec.name!r} to read statistics of serving members before it "
+                f"({', '.join(provided) or 'none'}), it reads {missing}",
+                remedy=remedy,
+            )
+        kind, statistic = spec.output.kind, spec.output.statistic
+        if kind not in DETECTOR_KINDS and (statistic is not None or spec.calibration is not None):
+            raise BundleError(
+                f"expected a statistic or calibration only of members with an output among {sorted(DETECTOR_KINDS)}, "
+                f"got one of member {spec.name!r} with output {kind!r}",
+                remedy=remedy,
+            )
+        if statistic is not None:
+            provided.append(f"{spec.name}{SEPARATOR}{statistic}")
 
 
 def _statistic(prediction: Predictions) -> Floats:
@@ -286,6 +312,8 @@ def _placeholder(spec: MemberSpec, rows: int) -> Predictions:
     """Return the placeholder predictions of a detector out of service."""
     if spec.output.kind == "anomaly_kind":
         return AnomalyKinds.absent(rows, spec.output.labels)
+    if spec.output.kind == "embedding_distance":
+        return EmbeddingDistances.absent(rows)
     return AnomalyScores.absent(rows, len(spec.input.columns))
 
 
