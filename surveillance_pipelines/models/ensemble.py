@@ -41,6 +41,11 @@ Floats = npt.NDArray[np.float64]
 DETECTOR_KINDS: Final = frozenset({"anomaly_score", "anomaly_kind", "embedding_distance"})
 """Kinds of output that measure how unusual a bar is."""
 
+TIMEFRAME: Final = "1m"
+"""Timeframe of the bars that every lane scores."""
+
+_OTHER_BUNDLE: Final = "use another bundle, or train a new one"
+
 
 class Predictor(Protocol):
     """Predicts from feature windows: the models of a bundle, or the warm-up rules."""
@@ -80,6 +85,7 @@ class Ensemble:
     def __init__(self, bundle: Bundle) -> None:
         if bundle.fusion != LARGEST:
             raise BundleError(f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}: use a newer release")
+        _require_inputs(bundle)
         self.bundle_hash: Final = bundle.bundle_hash
         self.feature_view: Final = bundle.view.name
         self.members: Final = {spec.name: spec for spec in bundle.members}
@@ -129,7 +135,7 @@ class Ensemble:
 
         Raises:
             ValueError: if the shape does not match.
-            ModelFailedError: if a member raises, or returns NaN or infinity.
+            ModelFailedError: if a member raises, or returns NaN, infinity or predictions of another kind.
         """
         window = as_window(window, len(self._columns), self.window_length)
         starts = range(0, max(len(window), 1), MAX_BATCH_ROWS)
@@ -208,6 +214,8 @@ class Ensemble:
             predictions = self.models[name].predict(window)
         except Exception as error:  # ONNX Runtime raises many types; the breaker needs to know which member failed
             raise ModelFailedError(name, repr(error)) from error
+        if predictions.kind != self.members[name].output.kind:
+            raise ModelFailedError(name, f"predictions of kind {predictions.kind}")
         if not np.isfinite(predictions.values).all():
             raise ModelFailedError(name, "NaN or infinity")
         return predictions
@@ -275,13 +283,28 @@ class _MemberInput(NamedTuple):
         )
 
 
+def _require_inputs(bundle: Bundle) -> None:
+    """Check that members read what the lanes compute: rows of the bundle's feature view, of 1-minute bars.
+
+    Raises:
+        BundleError: if a member, serving or not, declares another input.
+    """
+    for spec in bundle.members:
+        wanted, got = (bundle.view.name, TIMEFRAME), (spec.input.view, spec.input.timeframe)
+        if got != wanted:
+            raise BundleError(
+                f"expected member {spec.name!r} to read the feature view {wanted[0]!r} of {wanted[1]} bars, "
+                f"got {got[0]!r} of {got[1]} bars",
+                remedy=_OTHER_BUNDLE,
+            )
+
+
 def _require_statistics(serving: Sequence[MemberSpec]) -> None:
     """Check that members read statistics of preceding members only, and that only detectors have statistics.
 
     Raises:
         BundleError: if the ensemble could not predict.
     """
-    remedy = "use another bundle, or train a new one"
     provided: list[str] = []
     for spec in serving:
         missing = [name for name in spec.input.derived_columns if name not in provided]
@@ -289,14 +312,14 @@ def _require_statistics(serving: Sequence[MemberSpec]) -> None:
             raise BundleError(
                 f"expected member {spec.name!r} to read statistics of serving members before it "
                 f"({', '.join(provided) or 'none'}), it reads {missing}",
-                remedy=remedy,
+                remedy=_OTHER_BUNDLE,
             )
         kind, statistic = spec.output.kind, spec.output.statistic
         if kind not in DETECTOR_KINDS and (statistic is not None or spec.calibration is not None):
             raise BundleError(
                 f"expected a statistic or calibration only of members with an output among {sorted(DETECTOR_KINDS)}, "
                 f"got one of member {spec.name!r} with output {kind!r}",
-                remedy=remedy,
+                remedy=_OTHER_BUNDLE,
             )
         if statistic is not None:
             provided.append(f"{spec.name}{SEPARATOR}{statistic}")

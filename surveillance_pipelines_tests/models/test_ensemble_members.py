@@ -10,7 +10,7 @@ from surveillance_pipelines.contracts.predictions import AnomalyScores, Embeddin
 from surveillance_pipelines.engine.model_guard import ModelGuard
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.bundle import Bundle
-from surveillance_pipelines.models.contract import InputSpec, OutputSpec
+from surveillance_pipelines.models.contract import InputSpec, ModelFailedError, OutputSpec
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.models.fusion import LARGEST
 from surveillance_pipelines.models.kinds import KINDS, ModelKind
@@ -119,3 +119,28 @@ def test_statistic_of_a_member_that_is_no_detector_is_a_bundle_error(options, mo
     monkeypatch.setitem(KINDS, kind.name, kind)
     with pytest.raises(BundleError, match="'moves' with output 'price_forecast'"):
         ensemble_of(memory(), member("moves", "moves", "price_forecast", **options))
+
+
+@pytest.mark.parametrize("serves", [True, False])
+@pytest.mark.parametrize(
+    ("options", "got"), [({"view": "core_v9"}, "'core_v9' of 1m bars"), ({"timeframe": "5m"}, "'core_v1' of 5m bars")]
+)
+def test_member_of_another_view_or_timeframe_is_a_bundle_error(options, got, serves):
+    with pytest.raises(BundleError, match=f"feature view 'core_v1' of 1m bars, got {got}"):
+        ensemble_of(memory(), member("other", "scores", "anomaly_score", serves=serves, **options))
+
+
+def test_member_that_declares_another_output_than_its_kind_is_a_bundle_error():
+    with pytest.raises(BundleError, match=r"expected the output 'anomaly_score' .* got 'embedding_distance'"):
+        ensemble_of(member("other", "scores", "embedding_distance"))
+
+
+def test_member_that_returns_another_output_than_it_declares_is_excluded(monkeypatch):
+    def load(spec: MemberSpec, _) -> FakeModel:
+        return FakeModel(spec, lambda window: EmbeddingDistances(np.ones(len(window))))
+
+    monkeypatch.setitem(KINDS, "odd", ModelKind("odd", "anomaly_score", load, "A fake.", frozenset()))
+    ensemble = ensemble_of(memory(), member("odd", "odd", "anomaly_score"))
+    assert ModelGuard(ensemble, cooldown=1).predict(ROWS, 0).excluded == ("odd",)
+    with pytest.raises(ModelFailedError, match="got predictions of kind embedding_distance"):
+        ensemble.warm_up()
