@@ -145,5 +145,9 @@ class EmbeddingDistances:
     def statistic(self) -> Floats:
         return self.distance
 
+    @classmethod
+    def absent(cls, rows: int) -> "EmbeddingDistances":
+        return cls(np.full(rows, np.nan))
+
 
 Predictions = AnomalyScores | AnomalyKinds | Directions | PriceForecasts | ChartPatterns | EmbeddingDistances

@@ -184,13 +184,17 @@ class Engine:
         self._bundle_row = BundleRow(self._predictor.bundle_hash, self._predictor.feature_view, now_us)
 
     def swap(self, swap: Swap, now_us: int) -> None:
-        """Predict with other models from the next message on; a new feature view continues from the same bar."""
+        """Predict with other models from the next message on; a new feature view continues from the same bar.
+
+        Every symbol then has the windows that it would have if the new models had always served.
+        """
         old, new = self._predictor, swap.predictor
-        if needs_history(old, new):
-            for symbol, state in self._symbols.items():
-                state.change_view(
-                    VIEWS[new.feature_view], swap.seeds.get(symbol, Seed()), window_length=new.window_length
-                )
+        view, length, anew = VIEWS[new.feature_view], new.window_length, needs_history(old, new)
+        for symbol, state in self._symbols.items():
+            if anew:
+                state.change_view(view, swap.seeds.get(symbol, Seed()), window_length=length)
+            elif length < old.window_length:
+                state.shorten_window(length)
         self._predictor = new
         self._guard = ModelGuard(new, self._config.breaker_cooldown)
         self._config = replace(

@@ -5,7 +5,8 @@ the features table. If neither has them, they are recomputed here, each with the
 before that day), which produces bit-identical values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,33 @@ from surveillance_pipelines.features.views import FeatureView
 Floats = npt.NDArray[np.float64]
 
 
-def recent_rows(view: FeatureView, starts: npt.NDArray[np.int64], inputs: Floats, count: int) -> list[Floats]:
+class BarInputs(NamedTuple):
+    """Bars as inputs of the kernel: starts, int64[n], microseconds since the epoch, ascending; rows, f8[n, inputs]."""
+
+    starts: npt.NDArray[np.int64]
+    rows: Floats
+
+    @classmethod
+    def of(cls, inputs: Mapping[int, Sequence[float] | Floats], view: FeatureView) -> "BarInputs":
+        """Return bars given by their starts, in any order."""
+        starts = np.array(sorted(inputs), dtype=np.int64)
+        rows = np.array([inputs[start] for start in starts.tolist()], dtype=np.float64)
+        return cls(starts, rows.reshape(len(starts), len(view.inputs)))
+
+    def by_start(self) -> dict[int, Sequence[float] | Floats]:
+        """Return start → inputs."""
+        return dict(zip(self.starts.tolist(), self.rows, strict=True))
+
+
+def recent_rows(view: FeatureView, bars: BarInputs, count: int) -> list[Floats]:
     """Return the feature rows, float64[F] each, of the last ``count`` bars (fewer if there are fewer), oldest first.
 
     Args:
         view: the feature view.
-        starts: int64[n] bar starts, microseconds since the epoch, ascending.
-        inputs: float64[n, inputs] of the kernel; at least 512 bars before the UTC day of the first wanted bar, or all
-            that exist.
+        bars: at least 512 bars before the UTC day of the first wanted bar, or all that exist.
         count: number of rows.
     """
+    starts, inputs = bars
     if count <= 0 or len(starts) == 0:
         return []
     first = max(0, len(starts) - count)

@@ -20,7 +20,7 @@ from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_
 from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState
 from surveillance_pipelines.engine.effects import LaneSeed, StateRow
 from surveillance_pipelines.engine.event_clock import Anchor
-from surveillance_pipelines.engine.feature_history import recent_rows
+from surveillance_pipelines.engine.feature_history import BarInputs, recent_rows
 from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.engine.snapshots import (
@@ -54,14 +54,16 @@ class Seed:
         serving: serving state bytes; None for a symbol that this queue has not served.
         bars: revision-0 bars after the snapshot (without a snapshot, the whole history), ascending.
         revisable: the latest revisions of the last closed bars, ascending.
-        rows: feature rows of the bars before ``bars``, oldest first; only with a snapshot and models that read windows.
+        seeded: history from which the features of the snapshot were last seeded; only for models that read windows.
+        before: revision-0 bars after ``seeded`` and before the 512 of the snapshot, ascending; as far as windows need.
     """
 
     features: bytes | None = None
     serving: bytes | None = None
     bars: tuple[Bar, ...] = ()
     revisable: tuple[Bar, ...] = ()
-    rows: tuple[npt.NDArray[np.float64], ...] = ()
+    seeded: BarInputs | None = None
+    before: tuple[Bar, ...] = ()
 
 
 class SymbolState:
@@ -107,14 +109,14 @@ class SymbolState:
             state._seed_features({bar.bar_start: state._inputs(bar) for bar in seed.bars})
         else:
             state = cls(symbol, sessions, FeatureState.restore(seed.features), window_length=window_length)
-            state._earlier.extend(seed.rows)
+            state._earlier.extend(state._served_rows(seed))
             for bar in seed.bars:
                 state._earlier.append(state._features.advance(bar.bar_start, state._inputs(bar)))
         state._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
         if seed.serving is not None:
             state._resume(load_serving_state(seed.serving))
-        else:
-            state._take_snapshot()
+        if seed.serving is None or seed.features is None:
+            state._take_snapshot()  # with the seed on record, so that a restart needs no other history
         return state
 
     @property
@@ -169,14 +171,17 @@ class SymbolState:
             window_length: bars per window of the new models.
         """
         bars: dict[int, Sequence[float] | npt.NDArray[np.float64]] = {b.bar_start: self._inputs(b) for b in seed.bars}
-        starts, inputs = self._features.history()
-        bars |= dict(zip(starts.tolist(), inputs, strict=True))
+        bars |= BarInputs(*self._features.history()).by_start()
         self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
         self._closed = 0
         self._features = FeatureState(view)
         self._earlier = deque(maxlen=window_length - 1)
         self._seed_features(bars)
         self._take_snapshot()
+
+    def shorten_window(self, window_length: int) -> None:
+        """Keep only the feature rows that shorter windows need; the features themselves are unchanged."""
+        self._earlier = deque(self._earlier, maxlen=window_length - 1)
 
     def add(self, print_: Print) -> None:
         """Add a tick to the bar in progress, or start one; after a missed session, add that session's bars first."""
@@ -270,25 +275,34 @@ class SymbolState:
         self._closed = state.closed
         self._returns_before = list(state.returns_before)
 
+    def _served_rows(self, seed: Seed) -> list[npt.NDArray[np.float64]]:
+        """Return the feature rows of the last bars of a snapshot, computed from the bars that served as they did."""
+        if not self._earlier.maxlen:
+            return []
+        bars = {} if seed.seeded is None else seed.seeded.by_start()
+        bars |= {bar.bar_start: self._inputs(bar) for bar in seed.before}
+        bars |= BarInputs(*self._features.history()).by_start()
+        view = self._features.view
+        return recent_rows(view, BarInputs.of(bars, view), self._earlier.maxlen)
+
     def _add_missed_bars(self, *, before: int) -> None:
-        starts, inputs = self._features.history()
-        bars = {bar.bar_start: self._inputs(bar) for bar in self._missed if bar.bar_start < before}
-        bars |= dict(zip(starts.tolist(), inputs, strict=True))
-        if len(bars) > len(starts):
+        served = BarInputs(*self._features.history()).by_start()
+        missed = {bar.bar_start: self._inputs(bar) for bar in self._missed if bar.bar_start < before}
+        bars = missed | served
+        if len(bars) > len(served):
             self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
             self._seed_features(bars)
             self._closed = 0
             self._take_snapshot()
 
     def _seed_features(self, inputs: Mapping[int, Sequence[float] | npt.NDArray[np.float64]]) -> None:
-        starts = np.array(sorted(inputs), dtype=np.int64)
         view = self._features.view
-        rows = np.array([inputs[start] for start in starts.tolist()]).reshape(len(starts), len(view.inputs))
-        if len(starts):
-            self._features.seed(starts, rows)
+        bars = BarInputs.of(inputs, view)
+        if inputs:
+            self._features.seed(*bars)
             self._earlier.clear()
-            self._earlier.extend(recent_rows(view, starts, rows, self._earlier.maxlen or 0))
-        history = dump_history(starts, rows, view.inputs)
+            self._earlier.extend(recent_rows(view, bars, self._earlier.maxlen or 0))
+        history = dump_history(*bars, view.inputs)
         self._seeds.append(LaneSeed(self.symbol, view.name, self._sessions.calendar, self.last_closed, history))
 
     def _bar(self, status: BarStatus, market: MarketContext) -> Bar:

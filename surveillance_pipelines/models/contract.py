@@ -28,10 +28,10 @@ class InputSpec:
     """The window that a model reads.
 
     Attributes:
-        view: name of the feature view.
+        view: name of the feature view, which must be the bundle's.
         columns: the view's columns, in the model's order; then columns ``member.statistic`` of preceding members.
         length: bars per window, including the scored bar.
-        timeframe: timeframe of the bars.
+        timeframe: timeframe of the bars; bundles with another one than 1m are refused.
     """
 
     view: str
@@ -124,7 +124,9 @@ class Model(Protocol):
 
 
 class ModelFailedError(SurveillanceError, code=ErrorCode.FAILED):
-    """A member of a bundle raised an error or returned NaN or infinity; the other members still work.
+    """A member of a bundle raised an error, or returned NaN, infinity or another kind of predictions than it declares.
+
+    The other members still work.
 
     Attributes:
         model: the member's name.

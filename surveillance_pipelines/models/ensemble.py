@@ -3,7 +3,7 @@
 Results are bit-identical however rows are split into batches: sums run in a fixed order, on one thread.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -40,6 +40,11 @@ Floats = npt.NDArray[np.float64]
 
 DETECTOR_KINDS: Final = frozenset({"anomaly_score", "anomaly_kind", "embedding_distance"})
 """Kinds of output that measure how unusual a bar is."""
+
+TIMEFRAME: Final = "1m"
+"""Timeframe of the bars that every lane scores."""
+
+_OTHER_BUNDLE: Final = "use another bundle, or train a new one"
 
 
 class Predictor(Protocol):
@@ -80,6 +85,7 @@ class Ensemble:
     def __init__(self, bundle: Bundle) -> None:
         if bundle.fusion != LARGEST:
             raise BundleError(f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}: use a newer release")
+        _require_inputs(bundle)
         self.bundle_hash: Final = bundle.bundle_hash
         self.feature_view: Final = bundle.view.name
         self.members: Final = {spec.name: spec for spec in bundle.members}
@@ -89,6 +95,7 @@ class Ensemble:
         self.horizon_minutes: Final = _horizon(bundle.members)
         self._columns: Final = bundle.view.columns
         serving = [spec for spec in bundle.members if spec.serves]
+        _require_statistics(serving)
         self._member_inputs: Final = {spec.name: _MemberInput.of(spec, bundle.view.columns) for spec in serving}
         self._calibrations: Final[dict[str, Calibration]] = {
             spec.name: calibration_of(spec.calibration) for spec in serving if spec.calibration is not None
@@ -128,7 +135,7 @@ class Ensemble:
 
         Raises:
             ValueError: if the shape does not match.
-            ModelFailedError: if a member raises, or returns NaN or infinity.
+            ModelFailedError: if a member raises, or returns NaN, infinity or predictions of another kind.
         """
         window = as_window(window, len(self._columns), self.window_length)
         starts = range(0, max(len(window), 1), MAX_BATCH_ROWS)
@@ -186,7 +193,7 @@ class Ensemble:
         statistics: dict[str, Floats] = {}
         for name, member in self._member_inputs.items():
             excluded = name in self._excluded
-            if excluded and not member.has_placeholder:
+            if excluded and member.spec.output.kind not in DETECTOR_KINDS:
                 continue
             if member.key not in selected:
                 selected[member.key] = self._select(padded, member)
@@ -207,6 +214,8 @@ class Ensemble:
             predictions = self.models[name].predict(window)
         except Exception as error:  # ONNX Runtime raises many types; the breaker needs to know which member failed
             raise ModelFailedError(name, repr(error)) from error
+        if predictions.kind != self.members[name].output.kind:
+            raise ModelFailedError(name, f"predictions of kind {predictions.kind}")
         if not np.isfinite(predictions.values).all():
             raise ModelFailedError(name, "NaN or infinity")
         return predictions
@@ -257,7 +266,6 @@ class _MemberInput(NamedTuple):
     key: tuple[int, tuple[str, ...]]  # equal for members that read the same features
     derived: tuple[str, ...]
     provides: str | None
-    has_placeholder: bool
 
     @classmethod
     def of(cls, spec: MemberSpec, columns: tuple[str, ...]) -> "_MemberInput":
@@ -272,8 +280,49 @@ class _MemberInput(NamedTuple):
             key=(spec.input.length, names),
             derived=spec.input.derived_columns,
             provides=None if statistic is None else f"{spec.name}{SEPARATOR}{statistic}",
-            has_placeholder=spec.output.kind in ("anomaly_score", "anomaly_kind"),
         )
+
+
+def _require_inputs(bundle: Bundle) -> None:
+    """Check that members read what the lanes compute: rows of the bundle's feature view, of 1-minute bars.
+
+    Raises:
+        BundleError: if a member, serving or not, declares another input.
+    """
+    for spec in bundle.members:
+        wanted, got = (bundle.view.name, TIMEFRAME), (spec.input.view, spec.input.timeframe)
+        if got != wanted:
+            raise BundleError(
+                f"expected member {spec.name!r} to read the feature view {wanted[0]!r} of {wanted[1]} bars, "
+                f"got {got[0]!r} of {got[1]} bars",
+                remedy=_OTHER_BUNDLE,
+            )
+
+
+def _require_statistics(serving: Sequence[MemberSpec]) -> None:
+    """Check that members read statistics of preceding members only, and that only detectors have statistics.
+
+    Raises:
+        BundleError: if the ensemble could not predict.
+    """
+    provided: list[str] = []
+    for spec in serving:
+        missing = [name for name in spec.input.derived_columns if name not in provided]
+        if missing:
+            raise BundleError(
+                f"expected member {spec.name!r} to read statistics of serving members before it "
+                f"({', '.join(provided) or 'none'}), it reads {missing}",
+                remedy=_OTHER_BUNDLE,
+            )
+        kind, statistic = spec.output.kind, spec.output.statistic
+        if kind not in DETECTOR_KINDS and (statistic is not None or spec.calibration is not None):
+            raise BundleError(
+                f"expected a statistic or calibration only of members with an output among {sorted(DETECTOR_KINDS)}, "
+                f"got one of member {spec.name!r} with output {kind!r}",
+                remedy=_OTHER_BUNDLE,
+            )
+        if statistic is not None:
+            provided.append(f"{spec.name}{SEPARATOR}{statistic}")
 
 
 def _statistic(prediction: Predictions) -> Floats:
@@ -286,6 +335,8 @@ def _placeholder(spec: MemberSpec, rows: int) -> Predictions:
     """Return the placeholder predictions of a detector out of service."""
     if spec.output.kind == "anomaly_kind":
         return AnomalyKinds.absent(rows, spec.output.labels)
+    if spec.output.kind == "embedding_distance":
+        return EmbeddingDistances.absent(rows)
     return AnomalyScores.absent(rows, len(spec.input.columns))
 
 

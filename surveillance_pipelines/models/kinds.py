@@ -21,7 +21,7 @@ class ModelKind:
 
     Attributes:
         name: name of the kind, of its file in ``training/``, and of the member in a bundle.
-        output: kind of its predictions.
+        output: kind of its predictions; a member that declares another one is refused.
         load: creates the model from a member's verified files.
         description: one sentence for the catalogue.
         libraries: libraries that train and run it, by Dagster's names for kinds.
@@ -89,12 +89,19 @@ def load_model(spec: MemberSpec, files: Files) -> Model:
     """Return the model of a member.
 
     Raises:
-        BundleError: if the kind is unknown to this release, or a file or an entry that the kind needs is missing.
+        BundleError: if the kind is unknown to this release or has another output than the member, or a file or an
+            entry that the kind needs is missing.
     """
     kind = KINDS.get(spec.kind)
     if kind is None:
         raise BundleError(
             f"expected a model kind among {sorted(KINDS)}, got {spec.kind!r}: use the release that has it"
+        )
+    if spec.output.kind != kind.output:
+        raise BundleError(
+            f"expected the output {kind.output!r} of member {spec.name!r} of kind {kind.name!r}, "
+            f"got {spec.output.kind!r}",
+            remedy="use another bundle, or train a new one",
         )
     missing = sorted(set(spec.files) - files.keys())
     if missing:

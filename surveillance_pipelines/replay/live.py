@@ -6,7 +6,7 @@ A bar in progress is rebuilt from its messages, up to the one that triggered the
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.market import Bar, Refusal
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_of
-from surveillance_pipelines.engine.feature_history import recent_rows
+from surveillance_pipelines.engine.feature_history import BarInputs
 from surveillance_pipelines.engine.scoring_rows import Candidate, input_hash
 from surveillance_pipelines.engine.snapshots import ServingState, dump_serving_state, load_history
 from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
@@ -150,14 +150,13 @@ def closed_hashes(symbol: str, inputs: LiveInputs) -> Iterator[tuple[Bar, str]]:
 
 def _state_before(symbol: str, inputs: LiveInputs, *, advanced: bool = True) -> SymbolState:
     """Return the symbol's state before the row's bar or, if not ``advanced``, right after its seed."""
-    features, earlier = FeatureState(inputs.view), list[Any]()
+    features, seeded = FeatureState(inputs.view), None
     if inputs.seed is not None:
-        starts, rows = _history(inputs.seed, inputs.view)
-        features.seed(starts, rows)
-        earlier = recent_rows(inputs.view, starts, rows, inputs.window_length - 1)
+        seeded = _history(inputs.seed, inputs.view)
+        features.seed(*seeded)
     serving = dump_serving_state(ServingState(volume_total=inputs.volume_before))
     bars = inputs.since if advanced else ()
-    seed = Seed(features=features.snapshot(), serving=serving, bars=bars, rows=tuple(earlier))
+    seed = Seed(features=features.snapshot(), serving=serving, bars=bars, seeded=seeded)
     return SymbolState.from_seed(symbol, inputs.sessions, seed, inputs.view, window_length=inputs.window_length)
 
 
@@ -166,7 +165,7 @@ def _empty_state(symbol: str, inputs: LiveInputs) -> SymbolState:
     return SymbolState.from_seed(symbol, inputs.sessions, Seed(serving=serving), inputs.view)
 
 
-def _history(seed: StoredSeed, view: FeatureView) -> tuple[Any, Any]:
+def _history(seed: StoredSeed, view: FeatureView) -> BarInputs:
     digest = sha256_bytes(seed.history)
     if digest != seed.sha256:
         stored, rebuilt = f"sha256 {seed.sha256}", f"sha256 {digest}"
@@ -175,7 +174,7 @@ def _history(seed: StoredSeed, view: FeatureView) -> tuple[Any, Any]:
         starts, rows = load_history(seed.history, view.inputs)
     except ValueError as error:
         raise CannotReplayError(str(error)) from error
-    return np.array(starts), np.array(rows)
+    return BarInputs(np.array(starts), np.array(rows))
 
 
 def _closed(state: SymbolState, bar: Bar, *, cause: str | None, t_received: int) -> Candidate:

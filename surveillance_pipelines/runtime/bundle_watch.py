@@ -27,7 +27,7 @@ class BundleWatch:
     Args:
         connection: used only by this watch, in autocommit mode.
         settings: the platform's settings.
-        serving: the serving models.
+        serving: the serving models, until others are claimed.
         history: returns the history of every served symbol for a window length; called when a promotion changes the
             feature view or needs longer windows.
     """
@@ -43,6 +43,7 @@ class BundleWatch:
         self._settings: Final = settings
         self._history: Final = history
         self._lock: Final = threading.Lock()
+        self._serving: Predictor = serving  # the last ones claimed
         self._newest: Predictor = serving
         self._refused: str | None = None
         self._refusal: str | None = None
@@ -58,6 +59,7 @@ class BundleWatch:
         """Return the newest models and mark them as claimed, so that a run that starts with them needs no swap."""
         with self._lock:
             self._ready = None
+            self._serving = self._newest
             return self._newest
 
     def poll(self) -> None:
@@ -68,11 +70,7 @@ class BundleWatch:
         try:
             predictor = load_predictor(self._connection, self._settings)
             predictor.warm_up()
-            history: Mapping[str, Seed] = {}
-            if needs_history(self._newest, predictor):
-                warm_up_features(VIEWS[predictor.feature_view])
-                history = self._history(predictor.window_length)
-            swap = Swap(predictor, history)
+            self._make_ready(predictor)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the current one keeps serving)
             self._refused = promoted
             _LOG.error("promoted bundle refused, the previous one stays", bundle_hash=promoted, error=repr(error))
@@ -81,14 +79,13 @@ class BundleWatch:
                     f"bundle {promoted[:12]} was promoted and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
                     "keeps serving; promote another bundle, or repair this one, and the next run tries it again"
                 )
-            return
-        with self._lock:
-            self._newest, self._ready = predictor, swap
 
     def claim(self) -> Swap | None:
-        """Return the newest models unless they have been claimed."""
+        """Return the newest models unless they have been claimed; the caller serves with them from then on."""
         with self._lock:
             ready, self._ready = self._ready, None
+            if ready is not None:
+                self._serving = ready.predictor
             return ready
 
     def claim_refusal(self) -> str | None:
@@ -96,3 +93,18 @@ class BundleWatch:
         with self._lock:
             refusal, self._refusal = self._refusal, None
             return refusal
+
+    def _make_ready(self, predictor: Predictor) -> None:
+        """Offer models with the history that they need after the serving ones, even if others are claimed meanwhile."""
+        with self._lock:
+            serving = self._serving
+        while True:
+            history: Mapping[str, Seed] = {}
+            if needs_history(serving, predictor):
+                warm_up_features(VIEWS[predictor.feature_view])
+                history = self._history(predictor.window_length)
+            with self._lock:
+                if self._serving is serving:
+                    self._newest, self._ready = predictor, Swap(predictor, history)
+                    return
+                serving = self._serving

@@ -115,34 +115,39 @@ class Detection:
 def find_anomalies(
     settings: Settings, bars: "pl.DataFrame", predictor: "Predictor", *, scope: Scope, calendar: str | None
 ) -> Detection:
-    """Compute the features of every bar in scope and score it."""
+    """Compute the features of every bar in scope and score it; windows of several bars may begin before the scope."""
     from surveillance_pipelines.batch.scoring import score_day
     from surveillance_pipelines.engine.scoring_rows import row_config
 
     sessions = sessions_of(bars, calendar, settings.default_calendar)
-    features = _features(bars, sessions, predictor, scope)
-    scored = score_day(features, predictor, row_config(settings, predictor), sessions=sessions)
+    features, earlier = _features(bars, sessions, predictor, scope)
+    scored = score_day(features, predictor, row_config(settings, predictor), earlier=earlier, sessions=sessions)
     scored_bars = scored.scores.select("symbol", "bar_start", "volume", close="price")
     return Detection(_frame(scored.anomalies), scored_bars)
 
 
-def _features(bars: "pl.DataFrame", sessions: "SessionTable", predictor: "Predictor", scope: Scope) -> "pl.DataFrame":
-    """Return the features of the bars in scope; the bars of all symbols are used as peers."""
+def _features(
+    bars: "pl.DataFrame", sessions: "SessionTable", predictor: "Predictor", scope: Scope
+) -> "tuple[pl.DataFrame, pl.DataFrame]":
+    """Return the features of the bars in scope, and those of the bars before it that windows reach.
+
+    The bars of all symbols are used as peers.
+    """
     import polars as pl
 
     from surveillance_pipelines.features.batch import features_of_days, latest_features
     from surveillance_pipelines.features.views import VIEWS
 
-    view = VIEWS[predictor.feature_view]
+    view, reach = VIEWS[predictor.feature_view], predictor.window_length - 1
     if scope.lookback is not None:
-        features = latest_features(bars, sessions, scope.lookback, view)
+        known = latest_features(bars, sessions, scope.lookback + reach, view)
     else:
-        days = [day for day in bars["date"].unique().sort() if scope.first is None or day >= scope.first]
-        features = features_of_days(bars, days, sessions, view)
-    if scope.first is not None:
-        features = features.filter(pl.col("date") >= scope.first)
+        known = features_of_days(bars, _days(bars, scope.first, reach), sessions, view)
     if scope.symbols:
-        features = features.filter(pl.col("symbol").is_in(scope.symbols))
+        known = known.filter(pl.col("symbol").is_in(scope.symbols))
+    features = known if scope.first is None else known.filter(pl.col("date") >= scope.first)
+    if scope.lookback is not None:
+        features = features.group_by("symbol", maintain_order=True).tail(scope.lookback)
     if features.is_empty():
         held = f"{', '.join(bars['symbol'].unique().sort())} up to {bars['date'].max()}"
         raise InvalidInputError(
@@ -150,7 +155,20 @@ def _features(bars: "pl.DataFrame", sessions: "SessionTable", predictor: "Predic
             f"on, got bars of {held}",
             remedy="select other symbols or days",
         )
-    return features
+    before = known.join(features, on=["symbol", "bar_start"], how="anti", maintain_order="left")
+    return features, before.group_by("symbol", maintain_order=True).tail(reach)
+
+
+def _days(bars: "pl.DataFrame", first: date | None, reach: int) -> "list[date]":
+    """Return the days of the bars from a day on, and those of the last ``reach`` bars of each symbol before it."""
+    import polars as pl
+
+    days = bars["date"].unique().sort().to_list()
+    if first is None:
+        return days
+    earlier = bars.filter((pl.col("date") < first) & (pl.col("revision") == 0)).sort("bar_start")
+    reached = earlier.group_by("symbol").tail(reach)["date"].unique().to_list()
+    return sorted({*reached, *(day for day in days if day >= first)})
 
 
 def _frame(rows: "Sequence[Anomaly]") -> "pl.DataFrame":

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
 import psycopg
@@ -12,8 +12,8 @@ from surveillance_pipelines.clock import day_start_us, to_datetime, to_us, utc_d
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.engine.bar_builder import MINUTE_US, bar_start_of
-from surveillance_pipelines.engine.feature_history import first_bar_needed
-from surveillance_pipelines.engine.snapshots import SERVING_STATE
+from surveillance_pipelines.engine.feature_history import BarInputs, first_bar_needed
+from surveillance_pipelines.engine.snapshots import SERVING_STATE, load_history
 from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import FeatureState, SnapshotError
@@ -29,6 +29,19 @@ _BARS_SINCE: Final = f"""
     WHERE b.symbol = %s AND b.revision = 0 AND b.bar_start > %s AND b.bar_start <= %s
     ORDER BY b.bar_start
 """  # noqa: S608 (constant names)
+
+_BARS_BEFORE: Final = f"""
+    SELECT {_BAR_FIELDS} FROM ops.live_bars b
+    WHERE b.symbol = %s AND b.queue_url = %s AND b.revision = 0 AND b.bar_start > %s AND b.bar_start < %s
+    ORDER BY b.bar_start DESC LIMIT %s
+"""  # noqa: S608 (constant names)
+
+_LAST_SEED: Final = """
+    SELECT as_of_bar_start, history FROM ops.lane_seeds
+    WHERE symbol = %s AND queue_url = %s AND feature_view = %s
+      AND (as_of_bar_start IS NULL OR as_of_bar_start <= %s)
+    ORDER BY id DESC LIMIT 1
+"""
 
 _LATEST_REVISIONS: Final = f"""
     SELECT DISTINCT ON (b.bar_start) {_BAR_FIELDS} FROM ops.live_bars b
@@ -54,8 +67,9 @@ def served_seeds(
 ) -> dict[str, Seed]:
     """Return the state of every symbol that a queue has served, as of its last committed message.
 
-    Features are rebuilt from bars if the snapshot was written by other code, or if the models read windows of several
-    bars, because a snapshot does not contain the feature rows of earlier bars.
+    Features are rebuilt from history only if there is no snapshot of the view, or one written by other code. A snapshot
+    does not contain the feature rows of earlier bars; for models that read windows, the seed has the bars from which
+    these rows were computed: those of the last seed, and the bars that the queue has served since.
 
     Args:
         connection: connection to PostgreSQL.
@@ -73,7 +87,9 @@ def served_seeds(
     ):  # day by day, as _LakeHistory requires
         last, serving = snapshots[symbol, SERVING_STATE]
         as_of, features = snapshots.get((symbol, feature_view), (None, None))
-        if features is None or window_length > 1 or not _is_usable(features):
+        state = None if features is None else _restored(features)
+        served_bars = None if state is None else _served_bars(connection, queue_url, symbol, state, window_length)
+        if features is None or served_bars is None:
             seeds[symbol] = _rebuilt(
                 connection, history, symbol, last, serving=bytes(serving), window_length=window_length
             )
@@ -83,6 +99,8 @@ def served_seeds(
             serving=bytes(serving),
             bars=_bars(connection, _BARS_SINCE, symbol, as_of or _BEGINNING, last or _BEGINNING),
             revisable=_revisable(connection, symbol, last),
+            seeded=served_bars.seeded,
+            before=served_bars.before,
         )
     return seeds
 
@@ -122,6 +140,35 @@ def served_histories(
     )
     after = {symbol: to_us(last) + MINUTE_US for symbol, last in rows}
     return history_seeds(connection, lake, after, window_length)
+
+
+class _ServedBars(NamedTuple):
+    """The bars before the 512 of a snapshot, as in ``Seed``."""
+
+    seeded: BarInputs | None = None
+    before: tuple[Bar, ...] = ()
+
+
+def _served_bars(
+    connection: psycopg.Connection, queue_url: str, symbol: str, state: FeatureState, window_length: int
+) -> _ServedBars | None:
+    """Return the bars before those of a snapshot from which windows follow, None if they are not on record."""
+    if window_length == 1 or state.last_bar_start is None:
+        return _ServedBars()
+    starts, _ = state.history()
+    wanted = HISTORY_BARS + _MINUTES_PER_DAY + window_length - len(starts)
+    as_of, first = to_datetime(state.last_bar_start), to_datetime(int(starts[0]))
+    row = connection.execute(_LAST_SEED, (symbol, queue_url, state.view.name, as_of)).fetchone()
+    seeded_to, history = row or (None, None)
+    bars = _bars(connection, _BARS_BEFORE, symbol, queue_url, seeded_to or _BEGINNING, first, wanted)[::-1]
+    if len(bars) == wanted:
+        return _ServedBars(before=bars)
+    if history is None:
+        return None
+    try:
+        return _ServedBars(BarInputs(*load_history(bytes(history), state.view.inputs)), bars)
+    except ValueError:  # damaged, or of other columns
+        return None
 
 
 def _rebuilt(
@@ -186,12 +233,11 @@ def _merged_history(
     return tuple(by_start[start] for start in starts[begin:])
 
 
-def _is_usable(snapshot: bytes) -> bool:
+def _restored(snapshot: bytes) -> FeatureState | None:
     try:
-        FeatureState.restore(bytes(snapshot))
+        return FeatureState.restore(bytes(snapshot))
     except SnapshotError:
-        return False
-    return True
+        return None
 
 
 def _revisable(connection: psycopg.Connection, symbol: str, last: datetime | None) -> tuple[Bar, ...]:

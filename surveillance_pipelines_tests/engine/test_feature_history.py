@@ -11,7 +11,7 @@ from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import Bar, Tick
 from surveillance_pipelines.contracts.queue import Received
-from surveillance_pipelines.engine.engine import Engine
+from surveillance_pipelines.engine.engine import Engine, Swap
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.models.warmup import WarmupRules
@@ -92,6 +92,26 @@ def test_restart_on_the_second_day_rebuilds_the_windows_from_bars(served, minute
     expected = {key: hash_ for key, hash_ in hashes(served.scores).items() if key not in hashes(before.scores)}
     assert len(expected) >= (30 - minutes) * len(SYMBOLS)
     assert hashes(feed(engine, [messages[place:]]).scores) == expected
+
+
+@pytest.mark.parametrize("length", [1, 10])
+def test_swap_to_shorter_windows_gives_the_windows_of_models_that_always_had_them(length):
+    class ShortRules(WarmupRules):
+        bundle_hash = "short"
+        window_length = length
+
+    known = [tick for tick in ticks(50) if tick.symbol != "SPY" or tick.event_time >= OPEN + 30 * MINUTE]
+    messages = [received(tick, i) for i, tick in enumerate(known)]
+    place = next(i for i, message in enumerate(messages) if event_time(message) >= OPEN + 25 * MINUTE)
+    engine = engine_of()
+    feed(engine, [messages[:place]])
+    engine.swap(Swap(ShortRules()), 0)
+    swapped = feed(engine, [messages[place:]])
+    always = Engine(make_config(), ShortRules(), sessions(), SYMBOLS)
+    feed(always, [messages[:place]])
+    expected = feed(always, [messages[place:]])
+    assert {row.symbol for row in swapped.scores} == set(SYMBOLS)
+    assert [row.input_hash for row in swapped.scores] == [row.input_hash for row in expected.scores]
 
 
 def event_time(message: Received) -> int:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from surveillance_pipelines.engine.effects import Known
-from surveillance_pipelines.engine.engine import Engine, Swap
+from surveillance_pipelines.engine.engine import Engine, Swap, needs_history
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.features import views
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime import bundle_watch as bundles
 from surveillance_pipelines.runtime.bundle_watch import BundleWatch
@@ -107,6 +107,72 @@ def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bu
         watch.poll()
         assert watch.claim() is not None
     assert warmed == [other]
+
+
+def rules_of(length: int) -> WarmupRules:
+    class Rules(WarmupRules):
+        bundle_hash = f"rules-{length}"
+        window_length = length
+
+    return Rules()
+
+
+@pytest.fixture
+def promotions(live_lane, monkeypatch):
+    """Return a watch over models of one bar, the window lengths whose history it read, and the list of promotions."""
+    promoted, read = [WarmupRules()], []
+    monkeypatch.setattr(bundles, "champion_hash", lambda *_: promoted[-1].bundle_hash)
+    monkeypatch.setattr(bundles, "load_predictor", lambda *_: promoted[-1])
+
+    def history(length: int) -> dict[str, Seed]:
+        read.append(length)
+        return {"SPY": Seed()}
+
+    with live_lane.connect() as connection:
+        yield BundleWatch(connection, live_lane.settings, promoted[0], history), read, promoted
+
+
+def test_promotion_over_an_unclaimed_one_has_the_history_that_the_serving_models_lack(promotions):
+    watch, read, promoted = promotions
+    longer, again = rules_of(20), rules_of(20)
+    again.bundle_hash = "rules-20-again"
+    for rules in (longer, again):
+        promoted.append(rules)
+        watch.poll()
+    swap = watch.claim()
+    assert (swap.predictor, list(swap.seeds)) == (again, ["SPY"])
+    promoted.append(longer)
+    watch.poll()
+    assert watch.claim().seeds == {}, "the claimed models have windows of this length"
+    assert read == [20, 20]
+
+
+def test_promotion_claimed_while_the_next_one_loads_counts_as_serving(promotions, monkeypatch):
+    watch, read, promoted = promotions
+    promoted.append(rules_of(20))
+    watch.poll()
+    assert watch.claim() is not None
+    promoted.append(rules_of(1))
+    watch.poll()
+    claimed: list[Swap | None] = []
+
+    def compare_while_claimed(old: Predictor, new: Predictor) -> bool:
+        needed = needs_history(old, new)
+        if not claimed:
+            claimed.append(watch.claim())
+        return needed
+
+    monkeypatch.setattr(bundles, "needs_history", compare_while_claimed)
+    again = rules_of(20)
+    again.bundle_hash = "rules-20-again"
+    promoted.append(again)
+    watch.poll()
+    assert claimed[0] is not None
+    assert claimed[0].predictor.window_length == 1
+    swap = watch.claim()
+    assert swap is not None
+    assert (swap.predictor, list(swap.seeds)) == (again, ["SPY"])
+    assert read == [20, 20]
 
 
 def test_alerts_open_before_a_swap_are_closed_after_it(bundle):
