@@ -15,6 +15,7 @@ import psycopg
 
 from surveillance_pipelines.batch.scoring import DayScores, score_day
 from surveillance_pipelines.batch.storage import StoredCounts, last_signals, store_scores
+from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.scoring_rows import RowConfig
 from surveillance_pipelines.features.batch import feature_schema
@@ -64,7 +65,7 @@ def score_days(
         sessions: the trading sessions with which the features were computed.
         version: version of the features table for all days; None for the newest version at each day.
     """
-    table = f"features_{predictor.feature_view}"
+    table = feature_table_of(predictor.feature_view)
     schema = feature_schema(VIEWS[predictor.feature_view])
     signalled = last_signals(connection, first, config)
     connection.commit()  # end the read's transaction, so that each day gets its own

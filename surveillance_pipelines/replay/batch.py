@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from surveillance_pipelines.clock import to_datetime, to_iso, to_us
+from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.features.batch import feature_schema, features_of_days, with_history
@@ -56,7 +57,7 @@ class BatchRebuilder:
             CannotReplayError: if the versions are not on record, or no longer in the lake.
             DamagedInputError: if the stored features differ from those recomputed from the bars.
         """
-        table, day = f"features_{view.name}", day_of(output)
+        table, day = feature_table_of(view.name), day_of(output)
         version = run.versions_read.get(table)
         if version is None:
             raise CannotReplayError(f"the version of {table} that was scored is not on record in ops.scoring_runs")

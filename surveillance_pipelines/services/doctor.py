@@ -222,10 +222,9 @@ def check_registry(platform: Platform) -> list[Finding]:
 
     def check() -> list[Finding]:
         from surveillance_pipelines.lifecycle.deployments import Scope
-        from surveillance_pipelines.services.models import ModelStores, alias_differences
+        from surveillance_pipelines.services.models import alias_differences
 
-        stores = ModelStores(platform.connect, platform.registry, platform.clock)
-        differences = alias_differences(stores, Scope(tenant=platform.settings.tenant))
+        differences = alias_differences(platform, Scope(tenant=platform.settings.tenant))
         if not differences:
             return [Finding("model registry", "ok", "aliases match the deployments")]
         remedy = "serving is not affected; `surveillance models activate` of the champion updates the aliases"
