@@ -15,7 +15,9 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models import classifier as classifier_module
+from surveillance_pipelines.models.bundle import BundleError
 from surveillance_pipelines.models.kinds import KINDS
+from surveillance_pipelines.models.members import MemberSpec
 from surveillance_pipelines.replay import replayer as replayer_module
 from surveillance_pipelines.replay.comparison import Replayed
 from surveillance_pipelines.replay.replayer import Replayer
@@ -144,11 +146,14 @@ def test_retired_bundle_scores_again_and_damage_to_it_is_reported(
         damaged = replay(connection, live_lane, retired)[0]
     assert (damaged.outcome, "the bundle is damaged" in damaged.summary) == ("impossible", True), damaged.summary
 
-    monkeypatch.delitem(KINDS, "classifier")
+    def refuse(spec: MemberSpec, files: Any) -> Any:
+        raise BundleError(f"unknown member {spec.name}")
+
+    monkeypatch.setitem(KINDS, "classifier", replace(KINDS["classifier"], load=refuse))
     serving = live_lane.column("SELECT id FROM surveillance.predictions WHERE bundle_hash = %s LIMIT 1", hashes[1])
     with live_lane.connect() as connection:
         unknown = replay(connection, live_lane, serving)[0]
-    assert (unknown.outcome, "expected a model kind among" in unknown.summary) == ("impossible", True), unknown.summary
+    assert (unknown.outcome, "unknown member classifier" in unknown.summary) == ("impossible", True), unknown.summary
 
 
 def test_outputs_of_models_out_of_service_are_equal(live_lane: LiveLane, monkeypatch: pytest.MonkeyPatch) -> None:
