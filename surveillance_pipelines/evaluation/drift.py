@@ -17,6 +17,9 @@ PSI_ALERT: Final = 0.25
 """Customary thresholds of the population stability index: no shift below 0.1, a different population above 0.25
 (Siddiqi, "Credit Risk Scorecards", 2006)."""
 
+ALERT_SHARE: Final = 0.2
+"""Share of drifted features above which the champion counts as outdated."""
+
 
 def reference_histograms(values: Floats, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return, per column, the deciles of the training rows and the share of rows between them, JSON-safe.

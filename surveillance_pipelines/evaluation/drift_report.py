@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from surveillance_pipelines.evaluation.drift import drifted, population_stability
+from surveillance_pipelines.evaluation.drift import ALERT_SHARE, drifted, population_stability
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.quality import ALWAYS_DEFINED
 from surveillance_pipelines.models.bundle import Bundle
@@ -16,9 +16,6 @@ WINDOW: Final = timedelta(days=7)
 
 MIN_ROWS: Final = 1_000
 """Minimum number of bars; with fewer, the ten bins have too few rows for a meaningful index."""
-
-ALERT_SHARE: Final = 0.2
-"""Share of drifted features above which the champion counts as outdated."""
 
 
 @dataclass(frozen=True, slots=True)
