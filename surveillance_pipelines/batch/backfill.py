@@ -14,7 +14,7 @@ import polars as pl
 import psycopg
 
 from surveillance_pipelines.batch.scoring import DayScores, score_day
-from surveillance_pipelines.batch.storage import StoredCounts, last_signals, store_scores
+from surveillance_pipelines.batch.storage import StoredCounts, store_scores
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.scoring_rows import RowConfig
@@ -24,6 +24,7 @@ from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.stores.feature_rows import EarlierRows
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.quality import outside_unit_interval
+from surveillance_pipelines.stores.signals import last_signals
 
 SCORES_TABLE: Final = "scores"
 UNIT_COLUMNS: Final = ("anomaly_score", "confidence", "sell_probability", "hold_probability", "buy_probability")

@@ -6,24 +6,17 @@ fails if a row exists; then all rows are copied to a temporary table, and only n
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Final
 
 import polars as pl
 import psycopg
 
 from surveillance_pipelines.batch.scoring import DayScores
-from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.outputs import OutputRow
-from surveillance_pipelines.engine.scoring_rows import RowConfig
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.stores import tables
 from surveillance_pipelines.stores.tables import Table
 
-_LAST_SIGNALS: Final = """
-    SELECT symbol, max(bar_start) FROM surveillance.signals
-    WHERE bar_start < %s AND (bundle_hash, tenant, strategy) = (%s, %s, %s) GROUP BY symbol
-"""
 _LIVE_ONLY: Final = ("t_received", "t_computed", "t_committed")
 _NULL: Final = "\\N"
 _INSTANT: Final = "%Y-%m-%d %H:%M:%S%.6f+00"
@@ -41,15 +34,6 @@ class StoredCounts:
         return StoredCounts(
             self.anomalies + other.anomalies, self.signals + other.signals, self.predictions + other.predictions
         )
-
-
-def last_signals(connection: psycopg.Connection[Any], before: date, config: RowConfig) -> dict[str, int]:
-    """Return symbol → start of the bar of its last signal before a UTC day, in microseconds since the epoch.
-
-    Only signals of the same bundle, tenant and strategy count: each has a cooldown of its own.
-    """
-    rows = connection.execute(_LAST_SIGNALS, (before, config.bundle_hash, config.tenant, config.strategy))
-    return {symbol: to_us(bar_start) for symbol, bar_start in rows}
 
 
 def store_scores(connection: psycopg.Connection[Any], scored: DayScores) -> StoredCounts:
