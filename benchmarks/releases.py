@@ -6,19 +6,21 @@ release to itself. ``python -m benchmarks.releases --old-commit 5ca38ec p3 p4`` 
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.harness import MIN_ROUNDS, PINNED, REPOSITORY, Arm, counted
+from benchmarks.harness import COUNTS, MIN_ROUNDS, PINNED, REPOSITORY, Arm, counted
 from benchmarks.upgrade import OLD_COMMIT
+from benchmarks.worktree import short_hash, worktree
 
 PACKAGES: Final = ("benchmarks", "surveillance_pipelines_tests/proof")
 """Folder of the benchmarks in a checkout; the first that exists is used."""
@@ -83,34 +85,30 @@ ENTRIES: Final = {
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Costs of each counted round, in the benchmark's unit.
+class Ratios:
+    """Ratios of the costs in each counted round.
 
     Attributes:
-        old: of the old release.
-        new: of this checkout.
-        again: of the second process of the old release.
-        limit: see ``Entry``.
+        new: this checkout / old release; above 1, this checkout is slower.
+        noise: second process of the old release / first process.
+        commits: short hashes of the old release and of this checkout.
     """
 
-    old: Sequence[float]
     new: Sequence[float]
-    again: Sequence[float]
-    limit: float
+    noise: Sequence[float]
+    commits: tuple[str, str]
 
-    @property
-    def ratios(self) -> list[float]:
-        """Return new / old of each round; above 1, this checkout is slower."""
-        return [new / old for new, old in zip(self.new, self.old, strict=True)]
+    def is_slower(self, limit: float) -> bool:
+        """Return whether the median exceeds both the noise and a limit."""
+        return statistics.median(self.new) > max(limit, *self.noise)
 
-    @property
-    def noise(self) -> list[float]:
-        """Return old / old of each round."""
-        return [again / old for again, old in zip(self.again, self.old, strict=True)]
+    def sentence(self, target: str) -> str:
+        mark = ": slower" if self.is_slower(ENTRIES[target].limit) else ""
+        return f"{target.upper()} at {self.commits[1]}: {_span(self.new)}, old against old {_span(self.noise)}{mark}"
 
-    @property
-    def slower(self) -> bool:
-        return statistics.median(self.ratios) > max(self.limit, *self.noise)
+
+def _span(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 @contextmanager
@@ -152,73 +150,61 @@ def release(stack: ExitStack, checkout: Path, target: str) -> Arm:
     return lambda: statistics.median(arm() for _ in range(entry.repeat) for arm in arms)
 
 
-def measure(old: Path, target: str, rounds: int) -> Costs:
-    """Return the costs of a benchmark in the old checkout and in this one, in alternating rounds.
+def measure(old: Path, target: str, rounds: int, commits: tuple[str, str]) -> Ratios:
+    """Return the ratios of a benchmark's costs in the old checkout and in this one, in alternating rounds.
 
     Args:
         old: checkout of the old release.
         target: key of ``ENTRIES``.
         rounds: number of counted rounds, after one that is dropped. The order rotates from round to round.
+        commits: see ``Ratios``.
     """
     with ExitStack() as stack:
         arms = [release(stack, checkout, target) for checkout in (old, REPOSITORY, old)]
-        found: list[list[float]] = [[], [], []]
+        ratios: list[tuple[float, float]] = []
         for number in range(rounds + 1):
+            costs = [0.0, 0.0, 0.0]
             for i in range(3):
-                place = (number + i) % 3
-                found[place].append(arms[place]())
-            print(target, number, *(f"{costs[-1]:.6g}" for costs in found), flush=True)
-    return Costs(*(costs[1:] for costs in found), limit=ENTRIES[target].limit)
+                costs[(number + i) % 3] = arms[(number + i) % 3]()
+            print(target, number, *(f"{cost:.6g}" for cost in costs), flush=True)
+            ratios.append((costs[1] / costs[0], costs[2] / costs[0]))
+    new, noise = zip(*ratios[1:], strict=True)
+    return Ratios(new, noise, commits)
 
 
-@contextmanager
-def checkout_of(commit: str) -> Iterator[Path]:
-    """Provide a worktree of a commit, removed afterwards."""
-    with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch) / "old"
-        _git("worktree", "add", "--detach", str(place), commit)
-        try:
-            yield place
-        finally:
-            _git("worktree", "remove", "--force", str(place))
-
-
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=REPOSITORY, check=True, capture_output=True)
+def write(results: Mapping[str, Ratios], path: Path) -> bool:
+    """Write results with those of other targets that the file holds, and return whether no target is slower."""
+    kept = json.loads(path.read_text())["figures"] if path.exists() else {}
+    known = {target: Ratios(**figures) for target, figures in kept.items()} | dict(results)
+    known = {target: known[target] for target in ENTRIES if target in known}
+    result = counted(
+        "releases",
+        work="our arm of each benchmark in an older commit and now, in alternating rounds",
+        goal="median ratio new / old at most the largest ratio of the old release to itself; R1 at most 1.3",
+        found=[ratios.sentence(target) for target, ratios in known.items()],
+        met=not any(ratios.is_slower(ENTRIES[target].limit) for target, ratios in known.items()),
+        figures={target: asdict(ratios) for target, ratios in known.items()},
+        path=path,
+    )
+    return result["met"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure each benchmark, write ``proof/counts/releases.json``, and return 1 if one became slower."""
+    """Measure the benchmarks, add their results to the file, and return 1 if a target in it is slower."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="target", help=f"benchmarks to run: {', '.join(ENTRIES)}")
     parser.add_argument("--old-commit", default=OLD_COMMIT)
     parser.add_argument("--rounds", type=int, default=MIN_ROUNDS)
+    parser.add_argument("--result", type=Path, default=COUNTS / "releases.json", help="file of the results")
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.targets) - set(ENTRIES)):
         parser.error(f"expected targets among {', '.join(ENTRIES)}, got {', '.join(unknown)}")
-    with checkout_of(options.old_commit) as old:
-        costs = {target: measure(old, target, options.rounds) for target in options.targets or ENTRIES}
-    result = counted(
-        "releases",
-        work=f"our arm of each benchmark at {options.old_commit} and now, {options.rounds} rounds in turn",
-        goal="median ratio new / old at most the largest ratio of the old release to itself; R1 at most 1.3",
-        found=[_sentence(target, found) for target, found in costs.items()],
-        met=not any(found.slower for found in costs.values()),
-        figures={target: _figures(found) for target, found in costs.items()},
-    )
-    return 0 if result["met"] else 1
-
-
-def _sentence(target: str, costs: Costs) -> str:
-    ratios, noise = costs.ratios, costs.noise
-    return (
-        f"{target.upper()}: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), old against old "
-        f"{statistics.median(noise):.3f} ({min(noise):.3f} to {max(noise):.3f}){': slower' if costs.slower else ''}"
-    )
-
-
-def _figures(costs: Costs) -> dict[str, Any]:
-    return {"ratios": costs.ratios, "noise": costs.noise, "old_median": statistics.median(costs.old)}
+    commits = short_hash(REPOSITORY, options.old_commit), short_hash(REPOSITORY, "HEAD")
+    met = True
+    with tempfile.TemporaryDirectory() as scratch, worktree(Path(scratch) / "old", options.old_commit) as old:
+        for target in options.targets or ENTRIES:
+            met = write({target: measure(old, target, options.rounds, commits)}, options.result)
+    return 0 if met else 1
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from benchmarks.upgrade_feed import OPENING
 from benchmarks.upgrade_home import Platform, running
 from benchmarks.upgrade_release import Release, UpgradeError
 from benchmarks.upgrade_serving import drain_run, serve
+from benchmarks.worktree import UnknownCommitError, short_hash, worktree
 
 OLD_COMMIT: Final = "5ca38ec"
 GOAL: Final = "every row, alert, message and replay equal; nothing compared is empty"
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proof; return 0 if the promise is kept, 1 if it is not, 2 if the proof could not be carried out."""
     options = _options(arguments)
     say = Steps()
-    commits = (_commit(REPOSITORY, options.old_commit), _commit(options.new, "HEAD"))
+    commits = (short_hash(REPOSITORY, options.old_commit), short_hash(options.new, "HEAD"))
     with _ending_on_sigterm():
         try:
             found = _evidence(options, commits, say)
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPromiseError as error:
             print(error, file=sys.stderr)
             result = failure(str(error), commits)
-        except UpgradeError as error:
+        except (UnknownCommitError, UpgradeError) as error:
             print(f"not proved: {error}", file=sys.stderr)
             return 2
     return 0 if counted("upgrade", path=options.result, **result)["met"] else 1
@@ -170,7 +171,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _evidence(options: argparse.Namespace, commits: Sequence[str], say: Steps) -> Evidence:
-    with _folder(keep=options.keep) as folder, _worktree(folder / "old", options.old_commit, keep=options.keep) as root:
+    with _folder(keep=options.keep) as folder, worktree(folder / "old", options.old_commit, keep=options.keep) as root:
         home, spare = folder / "home", folder / "spare"
         old, new = Release("old", root), Release("new", options.new.resolve())
         for release in (old, new):
@@ -260,19 +261,6 @@ def _folder(*, keep: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _worktree(folder: Path, commit: str, *, keep: bool) -> Iterator[Path]:
-    """Check a commit out into a worktree of this repository for a ``with`` block."""
-    done = _git(REPOSITORY, "worktree", "add", "--detach", str(folder), commit)
-    if done.returncode != 0:
-        raise UpgradeError(f"expected a commit {commit} in this repository, git says: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        if not keep:
-            _git(REPOSITORY, "worktree", "remove", "--force", str(folder))
-
-
-@contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
     """Handle SIGTERM as ctrl-C, so that services, worktree and folder are removed."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -285,18 +273,3 @@ def _ending_on_sigterm() -> Iterator[None]:
 def _copy(source: Path, target: Path) -> None:
     # For root, PostgreSQL's files belong to another account, and shutil.copytree would lose that.
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
-
-
-def _commit(folder: Path, name: str) -> str:
-    """Return the short hash of a commit, marked where files of the checkout differ from it."""
-    if name != "HEAD":
-        return _git(folder, "rev-parse", "--short", name).stdout.strip()
-    return _git(folder, "describe", "--always", "--dirty", "--exclude", "*").stdout.strip() or "no commit"
-
-
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

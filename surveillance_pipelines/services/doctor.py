@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
-from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.errors import InvalidInputError, extra_remedy
 from surveillance_pipelines.services.failures import translate
 from surveillance_pipelines.services.health import serving_without_champion
 from surveillance_pipelines.services.homes import uses_embedded_services, without_password
@@ -100,7 +100,7 @@ def check_extras(platform: Platform) -> list[Finding]:
                 f"extra {extra}",
                 "fail" if needed else "warn",
                 f"{', '.join(missing)} not installed, required for {purpose}",
-                f"pip install --editable '.[{extra}]'",
+                extra_remedy(extra),
             )
         )
     return findings

@@ -82,9 +82,8 @@ def served_seeds(
     snapshots = {(symbol, name): (as_of, state) for symbol, name, as_of, state in rows}
     history, seeds = _LakeHistory(lake), dict[str, Seed]()
     served = {symbol: last for (symbol, name), (last, _) in snapshots.items() if name == SERVING_STATE}
-    for symbol in sorted(
-        served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol)
-    ):  # day by day, as _LakeHistory requires
+    by_day = sorted(served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol))  # as _LakeHistory requires
+    for symbol in by_day:
         last, serving = snapshots[symbol, SERVING_STATE]
         as_of, features = snapshots.get((symbol, feature_view), (None, None))
         state = None if features is None else _restored(features)

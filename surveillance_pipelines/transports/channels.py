@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
-from surveillance_pipelines.contracts.errors import NotReadyError, SurveillanceError
+from surveillance_pipelines.contracts.errors import NotReadyError, SurveillanceError, extra_remedy
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.transports.publisher import Publisher
 
@@ -42,7 +42,7 @@ def open_channel(settings: Settings, channel: str) -> ClosablePublisher:
     except ModuleNotFoundError as error:
         raise NotReadyError(
             f"expected the package {error.name}, found none",
-            remedy=f"install the extra: pip install --editable '.[{SIDE_CHANNELS[channel].extra}]'",
+            remedy=extra_remedy(SIDE_CHANNELS[channel].extra),
         ) from error
 
 
