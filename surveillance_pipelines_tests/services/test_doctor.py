@@ -8,12 +8,11 @@ import pytest
 from pydantic import SecretStr
 
 from benchmarks.valkey import ValkeyProcess
-from surveillance_pipelines.contracts.errors import extra_remedy
 from surveillance_pipelines.services.doctor import Finding, check_channels, check_extras
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 
-INSTALL = extra_remedy("redis")
+INSTALL = "install the extra: pip install --editable '.[redis]'"
 
 
 def listing(settings: Settings, url: str = "redis://127.0.0.1:1/0") -> Platform:
