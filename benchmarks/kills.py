@@ -175,11 +175,11 @@ def replayed(lane: Lane, models: ProofModels) -> Iterator[Effects]:
         "SELECT position, message_id, body, group_id, dedup_id, sequence_number, sent_at, received_at, receive_count "
         "FROM ops.inbox ORDER BY position"
     )
-    clock = lane.query("SELECT after_position, event_clock, recorded_at FROM ops.clock_rows ORDER BY id")
+    clock = lane.query("SELECT after_position, queue_clock, recorded_at, symbols FROM ops.clock_rows ORDER BY id")
     for position, *rest in [*messages, (float("inf"),)]:
         while clock and clock[0][0] < position:
-            _, event_clock, recorded_at = clock.pop(0)
-            yield engine.apply_clock(ClockRow(to_us(event_clock), to_us(recorded_at)))
+            _, queue_clock, recorded_at, symbols = clock.pop(0)
+            yield engine.apply_clock(ClockRow(to_us(queue_clock), to_us(recorded_at), tuple(symbols)))
         if rest:
             message_id, body, group, dedup, sequence, sent_at, received_at, count = rest
             message = Received(message_id, body, group, dedup, sequence, to_us(sent_at), to_us(received_at), count, "")

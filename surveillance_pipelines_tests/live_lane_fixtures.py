@@ -88,12 +88,12 @@ class LiveLane:
             "SELECT position, message_id, body, group_id, dedup_id, sequence_number, sent_at, received_at "
             "FROM ops.inbox ORDER BY position"
         )
-        clock = self.query("SELECT after_position, event_clock, recorded_at FROM ops.clock_rows ORDER BY id")
+        clock = self.query("SELECT after_position, queue_clock, recorded_at, symbols FROM ops.clock_rows ORDER BY id")
         parts: list[Effects] = []
         for position, *rest in [*messages, (float("inf"),)]:
             while clock and clock[0][0] < position:
-                _, event_clock, recorded_at = clock.pop(0)
-                parts.append(engine.apply_clock(ClockRow(to_us(event_clock), to_us(recorded_at))))
+                _, queue_clock, recorded_at, symbols = clock.pop(0)
+                parts.append(engine.apply_clock(ClockRow(to_us(queue_clock), to_us(recorded_at), tuple(symbols))))
             if rest:
                 *texts, sent_at, received_at = rest
                 message = Received(*texts, to_us(sent_at), to_us(received_at), 1, "")  # pyright: ignore[reportCallIssue]

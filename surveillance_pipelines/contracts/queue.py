@@ -28,6 +28,23 @@ class Received:
     received_at: int
     receive_count: int
     receipt_handle: str = field(repr=False)
+    sender_id: str | None = None  # SenderId: the IAM user or role that sent the message
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """The answer to one receive call.
+
+    Attributes:
+        messages: up to ten messages, in order within each group.
+        answered_at: the queue's clock when it answered, or somewhat earlier; microseconds since the epoch.
+        attempts: calls that were needed. If there were several, an earlier answer may have been lost; its messages
+            are hidden until their visibility timeout ends.
+    """
+
+    messages: list[Received]
+    answered_at: int
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from surveillance_pipelines.contracts.market import Bar, BarStatus, Tick
-from surveillance_pipelines.engine.event_clock import Anchor
 
 MINUTE_US: Final = 60_000_000
 
@@ -26,11 +25,6 @@ class Print:
     size: float
     message_id: str
     received_at: int
-
-    @property
-    def anchor(self) -> Anchor:
-        """The receive time and event time, for the event clock."""
-        return Anchor(self.received_at, self.tick.event_time)
 
 
 @dataclass(slots=True)

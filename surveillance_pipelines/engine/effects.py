@@ -69,10 +69,17 @@ class LaneSeed:
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
-    """A reading of the event clock, between two messages, that closed bars; a replay closes the same bars."""
+    """A reading of the queue's clock, between two messages, that closed bars; a replay closes the same bars.
 
-    event_clock: int
+    Attributes:
+        queue_clock: the reading.
+        recorded_at: the host's clock at that moment.
+        symbols: the symbols whose bar in progress was closed.
+    """
+
+    queue_clock: int
     recorded_at: int
+    symbols: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

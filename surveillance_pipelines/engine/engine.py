@@ -30,7 +30,7 @@ from surveillance_pipelines.engine.effects import (
     Outcome,
     OutcomeName,
 )
-from surveillance_pipelines.engine.event_clock import EventClock
+from surveillance_pipelines.engine.event_clock import Anchor, ClockReading, DueBars
 from surveillance_pipelines.engine.model_guard import ModelGuard
 from surveillance_pipelines.engine.scoring_rows import Candidate, RowConfig, row_config, with_predictor
 from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
@@ -52,7 +52,7 @@ class EngineConfig:
     Attributes:
         rows: fields that all output rows of the first tenant and strategy share.
         other_rows: the same for further tenants and strategies; they decide on the same predictions.
-        bar_close_grace: how long after its minute a bar waits for ticks before the event clock closes it.
+        bar_close_grace: how long after its minute a bar waits for ticks before its symbol's event clock closes it.
         volume_is_cumulative: whether the feed sends running totals of the day.
         unknown_symbols: refuse them, or register them under ``default_calendar``.
         content_based_dedup: the queue derives dedup ids from bodies; they are ignored, as two equal bodies may be two
@@ -119,7 +119,7 @@ class Engine:
         self._instruments = set(instruments)
         self._symbols: dict[str, SymbolState] = {}
         self._market = MarketContext()
-        self._clock = EventClock()
+        self._due = DueBars()
         self._bundle_row: BundleRow | None = None  # added to the next effects
 
     @property
@@ -130,9 +130,7 @@ class Engine:
     def read(self, batch: Sequence[Received]) -> DecodedBatch:
         """Decode a micro-batch for ``symbols_to_seed`` and ``process``."""
         known = None if self._config.unknown_symbols == "register" else self._instruments
-        return [
-            (message, read_tick(message.body, received_at=message.received_at, instruments=known)) for message in batch
-        ]
+        return [(message, read_tick(message.body, sent_at=message.sent_at, instruments=known)) for message in batch]
 
     def symbols_to_seed(self, batch: DecodedBatch) -> dict[str, int]:
         """Return the symbols of a batch that need history, each with the event time that the history must reach.
@@ -164,8 +162,7 @@ class Engine:
         state = SymbolState.from_seed(symbol, self._sessions, seed, view, window_length=length)
         self._symbols[symbol] = state
         self._market.seed(symbol, state.served_returns())
-        if state.anchor is not None:
-            self._clock.observe(state.anchor)
+        self._schedule_close(state)
 
     def process(self, batch: DecodedBatch, known: Known) -> Effects:
         """Process a micro-batch in the order of receipt.
@@ -204,30 +201,30 @@ class Engine:
         )
         self.record_bundle(now_us)
 
-    def tick_clock(self, now_us: int) -> Effects:
-        """Read the event clock and close the bars that are due; empty effects if there are none."""
-        event_clock = self._clock.read(now_us)
-        return Effects() if event_clock is None else self.apply_clock(ClockRow(event_clock, now_us))
+    def close_due(self, reading: ClockReading, now_us: int) -> Effects:
+        """Close the bars that are due at a reading of the queue's clock; empty effects if there are none.
+
+        Args:
+            reading: the queue's clock, and the groups whose bars must stay open.
+            now_us: the host's clock, recorded with the bars.
+        """
+        due = self._due.passed(
+            reading.queue_clock, lambda symbol: not reading.blocked.isdisjoint(self._symbols[symbol].groups)
+        )
+        return self.apply_clock(ClockRow(reading.queue_clock, now_us, tuple(sorted(due)))) if due else Effects()
 
     def apply_clock(self, row: ClockRow) -> Effects:
-        """Close the bars that are due at a clock reading, ordered by minute, then symbol; a replay calls this."""
+        """Close the bars in progress of a clock row's symbols, ordered by minute, then symbol; a replay calls this."""
         call = _EngineCall(Known(), row.recorded_at)
-        for state in self._due(row.event_clock):
+        call.effects.clock_rows = [row]
+        states = [(state.newest or 0, symbol, state) for symbol in row.symbols for state in (self._symbol(symbol),)]
+        for _, _, state in sorted(states, key=lambda item: item[:2]):
             self._close(state, call, cause=None, t_received=row.recorded_at)
-            call.effects.clock_rows = [row]
         return self._finish(call)
 
-    def next_close_us(self, now_us: int) -> int | None:
-        """Return the wall time at which the clock next closes a bar, None if there is no bar to close.
-
-        A bar more than a minute ahead of the clock was fed before an older day: only a later tick closes it.
-        """
-        event_clock = self._clock.read(now_us)
-        if event_clock is None:
-            return None
-        horizon = event_clock + MINUTE_US + self._config.bar_close_grace
-        dues = [due for state in self._symbols.values() if (due := self._due_at(state)) is not None and due <= horizon]
-        return self._clock.wall_time(min(dues)) if dues else None
+    def next_close(self) -> int | None:
+        """Return the reading of the queue's clock at which the next bar is due; None without a bar in progress."""
+        return self._due.earliest()
 
     def _process_message(self, message: Received, tick: Tick | Refusal, call: "_EngineCall") -> None:
         if not call.is_new(message):
@@ -256,12 +253,14 @@ class Engine:
         if state.closes_before(tick.event_time):
             self._close(state, call, cause=message.message_id, t_received=message.received_at)
         state.add(print_)
-        self._clock.observe(print_.anchor)
+        state.observe(Anchor(message.sent_at, tick.event_time), message.group_id)
+        self._schedule_close(state)
         call.candidates.append((state, state.peek(self._market, print_)))
         call.record(message, tick, dedup_id, "scored")
 
     def _close(self, state: SymbolState, call: "_EngineCall", *, cause: str | None, t_received: int) -> None:
         bar, candidate = state.close(self._market, cause=cause, t_received=t_received)
+        self._due.discard(state.symbol)
         call.touched[state.symbol] = state
         call.effects.bars.append(bar)
         call.candidates.append((state, candidate))
@@ -307,14 +306,12 @@ class Engine:
             )
         return state
 
-    def _due_at(self, state: SymbolState) -> int | None:
-        bar = state.open_bar
-        return None if bar is None else bar.bar_start + MINUTE_US + self._config.bar_close_grace
-
-    def _due(self, event_clock: int) -> list[SymbolState]:
-        dues = [(due, state) for state in self._symbols.values() if (due := self._due_at(state)) is not None]
-        passed = [(due, state.symbol, state) for due, state in dues if due <= event_clock]
-        return [state for _, _, state in sorted(passed, key=lambda item: item[:2])]
+    def _schedule_close(self, state: SymbolState) -> None:
+        """Set when the clock closes the bar in progress of a symbol."""
+        bar, anchor = state.open_bar, state.anchor
+        if bar is not None and anchor is not None:
+            end = bar.bar_start + MINUTE_US + self._config.bar_close_grace
+            self._due.set(state.symbol, anchor.queue_clock_at(end))
 
 
 class _EngineCall:

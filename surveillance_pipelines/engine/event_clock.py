@@ -1,37 +1,85 @@
-"""The event clock: the feed's current event time, from its newest message and the time since its receipt.
+"""The event clock of a symbol, and the bars that are due by it.
 
-It follows the message received last, not the highest event time seen. When an older day is fed through the same queue,
-the clock of the newer day therefore does not close its bars. In a live feed both differ only by jitter.
+SQS stamps every message with the time at which it accepted it (SentTimestamp), and every response with the time of the
+answer. By these stamps, the event clock of a symbol is the event time of its newest message plus the time since that
+message was sent. Neither the host's clock nor the messages of other symbols affect it, and it follows a recorded feed
+as well as a live one.
 """
 
+import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Anchor(NamedTuple):
-    """Receive time and event time of a scored message, compared in this order."""
+    """Send time and event time of a scored message, compared in this order; microseconds since the epoch."""
 
-    received_at: int
+    sent_at: int
     event_time: int
 
+    def queue_clock_at(self, event_time: int) -> int:
+        """Return the reading of the queue's clock at which the symbol's event clock shows ``event_time``."""
+        return self.sent_at + event_time - self.event_time
 
-@dataclass(slots=True)
-class EventClock:
-    """Converts between wall time and event time. Instants are microseconds since the epoch, UTC."""
 
-    anchor: Anchor | None = None
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """A reading of the queue's clock up to which all messages have been received.
 
-    def observe(self, anchor: Anchor) -> None:
-        """Record a scored message; the order of calls does not matter."""
-        if self.anchor is None or anchor > self.anchor:
-            self.anchor = anchor
+    Attributes:
+        queue_clock: every message sent before this instant has been received, except those of ``blocked``.
+        blocked: message groups that may have earlier messages in the queue.
+    """
 
-    def read(self, now_us: int) -> int | None:
-        """Return the event time at the wall time ``now_us``, None before the first message."""
-        if self.anchor is None:
-            return None
-        return self.anchor.event_time + max(0, now_us - self.anchor.received_at)
+    queue_clock: int
+    blocked: frozenset[str] = frozenset()
 
-    def wall_time(self, event_clock: int) -> int | None:
-        """Return the wall time at which the event clock reads ``event_clock``, None before the first message."""
-        return None if self.anchor is None else self.anchor.received_at + event_clock - self.anchor.event_time
+
+class DueBars:
+    """The bars in progress, by the reading of the queue's clock at which they are due to close."""
+
+    def __init__(self) -> None:
+        self._due: Final[dict[str, int]] = {}
+        self._queued: Final[dict[str, int]] = {}  # symbol → its earliest entry in the heap
+        self._heap: Final[list[tuple[int, str]]] = []
+
+    def set(self, symbol: str, due: int) -> None:
+        """Set when the bar in progress of a symbol is due."""
+        self._due[symbol] = due
+        if due < self._queued.get(symbol, due + 1):
+            self._push(symbol, due)
+
+    def discard(self, symbol: str) -> None:
+        """Remove a symbol without a bar in progress."""
+        self._due.pop(symbol, None)
+
+    def earliest(self) -> int | None:
+        """Return when the next bar is due; None without a bar in progress."""
+        self._drop_outdated()
+        return self._heap[0][0] if self._heap else None
+
+    def passed(self, queue_clock: int, is_blocked: Callable[[str], bool]) -> list[str]:
+        """Return the symbols whose bars are due and not blocked; all of them stay until they are discarded."""
+        found: list[str] = []
+        while (due := self.earliest()) is not None and due <= queue_clock:
+            found.append(heapq.heappop(self._heap)[1])
+        for symbol in found:
+            self._push(symbol, self._due[symbol])
+        return [symbol for symbol in found if not is_blocked(symbol)]
+
+    def _drop_outdated(self) -> None:
+        """Remove entries of closed bars from the top of the heap, and move those that are now due later."""
+        while self._heap:
+            due, symbol = self._heap[0]
+            if self._due.get(symbol) == due and self._queued.get(symbol) == due:
+                return
+            heapq.heappop(self._heap)
+            if self._queued.get(symbol) == due:
+                del self._queued[symbol]
+                if symbol in self._due:
+                    self._push(symbol, self._due[symbol])
+
+    def _push(self, symbol: str, due: int) -> None:
+        self._queued[symbol] = due
+        heapq.heappush(self._heap, (due, symbol))

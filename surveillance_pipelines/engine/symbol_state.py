@@ -73,6 +73,7 @@ class SymbolState:
         self.symbol: Final = symbol
         self.anchor: Anchor | None = None
         self.open_bar: OpenBar | None = None
+        self.groups: Final[set[str]] = set()  # message groups of the ticks of the bar in progress
         self._snapshot: StateRow | None = None  # not yet returned by pop_state_rows
         self._seeds: list[LaneSeed] = []  # not yet returned by pop_seeds
         self._missed: tuple[Bar, ...] = ()  # added to the features before the next tick after them
@@ -191,8 +192,11 @@ class SymbolState:
             self.open_bar = OpenBar.start(print_)
         else:
             self.open_bar.add(print_)
-        anchor = print_.anchor
+
+    def observe(self, anchor: Anchor, group_id: str) -> None:
+        """Record when a tick of the bar in progress was sent, and in which message group."""
         self.anchor = anchor if self.anchor is None else max(self.anchor, anchor)
+        self.groups.add(group_id)
 
     def peek(self, market: MarketContext, print_: Print) -> Candidate:
         """Return the bar in progress for scoring, without changing the state."""
@@ -213,6 +217,7 @@ class SymbolState:
         features = self._features.advance(bar.bar_start, self._inputs(bar))
         market.update(self.symbol, bar.bar_start, self._features.last_log_return)
         self.open_bar = None
+        self.groups.clear()
         self._remember(bar)
         self._closed += 1
         if self._closed % SNAPSHOT_BARS == 0:

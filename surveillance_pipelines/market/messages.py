@@ -46,7 +46,7 @@ MAX_CHANGE_PERCENT: Final = 1e7
 MIN_EVENT_TIME: Final = to_us(datetime(1970, 1, 1, tzinfo=UTC))
 """Earlier times are parsing errors such as the year 1; trades before 1970 have no timestamps to the second."""
 MAX_FUTURE_SECONDS: Final = 300.0
-"""Tolerated clock difference between exchange, producer and platform. Later ticks would close bars too early."""
+"""Tolerated clock difference between producer and queue. Later ticks would close their symbol's bars too early."""
 SYMBOL_PATTERN: Final = re.compile(r"[A-Z0-9^][A-Z0-9.^=/_-]{0,31}", re.ASCII)
 """Upper case only, so that an instrument has one spelling, one message group and one queue."""
 
@@ -62,22 +62,23 @@ class _RefusedError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
         self.refusal = Refusal(code, reason)
 
 
-def decode_tick(body: str, *, received_at: int) -> Tick | Refusal:
+def decode_tick(body: str, *, sent_at: int | None) -> Tick | Refusal:
     """Return the tick in a message body, or the reason for its refusal. Never raises.
 
     Args:
         body: the message text.
-        received_at: time of receipt, microseconds since the epoch; event times too far after it are refused.
+        sent_at: time at which the queue accepted the message, microseconds since the epoch; later event times are
+            refused beyond ``MAX_FUTURE_SECONDS``. None for a message that was accepted before: no limit.
     """
     try:
-        return _tick(_object(body), received_at)
+        return _tick(_object(body), sent_at)
     except _RefusedError as error:
         return error.refusal
 
 
-def read_tick(body: str, *, received_at: int, instruments: Container[str] | None) -> Tick | Refusal:
+def read_tick(body: str, *, sent_at: int | None, instruments: Container[str] | None) -> Tick | Refusal:
     """Return the result of ``decode_tick``, and refuse a symbol that is not in ``instruments``; None allows all."""
-    tick = decode_tick(body, received_at=received_at)
+    tick = decode_tick(body, sent_at=sent_at)
     if isinstance(tick, Refusal) or instruments is None or tick.symbol in instruments:
         return tick
     return Refusal(
@@ -153,13 +154,13 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_refuse_repeats, parse_constant=_refuse_constant)
 
 
-def _tick(fields: dict[str, Any], received_at: int) -> Tick:
+def _tick(fields: dict[str, Any], sent_at: int | None) -> Tick:
     change, change_percent = fields.get("change"), fields.get("change_percent")
     return Tick(
         _symbol(_required(fields, "symbol")),
         _number("price", _required(fields, "price"), MIN_PRICE, MAX_PRICE),
         _number("volume", _required(fields, "volume"), 0.0, MAX_VOLUME),
-        _event_time(_required(fields, "timestamp"), received_at),
+        _event_time(_required(fields, "timestamp"), sent_at),
         None if change is None else _number("change", change, -MAX_PRICE, MAX_PRICE),
         None if change_percent is None else _number("change_percent", change_percent, -100.0, MAX_CHANGE_PERCENT),
     )
@@ -199,7 +200,7 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
     )
 
 
-def _event_time(value: Any, received_at: int) -> int:
+def _event_time(value: Any, sent_at: int | None) -> int:
     if not isinstance(value, str):
         raise _RefusedError(
             "wrong_type", f"expected timestamp as an ISO 8601 string, got {_kind(value)} {_show(value)}"
@@ -212,11 +213,11 @@ def _event_time(value: Any, received_at: int) -> int:
         ) from error
     if instant < MIN_EVENT_TIME:
         raise _RefusedError("bad_timestamp", f"expected a timestamp from 1970 on, got {_show(value)}")
-    if instant > received_at + MAX_FUTURE_SECONDS * MICROSECONDS:
+    if sent_at is not None and instant > sent_at + MAX_FUTURE_SECONDS * MICROSECONDS:
         raise _RefusedError(
             "future_timestamp",
-            f"expected a timestamp at most {MAX_FUTURE_SECONDS:g} s past {to_iso(received_at)}, got {_show(value)}: "
-            "check the producer's clock and time zone",
+            f"expected a timestamp at most {MAX_FUTURE_SECONDS:g} s after {to_iso(sent_at)}, the time of sending by "
+            f"the queue's clock, got {_show(value)}: check the producer's clock and time zone",
         )
     return instant
 

@@ -192,7 +192,7 @@ def _prints(state: SymbolState, inputs: LiveInputs) -> Iterator[Print]:
 
 def _print(message: Message, symbol: str, totals: SymbolState | None) -> Print:
     """Return a message as the live lane processed it; ``totals`` resolves running totals."""
-    tick = decode_tick(message.body, received_at=message.received_at)
+    tick = decode_tick(message.body, sent_at=None)
     where = f"body of message {message.message_id}"
     if isinstance(tick, Refusal):
         raise DamagedInputError(Difference(where, "a tick, when it was scored", f"{tick.code}: {tick.reason}"))

@@ -283,7 +283,7 @@ class ReplayRepository:
         row = self._connection.execute(_TOTAL_BEFORE, (symbol, queue_url, end, first.message_id)).fetchone()
         if row is None:
             return None
-        tick: Any = decode_tick(row[0], received_at=to_us(row[1]))
+        tick: Any = decode_tick(row[0], sent_at=None)
         session_id, _, _ = sessions.for_symbol(symbol).position(tick.event_time)
         return VolumeTotal(session_id, tick.volume, tick.event_time)
 

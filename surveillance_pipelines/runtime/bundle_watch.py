@@ -12,6 +12,7 @@ from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.database import Link
 from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 from surveillance_pipelines.telemetry import get_logger
 
@@ -25,7 +26,7 @@ class BundleWatch:
     """Checks for a promotion with ``poll``, in a separate thread; ``claim`` returns models that are ready.
 
     Args:
-        connection: used only by this watch, in autocommit mode.
+        link: connection used only by this watch, in autocommit mode.
         settings: the platform's settings.
         serving: the serving models, until others are claimed.
         history: returns the history of every served symbol for a window length; called when a promotion changes the
@@ -34,12 +35,12 @@ class BundleWatch:
 
     def __init__(
         self,
-        connection: psycopg.Connection,
+        link: Link,
         settings: Settings,
         serving: Predictor,
         history: Callable[[int], Mapping[str, Seed]],
     ) -> None:
-        self._connection: Final = connection
+        self._link: Final = link
         self._settings: Final = settings
         self._history: Final = history
         self._lock: Final = threading.Lock()
@@ -63,14 +64,25 @@ class BundleWatch:
             return self._newest
 
     def poll(self) -> None:
-        """Load and warm a newly promoted bundle. If it is damaged, it is refused and the old one keeps serving."""
-        promoted = champion_hash(self._connection, self._settings)
+        """Load and warm a newly promoted bundle. If it is damaged, it is refused and the old one keeps serving.
+
+        During an outage of the database, the next call tries again.
+        """
+        try:
+            self._poll(self._link.get())
+        except psycopg.OperationalError as error:
+            _LOG.warning("promotions cannot be read", error=str(error))
+
+    def _poll(self, connection: psycopg.Connection) -> None:
+        promoted = champion_hash(connection, self._settings)
         if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
             return
         try:
-            predictor = load_predictor(self._connection, self._settings)
+            predictor = load_predictor(connection, self._settings)
             predictor.warm_up()
             self._make_ready(predictor)
+        except psycopg.OperationalError:
+            raise
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the current one keeps serving)
             self._refused = promoted
             _LOG.error("promoted bundle refused, the previous one stays", bundle_hash=promoted, error=repr(error))

@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 
@@ -11,13 +12,20 @@ from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.runtime.delivery_loop import DeliveryLoop, DeliveryOptions
-from surveillance_pipelines.runtime.drain import REPORT_SECONDS, STOP_CHECK_SECONDS, stop_on_signals
+from surveillance_pipelines.runtime.drain import (
+    OUTAGE_SECONDS_PAST_WINDOW,
+    REPORT_SECONDS,
+    STOP_CHECK_SECONDS,
+    stop_on_signals,
+)
 from surveillance_pipelines.runtime.meter import Latency, Meter, StopReason
+from surveillance_pipelines.runtime.outages import Outages
+from surveillance_pipelines.runtime.patient_stores import PatientDeliveryStore
 from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.database import Link, connect, is_outage
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError, delivery_lease
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
@@ -110,22 +118,23 @@ def deliver(
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", channel=channel))
         stop = stack.enter_context(stop_on_signals())
-        connection, heartbeat = (
-            stack.enter_context(connect(endpoints.database_url, autocommit=True)) for _ in range(2)
-        )
+        link, heartbeat = (Link(partial(connect, endpoints.database_url, autocommit=True)) for _ in range(2))
+        stack.callback(link.close)
+        stack.callback(heartbeat.close)
         if publisher is None:
             publisher = opened = open_channel(settings, channel)
             stack.callback(opened.close)
-        lease = contend(connection, _contender(settings, plan, clock, stop))
+        lease = contend(link, _contender(settings, plan, clock, stop))
         if not isinstance(lease, Lease):
             return _report(Meter(), plan, 0.0, stopped_by=lease)
         ended: StopReason | None = None
         try:
-            report = _DeliveryRun(settings, plan, clock, stop).serve(connection, heartbeat, lease, publisher)
+            report = _DeliveryRun(settings, plan, clock, stop).serve(link, heartbeat, lease, publisher)
             ended = report.stopped_by
             return report
         finally:
-            leases.release(connection, lease, ended=ended)
+            with suppress(psycopg.OperationalError):  # the lease expires
+                leases.release(link.get(), lease, ended=ended)
 
 
 def _require_side_channel(settings: Settings, channel: str) -> None:
@@ -158,11 +167,16 @@ class _DeliveryRun:
     clock: Clock
     stop: threading.Event
 
-    def serve(
-        self, connection: psycopg.Connection, heartbeat: psycopg.Connection, lease: Lease, publisher: Publisher
-    ) -> DeliveryReport:
+    def serve(self, link: Link, heartbeat: Link, lease: Lease, publisher: Publisher) -> DeliveryReport:
         plan, begin, meter = self.plan, self.clock.now_us(), Meter()
-        store = PostgresDeliveryStore(connection, heartbeat, lease, plan.channel)
+        give_up = begin + round((plan.window_seconds + OUTAGE_SECONDS_PAST_WINDOW) * MICROSECONDS)
+        outages = Outages(
+            self.clock,
+            is_outage=is_outage,
+            gives_up=lambda: self.stop.is_set() or self.clock.now_us() >= give_up,
+            on_status=plan.on_status,
+        )
+        store = PatientDeliveryStore(PostgresDeliveryStore(link, heartbeat, lease, plan.channel), outages)
         loop = DeliveryLoop(publisher=publisher, store=store, meter=meter, clock=self.clock, options=plan.options)
         _LOG.info("delivering", channel=plan.channel, fencing=lease.fencing)
         plan.on_status(f"delivers from now on, fencing number {lease.fencing}")

@@ -4,9 +4,10 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -20,12 +21,14 @@ from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.runtime.bundle_watch import WATCH_SECONDS, BundleWatch
 from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
+from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.shell import AfterStep, Shell, ShellOptions
 from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.database import Link, connect
+from surveillance_pipelines.stores.database import is_outage as is_database_outage
 from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
@@ -36,6 +39,7 @@ from surveillance_pipelines.stores.seeding import served_histories
 from surveillance_pipelines.stores.sessions import load_sessions
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
 from surveillance_pipelines.transports.sqs import QueueClient
+from surveillance_pipelines.transports.sqs import is_outage as is_queue_outage
 
 REPORT_SECONDS: Final = 5.0
 """Interval between reports: an event per message would flood Dagster's log."""
@@ -45,6 +49,9 @@ LONGEST_POLL_SECONDS: Final = 3
 
 STOP_CHECK_SECONDS: Final = 0.25
 """Interval between checks for a stop request."""
+
+OUTAGE_SECONDS_PAST_WINDOW: Final = 5.0
+"""Time after the end of its window for which a run with unfinished work waits for the end of an outage."""
 
 OnReport = Callable[[DrainReport], None]
 OnStatus = Callable[[str], None]
@@ -105,8 +112,8 @@ def drain(
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
         stop = stack.enter_context(stop_on_signals())
         resources = _prepare(stack, endpoints, settings, plan, clock)
-        connection = resources.connections.main
-        lease = contend(connection, _contender(resources, settings, plan, clock, stop))
+        link = resources.connections.main
+        lease = contend(link, _contender(resources, settings, plan, clock, stop))
         if not isinstance(lease, Lease):
             return _report(Meter(), plan, None, 0.0, lease)
         ended: StopReason | None = None
@@ -115,7 +122,8 @@ def drain(
             ended = report.stopped_by
             return report
         finally:
-            leases.release(connection, lease, ended=ended)
+            with suppress(psycopg.OperationalError):  # the lease expires
+                leases.release(link.get(), lease, ended=ended)
 
 
 @dataclass(frozen=True)
@@ -132,12 +140,13 @@ class _Resources:
 
 def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Resources:
     connections = Connections.open(stack, endpoints.database_url)
-    watching = stack.enter_context(connect(endpoints.database_url, autocommit=True))
+    watching = Link(partial(connect, endpoints.database_url, autocommit=True))
+    stack.callback(watching.close)
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
-    predictor = load_serving_predictor(connections.main, settings, plan.queue_url)
+    predictor = load_serving_predictor(connections.main.get(), settings, plan.queue_url)
     _warm_up(predictor)
     watch = BundleWatch(
-        watching, settings, predictor, lambda length: served_histories(watching, lake, plan.queue_url, length)
+        watching, settings, predictor, lambda length: served_histories(watching.get(), lake, plan.queue_url, length)
     )
     watch.poll()  # at once, to report a promoted bundle that cannot serve
     watch_tasks = ThreadTasks()  # separate from the serving threads, so that loading a model does not delay a handover
@@ -179,9 +188,19 @@ def _serve(
     resources: _Resources, settings: Settings, plan: DrainPlan, *, lease: Lease, clock: Clock, stop: threading.Event
 ) -> DrainReport:
     begin = clock.now_us()
-    connection, predictor = resources.connections.main, resources.watch.claim_newest()
-    engine = build_engine(
-        connection, settings, predictor, plan, content_based_dedup=resources.inputs.content_based_dedup
+    predictor = resources.watch.claim_newest()
+    dedup = resources.inputs.content_based_dedup
+    end = begin + round(plan.window_seconds * MICROSECONDS)
+    give_up = end + round(OUTAGE_SECONDS_PAST_WINDOW * MICROSECONDS)
+    outages = Outages(
+        clock,
+        is_outage=_is_outage,
+        gives_up=lambda: stop.is_set() or clock.now_us() >= give_up,
+        on_status=plan.on_status,
+    )
+    engine = outages.repeat(
+        "database",
+        lambda: build_engine(resources.connections.main.get(), settings, predictor, plan, content_based_dedup=dedup),
     )
     meter = Meter()
     shell = Shell(
@@ -201,6 +220,7 @@ def _serve(
         clock=clock,
         options=shell_options(settings),
         tasks=ThreadTasks(),
+        outages=outages,
         after_step=plan.after_step,
         on_status=plan.on_status,
     )
@@ -214,7 +234,7 @@ def _serve(
     try:
         shell.start()
         stopped_by = _loop(
-            shell, engine, settings, plan, resources=resources, clock=clock, begin=begin, stop=stop, report=report
+            shell, engine, settings, plan, resources=resources, clock=clock, end=end, stop=stop, report=report
         )
         shell.finish()
     except LeaseLostError as error:
@@ -225,6 +245,10 @@ def _serve(
         shell.abort()
         raise
     return report(stopped_by)
+
+
+def _is_outage(error: Exception) -> bool:
+    return is_database_outage(error) or is_queue_outage(error)
 
 
 def shell_options(settings: Settings) -> ShellOptions:
@@ -292,25 +316,22 @@ def _loop(
     *,
     resources: _Resources,
     clock: Clock,
-    begin: int,
+    end: int,
     stop: threading.Event,
     report: Callable[[], DrainReport],
 ) -> StopReason:
-    end = begin + round(plan.window_seconds * MICROSECONDS)
     idle = round(settings.drain_idle_seconds * MICROSECONDS)
     last_message = last_report = clock.now_us()
     while True:
         _check_watch(resources, plan)
         instant = clock.now_us()
-        next_close = engine.next_close_us(instant)
         if stop.is_set():
             return "signal"
         if instant >= end:
             return "window"
-        if instant - last_message >= idle and next_close is None:
+        if instant - last_message >= idle and engine.next_close() is None:
             return "idle"
-        until = min([end, last_message + idle] if next_close is None else [end, next_close])
-        if shell.run_once(min(STOP_CHECK_SECONDS, max(0.0, (until - instant) / MICROSECONDS))):
+        if shell.run_once(min(STOP_CHECK_SECONDS, (end - instant) / MICROSECONDS)):
             last_message = clock.now_us()
         if clock.now_us() - last_report >= REPORT_SECONDS * MICROSECONDS:
             plan.on_report(report())

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.runtime.tasks import Condition
 
 
 @dataclass(slots=True)
 class _HeldBatch:
     receipts: tuple[str, ...]
+    groups: frozenset[str]
     renew_at: int  # when a quarter of the visibility timeout has passed
     recorded: bool = False
 
@@ -28,12 +30,24 @@ class InFlight:
         self._done: list[int] = []
         self._count = 0
 
-    def add(self, receipts: Sequence[str], now_us: int, hidden_seconds: float) -> int:
+    def add(self, batch: Sequence[Received], now_us: int, hidden_seconds: float) -> int:
         """Add a micro-batch that is hidden for ``hidden_seconds``, and return its number."""
+        receipts = tuple(message.receipt_handle for message in batch)
+        groups = frozenset(message.group_id for message in batch)
         with self._changed:
             self._count += 1
-            self._held[self._count] = _HeldBatch(tuple(receipts), now_us + _quarter(hidden_seconds))
+            self._held[self._count] = _HeldBatch(receipts, groups, now_us + _quarter(hidden_seconds))
             return self._count
+
+    def groups(self) -> frozenset[str]:
+        """Return the message groups in progress; SQS returns no further message of them."""
+        with self._changed:
+            return frozenset().union(*(held.groups for held in self._held.values()))
+
+    def receipts(self) -> list[str]:
+        """Return the receipts of all messages in progress."""
+        with self._changed:
+            return [receipt for held in self._held.values() for receipt in held.receipts]
 
     def mark_recorded(self, number: int) -> None:
         """Mark the receipts of a micro-batch as recorded; only recorded ones may be hidden for longer."""

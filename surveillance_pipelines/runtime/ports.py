@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.contracts.queue import Poll, Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Swap
 from surveillance_pipelines.engine.symbol_state import Seed
@@ -13,7 +13,7 @@ from surveillance_pipelines.stores.outbox import OutboxRow
 class InputQueue(Protocol):
     """The queue of market messages."""
 
-    def receive(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> list[Received]: ...
+    def poll(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> Poll: ...
 
     def delete(self, receipts: Sequence[str]) -> None: ...
 
@@ -33,10 +33,16 @@ class Store(Protocol):
 
     Each group of methods is called by one thread: ``record_received``; ``served``, ``history``, ``held_before``,
     ``forget_held`` and ``unpublished``; ``commit``; ``mark_published``; ``renew``.
+
+    Every call can be repeated after a failure, whether or not it took effect before.
     """
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        """Record the receipts of a micro-batch, delete those of the batches ``done``, and return its known ids."""
+        """Record the receipts of a micro-batch, delete those of the batches ``done``, and return its known ids.
+
+        Raises:
+            LeaseLostError: once the lease is lost.
+        """
         ...
 
     def held_before(self) -> Sequence[str]:
@@ -60,8 +66,16 @@ class Store(Protocol):
         """
         ...
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
         """Make effects durable in one transaction; return the messages that are new to the outbox, with positions.
+
+        Args:
+            effects: what to store.
+            messages: the messages of the effects.
+            committed_at: microseconds since the epoch.
+            number: number of the commit under this lease, from 1; a repeated number has no further effect.
 
         Raises:
             LeaseLostError: once the lease is lost; nothing is written.

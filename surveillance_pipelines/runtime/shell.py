@@ -7,21 +7,28 @@ A crash between any two steps loses nothing and repeats no effect: before ``comm
 ledger has the inputs, and messages that were not published or not marked are published again with the same id.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
-from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.contracts.queue import Poll, Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import DecodedBatch, Engine
+from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.runtime.in_flight import InFlight
 from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.runtime.outages import Outages
+from surveillance_pipelines.runtime.patient_stores import PatientStore
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
+from surveillance_pipelines.runtime.received_until import ReceivedUntil
 from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
 from surveillance_pipelines.runtime.tasks import Tasks
+from surveillance_pipelines.stores.lease import LeaseLostError
 from surveillance_pipelines.stores.outbox import OutboxRow, PublishScores, outbox_rows
 from surveillance_pipelines.telemetry import get_logger
 from surveillance_pipelines.transports.publisher import Publisher, PublishError
@@ -36,9 +43,6 @@ STAGE_CAPACITY: Final = 2
 BATCHES_WITHOUT_PREFETCH: Final = 8
 """Batches handled before the next prefetch, after a prefetch without messages. With few symbols, every batch blocks all
 message groups, and each prefetch costs a call."""
-
-BACKLOG_SECONDS: Final = 1.0
-"""A message that waited longer than this in the queue is part of a backlog."""
 
 VISIBILITY_CHECKS: Final = 4
 """Checks for expiring visibility timeouts, per initial visibility timeout."""
@@ -77,11 +81,12 @@ class ShellOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedBatch:
-    """A received micro-batch; empty if the queue had no message."""
+    """A received micro-batch; empty if the queue had no message. ``reading`` follows the messages of the batch."""
 
-    batch: Sequence[Received]
-    known: Known
+    batch: Sequence[Received] = ()
+    known: Known = field(default_factory=Known)
     number: int = 0
+    reading: ClockReading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +121,28 @@ class Shell:
         clock: Clock,
         options: ShellOptions,
         tasks: Tasks,
+        outages: Outages,
         after_step: AfterStep = lambda _: None,
         on_status: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._inputs: Final = inputs
         self._outputs: Final = outputs
-        self._store: Final = store
+        self._store: Final = PatientStore(store, outages)
         self._engine: Final = engine
         self._bundles: Final = bundles
         self._meter: Final = meter
         self._clock: Final = clock
         self._options: Final = options
         self._tasks: Final = tasks
+        self._outages: Final = outages
         self._after_step: Final = after_step
         self._on_status: Final = on_status
         self._in_flight: Final = InFlight(tasks.condition())
         self._recent_ids: Final[OrderedDict[str, None]] = OrderedDict()
-        self._has_backlog = True  # assumed until a receive call shows otherwise
+        self._received_until: Final = ReceivedUntil(options.hidden_seconds)
+        self._next_close: int | None = None  # by the queue's clock
+        self._queue_ahead = 0  # the queue's clock minus the host's, at the last answer
+        self._commit_number = 0
         self._skip_prefetch = 0  # batches to handle before the next prefetch
         self._aborted = False
 
@@ -160,24 +170,20 @@ class Shell:
         self._received = self._tasks.source("receive", self._receive)
 
     def run_once(self, wait_seconds: float) -> int:
-        """Process the next micro-batch, or let the clock close bars; return the number of messages received.
-
-        The clock closes no bars during a backlog: message groups then arrive unevenly, and ticks of a bar that is due
-        may still be in the queue.
-        """
+        """Process the next micro-batch, and close the bars that are due; return the number of messages received."""
         received = self._received.next(wait_seconds)
         if (swap := self._bundles.claim()) is not None:
             self._engine.swap(swap, self._clock.now_us())
             _LOG.info("bundle swapped", bundle_hash=swap.predictor.bundle_hash)
             self._on_status(f"scores with bundle {swap.predictor.bundle_hash[:12]} from here on")
-        batch = () if received is None else received.batch
-        if received is not None and batch:
+        if received is None:
+            return 0
+        if received.batch:
             self._process(received)
-        if received is not None:
-            self._has_backlog = bool(batch) and _waited_us(batch) > BACKLOG_SECONDS * MICROSECONDS
-        if not self._has_backlog and not self._received.has_more():
-            self._close_due_bars()
-        return len(batch)
+        if received.reading is not None:
+            self._close_due_bars(received.reading)
+        self._next_close = self._engine.next_close()
+        return len(received.batch)
 
     def finish(self) -> None:
         """Stop receiving, and finish everything that was received."""
@@ -197,39 +203,61 @@ class Shell:
         """Return the next micro-batch, an empty one if the queue has no messages.
 
         SQS blocks the groups of messages in flight until these are deleted. While there are any, a prefetch therefore
-        does not wait; if it returns no messages, the next batches are handled before another prefetch.
+        does not wait; if it returns no messages, the next batches are handled before another prefetch. Nothing is
+        received that cannot be stored: during an outage of the database, the messages stay in the queue.
         """
         options, in_flight = self._options, self._in_flight
         while not self._aborted:
+            self._outages.wait("database")
             may_wait = in_flight.is_empty()
             if not may_wait and self._skip_prefetch > 0:
                 in_flight.wait_until_empty(options.poll_seconds)
                 continue
-            batch = self._inputs.receive(
-                options.max_messages,
-                wait_seconds=options.poll_seconds if may_wait else 0,
-                visibility_seconds=options.hidden_seconds,
-            )
+            blocked = in_flight.groups()
+            poll = self._poll(self._poll_seconds() if may_wait else 0)
             if self._aborted:
-                self._set_visibility([message.receipt_handle for message in batch], 0)
+                self._set_visibility([message.receipt_handle for message in poll.messages], 0)
                 break
-            if batch:
+            reading = self._received_until.reading(poll, blocked)
+            if poll.messages:
                 self._skip_prefetch = max(0, self._skip_prefetch - 1)
-                return self._record(batch)
+                return self._record(poll.messages, reading)
             if may_wait:
-                return ReceivedBatch((), Known())
+                return ReceivedBatch(reading=reading)
             self._skip_prefetch = BATCHES_WITHOUT_PREFETCH
-        return ReceivedBatch((), Known())
+        return ReceivedBatch()
 
-    def _record(self, batch: Sequence[Received]) -> ReceivedBatch:
+    def _poll(self, wait_seconds: int) -> Poll:
+        options = self._options
+        poll = self._outages.repeat(
+            "input queue",
+            lambda: self._inputs.poll(
+                options.max_messages, wait_seconds=wait_seconds, visibility_seconds=options.hidden_seconds
+            ),
+            on_failure=self._received_until.lose,
+        )
+        self._queue_ahead = poll.answered_at - self._clock.now_us()
+        return poll
+
+    def _poll_seconds(self) -> int:
+        """Return the length of a long poll: its answer should come soon after the next bar is due."""
+        if self._next_close is None:
+            return self._options.poll_seconds
+        left = (self._next_close - self._queue_ahead - self._clock.now_us()) / MICROSECONDS
+        return max(1, min(self._options.poll_seconds, math.ceil(left)))
+
+    def _record(self, batch: Sequence[Received], reading: ClockReading | None) -> ReceivedBatch:
         self._after_step("receive")
         with self._timed("load"):
-            receipts = [message.receipt_handle for message in batch]
-            number = self._in_flight.add(receipts, self._clock.now_us(), self._options.hidden_seconds)
+            number = self._in_flight.add(batch, self._clock.now_us(), self._options.hidden_seconds)
             self._meter.received(len(batch))
-            known = self._store.record_received(number, batch, done=self._in_flight.pop_done())
+            try:
+                known = self._store.record_received(number, batch, done=self._in_flight.pop_done())
+            except LeaseLostError:  # the new holder cannot see these receipts
+                self._set_visibility([message.receipt_handle for message in batch], 0)
+                raise
             self._in_flight.mark_recorded(number)
-            return ReceivedBatch(batch, known, number)
+            return ReceivedBatch(batch, known, number, reading)
 
     def _process(self, received: ReceivedBatch) -> None:
         batch = received.batch
@@ -252,8 +280,8 @@ class Shell:
                 self._engine.seed(symbol, seed)
             self._meter.observe("seed", (self._clock.now_us() - begin) / MICROSECONDS)
 
-    def _close_due_bars(self) -> None:
-        effects = self._engine.tick_clock(self._clock.now_us())
+    def _close_due_bars(self, reading: ClockReading) -> None:
+        effects = self._engine.close_due(reading, self._clock.now_us())
         if not effects.is_empty():
             effects.computed_at = self._clock.now_us()
             self._commits.submit(CommitBatch(effects))
@@ -278,7 +306,8 @@ class Shell:
             now = self._clock.now_us()
             stamped = effects.stamped(committed_at=now)
             messages = outbox_rows(stamped, self._options.publish_scores)
-            return self._store.commit(stamped, messages, committed_at=now)
+            self._commit_number += 1
+            return self._store.commit(stamped, messages, committed_at=now, number=self._commit_number)
 
     def _publish(self, publications: Sequence[Publication]) -> None:
         rows = [row for publication in publications for row in publication.rows]
@@ -296,7 +325,7 @@ class Shell:
         entries = send_entries(call, published_at=now)
         for attempt in range(SEND_ATTEMPTS):
             try:
-                self._outputs.send(entries)
+                self._outages.repeat("output queue", partial(self._outputs.send, entries))
             except PublishError as error:
                 if attempt == SEND_ATTEMPTS - 1:
                     raise
@@ -308,8 +337,10 @@ class Shell:
     def _delete(self, batches: Sequence[CommitBatch]) -> None:
         with self._timed("delete"):
             try:
-                self._inputs.delete([message.receipt_handle for batch in batches for message in batch.batch])
+                receipts = [message.receipt_handle for batch in batches for message in batch.batch]
+                self._outages.repeat("input queue", lambda: self._inputs.delete(receipts))
             except QueueError as error:  # these messages are redelivered, recognised and deleted later
+                self._received_until.lose(self._options.visibility_seconds)  # they hide later ones of their groups
                 self._meter.count("delete_refused", len(error.failures))
                 _LOG.warning("messages not deleted", error=str(error))
             self._meter.finished(sum(len(batch.batch) for batch in batches))
@@ -324,13 +355,14 @@ class Shell:
 
     def _make_visible(self, receipts: Sequence[str]) -> None:
         """Make messages of the previous run visible now, instead of when their visibility timeout ends."""
-        self._set_visibility(receipts, 0)
+        if not self._set_visibility(receipts, 0):
+            self._received_until.lose(self._options.visibility_seconds)
         self._store.forget_held()
         _LOG.info("messages of the previous run are visible again", count=len(receipts))
 
     def _set_visibility(self, receipts: Sequence[str], seconds: int) -> bool:
         try:
-            self._inputs.extend_visibility(receipts, seconds)
+            self._outages.repeat("input queue", lambda: self._inputs.extend_visibility(receipts, seconds))
         except QueueError as error:  # already deleted or visible
             _LOG.info("visibility not changed", error=str(error))
             return False
@@ -356,8 +388,3 @@ class Shell:
         yield
         self._meter.observe(step, (self._clock.now_us() - begin) / MICROSECONDS)
         self._after_step(step)
-
-
-def _waited_us(batch: Sequence[Received]) -> int:
-    """Return how long the newest message of a batch waited in the queue."""
-    return batch[0].received_at - max(message.sent_at for message in batch)

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,11 +12,15 @@ import psycopg
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.stores import lease as leases
+from surveillance_pipelines.stores.database import Link
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.telemetry import get_logger
 
 CHECK_SECONDS: Final = 0.05
 """Interval between checks of the lease, which delay a handover by half of it on average; the query is cheap."""
+
+OUTAGE_SECONDS: Final = 0.25
+"""Interval between attempts to reach the database."""
 
 WAIT_LEASES: Final = 1.5
 """Time that a run without the standby lease waits, in lease durations: a dead run's lease is free after one."""
@@ -53,20 +58,17 @@ class Contender:
         return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def contend(connection: psycopg.Connection, contender: Contender) -> Lease | NotServed:
-    """Return the lease once this run may serve, or the reason why it must end.
+def contend(link: Link, contender: Contender) -> Lease | NotServed:
+    """Return the lease once this run may serve, or the reason why it must end. Waits during outages of the database.
 
     ``idle``: the holder stopped because there is no work. ``lease_held``: another run serves, and this one must not
     stand by or another one already does. ``signal``: the run was asked to stop.
 
     Args:
-        connection: in autocommit mode.
+        link: connection in autocommit mode.
         contender: the run that wants the lease.
     """
-    lease = _acquire(connection, contender, "holder")
-    if lease is not None:
-        return lease
-    slot = _StandbySlot(connection, contender)
+    slot = _StandbySlot(link, contender)
     try:
         return slot.wait()
     finally:
@@ -76,23 +78,28 @@ def contend(connection: psycopg.Connection, contender: Contender) -> Lease | Not
 class _StandbySlot:
     """Waits for a lease, holding its standby lease if possible; at most one run holds that."""
 
-    def __init__(self, connection: psycopg.Connection, contender: Contender) -> None:
-        self._connection: Final = connection
+    def __init__(self, link: Link, contender: Contender) -> None:
+        self._link: Final = link
         self._contender: Final = contender
         self._lease: Lease | None = None
         self._renewed = 0
+        self._is_outage = False
 
     def wait(self) -> Lease | NotServed:
         contender, clock = self._contender, self._contender.clock
         until = clock.now_us() + round(WAIT_LEASES * contender.lease_seconds * MICROSECONDS)
         while not contender.stop.is_set():
             contender.check()
-            if self._hold(clock.now_us()) and leases.last_ended(self._connection, contender.lease_name) == "idle":
-                return "idle"
-            if leases.is_free(self._connection, contender.lease_name):
-                lease = _acquire(self._connection, contender, "holder")
-                if lease is not None:
-                    return lease
+            try:
+                found = self._check()
+            except psycopg.OperationalError as error:
+                self._report_outage(error)
+                until = clock.now_us() + round(WAIT_LEASES * contender.lease_seconds * MICROSECONDS)
+                clock.sleep(OUTAGE_SECONDS)
+                continue
+            self._is_outage = False
+            if found is not None:
+                return found
             if self._lease is None and clock.now_us() >= until:
                 return "lease_held"
             clock.sleep(CHECK_SECONDS)
@@ -100,26 +107,44 @@ class _StandbySlot:
 
     def release(self) -> None:
         if self._lease is not None:
-            leases.release(self._connection, self._lease)
+            with suppress(psycopg.OperationalError):  # the lease expires
+                leases.release(self._link.get(), self._lease)
 
-    def _hold(self, now_us: int) -> bool:
-        """Acquire or renew the standby lease; return whether this run holds it."""
+    def _check(self) -> Lease | NotServed | None:
+        """Return the lease or the reason to end; None to wait."""
+        contender, connection = self._contender, self._link.get()
+        if leases.is_free(connection, contender.lease_name):
+            if self._lease is not None and leases.last_ended(connection, contender.lease_name) == "idle":
+                return "idle"
+            lease = _acquire(connection, contender, "holder")
+            if lease is not None:
+                return lease
+        self._hold(connection, contender.clock.now_us())
+        return None
+
+    def _report_outage(self, error: Exception) -> None:
+        if not self._is_outage:
+            self._is_outage = True
+            _LOG.warning("outage began", service="database", error=str(error))
+            self._contender.on_status(f"the database is unavailable ({error}); waits until it answers again")
+
+    def _hold(self, connection: psycopg.Connection, now_us: int) -> None:
+        """Acquire or renew the standby lease."""
         contender = self._contender
         if not contender.stands_by:
-            return False
+            return
         if self._lease is None:
-            self._lease = _acquire(self._connection, contender, "standby")
+            self._lease = _acquire(connection, contender, "standby")
             if self._lease is not None:
                 _LOG.info("standing by", lease=contender.lease_name)
                 contender.on_status("stands by: another run serves; this one takes over when that run ends or dies")
                 self._renewed = now_us
         elif now_us - self._renewed >= contender.lease_seconds / leases.HEARTBEATS_PER_LEASE * MICROSECONDS:
             try:
-                leases.renew(self._connection, self._lease)
+                leases.renew(connection, self._lease)
             except LeaseLostError:  # this run was suspended for longer than a lease, and another run acquired it
                 self._lease = None
             self._renewed = now_us
-        return self._lease is not None
 
 
 def _acquire(connection: psycopg.Connection, contender: Contender, role: leases.Role) -> Lease | None:

@@ -349,7 +349,7 @@ def _verdict(
     if before is not None:
         again = f"; it was refused again: replay {before.replayed_as}" if before.outcome == "dead" else ""
         return replace(verdict, action="known", summary=f"replayed with this body before: {before.summary}{again}")
-    tick = read_tick(body, received_at=received_at, instruments=instruments)
+    tick = read_tick(body, sent_at=received_at, instruments=instruments)
     if isinstance(tick, Refusal):
         reason = f"{tick.code}: {tick.reason}"
         if force:

@@ -8,7 +8,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, to_us
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
-from surveillance_pipelines.engine.event_clock import EventClock
 from surveillance_pipelines.engine.snapshots import SERVING_STATE, load_serving_state
 from surveillance_pipelines.stores.outbox import SQS, count_undelivered
 from surveillance_pipelines.transports.sqs import QueueClient
@@ -111,15 +110,12 @@ def dead_letter_queue_state(client: QueueClient) -> DeadLetterQueueState:
 
 def _due_bars(connection: psycopg.Connection, queue_url: str, now_us: int) -> int:
     """Count the bars that a drain run would close, immediately or after their grace period."""
-    event_clock, ends = EventClock(), []
+    due = 0
     for (state,) in connection.execute(_SERVING_STATES, (queue_url, SERVING_STATE)):
         serving = load_serving_state(bytes(state))
-        if serving.anchor is not None:
-            event_clock.observe(serving.anchor)
-        if serving.open_bar is not None:
-            ends.append(serving.open_bar.bar_start + MINUTE_US)
-    reading = event_clock.read(now_us)
-    return 0 if reading is None else sum(end <= reading for end in ends)
+        if serving.open_bar is not None and serving.anchor is not None:
+            due += serving.anchor.queue_clock_at(serving.open_bar.bar_start + MINUTE_US) <= now_us
+    return due
 
 
 def _depth(client: QueueClient) -> tuple[int | None, int, str | None]:

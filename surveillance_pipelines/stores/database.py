@@ -1,6 +1,6 @@
 """PostgreSQL: connections, URLs per driver, bulk inserts and migrations. Alembic is imported only on use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -51,6 +51,37 @@ def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connectio
     parameters: dict[str, Any] = {"connect_timeout": 10, **conninfo_to_dict(normalise_url(database_url, "libpq"))}
     parameters["options"] = f"{parameters.get('options', '')} -c timezone=UTC"
     return psycopg.connect(autocommit=autocommit, **parameters)
+
+
+class Link:
+    """A connection that is opened again after it broke; for one thread.
+
+    Args:
+        open_connection: opens the connection.
+    """
+
+    def __init__(self, open_connection: Callable[[], psycopg.Connection]) -> None:
+        self._open: Final = open_connection
+        self._connection = open_connection()
+
+    def get(self) -> psycopg.Connection:
+        """Return the open connection.
+
+        Raises:
+            psycopg.OperationalError: if it broke and the server cannot be reached.
+        """
+        if self._connection.closed:
+            self._connection = self._open()
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether an exception means that PostgreSQL cannot work now: unreachable, full, stopping, read-only."""
+    return isinstance(error, (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction))
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:

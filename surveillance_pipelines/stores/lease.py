@@ -48,7 +48,7 @@ _ACQUIRE = """
             clock_timestamp() + %(seconds)s * interval '1 second', %(run_id)s)
     ON CONFLICT (queue_url, role) DO UPDATE
     SET holder = EXCLUDED.holder, fencing = held.fencing + 1, heartbeat_at = EXCLUDED.heartbeat_at,
-        expires_at = EXCLUDED.expires_at, run_id = EXCLUDED.run_id, ended = NULL
+        expires_at = EXCLUDED.expires_at, run_id = EXCLUDED.run_id, ended = NULL, commits = 0
     WHERE held.expires_at <= clock_timestamp()
     RETURNING fencing
 """
@@ -58,6 +58,15 @@ RENEW = """
     SET heartbeat_at = clock_timestamp(), expires_at = clock_timestamp() + %s * interval '1 second'
     WHERE queue_url = %s AND role = %s AND holder = %s AND fencing = %s
 """
+
+RENEW_BY_COMMIT = """
+    UPDATE ops.leases
+    SET commits = %s, heartbeat_at = clock_timestamp(), expires_at = clock_timestamp() + %s * interval '1 second'
+    WHERE queue_url = %s AND role = %s AND holder = %s AND fencing = %s
+"""
+"""First statement of a transaction with effects: it also stores the number of the commit."""
+
+COMMITS = "SELECT commits FROM ops.leases WHERE queue_url = %s AND role = %s AND holder = %s AND fencing = %s"
 
 _RELEASE = """
     UPDATE ops.leases SET expires_at = clock_timestamp(), ended = %s
@@ -106,7 +115,7 @@ def renew(connection: psycopg.Connection, lease: Lease) -> None:
 
 
 def renewal(lease: Lease) -> tuple[float, str, str, str, int]:
-    """Return the parameters of ``RENEW``, which is the first statement of every transaction with effects."""
+    """Return the parameters of ``RENEW``."""
     return lease.seconds, lease.name, lease.role, lease.holder, lease.fencing
 
 

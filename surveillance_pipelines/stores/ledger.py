@@ -1,6 +1,6 @@
 """The ledger: inputs with an outcome, and the transaction that commits the effects of a micro-batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import BreakerEvent, BundleRow, ClockRow, Effects, Known, LaneSeed
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.stores import tables
-from surveillance_pipelines.stores.lease import RENEW, Lease, renewal, require_held
+from surveillance_pipelines.stores.lease import COMMITS, RENEW_BY_COMMIT, Lease, renewal, require_held
 from surveillance_pipelines.stores.outbox import OutboxRow
 
 _KNOWN = """
@@ -21,9 +21,13 @@ _KNOWN = """
     WHERE queue_url = %(queue_url)s AND dedup_id = ANY(%(dedups)s) AND outcome <> 'duplicate'
 """
 
-_RECORD_RECEIPTS = (
-    "INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at) VALUES (%s, %s, %s, %s, %s)"
-)
+_RECORD_RECEIPTS = """
+    INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at)
+    SELECT queue_url, fencing, %(batch)s, %(receipts)s, %(received_at)s FROM ops.leases
+    WHERE queue_url = %(queue_url)s AND role = 'holder' AND fencing = %(fencing)s
+    ON CONFLICT (queue_url, fencing, batch) DO UPDATE SET receipts = EXCLUDED.receipts
+"""
+"""Inserts nothing once another run holds the lease."""
 
 _DELETE_RECEIPTS = "DELETE FROM ops.in_flight WHERE queue_url = %s AND fencing = %s AND batch = ANY(%s)"
 
@@ -36,11 +40,13 @@ class CommitContext:
         lease: lease of the input queue; its name is the URL of the queue.
         run_id: id of the Dagster run.
         committed_at: commit time of the platform's clock, microseconds since the epoch.
+        number: number of the commit under this lease, from 1.
     """
 
     lease: Lease
     run_id: str | None
     committed_at: int
+    number: int = 1
 
     @property
     def queue_url(self) -> str:
@@ -53,20 +59,28 @@ def record_received(
     """Record the receipts of a micro-batch, delete those of ``done``, and return the ids that have a ledger row.
 
     Uses one round trip.
+
+    Raises:
+        LeaseLostError: if another run has acquired the lease.
     """
     values = {
         "queue_url": lease.name,
         "messages": [message.message_id for message in batch],
         "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
     }
-    receipts = [message.receipt_handle for message in batch]
+    receipts = {
+        "queue_url": lease.name,
+        "fencing": lease.fencing,
+        "batch": number,
+        "receipts": [message.receipt_handle for message in batch],
+        "received_at": to_datetime(batch[0].received_at),
+    }
     with connection.pipeline():
         if done:
             connection.execute(_DELETE_RECEIPTS, (lease.name, lease.fencing, list(done)))
-        connection.execute(
-            _RECORD_RECEIPTS, (lease.name, lease.fencing, number, receipts, to_datetime(batch[0].received_at))
-        )
+        recorded = connection.execute(_RECORD_RECEIPTS, receipts)
         found = connection.execute(_KNOWN, values)
+    require_held(recorded, lease)
     rows = found.fetchall()
     return Known(
         frozenset(id_ for what, id_ in rows if what == "message"),
@@ -102,7 +116,7 @@ def commit_effects(
     posted: psycopg.Cursor | None = None
     with connection.transaction():
         with connection.pipeline():
-            renewed = connection.execute(RENEW, renewal(context.lease))
+            renewed = connection.execute(RENEW_BY_COMMIT, (context.number, *renewal(context.lease)))
             for seed in effects.seeds:  # before the inbox rows, whose positions must be after the seed
                 connection.execute(tables.LANE_SEED, _seed_values(seed, context))
             for row in effects.bundles:  # before the messages that the bundles score
@@ -118,6 +132,29 @@ def commit_effects(
                 connection.execute(tables.CLOCK_ROW, _clock_values(row, context))
         require_held(renewed, context.lease)
     positions: dict[str, int] = {} if posted is None else dict(posted.fetchall())
+    return _posted(messages, positions, context)
+
+
+def find_commit(
+    connection: psycopg.Connection, messages: Sequence[OutboxRow], context: CommitContext
+) -> list[OutboxRow] | None:
+    """Return the result of a commit that may have taken effect although its call failed; None if it did not.
+
+    Raises:
+        LeaseLostError: if another run has acquired the lease.
+    """
+    lease = context.lease
+    found = connection.execute(COMMITS, (lease.name, lease.role, lease.holder, lease.fencing))
+    require_held(found, lease)
+    (commits,) = found.fetchone() or (0,)
+    if commits < context.number:
+        return None
+    ids = [message.id for message in messages]
+    positions = connection.execute("SELECT id, position FROM ops.outbox WHERE id = ANY(%s)", (ids,))
+    return _posted(messages, dict(positions.fetchall()), context)
+
+
+def _posted(messages: Sequence[OutboxRow], positions: Mapping[str, int], context: CommitContext) -> list[OutboxRow]:
     return [
         replace(row, position=positions[row.id], created_at=context.committed_at)
         for row in messages
@@ -126,7 +163,8 @@ def commit_effects(
 
 
 def _clock_values(row: ClockRow, context: CommitContext) -> tuple[Any, ...]:
-    return context.queue_url, to_datetime(row.event_clock), to_datetime(row.recorded_at), context.run_id
+    instants = to_datetime(row.queue_clock), to_datetime(row.recorded_at)
+    return context.queue_url, *instants, list(row.symbols), context.run_id
 
 
 def _bundle_values(row: BundleRow, context: CommitContext) -> tuple[Any, ...]:
@@ -174,7 +212,7 @@ def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows
         tables.INBOX,
         [
             [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
-             to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count,
+             to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count, m.sender_id,
              None if row.event_time is None else to_datetime(row.event_time), row.symbol, run_id, now]
             for row in effects.inbox for m in (row.message,)
         ],

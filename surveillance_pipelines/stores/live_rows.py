@@ -70,7 +70,7 @@ def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date)
 
 def _tick_row(message_id: str, body: str, received_at: Any, outcome: str) -> tuple[Any, ...]:
     received_us = to_us(received_at)
-    tick = decode_tick(body, received_at=received_us)
+    tick = decode_tick(body, sent_at=None)
     if isinstance(tick, Refusal):
         raise IntegrityError(f"expected message {message_id} to decode as it did when it was scored, got: {tick}")
     day = tick.event_time // DAY_US

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -11,7 +12,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.stores import ledger, outbox, seeding
-from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.database import Link, connect
 from surveillance_pipelines.stores.lease import Lease, renew
 from surveillance_pipelines.stores.outbox import SQS, OutboxRow
 from surveillance_pipelines.stores.seeding import BarReader
@@ -19,13 +20,13 @@ from surveillance_pipelines.stores.seeding import BarReader
 
 @dataclass(frozen=True)
 class Connections:
-    """One connection for each thread of a drain run, in autocommit mode."""
+    """One connection for each thread of a drain run, in autocommit mode; opened again after it broke."""
 
-    main: psycopg.Connection
-    receive: psycopg.Connection
-    commit: psycopg.Connection
-    publish: psycopg.Connection
-    heartbeat: psycopg.Connection
+    main: Link
+    receive: Link
+    commit: Link
+    publish: Link
+    heartbeat: Link
 
     @classmethod
     def open(cls, stack: ExitStack, database_url: str) -> "Connections":
@@ -34,10 +35,20 @@ class Connections:
         The receive and publish threads commit asynchronously. If a crash of the database server loses their last
         writes, messages stay hidden until their visibility timeout, or are sent again with the same id.
         """
-        opened = {field.name: stack.enter_context(connect(database_url, autocommit=True)) for field in fields(cls)}
-        for name in ("receive", "publish"):
-            opened[name].execute("SET synchronous_commit TO off")
-        return cls(**opened)
+
+        def opened(name: str) -> Link:
+            link = Link(partial(_open, database_url, synchronous=name not in ("receive", "publish")))
+            stack.callback(link.close)
+            return link
+
+        return cls(**{field.name: opened(field.name) for field in fields(cls)})
+
+
+def _open(database_url: str, *, synchronous: bool) -> psycopg.Connection:
+    connection = connect(database_url, autocommit=True)
+    if not synchronous:
+        connection.execute("SET synchronous_commit TO off")
+    return connection
 
 
 class PostgresStore:
@@ -59,32 +70,43 @@ class PostgresStore:
         self._feature_view: Final = feature_view
         self._window_length: Final = window_length
         self._run_id: Final = run_id
+        self._failed_commit = 0  # number of the last commit whose call failed
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        return ledger.record_received(self._connections.receive, self._lease, number, batch, done=done)
+        return ledger.record_received(self._connections.receive.get(), self._lease, number, batch, done=done)
 
     def held_before(self) -> Sequence[str]:
-        return ledger.held_before(self._connections.main, self._lease)
+        return ledger.held_before(self._connections.main.get(), self._lease)
 
     def forget_held(self) -> None:
-        ledger.forget_held(self._connections.main, self._lease)
+        ledger.forget_held(self._connections.main.get(), self._lease)
 
     def served(self) -> Mapping[str, Seed]:
-        connection = self._connections.main
+        connection = self._connections.main.get()
         return seeding.served_seeds(connection, self._lake, self._lease.name, self._feature_view, self._window_length)
 
     def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
-        return seeding.history_seeds(self._connections.main, self._lake, symbols, window_length)
+        return seeding.history_seeds(self._connections.main.get(), self._lake, symbols, window_length)
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
-        context = ledger.CommitContext(self._lease, self._run_id, committed_at)
-        return ledger.commit_effects(self._connections.commit, effects, messages, context)
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
+        connection = self._connections.commit.get()
+        context = ledger.CommitContext(self._lease, self._run_id, committed_at, number)
+        if number == self._failed_commit:
+            posted = ledger.find_commit(connection, messages, context)
+            if posted is not None:
+                return posted
+        self._failed_commit = number
+        posted = ledger.commit_effects(connection, effects, messages, context)
+        self._failed_commit = 0
+        return posted
 
     def unpublished(self) -> Sequence[OutboxRow]:
-        return outbox.undelivered(self._connections.main, self._lease.name, SQS)
+        return outbox.undelivered(self._connections.main.get(), self._lease.name, SQS)
 
     def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
-        outbox.mark_published(self._connections.publish, self._lease.name, rows, published_at=published_at)
+        outbox.mark_published(self._connections.publish.get(), self._lease.name, rows, published_at=published_at)
 
     def renew(self) -> None:
-        renew(self._connections.heartbeat, self._lease)
+        renew(self._connections.heartbeat.get(), self._lease)

@@ -22,7 +22,7 @@ from surveillance_pipelines.contracts.outputs import (
 from surveillance_pipelines.hashing import canonical_json
 
 _TYPES: Final = {
-    "date": "date", "event_clock": "timestamptz", "receive_count": "int", "fencing": "bigint", "state": "bytea",
+    "date": "date", "receive_count": "int", "fencing": "bigint", "state": "bytea",
     "explanation": "jsonb", "fallback_used": "bool", "warmup": "bool", "day": "date",
     **dict.fromkeys(("revision", "horizon_minutes", "market_peers"), "int"),
     "trades": "bigint",
@@ -90,7 +90,7 @@ def _array(column: str) -> str:
 INBOX: Final = Table(
     "ops.inbox",
     ("message_id", "queue_url", "group_id", "dedup_id", "sequence_number", "body", "sent_at", "received_at",
-     "receive_count", "event_time", "symbol", "run_id", "committed_at"),
+     "receive_count", "sender_id", "event_time", "symbol", "run_id", "committed_at"),
     conflict=None,
 )  # fmt: skip
 LEDGER: Final = Table(
@@ -124,8 +124,8 @@ LAST_POSITION: Final = "CASE WHEN is_called THEN last_value ELSE 0 END FROM ops.
 Positions assigned for other queues in the meantime do not matter: only one run at a time assigns positions of a queue.
 """
 CLOCK_ROW: Final = f"""
-    INSERT INTO ops.clock_rows (queue_url, event_clock, recorded_at, run_id, after_position)
-    SELECT %s, %s, %s, %s, {LAST_POSITION}
+    INSERT INTO ops.clock_rows (queue_url, queue_clock, recorded_at, symbols, run_id, after_position)
+    SELECT %s, %s, %s, %s, %s, {LAST_POSITION}
 """
 """Ordered after all messages committed so far, so that a replay closes the same bars between the same messages."""
 SERVED_BUNDLE: Final = f"""

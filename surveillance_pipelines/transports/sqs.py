@@ -6,16 +6,17 @@ several queues (``queue_routing.py``).
 
 import json
 from collections.abc import Iterator, Sequence
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock, to_us
 from surveillance_pipelines.contracts.errors import SurveillanceError, UnavailableError
-from surveillance_pipelines.contracts.queue import AwsCredentials, QueueDepth, Received, SendEntry
+from surveillance_pipelines.contracts.queue import AwsCredentials, Poll, QueueDepth, Received, SendEntry
 from surveillance_pipelines.transports.publisher import Guarantee, PublishError
 
 BATCH_SIZE: Final = 10
@@ -48,6 +49,19 @@ class QueueError(PublishError):
             "repeat the failed ones",
             failures,
         )
+
+
+_OUTAGE_CODES: Final = frozenset(
+    {"Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequestsException", "RequestTimeout"}
+)
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether an exception means that SQS cannot answer now: unreachable, throttling, or an error of its own."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or error.response.get("Error", {}).get("Code") in _OUTAGE_CODES
+    return isinstance(error, HTTPClientError)
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
@@ -100,6 +114,15 @@ class QueueClient:
         self, max_messages: int = BATCH_SIZE, *, wait_seconds: int = 0, visibility_seconds: int
     ) -> list[Received]:
         """Return up to ten messages, in order within each group; they stay hidden for ``visibility_seconds``."""
+        return self.poll(max_messages, wait_seconds=wait_seconds, visibility_seconds=visibility_seconds).messages
+
+    def poll(self, max_messages: int = BATCH_SIZE, *, wait_seconds: int = 0, visibility_seconds: int) -> Poll:
+        """Receive like ``receive``, and also return the queue's clock.
+
+        The clock is the ``Date`` header of the response, in whole seconds. A queue server that sends none is assumed to
+        share the host's clock.
+        """
+        begin = self._clock.now_us()
         response = self._client.receive_message(
             QueueUrl=self.queue_url,
             MaxNumberOfMessages=max_messages,
@@ -108,7 +131,10 @@ class QueueClient:
             MessageSystemAttributeNames=["All"],
         )
         received_at = self._clock.now_us()
-        return [_received(message, received_at) for message in response.get("Messages", [])]
+        messages = [_received(message, received_at) for message in response.get("Messages", [])]
+        metadata = response["ResponseMetadata"]
+        answered_at = self._answer_time(metadata)
+        return Poll(messages, begin if answered_at is None else answered_at, 1 + metadata.get("RetryAttempts", 0))
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete messages by receipt handle.
@@ -157,6 +183,21 @@ class QueueClient:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def clock_difference(self) -> tuple[int, int] | None:
+        """Return the bounds of the host's clock minus the queue's clock, in microseconds; None if it has no clock.
+
+        The queue's clock has a resolution of one second, so the bounds are at least that far apart.
+        """
+        begin = self._clock.now_us()
+        response = self._client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"])
+        end, answered_at = self._clock.now_us(), self._answer_time(response["ResponseMetadata"])
+        return None if answered_at is None else (begin - answered_at - MICROSECONDS, end - answered_at)
+
+    @staticmethod
+    def _answer_time(metadata: dict[str, Any]) -> int | None:
+        header = metadata.get("HTTPHeaders", {}).get("date")
+        return None if header is None else to_us(parsedate_to_datetime(header))
 
     def _depth(self, queue_url: str) -> QueueDepth:
         names = (
@@ -208,4 +249,5 @@ def _received(message: dict[str, Any], received_at: int) -> Received:
         received_at=received_at,
         receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
         receipt_handle=message["ReceiptHandle"],
+        sender_id=attributes.get("SenderId"),
     )

@@ -38,7 +38,7 @@ def test_feed_file_of_bars_puts_its_ticks_on_the_queue(surveillance, platform, t
     answer = surveillance("feed", tmp_path / "bars.parquet", "--symbols", "AAPL,SPY")
     assert answer.exit_code == 0, answer.output
     taken = drain(platform.queue(platform.endpoints.queue_urls[0]))
-    decoded = [decode_tick(received.body, received_at=received.received_at) for received in taken]
+    decoded = [decode_tick(received.body, sent_at=received.sent_at) for received in taken]
     assert all(isinstance(tick, Tick) for tick in decoded)
     assert len(taken) == 4 * bars.filter(pl.col("symbol").is_in(["AAPL", "SPY"])).height
     assert {received.group_id for received in taken} == {"AAPL", "SPY"}

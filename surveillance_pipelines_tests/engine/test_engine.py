@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.clock import DAY_US, MICROSECONDS
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
-from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
+from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.strategies.pacing import SignalPace
@@ -108,21 +109,39 @@ def test_clock_reading_closes_bars_whose_grace_has_passed_and_is_recorded():
     engine = make_engine()
     batch = [received(tick("SPY", 0, 50, 10.0), 0), received(tick("AAPL", 0, 55, 10.0), 1)]
     feed(engine, [batch])
-    anchor = batch[1].received_at
-    assert engine.tick_clock(anchor + 6 * MICROSECONDS).is_empty()
-    assert engine.next_close_us(anchor) == anchor + 7 * MICROSECONDS
-    effects = engine.tick_clock(anchor + 7 * MICROSECONDS)
+    spy, aapl = (message.sent_at for message in batch)
+    assert engine.next_close() == aapl + 7 * MICROSECONDS
+    assert engine.close_due(ClockReading(aapl + 6 * MICROSECONDS), OPEN).is_empty()
+    effects = engine.close_due(ClockReading(spy + 12 * MICROSECONDS), OPEN)
     assert [bar.symbol for bar in effects.bars] == ["AAPL", "SPY"]
-    assert [row.event_clock for row in effects.clock_rows] == [OPEN + MINUTE + 2 * MICROSECONDS]
-    assert engine.next_close_us(anchor) is None
+    assert effects.clock_rows == [ClockRow(spy + 12 * MICROSECONDS, OPEN, ("AAPL", "SPY"))]
+    assert engine.next_close() is None
 
 
-def test_older_day_on_the_same_queue_is_not_closed_by_the_newer_days_clock():
+def test_clock_reading_closes_no_bar_whose_group_is_blocked():
     engine = make_engine()
-    newer, older = tick("SPY", 1440, 0, 10.0), tick("AAPL", 0, 0, 10.0)
-    batch = [received(newer, 0, lag_seconds=0), received(older, 1)]
+    feed(engine, [[received(tick("SPY", 0, 50, 10.0), 0), received(tick("AAPL", 0, 50, 10.0), 1)]])
+    later = OPEN + 3 * DAY_US
+    assert [bar.symbol for bar in engine.close_due(ClockReading(later, frozenset({"SPY"})), OPEN).bars] == ["AAPL"]
+    assert [bar.symbol for bar in engine.close_due(ClockReading(later), OPEN).bars] == ["SPY"]
+
+
+def test_symbol_whose_timestamps_run_ahead_closes_no_bar_of_another():
+    engine = make_engine()
+    ahead, others = tick("SPY", 4, 10, 10.0), tick("AAPL", 0, 10, 10.0)
+    batch = [received(others, 0), received(ahead, 1)]
     feed(engine, [batch])
-    assert engine.tick_clock(batch[1].received_at).is_empty()
+    assert engine.close_due(ClockReading(batch[1].sent_at + 51 * MICROSECONDS), OPEN).is_empty()
+    assert engine.next_close() == batch[0].sent_at + 52 * MICROSECONDS
+
+
+def test_symbols_of_different_days_close_by_their_own_event_clocks():
+    engine = make_engine()
+    newer, older = tick("SPY", 1440, 0, 10.0), tick("AAPL", 0, 30, 10.0)
+    batch = [received(newer, 0), received(older, 1)]
+    feed(engine, [batch])
+    due = engine.close_due(ClockReading(batch[1].sent_at + 32 * MICROSECONDS), OPEN)
+    assert [bar.symbol for bar in due.bars] == ["AAPL"]
 
 
 def test_alert_is_opened_once_then_confirmed_or_retracted():
@@ -207,7 +226,7 @@ def whole() -> Effects:
     return feed(make_engine(), [dirty_stream()])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
 def test_any_split_into_micro_batches_gives_identical_effects(sizes):
     messages, batches = dirty_stream(), []

@@ -115,6 +115,6 @@ def test_swap_to_shorter_windows_gives_the_windows_of_models_that_always_had_the
 
 
 def event_time(message: Received) -> int:
-    tick = decode_tick(message.body, received_at=message.received_at)
+    tick = decode_tick(message.body, sent_at=message.sent_at)
     assert isinstance(tick, Tick)
     return tick.event_time

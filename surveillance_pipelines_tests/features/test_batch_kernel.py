@@ -57,7 +57,7 @@ def days_of(borders: list[int], begin: int = 0) -> np.ndarray:
 
 
 @pytest.mark.requirement("FE-01")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     count=st.integers(2, 1_800),

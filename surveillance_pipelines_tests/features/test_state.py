@@ -40,7 +40,7 @@ def served(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 @pytest.mark.requirement("FE-01", "FE-08")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     count=st.integers(1, 900),

@@ -20,7 +20,7 @@ from surveillance_pipelines.market.messages import (
 )
 from surveillance_pipelines.stores.tables import storable
 
-RECEIVED: Final = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
+SENT: Final = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
 INSTRUMENTS: Final = frozenset({"AAPL", "9988.HK", "^GSPC"})
 LONGEST_REASON: Final = 400
 ENDS: Final = (*REFUSAL_CODES, "unknown_symbol", "accepted")
@@ -33,9 +33,9 @@ def checked_outcome(body: str) -> str:
     Raises:
         AssertionError: if a guarantee is violated.
     """
-    answer = decode_tick(body, received_at=RECEIVED)
-    assert decode_tick(body, received_at=RECEIVED) == answer, "decoding is not deterministic"
-    known = read_tick(body, received_at=RECEIVED, instruments=INSTRUMENTS)
+    answer = decode_tick(body, sent_at=SENT)
+    assert decode_tick(body, sent_at=SENT) == answer, "decoding is not deterministic"
+    known = read_tick(body, sent_at=SENT, instruments=INSTRUMENTS)
     kept = storable(body)
     assert "\x00" not in kept, "PostgreSQL stores no NUL"
     kept.encode()
@@ -61,6 +61,6 @@ def _accepted(body: str, tick: Tick) -> None:
     assert SYMBOL_PATTERN.fullmatch(tick.symbol)
     assert MIN_PRICE <= tick.price <= MAX_PRICE
     assert 0.0 <= tick.volume <= MAX_VOLUME
-    assert MIN_EVENT_TIME <= tick.event_time <= RECEIVED + MAX_FUTURE_SECONDS * MICROSECONDS
+    assert MIN_EVENT_TIME <= tick.event_time <= SENT + MAX_FUTURE_SECONDS * MICROSECONDS
     assert all(type(number) is float for number in (tick.price, tick.volume))
-    assert decode_tick(encode_tick(tick), received_at=RECEIVED) == tick, "encoding and decoding changes the tick"
+    assert decode_tick(encode_tick(tick), sent_at=SENT) == tick, "encoding and decoding changes the tick"

@@ -18,7 +18,7 @@ from surveillance_pipelines.market.messages import (
     encode_tick,
 )
 
-RECEIVED = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
+SENT = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
 GOOD: dict[str, Any] = {
     "symbol": "AAPL",
     "price": 150.25,
@@ -40,7 +40,7 @@ def text(field: str, literal: str) -> str:
 
 @pytest.mark.requirement("SCH-01")
 def test_decode_tick_accepts_the_message_of_the_contract() -> None:
-    tick = decode_tick(body(), received_at=RECEIVED)
+    tick = decode_tick(body(), sent_at=SENT)
     assert tick == Tick("AAPL", 150.25, 1e6, to_us(datetime(2024, 1, 15, 10, 30, tzinfo=UTC)), 2.5, 1.69)
 
 
@@ -63,7 +63,7 @@ def test_decode_tick_accepts_the_message_of_the_contract() -> None:
     ],
 )
 def test_decode_tick_harmless_variation_is_accepted(changes: dict[str, Any]) -> None:
-    assert isinstance(decode_tick(body(**changes), received_at=RECEIVED), Tick)
+    assert isinstance(decode_tick(body(**changes), sent_at=SENT), Tick)
 
 
 MALFORMED = [
@@ -128,7 +128,7 @@ MALFORMED = [
 @pytest.mark.requirement("SCH-01")
 @pytest.mark.parametrize(("message", "code"), [case[1:] for case in MALFORMED], ids=[case[0] for case in MALFORMED])
 def test_decode_tick_malformed_message_is_refused_with_code_and_reason(message: str, code: str) -> None:
-    refusal = decode_tick(message, received_at=RECEIVED)
+    refusal = decode_tick(message, sent_at=SENT)
     assert isinstance(refusal, Refusal)
     assert refusal.code == code
     assert refusal.reason.startswith("expected ")
@@ -142,7 +142,7 @@ def test_decode_tick_result_does_not_depend_on_the_depth_of_the_call_stack(level
     message = text("venue", "[" * levels + "]" * levels)
 
     def below(frames: int) -> Tick | Refusal:
-        return below(frames - 1) if frames else decode_tick(message, received_at=RECEIVED)
+        return below(frames - 1) if frames else decode_tick(message, sent_at=SENT)
 
     answers = {below(frames) for frames in (0, 1, 50, 300)}
     assert len(answers) == 1
@@ -162,12 +162,12 @@ JSON_VALUES = st.recursive(
 
 @given(st.text())
 def test_decode_tick_any_text_never_raises(message: str) -> None:
-    assert isinstance(decode_tick(message, received_at=RECEIVED), Tick | Refusal)
+    assert isinstance(decode_tick(message, sent_at=SENT), Tick | Refusal)
 
 
 @given(st.dictionaries(st.sampled_from([*GOOD, "venue"]), JSON_VALUES))
 def test_decode_tick_any_json_value_in_any_field_never_raises(changes: dict[str, Any]) -> None:
-    result = decode_tick(json.dumps(GOOD | changes), received_at=RECEIVED)
+    result = decode_tick(json.dumps(GOOD | changes), sent_at=SENT)
     if isinstance(result, Tick):
         assert MIN_PRICE <= result.price <= MAX_PRICE
         assert 0.0 <= result.volume <= MAX_VOLUME
@@ -178,7 +178,7 @@ def test_decode_tick_any_json_value_in_any_field_never_raises(changes: dict[str,
 @given(
     price=st.floats(MIN_PRICE, MAX_PRICE),
     volume=st.floats(0.0, MAX_VOLUME),
-    event_time=st.integers(0, RECEIVED),
+    event_time=st.integers(0, SENT),
     change=st.none() | st.floats(-MAX_PRICE, MAX_PRICE),
 )
 def test_encode_tick_decodes_to_the_same_tick(
@@ -187,4 +187,4 @@ def test_encode_tick_decodes_to_the_same_tick(
     tick = Tick("BRK-B", price, volume, event_time, change)
     message = encode_tick(tick)
     assert len(message) < MAX_BODY_CHARACTERS
-    assert decode_tick(message, received_at=RECEIVED) == tick
+    assert decode_tick(message, sent_at=SENT) == tick

@@ -48,7 +48,7 @@ def test_predict_row_by_row_equals_the_batch_bit_for_bit(scorer):
     assert_equal_bits(scorer.predict(rows), concatenate([scorer.predict(rows[i : i + 1]) for i in range(len(rows))]))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 300), max_size=12))
 def test_predict_of_any_split_equals_the_batch_bit_for_bit(scorer, cuts):
     rows = features(300)

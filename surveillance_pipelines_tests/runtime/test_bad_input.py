@@ -83,7 +83,7 @@ def foreseen(delivered: Sequence[Received]) -> Foreseen:
     for message in delivered:
         if message.message_id in ends:
             continue
-        answer = read_tick(message.body, received_at=message.received_at, instruments=SYMBOLS)
+        answer = read_tick(message.body, sent_at=message.sent_at, instruments=SYMBOLS)
         if message.dedup_id in taken:
             ends[message.message_id] = ("duplicate", None)
             continue
@@ -107,9 +107,7 @@ def check_books(live_lane: LiveLane, ends: Foreseen, bodies_of: dict[str, str]) 
     return Counter(ledger.values())
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(delivered=streams())
 def test_any_stream_ends_in_the_books_as_foreseen(
     live_lane: LiveLane, make_shell: MakeShell, delivered: list[Received]
@@ -154,7 +152,7 @@ def test_rowdy_market_through_a_real_queue_loses_nothing_and_scores_the_rest(liv
     now_us = received(TICKS[0], 0).received_at + 10**9 * MICROSECONDS
     ends: Foreseen = {}
     for id_, (body, _, _) in zip(ids, sent, strict=True):
-        answer = read_tick(body, received_at=now_us, instruments=SYMBOLS)
+        answer = read_tick(body, sent_at=now_us, instruments=SYMBOLS)
         ends[id_] = ("dead", answer.code) if isinstance(answer, Refusal) else ("accepted", None)
     outcomes = check_books(live_lane, ends, dict(zip(ids, (body for body, _, _ in sent), strict=True)))
     assert report.totals["messages"] == outcomes.total() + report.totals.get("redelivered", 0)

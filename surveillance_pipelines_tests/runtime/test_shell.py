@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import polars as pl
+import psycopg
 import pytest
 
 from surveillance_pipelines.clock import DAY_US, ManualClock, to_datetime
-from surveillance_pipelines.contracts.queue import Received, SendEntry
+from surveillance_pipelines.contracts.queue import Poll, Received, SendEntry
 from surveillance_pipelines.engine.effects import ClockRow
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.scoring_rows import input_hash, row_config
@@ -15,7 +17,9 @@ from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.shell import CommitBatch, Shell, ShellOptions, Step
+from surveillance_pipelines.stores.database import Link, is_outage
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire
 from surveillance_pipelines.stores.live_rows import read_live_bars
@@ -37,8 +41,8 @@ class ListQueue:
     def __init__(self, messages: Sequence[Received]) -> None:
         self.messages = list(messages)
 
-    def receive(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> list[Received]:
-        return self.messages[:max_messages]
+    def poll(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> Poll:
+        return Poll(self.messages[:max_messages], answered_at=OPEN)
 
     def delete(self, receipts: Sequence[str]) -> None:
         self.messages = [message for message in self.messages if message.receipt_handle not in receipts]
@@ -122,6 +126,10 @@ class CrashError(Exception):
     """The process is gone."""
 
 
+def _same(connection: psycopg.Connection) -> psycopg.Connection:
+    return connection
+
+
 @pytest.fixture
 def make_shell(live_lane):
     """Return a function that starts a fresh shell, as a new process would, on the lane's database."""
@@ -138,7 +146,10 @@ def make_shell(live_lane):
             inputs=inputs,
             outputs=outputs,
             store=PostgresStore(
-                Connections(*[connections[-1]] * 5), Lake(live_lane.endpoints.lake_url), lease, feature_view="core_v1"
+                Connections(*[Link(partial(_same, connections[-1]))] * 5),
+                Lake(live_lane.endpoints.lake_url),
+                lease,
+                feature_view="core_v1",
             ),
             engine=Engine(config, WarmupRules(), sessions(), SYMBOLS),
             bundles=NoPromotion(),
@@ -146,6 +157,7 @@ def make_shell(live_lane):
             clock=clock or ManualClock(to_datetime(OPEN)),
             options=ShellOptions(10, HIDDEN_SECONDS, VISIBILITY_SECONDS, 0, "all", 1.0),
             tasks=tasks or InlineTasks(),
+            outages=Outages(ManualClock(to_datetime(OPEN)), is_outage=is_outage),
             after_step=after_step,
         )
         shell.start()
@@ -314,7 +326,7 @@ def test_symbol_that_missed_a_session_goes_on_from_what_other_sources_know(
     shell = make_shell(inputs, Wire())
     drive(shell, inputs)
     if closes_by_clock:
-        shell._commits.submit(CommitBatch(shell._engine.apply_clock(ClockRow(OPEN, OPEN))))
+        shell._commits.submit(CommitBatch(shell._engine.apply_clock(ClockRow(OPEN, OPEN, SYMBOLS))))
     lake.write_days("bars_1m", vendor, days=vendor["date"].unique().to_list())
     inputs.messages = last
     if crash:

@@ -5,6 +5,7 @@ Each is a mistake that a live lane of this shape has been known to make, and eac
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entrie
 from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines.transports.publisher import Guarantee, Publisher
 from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
+from surveillance_pipelines_tests.simulation.clock_bugs import CLOCK_BUGS
 from surveillance_pipelines_tests.simulation.database import QUEUE
 from surveillance_pipelines_tests.simulation.delivery_bugs import DELIVERY_BUGS, block_drain_run
 from surveillance_pipelines_tests.simulation.side_channel import WrapDelivery
@@ -33,8 +35,10 @@ class _Store:
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
         return self.ports.store.record_received(number, batch, done=done)
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
-        return self.ports.store.commit(effects, messages, committed_at=committed_at)
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
+        return self.ports.store.commit(effects, messages, committed_at=committed_at, number=number)
 
     def acknowledge(self, effects: Effects) -> None:
         """Delete the messages that caused the effects from the input queue."""
@@ -47,22 +51,28 @@ class _Store:
 
 
 class _PublishBeforeCommit(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
         for call in ordered_calls(messages):
             self.ports.outputs.send(send_entries(call, published_at=committed_at))
-        return super().commit(effects, messages, committed_at=committed_at)
+        return super().commit(effects, messages, committed_at=committed_at, number=number)
 
 
 class _DeleteBeforeCommit(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
         self.acknowledge(effects)
-        return super().commit(effects, messages, committed_at=committed_at)
+        return super().commit(effects, messages, committed_at=committed_at, number=number)
 
 
 class _AcknowledgeOnException(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
         try:
-            return super().commit(effects, messages, committed_at=committed_at)
+            return super().commit(effects, messages, committed_at=committed_at, number=number)
         except Exception:  # the bug: whatever went wrong, the messages count as done
             self.acknowledge(effects)
             raise
@@ -75,9 +85,11 @@ class _StateNotPersisted(_Store):
         super().__init__(ports)
         self._states = world.database.feature_state
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
         new = [row for row in effects.states if (row.symbol, SERVING_STATE) not in self._states]
-        return super().commit(replace(effects, states=new), messages, committed_at=committed_at)
+        return super().commit(replace(effects, states=new), messages, committed_at=committed_at, number=number)
 
 
 class _OutboxNotFlushed(_Store):
@@ -91,17 +103,21 @@ class _OutboxUnordered(_Store):
 
 
 class _MarkBeforeSend(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
-        posted = super().commit(effects, messages, committed_at=committed_at)
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
+        posted = super().commit(effects, messages, committed_at=committed_at, number=number)
         if posted:
             self.ports.store.mark_published(posted, published_at=committed_at)
         return posted
 
 
 class _OutboxInItsOwnTransaction(_Store):
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
-        super().commit(effects, [], committed_at=committed_at)
-        return super().commit(Effects(), messages, committed_at=committed_at)
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
+        super().commit(effects, [], committed_at=committed_at, number=2 * number)
+        return super().commit(Effects(), messages, committed_at=committed_at, number=2 * number + 1)
 
 
 class _LedgerNotConsulted(_Store):
@@ -152,10 +168,12 @@ class _SwapNotRecorded(_Store):
         super().__init__(ports)
         self._commits = 0
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
         self._commits += 1
         recorded = effects if self._commits == 1 else replace(effects, bundles=[])
-        return super().commit(recorded, messages, committed_at=committed_at)
+        return super().commit(recorded, messages, committed_at=committed_at, number=number)
 
 
 @dataclass
@@ -196,10 +214,11 @@ def _store_bug(bug: Callable[[Ports], _Store]) -> Wrap:
 
 @dataclass(frozen=True)
 class Bug:
-    """How a bug is planted: in front of the drain run's ports, or of the delivery run's."""
+    """How a bug is planted: in front of the drain run's ports, of the delivery run's, or in the code itself."""
 
     wrap: Wrap = lambda _, ports: ports
     wrap_delivery: WrapDelivery = lambda _, ports: ports
+    patch: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 _DRAIN_BUGS: Final[dict[str, Wrap]] = {
@@ -223,5 +242,6 @@ _DRAIN_BUGS: Final[dict[str, Wrap]] = {
 BUGS: Final[dict[str, Bug]] = {
     **{name: Bug(wrap=wrap) for name, wrap in _DRAIN_BUGS.items()},
     **{name: Bug(wrap_delivery=wrap) for name, wrap in DELIVERY_BUGS.items()},
+    **{name: Bug(patch=patch) for name, patch in CLOCK_BUGS.items()},
 }
 """Name → how it is planted."""

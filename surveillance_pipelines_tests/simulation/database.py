@@ -38,6 +38,7 @@ class LeaseRow:
     holder: str
     fencing: int
     expires_at: int
+    commits: int = 0
     locked: bool = False
 
 
@@ -99,12 +100,25 @@ class Database:
         return Lease(name, holder, fencing, seconds)
 
     def renew(self, lease: Lease) -> None:
+        row = self.require_held(lease)
+        row.expires_at = self.timeline.now + round(lease.seconds * MICROSECONDS)
+
+    def require_held(self, lease: Lease) -> LeaseRow:
+        """Return the row of a lease; raises ``LeaseLostError`` once another run holds it."""
         row = self.leases.get(lease.name)
         if row is None or (
             lease.name not in self.unfenced and (row.holder, row.fencing) != (lease.holder, lease.fencing)
         ):
             raise LeaseLostError(f"expected to hold {lease.name} with fencing number {lease.fencing}")
-        row.expires_at = self.timeline.now + round(lease.seconds * MICROSECONDS)
+        return row
+
+    def committed(self, lease: Lease) -> int:
+        """Return the number of a holder's last commit."""
+        return self.require_held(lease).commits
+
+    def found(self, messages: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Return the outbox rows of messages, with their positions."""
+        return [self.outbox[message.id].row for message in messages if message.id in self.outbox]
 
     def release(self, lease: Lease) -> None:
         row = self.leases.get(lease.name)

@@ -3,13 +3,19 @@
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
+OutageKind = Literal["commits", "database"]
 Kind = Literal["crash", "error", "stall", "freeze", "clock"]
 Moment = Literal["before", "after"]
 
+OUTAGE_KINDS: Final[tuple[OutageKind, ...]] = get_args(OutageKind)
+
 STALL_SECONDS: Final = (1.5, 30.0, 75.0, 361.0)
 """Shorter than the lease; longer than it; longer than the visibility; longer than SQS remembers a deduplication id."""
+
+KILLS_IN_OUTAGE: Final = 0.01
+"""Probability that a call which the database refuses is the last one of its process."""
 
 DEDUP_STALL: Final = STALL_SECONDS[-1]
 
@@ -27,6 +33,15 @@ class Fault:
     kind: Kind
     moment: Moment
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which the database refuses commits or every call. Instants count from the start, in seconds."""
+
+    kind: OutageKind
+    begin: float
+    end: float
 
 
 @dataclass
@@ -50,6 +65,34 @@ class FaultPlan:
         self._random = random.Random(f"{self.name} {self.seed}")
         self._rate = self._random.choice((0.01, 0.03, 0.08, 0.2))
         self._left = self._random.randint(1, 10) if self.enabled else 0
+        self._outage_random = random.Random(f"outage {self.name} {self.seed}")
+        self.outage = self._outage()
+
+    def _outage(self) -> Outage | None:
+        """Return the outage of the schedule, drawn apart from the other faults."""
+        rng = self._outage_random
+        if not self.enabled or rng.random() >= 0.3:
+            return None
+        begin, kind = rng.uniform(0.0, 90.0), rng.choice(OUTAGE_KINDS)
+        seconds = rng.choice((5.0, 60.0, 300.0))
+        self.note(f"{kind} fail from {begin:.1f} s for {seconds:g} s", f"outage of {kind}")
+        return Outage(kind, begin, begin + seconds)
+
+    def loses_answer(self) -> bool:
+        """Return whether the first call of an outage takes effect although it fails."""
+        return self._outage_random.random() < 0.5
+
+    def kills_in_outage(self) -> bool:
+        """Return whether a process that waits for the database is killed now."""
+        return self._outage_random.random() < KILLS_IN_OUTAGE
+
+    def host_clock(self) -> float:
+        """Return how far the clock of the next process's host is off, in seconds."""
+        if not self.enabled or self._random.random() >= 0.15:
+            return 0.0
+        seconds = self._random.choice((-360.0, -20.0, 20.0, 360.0))
+        self.note(f"host clock is {seconds:+g} s off", "host clock off")
+        return seconds
 
     def at(self, site: str) -> Fault | None:
         """Return what goes wrong with a call, None for nothing."""

@@ -34,6 +34,20 @@ class Stored:
     receive_count: int = 0
     receipt: str = ""
 
+    def received(self, received_at: int) -> Received:
+        """Return the message as a receiver gets it."""
+        return Received(
+            message_id=self.message_id,
+            body=self.body,
+            group_id=self.group_id,
+            dedup_id=self.dedup_id,
+            sequence_number=f"{self.sequence:020d}",
+            sent_at=self.sent_at,
+            received_at=received_at,
+            receive_count=self.receive_count,
+            receipt_handle=self.receipt,
+        )
+
 
 class SimulatedFifo:
     """One queue and its dead-letter queue, in virtual time."""
@@ -44,6 +58,7 @@ class SimulatedFifo:
         self.url: Final = name
         self.dead_letters: Final[list[Stored]] = []
         self.overtaken: Final[set[str]] = set()  # groups that lost a message to the dead-letter queue
+        self.obscured: Final[set[str]] = set()  # groups whose later messages hid behind one that was deleted
         self.log: Final[list[Stored]] = []  # every message accepted, for the invariants
         self._timeline: Final = timeline
         self._faults: Final = faults
@@ -102,7 +117,7 @@ class SimulatedFifo:
             message.receive_count += 1
             message.receipt = f"{message.message_id}/{message.receive_count}"
             self._by_receipt[message.receipt] = message
-        received = [self._received(message, received_at) for message in batch]
+        received = [message.received(received_at) for message in batch]
         if batch and self._faults.forgets("visibility"):
             self._random.choice(batch).visible_at = now
         return received
@@ -120,7 +135,9 @@ class SimulatedFifo:
                 failures[i] = "ReceiptHandleIsInvalid: the receipt handle has expired"
             elif i in refused:
                 failures[i] = "InternalError: simulated"
-            elif not self._faults.forgets("deletion"):
+            elif self._faults.forgets("deletion"):
+                self.obscured.add(message.group_id)
+            else:
                 self._groups[message.group_id].remove(message)
         if failures:
             raise QueueError("delete", self.url, failures, len(receipts))
@@ -177,16 +194,3 @@ class SimulatedFifo:
             self._groups[name] = [message for message in group if message not in dead]
             self.overtaken.add(name)
             self._faults.note(f"{len(dead)} of group {name} to the dead-letter queue", "dead-letter queue breaks order")
-
-    def _received(self, message: Stored, received_at: int) -> Received:
-        return Received(
-            message_id=message.message_id,
-            body=message.body,
-            group_id=message.group_id,
-            dedup_id=message.dedup_id,
-            sequence_number=f"{message.sequence:020d}",
-            sent_at=message.sent_at,
-            received_at=received_at,
-            receive_count=message.receive_count,
-            receipt_handle=message.receipt,
-        )

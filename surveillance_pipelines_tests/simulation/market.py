@@ -3,6 +3,9 @@
 Markets with even numbers keep a closing grace of ten years, so the event clock closes no bar and a fault-free run of
 the same inputs must give the same rows. In odd ones the clock closes bars as in production; which bar a reading closes
 depends on when it is read, so there the readings count as recorded inputs.
+
+One market in four is a live feed: its ticks are about as old as their messages. In one of three, the timestamps of one
+producer run up to four minutes ahead of the others'.
 """
 
 import math
@@ -22,8 +25,8 @@ from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, plain_setti
 from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyPredictor
 
 MARKETS: Final = 128
-START: Final = OPEN + 2 * DAY_US
-"""When the schedule begins: two days after the market it replays."""
+RECORDED_START: Final = OPEN + 2 * DAY_US
+"""When the schedule of a recorded market begins: two days after it."""
 
 SYMBOLS: Final = ("AAPL", "MSFT", "NVDA", "SPY")
 NEVER_US: Final = 3650 * DAY_US
@@ -35,6 +38,7 @@ class Market:
 
     Attributes:
         number: decides all the rest.
+        start: when the schedule begins.
         sends: instant of sending and message, ascending.
         lake: symbol → bars of other sources.
         config: the engine's knobs.
@@ -44,6 +48,7 @@ class Market:
     """
 
     number: int
+    start: int
     sends: tuple[tuple[int, SendEntry], ...]
     lake: dict[str, tuple[Bar, ...]]
     config: EngineConfig
@@ -79,7 +84,15 @@ def market(number: int) -> Market:
     symbols = rng.sample(list[str](SYMBOLS), rng.randint(2, len(SYMBOLS)))
     misses_session = rng.random() < 0.25
     cumulative = rng.random() < 0.2
-    ticks = _ticks(rng, symbols, rng.randint(12, 26), misses_session=misses_session, cumulative=cumulative)
+    count = rng.randint(12, 26)
+    live = not misses_session and rng.random() < 0.33
+    start = OPEN if live else RECORDED_START
+    if live:
+        ticks = _live_ticks(rng, symbols, count, cumulative=cumulative)
+    else:
+        ticks = _ticks(rng, symbols, count, misses_session=misses_session, cumulative=cumulative)
+    if rng.random() < 0.33:
+        ticks = _skewed(rng, ticks, rng.choice(symbols))
     publish: Literal["all", "alerts"] = "all" if rng.random() < 0.2 else "alerts"
     config = replace(
         base_config(),
@@ -90,17 +103,18 @@ def market(number: int) -> Market:
     )
     return Market(
         number,
-        tuple(sorted(_sends(rng, ticks), key=lambda send: send[0])),
+        start,
+        tuple(sorted(_sends(rng, ticks, start), key=lambda send: send[0])),
         _lake(rng, symbols, misses_session=misses_session),
         config,
         publish,
-        _promotions(rng) if number % 2 else (),
+        _promotions(rng, start) if number % 2 else (),
     )
 
 
-def _promotions(rng: random.Random) -> tuple[tuple[int, str], ...]:
+def _promotions(rng: random.Random, start: int) -> tuple[tuple[int, str], ...]:
     seconds = sorted(rng.uniform(0.0, 200.0) for _ in range(rng.choice((0, 1, 2))))
-    return tuple((START + round(second * MICROSECONDS), BUNDLES[1 - i % 2]) for i, second in enumerate(seconds))
+    return tuple((start + round(second * MICROSECONDS), BUNDLES[1 - i % 2]) for i, second in enumerate(seconds))
 
 
 def _ticks(
@@ -129,11 +143,36 @@ def _ticks(
     return out
 
 
-def _sends(rng: random.Random, ticks: list[tuple[float, Tick]]) -> list[tuple[int, SendEntry]]:
+def _live_ticks(rng: random.Random, symbols: list[str], count: int, *, cumulative: bool) -> list[tuple[float, Tick]]:
+    """Return the ticks of a live feed, sent up to two seconds after their event, over several minutes."""
+    prices = {symbol: 50.0 * (1 + i) for i, symbol in enumerate(symbols)}
+    totals = dict.fromkeys(symbols, 0.0)
+    out: list[tuple[float, Tick]] = []
+    second = 2.0
+    for _ in range(count):
+        second += rng.expovariate(1 / 8.0)
+        symbol, size = rng.choice(symbols), float(rng.randint(1, 400))
+        prices[symbol] *= math.exp(rng.gauss(0.0, 0.002))
+        totals[symbol] += size
+        event = OPEN + round((second - rng.uniform(0.0, 2.0)) * MICROSECONDS)
+        out.append((second, Tick(symbol, round(prices[symbol], 4), totals[symbol] if cumulative else size, event)))
+    return out
+
+
+def _skewed(rng: random.Random, ticks: list[tuple[float, Tick]], symbol: str) -> list[tuple[float, Tick]]:
+    """Return the ticks with the timestamps of one symbol, which has one producer, moved ahead."""
+    ahead = round(rng.uniform(60.0, 240.0) * MICROSECONDS)
+    return [
+        (second, replace(tick, event_time=tick.event_time + ahead) if tick.symbol == symbol else tick)
+        for second, tick in ticks
+    ]
+
+
+def _sends(rng: random.Random, ticks: list[tuple[float, Tick]], start: int) -> list[tuple[int, SendEntry]]:
     sends: list[tuple[int, SendEntry]] = []
 
     def send(second: float, body: str, group: str, dedup_id: str) -> None:
-        sends.append((START + round(second * MICROSECONDS), SendEntry(body, group, dedup_id)))
+        sends.append((start + round(second * MICROSECONDS), SendEntry(body, group, dedup_id)))
 
     for i, (second, tick) in enumerate(ticks):
         body, dedup_id = encode_tick(tick), f"trade-{i:04d}"

@@ -7,6 +7,7 @@ and a message that it sees twice counts twice.
 from functools import lru_cache
 
 from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
 from surveillance_pipelines.stores.lease import Lease
 from surveillance_pipelines.stores.outbox import OutboxRow, outbox_rows
@@ -29,17 +30,16 @@ def naive_worker(world: World, process: Process, lease: Lease) -> None:
         for call in ordered_calls(outbox_rows(effects, world.market.publish)):
             ports.outputs.send(send_entries(call, published_at=process.clock.now_us()))
 
-    while not (world.is_served() and has_closed_all(world, engine, process)):
-        batch = ports.inputs.receive(
-            10, wait_seconds=OPTIONS.poll_seconds, visibility_seconds=OPTIONS.visibility_seconds
-        )
+    while not (world.is_served() and has_closed_all(world, engine)):
+        poll = ports.inputs.poll(10, wait_seconds=OPTIONS.poll_seconds, visibility_seconds=OPTIONS.visibility_seconds)
+        batch = poll.messages
         readings = engine.read(batch)
         for symbol, seed in ports.store.history(engine.symbols_to_seed(readings)).items():
             engine.seed(symbol, seed)
         publish(engine.process(readings, Known()))
         if batch:
             ports.inputs.delete([message.receipt_handle for message in batch])
-        publish(engine.tick_clock(process.clock.now_us()))
+        publish(engine.close_due(ClockReading(poll.answered_at), process.clock.now_us()))
 
 
 def naive_violations(seed: int, *, faults: bool = True) -> list[str]:

@@ -10,7 +10,8 @@ dead-letter queue has reordered, and everywhere the peers' returns and the insta
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from itertools import accumulate, groupby
@@ -20,11 +21,13 @@ from typing import Any, Final
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow
 from surveillance_pipelines.engine.engine import Engine, Swap
+from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.engine.snapshots import ServingState, load_serving_state
 from surveillance_pipelines.engine.symbol_state import SymbolState
 from surveillance_pipelines.stores.lease import Lease
 from surveillance_pipelines.stores.outbox import outbox_rows
 from surveillance_pipelines_tests.simulation.database import Commit, Database
+from surveillance_pipelines_tests.simulation.fifo import Stored
 from surveillance_pipelines_tests.simulation.market import Market, session_table
 from surveillance_pipelines_tests.simulation.scorer import TinyPredictor
 from surveillance_pipelines_tests.simulation.store import MemoryStore
@@ -49,7 +52,7 @@ def replay(market: Market, recorded: Database) -> tuple[Database, Engine]:
     assert lease is not None
     store, engine = MemoryStore(database, lease, TinyPredictor.feature_view), market.engine({})
     pieces = groupby(accumulate(recorded.commits, _in_force), key=lambda commit: (commit.clock, commit.bundle_hash))
-    for (clock, bundle_hash), commits in pieces:
+    for number, ((clock, bundle_hash), commits) in enumerate(pieces, 1):
         if bundle_hash is not None:
             engine.swap(Swap(TinyPredictor(bundle_hash)), 0)
         if clock is not None:
@@ -61,7 +64,7 @@ def replay(market: Market, recorded: Database) -> tuple[Database, Engine]:
                 for symbol, seed in store.history(engine.symbols_to_seed(readings)).items():
                     engine.seed(symbol, seed)
             effects = engine.process(readings, store.known(messages))
-        store.commit(effects, outbox_rows(effects, market.publish), committed_at=0)
+        store.commit(effects, outbox_rows(effects, market.publish), committed_at=0, number=number)
     return database, engine
 
 
@@ -84,6 +87,48 @@ def fault_free_differences(clean: Database, recorded: Database, overtaken: Itera
     """Return how a schedule's rows differ from those of a run without faults, where both must agree."""
     aside = frozenset(overtaken)
     return _differences("fault-free run", _timeless_rows(clean, aside), _timeless_rows(recorded, aside))
+
+
+def unjust_outcomes(market: Market, recorded: Database, sent: Sequence[Stored], aside: Container[str]) -> list[str]:
+    """Return how many good ticks a schedule ended as late or dead.
+
+    A tick is good if a run accepts it that receives each message at the instant of its sending, and closes bars by the
+    queue's clock at that instant. Bars can close later than there, never earlier.
+
+    Args:
+        market: what was sent.
+        recorded: the tables of the schedule.
+        sent: all messages in the order of sending.
+        aside: groups that the queue has reordered, or hidden from the run.
+    """
+    wrong = {
+        id_: outcome.outcome
+        for id_, outcome in recorded.ledger.items()
+        if outcome.outcome in ("late", "dead") and recorded.inbox[id_].group_id not in aside
+    }
+    if not wrong:
+        return []
+    prompt = _prompt_outcomes(market, sent)
+    unjust = Counter(outcome for id_, outcome in wrong.items() if prompt.get(id_) == "scored")
+    return [f"outcome: {count} good ticks ended as {name}" for name, count in sorted(unjust.items())]
+
+
+def _prompt_outcomes(market: Market, sent: Sequence[Stored]) -> dict[str, str]:
+    database = Database(Timeline(0, limit_seconds=_LEASE_SECONDS), market.lake)
+    lease = database.acquire("prompt", _LEASE_SECONDS)
+    assert lease is not None
+    store, engine = MemoryStore(database, lease, TinyPredictor.feature_view), market.engine({})
+    for number, stored in enumerate(sent, 1):
+        message = stored.received(stored.sent_at)
+        closed = engine.close_due(ClockReading(stored.sent_at), 0)
+        store.commit(closed, [], committed_at=0, number=2 * number)
+        readings = engine.read([message])
+        for _ in range(2):
+            for symbol, seed in store.history(engine.symbols_to_seed(readings)).items():
+                engine.seed(symbol, seed)
+        effects = engine.process(readings, store.known([message]))
+        store.commit(effects, [], committed_at=0, number=2 * number + 1)
+    return {id_: outcome.outcome for id_, outcome in database.ledger.items()}
 
 
 def _restore_differences(engine: Engine, recorded: Database) -> list[str]:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import structlog
 
 from surveillance_pipelines.engine import symbol_state
-from surveillance_pipelines.runtime import delivery_loop, shell
+from surveillance_pipelines.runtime import delivery_loop, outages, shell
 from surveillance_pipelines_tests.simulation.bugs import Bug
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.invariants import (
@@ -22,7 +22,11 @@ from surveillance_pipelines_tests.simulation.invariants import (
     wire_violations,
 )
 from surveillance_pipelines_tests.simulation.market import MARKETS, market
-from surveillance_pipelines_tests.simulation.oracle import fault_free_differences, replay_differences
+from surveillance_pipelines_tests.simulation.oracle import (
+    fault_free_differences,
+    replay_differences,
+    unjust_outcomes,
+)
 from surveillance_pipelines_tests.simulation.side_channel import DeliveryRuns
 from surveillance_pipelines_tests.simulation.world import World, drain_worker
 
@@ -67,8 +71,9 @@ def run_schedule(seed: int, *, bug: Bug = NO_BUG, faults: bool = True) -> Result
     world = World(market(seed % MARKETS), plan, drain_worker, bug.wrap, runs)
     begin = world.timeline.now
     with ExitStack() as patches:
+        patches.enter_context(bug.patch())
         patches.enter_context(patch.object(symbol_state, "SNAPSHOT_BARS", SNAPSHOT_BARS))
-        for module in (shell, delivery_loop):
+        for module in (shell, delivery_loop, outages):
             patches.enter_context(patch.object(module, "_LOG", _SILENCE))
         try:
             world.run()
@@ -105,6 +110,9 @@ def _violations(world: World) -> list[str]:
     rows = [posted.row for posted in world.database.outbox.values()]
     found = ledger_violations(world) + wire_violations(deliveries, rows)
     found += replay_differences(world.market, world.database)
+    aside = world.inputs.overtaken | world.inputs.obscured | world.hidden_groups
+    found += unjust_outcomes(world.market, world.database, world.inputs.log, aside)
+    found += world.misconduct
     if not world.market.clock_closes:
         clean = fault_free(world.market.number).database
         found += fault_free_differences(clean, world.database, world.inputs.overtaken)

@@ -13,6 +13,8 @@ from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.runtime.delivery_loop import DeliveryLoop, DeliveryOptions, DeliveryStore
 from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.runtime.outages import Outages
+from surveillance_pipelines.runtime.patient_stores import PatientDeliveryStore
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.stores.lease import Lease, delivery_lease
 from surveillance_pipelines.stores.outbox import OutboxRow
@@ -178,17 +180,19 @@ class DeliveryRuns:
         """Deliver with the real loop until the drain runs are done and every row is recorded."""
         store = _FaultyStore(process, MemoryDeliveryStore(world.database, lease))
         ports = self.wrap(world, DeliveryPorts(_FaultyPublisher(process, self.channel), store))
+        outages = Outages(process.clock, is_outage=lambda error: isinstance(error, OutageError))
+        patient = PatientDeliveryStore(ports.store, outages)
         loop = DeliveryLoop(
             publisher=ports.publisher,
-            store=ports.store,
+            store=patient,
             meter=Meter(),
             clock=process.clock,
             options=DELIVERY_OPTIONS,
         )
         tasks = ThreadTasks(process.threads)
-        tasks.every("heartbeat", OPTIONS.heartbeat_seconds, ports.store.renew)
+        tasks.every("heartbeat", OPTIONS.heartbeat_seconds, patient.renew)
         try:
-            while not (world.at_rest and not loop.pending and not ports.store.undelivered(QUEUE, after=0, limit=1)):
+            while not (world.at_rest and not loop.pending and not patient.undelivered(QUEUE, after=0, limit=1)):
                 tasks.check()
                 if not loop.run_once():
                     process.clock.sleep(max(loop.pause_seconds(), 0.1))

@@ -26,9 +26,11 @@ class MemoryStore:
         self.lease: Final = lease
         self._feature_view: Final = feature_view
         self._in_transaction: Final = in_transaction
+        self._failed_commit = 0
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
         held, fencing = self.database.in_flight, self.lease.fencing
+        self.database.require_held(self.lease)
         for finished in done:
             held.pop((fencing, finished), None)
         held[fencing, number] = tuple(message.receipt_handle for message in batch)
@@ -65,10 +67,17 @@ class MemoryStore:
             for symbol, at in symbols.items()
         }
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
+        if number == self._failed_commit and self.database.committed(self.lease) >= number:
+            return self.database.found(messages)
+        self._failed_commit = number
         with self.database.transaction(self.lease):
             self._in_transaction()
-            return self.database.write(effects, messages, self.lease.fencing)
+            posted = self.database.write(effects, messages, self.lease.fencing)
+            self.database.leases[self.lease.name].commits = number
+        return posted
 
     def unpublished(self) -> Sequence[OutboxRow]:
         return self.database.undelivered(SQS, limit=UNPUBLISHED_LIMIT)

@@ -8,6 +8,7 @@ from surveillance_pipelines.engine.effects import ClockRow, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.runtime.ports import Store
+from surveillance_pipelines.stores.database import Link
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError, acquire, delivery_lease
@@ -33,7 +34,9 @@ def stores(live_lane):
         assert lease is not None
         lake = Lake(live_lane.endpoints.lake_url)
         yield (
-            PostgresStore(Connections(*[connection] * 5), lake, held, feature_view="core_v1", run_id=None),
+            PostgresStore(
+                Connections(*[Link(lambda: connection)] * 5), lake, held, feature_view="core_v1", run_id=None
+            ),
             MemoryStore(database, lease, "core_v1"),
         )
 
@@ -65,7 +68,7 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
                 engine.seed(symbol, seed)
             effects = engine.process(readings, known)
             posted = outbox_rows(effects, "all")
-            store.commit(effects, posted, committed_at=OPEN + number)
+            store.commit(effects, posted, committed_at=OPEN + number, number=number)
             store.mark_published(store.unpublished()[:7], published_at=OPEN)
             left = sorted(row.id for row in posted if row.id in {r.id for r in store.unpublished()[:100]})
             answers.append((known, comparable(history), comparable(store.served()), left[:5]))
@@ -86,10 +89,10 @@ def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, st
         for symbol, seed in store.history(engine.symbols_to_seed(readings)).items():
             engine.seed(symbol, seed)
         effects = engine.process(readings, Known())
-        store.commit(effects, [], committed_at=OPEN)
+        store.commit(effects, [], committed_at=OPEN, number=1)
         before = comparable(store.served())
         with pytest.raises(Exception) as refused:  # noqa: PT011 (of either database)
-            store.commit(effects, outbox_rows(effects, "all"), committed_at=OPEN)
+            store.commit(effects, outbox_rows(effects, "all"), committed_at=OPEN, number=2)
         assert type(refused.value).__name__ == violation
         assert (comparable(store.served()), list(store.unpublished())) == (before, [])
     live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")
@@ -99,10 +102,9 @@ def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, st
     for store in stores:
         with pytest.raises(LeaseLostError):
             store.renew()
+        closed = fresh_engine(live_lane, store).apply_clock(ClockRow(OPEN + 9 * MINUTE, OPEN, ()))
         with pytest.raises(LeaseLostError):
-            store.commit(
-                fresh_engine(live_lane, store).apply_clock(ClockRow(OPEN + 9 * MINUTE, OPEN)), [], committed_at=1
-            )
+            store.commit(closed, [], committed_at=1, number=2)
 
 
 def test_lease_is_taken_over_when_it_has_run_out_and_not_during_a_transaction():
@@ -130,7 +132,8 @@ def test_both_databases_give_the_same_answers_to_a_delivery_run(live_lane):
         lease = database.acquire("test", 600, delivery_lease(CHANNEL))
         assert held is not None
         assert lease is not None
-        stores = PostgresDeliveryStore(connection, connection, held, CHANNEL), MemoryDeliveryStore(database, lease)
+        link = Link(lambda: connection)
+        stores = PostgresDeliveryStore(link, link, held, CHANNEL), MemoryDeliveryStore(database, lease)
         rows = [OutboxRow(f"r{number}", f"g{number % 2}", "anomaly", "{}") for number in range(8)]
         database.post(rows)
         for row in rows:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
 from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.contracts.queue import Received, SendEntry
+from surveillance_pipelines.contracts.queue import Poll, Received, SendEntry
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Engine, Swap
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
 from surveillance_pipelines.runtime.shell import Shell, ShellOptions, Step
 from surveillance_pipelines.runtime.tasks import ThreadTasks
@@ -21,7 +22,7 @@ from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
 from surveillance_pipelines_tests.simulation.database import QUEUE, Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
-from surveillance_pipelines_tests.simulation.market import START, Market
+from surveillance_pipelines_tests.simulation.market import Market
 from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyPredictor
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 from surveillance_pipelines_tests.simulation.timeline import (
@@ -30,6 +31,11 @@ from surveillance_pipelines_tests.simulation.timeline import (
     SimulatedThreads,
     Timeline,
 )
+
+
+class DefectError(RuntimeError):
+    """An exception in the code of the run itself."""
+
 
 LEASE_SECONDS: Final = 24.0
 OPTIONS: Final = ShellOptions(
@@ -76,6 +82,8 @@ class World:
     """Everything a schedule consists of.
 
     Attributes:
+        misconduct: what processes did that they must not do, as sentences.
+        hidden_groups: groups of messages that a process received after it had lost the lease.
         at_rest: a process has found nothing left to do; no further one starts.
         wrap: puts a planted bug between the shell and its ports.
         side_channel: another channel with delivery runs of its own; None for SQS alone.
@@ -88,9 +96,12 @@ class World:
     side_channel: "SideChannel | None" = None
     at_rest: bool = False
     processes: int = 0
-    timeline: Timeline = field(default_factory=lambda: Timeline(START, limit_seconds=LIMIT_SECONDS))
+    timeline: Timeline = field(init=False)
+    misconduct: list[str] = field(default_factory=list)
+    hidden_groups: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.timeline = Timeline(self.market.start, limit_seconds=LIMIT_SECONDS)
         seed, timeline, faults = self.faults.seed, self.timeline, self.faults
         receives = random.Random(f"queue {seed}").choice((2, 3, 1_000))
         self.inputs = SimulatedFifo("in", timeline, faults, seed=seed, max_receive_count=receives)
@@ -105,7 +116,7 @@ class World:
             self.timeline.at(at, lambda entry=entry: self._produce(entry))
         for at, bundle_hash in self.market.promotions:
             self.timeline.at(at, lambda bundle_hash=bundle_hash: self._promote(bundle_hash))
-        self.timeline.at(START, self._contend)
+        self.timeline.at(self.market.start, self._contend)
         if self.side_channel is not None:
             self.side_channel.start(self)
         self.timeline.after(REDRIVE_SECONDS, self._redrive)
@@ -131,6 +142,9 @@ class World:
         """Stand by for the lease; whoever gets it starts a process, and the next contender follows after a while."""
         if self.at_rest:
             return
+        if self.is_down("acquire"):
+            self.timeline.after(0.5, self._contend)
+            return
         lease = self.database.acquire(f"run-{self.processes}", LEASE_SECONDS)
         if lease is None:
             row = self.database.leases.get(QUEUE)
@@ -141,6 +155,13 @@ class World:
         process = Process(self, self.faults)
         process.threads.start("main", lambda: process.live(lease, self.worker, self._rest))
         self.timeline.after(self.faults.restart_delay(), self._contend)
+
+    def is_down(self, site: str) -> bool:
+        """Return whether the database refuses a call now."""
+        outage, second = self.faults.outage, (self.timeline.now - self.market.start) / MICROSECONDS
+        if outage is None or not outage.begin <= second < outage.end:
+            return False
+        return outage.kind == "database" or site == "commit"
 
     def _rest(self) -> None:
         self.at_rest = True
@@ -161,6 +182,8 @@ class Process:
         self.clock: Final = ProcessClock(world.timeline)
         self.threads: Final = SimulatedThreads(world.timeline)
         self._frozen_until = 0
+        self._failing_since: dict[str, int] = {}  # database call → first failure of its repetitions
+        self.clock.step(faults.host_clock())
 
     def live(self, lease: Lease, worker: Worker, on_rest: Callable[[], None]) -> None:
         """Serve until there is nothing left, the lease is lost, or a fault ends it, as ``drain`` does."""
@@ -170,8 +193,10 @@ class Process:
             on_rest()
         except LeaseLostError:
             self.faults.note("a process finds its lease lost", "write refused by the fencing number")
-        except (QueueError, OutageError, UniqueViolationError) as error:
+        except (DefectError, QueueError) as error:
             self.faults.note(f"a process ends with {type(error).__name__}: {error}", "process ended by an exception")
+        except (OutageError, UniqueViolationError) as error:
+            self.world.misconduct.append(f"a process ended with {type(error).__name__}: {error}")
         world.database.release(lease)
 
     def call(self, site: str, operation: Callable[[], _Result]) -> _Result:
@@ -187,21 +212,55 @@ class Process:
             self._strike(fault)
         return result
 
+    def ask_database(self, site: str, operation: Callable[[], _Result]) -> _Result:
+        """Call the database, which may be down before the operation or after it."""
+
+        def execute() -> _Result:
+            if site not in self._failing_since and self.world.is_down(site) and self.faults.loses_answer():
+                operation()  # the outage begins after the database has worked, before it answers
+            self._require_up(site)
+            result = operation()
+            self._require_up(site)
+            return result
+
+        try:
+            result = self.call(site, execute)
+        except OutageError:
+            self._failing_since.setdefault(site, self.world.timeline.now)
+            raise
+        except LeaseLostError:
+            self._failing_since.pop(site, None)
+            raise
+        self._failing_since.pop(site, None)
+        return result
+
+    def _require_up(self, site: str) -> None:
+        if self.world.is_down(site):
+            if self.faults.kills_in_outage():
+                self._strike(Fault("crash", "after"))
+            raise OutageError("the database is down")
+
+    def watch_intake(self) -> None:
+        """Note that a process receives although it cannot commit."""
+        since = self._failing_since.get("commit")
+        if since is not None and self.world.timeline.now - since > MICROSECONDS:
+            self.world.misconduct.append("a process received messages while its commits failed")
+
     def ports(self, lease: Lease) -> Ports:
         """Return the world behind faults, and the planted bug in front of it if there is one."""
         store = MemoryStore(self.world.database, lease, TinyPredictor.feature_view, self._in_transaction)
-        ports = Ports(_Inputs(self), _Outputs(self), _FaultyStore(self, store), _Promotions(self.world))
+        ports = Ports(_Inputs(self, lease), _Outputs(self), _FaultyStore(self, store), _Promotions(self.world))
         return self.world.wrap(self.world, ports)
 
-    def receive(self, max_messages: int, wait_seconds: int, visibility_seconds: int) -> list[Received]:
-        """Long-poll the input queue."""
+    def receive(self, max_messages: int, wait_seconds: int, visibility_seconds: int) -> Poll:
+        """Long-poll the input queue, whose clock is the virtual time in whole seconds."""
         timeline, inputs = self.world.timeline, self.world.inputs
         deadline = timeline.now + wait_seconds * MICROSECONDS
         while True:
             received_at = self.clock.now_us()
             batch = inputs.receive(max_messages, visibility_seconds=visibility_seconds, received_at=received_at)
             if batch or timeline.now >= deadline:
-                return batch
+                return Poll(batch, timeline.now - timeline.now % MICROSECONDS)
             due = (inputs.next_visible_at() or deadline, self.world.next_send_at() or deadline, deadline)
             timeline.sleep_until(min(at for at in due if at > timeline.now))
 
@@ -233,7 +292,10 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
 
     def after_step(step: Step) -> None:
         if step == "process":  # the only one without a call to the world
-            process.call("process", lambda: None)
+            try:
+                process.call("process", lambda: None)
+            except OutageError as error:
+                raise DefectError from error
 
     shell = Shell(
         inputs=ports.inputs,
@@ -245,11 +307,12 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
         clock=process.clock,
         options=replace(OPTIONS, publish_scores=world.market.publish),
         tasks=ThreadTasks(process.threads),
+        outages=Outages(process.clock, is_outage=lambda error: isinstance(error, OutageError)),
         after_step=after_step,
     )
     try:
         shell.start()
-        while not (world.is_served() and has_closed_all(world, engine, process)):
+        while not (world.is_served() and has_closed_all(world, engine)):
             shell.run_once(OPTIONS.poll_seconds)
         shell.finish()
     except BaseException:
@@ -257,18 +320,28 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
         raise
 
 
-def has_closed_all(world: World, engine: Engine, process: Process) -> bool:
+def has_closed_all(world: World, engine: Engine) -> bool:
     """Say whether no bar waits for the clock, in a market where the clock closes bars."""
-    return not world.market.clock_closes or engine.next_close_us(process.clock.now_us()) is None
+    return not world.market.clock_closes or engine.next_close() is None
 
 
 @dataclass(frozen=True)
 class _Inputs:
     process: Process
+    lease: Lease
 
-    def receive(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> list[Received]:
-        process = self.process
-        return process.call("receive", lambda: process.receive(max_messages, wait_seconds, visibility_seconds))
+    def poll(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> Poll:
+        process, world = self.process, self.process.world
+        process.watch_intake()
+
+        def receive() -> Poll:
+            poll = process.receive(max_messages, wait_seconds, visibility_seconds)
+            row = world.database.leases.get(self.lease.name)
+            if row is None or row.fencing != self.lease.fencing:
+                world.hidden_groups.update(message.group_id for message in poll.messages)
+            return poll
+
+        return process.call("receive", receive)
 
     def delete(self, receipts: Sequence[str]) -> None:
         self.process.call("delete", lambda: self.process.world.inputs.delete(receipts))
@@ -292,31 +365,37 @@ class _FaultyStore:
     store: MemoryStore
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        return self.process.call("record_received", lambda: self.store.record_received(number, batch, done=done))
+        return self.process.ask_database(
+            "record_received", lambda: self.store.record_received(number, batch, done=done)
+        )
 
     def held_before(self) -> Sequence[str]:
-        return self.process.call("held_before", self.store.held_before)
+        return self.process.ask_database("held_before", self.store.held_before)
 
     def forget_held(self) -> None:
-        self.process.call("forget_held", self.store.forget_held)
+        self.process.ask_database("forget_held", self.store.forget_held)
 
     def served(self) -> Mapping[str, Seed]:
-        return self.process.call("served", self.store.served)
+        return self.process.ask_database("served", self.store.served)
 
     def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
-        return self.process.call("history", lambda: self.store.history(symbols, window_length=window_length))
+        return self.process.ask_database("history", lambda: self.store.history(symbols, window_length=window_length))
 
-    def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
-        return self.process.call("commit", lambda: self.store.commit(effects, messages, committed_at=committed_at))
+    def commit(
+        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
+    ) -> Sequence[OutboxRow]:
+        return self.process.ask_database(
+            "commit", lambda: self.store.commit(effects, messages, committed_at=committed_at, number=number)
+        )
 
     def unpublished(self) -> Sequence[OutboxRow]:
-        return self.process.call("unpublished", self.store.unpublished)
+        return self.process.ask_database("unpublished", self.store.unpublished)
 
     def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
-        self.process.call("mark", lambda: self.store.mark_published(rows, published_at=published_at))
+        self.process.ask_database("mark", lambda: self.store.mark_published(rows, published_at=published_at))
 
     def renew(self) -> None:
-        self.process.call("renew", self.store.renew)
+        self.process.ask_database("renew", self.store.renew)
 
 
 class _Promotions:
