@@ -37,11 +37,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time in which the database refuses commits or every call. Instants count from the start, in seconds."""
+    """A time in which the database refuses commits or every call.
+
+    Attributes:
+        kind: what it refuses.
+        begin: when it begins, as a share of the time in which producers send.
+        seconds: how long it lasts.
+    """
 
     kind: OutageKind
     begin: float
-    end: float
+    seconds: float
 
 
 @dataclass
@@ -73,14 +79,13 @@ class FaultPlan:
         rng = self._outage_random
         if not self.enabled or rng.random() >= 0.3:
             return None
-        begin, kind = rng.uniform(0.0, 90.0), rng.choice(OUTAGE_KINDS)
-        seconds = rng.choice((5.0, 60.0, 300.0))
-        self.note(f"{kind} fail from {begin:.1f} s for {seconds:g} s", f"outage of {kind}")
-        return Outage(kind, begin, begin + seconds)
+        outage = Outage(rng.choice(OUTAGE_KINDS), rng.random(), rng.choice((5.0, 60.0, 300.0)))
+        self.note(f"calls fail for {outage.seconds:g} s: {outage.kind}", f"outage of {outage.kind}")
+        return outage
 
     def loses_answer(self) -> bool:
         """Return whether the first call of an outage takes effect although it fails."""
-        return self._outage_random.random() < 0.5
+        return self._outage_random.random() < 0.7
 
     def kills_in_outage(self) -> bool:
         """Return whether a process that waits for the database is killed now."""

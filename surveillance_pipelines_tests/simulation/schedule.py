@@ -71,16 +71,17 @@ def run_schedule(seed: int, *, bug: Bug = NO_BUG, faults: bool = True) -> Result
     world = World(market(seed % MARKETS), plan, drain_worker, bug.wrap, runs)
     begin = world.timeline.now
     with ExitStack() as patches:
-        patches.enter_context(bug.patch())
         patches.enter_context(patch.object(symbol_state, "SNAPSHOT_BARS", SNAPSHOT_BARS))
         for module in (shell, delivery_loop, outages):
             patches.enter_context(patch.object(module, "_LOG", _SILENCE))
         try:
-            world.run()
+            with bug.patch():
+                world.run()
             violations = _violations(world) + delivery_violations(world, runs)
             if seed % ISOLATION_STRIDE == 0:
                 alone = World(market(seed % MARKETS), FaultPlan(seed, enabled=faults), drain_worker, bug.wrap)
-                alone.run()
+                with bug.patch():
+                    alone.run()
                 violations += isolation_violations(world, alone)
         except Exception as error:  # noqa: BLE001 (whatever a process dies of, the seed is to be named)
             violations = [f"{type(error).__name__}: {error}"]

@@ -158,8 +158,12 @@ class World:
 
     def is_down(self, site: str) -> bool:
         """Return whether the database refuses a call now."""
-        outage, second = self.faults.outage, (self.timeline.now - self.market.start) / MICROSECONDS
-        if outage is None or not outage.begin <= second < outage.end:
+        outage = self.faults.outage
+        if outage is None:
+            return False
+        first, last = self.market.sends[0][0], self.market.sends[-1][0]
+        begin = first + outage.begin * (last - first)
+        if not begin <= self.timeline.now < begin + outage.seconds * MICROSECONDS:
             return False
         return outage.kind == "database" or site == "commit"
 
@@ -182,7 +186,7 @@ class Process:
         self.clock: Final = ProcessClock(world.timeline)
         self.threads: Final = SimulatedThreads(world.timeline)
         self._frozen_until = 0
-        self._failing_since: dict[str, int] = {}  # database call → first failure of its repetitions
+        self._failing: set[str] = set()  # calls to the database that are being repeated
         self.clock.step(faults.host_clock())
 
     def live(self, lease: Lease, worker: Worker, on_rest: Callable[[], None]) -> None:
@@ -216,7 +220,7 @@ class Process:
         """Call the database, which may be down before the operation or after it."""
 
         def execute() -> _Result:
-            if site not in self._failing_since and self.world.is_down(site) and self.faults.loses_answer():
+            if site not in self._failing and self.world.is_down(site) and self.faults.loses_answer():
                 operation()  # the outage begins after the database has worked, before it answers
             self._require_up(site)
             result = operation()
@@ -226,12 +230,12 @@ class Process:
         try:
             result = self.call(site, execute)
         except OutageError:
-            self._failing_since.setdefault(site, self.world.timeline.now)
+            self._failing.add(site)
             raise
         except LeaseLostError:
-            self._failing_since.pop(site, None)
+            self._failing.discard(site)
             raise
-        self._failing_since.pop(site, None)
+        self._failing.discard(site)
         return result
 
     def _require_up(self, site: str) -> None:
@@ -242,8 +246,7 @@ class Process:
 
     def watch_intake(self) -> None:
         """Note that a process receives although it cannot commit."""
-        since = self._failing_since.get("commit")
-        if since is not None and self.world.timeline.now - since > MICROSECONDS:
+        if "commit" in self._failing:
             self.world.misconduct.append("a process received messages while its commits failed")
 
     def ports(self, lease: Lease) -> Ports:
