@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args
 from surveillance_pipelines.clock import MICROSECONDS, to_iso, to_us
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.market import Refusal, Tick
+from surveillance_pipelines.symbols import SYMBOL_RULE, is_symbol
 
 RefusalCode = Literal[
     "too_large",
@@ -47,8 +48,6 @@ MIN_EVENT_TIME: Final = to_us(datetime(1970, 1, 1, tzinfo=UTC))
 """Earlier times are parsing errors such as the year 1; trades before 1970 have no timestamps to the second."""
 MAX_FUTURE_SECONDS: Final = 300.0
 """Tolerated clock difference between exchange, producer and platform. Later ticks would close bars too early."""
-SYMBOL_PATTERN: Final = re.compile(r"[A-Z0-9^][A-Z0-9.^=/_-]{0,31}", re.ASCII)
-"""Upper case only, so that an instrument has one spelling, one message group and one queue."""
 
 _SHOWN: Final = 60
 _NESTING: Final = re.compile(
@@ -176,10 +175,9 @@ def _required(fields: dict[str, Any], name: str) -> Any:
 def _symbol(value: Any) -> str:
     if not isinstance(value, str):
         raise _RefusedError("wrong_type", f"expected symbol as a string, got {_kind(value)} {_show(value)}")
-    if not SYMBOL_PATTERN.fullmatch(value):
+    if not is_symbol(value):
         raise _RefusedError(
-            "bad_symbol",
-            f"expected 1 to 32 of A-Z 0-9 . ^ = / _ - as symbol, got {_show(value)}: send it in upper case, trimmed",
+            "bad_symbol", f"expected {SYMBOL_RULE} as symbol, got {_show(value)}: send it in upper case, trimmed"
         )
     return value
 
