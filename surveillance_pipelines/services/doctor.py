@@ -12,9 +12,10 @@ from typing import Final, Literal, TypeAlias
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, extra_remedy
+from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.failures import translate
 from surveillance_pipelines.services.health import serving_without_champion
-from surveillance_pipelines.services.homes import uses_embedded_services, without_password
+from surveillance_pipelines.services.homes import uses_embedded_services
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.transports.channels import open_channel

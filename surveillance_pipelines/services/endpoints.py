@@ -5,6 +5,7 @@ from typing import Final
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.queue import AwsCredentials
+from surveillance_pipelines.contracts.urls import require_readable_url
 from surveillance_pipelines.embedded.queue_credentials import credentials_of_endpoint
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.settings import Settings
@@ -93,7 +94,9 @@ def _database_url(settings: Settings, server_url: str) -> str:
 
 def _dagster_url(settings: Settings, database_url: str) -> str:
     if settings.dagster_database_url is not None:
-        return settings.dagster_database_url.get_secret_value()
+        url = settings.dagster_database_url.get_secret_value()
+        require_readable_url(url, "DAGSTER_DATABASE_URL")
+        return url
     return normalise_url(with_database(database_url, "dagster"), "psycopg2")
 
 

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
-from surveillance_pipelines.services.homes import without_password
+from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -188,9 +189,9 @@ def test_queue_server_refuses_unsigned_requests_and_other_credentials(services: 
     stranger = sqs_client(services.queue_endpoint, AwsCredentials("local", "local"))
     with pytest.raises(ClientError, match="InvalidClientTokenId"):
         stranger.list_queues()
-    client = HTTPConnection(services.queue_endpoint.removeprefix("http://"))
-    client.request("POST", "/_ministack/reset")
-    assert client.getresponse().status == 403
+    with closing(HTTPConnection(services.queue_endpoint.removeprefix("http://"))) as client:
+        client.request("POST", "/_ministack/reset")
+        assert client.getresponse().status == 403
 
 
 def test_services_listen_on_loopback_only_and_require_the_password(services: EmbeddedServices) -> None:
