@@ -150,3 +150,17 @@ def test_temporary_credentials_of_the_environment_keep_their_token(monkeypatch: 
 
     monkeypatch.delenv("AWS_SESSION_TOKEN")
     assert endpoints._configured_credentials(Settings()).access_key_id == "temporary AWS_ACCESS_KEY_ID"
+
+
+def test_credentials_of_the_embedded_queue_do_not_replace_the_account_of_the_user(
+    bare_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"aws_access_key_id": SecretStr("AKIDUSER"), "aws_secret_access_key": SecretStr("secret")}
+    found = provision(bare_settings.model_copy(update=keys))
+    assert found.aws != found.aws_account
+    variables = child_environment(found)
+    assert variables["AWS_ACCESS_KEY_ID"] == "AKIDUSER", "the lake and MLflow of a child need the user's account"
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    child = provision(Settings(_env_file=None))  # pyright: ignore[reportCallIssue]
+    assert (child.embedded, child.aws, child.aws_account) == (False, found.aws, found.aws_account)
