@@ -5,7 +5,7 @@ A compressed file of a few megabytes can expand to any size and end the process 
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -127,7 +127,7 @@ def _compression(path: Path) -> str:
     return "zlib" if start[:2] in (b"\x78\x01", b"\x78\x9c", b"\x78\xda") else ""
 
 
-def _chunks(path: Path, form: str) -> Iterator[bytes]:
+def _chunks(path: Path, form: str) -> Generator[bytes]:
     if form == "zlib":
         yield from _inflated(path)
         return
