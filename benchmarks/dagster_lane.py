@@ -167,7 +167,7 @@ def plain_lane(platform: Platform, name: str, arguments: Sequence[str]) -> Itera
     (home / "workspace.yaml").write_text(f"load_from: [python_module: {__package__}.anchor_location]\n")
     endpoints = platform.endpoints
     ensure_database(endpoints.database_url, name)
-    client = sqs_client(str(endpoints.sqs_endpoint_url))
+    client = sqs_client(str(endpoints.sqs_endpoint_url), endpoints.aws)
     urls = [f"{LOCAL_QUEUES}/{name}_{end}.fifo" for end in ("in", "out")]
     for url in urls:
         client.create_queue(QueueName=url.rsplit("/", 1)[1], Attributes={"FifoQueue": "true"})

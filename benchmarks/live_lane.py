@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from pydantic import SecretStr
 
 from benchmarks.models import SYMBOLS, ProofModels
 from surveillance_pipelines.clock import DAY_US, MICROSECONDS, SYSTEM_CLOCK, utc_date
@@ -90,7 +91,7 @@ def make_lane(
         server.execute(f'CREATE DATABASE "lane_{name}"'.encode())
     database_url = with_database(found.server_url, f"lane_{name}")
     migrate(database_url)
-    client = sqs_client(found.queue_endpoint)
+    client = sqs_client(found.queue_endpoint, found.queue_credentials)
     names = [f"in_{i}_{name}.fifo" for i in range(queues)] + [f"out_{name}.fifo"]
     for queue in names:
         client.create_queue(QueueName=queue, Attributes={"FifoQueue": "true"})
@@ -103,8 +104,8 @@ def make_lane(
         sqs_endpoint_url=found.queue_endpoint,
         sqs_queue_url=tuple(urls[:-1]),
         output_queue_url=urls[-1],
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
+        aws_access_key_id=SecretStr(str(found.queue_credentials.access_key_id)),
+        aws_secret_access_key=SecretStr(str(found.queue_credentials.secret_access_key)),
         symbols=tuple(symbols),
         **knobs,
     )

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.hashing import sha256_json
+from surveillance_pipelines.symbols import SYMBOL_RULE, is_symbol
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
@@ -101,6 +102,13 @@ class Settings(BaseSettings):
     def _split_on_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("symbols", mode="after")
+    @classmethod
+    def _check_symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [symbol for symbol in value if not is_symbol(symbol)]:
+            raise ValueError(f"expected {SYMBOL_RULE} as each symbol, got {', '.join(wrong)}: correct SYMBOLS")
         return value
 
     @field_validator("surveillance_home", "model_storage_path", mode="after")

@@ -31,8 +31,8 @@ class LocalQueue:
 
     url: str
     endpoint_url: str
+    aws: AwsCredentials = field(repr=False)
     region: str = "us-east-1"
-    aws: AwsCredentials = field(default_factory=lambda: AwsCredentials("local", "local"))
 
 
 @pytest.fixture(scope="session")
@@ -123,12 +123,12 @@ def dagster_url(services: EmbeddedServices, dagster_template: str) -> Iterator[s
 @pytest.fixture
 def make_queue(services: EmbeddedServices) -> MakeQueue:
     """Make fresh FIFO queues; keyword arguments are SQS attributes, such as ``VisibilityTimeout="5"``."""
-    client = sqs_client(services.queue_endpoint)
+    client = sqs_client(services.queue_endpoint, services.queue_credentials)
 
     def make(name: str = "market_queue", **attributes: str) -> LocalQueue:
         full_name = f"{name}_{uuid.uuid4().hex[:12]}.fifo"
         client.create_queue(QueueName=full_name, Attributes={"FifoQueue": "true", **attributes})
-        return LocalQueue(f"{LOCAL_QUEUES}/{full_name}", services.queue_endpoint)
+        return LocalQueue(f"{LOCAL_QUEUES}/{full_name}", services.queue_endpoint, services.queue_credentials)
 
     return make
 
@@ -173,17 +173,17 @@ def service_settings(home: Path) -> Settings:
     return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]
 
 
-def sqs_client(endpoint_url: str) -> Any:
-    """Return a boto3 client of the local queue server."""
+def sqs_client(endpoint_url: str, aws: AwsCredentials, service: str = "sqs") -> Any:
+    """Return a boto3 client of a local queue server."""
     import boto3
 
     make_client: Any = boto3.client
     return make_client(
-        "sqs",
+        service,
         endpoint_url=endpoint_url,
         region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
+        aws_access_key_id=aws.access_key_id,
+        aws_secret_access_key=aws.secret_access_key,
     )
 
 

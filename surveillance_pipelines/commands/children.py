@@ -23,7 +23,7 @@ class Child:
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self.log = name, log
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*_TIED, str(os.getpid()), *arguments],
@@ -54,6 +54,13 @@ class Child:
         """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def activity(self) -> tuple[int, int]:
+        """Return the size of the log and the whole CPU seconds of the process and its descendants.
+
+        A process that makes progress changes one of them.
+        """
+        return self.log.stat().st_size, int(sum(map(_cpu_seconds, [self.pid, *_pids(_descendants(self.pid))])))
+
     def wait(self, timeout: float | None = None) -> int:
         return self._process.wait(timeout)
 
@@ -75,6 +82,18 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+
+
+def _pids(processes: Sequence[psutil.Process]) -> list[int]:
+    return [process.pid for process in processes]
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def _end(processes: Sequence[psutil.Process]) -> None:

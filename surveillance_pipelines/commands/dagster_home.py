@@ -29,7 +29,7 @@ def project_file(name: str) -> Path:
 
 def prepare(platform: Platform) -> dict[str, str]:
     """Update ``dagster.yaml`` in DAGSTER_HOME and return the environment for Dagster's processes."""
-    platform.dagster_home.mkdir(parents=True, exist_ok=True)
+    platform.dagster_home.mkdir(mode=0o700, parents=True, exist_ok=True)
     wanted = project_file("dagster.yaml").read_text()
     copy = platform.dagster_home / "dagster.yaml"
     if not copy.is_file() or copy.read_text() != wanted:

@@ -17,7 +17,10 @@ from surveillance_pipelines.commands.console import cell, console, counted, erro
 if TYPE_CHECKING:
     from surveillance_pipelines.services.platform import Platform
 
+FOREIGN: Final = "foreign"
+"""Type shown for a message that the platform has not written."""
 _SHOWN_ROWS: Final = 25
+_SHOWN_BODY: Final = 60
 _HIDDEN_SECONDS: Final = 30
 _PEEK_SECONDS: Final = 25.0
 """Less than the visibility timeout, so that no message is received twice: SQS counts receives (redrive policy)."""
@@ -37,7 +40,8 @@ def tail(
 
     With `--peek` the messages are hidden from other consumers for at most 25 seconds and then returned. Each peek
     counts as a receive: after the `maxReceiveCount` of the queue's redrive policy (five on a queue created by
-    `surveillance prepare`), SQS moves a message to the dead-letter queue.
+    `surveillance prepare`), SQS moves a message to the dead-letter queue. A message that the platform has not written
+    is shown with the type `foreign`.
     """
     from surveillance_pipelines.services.platform import open_platform
 
@@ -90,7 +94,7 @@ def _messages(
             receipts = [received.receipt_handle for received in batch]
             held += receipts if peek else []  # before the first is shown: ctrl-C must return the whole batch
             for received in batch:
-                yield json.loads(received.body)
+                yield _decoded(received.body)
             if not peek:
                 queue.delete(receipts)
     finally:
@@ -99,17 +103,31 @@ def _messages(
         queue.close()
 
 
+def _decoded(body: str) -> dict[str, Any]:
+    """Return a message; one that is not the platform's, of the type ``foreign`` with its body."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and isinstance(found.get("type"), str):
+        return found
+    return {"type": FOREIGN, "body": body}
+
+
 def _row(message: dict[str, Any]) -> list[str]:
+    if message["type"] == FOREIGN:
+        return ["", "", FOREIGN, cell(str(message.get("body", ""))[:_SHOWN_BODY]), *[""] * (len(_COLUMNS) - 4)]
+    price = message.get("price")
     return [
-        str(message.get("bar_start", ""))[:16].replace("T", " "),
-        str(message.get("symbol", "")),
-        str(message.get("type", "")),
-        str(message.get("kind", "")),
-        str(message.get("alert_status") or message.get("bar_status", "")),
+        cell(str(message.get("bar_start", ""))[:16].replace("T", " ")),
+        cell(str(message.get("symbol", ""))),
+        cell(message["type"]),
+        cell(str(message.get("kind", ""))),
+        cell(str(message.get("alert_status") or message.get("bar_status", ""))),
         cell(message.get("score")),
         cell(message.get("confidence")),
-        price_cell(message.get("price")),
-        "warm-up" if message.get("warmup") else str(message.get("bundle_hash", ""))[:8],
+        price_cell(price) if price is None or type(price) in (int, float) else cell(price),
+        "warm-up" if message.get("warmup") else cell(str(message.get("bundle_hash", ""))[:8]),
     ]
 
 
@@ -119,7 +137,7 @@ def _show_live(messages: Iterator[dict[str, Any]]) -> None:
     with Live(_table(rows, counts), console=console(), refresh_per_second=4) as live:
         for message in messages:
             rows.append(_row(message))
-            counts[message.get("type", "")] = counts.get(message.get("type", ""), 0) + 1
+            counts[message["type"]] = counts.get(message["type"], 0) + 1
             live.update(_table(rows, counts))
 
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from surveillance_pipelines.services.platform import Platform
 
 _DEFAULT_PORT: Final = 3000
-_START_SECONDS: Final = 90.0
+_STALLED_SECONDS: Final = 90.0
+"""Time without a sign of work (log, CPU) after which a start has failed; a slow machine needs minutes."""
+_REPORT_SECONDS: Final = 15.0
+_CHECK_SECONDS: Final = 0.3
 
 
 def up(
@@ -78,17 +81,26 @@ def _free_port(host: str, wanted: int | None) -> int:
 
 
 def _wait_for_port(host: str, port: int, children: list[Child]) -> None:
-    waited = 0.0
+    """Wait until the UI answers, as long as its process works; print every few seconds what is awaited."""
+    ui = children[0]
+    waited = stalled = reported = 0.0
+    seen = ui.activity()
     while not _answers(host, port):
         for child in children:
             child.check_alive()
-        if waited > _START_SECONDS:
+        if (found := ui.activity()) != seen:
+            seen, stalled = found, 0.0
+        if stalled > _STALLED_SECONDS:
             raise OperationFailedError(
-                f"expected the UI to answer on port {port} within {_START_SECONDS:.0f} s, it did not",
-                remedy=f"read {children[0].log}",
+                f"expected the UI to answer on port {port}, it has neither answered nor worked for "
+                f"{_STALLED_SECONDS:.0f} s",
+                remedy=f"read {ui.log}",
             )
-        SYSTEM_CLOCK.sleep(0.3)
-        waited += 0.3
+        if waited - reported > _REPORT_SECONDS:
+            reported = waited
+            echo(f"  waiting for the UI to load the code locations, {waited:.0f} s so far (log: {ui.log})")
+        SYSTEM_CLOCK.sleep(_CHECK_SECONDS)
+        waited, stalled = waited + _CHECK_SECONDS, stalled + _CHECK_SECONDS
 
 
 def _answers(host: str, port: int) -> bool:

@@ -17,6 +17,8 @@ class Endpoints:
         mlflow_artifact_root: folder or bucket for the files of MLflow runs; None if an MLflow server chooses it.
         sqs_endpoint_url: endpoint of SQS; None for AWS.
         queue_urls: input queues; each symbol belongs to one of them.
+        aws: credentials for the queues.
+        aws_account: configured AWS credentials, for all but an embedded queue; without a key if none are configured.
         embedded: whether embedded services are used.
     """
 
@@ -31,6 +33,7 @@ class Endpoints:
     queue_urls: tuple[str, ...]
     output_queue_url: str
     aws: AwsCredentials = field(repr=False)
+    aws_account: AwsCredentials = field(repr=False)
     aws_region: str
     home: Path
     embedded: bool

@@ -1,22 +1,31 @@
-"""The process of the embedded queue server: ministack, with long polls that return when a message arrives.
+"""The process of the embedded queue server: ministack, with access control, indexes and prompt long polls.
+
+``queue_access.py`` refuses requests that are not signed with the credentials in ``QUEUE_CREDENTIALS_FILE``, if that is
+set. ``queue_index.py`` makes the cost of a call independent of the number of waiting messages.
 
 SQS answers a long poll as soon as there is a message. The emulator checks every 100 ms, which would be most of the
 latency on one machine. The emulator also continues a poll after its client has disconnected, so the poll of a killed
 run would receive and hide the next messages. This module replaces both behaviours and keeps everything else. The
-emulator's version is pinned, because its table of actions is not a public interface.
+emulator's version is pinned, because its functions are not a public interface.
 """
 
 import asyncio
+import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Final, cast
+
+from surveillance_pipelines.embedded.queue_access import AccessControl, App, Events, with_access_control
+from surveillance_pipelines.embedded.queue_credentials import read_credentials
+from surveillance_pipelines.embedded.queue_index import index_queues
 
 Action = Callable[[dict[str, Any], str], Any]
 """Takes a request and the queue's URL; returns the response or an awaitable of it."""
 
-Events = Callable[[], Awaitable[MutableMapping[str, Any]]]
-"""The ``receive`` callable of ASGI, which returns the client's next event."""
-App = Callable[[MutableMapping[str, Any], Events, Any], Awaitable[None]]
+CREDENTIALS_VARIABLE: Final = "QUEUE_CREDENTIALS_FILE"
+"""Environment variable with the file of the accepted credentials; without it, every request is accepted."""
 
 CHANGES: Final = (
     "SendMessage", "SendMessageBatch", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility",
@@ -128,9 +137,19 @@ def main() -> None:
     from ministack import app  # imported here because it is an optional dependency
     from ministack.services import sqs
 
+    index_queues(sqs)
     sqs._HANDLERS.update(with_prompt_polls(sqs._HANDLERS))  # noqa: SLF001 (see the module docstring)
-    app.app = with_client_events(app.app)
+    app.app = _with_access_control(with_client_events(app.app))
     app.main()
+
+
+def _with_access_control(app: App) -> App:
+    if (path := os.environ.get(CREDENTIALS_VARIABLE)) is None:
+        return app
+    credentials = read_credentials(Path(path))
+    if credentials is None:
+        sys.exit(f"expected the credentials of the queue server in {path}, got none: restart the services of the home")
+    return with_access_control(app, AccessControl(credentials, int(os.environ["GATEWAY_PORT"])))
 
 
 if __name__ == "__main__":

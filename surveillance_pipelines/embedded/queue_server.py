@@ -1,5 +1,7 @@
 """The embedded queue server: ministack, an emulator of SQS and S3 in a wheel, on 127.0.0.1 only.
 
+It accepts only requests that are signed with the credentials of its home (``queue_access.py``).
+
 The server saves its queues and buckets when it stops and loads them on the next start. Messages of a killed server are
 lost, because the emulator keeps them in memory.
 """
@@ -24,6 +26,9 @@ from surveillance_pipelines.embedded.postgres_server import (
     terminate,
     wait_until,
 )
+from surveillance_pipelines.embedded.queue_access import HEALTH_PATH
+from surveillance_pipelines.embedded.queue_credentials import credentials_file, queue_credentials, write_client_config
+from surveillance_pipelines.embedded.queue_process import CREDENTIALS_VARIABLE
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 
 _START_SECONDS: Final = 30.0
@@ -58,7 +63,7 @@ class QueueServer:
 
     def __init__(self, home: ServiceHome) -> None:
         self._home = home
-        self._record = home.embedded / "queue.json"
+        self._record = home.queue_record
         self._child: subprocess.Popen[bytes] | None = None
 
     def running(self) -> QueueAddress | None:
@@ -74,12 +79,14 @@ class QueueServer:
     def start(self) -> QueueAddress:
         """Start the server; adopt a server that already runs and responds.
 
+        A server that an older version started, which accepts every request, is replaced. It saves its queues first.
+
         Raises:
             RuntimeError: if the server is not installed or does not respond; the message contains the error from its
                 log.
         """
         if found := self.running():
-            if _answers(found.url):
+            if self._is_current() and _answers(found.url):
                 return found
             terminate(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
         if importlib.util.find_spec("ministack") is None:
@@ -106,17 +113,26 @@ class QueueServer:
     def _log(self) -> Path:
         return self._home.logs / "queue.log"
 
+    def _is_current(self) -> bool:
+        """Return whether the running server checks the credentials of this home."""
+        recorded = read_json(self._record) or {}
+        return recorded.get("access_key_id") == queue_credentials(self._home).access_key_id
+
     def _launch(self, port: int) -> QueueAddress | None:
-        state = self._home.queue
+        state, credentials = self._home.queue, queue_credentials(self._home)
         folders = {"STATE_DIR": str(state), "S3_DATA_DIR": str(state / "s3"), "TMPDIR": str(state)}
         with self._log.open("ab") as log:
             self._child = child = subprocess.Popen(
                 [sys.executable, "-m", "surveillance_pipelines.embedded.queue_process"],
-                env={**os.environ, **_ENVIRONMENT, **folders, "GATEWAY_PORT": str(port)},
+                env={
+                    **os.environ, **_ENVIRONMENT, **folders, "GATEWAY_PORT": str(port),
+                    CREDENTIALS_VARIABLE: str(credentials_file(self._home)),
+                },
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         address = QueueAddress(ProcessId.of(child.pid), port)
-        write_json(self._record, {**asdict(address.process), "port": port})
+        write_json(self._record, {**asdict(address.process), "port": port, "access_key_id": credentials.access_key_id})
+        write_client_config(self._home, credentials, address.url)
         wait_until(lambda: child.poll() is not None or _answers(address.url), _START_SECONDS)
         if child.poll() is None and _answers(address.url):
             return address
@@ -126,7 +142,7 @@ class QueueServer:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5) as response:  # noqa: S310 (http, loopback)
+        with urllib.request.urlopen(url + HEALTH_PATH, timeout=5) as response:  # noqa: S310 (http, loopback)
             return response.status == 200
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False

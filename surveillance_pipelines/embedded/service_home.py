@@ -5,6 +5,8 @@
 <home>/embedded/holders/<pid>   one file per process that needs the services
 <home>/embedded/postgres/       PostgreSQL's data folder
 <home>/embedded/queue/          the queue server's saved state
+<home>/embedded/queue_credentials.json  credentials that the queue server accepts
+<home>/embedded/aws_config      endpoint and credentials of the queue server for a user's own client
 <home>/logs/                    supervisor.log, postgres.log, queue.log
 """
 
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+
+from surveillance_pipelines.embedded.private_folders import protect_home
 
 _SAME_START_SECONDS: Final = 2.0
 """Tolerance for start times: they are derived from the boot time, which shifts by a second when the clock is set."""
@@ -81,14 +85,19 @@ class ServiceHome:
         return self.embedded / "queue"
 
     @property
+    def queue_record(self) -> Path:
+        return self.embedded / "queue.json"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 
     def prepare(self) -> None:
-        """Create the folders. They stay accessible to PostgreSQL's account; secret files have their own permissions."""
-        for folder in (self.home, self.embedded, self.holders, self.logs):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.queue.mkdir(mode=0o700, exist_ok=True)
+        """Create the folders; only the owner of the home can access them."""
+        self.home.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (self.home, self.embedded, self.holders, self.logs, self.queue):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        protect_home(self.home)
 
     def register(self, pid: int) -> None:
         """Record that a process needs the services until it ends."""
@@ -109,18 +118,30 @@ class ServiceHome:
         return live
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a file atomically, readable by its owner only."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+def write_json(path: Path, value: Any, *, replace: bool = True) -> None:
+    """Write a value as ``write_text`` does."""
+    write_text(path, json.dumps(value, indent=1), replace=replace)
+
+
+def write_text(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file atomically, readable by its owner only.
+
+    Raises:
+        FileExistsError: if the file exists and must not be replaced.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "w") as file:
-            json.dump(value, file, indent=1)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())  # otherwise a power failure may leave an empty file
-        Path(temporary).replace(path)
-    except BaseException:  # remove the temporary file after an interrupt, too
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        if replace:
+            temporary.replace(path)
+        else:
+            path.hardlink_to(temporary)
+    finally:  # after an interrupt, too
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any | None:

@@ -11,13 +11,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.embedded.postgres_server import PostgresServer, fatal_line, terminate
+from surveillance_pipelines.embedded.queue_credentials import queue_credentials
 from surveillance_pipelines.embedded.queue_server import QueueServer
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 from surveillance_pipelines.embedded.supervisor import ALREADY_SUPERVISED, FAILED
@@ -42,13 +44,15 @@ class EmbeddedServices:
     Attributes:
         server_url: URL of PostgreSQL's database ``postgres``, with a password; the role may create databases.
         queue_endpoint: endpoint URL of SQS and S3.
+        queue_credentials: the only credentials that the queue server accepts.
     """
 
     supervisor: ProcessId
     postgres: ProcessId
     queue: ProcessId
-    server_url: str
+    server_url: str = field(repr=False)
     queue_endpoint: str
+    queue_credentials: AwsCredentials
 
     @property
     def are_alive(self) -> bool:
@@ -140,7 +144,7 @@ def _recorded(home: ServiceHome) -> EmbeddedServices | None:
     if found is None:
         return None
     processes = {name: ProcessId(**found.pop(name)) for name in ("supervisor", "postgres", "queue")}
-    return EmbeddedServices(**processes, **found)
+    return EmbeddedServices(**processes, **found, queue_credentials=queue_credentials(home))
 
 
 def _start_supervisor(home: ServiceHome) -> tuple[int, str]:

@@ -102,6 +102,14 @@ class Account:
         return runs.returncode == 0 and enters.returncode == 0
 
 
+def system_group() -> int | None:
+    """Return the group of the account that runs programs for root, or None if there is no such account."""
+    try:
+        return _system_account().pw_gid
+    except UnreachableError:
+        return None
+
+
 def _system_account() -> pwd.struct_passwd:
     for name in _ACCOUNTS:
         try:

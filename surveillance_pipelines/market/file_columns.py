@@ -9,6 +9,7 @@ import polars as pl
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+from surveillance_pipelines.market.file_limits import FileLimitError, check_parquet, check_text
 from surveillance_pipelines.market.row_checks import CODE, DETAIL, RAW
 
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -62,12 +63,14 @@ def load_table(path: Path) -> pl.DataFrame:
     """Return a file's rows with normalised column names; CSV columns stay text until each value is checked.
 
     Raises:
-        FileError: if the file does not exist, is neither Parquet nor CSV, or cannot be read.
+        FileError: if the file does not exist, is neither Parquet nor CSV, cannot be read or expands too much.
     """
     if not path.is_file():
         raise FileError(f"expected a Parquet or CSV file, got no file at {path}")
     try:
         table = _read(path)
+    except FileLimitError as error:
+        raise FileError(str(error)) from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise FileError(f"expected readable Parquet or CSV, {path.name} could not be read: {error}") from error
     names = [name.strip().lower().replace(" ", "_") for name in table.columns]
@@ -186,8 +189,10 @@ def _holds_clock_times(times: pl.Series) -> bool:
 
 def _read(path: Path) -> pl.DataFrame:
     if path.suffix in {".parquet", ".pq"}:
+        check_parquet(path)
         return pl.read_parquet(path)
     if is_text(path):
+        check_text(path)
         return pl.read_csv(path, infer_schema=False, truncate_ragged_lines=True)
     raise FileError(f"expected a name that ends in .parquet, .csv or .csv.gz, got {path.name}")
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args
 from surveillance_pipelines.clock import MICROSECONDS, to_iso, to_us
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.market import Refusal, Tick
+from surveillance_pipelines.symbols import SYMBOL_RULE, is_symbol
 
 RefusalCode = Literal[
     "too_large",
@@ -47,8 +48,6 @@ MIN_EVENT_TIME: Final = to_us(datetime(1970, 1, 1, tzinfo=UTC))
 """Earlier times are parsing errors such as the year 1; trades before 1970 have no timestamps to the second."""
 MAX_FUTURE_SECONDS: Final = 300.0
 """Tolerated clock difference between producer and queue. Later ticks would close their symbol's bars too early."""
-SYMBOL_PATTERN: Final = re.compile(r"[A-Z0-9^][A-Z0-9.^=/_-]{0,31}", re.ASCII)
-"""Upper case only, so that an instrument has one spelling, one message group and one queue."""
 
 _SHOWN: Final = 60
 _NESTING: Final = re.compile(
@@ -68,7 +67,8 @@ def decode_tick(body: str, *, sent_at: int | None) -> Tick | Refusal:
     Args:
         body: the message text.
         sent_at: time at which the queue accepted the message, microseconds since the epoch; later event times are
-            refused beyond ``MAX_FUTURE_SECONDS``. None for a message that was accepted before: no limit.
+            refused beyond ``MAX_FUTURE_SECONDS``. None for a message that was accepted before, by the rules of its time:
+            its time and the spelling of its symbol are not checked.
     """
     try:
         return _tick(_object(body), sent_at)
@@ -157,7 +157,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_refuse_repeats, parse_cons
 def _tick(fields: dict[str, Any], sent_at: int | None) -> Tick:
     change, change_percent = fields.get("change"), fields.get("change_percent")
     return Tick(
-        _symbol(_required(fields, "symbol")),
+        _symbol(_required(fields, "symbol"), is_new=sent_at is not None),
         _number("price", _required(fields, "price"), MIN_PRICE, MAX_PRICE),
         _number("volume", _required(fields, "volume"), 0.0, MAX_VOLUME),
         _event_time(_required(fields, "timestamp"), sent_at),
@@ -174,13 +174,12 @@ def _required(fields: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _symbol(value: Any) -> str:
+def _symbol(value: Any, *, is_new: bool) -> str:
     if not isinstance(value, str):
         raise _RefusedError("wrong_type", f"expected symbol as a string, got {_kind(value)} {_show(value)}")
-    if not SYMBOL_PATTERN.fullmatch(value):
+    if is_new and not is_symbol(value):
         raise _RefusedError(
-            "bad_symbol",
-            f"expected 1 to 32 of A-Z 0-9 . ^ = / _ - as symbol, got {_show(value)}: send it in upper case, trimmed",
+            "bad_symbol", f"expected {SYMBOL_RULE} as symbol, got {_show(value)}: send it in upper case, trimmed"
         )
     return value
 

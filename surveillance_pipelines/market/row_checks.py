@@ -9,7 +9,8 @@ import polars as pl
 
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.bar_frames import OHLC
-from surveillance_pipelines.market.messages import MAX_PRICE, MAX_VOLUME, MIN_PRICE, SYMBOL_PATTERN
+from surveillance_pipelines.market.messages import MAX_PRICE, MAX_VOLUME, MIN_PRICE
+from surveillance_pipelines.symbols import MAX_SYMBOL_LENGTH, SYMBOL_PATTERN, SYMBOL_RULE
 
 CODE: Final = "refusal_code"
 """Column with the code of the first failed check of a row; null for a valid row."""
@@ -23,7 +24,7 @@ REASONS: Final[Mapping[str, str]] = {
     "wrong_type": "expected numbers for prices and volume, got other text",
     "non_finite": "expected finite numbers, got NaN or infinity",
     "out_of_bounds": f"expected prices between {MIN_PRICE:g} and {MAX_PRICE:g} and volume between 0 and {MAX_VOLUME:g}",
-    "bad_symbol": "expected a symbol of 1 to 32 characters A-Z 0-9 . ^ = / _ -",
+    "bad_symbol": f"expected {SYMBOL_RULE} as symbol",
     "bad_timestamp": "expected a time that can be read and lies after 1970",
     "misaligned": "expected bars that start on a whole minute",
     "inconsistent_bar": "expected low ≤ open, close ≤ high",
@@ -58,6 +59,11 @@ class CheckedRows:
     duplicates: int
 
 
+def _is_symbol(text: pl.Expr) -> pl.Expr:
+    """Return what ``is_symbol`` returns, for a column."""
+    return text.str.contains(f"^(?:{SYMBOL_PATTERN.pattern})$") & (text.str.len_bytes() <= MAX_SYMBOL_LENGTH)
+
+
 def check_bars(rows: pl.DataFrame) -> CheckedRows:
     """Split bars into valid ones, refused ones and exact duplicates.
 
@@ -70,7 +76,7 @@ def check_bars(rows: pl.DataFrame) -> CheckedRows:
     key = ["symbol", "bar_start", *(["knowledge_time"] if "knowledge_time" in rows.columns else [])]
     checks = [
         ("missing_value", pl.any_horizontal(pl.col(*key, *OHLC, "volume").is_null())),
-        ("bad_symbol", ~pl.col("symbol").str.contains(f"^(?:{SYMBOL_PATTERN.pattern})$")),
+        ("bad_symbol", ~_is_symbol(pl.col("symbol"))),
         ("misaligned", pl.col("bar_start").dt.truncate("1m") != pl.col("bar_start")),
         *_number_checks(OHLC),
         (
@@ -101,7 +107,7 @@ def check_ticks(rows: pl.DataFrame) -> CheckedRows:
     """
     checks = [
         ("missing_value", pl.any_horizontal(pl.col("symbol", "event_time", "price", "volume").is_null())),
-        ("bad_symbol", ~pl.col("symbol").str.contains(f"^(?:{SYMBOL_PATTERN.pattern})$")),
+        ("bad_symbol", ~_is_symbol(pl.col("symbol"))),
         *_number_checks(("price",)),
     ]
     if "suspicious" in rows.columns:

@@ -30,6 +30,9 @@ MANIFEST_FILE: Final = "manifest.json"
 FORMAT: Final = 2
 FORMATS: Final = (1, FORMAT)
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+MAX_JSON_BYTES: Final = 16 * 1024 * 1024
+"""JSON takes about 20 times its size in memory."""
+MAX_BUNDLE_BYTES: Final = 512 * 1024 * 1024
 MAX_FILES: Final = 64
 _FILE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*\.(onnx|safetensors|ubj|json)")
 """File names without a path, of formats that cannot contain code."""
@@ -87,15 +90,15 @@ def load_bundle(path: Path, *, expected_hash: str | None = None, any_view_code: 
             the features themselves.
 
     Raises:
-        BundleError: if a file is missing, unexpected or a link, has the wrong size, hash or content; or if the running
-            code does not have the feature view on which the models were trained.
+        BundleError: if a file is missing, unexpected, too large or a link, has the wrong size, hash or content; or if
+            the running code does not have the feature view on which the models were trained.
     """
     manifest = _read_manifest(path)
     _require_exact_files(path, manifest["files"])
     bundle_hash = sha256_text(canonical_json(manifest))
     if expected_hash is not None and bundle_hash != expected_hash:
         raise BundleError(f"expected bundle {expected_hash} in {path}, got {bundle_hash}: restore or retrain it")
-    files = {name: _read_verified(path / name, expected) for name, expected in manifest["files"].items()}
+    files = _read_files(path, manifest["files"])
     view = _require_view(manifest, any_code=any_view_code)
     config = _parse_json(files[CONFIG_FILE], CONFIG_FILE)
     return Bundle(
@@ -218,6 +221,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST_FILE
     if file.is_symlink() or not file.is_file():
         raise BundleError(f"expected a plain file {MANIFEST_FILE} in {path}, found none: restore or retrain the bundle")
+    if (size := file.stat().st_size) > MAX_JSON_BYTES:
+        raise BundleError(f"expected at most {MAX_JSON_BYTES:,} bytes in {file}, got {size:,}")
     manifest = _parse_json(file.read_bytes(), MANIFEST_FILE)
     if manifest.get("format") not in FORMATS:
         raise BundleError(
@@ -257,9 +262,19 @@ def _require_exact_files(path: Path, files: Mapping[str, Any]) -> None:
         raise BundleError(f"expected plain files in {path}, but these are links or folders: {odd}")
 
 
+def _read_files(path: Path, expected: Mapping[str, Any]) -> dict[str, bytes]:
+    sizes = {name: (path / name).stat().st_size for name in expected}
+    if (total := sum(sizes.values())) > MAX_BUNDLE_BYTES:
+        raise BundleError(f"expected at most {MAX_BUNDLE_BYTES:,} bytes in the files of {path}, got {total:,}")
+    return {name: _read_verified(path / name, facts) for name, facts in expected.items()}
+
+
 def _read_verified(path: Path, expected: Mapping[str, Any]) -> bytes:
     size = path.stat().st_size
-    if size != expected.get("size") or size > MAX_FILE_BYTES:
+    limit = MAX_JSON_BYTES if path.suffix == ".json" else MAX_FILE_BYTES
+    if size > limit:
+        raise BundleError(f"expected at most {limit:,} bytes in {path}, got {size:,}")
+    if size != expected.get("size"):
         raise BundleError(f"expected {expected.get('size')} bytes in {path}, got {size}: the bundle is damaged")
     content = path.read_bytes()
     digest = sha256_bytes(content)
@@ -286,7 +301,7 @@ def _require_view(manifest: Mapping[str, Any], *, any_code: bool) -> FeatureView
 def _parse_json(content: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"expected JSON in {name}: {error}") from error
     if not isinstance(value, dict):
         raise BundleError(f"expected a JSON object in {name}, got {type(value).__name__}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from surveillance_pipelines.hashing import sha256_json
+from surveillance_pipelines.models.onnx_limits import check_model
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -50,7 +51,11 @@ def inference_session(model: bytes) -> "onnxruntime.InferenceSession":
 
     Args:
         model: the file's bytes; models with weights in external files are not supported.
+
+    Raises:
+        BundleError: if there is no bound for the memory that the model takes (``onnx_limits.py``).
     """
+    check_model("the model", model)
     # The library reads this when it is imported; otherwise it stores telemetry events in the home folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime

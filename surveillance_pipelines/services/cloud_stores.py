@@ -29,7 +29,9 @@ def ensure_bucket(endpoints: "Endpoints", endpoint_url: str | None) -> list[str]
     if not endpoints.lake_url.startswith("s3://"):
         return []
     bucket = endpoints.lake_url.removeprefix("s3://").split("/", 1)[0]
-    client = _client("s3", endpoint_url, endpoints.aws_region, endpoints.aws)
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    aws = AwsCredentials(*(endpoints.lake_storage_options.get(name) for name in names))
+    client = _client("s3", endpoint_url, endpoints.aws_region, aws)
     if bucket in {found["Name"] for found in client.list_buckets().get("Buckets", [])}:
         return []
     location = {"CreateBucketConfiguration": {"LocationConstraint": endpoints.aws_region}}

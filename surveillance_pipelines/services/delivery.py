@@ -5,26 +5,35 @@ import json
 import sys
 from dataclasses import asdict
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.runtime.delivery import deliver
+from surveillance_pipelines.services.platform import read_settings
 from surveillance_pipelines.services.provisioning import provision
-from surveillance_pipelines.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one delivery from the command line and print its report as JSON."""
+    """Run one delivery from the command line and print its report as JSON.
+
+    Returns:
+        0; 2 if the command line or a setting is invalid, 1 for any other error. The error and its remedy are printed.
+    """
     parser = argparse.ArgumentParser(description="Deliver the outbox to one channel, without Dagster.")
     parser.add_argument("--channel", required=True, help="deliver to this channel of OUTPUT_CHANNELS, except sqs")
     parser.add_argument("--run-id", help="record this run id")
     parser.add_argument("--window-seconds", type=float, help="stop after this time; default: DRAIN_WINDOW_SECONDS")
     options = parser.parse_args(arguments)
-    settings = Settings()
-    report = deliver(
-        provision(settings),
-        settings,
-        options.channel,
-        run_id=options.run_id,
-        window_seconds=options.window_seconds,
-    )
+    try:
+        settings = read_settings()
+        report = deliver(
+            provision(settings),
+            settings,
+            options.channel,
+            run_id=options.run_id,
+            window_seconds=options.window_seconds,
+        )
+    except SurveillanceError as error:
+        sys.stderr.write(f"error: {error.message}\n" + (f"what to do: {error.remedy}\n" if error.remedy else ""))
+        return 2 if error.code is ErrorCode.INVALID_INPUT else 1
     sys.stdout.write(json.dumps(asdict(report)) + "\n")
     return 0
 

@@ -44,12 +44,15 @@ class ChosenPredictor:
 def choose_predictor(stores: Stores, *, bundle: Path | None, warmup: bool) -> ChosenPredictor:
     """Return the given bundle, else the champion, else the warm-up rules."""
     from surveillance_pipelines.models.bundle import load_bundle
+    from surveillance_pipelines.models.file_limits import check_file
     from surveillance_pipelines.models.warmup import WarmupRules
 
     if warmup:
         return ChosenPredictor(WarmupRules(), "the warm-up rules")
     if bundle is not None:
         loaded = load_bundle(bundle)
+        for name, content in loaded.files.items():
+            check_file(name, content)
         return _choice(loaded, f"the bundle {loaded.bundle_hash[:12]}")
     active = None if is_untouched(stores.settings) else _champion(stores)
     if active is None:

@@ -12,9 +12,12 @@ from typing import Final, Literal, TypeAlias
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, extra_remedy
+from surveillance_pipelines.contracts.queue import AwsCredentials
+from surveillance_pipelines.contracts.urls import without_password
+from surveillance_pipelines.services.endpoints import needs_embedded_queue
 from surveillance_pipelines.services.failures import translate
 from surveillance_pipelines.services.health import serving_without_champion
-from surveillance_pipelines.services.homes import uses_embedded_services, without_password
+from surveillance_pipelines.services.homes import uses_embedded_services
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.transports.channels import open_channel
@@ -148,7 +151,8 @@ def check_queues(platform: Platform) -> list[Finding]:
 
     def check() -> list[Finding]:
         urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
-        return [finding for url in urls for finding in _check_queue(platform, url)]
+        access = _check_queue_access(platform) if needs_embedded_queue(platform.settings) else []
+        return [*(finding for url in urls for finding in _check_queue(platform, url)), *access]
 
     return _guarded("queues", check, _QUEUE_REMEDY)
 
@@ -163,6 +167,27 @@ def _check_queue(platform: Platform, url: str) -> list[Finding]:
         return [Finding(name, "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in flight")]
 
     return _guarded(name, check, _QUEUE_REMEDY)
+
+
+def _check_queue_access(platform: Platform) -> list[Finding]:
+    """Check that the embedded queue refuses other credentials, which a server of an older version does not."""
+    from botocore.exceptions import ClientError
+
+    from surveillance_pipelines.transports.sqs import QueueClient
+
+    found = platform.endpoints
+    stranger = AwsCredentials("stranger", "stranger")
+    client = QueueClient(found.sqs_endpoint_url, found.aws_region, stranger, found.output_queue_url)
+    try:
+        client.depth()
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "InvalidClientTokenId":
+            raise
+        return [Finding("queue access", "ok", "only with the credentials of this home")]
+    finally:
+        client.close()
+    remedy = "stop all processes of the home and repeat: a server of an older version runs"
+    return [Finding("queue access", "fail", "the embedded queue accepts every local user", remedy)]
 
 
 def check_channels(platform: Platform) -> list[Finding]:

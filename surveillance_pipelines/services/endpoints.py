@@ -5,6 +5,8 @@ from typing import Final
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.queue import AwsCredentials
+from surveillance_pipelines.contracts.urls import require_readable_url
+from surveillance_pipelines.embedded.queue_credentials import credentials_of_endpoint
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import normalise_url, postgres_variables, with_database
@@ -48,7 +50,8 @@ def locate(settings: Settings, services: EmbeddedServices | None) -> Endpoints:
         queue_urls=settings.sqs_queue_url or (LOCAL_QUEUE_URL,),
         output_queue_url=settings.output_queue_url
         or (LOCAL_OUTPUT_QUEUE_URL if needs_queue else _default_output_queue_url(settings)),
-        aws=_credentials(settings, embedded=needs_queue),
+        aws=_queue_credentials(settings, services if needs_queue else None),
+        aws_account=_configured_credentials(settings),
         aws_region=settings.aws_region,
         home=settings.surveillance_home,
         embedded=services is not None,
@@ -73,11 +76,13 @@ def child_environment(endpoints: Endpoints) -> dict[str, str]:
         variables["SQS_ENDPOINT_URL"] = endpoints.sqs_endpoint_url
     if "AWS_ENDPOINT_URL" in endpoints.lake_storage_options:
         variables["LAKE_ENDPOINT_URL"] = endpoints.lake_storage_options["AWS_ENDPOINT_URL"]
-    if endpoints.aws.access_key_id is not None and endpoints.aws.secret_access_key is not None:
-        variables["AWS_ACCESS_KEY_ID"] = endpoints.aws.access_key_id
-        variables["AWS_SECRET_ACCESS_KEY"] = endpoints.aws.secret_access_key
-    if endpoints.aws.session_token is not None:
-        variables["AWS_SESSION_TOKEN"] = endpoints.aws.session_token
+    # The user's own account comes first: the lake and MLflow need it; a child reads the embedded queue's credentials.
+    aws = endpoints.aws if endpoints.aws_account.access_key_id is None else endpoints.aws_account
+    if aws.access_key_id is not None and aws.secret_access_key is not None:
+        variables["AWS_ACCESS_KEY_ID"] = aws.access_key_id
+        variables["AWS_SECRET_ACCESS_KEY"] = aws.secret_access_key
+    if aws.session_token is not None:
+        variables["AWS_SESSION_TOKEN"] = aws.session_token
     return variables
 
 
@@ -89,7 +94,9 @@ def _database_url(settings: Settings, server_url: str) -> str:
 
 def _dagster_url(settings: Settings, database_url: str) -> str:
     if settings.dagster_database_url is not None:
-        return settings.dagster_database_url.get_secret_value()
+        url = settings.dagster_database_url.get_secret_value()
+        require_readable_url(url, "DAGSTER_DATABASE_URL")
+        return url
     return normalise_url(with_database(database_url, "dagster"), "psycopg2")
 
 
@@ -103,15 +110,26 @@ def _default_output_queue_url(settings: Settings) -> str:
     return settings.sqs_queue_url[0].rsplit("/", 1)[0] + "/surveillance_output.fifo"
 
 
-def _credentials(settings: Settings, *, embedded: bool) -> AwsCredentials:
+def _queue_credentials(settings: Settings, services: EmbeddedServices | None) -> AwsCredentials:
+    """Return the credentials for the queues; ``services`` are given if the embedded queue is used."""
+    return _credentials_at(settings, settings.sqs_endpoint_url) if services is None else services.queue_credentials
+
+
+def _credentials_at(settings: Settings, endpoint: str | None) -> AwsCredentials:
+    """Return the credentials for an endpoint, which in a child process may be the server of the home."""
+    own = None if endpoint is None else credentials_of_endpoint(settings.surveillance_home, endpoint)
+    return own or _configured_credentials(settings)
+
+
+def _configured_credentials(settings: Settings) -> AwsCredentials:
+    """Return the configured credentials; without a key, boto3's chain of credentials is used."""
     key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if key is not None and secret is not None:
         token = settings.aws_session_token
         return AwsCredentials(
             key.get_secret_value(), secret.get_secret_value(), None if token is None else token.get_secret_value()
         )
-    # The embedded server requires credentials but does not check them; for AWS, None selects boto3's credential chain.
-    return AwsCredentials("local", "local") if embedded else AwsCredentials(None, None)
+    return AwsCredentials(None, None)
 
 
 def _lake_options(settings: Settings) -> dict[str, str]:
@@ -122,11 +140,12 @@ def _lake_options(settings: Settings) -> dict[str, str]:
         options |= {"AWS_ENDPOINT_URL": settings.lake_endpoint_url}
         if settings.lake_endpoint_url.startswith("http://"):
             options["AWS_ALLOW_HTTP"] = "true"
-    if settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None:
-        options["AWS_ACCESS_KEY_ID"] = settings.aws_access_key_id.get_secret_value()
-        options["AWS_SECRET_ACCESS_KEY"] = settings.aws_secret_access_key.get_secret_value()
-    if settings.aws_session_token is not None:
-        options["AWS_SESSION_TOKEN"] = settings.aws_session_token.get_secret_value()
+    aws = _credentials_at(settings, settings.lake_endpoint_url)
+    if aws.access_key_id is not None and aws.secret_access_key is not None:
+        options["AWS_ACCESS_KEY_ID"] = aws.access_key_id
+        options["AWS_SECRET_ACCESS_KEY"] = aws.secret_access_key
+    if aws.session_token is not None:
+        options["AWS_SESSION_TOKEN"] = aws.session_token
     return options
 
 

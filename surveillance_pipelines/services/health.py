@@ -7,7 +7,10 @@ from typing import Any, LiteralString
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
-from surveillance_pipelines.services.homes import without_password
+from surveillance_pipelines.contracts.urls import without_password
+from surveillance_pipelines.embedded.queue_credentials import client_config
+from surveillance_pipelines.embedded.service_home import ServiceHome
+from surveillance_pipelines.services.endpoints import needs_embedded_queue
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 
@@ -56,6 +59,9 @@ def _services(stores: Stores) -> list[Fact]:
         Fact("models", "ok", str(found.models_path)),
     ]
     lines.append(Fact("MLflow", "ok", without_password(found.mlflow_tracking_uri)))
+    config = client_config(ServiceHome(found.home))
+    if needs_embedded_queue(stores.settings) and config.is_file():
+        lines.append(Fact("your own client", "ok", f"AWS_CONFIG_FILE={config} aws sqs list-queues"))
     return lines
 
 

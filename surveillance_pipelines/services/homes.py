@@ -1,7 +1,6 @@
 """SURVEILLANCE_HOME as a folder on disk: detection, size and deletion."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,11 +44,6 @@ def uses_embedded_services(settings: "Settings") -> bool:
 def is_untouched(settings: "Settings") -> bool:
     """Return whether nothing has been stored: the home does not exist and no database is configured."""
     return settings.database_url is None and not settings.surveillance_home.exists()
-
-
-def without_password(url: str) -> str:
-    """Return a database URL with its password masked."""
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", url))
 
 
 def folder_size(path: Path) -> int:

@@ -98,13 +98,11 @@ def require_symbols(texts: Iterable[str]) -> tuple[str, ...]:
     Raises:
         InvalidInputError: if a text is not a valid symbol.
     """
-    from surveillance_pipelines.market.messages import SYMBOL_PATTERN
+    from surveillance_pipelines.symbols import SYMBOL_RULE, is_symbol
 
     symbols = tuple(text.strip().upper() for text in texts if text.strip())
-    if wrong := [symbol for symbol in symbols if not SYMBOL_PATTERN.fullmatch(symbol)]:
-        raise InvalidInputError(
-            f"expected symbols of 1 to 32 characters of A-Z 0-9 . ^ = / _ -, got {', '.join(wrong)}"
-        )
+    if wrong := [symbol for symbol in symbols if not is_symbol(symbol)]:
+        raise InvalidInputError(f"expected {SYMBOL_RULE} as each symbol, got {', '.join(wrong)}")
     return symbols
 
 

@@ -20,9 +20,11 @@ def provision(settings: Settings) -> Endpoints:
 
     Embedded services are started only if needed: PostgreSQL without ``DATABASE_URL``, queues without ``SQS_QUEUE_URL``.
     """
+    from surveillance_pipelines.embedded.private_folders import protect_home
     from surveillance_pipelines.embedded.services import ensure_services, is_prepared, record_prepared
     from surveillance_pipelines.services.cloud_stores import ensure_queues
 
+    protect_home(settings.surveillance_home)
     needs_queue = needs_embedded_queue(settings)
     services = ensure_services(settings) if needs_embedded_database(settings) or needs_queue else None
     found = locate(settings, services)

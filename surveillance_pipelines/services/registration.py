@@ -29,13 +29,17 @@ def freeze_and_register(stores: Stores, folder: BuildFolder, *, dagster_run_id: 
 
     Raises:
         FileNotFoundError: if the folder has no bundle or no facts of the training.
-        BundleError: if the bundle is damaged, or the frozen one differs from it.
+        BundleError: if the bundle is damaged, a file asks for more memory than it accounts for, or the frozen bundle
+            differs from it.
     """
     from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
+    from surveillance_pipelines.models.file_limits import check_file
     from surveillance_pipelines.stores.model_store import ModelVersion, next_version, record_version
     from surveillance_pipelines.training.training_data import TrainingSet
 
     bundle = load_bundle(folder.require(folder.bundle))
+    for name, content in bundle.files.items():
+        check_file(name, content)
     seconds = folder.facts("training")["seconds"]
     mlflow_run_id, mlflow_version = _register(stores, folder, bundle.bundle_hash, dagster_run_id)
     models_path = stores.settings.models_path

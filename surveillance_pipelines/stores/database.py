@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, UnavailableError
+from surveillance_pipelines.contracts.urls import require_readable_url
 
 Driver = Literal["psycopg", "psycopg2", "libpq"]
 
@@ -30,7 +31,8 @@ def normalise_url(url: str, driver: Driver) -> str:
     """
     parts = urlsplit(url)
     if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
-        raise InvalidInputError(f"expected a postgresql:// URL (DATABASE_URL), got the scheme {parts.scheme!r}")
+        raise InvalidInputError("expected a postgresql:// URL (DATABASE_URL), got another scheme or none")
+    require_readable_url(url, "a URL of PostgreSQL (DATABASE_URL)")
     return _SCHEMES[driver] + url[len(parts.scheme) :]
 
 

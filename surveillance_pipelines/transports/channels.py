@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import NotReadyError, SurveillanceError, extra_remedy
+from surveillance_pipelines.contracts.urls import require_readable_url
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.transports.publisher import Publisher
 
@@ -50,7 +51,9 @@ def _open_redis(settings: Settings) -> ClosablePublisher:
     from surveillance_pipelines.transports.redis_streams import RedisStream
 
     assert settings.redis_url is not None, "settings refuse the channel redis without REDIS_URL"
-    return RedisStream(settings.redis_url.get_secret_value(), settings.redis_stream, settings.redis_max_length)
+    url = settings.redis_url.get_secret_value()
+    require_readable_url(url, "REDIS_URL")
+    return RedisStream(url, settings.redis_stream, settings.redis_max_length)
 
 
 OPENERS: Final[dict[str, Callable[[Settings], ClosablePublisher]]] = {"redis": _open_redis}

@@ -144,6 +144,17 @@ def test_tail_json_prints_messages_and_takes_them(surveillance, platform) -> Non
     assert platform.queue(platform.endpoints.output_queue_url).depth().total == 0
 
 
+@pytest.mark.parametrize("body", ["not json", "[1]", "7", "{}", '{"type": ["a"]}', '{"type": "signal", "price": "x"}'])
+def test_tail_shows_a_message_that_the_platform_has_not_written(surveillance, platform, body: str) -> None:
+    queue = platform.queue(platform.endpoints.output_queue_url)
+    queue.send([SendEntry(body, "A", "foreign")])
+    put_alerts(platform, 1)
+    answer = surveillance("tail", "--count", "2", "--timeout", "20")
+    assert answer.exit_code == 0, answer.output
+    assert ("foreign" in answer.stdout) == ("signal" not in body)
+    assert answer.stdout.splitlines()[-1] == "2 messages"
+
+
 def test_tail_peek_leaves_messages_for_their_consumer(surveillance, platform) -> None:
     put_alerts(platform, 3)
     answer = surveillance("tail", "--peek", "--count", "3")

@@ -3,14 +3,12 @@
 import os
 import uuid
 
-import pytest
-
 from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.commands.up import disable_yahoo_fallback_in_demo
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
-from surveillance_pipelines.services.homes import DEMO_MARKER, is_platform_home, without_password
+from surveillance_pipelines.services.homes import DEMO_MARKER, is_platform_home
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.partitions import partitions
@@ -139,20 +137,6 @@ def test_instruments_add_puts_each_symbol_on_its_calendar(surveillance) -> None:
 
 def test_instruments_add_of_no_symbol_is_a_usage_error(surveillance) -> None:
     assert surveillance("instruments", "add", "not a symbol").exit_code == ExitCode.USAGE
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://a:b@host:1/x", "postgresql://a:***@host:1/x"),
-        ("postgresql+psycopg2://a:p%40b@host/x", "postgresql+psycopg2://a:***@host/x"),
-        ("postgresql:///x?host=/tmp", "postgresql:///x?host=/tmp"),
-        ("postgresql://:b@host/x", "postgresql://:***@host/x"),
-        ("postgresql:///x?host=h&password=b&port=1", "postgresql:///x?host=h&password=***&port=1"),
-    ],
-)
-def test_without_password_hides_only_the_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown
 
 
 def test_status_says_degraded_while_coming_weeks_have_no_partition(surveillance, platform) -> None:

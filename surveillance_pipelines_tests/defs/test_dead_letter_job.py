@@ -6,7 +6,6 @@ import dagster as dg
 import pytest
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, now
-from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.stores.database import connect
@@ -34,7 +33,7 @@ def test_dead_letter_job_sends_what_decodes_and_fails_for_the_rest(
                 "VALUES (%s, %s, %s, 'not_json', '', %s)",
                 (id_, url, body, now(SYSTEM_CLOCK)),
             )
-    client = QueueClient(platform.endpoints.sqs_endpoint_url, "us-east-1", AwsCredentials("local", "local"), url)
+    client = QueueClient(platform.endpoints.sqs_endpoint_url, "us-east-1", platform.endpoints.aws, url)
     assert not run(platform, instance, code="not_json", dry_run=True).success
     assert client.depth().total == 0
     result = run(platform, instance, code="not_json")

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from surveillance_pipelines.contracts.market import Tick
-from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
+from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.retries import FIRST_PAUSE_SECONDS
@@ -28,11 +28,9 @@ from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.defs.runs import metadata_of, run_job
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, ticks
 
-LOCAL = AwsCredentials("local", "local")
-
 
 def client_of(platform: PlatformResource, queue_url: str) -> QueueClient:
-    return QueueClient(platform.endpoints.sqs_endpoint_url, "us-east-1", LOCAL, queue_url)
+    return QueueClient(platform.endpoints.sqs_endpoint_url, "us-east-1", platform.endpoints.aws, queue_url)
 
 
 def feed(platform: PlatformResource, messages: Sequence[Tick | str]) -> None:

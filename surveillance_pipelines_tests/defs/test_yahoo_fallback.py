@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
-from surveillance_pipelines.contracts.queue import AwsCredentials, SendEntry
+from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.sensors import yahoo_fallback_sensor
@@ -206,9 +206,7 @@ def test_yahoo_fallback_sensor_with_messages_waiting_leaves_it_to_the_queue(
     stopped_feed: PlatformResource, instance: dg.DagsterInstance
 ):
     endpoints = stopped_feed.endpoints
-    client = QueueClient(
-        endpoints.sqs_endpoint_url, "us-east-1", AwsCredentials("local", "local"), endpoints.queue_urls[0]
-    )
+    client = QueueClient(endpoints.sqs_endpoint_url, "us-east-1", endpoints.aws, endpoints.queue_urls[0])
     client.send([SendEntry("{}", "AAPL", "one")])
     assert reason(look(stopped_feed, instance)).endswith("answers and is not silent")
 
@@ -222,7 +220,7 @@ def test_yahoo_fallback_sensor_one_of_two_queues_out_of_reach_is_enough(
     assert {queue_for_symbol(symbol, urls) for symbol in SYMBOLS} == set(urls)
     monkeypatch.setenv("SQS_QUEUE_URL", ",".join(urls))
     endpoints = stopped_feed.endpoints
-    client = QueueClient(endpoints.sqs_endpoint_url, "us-east-1", AwsCredentials("local", "local"), here)
+    client = QueueClient(endpoints.sqs_endpoint_url, "us-east-1", endpoints.aws, here)
     client.send([SendEntry("{}", "AAPL", "one")])
     told = request_of(look(stopped_feed, instance)).tags["surveillance/reason"]
     assert "gone.fifo does not answer: requesting bars from Yahoo" in told

@@ -8,15 +8,23 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
+import boto3
 import psutil
 import psycopg
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.contracts.queue import AwsCredentials
+from surveillance_pipelines.embedded.queue_credentials import client_config
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome
 from surveillance_pipelines.embedded.services import (
     EmbeddedServices,
@@ -83,11 +91,15 @@ def test_services_of_a_deleted_home_leave_no_process(home_settings: Settings) ->
 
 def test_long_poll_of_a_disconnected_client_receives_no_message(home_settings: Settings) -> None:
     found = ensure_services(home_settings)
-    queue = sqs_client(found.queue_endpoint)
+    queue = sqs_client(found.queue_endpoint, found.queue_credentials)
     url = queue.create_queue(QueueName="gone.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
     headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.ReceiveMessage"}
+    body = json.dumps({"QueueUrl": url, "WaitTimeSeconds": 20})
+    request = AWSRequest("POST", found.queue_endpoint, headers, body)
+    keys = found.queue_credentials
+    SigV4Auth(Credentials(keys.access_key_id, keys.secret_access_key), "sqs", "us-east-1").add_auth(request)
     client = HTTPConnection(found.queue_endpoint.removeprefix("http://"))
-    client.request("POST", "/", json.dumps({"QueueUrl": url, "WaitTimeSeconds": 20}), headers)
+    client.request("POST", "/", body, dict(request.headers.items()))
     SYSTEM_CLOCK.sleep(0.5)  # the poll is waiting
     client.close()
     SYSTEM_CLOCK.sleep(0.2)
@@ -99,7 +111,7 @@ def test_services_after_a_restart_keep_rows_messages_and_addresses(home_settings
     first = ensure_services(home_settings)
     with connect(first.server_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE kept")
-    queue = sqs_client(first.queue_endpoint)
+    queue = sqs_client(first.queue_endpoint, first.queue_credentials)
     queue.create_queue(QueueName="kept.fifo", Attributes={"FifoQueue": "true"})
     url = queue.get_queue_url(QueueName="kept.fifo")["QueueUrl"]
     queue.send_message(QueueUrl=url, MessageBody="tick", MessageGroupId="A", MessageDeduplicationId="1")
@@ -139,7 +151,47 @@ def test_killed_services_are_restarted_at_their_addresses(home_settings: Setting
     assert second.supervisor == first.supervisor
     assert (second.server_url, second.queue_endpoint) == (first.server_url, first.queue_endpoint)
     connect(second.server_url).close()
-    sqs_client(second.queue_endpoint).list_queues()
+    sqs_client(second.queue_endpoint, second.queue_credentials).list_queues()
+
+
+def test_queue_server_of_an_older_version_is_replaced_and_keeps_its_messages(home_settings: Settings) -> None:
+    first = ensure_services(home_settings)
+    home = ServiceHome(home_settings.surveillance_home)
+    queue = sqs_client(first.queue_endpoint, first.queue_credentials)
+    url = queue.create_queue(QueueName="kept.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    queue.send_message(QueueUrl=url, MessageBody="tick", MessageGroupId="A", MessageDeduplicationId="1")
+    os.kill(first.supervisor.pid, signal.SIGKILL)
+    assert _becomes_true(lambda: not first.supervisor.is_alive(), 5)
+    recorded = json.loads(home.queue_record.read_text())
+    del recorded["access_key_id"]  # an older version knows no credentials
+    home.queue_record.write_text(json.dumps(recorded))
+    second = ensure_services(home_settings)
+    assert (second.postgres, second.queue_endpoint) == (first.postgres, first.queue_endpoint)
+    assert second.queue != first.queue
+    assert [message["Body"] for message in queue.receive_message(QueueUrl=url)["Messages"]] == ["tick"]
+
+
+def test_client_of_a_user_reaches_the_queue_with_the_configuration_file(
+    services: EmbeddedServices, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    config = client_config(ServiceHome(run_folder / "services"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    client = boto3.Session().client("sqs")
+    assert client.meta.endpoint_url == services.queue_endpoint
+    client.list_queues()
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+
+
+def test_queue_server_refuses_unsigned_requests_and_other_credentials(services: EmbeddedServices) -> None:
+    stranger = sqs_client(services.queue_endpoint, AwsCredentials("local", "local"))
+    with pytest.raises(ClientError, match="InvalidClientTokenId"):
+        stranger.list_queues()
+    with closing(HTTPConnection(services.queue_endpoint.removeprefix("http://"))) as client:
+        client.request("POST", "/_ministack/reset")
+        assert client.getresponse().status == 403
 
 
 def test_services_listen_on_loopback_only_and_require_the_password(services: EmbeddedServices) -> None:

@@ -13,12 +13,12 @@ from surveillance_pipelines.market.messages import (
     MIN_EVENT_TIME,
     MIN_PRICE,
     REFUSAL_CODES,
-    SYMBOL_PATTERN,
     decode_tick,
     encode_tick,
     read_tick,
 )
 from surveillance_pipelines.stores.tables import storable
+from surveillance_pipelines.symbols import is_symbol
 
 SENT: Final = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))
 INSTRUMENTS: Final = frozenset({"AAPL", "9988.HK", "^GSPC"})
@@ -58,7 +58,7 @@ def _refused(answer: Tick | Refusal) -> str:
 
 def _accepted(body: str, tick: Tick) -> None:
     assert len(body) <= MAX_BODY_CHARACTERS
-    assert SYMBOL_PATTERN.fullmatch(tick.symbol)
+    assert is_symbol(tick.symbol)
     assert MIN_PRICE <= tick.price <= MAX_PRICE
     assert 0.0 <= tick.volume <= MAX_VOLUME
     assert MIN_EVENT_TIME <= tick.event_time <= SENT + MAX_FUTURE_SECONDS * MICROSECONDS

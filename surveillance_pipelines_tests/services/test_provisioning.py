@@ -47,7 +47,7 @@ def test_provision_nothing_configured_gives_ready_databases_and_queues(bare_sett
     for name in ("dagster", "mlflow"):
         connect(with_database(found.database_url, name)).close()
     assert found.sqs_endpoint_url is not None
-    client = sqs_client(found.sqs_endpoint_url)
+    client = sqs_client(found.sqs_endpoint_url, found.aws)
     asked = client.get_queue_attributes(QueueUrl=LOCAL_QUEUE_URL, AttributeNames=["All"])["Attributes"]
     assert asked["FifoQueue"] == "true"
     assert f'"maxReceiveCount": "{MAX_RECEIVE_COUNT}"' in asked["RedrivePolicy"]
@@ -137,7 +137,7 @@ def test_postgres_variables_keep_how_to_connect() -> None:
 def test_temporary_credentials_of_the_environment_keep_their_token(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, f"temporary {name}")
-    aws = endpoints._credentials(Settings(), embedded=False)
+    aws = endpoints._configured_credentials(Settings())
     client = boto3.client(
         "sqs",
         region_name="us-east-1",
@@ -149,4 +149,18 @@ def test_temporary_credentials_of_the_environment_keep_their_token(monkeypatch: 
     assert (found.access_key, found.token) == ("temporary AWS_ACCESS_KEY_ID", "temporary AWS_SESSION_TOKEN")
 
     monkeypatch.delenv("AWS_SESSION_TOKEN")
-    assert endpoints._credentials(Settings(), embedded=False).access_key_id == "temporary AWS_ACCESS_KEY_ID"
+    assert endpoints._configured_credentials(Settings()).access_key_id == "temporary AWS_ACCESS_KEY_ID"
+
+
+def test_credentials_of_the_embedded_queue_do_not_replace_the_account_of_the_user(
+    bare_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"aws_access_key_id": SecretStr("AKIDUSER"), "aws_secret_access_key": SecretStr("secret")}
+    found = provision(bare_settings.model_copy(update=keys))
+    assert found.aws != found.aws_account
+    variables = child_environment(found)
+    assert variables["AWS_ACCESS_KEY_ID"] == "AKIDUSER", "the lake and MLflow of a child need the user's account"
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    child = provision(Settings(_env_file=None))  # pyright: ignore[reportCallIssue]
+    assert (child.embedded, child.aws, child.aws_account) == (False, found.aws, found.aws_account)

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -19,6 +18,7 @@ from surveillance_pipelines.contracts.errors import NotFoundError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.stores.lake import Lake, SchemaMismatchError
+from surveillance_pipelines_tests.storage_fixtures import sqs_client
 
 SCHEMA = pl.Schema({"date": pl.Date, "symbol": pl.String, "bar_start": UTC_MICROSECONDS, "close": pl.Float64})
 MONDAY = date(2024, 1, 15)
@@ -204,8 +204,8 @@ def test_lake_in_a_bucket_writes_replaces_and_appends_once(services: EmbeddedSer
         "AWS_ENDPOINT_URL": services.queue_endpoint,
         "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": str(services.queue_credentials.access_key_id),
+        "AWS_SECRET_ACCESS_KEY": str(services.queue_credentials.secret_access_key),
     }
     lake = Lake(f"s3://{bucket}/surveillance", options)
     assert not lake.exists("bars")
@@ -215,21 +215,11 @@ def test_lake_in_a_bucket_writes_replaces_and_appends_once(services: EmbeddedSer
     assert not lake.append("bars", bars([TUESDAY], close=3.0), batch_id="one")
     assert lake.days("bars") == [MONDAY, TUESDAY]
     assert (closes(lake, MONDAY), closes(lake, TUESDAY)) == ([2.0], [1.0, 3.0])
-    assert "local" not in repr(lake)
+    assert str(services.queue_credentials.secret_access_key) not in repr(lake)
 
 
 def _make_bucket(services: EmbeddedServices, name: str) -> None:
-    import boto3
-
-    make_client: Any = boto3.client
-    client = make_client(
-        "s3",
-        endpoint_url=services.queue_endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
-    client.create_bucket(Bucket=name)
+    sqs_client(services.queue_endpoint, services.queue_credentials, "s3").create_bucket(Bucket=name)
 
 
 def _start(script: str, lake: Lake, *arguments: str) -> subprocess.Popen[str]:
