@@ -199,22 +199,21 @@ def check_lake(platform: Platform) -> list[Finding]:
 
 
 def check_models(platform: Platform) -> list[Finding]:
-    """Load the bundle of the champion, which verifies every file hash."""
+    """Verify every file of the champion's bundle; if it is damaged, find the bundle that serves."""
 
     def check() -> list[Finding]:
-        from surveillance_pipelines.models.bundle import load_bundle
-        from surveillance_pipelines.stores.deployments import champion
+        from surveillance_pipelines.services.serving_models import serving_models
 
         with platform.connect() as connection:
-            found = champion(connection, platform.settings.tenant)
-        if found is None:
+            models = serving_models(platform, connection)
+        if models.champion is None:
             text = f"no champion: {serving_without_champion(platform.settings)}"
             return [Finding("models", "warn", text, "`surveillance train`")]
-        version, path, bundle_hash = found
-        load_bundle(Path(path), expected_hash=bundle_hash)
-        return [Finding("models", "ok", f"champion v{version}, all files match the manifest")]
+        if models.is_damaged:
+            return [Finding("models", "fail", models.sentence, models.remedy)]
+        return [Finding("models", "ok", f"champion {models.champion}, all files match the manifest")]
 
-    return _guarded("models", check, "train again (`surveillance train`), or restore MODEL_STORAGE_PATH from a backup")
+    return _guarded("models", check, "check DATABASE_URL and MODEL_STORAGE_PATH")
 
 
 def check_registry(platform: Platform) -> list[Finding]:

@@ -82,11 +82,16 @@ def serving_without_champion(settings: Settings) -> str:
 
 
 def _champion(stores: Stores, connection: Any) -> list[Fact]:
+    from surveillance_pipelines.services.serving_models import serving_models
     from surveillance_pipelines.stores.deployments import champion_deployment
 
     found = champion_deployment(connection, stores.settings.tenant)
     if found is None:
         return [Fact("champion", "warn", f"none: {serving_without_champion(stores.settings)}")]
+    models = serving_models(stores, connection)
+    if models.is_damaged:
+        verdict = "warn" if models.serves else "fail"
+        return [Fact("champion", verdict, f"{models.sentence}. {models.remedy}")]
     decided = f"since {instant(found.since)}, decided by {found.decided_by}"
     return [Fact("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
 
@@ -94,15 +99,19 @@ def _champion(stores: Stores, connection: Any) -> list[Fact]:
 def _leases(connection: Any) -> list[Fact]:
     rows = _rows(
         connection,
-        "SELECT queue_url, role, holder, heartbeat_at, expires_at < now() FROM ops.leases ORDER BY queue_url, role",
+        "SELECT queue_url, role, holder, heartbeat_at, expires_at < now(), (SELECT bundle_hash FROM ops.served_bundles"
+        " AS served WHERE served.queue_url = leases.queue_url ORDER BY id DESC LIMIT 1)"
+        " FROM ops.leases ORDER BY queue_url, role",
     )
     lines = []
-    for url, role, holder, heartbeat, expired in rows:
+    for url, role, holder, heartbeat, expired, bundle in rows:
         if role == "standby" and expired:
             continue
         held = "standby" if role == "standby" else "held by"
         state = "expired, last held by" if expired else held
-        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{state} {holder}, heartbeat {instant(heartbeat)}"))
+        serving = "" if role == "standby" or bundle is None else f", bundle {bundle[:12]}"
+        found = f"{state} {holder}{serving}, heartbeat {instant(heartbeat)}"
+        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", found))
     return lines or [Fact("leases", "ok", "none: no drain run has started yet")]
 
 

@@ -32,6 +32,7 @@ def freeze_and_register(stores: Stores, folder: BuildFolder, *, dagster_run_id: 
         BundleError: if the bundle is damaged, or the frozen one differs from it.
     """
     from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
+    from surveillance_pipelines.stores.bundle_folders import stored_path
     from surveillance_pipelines.stores.model_store import ModelVersion, next_version, record_version
     from surveillance_pipelines.training.training_data import TrainingSet
 
@@ -45,7 +46,7 @@ def freeze_and_register(stores: Stores, folder: BuildFolder, *, dagster_run_id: 
     model = ModelVersion(
         version=version,
         bundle_hash=bundle.bundle_hash,
-        path=frozen,
+        path=stored_path(models_path, frozen),
         training_duration_seconds=seconds,
         training_dataset_size=TrainingSet.load(folder.training_set).rows("train", labelled=True).height,
         mlflow_version=mlflow_version,
