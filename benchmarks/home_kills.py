@@ -91,8 +91,8 @@ def _after(home: Home, kill: Kill, active: Mapping[str, str], orphans: Sequence[
 def _dead(home: Home, kill: Kill, active: Mapping[str, str]) -> dict[str, str]:
     """Return the runs, by id, that were active at the kill, are still STARTED, and cannot be alive.
 
-    After a kill that ends `up`, none can be alive. After another one, a drain run is alive if it has a lease; other runs
-    are not judged.
+    After a kill that ends `up`, none can be alive. After another one, a drain run is alive if it has a lease; other
+    runs are not judged.
     """
     living = {run_id for (run_id,) in home.rows("SELECT run_id FROM ops.leases WHERE expires_at > clock_timestamp()")}
     left = {run_id: job for run_id, job in _active(home).items() if run_id in active}
