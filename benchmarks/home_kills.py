@@ -62,6 +62,7 @@ def kill_case(base: Home, kill: Kill, moments: random.Random, scratch: Path) -> 
 
 
 def _killed(home: Home, kill: Kill, moments: random.Random) -> tuple[str, str, bool]:
+    home.send(_TICKS)
     with running(home, "up") as up:
         if wait_until(lambda: home.rows(_LEASE), _SERVE_SECONDS) is None:
             return "no run served before the kill", "", False

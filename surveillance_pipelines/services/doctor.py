@@ -13,7 +13,12 @@ from typing import Final, Literal, TypeAlias
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, extra_remedy
 from surveillance_pipelines.services.failures import translate
-from surveillance_pipelines.services.health import serving_without_champion
+from surveillance_pipelines.services.health import (
+    LAKE_REMEDY,
+    damaged_tables,
+    serving_features,
+    serving_without_champion,
+)
 from surveillance_pipelines.services.homes import uses_embedded_services, without_password
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
@@ -193,7 +198,11 @@ def check_lake(platform: Platform) -> list[Finding]:
         if "://" in url:
             tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
             return [Finding("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
-        return [Finding("lake", "ok", f"{_touch(Path(url))} is writable")]
+        with platform.connect() as connection:
+            features = serving_features(platform, connection)
+        if problems := damaged_tables(platform, features):
+            return [Finding("lake", "fail", f"{name}: {problem}", LAKE_REMEDY) for name, problem in problems.items()]
+        return [Finding("lake", "ok", f"{_touch(Path(url))} is writable, all files of its tables exist")]
 
     return _guarded("lake", check, "check LAKE_URL, LAKE_ENDPOINT_URL, the credentials and the folder's permissions")
 

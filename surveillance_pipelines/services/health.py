@@ -1,15 +1,17 @@
 """The state of the platform, as shown by ``surveillance status``."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.services.homes import without_password
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
+
+LAKE_REMEDY: Final = "restore the files of the table from a backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,10 @@ def check_health(stores: Stores) -> Health:
         lines += [*_champion(stores, connection), *_leases(connection), *_ledger_tables(stores, connection)]
         lines += _dead_letters(connection)
         tables = _tables(connection, stores.settings.output_channels)
-        features = _serving_features(stores, connection)
-    return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features)))
+        features = serving_features(stores, connection)
+    damaged = damaged_tables(stores, features)
+    lines += [Fact(f"lake table {name}", "fail", f"{problem}. {LAKE_REMEDY}") for name, problem in damaged.items()]
+    return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features, damaged)))
 
 
 def _services(stores: Stores) -> list[Fact]:
@@ -161,15 +165,28 @@ def _tables(connection: Any, channels: Sequence[str]) -> list[Sequence[Any]]:
     return rows
 
 
-def _serving_features(stores: Stores, connection: Any) -> str:
+def serving_features(stores: Stores, connection: Any) -> str:
+    """Return the name of the feature table that the champion reads."""
     from surveillance_pipelines.stores.deployments import serving_view
 
     return feature_table_of(serving_view(connection, stores.settings.tenant))
 
 
-def _lake(stores: Stores, features: str) -> list[Sequence[Any]]:
+def damaged_tables(stores: Stores, features: str) -> dict[str, str]:
+    """Return the damaged tables of the lake, and what is damaged; ``features`` is the name of the feature table."""
+    return {name: problem for name in _lake_tables(features) if (problem := stores.lake.problem(name))}
+
+
+def _lake_tables(features: str) -> tuple[str, ...]:
+    return "bars_landed", "bars_1m", features, "scores"
+
+
+def _lake(stores: Stores, features: str, damaged: Collection[str]) -> list[Sequence[Any]]:
     rows: list[Sequence[Any]] = []
-    for name in ("bars_landed", "bars_1m", features, "scores"):
+    for name in _lake_tables(features):
+        if name in damaged:
+            rows.append((name, "damaged", None, None))
+            continue
         days = stores.lake.days(name)
         last = stores.lake.read(name, days=days[-1:], columns=["bar_start"])["bar_start"].max() if days else None
         rows.append((name, len(days), days[0] if days else None, last))
