@@ -19,6 +19,7 @@ _END_SECONDS: Final = 90.0
 _SERVE_SECONDS: Final = 300.0
 _MINUTE: Final = 60.0
 _STARTED: Final = "SELECT run_id, pipeline_name FROM runs WHERE status IN ('STARTED', 'STARTING')"
+_SCORED: Final = "SELECT count(*) FROM ops.ledger"
 _LEASE: Final = "SELECT run_id FROM ops.leases WHERE role = 'holder' AND expires_at > clock_timestamp()"
 
 
@@ -65,9 +66,10 @@ def _killed(home: Home, kill: Kill, moments: random.Random) -> tuple[str, str, b
     home.send(_TICKS)
     with running(home, "up") as up:
         if wait_until(lambda: home.rows(_LEASE), _SERVE_SECONDS) is None:
-            return "no run served before the kill", "", False
+            return f"no run served before the kill; `up` ended with {up.poll()}", "", False
+        wait_until(lambda: home.rows(_SCORED)[0][0] >= _TICKS, _MINUTE)
         SYSTEM_CLOCK.sleep(moments.uniform(0.0, 10.0))
-        active = _active(home)
+        active, scored = _active(home), home.rows(_SCORED)[0][0]
         _send_signal(home, kill, up.pid)
         orphans: list[str] = []
         if kill.ends:
@@ -75,13 +77,15 @@ def _killed(home: Home, kill: Kill, moments: random.Random) -> tuple[str, str, b
             wait_until(lambda: not _dagster(home), _END_SECONDS)
             orphans = _dagster(home)
             with running(home, "up"):
-                return _after(home, kill, active, orphans)
-        return _after(home, kill, active, orphans)
+                return _after(home, kill, active, orphans, scored)
+        return _after(home, kill, active, orphans, scored)
 
 
-def _after(home: Home, kill: Kill, active: Mapping[str, str], orphans: Sequence[str]) -> tuple[str, str, bool]:
+def _after(
+    home: Home, kill: Kill, active: Mapping[str, str], orphans: Sequence[str], scored: int
+) -> tuple[str, str, bool]:
     ready = wait_until(lambda: home.send(_TICKS) is None, _END_SECONDS)
-    served = wait_until(lambda: home.rows(_LEASE), _SERVE_SECONDS)
+    served = wait_until(lambda: home.rows(_SCORED)[0][0] >= scored + _TICKS, _SERVE_SECONDS)
     cleared = wait_until(lambda: not _dead(home, kill, active), _MINUTE)
     dead = "none" if cleared is not None else ", ".join(_dead(home, kill, active).values())
     state = f"{len(orphans)} orphans; served again after {_seconds(served)}; dead runs STARTED a minute later: {dead}"

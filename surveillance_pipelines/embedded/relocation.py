@@ -23,17 +23,18 @@ def settle(home: ServiceHome) -> None:
     Raises:
         ConflictError: if the home is a copy of one whose PostgreSQL was running, because such a copy is inconsistent.
     """
-    if not _has_moved(home) and _record(home).is_file():
+    if not has_moved(home) and _record(home).is_file():
         return
     with (home.embedded / "home.lock").open("w") as lock:  # processes that start at the same time settle once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _has_moved(home):
+        if has_moved(home):
             _require_stopped_original(home)
             _forget(home)
         write_json(_record(home), {"home": str(home.home.resolve())})
 
 
-def _has_moved(home: ServiceHome) -> bool:
+def has_moved(home: ServiceHome) -> bool:
+    """Return whether a home was copied or moved since its services last started; its records are not its own."""
     recorded = _recorded(home)
     return recorded is not None and recorded != home.home.resolve()
 

@@ -24,10 +24,11 @@ def require_unused(home: Path) -> None:
     Raises:
         ConflictError: if other processes use it; the message lists them.
     """
+    from surveillance_pipelines.embedded.relocation import has_moved
     from surveillance_pipelines.embedded.service_home import ServiceHome
 
     files = ServiceHome(home)
-    if not files.is_supervised():  # without services, nothing uses them; the records may be those of an original
+    if has_moved(files):
         return
     if pids := [pid for pid in files.live_holders() if pid != os.getpid()]:
         raise ConflictError(
