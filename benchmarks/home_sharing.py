@@ -22,6 +22,10 @@ def _summary(text: str) -> str:
     return " ".join((named or lines or ["no output"])[-1].split())[:220]
 
 
+def _bundles(home: Home) -> str:
+    return ", ".join(row[0][:12] for row in home.rows("SELECT DISTINCT bundle_hash FROM ops.served_bundles"))
+
+
 def copy_beside_original(base: Home, scratch: Path) -> Outcome:
     """Serve ticks in a copy while the original runs and the original's bundles are deleted."""
     first = base.copy(scratch / "first")
@@ -32,9 +36,9 @@ def copy_beside_original(base: Home, scratch: Path) -> Outcome:
         second.send(5)
         served = second.drain()
         counts = [home.rows("SELECT count(*) FROM ops.inbox")[0][0] for home in (first, second)]
-        warm = second.rows("SELECT bool_or(warmup) FROM surveillance.predictions")[0][0]
-        state = f"inbox of the original {counts[0]}, of the copy {counts[1]}; rules used: {warm}"
-        return state, f"drain {served.code}", counts == [0, 5] and not warm
+        bundles = _bundles(second)
+        state = f"inbox of the original {counts[0]}, of the copy {counts[1]}; copy served with {bundles}"
+        return state, f"drain {served.code}", counts == [0, 5] and bundles not in ("", "warmup")
     finally:
         second.end_all()
         first.end_all()
@@ -66,9 +70,8 @@ def moved(base: Home, scratch: Path) -> Outcome:
     try:
         second.send(4)
         second.drain()
-        scored = second.rows("SELECT count(*), bool_or(warmup) FROM surveillance.predictions")[0]
-        inbox = second.rows("SELECT count(*) FROM ops.inbox")[0][0]
-        return f"{inbox} messages served, rules used: {scored[1]}", "nothing new", inbox == 5 and not scored[1]
+        inbox, bundles = second.rows("SELECT count(*) FROM ops.inbox")[0][0], _bundles(second)
+        return f"{inbox} messages served with {bundles}", "nothing new", inbox == 5 and bundles not in ("", "warmup")
     finally:
         second.end_all()
 

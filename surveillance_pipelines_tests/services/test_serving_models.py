@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from surveillance_pipelines.defs.models.checks import champion_can_serve
@@ -58,6 +59,7 @@ def test_sole_damaged_champion_is_told_by_status_doctor_and_check(platform):
     for text in (champion.found, finding.found):
         assert "served instead: the warm-up rules" in text
     result = champion_can_serve(platform)
+    assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert "served instead: the warm-up rules" in str(result.description)
 
