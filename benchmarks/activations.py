@@ -136,7 +136,7 @@ def _compete(database_url: str, side: int, rounds: int, lock: Any, barrier: Any,
             with connection.transaction():
                 yield connection
 
-        stores = ModelStores(in_transaction, ModelRegistry("postgresql://unused"))
+        stores = ModelStores(in_transaction, ModelRegistry("postgresql://unused"), Path())
         for number in range(rounds):
             barrier.wait(timeout=120)
             try:
@@ -155,7 +155,7 @@ def _gaps(rows: list[Deployment]) -> int:
 
 def move_alias(database_url: str, registry: ModelRegistry, bundle: Path, bundle_hash: str) -> dict[str, Any]:
     """Point the champion's alias at another version by hand, and return what the platform makes of it."""
-    stores = ModelStores(lambda: connect(database_url), registry)
+    stores = ModelStores(lambda: connect(database_url), registry, bundle.parent)
     settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
     with connect(database_url) as connection:
         for number in (5, 6):

@@ -14,7 +14,7 @@ from surveillance_pipelines.market.row_checks import check_ticks
 from surveillance_pipelines.services.instruments import require_symbols
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.symbols import is_symbol
-from surveillance_pipelines_tests.market.decoder_oracle import RECEIVED
+from surveillance_pipelines_tests.market.decoder_oracle import SENT
 
 REAL = (
     "AAPL", "BRK.B", "BRK-B", "BRK/B", "^GSPC", "ES=F", "EURUSD=X", "BTC-USD", "BTC/USD", "BTC_USDT", "0700.HK",
@@ -42,10 +42,10 @@ def test_symbol_that_is_a_path_or_an_option_is_refused_everywhere(symbol: str) -
 def _accepted(symbol: str) -> list[bool]:
     """Return whether the function, a message, a file, a command and the settings accept a symbol."""
     body = json.dumps({"symbol": symbol, "price": 1.0, "volume": 1.0, "timestamp": "2024-01-15T10:30:00Z"})
-    rows = pl.DataFrame({"symbol": [symbol], "event_time": [RECEIVED], "price": [1.0], "volume": [1.0]})
+    rows = pl.DataFrame({"symbol": [symbol], "event_time": [SENT], "price": [1.0], "volume": [1.0]})
     return [
         is_symbol(symbol),
-        isinstance(decode_tick(body, received_at=RECEIVED), Tick),
+        isinstance(decode_tick(body, sent_at=SENT), Tick),
         check_ticks(rows.cast({"event_time": UTC_MICROSECONDS})).good.height == 1,
         _is_accepted_by_commands(symbol),
         _is_accepted_by_settings(symbol),

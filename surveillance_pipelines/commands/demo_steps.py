@@ -15,12 +15,13 @@ from surveillance_pipelines.commands.feed import send
 from surveillance_pipelines.commands.ingest import show_ingestion
 from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
+from surveillance_pipelines.contracts.endpoints import DEMO_MARKER
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.services.demo_market import DemoMarket, build_market, served_ticks
 from surveillance_pipelines.services.demo_matching import alerts_of, compare
 from surveillance_pipelines.services.demo_outputs import latencies
-from surveillance_pipelines.services.homes import DEMO_MARKER, delete_home, require_unused
+from surveillance_pipelines.services.homes import delete_home, require_unused
 from surveillance_pipelines.services.ingestion import ReceivedBars, land
 from surveillance_pipelines.services.instruments import register
 from surveillance_pipelines.services.platform import Platform, open_platform

@@ -6,6 +6,7 @@ import typer
 
 from surveillance_pipelines.commands.console import echo
 from surveillance_pipelines.commands.exit_codes import ExitCode
+from surveillance_pipelines.contracts.endpoints import HOME_MARKERS
 from surveillance_pipelines.contracts.errors import InvalidInputError
 
 
@@ -14,7 +15,6 @@ def reset(
 ) -> None:
     """Stop the embedded services and delete SURVEILLANCE_HOME. Configured external stores are not changed."""
     from surveillance_pipelines.services.homes import (
-        MARKERS,
         delete_home,
         folder_size,
         is_platform_home,
@@ -28,7 +28,7 @@ def reset(
         return
     if not is_platform_home(home):
         raise InvalidInputError(
-            f"expected one of {', '.join(MARKERS)} in {home}, found none: the platform did not create this folder",
+            f"expected one of {', '.join(HOME_MARKERS)} in {home}, found none: the platform did not create this folder",
             remedy="check SURVEILLANCE_HOME",
         )
     if not yes and not typer.confirm(

@@ -19,6 +19,7 @@ from surveillance_pipelines.defs.dagster_internals import (
     RemoteRepositoryOrigin,
     execute_run,
 )
+from surveillance_pipelines.defs.run_processes import own_process
 
 LOCATIONS: Final = {
     "surveillance_pipelines": "surveillance_pipelines.definitions",
@@ -41,7 +42,7 @@ def execute(location: str, job_name: str, run_id: str, tags: dict[str, str], run
             definition,
             run_id=run_id,
             run_config=run_config,
-            tags={**definition.run_tags, **tags, ".dagster/repository": f"{_REPOSITORY}@{location}"},
+            tags={**definition.run_tags, **tags, **own_process(), ".dagster/repository": f"{_REPOSITORY}@{location}"},
             remote_job_origin=RemoteJobOrigin(origin, job_name),
             job_code_origin=job.get_python_origin(),
             repository_load_data=job.repository.get_definition().repository_load_data,

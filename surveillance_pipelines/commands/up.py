@@ -8,8 +8,8 @@ import typer
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.commands.children import Child, interrupt_on_signals
 from surveillance_pipelines.commands.console import echo, heading
+from surveillance_pipelines.contracts.endpoints import DEMO_MARKER
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
-from surveillance_pipelines.services.homes import DEMO_MARKER
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.platform import Platform

@@ -3,8 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from surveillance_pipelines.contracts.queue import AwsCredentials
+
+DEMO_MARKER: Final = "demo.json"
+"""File that marks a home with only demo data."""
+HOME_MARKERS: Final = ("embedded/lock", "dagster/dagster.yaml", DEMO_MARKER)
+"""Files that identify a SURVEILLANCE_HOME; every used home holds at least one of them."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from surveillance_pipelines.defs.dagster_internals import (
     DagsterStorage,
     UserConfigSchema,
 )
+from surveillance_pipelines.embedded.tied import tie_to_command
 from surveillance_pipelines.settings import Settings
 
 VARIABLE: Final = "DAGSTER_DATABASE_URL"
@@ -39,6 +40,7 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
         inst_data: ConfigurableClassData | None,
         config_value: Mapping[str, Any],  # noqa: ARG003 (Dagster's signature)
     ) -> DagsterStorage:
+        tie_to_command()  # here, because each of Dagster's processes opens the instance when it starts
         url = os.environ.get(VARIABLE)
         if url:
             return _postgres(url, inst_data)

@@ -88,6 +88,7 @@ class PostgresServer:
         account = Account.choose(binaries / "postgres", self._home.embedded)
         if not self._data.exists():
             self._create(binaries, account)
+        account.own(self._data)
         self._stop_leftover()
         for _ in range(_PORT_ATTEMPTS):
             port = preferred_port(self._recorded().get("port"))

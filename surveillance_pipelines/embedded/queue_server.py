@@ -6,6 +6,7 @@ The server saves its queues and buckets when it stops and loads them on the next
 lost, because the emulator keeps them in memory.
 """
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -16,6 +17,8 @@ import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from surveillance_pipelines.contracts.errors import NotReadyError, extra_remedy
 from surveillance_pipelines.embedded.postgres_server import (
@@ -74,7 +77,14 @@ class QueueServer:
         if recorded is None:
             return None
         process = ProcessId(recorded["pid"], recorded["started"])
-        return QueueAddress(process, recorded["port"]) if process.is_alive() else None
+        return QueueAddress(process, recorded["port"]) if self._is_ours(process) else None
+
+    def _is_ours(self, process: ProcessId) -> bool:
+        """Return whether a process runs and serves this home; the record of a copied home names the original's."""
+        with contextlib.suppress(psutil.Error):
+            running = process.process()
+            return running is not None and running.environ().get("STATE_DIR") == str(self._home.queue)
+        return False
 
     def start(self) -> QueueAddress:
         """Start the server; adopt a server that already runs and responds.

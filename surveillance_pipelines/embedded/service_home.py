@@ -10,6 +10,7 @@
 <home>/logs/                    supervisor.log, postgres.log, queue.log
 """
 
+import fcntl
 import json
 import os
 import tempfile
@@ -98,6 +99,17 @@ class ServiceHome:
         for folder in (self.home, self.embedded, self.holders, self.logs, self.queue):
             folder.mkdir(mode=0o700, exist_ok=True)
         protect_home(self.home)
+
+    def is_supervised(self) -> bool:
+        """Return whether a supervisor of this home, and not of the home that it is a copy of, holds the lock."""
+        try:
+            with self.lock.open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
 
     def register(self, pid: int) -> None:
         """Record that a process needs the services until it ends."""

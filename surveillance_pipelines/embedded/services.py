@@ -21,6 +21,7 @@ from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.embedded.postgres_server import PostgresServer, fatal_line, terminate
 from surveillance_pipelines.embedded.queue_credentials import queue_credentials
 from surveillance_pipelines.embedded.queue_server import QueueServer
+from surveillance_pipelines.embedded.relocation import settle
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome, read_json, write_json
 from surveillance_pipelines.embedded.supervisor import ALREADY_SUPERVISED, FAILED
 from surveillance_pipelines.settings import Settings
@@ -67,6 +68,7 @@ def ensure_services(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Embedded
     """
     home = ServiceHome(settings.surveillance_home)
     home.prepare()
+    settle(home)
     home.register(os.getpid())
     deadline = clock.now_us() + round(_START_SECONDS * MICROSECONDS)
     reason = f"no supervisor published their addresses within {_START_SECONDS:.0f} s"
@@ -104,7 +106,7 @@ def stop_services(settings: Settings) -> bool:
     Services of a killed supervisor are stopped too.
     """
     home = ServiceHome(settings.surveillance_home)
-    services = _recorded(home)
+    services = _recorded(home) if home.is_supervised() else None
     if services is not None:
         terminate(services.supervisor, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
     left = [server for server in (QueueServer(home), PostgresServer(home)) if server.running() is not None]
@@ -115,9 +117,13 @@ def stop_services(settings: Settings) -> bool:
 
 
 def read_services(home: Path) -> EmbeddedServices | None:
-    """Return the services of a home if they and their supervisor are running."""
-    services = _recorded(ServiceHome(home))
-    return services if services is not None and services.are_alive else None
+    """Return the services of a home if they and their supervisor are running.
+
+    The supervisor of a home holds its lock. In a copy of the home, the records name processes of the original.
+    """
+    files = ServiceHome(home)
+    services = _recorded(files)
+    return services if services is not None and services.are_alive and files.is_supervised() else None
 
 
 def is_prepared(home: Path, services: EmbeddedServices, revision: str) -> bool:

@@ -72,6 +72,13 @@ class Account:
         if self.owner is not None:
             os.chown(folder, *self.owner)
 
+    def own(self, folder: Path) -> None:
+        """Make a folder private, and the account the owner of its contents; a plain copy of it has lost both."""
+        folder.chmod(0o700)
+        if self.owner is not None and (folder.stat().st_uid, folder.stat().st_gid) != self.owner:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, *self.owner, follow_symlinks=False)
+
     def start(self, command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
         """Start a command in a new session and append its output to ``log``.
 

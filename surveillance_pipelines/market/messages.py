@@ -67,8 +67,8 @@ def decode_tick(body: str, *, sent_at: int | None) -> Tick | Refusal:
     Args:
         body: the message text.
         sent_at: time at which the queue accepted the message, microseconds since the epoch; later event times are
-            refused beyond ``MAX_FUTURE_SECONDS``. None for a message that was accepted before, by the rules of its time:
-            its time and the spelling of its symbol are not checked.
+            refused beyond ``MAX_FUTURE_SECONDS``. None for a message that was accepted before, by the rules of that
+            time: neither its event time nor the spelling of its symbol is checked.
     """
     try:
         return _tick(_object(body), sent_at)

@@ -80,6 +80,15 @@ class Bundle:
         return {spec.name: spec for spec in self.members}[name]
 
 
+def recorded_hash(path: Path) -> str:
+    """Return the hash of the bundle in a folder according to its manifest; the files are not read.
+
+    Raises:
+        BundleError: if the folder has no valid manifest.
+    """
+    return sha256_text(canonical_json(_read_manifest(path)))
+
+
 def load_bundle(path: Path, *, expected_hash: str | None = None, any_view_code: bool = False) -> Bundle:
     """Read and verify the bundle in a folder.
 

@@ -1,6 +1,5 @@
 """Predictors by bundle hash, for replays."""
 
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -10,6 +9,7 @@ from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
 from surveillance_pipelines.replay.comparison import CannotReplayError
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.bundle_folders import bundle_folder
 from surveillance_pipelines.stores.deployments import deployed_paths
 
 
@@ -33,18 +33,18 @@ class BundleCache:
 
     def _ensemble(self, bundle_hash: str) -> Ensemble:
         recorded = deployed_paths(self._connection, bundle_hash)
-        moved = [self._settings.models_path / path.name for path in recorded]  # the home folder may have moved
+        folders = [bundle_folder(self._settings.models_path, path, bundle_hash) for path in recorded]
         refused: list[str] = []
-        for path in dict.fromkeys([*recorded, *moved]):
+        for path in dict.fromkeys(folders):
             if not path.is_dir():
                 continue
             try:
-                return Ensemble(load_bundle(Path(path), expected_hash=bundle_hash, any_view_code=True))
+                return Ensemble(load_bundle(path, expected_hash=bundle_hash, any_view_code=True))
             except BundleError as error:
                 refused.append(str(error))
         if refused:
             raise CannotReplayError("; ".join(refused))
-        where = ", ".join(str(path) for path in recorded) or "no folder on record in surveillance.model_versions"
+        where = ", ".join(map(str, dict.fromkeys(folders))) or "no folder on record in surveillance.model_versions"
         raise CannotReplayError(
             f"expected the model bundle {bundle_hash} in {where}, found none: restore that folder from a backup"
         )

@@ -18,6 +18,8 @@ from surveillance_pipelines.telemetry import get_logger
 
 WATCH_SECONDS: Final = 2.0
 """Interval between checks for a promotion; a check is one indexed query."""
+RETRY_CHECKS: Final = 15
+"""Number of checks after which a refused champion is tried again: its folder may have been restored."""
 
 _LOG = get_logger("bundles")
 
@@ -47,6 +49,8 @@ class BundleWatch:
         self._serving: Predictor = serving  # the last ones claimed
         self._newest: Predictor = serving
         self._refused: str | None = None
+        self._checks_left = 0
+        self._last_refusal: str | None = None
         self._refusal: str | None = None
         self._ready: Swap | None = None
 
@@ -64,7 +68,7 @@ class BundleWatch:
             return self._newest
 
     def poll(self) -> None:
-        """Load and warm a newly promoted bundle. If it is damaged, it is refused and the old one keeps serving.
+        """Load and warm the champion if it does not serve yet. If it is damaged, the present models keep serving.
 
         During an outage of the database, the next call tries again.
         """
@@ -75,7 +79,10 @@ class BundleWatch:
 
     def _poll(self, connection: psycopg.Connection) -> None:
         promoted = champion_hash(connection, self._settings)
-        if promoted is None or promoted in (self._newest.bundle_hash, self._refused):
+        if promoted is None or promoted == self._newest.bundle_hash:
+            return
+        if promoted == self._refused and self._checks_left > 0:
+            self._checks_left -= 1
             return
         try:
             predictor = load_predictor(connection, self._settings)
@@ -84,13 +91,12 @@ class BundleWatch:
         except psycopg.OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the current one keeps serving)
-            self._refused = promoted
-            _LOG.error("promoted bundle refused, the previous one stays", bundle_hash=promoted, error=repr(error))
-            with self._lock:
-                self._refusal = (
-                    f"bundle {promoted[:12]} was promoted and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
-                    "keeps serving; promote another bundle, or repair this one, and the next run tries it again"
-                )
+            self._refused, self._checks_left = promoted, RETRY_CHECKS
+            self._refuse(
+                f"bundle {promoted[:12]} is the champion and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
+                "serves instead; activate another version (`surveillance models activate`), or restore this one, which "
+                f"is tried again every {RETRY_CHECKS * WATCH_SECONDS:.0f} s"
+            )
 
     def claim(self) -> Swap | None:
         """Return the newest models unless they have been claimed; the caller serves with them from then on."""
@@ -105,6 +111,15 @@ class BundleWatch:
         with self._lock:
             refusal, self._refusal = self._refusal, None
             return refusal
+
+    def _refuse(self, reason: str) -> None:
+        """Report why the champion does not serve, once per reason."""
+        if reason == self._last_refusal:
+            return
+        self._last_refusal = reason
+        _LOG.error("the champion does not serve", reason=reason)
+        with self._lock:
+            self._refusal = reason
 
     def _make_ready(self, predictor: Predictor) -> None:
         """Offer models with the history that they need after the serving ones, even if others are claimed meanwhile."""

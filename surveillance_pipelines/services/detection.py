@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.market.files import FileResult
     from surveillance_pipelines.models.bundle import Bundle
     from surveillance_pipelines.models.ensemble import Predictor
+    from surveillance_pipelines.stores.model_store import StoredBundle
 
 BARS_TABLE: Final = "bars_1m"
 _HISTORY: Final = timedelta(days=14)
@@ -57,9 +58,10 @@ def choose_predictor(stores: Stores, *, bundle: Path | None, warmup: bool) -> Ch
     active = None if is_untouched(stores.settings) else _champion(stores)
     if active is None:
         return ChosenPredictor(WarmupRules(), "the warm-up rules (no model is promoted yet: `surveillance train`)")
-    version, path, bundle_hash = active
-    loaded = load_bundle(Path(path), expected_hash=bundle_hash)
-    return _choice(loaded, f"the champion, v{version} {bundle_hash[:12]}")
+    from surveillance_pipelines.stores.predictors import load_stored
+
+    loaded = load_stored(stores.settings, active)
+    return _choice(loaded, f"the champion, v{active.version} {active.bundle_hash[:12]}")
 
 
 def simulated_training_symbols(stores: Stores, chosen: ChosenPredictor, bars: "pl.DataFrame") -> list[str]:
@@ -86,7 +88,7 @@ def _choice(bundle: "Bundle", name: str) -> ChosenPredictor:
     return ChosenPredictor(Ensemble(bundle), trained, date.fromisoformat(data["last"]))
 
 
-def _champion(stores: Stores) -> tuple[int, str, str] | None:
+def _champion(stores: Stores) -> "StoredBundle | None":
     from surveillance_pipelines.stores.deployments import champion
 
     with stores.connect() as connection:
@@ -249,7 +251,7 @@ def pinned_bundle_hash(stores: Stores, bundle: str) -> str:
 
     try:
         with stores.connect() as connection:
-            return load_pinned_predictor(connection, bundle).bundle_hash
+            return load_pinned_predictor(connection, stores.settings, bundle).bundle_hash
     except (LookupError, ValueError) as error:
         raise InvalidInputError(
             str(error), remedy="the hashes are in column bundle_hash of surveillance.model_versions and of every row"

@@ -16,7 +16,12 @@ from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
 from surveillance_pipelines.services.failures import translate
-from surveillance_pipelines.services.health import serving_without_champion
+from surveillance_pipelines.services.health import (
+    LAKE_REMEDY,
+    damaged_tables,
+    serving_features,
+    serving_without_champion,
+)
 from surveillance_pipelines.services.homes import uses_embedded_services
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
@@ -218,28 +223,31 @@ def check_lake(platform: Platform) -> list[Finding]:
         if "://" in url:
             tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
             return [Finding("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
-        return [Finding("lake", "ok", f"{_touch(Path(url))} is writable")]
+        with platform.connect() as connection:
+            features = serving_features(platform, connection)
+        if problems := damaged_tables(platform, features):
+            return [Finding("lake", "fail", f"{name}: {problem}", LAKE_REMEDY) for name, problem in problems.items()]
+        return [Finding("lake", "ok", f"{_touch(Path(url))} is writable, all files of its tables exist")]
 
     return _guarded("lake", check, "check LAKE_URL, LAKE_ENDPOINT_URL, the credentials and the folder's permissions")
 
 
 def check_models(platform: Platform) -> list[Finding]:
-    """Load the bundle of the champion, which verifies every file hash."""
+    """Verify every file of the champion's bundle; if it is damaged, find the bundle that serves."""
 
     def check() -> list[Finding]:
-        from surveillance_pipelines.models.bundle import load_bundle
-        from surveillance_pipelines.stores.deployments import champion
+        from surveillance_pipelines.services.serving_models import serving_models
 
         with platform.connect() as connection:
-            found = champion(connection, platform.settings.tenant)
-        if found is None:
+            models = serving_models(platform, connection)
+        if models.champion is None:
             text = f"no champion: {serving_without_champion(platform.settings)}"
             return [Finding("models", "warn", text, "`surveillance train`")]
-        version, path, bundle_hash = found
-        load_bundle(Path(path), expected_hash=bundle_hash)
-        return [Finding("models", "ok", f"champion v{version}, all files match the manifest")]
+        if models.is_damaged:
+            return [Finding("models", "fail", models.sentence, models.remedy)]
+        return [Finding("models", "ok", f"champion {models.champion}, all files match the manifest")]
 
-    return _guarded("models", check, "train again (`surveillance train`), or restore MODEL_STORAGE_PATH from a backup")
+    return _guarded("models", check, "check DATABASE_URL and MODEL_STORAGE_PATH")
 
 
 def check_registry(platform: Platform) -> list[Finding]:

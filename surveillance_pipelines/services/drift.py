@@ -44,18 +44,17 @@ def champion_drift(stores: Stores) -> "DriftReport | None":
     data without a live feed is also compared.
     """
     from datetime import timedelta
-    from pathlib import Path
 
     from surveillance_pipelines.evaluation.drift_report import drift_report, window_before
     from surveillance_pipelines.features.batch import feature_schema
-    from surveillance_pipelines.models.bundle import load_bundle
     from surveillance_pipelines.stores.deployments import champion
+    from surveillance_pipelines.stores.predictors import load_stored
 
     with stores.connect() as connection:
         serving = champion(connection, stores.settings.tenant)
     if serving is None:
         return None
-    bundle = load_bundle(Path(serving.path), expected_hash=serving.bundle_hash)
+    bundle = load_stored(stores.settings, serving)
     table = feature_table_of(bundle.view.name)
     days = [day for day in stores.lake.days(table) if day < stores.today()]
     first, last = window_before((days[-1] if days else stores.today()) + timedelta(days=1))

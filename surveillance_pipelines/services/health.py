@@ -1,9 +1,9 @@
 """The state of the platform, as shown by ``surveillance status``."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
@@ -13,6 +13,8 @@ from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
+
+LAKE_REMEDY: Final = "restore the files of the table from a backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,10 @@ def check_health(stores: Stores) -> Health:
         lines += [*_champion(stores, connection), *_leases(connection), *_ledger_tables(stores, connection)]
         lines += _dead_letters(connection)
         tables = _tables(connection, stores.settings.output_channels)
-        features = _serving_features(stores, connection)
-    return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features)))
+        features = serving_features(stores, connection)
+    damaged = damaged_tables(stores, features)
+    lines += [Fact(f"lake table {name}", "fail", f"{problem}. {LAKE_REMEDY}") for name, problem in damaged.items()]
+    return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features, damaged)))
 
 
 def _services(stores: Stores) -> list[Fact]:
@@ -88,11 +92,16 @@ def serving_without_champion(settings: Settings) -> str:
 
 
 def _champion(stores: Stores, connection: Any) -> list[Fact]:
+    from surveillance_pipelines.services.serving_models import serving_models
     from surveillance_pipelines.stores.deployments import champion_deployment
 
     found = champion_deployment(connection, stores.settings.tenant)
     if found is None:
         return [Fact("champion", "warn", f"none: {serving_without_champion(stores.settings)}")]
+    models = serving_models(stores, connection)
+    if models.is_damaged:
+        verdict = "warn" if models.serves else "fail"
+        return [Fact("champion", verdict, f"{models.sentence}. {models.remedy}")]
     decided = f"since {instant(found.since)}, decided by {found.decided_by}"
     return [Fact("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
 
@@ -100,15 +109,19 @@ def _champion(stores: Stores, connection: Any) -> list[Fact]:
 def _leases(connection: Any) -> list[Fact]:
     rows = _rows(
         connection,
-        "SELECT queue_url, role, holder, heartbeat_at, expires_at < now() FROM ops.leases ORDER BY queue_url, role",
+        "SELECT queue_url, role, holder, heartbeat_at, expires_at < now(), (SELECT bundle_hash FROM ops.served_bundles"
+        " AS served WHERE served.queue_url = leases.queue_url ORDER BY id DESC LIMIT 1)"
+        " FROM ops.leases ORDER BY queue_url, role",
     )
     lines = []
-    for url, role, holder, heartbeat, expired in rows:
+    for url, role, holder, heartbeat, expired, bundle in rows:
         if role == "standby" and expired:
             continue
         held = "standby" if role == "standby" else "held by"
         state = "expired, last held by" if expired else held
-        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", f"{state} {holder}, heartbeat {instant(heartbeat)}"))
+        serving = "" if role == "standby" or bundle is None else f", bundle {bundle[:12]}"
+        found = f"{state} {holder}{serving}, heartbeat {instant(heartbeat)}"
+        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", found))
     return lines or [Fact("leases", "ok", "none: no drain run has started yet")]
 
 
@@ -158,15 +171,28 @@ def _tables(connection: Any, channels: Sequence[str]) -> list[Sequence[Any]]:
     return rows
 
 
-def _serving_features(stores: Stores, connection: Any) -> str:
+def serving_features(stores: Stores, connection: Any) -> str:
+    """Return the name of the feature table that the champion reads."""
     from surveillance_pipelines.stores.deployments import serving_view
 
     return feature_table_of(serving_view(connection, stores.settings.tenant))
 
 
-def _lake(stores: Stores, features: str) -> list[Sequence[Any]]:
+def damaged_tables(stores: Stores, features: str) -> dict[str, str]:
+    """Return the damaged tables of the lake, and what is damaged; ``features`` is the name of the feature table."""
+    return {name: problem for name in _lake_tables(features) if (problem := stores.lake.problem(name))}
+
+
+def _lake_tables(features: str) -> tuple[str, ...]:
+    return "bars_landed", "bars_1m", features, "scores"
+
+
+def _lake(stores: Stores, features: str, damaged: Collection[str]) -> list[Sequence[Any]]:
     rows: list[Sequence[Any]] = []
-    for name in ("bars_landed", "bars_1m", features, "scores"):
+    for name in _lake_tables(features):
+        if name in damaged:
+            rows.append((name, "damaged", None, None))
+            continue
         days = stores.lake.days(name)
         last = stores.lake.read(name, days=days[-1:], columns=["bar_start"])["bar_start"].max() if days else None
         rows.append((name, len(days), days[0] if days else None, last))

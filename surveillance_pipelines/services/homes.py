@@ -3,22 +3,18 @@
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from surveillance_pipelines.contracts.endpoints import HOME_MARKERS
 from surveillance_pipelines.contracts.errors import ConflictError
 
 if TYPE_CHECKING:
     from surveillance_pipelines.settings import Settings
 
-DEMO_MARKER: Final = "demo.json"
-"""File that marks a home with only demo data."""
-MARKERS: Final = ("embedded/lock", "dagster/dagster.yaml", DEMO_MARKER)
-"""Files that identify a SURVEILLANCE_HOME; every used home holds at least one of them."""
-
 
 def is_platform_home(home: Path) -> bool:
     """Return whether the platform created a folder."""
-    return any((home / marker).is_file() for marker in MARKERS)
+    return any((home / marker).is_file() for marker in HOME_MARKERS)
 
 
 def require_unused(home: Path) -> None:
@@ -27,9 +23,13 @@ def require_unused(home: Path) -> None:
     Raises:
         ConflictError: if other processes use it; the message lists them.
     """
+    from surveillance_pipelines.embedded.relocation import has_moved
     from surveillance_pipelines.embedded.service_home import ServiceHome
 
-    if pids := [pid for pid in ServiceHome(home).live_holders() if pid != os.getpid()]:
+    files = ServiceHome(home)
+    if has_moved(files):
+        return
+    if pids := [pid for pid in files.live_holders() if pid != os.getpid()]:
         raise ConflictError(
             f"expected no other process to use {home}, got the processes {', '.join(map(str, pids))}",
             remedy="stop them (ctrl-C in `surveillance up`) and repeat",

@@ -24,6 +24,7 @@ from surveillance_pipelines.lifecycle.deployments import (
 )
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.bundle_folders import bundle_folder
 from surveillance_pipelines.stores.deployments import (
     Lock,
     deploy_version,
@@ -58,6 +59,9 @@ class DeploymentStores(Protocol):
     def clock(self) -> Clock: ...
 
     @property
+    def models_path(self) -> Path: ...
+
+    @property
     def registry(self) -> Registry: ...
 
     def connect(self) -> AbstractContextManager[psycopg.Connection]: ...
@@ -70,11 +74,13 @@ class ModelStores:
     Attributes:
         connect: opens a connection for a ``with`` block, which commits at its end.
         registry: MLflow.
+        models_path: folder of the frozen bundles.
         clock: clock for the recorded instants.
     """
 
     connect: Callable[[], AbstractContextManager[psycopg.Connection]]
     registry: Registry
+    models_path: Path
     clock: Clock = SYSTEM_CLOCK
 
 
@@ -185,7 +191,8 @@ def deploy(
     """
     with stores.connect() as connection:
         record = find_version(connection, version, scope.strategy)
-    view = load_bundle(Path(record.path), expected_hash=record.bundle_hash).view.name
+    folder = bundle_folder(stores.models_path, record.path, record.bundle_hash)
+    view = load_bundle(folder, expected_hash=record.bundle_hash).view.name
     return _change(
         stores,
         scope,

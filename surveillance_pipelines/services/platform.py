@@ -64,6 +64,10 @@ class Stores(ABC):
     def home(self) -> Path:
         return self.settings.surveillance_home
 
+    @property
+    def models_path(self) -> Path:
+        return self.settings.models_path
+
     def connect(self, *, autocommit: bool = False) -> "psycopg.Connection":
         """Open a connection for a ``with`` block, which commits at its end, or rolls back on an error, and closes."""
         from surveillance_pipelines.stores.database import connect
@@ -138,9 +142,11 @@ class Platform(Stores):
 
     def environment(self) -> dict[str, str]:
         """Return the environment that gives a child process the same services and Dagster instance."""
+        from surveillance_pipelines.embedded.tied import COMMAND, HOLDS
         from surveillance_pipelines.services.endpoints import child_environment
 
-        return {**os.environ, **child_environment(self.endpoints), "DAGSTER_HOME": str(self.dagster_home)}
+        tied = {COMMAND: str(os.getpid()), **({HOLDS: str(self.home)} if self.endpoints.embedded else {})}
+        return {**os.environ, **child_environment(self.endpoints), **tied, "DAGSTER_HOME": str(self.dagster_home)}
 
 
 def open_platform() -> Platform:

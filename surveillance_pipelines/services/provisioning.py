@@ -6,6 +6,7 @@ from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.errors import NotReadyError
 from surveillance_pipelines.services.endpoints import locate, needs_embedded_database, needs_embedded_queue
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.artifact_locations import relocate_artifacts
 from surveillance_pipelines.stores.database import (
     ensure_database,
     is_migrated,
@@ -35,6 +36,8 @@ def provision(settings: Settings) -> Endpoints:
     wanted = newest_revision()
     if not is_prepared(settings.surveillance_home, services, wanted):
         _prepare_databases(found, settings)
+        if settings.mlflow_tracking_uri is None and found.mlflow_artifact_root is not None:
+            relocate_artifacts(found.mlflow_tracking_uri, found.mlflow_artifact_root)
         if needs_queue:
             ensure_queues(found)
         record_prepared(settings.surveillance_home, services, wanted)

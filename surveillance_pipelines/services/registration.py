@@ -34,6 +34,7 @@ def freeze_and_register(stores: Stores, folder: BuildFolder, *, dagster_run_id: 
     """
     from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
     from surveillance_pipelines.models.file_limits import check_file
+    from surveillance_pipelines.stores.bundle_folders import stored_path
     from surveillance_pipelines.stores.model_store import ModelVersion, next_version, record_version
     from surveillance_pipelines.training.training_data import TrainingSet
 
@@ -49,7 +50,7 @@ def freeze_and_register(stores: Stores, folder: BuildFolder, *, dagster_run_id: 
     model = ModelVersion(
         version=version,
         bundle_hash=bundle.bundle_hash,
-        path=frozen,
+        path=stored_path(models_path, frozen),
         training_duration_seconds=seconds,
         training_dataset_size=TrainingSet.load(folder.training_set).rows("train", labelled=True).height,
         mlflow_version=mlflow_version,

@@ -41,7 +41,9 @@ def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id:
 
     found, settings = ScoredRange(), stores.settings
     with stores.connect() as connection:
-        predictor = load_pinned_predictor(connection, bundle) if bundle else load_predictor(connection, settings)
+        predictor = (
+            load_pinned_predictor(connection, settings, bundle) if bundle else load_predictor(connection, settings)
+        )
         rows = row_config(settings, predictor, run_id=run_id)
         sessions = stores.session_table(first, last)
         table = feature_table_of(predictor.feature_view)

@@ -44,6 +44,14 @@ _OPEN: Final = """
          decided_by, reasons)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
+_CHAMPIONS: Final = """
+    SELECT deployed.version, coalesce(known.path, deployed.path), deployed.model_id
+    FROM surveillance.deployments AS deployed
+    LEFT JOIN surveillance.model_versions AS known ON known.id = deployed.model_version_id
+    WHERE deployed.tenant = ANY(%s) AND deployed.strategy = %s AND deployed.kind = 'bundle'
+        AND deployed.role = 'champion' AND coalesce(known.path, deployed.path) IS NOT NULL
+    ORDER BY deployed.tenant = %s DESC, deployed.since DESC, deployed.id DESC
+"""
 _OF_CHAMPION: Final = """
     FROM surveillance.deployments AS deployed
     LEFT JOIN surveillance.model_versions AS known ON known.id = deployed.model_version_id
@@ -84,6 +92,14 @@ def champion(
     tenants = [tenant, DEFAULT_TENANT]
     row = connection.execute(_CHAMPION, (tenants, strategy, tenant)).fetchone()
     return None if row is None else stored_bundle(*row)
+
+
+def champions(
+    connection: psycopg.Connection[Any], tenant: str = DEFAULT_TENANT, strategy: str = DEFAULT_STRATEGY
+) -> list[StoredBundle]:
+    """Return the present and former champions of a tenant, then those of the tenant ``default``, newest first."""
+    rows = connection.execute(_CHAMPIONS, ([tenant, DEFAULT_TENANT], strategy, tenant)).fetchall()
+    return [stored_bundle(*row) for row in rows]
 
 
 def serving_view(

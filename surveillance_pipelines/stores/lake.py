@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Final, Literal, TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -75,6 +76,27 @@ class Lake:
     def version(self, table: str) -> int | None:
         """Return the version of a table, which identifies its content (see ``KEPT_VERSIONS``); None if it is absent."""
         return self._open(table).version() if self.exists(table) else None
+
+    def problem(self, table: str) -> str | None:
+        """Return what is damaged in a table: its log, or a file that the log names; None if nothing is found.
+
+        In a folder, the existence and size of each file are compared with the log; on S3, only the log is read.
+        """
+        try:
+            if not self.exists(table):
+                return None
+            actions = pl.DataFrame(self._open(table).get_add_actions(flatten=True))
+        except Exception as error:  # noqa: BLE001 (delta-rs raises many types, all of which are damage here)
+            return " ".join(str(error).split())[:200]
+        if "://" in self.url:
+            return None
+        folder = Path(self._uri(table))
+        for path, size in actions.select("path", "size_bytes").iter_rows():
+            file = folder / unquote(path)
+            found = file.stat().st_size if file.is_file() else None
+            if found != size:
+                return f"expected {size} bytes in {file.relative_to(folder)}, found {found or 'no file'}"
+        return None
 
     def days(self, table: str) -> list[date]:
         """Return the days with rows, ascending; empty if the table does not exist."""

@@ -33,7 +33,7 @@ class UnknownVersionError(SurveillanceError, LookupError, code=ErrorCode.NOT_FOU
 
 
 class StoredBundle(NamedTuple):
-    """A registered bundle, as loaded by the live lane and batch scoring."""
+    """A registered bundle, as loaded by the live lane and batch scoring; see ``bundle_folders.py`` for its path."""
 
     version: int
     path: str
@@ -42,7 +42,10 @@ class StoredBundle(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """One trained bundle. ``version`` is the number of its folder ``v{version}``."""
+    """One trained bundle. ``version`` is the number of its folder ``v{version}``.
+
+    ``path`` is relative to the models folder, or absolute for a bundle outside of it.
+    """
 
     version: int
     bundle_hash: str

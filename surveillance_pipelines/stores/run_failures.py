@@ -10,6 +10,7 @@ _RECORD: Final = """
     INSERT INTO ops.run_failures (run_id, job, queue, error, failed_at) VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (run_id) DO NOTHING
 """
+_LAST_ERROR: Final = "SELECT error FROM ops.run_failures WHERE queue = %s ORDER BY failed_at DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,9 @@ def record_failure(connection: psycopg.Connection[Any], failure: RunFailure) -> 
     """Record a failure, once per run."""
     values = (failure.run_id, failure.job, failure.queue, failure.error, failure.failed_at)
     connection.execute(_RECORD, values)
+
+
+def last_error(connection: psycopg.Connection[Any], queue: str) -> str | None:
+    """Return the error of the newest recorded failure of a queue's runs; None if there is none."""
+    row = connection.execute(_LAST_ERROR, (queue,)).fetchone()
+    return None if row is None else row[0]

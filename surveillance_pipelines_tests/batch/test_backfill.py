@@ -164,12 +164,12 @@ def test_range_without_features_has_no_days(lake: Lake, connection, market):
     assert lake.read("scores", schema=SCORES_SCHEMA).is_empty()
 
 
-def test_pinned_bundle_scores_although_it_was_never_promoted(connection, tmp_path):
+def test_pinned_bundle_scores_although_it_was_never_promoted(connection, tmp_path, settings):
     bundle_hash = build_tiny_bundle(tmp_path / "v1")
     version = ModelVersion(version=1, bundle_hash=bundle_hash, path=tmp_path / "v1", training_duration_seconds=1.0,
                            training_dataset_size=10)  # fmt: skip
     record_version(connection, version)
-    assert load_pinned_predictor(connection, bundle_hash[:12]).bundle_hash == bundle_hash
-    assert load_pinned_predictor(connection, "warmup").warmup
+    assert load_pinned_predictor(connection, settings, bundle_hash[:12]).bundle_hash == bundle_hash
+    assert load_pinned_predictor(connection, settings, "warmup").warmup
     with pytest.raises(LookupError, match="expected one registered bundle"):
-        load_pinned_predictor(connection, "0123456789")
+        load_pinned_predictor(connection, settings, "0123456789")

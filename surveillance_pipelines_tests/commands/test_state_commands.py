@@ -5,10 +5,11 @@ import uuid
 
 from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.commands.up import disable_yahoo_fallback_in_demo
+from surveillance_pipelines.contracts.endpoints import DEMO_MARKER
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
-from surveillance_pipelines.services.homes import DEMO_MARKER, is_platform_home
+from surveillance_pipelines.services.homes import is_platform_home
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.partitions import partitions

@@ -53,7 +53,7 @@ def stores(database_url: str, registry: FakeRegistry, bundle: Bundle) -> ModelSt
     with connect(database_url) as connection:
         for number in (1, 2, 3):
             add_version(connection, number, Path(bundle.path), bundle.bundle_hash)
-    return ModelStores(lambda: connect(database_url), registry)
+    return ModelStores(lambda: connect(database_url), registry, Path(bundle.path).parent)
 
 
 def add_version(connection: psycopg.Connection, number: int, path: Path, bundle_hash: str) -> None:
@@ -147,7 +147,7 @@ def test_versions_outside_mlflow_ask_no_registry(database_url: str, bundle: Bund
             version=1, bundle_hash=bundle.bundle_hash, path=Path(bundle.path), training_duration_seconds=1.0,
             training_dataset_size=1,
         ))  # fmt: skip
-    stores = ModelStores(lambda: connect(database_url), FakeRegistry(broken=True))
+    stores = ModelStores(lambda: connect(database_url), FakeRegistry(broken=True), bundle.path.parent)
     assert activate(stores, 1, decided_by="test").alias_problem is None
 
 

@@ -1,15 +1,18 @@
 """The live lane with a real model bundle."""
 
+import shutil
+
 import pytest
 
 from surveillance_pipelines.batch.scoring import score_day
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.features.batch import features_of_days
-from surveillance_pipelines.models.bundle import BundleError, load_bundle
+from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime import drain as drain_module
-from surveillance_pipelines.stores.predictors import load_serving_predictor
+from surveillance_pipelines.runtime.bundle_watch import RETRY_CHECKS, BundleWatch
+from surveillance_pipelines.stores.predictors import NoModelError, load_serving_predictor
 from surveillance_pipelines_tests.batch.test_scoring import bars_frame, identity
 from surveillance_pipelines_tests.engine.market import SYMBOLS, plain_settings, sessions, stream
 from surveillance_pipelines_tests.engine.test_engine import feed
@@ -81,7 +84,11 @@ def test_run_that_starts_after_a_bad_promotion_serves_with_the_bundle_before(liv
     report = live_lane.drain(window_seconds=30, on_status=news.append)
     assert report.bundle_hash == bundle.bundle_hash
     assert live_lane.outcomes() == {"scored": len(messages)}
-    assert any(line.startswith("bundle 000000000000 was promoted and cannot serve (") for line in news)
+    assert any(line.startswith("bundle 000000000000 is the champion and cannot serve (") for line in news)
+
+
+def without_rules(live_lane) -> None:
+    object.__setattr__(live_lane, "settings", live_lane.settings.model_copy(update={"warmup_mode_enabled": False}))
 
 
 def test_bad_promotion_does_not_bring_forbidden_rules_back(live_lane, tmp_path):
@@ -89,15 +96,43 @@ def test_bad_promotion_does_not_bring_forbidden_rules_back(live_lane, tmp_path):
     live_lane.drain(window_seconds=30)
     live_lane.promote("0" * 64, tmp_path / "nothing")
     assert live_lane.drain(window_seconds=0.5).warmup
-    object.__setattr__(live_lane, "settings", live_lane.settings.model_copy(update={"warmup_mode_enabled": False}))
-    with pytest.raises(BundleError, match="expected a bundle folder"):
+    without_rules(live_lane)
+    with pytest.raises(NoModelError, match="expected a bundle that can be loaded, got v1 000000000000"):
         live_lane.drain(window_seconds=0.5)
 
 
-def test_queue_that_was_never_served_does_not_begin_with_a_damaged_bundle(live_lane, tmp_path):
+def test_damaged_sole_champion_leaves_the_queue_to_the_rules(live_lane, tmp_path):
     live_lane.promote("0" * 64, tmp_path / "nothing")
-    with pytest.raises(BundleError, match="expected a bundle folder"):
-        live_lane.drain(window_seconds=5)
+    live_lane.send(stream(10))
+    news: list[str] = []
+    report = live_lane.drain(window_seconds=30, on_status=news.append)
+    assert (report.warmup, live_lane.outcomes()) == (True, {"scored": len(stream(10))})
+    assert any("is the champion and cannot serve" in line and "warmup serves instead" in line for line in news)
+    assert live_lane.query("SELECT DISTINCT bundle_hash, warmup FROM surveillance.predictions") == [("warmup", True)]
+
+
+def test_oldest_champion_serves_when_all_later_ones_are_damaged(live_lane, bundle, tmp_path):
+    without_rules(live_lane)
+    live_lane.promote(bundle.bundle_hash, bundle.path)
+    for version in (2, 3):
+        live_lane.promote(str(version) * 64, tmp_path / "nothing", version=version)
+    assert live_lane.drain(window_seconds=0.5).bundle_hash == bundle.bundle_hash, "it never served this queue"
+
+
+def test_restored_champion_serves_within_the_run(live_lane, bundle, tmp_path):
+    live_lane.promote(bundle.bundle_hash, tmp_path / "v1")
+    with live_lane.connect() as connection:
+        serving = load_serving_predictor(connection, live_lane.settings, live_lane.queue_url)
+        watch = BundleWatch(connection, live_lane.settings, serving, lambda _: {})
+        watch.poll()
+        assert "cannot serve" in str(watch.claim_refusal())
+        shutil.copytree(bundle.path, tmp_path / "v1")
+        for _ in range(RETRY_CHECKS + 1):
+            watch.poll()
+        swap = watch.claim()
+    assert swap is not None
+    assert swap.predictor.bundle_hash == bundle.bundle_hash
+    assert watch.claim_refusal() is None
 
 
 @pytest.mark.requirement("INF-05")

@@ -141,6 +141,24 @@ def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetC
 
 
 @dg.asset_check(
+    asset="champion",
+    description="The bundle of the champion can be loaded: every file matches its manifest.",
+)
+def champion_can_serve(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.services.serving_models import serving_models
+
+    with platform.connect() as connection:
+        models = serving_models(platform, connection)
+    served = models.serves or "nothing"
+    return dg.AssetCheckResult(
+        passed=not models.is_damaged,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{models.sentence}. {models.remedy}" if models.is_damaged else None,
+        metadata={"champion": models.champion or "none", "serves": served},
+    )
+
+
+@dg.asset_check(
     asset="features_core_v1",
     description="The distributions of the features of the last days match those of the champion's training data.",
 )

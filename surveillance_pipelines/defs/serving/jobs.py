@@ -79,9 +79,13 @@ live_checks_job = dg.define_asset_job(
         *(channel.asset for channel in SIDE_CHANNELS.values()),
         "bar_files",
         "yahoo_finance",
-    ),
+    )
+    | dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("champion"), "champion_can_serve")),
     tags={"surveillance/lane": "live"},
-    description="Check that the live lane loses no message, publishes its alerts and scores within the time limit.",
+    description=(
+        "Check that the live lane loses no message, publishes its alerts, scores within the time limit, and that the "
+        "champion can be loaded."
+    ),
 )
 
 

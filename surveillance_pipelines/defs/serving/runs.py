@@ -7,6 +7,7 @@ import dagster as dg
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.defs import retries
+from surveillance_pipelines.defs.run_processes import process_problem, report_gone
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 
 _QUEUED: Final = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
@@ -22,7 +23,7 @@ MAX_PAUSE_SECONDS: Final = 120.0
 
 
 def starting_runs(instance: dg.DagsterInstance, tag: str, known: Container[str], now_us: int) -> int:
-    """Return the number of starting runs of a queue or channel.
+    """Return the number of starting runs of a queue or channel, and report those whose process has ended.
 
     Serving and standby runs are known from the leases, because Dagster may record a killed run as started for minutes.
 
@@ -34,13 +35,23 @@ def starting_runs(instance: dg.DagsterInstance, tag: str, known: Container[str],
     """
     filters = dg.RunsFilter(tags={QUEUE_TAG: tag}, statuses=list(_ACTIVE))
     records = instance.get_run_records(filters, limit=_RUNS_CHECKED)
-    return sum(record.dagster_run.run_id not in known and _is_starting(record, now_us) for record in records)
+    unknown = [record for record in records if record.dagster_run.run_id not in known]
+    return sum(_is_starting(record, now_us) and not _has_ended(instance, record) for record in unknown)
 
 
 def _is_starting(record: dg.RunRecord, now_us: int) -> bool:
     since = record.start_time or record.update_timestamp.timestamp()
     is_queued = record.dagster_run.status in _QUEUED
     return is_queued or now_us / MICROSECONDS - since < MAX_START_SECONDS
+
+
+def _has_ended(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    """Return whether the process of a run has ended without a report; then the run is reported as failed."""
+    run = record.dagster_run
+    problem = None if run.status in _QUEUED else process_problem(instance, run)
+    if problem is not None:
+        report_gone(instance, run, problem)
+    return problem is not None
 
 
 def pause_left(instance: dg.DagsterInstance, tag: str, now_us: int) -> float:

@@ -60,8 +60,8 @@ def queue_sensor(interval_seconds: float) -> dg.SensorDefinition:
             return dg.SkipReason("the queue is not read: USE_SQS_DATA_SOURCE is false")
         if isinstance(sessions := _sessions(platform), str):
             return dg.SkipReason(sessions)
-        verdicts = [_judge(context, settings, view, now_us) for view in _views(platform)]
-        text = "; ".join(sentence for sentence, _ in verdicts)
+        verdicts = [_judge(context, platform, view, now_us) for view in _views(platform)]
+        text = "; ".join([*(sentence for sentence, _ in verdicts), *_damaged_champion(platform)])
         context.log.info(text)
         requests = [request for _, request in verdicts if request is not None]
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(text)
@@ -156,10 +156,10 @@ def _market(sessions: "SessionTable", symbols: Sequence[str], now_us: int, grace
 
 
 def _judge(
-    context: dg.SensorEvaluationContext, settings: "Settings", view: "QueueView", now_us: int
+    context: dg.SensorEvaluationContext, platform: PlatformResource, view: "QueueView", now_us: int
 ) -> tuple[str, dg.RunRequest | None]:
     """Return a description of a queue's state, and a run request if it needs a drain run."""
-    name = queue_name(view.queue_url)
+    name, settings = queue_name(view.queue_url), platform.settings
     if view.unreachable is not None:
         problem = f"{name} does not answer ({view.unreachable}): check SQS_QUEUE_URL, SQS_ENDPOINT_URL and AWS_REGION"
         return problem, None
@@ -175,8 +175,26 @@ def _judge(
         return f"{name} is served by {_servers(view, starting)}; {view.waiting} messages wait", None
     pause = pause_left(context.instance, queue_tag(view.queue_url), now_us)
     if pause > 0:
-        return f"{state}; its last drain run failed, the next attempt is in {pause:.0f} s", None
+        return f"{state}; its last drain run failed{_cause(platform, view)}, the next attempt is in {pause:.0f} s", None
     return f"{state}: {wanted} is requested", _drain_request(view)
+
+
+def _cause(platform: PlatformResource, view: "QueueView") -> str:
+    """Return the error of the newest failed run of a queue, once run_failure_sensor has recorded it."""
+    from surveillance_pipelines.stores.run_failures import last_error
+
+    with platform.connect() as connection:
+        error = last_error(connection, queue_tag(view.queue_url))
+    return "" if error is None else f" ({error.splitlines()[-1]})"
+
+
+def _damaged_champion(platform: PlatformResource) -> list[str]:
+    """Return a sentence if the champion cannot be loaded: what serves instead, and what to do."""
+    from surveillance_pipelines.services.serving_models import serving_models
+
+    with platform.connect() as connection:
+        models = serving_models(platform, connection)
+    return [f"champion {models.sentence}. {models.remedy}"] if models.is_damaged else []
 
 
 def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool:
