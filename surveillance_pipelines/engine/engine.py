@@ -118,7 +118,7 @@ class Engine:
         self._sessions = sessions
         self._instruments = set(instruments)
         self._symbols: dict[str, SymbolState] = {}
-        self._market = MarketContext()
+        self._market = MarketContext(centre=VIEWS[predictor.feature_view].market_centre)
         self._clock = EventClock()
         self._bundle_row: BundleRow | None = None  # added to the next effects
 
@@ -190,9 +190,10 @@ class Engine:
         """
         old, new = self._predictor, swap.predictor
         view, length, anew = VIEWS[new.feature_view], new.window_length, needs_history(old, new)
+        self._market.change_centre(view.market_centre)
         for symbol, state in self._symbols.items():
             if anew:
-                state.change_view(view, swap.seeds.get(symbol, Seed()), window_length=length)
+                state.change_view(view, swap.seeds.get(symbol, Seed()), self._market, window_length=length)
             elif length < old.window_length:
                 state.shorten_window(length)
         self._predictor = new

@@ -31,6 +31,11 @@ class BarInputs(NamedTuple):
         rows = np.array([inputs[start] for start in starts.tolist()], dtype=np.float64)
         return cls(starts, rows.reshape(len(starts), len(view.inputs)))
 
+    def after(self, start: int | None) -> "BarInputs":
+        """Return the bars that start after an instant, all for None."""
+        first = 0 if start is None else int(np.searchsorted(self.starts, start, side="right"))
+        return BarInputs(self.starts[first:], self.rows[first:])
+
     def by_start(self) -> dict[int, Sequence[float] | Floats]:
         """Return start → inputs."""
         return dict(zip(self.starts.tolist(), self.rows, strict=True))

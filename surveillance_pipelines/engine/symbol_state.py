@@ -30,6 +30,7 @@ from surveillance_pipelines.engine.snapshots import (
     dump_serving_state,
     load_serving_state,
 )
+from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
@@ -162,16 +163,21 @@ class SymbolState:
         """Return the decision state of a tenant and strategy."""
         return self._decisions.setdefault(key, DecisionState())
 
-    def change_view(self, view: FeatureView, seed: Seed, *, window_length: int = 1) -> None:
+    def change_view(self, view: FeatureView, seed: Seed, market: MarketContext, *, window_length: int = 1) -> None:
         """Compute another view's features, or longer windows, from the next bar on.
 
         Args:
             view: the new view.
-            seed: the history that it needs, up to any bar; this state holds the bars since.
+            seed: the history that it needs, up to any bar, with the view's centre of the peers' returns; this state
+                holds the bars since.
+            market: the peers' returns of the last bars, with the view's centre.
             window_length: bars per window of the new models.
         """
         bars: dict[int, Sequence[float] | npt.NDArray[np.float64]] = {b.bar_start: self._inputs(b) for b in seed.bars}
-        bars |= BarInputs(*self._features.history()).by_start()
+        own = BarInputs(*self._features.history())
+        if view.market_centre != self._features.view.market_centre:
+            own = self._with_centre_of(own.after(max(bars, default=None)), market)
+        bars |= own.by_start()
         self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
         self._closed = 0
         self._features = FeatureState(view)
@@ -285,6 +291,13 @@ class SymbolState:
         view = self._features.view
         return recent_rows(view, BarInputs.of(bars, view), self._earlier.maxlen)
 
+    def _with_centre_of(self, bars: BarInputs, market: MarketContext) -> BarInputs:
+        """Return bars with the market returns of another centre; those of bars that the context has dropped are NaN."""
+        rows = bars.rows.copy()
+        for row, start in zip(rows, bars.starts.tolist(), strict=True):
+            row[kernel.PEERS_RETURN], row[kernel.PEERS] = market.value(self.symbol, start)
+        return BarInputs(bars.starts, rows)
+
     def _add_missed_bars(self, *, before: int) -> None:
         served = BarInputs(*self._features.history()).by_start()
         missed = {bar.bar_start: self._inputs(bar) for bar in self._missed if bar.bar_start < before}
@@ -310,7 +323,8 @@ class SymbolState:
         if bar is None:
             raise RuntimeError(f"expected a bar in progress of {self.symbol}, found none")
         market_return, peers = market.value(self.symbol, bar.bar_start)
-        return bar.to_bar(status, market_return=market_return, market_peers=peers)
+        centre = self._features.view.market_centre
+        return bar.to_bar(status, market_return=market_return, market_peers=peers, market_centre=centre)
 
     def _inputs(self, bar: Bar) -> tuple[float, ...]:
         session_id, minute, length = self._sessions.position(bar.bar_start)

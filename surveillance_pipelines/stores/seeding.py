@@ -18,7 +18,7 @@ from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import FeatureState, SnapshotError
 from surveillance_pipelines.features.views import HISTORY_BARS
-from surveillance_pipelines.stores.tables import BAR_COLUMNS
+from surveillance_pipelines.stores.tables import BAR_COLUMNS, bar_of
 
 _BAR_FIELDS: Final = ", ".join(f"b.{name}" for name in BAR_COLUMNS)
 
@@ -245,13 +245,14 @@ def _revisable(connection: psycopg.Connection, symbol: str, last: datetime | Non
 
 def _bars(connection: psycopg.Connection, query: str, *parameters: Any) -> tuple[Bar, ...]:
     rows = connection.execute(query, parameters)  # type: ignore[arg-type]
-    return tuple(_bar(dict(zip(BAR_COLUMNS, row, strict=True))) for row in rows)
+    return tuple(map(bar_of, rows))
 
 
 def _bar(record: dict[str, Any]) -> Bar:
     values: dict[str, Any] = {
         name: to_us(value) if isinstance(value, datetime) else value for name, value in record.items()
     }
+    values["market_centre"] = values["market_centre"] or "mean"
     return Bar(**values)
 
 
