@@ -104,8 +104,8 @@ class Lake:
             days: a tuple of two dates is a range, both included; any other collection lists the days.
             symbols: symbols of the rows; None means all.
             columns: columns of the result, in this order; None means all.
-            schema: schema of the table, and of the empty result if it does not exist. A column of ``LATER_COLUMNS`` that
-                the table lacks is null.
+            schema: schema of the table, and of the empty result if it does not exist. A column of ``LATER_COLUMNS``
+                that the table lacks is null.
             version: version of the table; None means the newest.
 
         Raises:

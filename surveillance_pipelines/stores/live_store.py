@@ -12,9 +12,12 @@ from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.stores import ledger, outbox, seeding
 from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines.stores.lake_history import BarReader, LakeHistory
 from surveillance_pipelines.stores.lease import Lease, renew
 from surveillance_pipelines.stores.outbox import SQS, OutboxRow
-from surveillance_pipelines.stores.seeding import BarReader
+
+IDLE_RENEWALS: Final = 3
+"""Renewals of the lease without a new symbol, after which the histories read for further symbols are dropped."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,10 @@ class PostgresStore:
         run_id: str | None = None,
     ) -> None:
         self._connections: Final = connections
-        self._lake: Final = lake
+        self._history: Final = LakeHistory(lake)
+        self._idle_renewals = 0  # since the last call of history
         self._lease: Final = lease
-        self._feature_view: Final = feature_view
+        self._feature_view = feature_view  # of the bundle that the last commits were scored with
         self._window_length: Final = window_length
         self._run_id: Final = run_id
 
@@ -71,13 +75,26 @@ class PostgresStore:
 
     def served(self) -> Mapping[str, Seed]:
         connection = self._connections.main
-        return seeding.served_seeds(connection, self._lake, self._lease.name, self._feature_view, self._window_length)
+        view, length = self._feature_view, self._window_length
+        return seeding.served_seeds(connection, self._history, self._lease.name, view, length)
 
-    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
-        return seeding.history_seeds(self._connections.main, self._lake, symbols, window_length)
+    def history(
+        self,
+        symbols: Mapping[str, int],
+        *,
+        window_length: int = 1,
+        feature_view: str | None = None,
+        connection: psycopg.Connection | None = None,
+    ) -> Mapping[str, Seed]:
+        """Return the history of symbols, for another view or on another thread's connection if one is given."""
+        self._idle_renewals = 0
+        view = feature_view or self._feature_view
+        return seeding.history_seeds(connection or self._connections.main, self._history, symbols, window_length, view)
 
     def commit(self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int) -> Sequence[OutboxRow]:
         context = ledger.CommitContext(self._lease, self._run_id, committed_at)
+        for bundle in effects.bundles:
+            self._feature_view = bundle.feature_view
         return ledger.commit_effects(self._connections.commit, effects, messages, context)
 
     def unpublished(self) -> Sequence[OutboxRow]:
@@ -88,3 +105,10 @@ class PostgresStore:
 
     def renew(self) -> None:
         renew(self._connections.heartbeat, self._lease)
+        self._idle_renewals += 1
+        if self._idle_renewals == IDLE_RENEWALS:
+            self.forget_history()
+
+    def forget_history(self) -> None:
+        """Drop the histories that were read for symbols that have not arrived. Any thread may call it."""
+        self._history.forget()
