@@ -9,6 +9,7 @@ or half the sum of two.
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from math import isfinite
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from surveillance_pipelines.contracts.market import MarketCentre
 
 MINUTE_US: Final = 60_000_000
 _KEPT_MINUTES: Final = 64
+_INSERTED: Final = 8  # new returns that are inserted one by one; more are sorted at once
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -41,7 +43,7 @@ class MarketContext:
 
     def update(self, symbol: str, bar_start: int, log_return: float) -> None:
         """Add the log return of a closed revision-0 bar; NaN (a symbol's first bar) is ignored."""
-        if not math.isfinite(log_return):
+        if not isfinite(log_return):
             return
         minute = self._minutes.get(bar_start)
         if minute is None:
@@ -123,37 +125,59 @@ class _MeanOfOthers:
 
 
 class _MedianOfOthers:
-    """Returns of one minute in ascending order. A median without one symbol needs two of them."""
+    """Returns of one minute. A median without one symbol is one of three values, which depend on all returns.
+
+    The three are found when the first bar asks after new returns: a few of these are inserted into the ascending list,
+    many are sorted into it at once.
+    """
 
     def __init__(self) -> None:
         self._returns: Final[dict[str, float]] = {}
-        self._ranked: Final[list[float]] = []
+        self._ranked: list[float] = []
+        self._new: Final[list[float]] = []  # not yet in the ascending list
+        self._all = self._below = self._between = self._above = (math.nan, 0)
+        self._low = self._high = math.nan
 
     def add(self, symbol: str, log_return: float) -> None:
-        before = self._returns.get(symbol)
-        if before is not None:
-            del self._ranked[bisect_left(self._ranked, before)]
-        value = log_return + 0.0  # one zero: the order of 0.0 and −0.0 would depend on the order of the symbols
-        self._returns[symbol] = value
-        insort(self._ranked, value)
+        returns = self._returns
+        if symbol in returns:  # rare: the list is built again
+            self._ranked = []
+            self._new[:] = [value for name, value in returns.items() if name != symbol]
+        # One zero: the order of 0.0 and −0.0 would depend on the order of the symbols.
+        returns[symbol] = value = log_return + 0.0
+        self._new.append(value)
 
     def without(self, symbol: str) -> tuple[float, int]:
+        if self._new:
+            self._rank()
         own = self._returns.get(symbol)
-        ranked = self._ranked
         if own is None:
-            count = len(ranked)
-            return 0.5 * (ranked[(count - 1) // 2] + ranked[count // 2]), count
-        count = len(ranked) - 1
-        if count == 0:
-            return math.nan, 0
-        low, high = ranked[(count - 1) // 2], ranked[count // 2]
-        # Behind the symbol's own return, the others are one place further.
-        low = low if low < own else ranked[(count - 1) // 2 + 1]
-        high = high if high < own else ranked[count // 2 + 1]
-        return 0.5 * (low + high), count
+            return self._all
+        return self._above if self._high < own else self._between if self._low < own else self._below
 
     def returns(self) -> Iterable[tuple[str, float]]:
         return self._returns.items()
+
+    def _rank(self) -> None:
+        ranked, new = self._ranked, self._new
+        if len(new) <= _INSERTED:
+            for value in new:
+                insort(ranked, value)
+        else:
+            ranked += new
+            ranked.sort()
+        new.clear()
+        count = len(ranked)
+        self._all = 0.5 * (ranked[(count - 1) // 2] + ranked[count // 2]), count
+        others = count - 1
+        if others == 0:
+            return  # the values of no peers, as they are initially
+        low, high = (others - 1) // 2, others // 2
+        self._low, self._high = ranked[low], ranked[high]
+        # Behind the symbol's own return, the others are one place further.
+        self._below = 0.5 * (ranked[low + 1] + ranked[high + 1]), others
+        self._between = 0.5 * (ranked[low] + ranked[high + 1]), others
+        self._above = 0.5 * (ranked[low] + ranked[high]), others
 
 
 _CENTRES: Final[dict[MarketCentre, type[_MeanOfOthers] | type[_MedianOfOthers]]] = {
