@@ -21,8 +21,8 @@ _NOTES: Final = (
         "to 3.2 ms at 5,000 symbols, and 1.7 to 1.1 times the cost per symbol of 100)"
     ),
     (
-        "attempt 2, kept: the three values that a median without one symbol can have are found once per set of returns; "
-        "an answer compares the own return with two of them"
+        "attempt 2, kept: the three values that a median without one symbol can have are found once per set of "
+        "returns; an answer compares the own return with two of them"
     ),
     (
         "where it goes, in µs per symbol: two calls of two Python methods each 0.5, sorting 0.1; the pass costs 0.1, "
