@@ -33,9 +33,13 @@ BAR_SCHEMA: Final = pl.Schema(
         "market_return": pl.Float64,  # as served; null if the bar was never served, then derived from the peers
         "market_peers": pl.Int32,
         "batch_id": pl.String,  # id of the write that added the row
+        "market_centre": pl.String,  # mean or median: what the served market_return is; null means "mean" if served
     }
 )
 """Columns of ``bars_landed``, ``bars_1m`` and the resampled bars."""
+
+LATER_COLUMNS: Final = frozenset({"market_centre"})
+"""Nullable columns that tables of earlier releases lack. The next write adds them; before it, they are read as null."""
 
 TICK_SCHEMA: Final = pl.Schema(
     {

@@ -12,6 +12,8 @@ Source = Literal["sqs", "file", "yfinance", "simulated"]
 BarStatus = Literal["provisional", "final", "revised"]
 Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
 Adjustment = Literal["none", "split", "split+dividend"]
+MarketCentre = Literal["mean", "median"]
+"""Which centre of the peers' returns a ``market_return`` is."""
 
 SOURCE_PRECEDENCE: Final[tuple[Source, ...]] = ("sqs", "file", "yfinance", "simulated")
 """Precedence of sources with the same bar: the live feed, then files of the user, then the vendor's public data. A
@@ -68,3 +70,4 @@ class Bar:
     market_return: float  # NaN if no peer had a bar in the previous minute
     market_peers: int
     source: Source = "sqs"
+    market_centre: MarketCentre = "mean"

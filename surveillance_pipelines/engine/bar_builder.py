@@ -7,7 +7,7 @@ ordered by arrival. Volumes are added in order of arrival; the last message to a
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from surveillance_pipelines.contracts.market import Bar, BarStatus, Tick
+from surveillance_pipelines.contracts.market import Bar, BarStatus, MarketCentre, Tick
 
 MINUTE_US: Final = 60_000_000
 
@@ -66,7 +66,9 @@ class OpenBar:
         if tick.event_time >= self.event_time:
             self.event_time, self.close = tick.event_time, tick.price
 
-    def to_bar(self, status: BarStatus, *, market_return: float, market_peers: int) -> Bar:
+    def to_bar(
+        self, status: BarStatus, *, market_return: float, market_peers: int, market_centre: MarketCentre = "mean"
+    ) -> Bar:
         """Return the current bar as revision 0."""
         return Bar(
             symbol=self.symbol,
@@ -85,6 +87,7 @@ class OpenBar:
             source_message_id=self.source_message_id,
             market_return=market_return,
             market_peers=market_peers,
+            market_centre=market_centre,
         )
 
 

@@ -118,7 +118,7 @@ class Engine:
         self._sessions = sessions
         self._instruments = set(instruments)
         self._symbols: dict[str, SymbolState] = {}
-        self._market = MarketContext()
+        self._market = MarketContext(centre=VIEWS[predictor.feature_view].market_centre)
         self._due = DueBars()
         self._bundle_row: BundleRow | None = None  # added to the next effects
 
@@ -126,6 +126,11 @@ class Engine:
     def window_length(self) -> int:
         """Bars per window of the serving models; seeds must hold the history of that many."""
         return self._predictor.window_length
+
+    @property
+    def feature_view(self) -> str:
+        """Feature view of the serving models."""
+        return self._predictor.feature_view
 
     def read(self, batch: Sequence[Received]) -> DecodedBatch:
         """Decode a micro-batch for ``symbols_to_seed`` and ``process``."""
@@ -187,9 +192,10 @@ class Engine:
         """
         old, new = self._predictor, swap.predictor
         view, length, anew = VIEWS[new.feature_view], new.window_length, needs_history(old, new)
+        self._market.change_centre(view.market_centre)
         for symbol, state in self._symbols.items():
             if anew:
-                state.change_view(view, swap.seeds.get(symbol, Seed()), window_length=length)
+                state.change_view(view, swap.seeds.get(symbol, Seed()), self._market, window_length=length)
             elif length < old.window_length:
                 state.shorten_window(length)
         self._predictor = new

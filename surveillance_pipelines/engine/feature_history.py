@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.clock import DAY_US
+from surveillance_pipelines.contracts.market import MarketCentre
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import FeatureView
 
@@ -31,9 +34,54 @@ class BarInputs(NamedTuple):
         rows = np.array([inputs[start] for start in starts.tolist()], dtype=np.float64)
         return cls(starts, rows.reshape(len(starts), len(view.inputs)))
 
+    def after(self, others: "BarInputs") -> "BarInputs":
+        """Return the bars that start after the last of other bars."""
+        first = int(np.searchsorted(self.starts, others.starts[-1], side="right")) if len(others.starts) else 0
+        return BarInputs(self.starts[first:], self.rows[first:])
+
     def by_start(self) -> dict[int, Sequence[float] | Floats]:
         """Return start → inputs."""
         return dict(zip(self.starts.tolist(), self.rows, strict=True))
+
+
+class BarColumns(NamedTuple):
+    """Bars of one symbol as columns: a tenth of the memory of ``Bar`` objects.
+
+    Attributes:
+        starts: int64[n], microseconds since the epoch, ascending.
+        values: f8[7, n]: open, high, low, close, volume, market return (NaN if unknown), number of peers.
+        centre: which centre of the peers' returns the market return is.
+    """
+
+    starts: npt.NDArray[np.int64]
+    values: Floats
+    centre: MarketCentre
+
+    @classmethod
+    def joined(cls, parts: Sequence["BarColumns"]) -> "BarColumns":
+        """Return consecutive parts as one."""
+        if len(parts) == 1:
+            return parts[0]
+        starts, values, centres = zip(*parts, strict=True)
+        return cls(np.concatenate(starts), np.concatenate(values, axis=1), centres[0])
+
+    def between(self, first: int, before: int) -> "BarColumns":
+        """Return the bars that start in a range; ``before`` is excluded."""
+        begin, end = np.searchsorted(self.starts, (first, before)).tolist()
+        return BarColumns(self.starts[begin:end], self.values[:, begin:end], self.centre)
+
+    def inputs(self, sessions: SessionTable, centre: MarketCentre) -> BarInputs:
+        """Return the bars as inputs of the kernel; values of another centre count as unknown.
+
+        Args:
+            sessions: the trading sessions of the symbol's calendar.
+            centre: the centre of the kernel's view.
+        """
+        rows = np.empty((len(self.starts), len(kernel.INPUTS)))
+        rows[:, : kernel.SESSION_ID] = self.values[:5].T
+        rows[:, kernel.SESSION_ID : kernel.PEERS_RETURN] = np.stack(sessions.positions(self.starts), axis=1)
+        rows[:, kernel.PEERS_RETURN :] = self.values[5:].T if centre == self.centre else (np.nan, 0.0)
+        return BarInputs(self.starts, rows)
 
 
 def recent_rows(view: FeatureView, bars: BarInputs, count: int) -> list[Floats]:

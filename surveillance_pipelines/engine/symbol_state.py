@@ -6,8 +6,7 @@ processed so far and on the peers' returns that the caller passes in.
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -20,7 +19,7 @@ from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_
 from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState
 from surveillance_pipelines.engine.effects import LaneSeed, StateRow
 from surveillance_pipelines.engine.event_clock import Anchor
-from surveillance_pipelines.engine.feature_history import BarInputs, recent_rows
+from surveillance_pipelines.engine.feature_history import BarColumns, BarInputs, recent_rows
 from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.engine.snapshots import (
@@ -30,6 +29,7 @@ from surveillance_pipelines.engine.snapshots import (
     dump_serving_state,
     load_serving_state,
 )
+from surveillance_pipelines.features import kernel
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
@@ -53,6 +53,7 @@ class Seed:
         features: ``FeatureState.snapshot`` bytes; None without a snapshot.
         serving: serving state bytes; None for a symbol that this queue has not served.
         bars: revision-0 bars after the snapshot (without a snapshot, the whole history), ascending.
+        history: further bars of a history, ascending; ``bars`` replace those with the same start.
         revisable: the latest revisions of the last closed bars, ascending.
         seeded: history from which the features of the snapshot were last seeded; only for models that read windows.
         before: revision-0 bars after ``seeded`` and before the 512 of the snapshot, ascending; as far as windows need.
@@ -64,6 +65,7 @@ class Seed:
     revisable: tuple[Bar, ...] = ()
     seeded: BarInputs | None = None
     before: tuple[Bar, ...] = ()
+    history: BarColumns | None = field(default=None, repr=False)
 
 
 class SymbolState:
@@ -76,7 +78,7 @@ class SymbolState:
         self.groups: Final[set[str]] = set()  # message groups of the ticks of the bar in progress
         self._snapshot: StateRow | None = None  # not yet returned by pop_state_rows
         self._seeds: list[LaneSeed] = []  # not yet returned by pop_seeds
-        self._missed: tuple[Bar, ...] = ()  # added to the features before the next tick after them
+        self._missed: Seed | None = None  # added to the features before the next tick after them
         self._returns_before: list[tuple[int, float]] = []  # of bars closed here before the features were last seeded
         self._sessions = sessions.for_symbol(symbol)
         self._features = features
@@ -107,7 +109,7 @@ class SymbolState:
         """
         if seed.features is None:
             state = cls(symbol, sessions, FeatureState(view), window_length=window_length)
-            state._seed_features({bar.bar_start: state._inputs(bar) for bar in seed.bars})
+            state._seed_features(state._inputs_of(seed))
         else:
             state = cls(symbol, sessions, FeatureState.restore(seed.features), window_length=window_length)
             state._earlier.extend(state._served_rows(seed))
@@ -157,27 +159,31 @@ class SymbolState:
 
         Bars served by this queue keep their served values.
         """
-        self._missed = seed.bars
+        self._missed = seed
 
     def decisions(self, key: DecisionKey) -> DecisionState:
         """Return the decision state of a tenant and strategy."""
         return self._decisions.setdefault(key, DecisionState())
 
-    def change_view(self, view: FeatureView, seed: Seed, *, window_length: int = 1) -> None:
+    def change_view(self, view: FeatureView, seed: Seed, market: MarketContext, *, window_length: int = 1) -> None:
         """Compute another view's features, or longer windows, from the next bar on.
 
         Args:
             view: the new view.
-            seed: the history that it needs, up to any bar; this state holds the bars since.
+            seed: the history that it needs, up to any bar, with the view's centre of the peers' returns; this state
+                holds the bars since.
+            market: the peers' returns of the last bars, with the view's centre.
             window_length: bars per window of the new models.
         """
-        bars: dict[int, Sequence[float] | npt.NDArray[np.float64]] = {b.bar_start: self._inputs(b) for b in seed.bars}
-        bars |= BarInputs(*self._features.history()).by_start()
+        own, old = BarInputs(*self._features.history()), self._features.view
         self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
         self._closed = 0
         self._features = FeatureState(view)
         self._earlier = deque(maxlen=window_length - 1)
-        self._seed_features(bars)
+        bars = self._inputs_of(seed)
+        if view.market_centre != old.market_centre:
+            own = self._with_centre_of(own.after(bars), market)
+        self._seed_features(BarInputs.of(bars.by_start() | own.by_start(), view))
         self._take_snapshot()
 
     def shorten_window(self, window_length: int) -> None:
@@ -290,20 +296,36 @@ class SymbolState:
         view = self._features.view
         return recent_rows(view, BarInputs.of(bars, view), self._earlier.maxlen)
 
+    def _with_centre_of(self, bars: BarInputs, market: MarketContext) -> BarInputs:
+        """Return bars with the market returns of another centre; those of bars that the context has dropped are NaN."""
+        rows = bars.rows.copy()
+        for row, start in zip(rows, bars.starts.tolist(), strict=True):
+            row[kernel.PEERS_RETURN], row[kernel.PEERS] = market.value(self.symbol, start)
+        return BarInputs(bars.starts, rows)
+
     def _add_missed_bars(self, *, before: int) -> None:
         served = BarInputs(*self._features.history()).by_start()
-        missed = {bar.bar_start: self._inputs(bar) for bar in self._missed if bar.bar_start < before}
-        bars = missed | served
+        missed = self._inputs_of(self._missed or Seed()).by_start()
+        bars = {start: row for start, row in missed.items() if start < before} | served
         if len(bars) > len(served):
             self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
-            self._seed_features(bars)
+            self._seed_features(BarInputs.of(bars, self._features.view))
             self._closed = 0
             self._take_snapshot()
 
-    def _seed_features(self, inputs: Mapping[int, Sequence[float] | npt.NDArray[np.float64]]) -> None:
+    def _inputs_of(self, seed: Seed) -> BarInputs:
+        """Return the history of a seed as inputs of the view's kernel."""
         view = self._features.view
-        bars = BarInputs.of(inputs, view)
-        if inputs:
+        if seed.history is None:
+            return BarInputs.of({bar.bar_start: self._inputs(bar) for bar in seed.bars}, view)
+        history = seed.history.inputs(self._sessions, view.market_centre)
+        if not seed.bars:
+            return history
+        return BarInputs.of(history.by_start() | {bar.bar_start: self._inputs(bar) for bar in seed.bars}, view)
+
+    def _seed_features(self, bars: BarInputs) -> None:
+        view = self._features.view
+        if len(bars.starts):
             self._features.seed(*bars)
             self._earlier.clear()
             self._earlier.extend(recent_rows(view, bars, self._earlier.maxlen or 0))
@@ -315,13 +337,15 @@ class SymbolState:
         if bar is None:
             raise RuntimeError(f"expected a bar in progress of {self.symbol}, found none")
         market_return, peers = market.value(self.symbol, bar.bar_start)
-        return bar.to_bar(status, market_return=market_return, market_peers=peers)
+        centre = self._features.view.market_centre
+        return bar.to_bar(status, market_return=market_return, market_peers=peers, market_centre=centre)
 
     def _inputs(self, bar: Bar) -> tuple[float, ...]:
         session_id, minute, length = self._sessions.position(bar.bar_start)
+        known = bar.market_centre == self._features.view.market_centre
+        market_return, peers = (bar.market_return, bar.market_peers) if known else (math.nan, 0)
         return (
-            bar.open, bar.high, bar.low, bar.close, bar.volume, session_id, minute, length, bar.market_return,
-            bar.market_peers,
+            bar.open, bar.high, bar.low, bar.close, bar.volume, session_id, minute, length, market_return, peers,
         )  # fmt: skip
 
     def _remember(self, bar: Bar) -> None:

@@ -16,7 +16,7 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.batch_kernel import symbol_features
 from surveillance_pipelines.features.inputs import input_columns, market_context
-from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS, FeatureView
+from surveillance_pipelines.features.views import CORE_V1, CORE_V2, HISTORY_BARS, FeatureView
 
 _BAR_COLUMNS: Final = (
     "date", "symbol", "timeframe", "bar_start", "revision", "source", "event_time", "knowledge_time",
@@ -26,7 +26,7 @@ _BAR_COLUMNS: Final = (
 _HISTORY_DAYS: Final = 10
 """Calendar days read before the first requested day: 512 minutes are two sessions, and ten days cover any holidays."""
 
-BATCH_KERNELS: Final[dict[str, Callable[..., None]]] = {CORE_V1.name: symbol_features}
+BATCH_KERNELS: Final[dict[str, Callable[..., None]]] = {view.name: symbol_features for view in (CORE_V1, CORE_V2)}
 """The batch form of each view's kernel. It is not part of the view, because the live lane does not use it."""
 
 Integers = NDArray[np.int64]
@@ -100,7 +100,7 @@ def features_of_days(
     """
     flags = chosen_columns(view, columns)
     names = [name for name, wanted in zip(view.columns, flags, strict=True) if wanted]
-    known = market_context(bars)
+    known = market_context(bars, view.market_centre)
     if known.is_empty() or not days:
         return feature_schema(view).to_frame().select(*_BAR_COLUMNS, *names)
     numbers = known["bar_start"].dt.timestamp("us").to_numpy() // DAY_US

@@ -7,37 +7,44 @@ import polars as pl
 from numpy.typing import NDArray
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
-from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES
+from surveillance_pipelines.contracts.market import TIMEFRAME_MINUTES, MarketCentre
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features import kernel
-from surveillance_pipelines.features.market import MINUTE_US, log_returns, peer_means
+from surveillance_pipelines.features.market import MINUTE_US, log_returns, peer_returns
 
 _PRICES: Final = ("open", "high", "low", "close")
+_MARKET_COLUMNS: Final = {"market_return": pl.Float64, "market_peers": pl.Int32, "market_centre": pl.String}
 
 
-def market_context(bars: pl.DataFrame) -> pl.DataFrame:
+def market_context(bars: pl.DataFrame, centre: MarketCentre = "mean") -> pl.DataFrame:
     """Return the revision-0 bars, sorted by symbol and start, with ``market_return`` and ``market_peers`` filled.
 
-    A served bar (``market_peers`` is not null) keeps its recorded values. The others are derived from the frame, which
-    must therefore contain every symbol.
+    A bar served with this centre keeps its recorded values. The others are derived from the frame, which must therefore
+    contain every symbol.
 
     Args:
-        bars: ``BAR_SCHEMA`` columns of one timeframe; the two market columns may be absent.
+        bars: ``BAR_SCHEMA`` columns of one timeframe; the market columns may be absent. Without ``market_centre``, the
+            recorded values are means.
+        centre: which centre of the peers' returns.
 
     Raises:
         InvalidInputError: if there are several timeframes, or a symbol has two revision-0 bars with the same start.
     """
-    first = bars.filter(pl.col("revision") == 0).sort("symbol", "bar_start")
+    first = _with_market_columns(bars.filter(pl.col("revision") == 0).sort("symbol", "bar_start"))
     if first.is_empty():
-        return _with_market(first, np.empty(0), np.empty(0, dtype=np.int64))
+        return _with_market(first, np.empty(0), np.empty(0, dtype=np.int64), centre)
     _require_unique(first)
     symbols = first["symbol"].rank("dense").cast(pl.Int64).to_numpy()
     starts = first["bar_start"].dt.timestamp("us").to_numpy()
     returns = log_returns(symbols, first["close"].to_numpy())
-    order = np.lexsort((symbols, starts))
-    means, peers = np.empty(len(first)), np.empty(len(first), dtype=np.int64)
-    means[order], peers[order] = peer_means(starts[order], symbols[order], returns[order], _step(first))
-    return _with_market(first, means, peers)
+    wanted = ~first.select(recorded(centre)).to_series().to_numpy()
+    values, peers = peer_returns(starts, symbols, returns, _step(first), centre=centre, wanted=wanted)
+    return _with_market(first, values, peers, centre)
+
+
+def recorded(centre: MarketCentre) -> pl.Expr:
+    """Return whether a bar was served, and its recorded market return is this centre."""
+    return pl.col("market_peers").is_not_null() & (pl.col("market_centre").fill_null("mean") == centre)
 
 
 def kernel_inputs(bars: pl.DataFrame, sessions: SessionTable) -> NDArray[np.float64]:
@@ -90,16 +97,21 @@ def _fill_sessions(columns: NDArray[np.float64], bars: pl.DataFrame, sessions: S
             columns[row, chosen] = values
 
 
-def _with_market(bars: pl.DataFrame, means: NDArray[np.float64], peers: NDArray[np.int64]) -> pl.DataFrame:
+def _with_market_columns(bars: pl.DataFrame) -> pl.DataFrame:
     absent = [
-        pl.lit(None, dtype=dtype).alias(name)
-        for name, dtype in (("market_return", pl.Float64), ("market_peers", pl.Int32))
-        if name not in bars.columns
+        pl.lit(None, dtype=dtype).alias(name) for name, dtype in _MARKET_COLUMNS.items() if name not in bars.columns
     ]
-    served = pl.col("market_peers").is_not_null()
-    return bars.with_columns(absent).with_columns(
-        market_return=pl.when(served).then(pl.col("market_return").fill_null(np.nan)).otherwise(pl.Series(means)),
-        market_peers=pl.col("market_peers").fill_null(pl.Series(peers).cast(pl.Int32)),
+    return bars.with_columns(absent)
+
+
+def _with_market(
+    bars: pl.DataFrame, values: NDArray[np.float64], peers: NDArray[np.int64], centre: MarketCentre
+) -> pl.DataFrame:
+    kept = recorded(centre)
+    return bars.with_columns(
+        market_return=pl.when(kept).then(pl.col("market_return").fill_null(np.nan)).otherwise(pl.Series(values)),
+        market_peers=pl.when(kept).then("market_peers").otherwise(pl.Series(peers).cast(pl.Int32)),
+        market_centre=pl.lit(centre),
     )
 
 

@@ -20,6 +20,8 @@ from surveillance_pipelines.hashing import canonical_json
 _MAGIC: Final = b"SPFS1"
 _USUAL_BARS: Final = 20
 _NEVER: Final = -(1 << 63)
+_FIRST_CAPACITY: Final = 16
+"""Bars for which a new state has space; it grows with its bars up to ``HISTORY_BARS``."""
 _empty: Final = np.empty  # called for each bar
 _ARRAY_FUNCTIONS: Final = Lock()
 
@@ -41,19 +43,16 @@ class FeatureState:
         self._features: Final = len(view.columns)
         self._step: Final = _compiled(view.step, 3)
         self._peek: Final = _compiled(view.peek, 4)
-        self._bars: Final = np.zeros((HISTORY_BARS, width))  # ring buffer; next row: self._seen % HISTORY_BARS
-        self._rows: Final = list(self._bars)  # indexing the array would create a new view at each bar
         self._width: Final = width
-        self._flat: Final = self._bars.reshape(-1).data  # a memoryview: half the cost of writing to the array
-        self._starts: Final = np.zeros(HISTORY_BARS, dtype=np.int64)
-        self._start_views: Final = self._starts.data
+        self._capacity = 0
+        self._resize(_FIRST_CAPACITY)
         self._seen = 0
         self._last = _NEVER  # start of the newest bar
         self._set_day(-1)
         self._state = np.zeros(view.state_size)
         self._rebuilt: NDArray[np.float64] | None = None  # the state at the start of a new day
         self._rebuilt_at = 0  # value of self._seen when it was rebuilt
-        self._scratch = np.empty(view.state_size)
+        self._scratch: Final = _scratch_of(view.state_size)
         self._bar = np.empty(width)
 
     @property
@@ -103,14 +102,15 @@ class FeatureState:
             raise ValueError("expected bar starts in strictly ascending order; sort and deduplicate the history")
         self._seen, self._last, self._rebuilt = 0, _NEVER, None
         self._set_day(-1)
-        self._state[:] = 0.0
+        self._state = np.zeros(self.view.state_size)
         if len(bar_starts) == 0:
             return
         today = int(np.searchsorted(bar_starts, bar_starts[-1] // DAY_US * DAY_US))
-        for i in range(max(0, today - HISTORY_BARS), today):
-            self._append(int(bar_starts[i]), inputs[i])
-        for i in range(today, len(bar_starts)):
-            self.advance(int(bar_starts[i]), inputs[i])
+        first = max(0, today - HISTORY_BARS)
+        rows = np.ascontiguousarray(inputs[first:], dtype=np.float64)
+        self.view.run(self._state, rows, np.empty((len(rows), self._features)))
+        self._fill(bar_starts[first:], rows)
+        self._set_day(self._last // DAY_US)
 
     def advance(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
         """Add a closed bar and return its features, f8[F].
@@ -123,11 +123,13 @@ class FeatureState:
             ValueError: if the bar does not start after the last one.
         """
         if bar_start >= self._day_end or bar_start <= self._last:
-            self._state = self._state_on(bar_start)
+            self._state, self._rebuilt = self._state_on(bar_start), None
             self._set_day(bar_start // DAY_US)
         out = _empty(self._features)
         slot = self._seen % HISTORY_BARS
-        bar = self._rows[slot]
+        if slot == self._capacity:
+            self._resize(min(HISTORY_BARS, 2 * slot))
+        bar = self._bars[slot]
         try:
             start = slot * self._width
             self._flat[start : start + self._width] = inputs  # pyright: ignore[reportArgumentType, reportCallIssue] (other types: below)
@@ -181,29 +183,39 @@ class FeatureState:
         Raises:
             SnapshotError: if the bytes are not a snapshot, or one of another view or kernel.
         """
-        header, body = _split(snapshot)
-        view = VIEWS.get(header["view"])
-        if view is None:
-            raise SnapshotError(f"expected a snapshot of one of {sorted(VIEWS)}, got one of {header['view']!r}")
-        if header["source_hash"] != view.source_hash:
-            raise SnapshotError(
-                f"expected a snapshot of kernel {view.source_hash[:12]}, got one of {header['source_hash'][:12]}: "
-                "seed the state from bars"
-            )
+        view, header, body = _checked(snapshot)
         return cls(view)._load(header, body)  # noqa: SLF001 (same class)
+
+    @classmethod
+    def require_valid(cls, snapshot: bytes) -> None:
+        """Raise ``SnapshotError`` if ``restore`` would."""
+        _checked(snapshot)
 
     def _load(self, header: dict[str, Any], body: memoryview) -> "FeatureState":
         bars, width = header["bars"], len(self.view.inputs)
-        wanted = 8 * (bars * (1 + width) + self.view.state_size)
-        if len(body) != wanted:
-            raise SnapshotError(f"expected {wanted} bytes after the snapshot's header, got {len(body)}")
-        self._starts[:bars] = np.frombuffer(body, np.int64, bars)
-        self._bars[:bars] = np.frombuffer(body, np.float64, bars * width, 8 * bars).reshape(bars, width)
+        starts = np.frombuffer(body, np.int64, bars)
+        self._fill(starts, np.frombuffer(body, np.float64, bars * width, 8 * bars).reshape(bars, width))
         self._state[:] = np.frombuffer(body, np.float64, self.view.state_size, 8 * bars * (1 + width))
-        self._seen = bars
         self._set_day(header["day"])
-        self._last = int(self._starts[bars - 1]) if bars else _NEVER
         return self
+
+    def _fill(self, bar_starts: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
+        """Store bars, oldest first, in the empty ring buffer."""
+        self._seen, kept = len(rows), len(rows[-HISTORY_BARS:])
+        self._resize(min(HISTORY_BARS, max(_FIRST_CAPACITY, kept)))
+        slots = np.arange(self._seen - kept, self._seen) % HISTORY_BARS
+        self._bars[slots], self._starts[slots] = rows[-HISTORY_BARS:], bar_starts[-HISTORY_BARS:]
+        self._last = int(bar_starts[-1]) if kept else _NEVER
+
+    def _resize(self, capacity: int) -> None:
+        """Set the capacity of the ring buffer, which wraps at ``HISTORY_BARS`` only; symbols may have few bars."""
+        bars, starts = np.zeros((capacity, self._width)), np.zeros(capacity, dtype=np.int64)
+        if self._capacity:
+            kept = min(capacity, self._capacity)
+            bars[:kept], starts[:kept] = self._bars[:kept], self._starts[:kept]
+        self._capacity, self._bars, self._starts = capacity, bars, starts
+        self._flat = bars.reshape(-1).data  # a memoryview: half the cost of writing to the array
+        self._start_views = starts.data
 
     def _set_day(self, day: int) -> None:
         """Set the UTC day of the kernel's state: days since the epoch, −1 before any bar."""
@@ -222,16 +234,15 @@ class FeatureState:
             self.view.run(self._rebuilt, bars, np.empty((len(bars), self._features)))
         return self._rebuilt
 
-    def _append(self, bar_start: int, inputs: NDArray[np.float64]) -> None:
-        row = self._seen % HISTORY_BARS
-        self._bars[row] = inputs
-        self._starts[row] = bar_start
-        self._last = bar_start
-        self._seen += 1
-
     def _ring_rows(self) -> NDArray[np.int64]:
         """Return the row numbers of the ring buffer, from the oldest bar to the newest."""
         return np.arange(max(0, self._seen - HISTORY_BARS), self._seen) % HISTORY_BARS
+
+
+@cache
+def _scratch_of(size: int) -> NDArray[np.float64]:
+    """Return memory that all states share: a compiled call fills and reads it while it holds the interpreter's lock."""
+    return np.empty(size)
 
 
 @cache
@@ -266,6 +277,23 @@ def warm_up(view: FeatureView = CORE_V1) -> None:
     state = FeatureState(view)
     state.advance(0, np.ones(len(view.inputs)))
     state.peek(DAY_US, np.ones(len(view.inputs)))
+
+
+def _checked(snapshot: bytes) -> tuple[FeatureView, dict[str, Any], memoryview]:
+    """Return a snapshot's view, header and body."""
+    header, body = _split(snapshot)
+    view = VIEWS.get(header["view"])
+    if view is None:
+        raise SnapshotError(f"expected a snapshot of one of {sorted(VIEWS)}, got one of {header['view']!r}")
+    if header["source_hash"] != view.source_hash:
+        raise SnapshotError(
+            f"expected a snapshot of kernel {view.source_hash[:12]}, got one of {header['source_hash'][:12]}: "
+            "seed the state from bars"
+        )
+    wanted = 8 * (header["bars"] * (1 + len(view.inputs)) + view.state_size)
+    if len(body) != wanted:
+        raise SnapshotError(f"expected {wanted} bytes after the snapshot's header, got {len(body)}")
+    return view, header, body
 
 
 def _split(snapshot: bytes) -> tuple[dict[str, Any], memoryview]:

@@ -5,13 +5,14 @@ snapshots and alerts record the name of their view.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.features import kernel
-from surveillance_pipelines.hashing import sha256_file
+from surveillance_pipelines.hashing import sha256_file, sha256_json
 
 HISTORY_BARS: Final = 512
 """Number of revision-0 bars from which a symbol's state is rebuilt at the start of a UTC day. The slowest decay in the
@@ -85,6 +86,9 @@ class FeatureView:
         run: ``(state, bars, out)`` advances the state by many bars.
         peek: ``(state, scratch, bar, out)`` computes features without changing the state.
         source: the kernel's file. The batch form (``batch.BATCH_KERNELS``) is bit-identical and has no hash.
+        other_sources: further files that determine a value. Those of ``core_v1`` are not in its hash, which older
+            bundles and snapshots record.
+        market_centre: which centre of the peers' returns the kernel's ``market_return`` is.
     """
 
     name: str
@@ -96,6 +100,8 @@ class FeatureView:
     run: Callable[..., Any]
     peek: Callable[..., Any]
     source: Path
+    other_sources: tuple[Path, ...] = ()
+    market_centre: MarketCentre = "mean"
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -109,8 +115,9 @@ class FeatureView:
 
     @cached_property
     def source_hash(self) -> str:
-        """Hash of the kernel's source file, comments included; a state is valid for exactly one hash."""
-        return sha256_file(self.source)
+        """Hash of the source files, comments included; a state is valid for exactly one hash."""
+        own = sha256_file(self.source)
+        return sha256_json([own, *map(sha256_file, self.other_sources)]) if self.other_sources else own
 
 
 CORE_V1: Final = FeatureView(
@@ -125,4 +132,13 @@ CORE_V1: Final = FeatureView(
     source=Path(kernel.__file__),
 )
 
-VIEWS: Final[dict[str, FeatureView]] = {CORE_V1.name: CORE_V1}
+CORE_V2: Final = replace(
+    CORE_V1,
+    name="core_v2",
+    descriptions=_DESCRIPTIONS | {"market_return": "median log return of the other symbols, one minute before"},
+    other_sources=tuple(Path(__file__).with_name(name) for name in ("market.py", "inputs.py")),
+    market_centre="median",
+)
+"""The columns of ``core_v1`` with the median of the peers' returns, which one bad print among them hardly moves."""
+
+VIEWS: Final[dict[str, FeatureView]] = {view.name: view for view in (CORE_V1, CORE_V2)}

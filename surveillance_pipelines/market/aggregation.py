@@ -45,6 +45,7 @@ def bars_from_ticks(ticks: pl.DataFrame, *, batch_id: str = "ticks") -> pl.DataF
             bar_status=pl.when(pl.col("revision") == 0).then(pl.lit("final")).otherwise(pl.lit("revised")),
             market_return=pl.lit(None),
             market_peers=pl.lit(None),
+            market_centre=pl.lit(None),
         )
     ).sort("symbol", "bar_start", "source", "revision")
 
@@ -159,5 +160,6 @@ def _merge(placed: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
             bar_status=pl.lit("final"),
             market_return=pl.lit(None),
             market_peers=pl.lit(None),
+            market_centre=pl.lit(None),
         )
     )

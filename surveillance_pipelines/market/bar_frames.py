@@ -47,7 +47,7 @@ def complete_bars(
         "knowledge_time": known,
         "batch_id": pl.lit(batch_id),
     }
-    optional = ("trades", "source_message_id", "market_return", "market_peers")
+    optional = ("trades", "source_message_id", "market_return", "market_peers", "market_centre")
     absent = {name: pl.lit(None) for name in optional if name not in frame.columns}
     whole = frame.with_columns(pl.col("bar_start").cast(UTC_MICROSECONDS)).with_columns(**derived, **absent)
     return to_bar_schema(whole).sort("symbol", "bar_start")

@@ -12,6 +12,7 @@ import polars as pl
 from surveillance_pipelines.clock import to_datetime, to_iso, to_us
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.features.batch import feature_schema, features_of_days, with_history
 from surveillance_pipelines.features.inputs import market_context
@@ -104,20 +105,20 @@ class BatchRebuilder:
     ) -> pl.DataFrame:
         key = ("rebuilt", run.versions_read.get(BARS), run.days, view.name, day)
         if key not in self._features:
-            context = self._market_context(run)
+            context = self._market_context(run, view.market_centre)
             sessions = self._repository.sessions(run, knobs)
             self._features[key] = features_of_days(context, [day], sessions, view)
         return self._features[key]
 
-    def _market_context(self, run: RecordedRun) -> pl.DataFrame:
+    def _market_context(self, run: RecordedRun, centre: MarketCentre) -> pl.DataFrame:
         """Return the bars that the run read; the range of bars affects the peers' returns of a symbol's first bars."""
         version, (first, last) = run.versions_read.get(BARS), run.days
         if first is None or last is None:
             raise CannotReplayError("the days of the run that computed the features are not on record")
-        key = (version, first, last)
+        key = (version, first, last, centre)
         if key not in self._contexts:
             bars = with_history(lambda since, until: self._read(BARS, version, (since, until), BAR_SCHEMA), first, last)
-            self._contexts[key] = market_context(bars)
+            self._contexts[key] = market_context(bars, centre)
         return self._contexts[key]
 
     def _read(self, table: str, version: int | None, days: tuple[date, date], schema: pl.Schema) -> pl.DataFrame:

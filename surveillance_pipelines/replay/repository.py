@@ -22,7 +22,7 @@ from surveillance_pipelines.replay.comparison import PROVENANCE, ROW_TYPES, Cann
 from surveillance_pipelines.replay.live import Message, StoredSeed
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.sessions import load_sessions
-from surveillance_pipelines.stores.tables import BAR_COLUMNS, PREDICTIONS
+from surveillance_pipelines.stores.tables import BAR_COLUMNS, PREDICTIONS, bar_of
 
 _KEYED_BY_ID: Final[tuple[tuple[RowKind, str], ...]] = (
     ("anomaly", "surveillance.anomalies"),
@@ -298,7 +298,7 @@ class ReplayRepository:
 
     def _bars(self, condition: str, *parameters: Any) -> list[Bar]:
         rows = self._connection.execute(f"{_BARS} AND {condition}".encode(), parameters)
-        return [Bar(**_values(dict(zip(BAR_COLUMNS, row, strict=True)))) for row in rows]
+        return [bar_of(row) for row in rows]
 
     def _run(self, query: str, parameters: Any) -> RecordedRun | None:
         with self._connection.cursor(row_factory=dict_row) as cursor:

@@ -31,8 +31,8 @@ class BundleWatch:
         link: connection used only by this watch, in autocommit mode.
         settings: the platform's settings.
         serving: the serving models, until others are claimed.
-        history: returns the history of every served symbol for a window length; called when a promotion changes the
-            feature view or needs longer windows.
+        history: returns the history of every served symbol for a window length and a feature view; called when a
+            promotion changes the view or needs longer windows.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class BundleWatch:
         link: Link,
         settings: Settings,
         serving: Predictor,
-        history: Callable[[int], Mapping[str, Seed]],
+        history: Callable[[int, str], Mapping[str, Seed]],
     ) -> None:
         self._link: Final = link
         self._settings: Final = settings
@@ -129,7 +129,7 @@ class BundleWatch:
             history: Mapping[str, Seed] = {}
             if needs_history(serving, predictor):
                 warm_up_features(VIEWS[predictor.feature_view])
-                history = self._history(predictor.window_length)
+                history = self._history(predictor.window_length, predictor.feature_view)
             with self._lock:
                 if self._serving is serving:
                     self._newest, self._ready = predictor, Swap(predictor, history)

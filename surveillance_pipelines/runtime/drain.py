@@ -146,7 +146,10 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     predictor = load_serving_predictor(connections.main.get(), settings, plan.queue_url)
     _warm_up(predictor)
     watch = BundleWatch(
-        watching, settings, predictor, lambda length: served_histories(watching.get(), lake, plan.queue_url, length)
+        watching,
+        settings,
+        predictor,
+        lambda length, view: served_histories(watching.get(), lake, plan.queue_url, length, view),
     )
     watch.poll()  # at once, to report a promoted bundle that cannot serve
     watch_tasks = ThreadTasks()  # separate from the serving threads, so that loading a model does not delay a handover

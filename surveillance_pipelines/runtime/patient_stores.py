@@ -33,8 +33,10 @@ class PatientStore:
     def served(self) -> Mapping[str, Seed]:
         return self._repeat(self._store.served)
 
-    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
-        return self._repeat(lambda: self._store.history(symbols, window_length=window_length))
+    def history(self, symbols: Mapping[str, int], *, window_length: int, feature_view: str) -> Mapping[str, Seed]:
+        return self._repeat(
+            lambda: self._store.history(symbols, window_length=window_length, feature_view=feature_view)
+        )
 
     def commit(
         self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int

@@ -57,12 +57,13 @@ class Store(Protocol):
         """Return the stored state of every symbol that this queue has served."""
         ...
 
-    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
+    def history(self, symbols: Mapping[str, int], *, window_length: int, feature_view: str) -> Mapping[str, Seed]:
         """Return the history of symbols that are new to this queue or have missed a session.
 
         Args:
             symbols: symbol → event time that the history must reach, microseconds since the epoch.
             window_length: bars per window of the models.
+            feature_view: view of the models, which determines the centre of the peers' returns.
         """
         ...
 

@@ -276,7 +276,8 @@ class Shell:
             wanted = self._engine.symbols_to_seed(batch)
             if not wanted:
                 return
-            for symbol, seed in self._store.history(wanted, window_length=self._engine.window_length).items():
+            length, view = self._engine.window_length, self._engine.feature_view
+            for symbol, seed in self._store.history(wanted, window_length=length, feature_view=view).items():
                 self._engine.seed(symbol, seed)
             self._meter.observe("seed", (self._clock.now_us() - begin) / MICROSECONDS)
 

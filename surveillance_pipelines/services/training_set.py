@@ -5,6 +5,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from surveillance_pipelines.contracts.errors import NotReadyError
+from surveillance_pipelines.contracts.feature_tables import TRAINING_VIEW
 from surveillance_pipelines.services.build_folder import BuildFolder
 from surveillance_pipelines.services.platform import Stores
 
@@ -47,6 +48,7 @@ def build_rows(
     """
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.features.batch import with_history
+    from surveillance_pipelines.features.views import VIEWS
     from surveillance_pipelines.training.training_set import build_training_set
 
     lake = stores.lake
@@ -64,6 +66,7 @@ def build_rows(
         last=last,
         seed=seed,
         per_symbol_day=per_symbol_day,
+        view=VIEWS[TRAINING_VIEW],
     )
     built.save(folder.training_set)
     folder.save_facts("data", {"bars_1m_delta_version": version, "fingerprint": built.fingerprint})

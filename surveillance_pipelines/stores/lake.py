@@ -20,6 +20,7 @@ from surveillance_pipelines.contracts.errors import (
     SurveillanceError,
     UnavailableError,
 )
+from surveillance_pipelines.contracts.frames import LATER_COLUMNS
 
 PARTITION: Final = "date"
 COMMIT_ATTEMPTS: Final = 50
@@ -125,7 +126,8 @@ class Lake:
             days: a tuple of two dates is a range, both included; any other collection lists the days.
             symbols: symbols of the rows; None means all.
             columns: columns of the result, in this order; None means all.
-            schema: schema of the empty result if the table does not exist.
+            schema: schema of the table, and of the empty result if it does not exist. A column of ``LATER_COLUMNS``
+                that the table lacks is null.
             version: version of the table; None means the newest.
 
         Raises:
@@ -141,6 +143,10 @@ class Lake:
             frame = frame.filter(_on(days))
         if symbols is not None:
             frame = frame.filter(pl.col("symbol").is_in(sorted(symbols)))
+        if schema is not None and set(schema) & LATER_COLUMNS:
+            absent = sorted(LATER_COLUMNS - set(frame.collect_schema()))
+            frame = frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent)
+            columns = schema.names() if columns is None else columns  # adding a column changes their order in the table
         return frame.select(pl.all() if columns is None else columns).collect()
 
     def write_days(self, table: str, frame: pl.DataFrame, *, days: Collection[date]) -> int:
@@ -265,6 +271,7 @@ def _commit(
         _in_order(frame),
         mode=mode,  # pyright: ignore[reportArgumentType] (the overloads know one mode each)
         predicate=predicate,
+        schema_mode="merge",
         commit_properties=_properties(transaction),
     )
 
@@ -280,11 +287,13 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _aligned(table: str, current: DeltaTable, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with its columns in the order of the table, or raise if the columns differ."""
+    """Return the frame with the table's columns in its order, then those to add; raise if the columns differ."""
     expected = dict(pl.scan_delta(current).collect_schema())
     got = dict(frame.schema)
     if expected == got:
         return frame.select(expected.keys())
+    if {name: got[name] for name in got if name not in LATER_COLUMNS - expected.keys()} == expected:
+        return frame.select(*expected, *sorted(got.keys() - expected.keys()))
     differences = [
         f"{name}: expected {expected.get(name, 'no such column')}, got {got.get(name, 'no such column')}"
         for name in sorted(expected.keys() | got.keys())

@@ -22,6 +22,7 @@ _TICKS: Final = """
 _BAR_COLUMNS: Final = (
     "symbol", "bar_start", "open", "high", "low", "close", "volume", "trades", "source", "revision", "bar_status",
     "event_time", "knowledge_time", "source_message_id", "market_return", "market_peers",
+    "market_centre",
 )  # fmt: skip
 _BARS: Final = f"""
     SELECT {", ".join(_BAR_COLUMNS)} FROM ops.live_bars
@@ -58,7 +59,7 @@ def read_live_bars(connection: psycopg.Connection[Any], first: date, last: date)
     """Return the bars closed or revised by the live lane in a range of UTC days of their start, both included.
 
     Returns:
-        ``BAR_SCHEMA``; ``market_return`` and ``market_peers`` are the values used when the bar was served.
+        ``BAR_SCHEMA``; the market columns have the values used when the bar was served.
     """
     rows = connection.execute(_BARS, _bounds(first, last)).fetchall()
     frame = pl.DataFrame(rows, schema={name: BAR_SCHEMA[name] for name in _BAR_COLUMNS}, orient="row")

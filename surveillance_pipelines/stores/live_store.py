@@ -8,14 +8,18 @@ from typing import Final
 
 import psycopg
 
+from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.stores import ledger, outbox, seeding
 from surveillance_pipelines.stores.database import Link, connect
+from surveillance_pipelines.stores.lake_history import BarReader, LakeHistory
 from surveillance_pipelines.stores.lease import Lease, renew
 from surveillance_pipelines.stores.outbox import SQS, OutboxRow
-from surveillance_pipelines.stores.seeding import BarReader
+
+IDLE_RENEWALS: Final = 3
+"""Renewals of the lease without a new symbol, after which the histories read for further symbols are dropped."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class PostgresStore:
         run_id: str | None = None,
     ) -> None:
         self._connections: Final = connections
-        self._lake: Final = lake
+        self._history: Final = LakeHistory(lake)
+        self._idle_renewals = 0  # since the last call of history
         self._lease: Final = lease
         self._feature_view: Final = feature_view
         self._window_length: Final = window_length
@@ -83,10 +88,15 @@ class PostgresStore:
 
     def served(self) -> Mapping[str, Seed]:
         connection = self._connections.main.get()
-        return seeding.served_seeds(connection, self._lake, self._lease.name, self._feature_view, self._window_length)
+        view, length = self._feature_view, self._window_length
+        return seeding.served_seeds(connection, self._history, self._lease.name, view, length)
 
-    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
-        return seeding.history_seeds(self._connections.main.get(), self._lake, symbols, window_length)
+    def history(
+        self, symbols: Mapping[str, int], *, window_length: int = 1, feature_view: str = DEFAULT_VIEW
+    ) -> Mapping[str, Seed]:
+        self._idle_renewals = 0
+        connection = self._connections.main.get()
+        return seeding.history_seeds(connection, self._history, symbols, window_length, feature_view)
 
     def commit(
         self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
@@ -110,3 +120,10 @@ class PostgresStore:
 
     def renew(self) -> None:
         renew(self._connections.heartbeat.get(), self._lease)
+        self._idle_renewals += 1
+        if self._idle_renewals == IDLE_RENEWALS:
+            self.forget_history()
+
+    def forget_history(self) -> None:
+        """Drop the histories that were read for symbols that have not arrived. Any thread may call it."""
+        self._history.forget()

@@ -1,75 +1,100 @@
-"""Initial state of symbols: snapshots of the previous run, or bar history for symbols that are new to the queue."""
+"""Initial state of symbols: snapshots of the previous run, or bar history for symbols that are new to the queue.
+
+Each table is queried once for all symbols.
+"""
 
 from bisect import bisect_left
-from collections.abc import Mapping
-from datetime import date, datetime, timedelta
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 import psycopg
 
 from surveillance_pipelines.clock import day_start_us, to_datetime, to_us, utc_date
+from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
-from surveillance_pipelines.contracts.market import Bar
+from surveillance_pipelines.contracts.market import Bar, MarketCentre
 from surveillance_pipelines.engine.bar_builder import MINUTE_US, bar_start_of
-from surveillance_pipelines.engine.feature_history import BarInputs, first_bar_needed
+from surveillance_pipelines.engine.feature_history import BarColumns, BarInputs, first_bar_needed
 from surveillance_pipelines.engine.snapshots import SERVING_STATE, load_history
 from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import FeatureState, SnapshotError
-from surveillance_pipelines.features.views import HISTORY_BARS
-from surveillance_pipelines.stores.tables import BAR_COLUMNS
+from surveillance_pipelines.features.views import HISTORY_BARS, VIEWS
+from surveillance_pipelines.stores.lake_history import HISTORY_DAYS, TABLE, BarReader, LakeHistory
+from surveillance_pipelines.stores.live_rows import read_live_bars
+from surveillance_pipelines.stores.tables import BAR_COLUMNS, bar_of
 
 _BAR_FIELDS: Final = ", ".join(f"b.{name}" for name in BAR_COLUMNS)
 
-_SNAPSHOTS: Final = "SELECT symbol, feature_view, as_of_bar_start, state FROM ops.feature_state WHERE queue_url = %s"
+_SNAPSHOTS: Final = """
+    SELECT symbol, feature_view, as_of_bar_start, state FROM ops.feature_state
+    WHERE queue_url = %s AND feature_view = ANY(%s)
+"""
 
 _BARS_SINCE: Final = f"""
-    SELECT {_BAR_FIELDS} FROM ops.live_bars b
-    WHERE b.symbol = %s AND b.revision = 0 AND b.bar_start > %s AND b.bar_start <= %s
-    ORDER BY b.bar_start
+    SELECT {_BAR_FIELDS}
+    FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS w (symbol, after, until)
+    CROSS JOIN LATERAL (
+        SELECT * FROM ops.live_bars
+        WHERE symbol = w.symbol AND revision = 0 AND bar_start > w.after AND bar_start <= w.until
+    ) b
+    ORDER BY b.symbol, b.bar_start
 """  # noqa: S608 (constant names)
 
 _BARS_BEFORE: Final = f"""
-    SELECT {_BAR_FIELDS} FROM ops.live_bars b
-    WHERE b.symbol = %s AND b.queue_url = %s AND b.revision = 0 AND b.bar_start > %s AND b.bar_start < %s
-    ORDER BY b.bar_start DESC LIMIT %s
+    SELECT {_BAR_FIELDS}
+    FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[], %s::int[]) AS w (symbol, after, before, wanted)
+    CROSS JOIN LATERAL (
+        SELECT * FROM ops.live_bars
+        WHERE symbol = w.symbol AND queue_url = %s AND revision = 0 AND bar_start > w.after AND bar_start < w.before
+        ORDER BY bar_start DESC LIMIT w.wanted
+    ) b
+    ORDER BY b.symbol, b.bar_start
 """  # noqa: S608 (constant names)
 
-_LAST_SEED: Final = """
-    SELECT as_of_bar_start, history FROM ops.lane_seeds
-    WHERE symbol = %s AND queue_url = %s AND feature_view = %s
-      AND (as_of_bar_start IS NULL OR as_of_bar_start <= %s)
-    ORDER BY id DESC LIMIT 1
+_LAST_SEEDS: Final = """
+    SELECT w.symbol, s.as_of_bar_start, s.history FROM unnest(%s::text[], %s::timestamptz[]) AS w (symbol, as_of)
+    CROSS JOIN LATERAL (
+        SELECT as_of_bar_start, history FROM ops.lane_seeds
+        WHERE symbol = w.symbol AND queue_url = %s AND feature_view = %s
+          AND (as_of_bar_start IS NULL OR as_of_bar_start <= w.as_of)
+        ORDER BY id DESC LIMIT 1
+    ) s
 """
 
 _LATEST_REVISIONS: Final = f"""
-    SELECT DISTINCT ON (b.bar_start) {_BAR_FIELDS} FROM ops.live_bars b
-    WHERE b.symbol = %s AND b.bar_start <= %s
-    ORDER BY b.bar_start DESC, b.revision DESC LIMIT {REVISABLE_BARS}
+    SELECT {_BAR_FIELDS} FROM unnest(%s::text[], %s::timestamptz[]) AS w (symbol, until)
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (bar_start) * FROM ops.live_bars
+        WHERE symbol = w.symbol AND bar_start <= w.until
+        ORDER BY bar_start DESC, revision DESC LIMIT {REVISABLE_BARS}
+    ) b
+    ORDER BY b.symbol, b.bar_start
 """  # noqa: S608 (constant names)
 
 _BEGINNING: Final = to_datetime(0)
-
 _MINUTES_PER_DAY: Final = 1440
-_HISTORY_DAYS: Final = 10
-"""Calendar days that are read first: 512 minutes are about two sessions, and ten days cover holidays."""
 
-
-class BarReader(Protocol):
-    """The part of the lake's interface that seeding uses."""
-
-    def read(self, table: str, *, days: Any, schema: pl.Schema) -> pl.DataFrame: ...
+_Bars = dict[str, tuple[Bar, ...]]
 
 
 def served_seeds(
-    connection: psycopg.Connection, lake: BarReader, queue_url: str, feature_view: str, window_length: int = 1
+    connection: psycopg.Connection,
+    lake: BarReader | LakeHistory,
+    queue_url: str,
+    feature_view: str,
+    window_length: int = 1,
 ) -> dict[str, Seed]:
     """Return the state of every symbol that a queue has served, as of its last committed message.
 
-    Features are rebuilt from history only if there is no snapshot of the view, or one written by other code. A snapshot
-    does not contain the feature rows of earlier bars; for models that read windows, the seed has the bars from which
-    these rows were computed: those of the last seed, and the bars that the queue has served since.
+    Features are rebuilt from history only if there is no snapshot of the view, if other code wrote it, or if bars since
+    were served with another centre of the peers' returns. A snapshot does not contain the feature rows of earlier bars;
+    for models that read windows, the seed has the bars from which these rows were computed: those of the last seed, and
+    the bars that the queue has served since.
 
     Args:
         connection: connection to PostgreSQL.
@@ -78,34 +103,47 @@ def served_seeds(
         feature_view: feature view of the models that will serve.
         window_length: number of bars in a window of the models.
     """
-    rows = connection.execute(_SNAPSHOTS, (queue_url,)).fetchall()
-    snapshots = {(symbol, name): (as_of, state) for symbol, name, as_of, state in rows}
-    history, seeds = _LakeHistory(lake), dict[str, Seed]()
-    served = {symbol: last for (symbol, name), (last, _) in snapshots.items() if name == SERVING_STATE}
-    by_day = sorted(served, key=lambda symbol: (served[symbol] or _BEGINNING, symbol))  # as _LakeHistory requires
-    for symbol in by_day:
-        last, serving = snapshots[symbol, SERVING_STATE]
-        as_of, features = snapshots.get((symbol, feature_view), (None, None))
-        state = None if features is None else _restored(features)
-        served_bars = None if state is None else _served_bars(connection, queue_url, symbol, state, window_length)
-        if features is None or served_bars is None:
-            seeds[symbol] = _rebuilt(
-                connection, history, symbol, last, serving=bytes(serving), window_length=window_length
-            )
+    centre = VIEWS[feature_view].market_centre
+    with connection.cursor(binary=True) as cursor:  # snapshots are bytes, which the text format doubles
+        rows = cursor.execute(_SNAPSHOTS, (queue_url, [SERVING_STATE, feature_view])).fetchall()
+    serving = {symbol: (last, state) for symbol, name, last, state in rows if name == SERVING_STATE}
+    features = {symbol: (as_of, state) for symbol, name, as_of, state in rows if name == feature_view}
+    lasts = {symbol: last for symbol, (last, _) in serving.items() if last is not None}
+    restored = {symbol: state for symbol, (_, state) in features.items() if symbol in serving and _is_valid(state)}
+    since = _bars(connection, _BARS_SINCE, [
+        (symbol, features[symbol][0] or _BEGINNING, lasts.get(symbol, _BEGINNING)) for symbol in restored
+    ])  # fmt: skip
+    revisable = _bars(connection, _LATEST_REVISIONS, list(lasts.items()))
+    before = _served_bars(connection, queue_url, restored, window_length)
+    rebuilt = {
+        symbol: to_us(lasts[symbol]) + 1
+        for symbol in serving
+        if symbol in lasts and (symbol not in before or not _are_of(centre, since.get(symbol, ())))
+    }
+    histories = _merged_histories(connection, _history_of(lake), rebuilt, window_length, centre)
+    seeds: dict[str, Seed] = {}
+    for symbol, (_, state) in serving.items():
+        revised = revisable.get(symbol, ())
+        if symbol in rebuilt or symbol not in before:
+            seeds[symbol] = replace(histories.get(symbol, Seed()), serving=bytes(state), revisable=revised)
             continue
         seeds[symbol] = Seed(
-            features=bytes(features),
-            serving=bytes(serving),
-            bars=_bars(connection, _BARS_SINCE, symbol, as_of or _BEGINNING, last or _BEGINNING),
-            revisable=_revisable(connection, symbol, last),
-            seeded=served_bars.seeded,
-            before=served_bars.before,
+            features=bytes(restored[symbol]),
+            serving=bytes(state),
+            bars=since.get(symbol, ()),
+            revisable=revised,
+            seeded=before[symbol].seeded,
+            before=before[symbol].before,
         )
     return seeds
 
 
 def history_seeds(
-    connection: psycopg.Connection, lake: BarReader, symbols: Mapping[str, int], window_length: int = 1
+    connection: psycopg.Connection,
+    lake: BarReader | LakeHistory,
+    symbols: Mapping[str, int],
+    window_length: int = 1,
+    feature_view: str = DEFAULT_VIEW,
 ) -> dict[str, Seed]:
     """Return the history of symbols that are new to a queue: the bars of the UTC day and the 512 bars before it.
 
@@ -114,22 +152,28 @@ def history_seeds(
 
     Args:
         connection: connection to PostgreSQL.
-        lake: lake with ``bars_1m``; as many days are read as 512 bars require.
+        lake: lake with ``bars_1m``, of which as many days are read as 512 bars require; a ``LakeHistory`` keeps what it
+            has read for the next call.
         symbols: symbol → event time of its first tick, microseconds since the epoch; the history ends before that
             minute.
         window_length: number of bars in a window of the models.
+        feature_view: feature view of the models, which determines the centre of the peers' returns.
     """
-    history = _LakeHistory(lake)
-    seeds: dict[str, Seed] = {}
-    for symbol, event_time in sorted(symbols.items(), key=lambda item: item[1]):
-        before = bar_start_of(event_time)
-        bars = _merged_history(connection, history, symbol, before, window_length)
-        seeds[symbol] = Seed(bars=bars, revisable=_revisable(connection, symbol, to_datetime(before - 1)))
-    return seeds
+    before = {symbol: bar_start_of(event_time) for symbol, event_time in symbols.items()}
+    centre = VIEWS[feature_view].market_centre
+    seeds = _merged_histories(connection, _history_of(lake), before, window_length, centre)
+    revisable = _bars(
+        connection, _LATEST_REVISIONS, [(symbol, to_datetime(start - 1)) for symbol, start in before.items()]
+    )
+    return {symbol: replace(seed, revisable=revisable.get(symbol, ())) for symbol, seed in seeds.items()}
 
 
 def served_histories(
-    connection: psycopg.Connection, lake: BarReader, queue_url: str, window_length: int = 1
+    connection: psycopg.Connection,
+    lake: BarReader,
+    queue_url: str,
+    window_length: int = 1,
+    feature_view: str = DEFAULT_VIEW,
 ) -> dict[str, Seed]:
     """Return the history of every symbol that a queue has served, up to its last bar, to start another feature view."""
     rows = connection.execute(
@@ -138,7 +182,7 @@ def served_histories(
         (queue_url, SERVING_STATE),
     )
     after = {symbol: to_us(last) + MINUTE_US for symbol, last in rows}
-    return history_seeds(connection, lake, after, window_length)
+    return history_seeds(connection, lake, after, window_length, feature_view)
 
 
 class _ServedBars(NamedTuple):
@@ -149,121 +193,125 @@ class _ServedBars(NamedTuple):
 
 
 def _served_bars(
-    connection: psycopg.Connection, queue_url: str, symbol: str, state: FeatureState, window_length: int
-) -> _ServedBars | None:
-    """Return the bars before those of a snapshot from which windows follow, None if they are not on record."""
-    if window_length == 1 or state.last_bar_start is None:
-        return _ServedBars()
+    connection: psycopg.Connection, queue_url: str, snapshots: Mapping[str, bytes], window_length: int
+) -> dict[str, _ServedBars]:
+    """Return the bars before those of snapshots from which windows follow; if they are not on record, none."""
+    if window_length == 1:
+        return dict.fromkeys(snapshots, _ServedBars())
+    states = {symbol: FeatureState.restore(bytes(snapshot)) for symbol, snapshot in snapshots.items()}
+    found = {symbol: _ServedBars() for symbol, state in states.items() if state.last_bar_start is None}
+    states = {symbol: state for symbol, state in states.items() if symbol not in found}
+    if not states:
+        return found
+    view = next(iter(states.values())).view
+    as_of = [to_datetime(state.last_bar_start or 0) for state in states.values()]
+    rows = connection.execute(_LAST_SEEDS, (list(states), as_of, queue_url, view.name)).fetchall()
+    seeds = {symbol: (seeded_to or _BEGINNING, history) for symbol, seeded_to, history in rows}
+    ranges = {symbol: _range_before(state, window_length) for symbol, state in states.items()}
+    asked = [(symbol, seeds.get(symbol, (_BEGINNING,))[0], *ranges[symbol]) for symbol in states]
+    bars = _bars(connection, _BARS_BEFORE, asked, queue_url)
+    for symbol in states:
+        before, history = bars.get(symbol, ()), seeds.get(symbol, (None, None))[1]
+        if not _are_of(view.market_centre, before):
+            continue
+        if len(before) == ranges[symbol][1]:
+            found[symbol] = _ServedBars(before=before)
+        elif history is not None:
+            try:
+                found[symbol] = _ServedBars(BarInputs(*load_history(bytes(history), view.inputs)), before)
+            except ValueError:  # damaged, or of other columns
+                continue
+    return found
+
+
+def _range_before(state: FeatureState, window_length: int) -> tuple[datetime, int]:
+    """Return the start of a snapshot's first bar, and how many bars before it windows need."""
     starts, _ = state.history()
-    wanted = HISTORY_BARS + _MINUTES_PER_DAY + window_length - len(starts)
-    as_of, first = to_datetime(state.last_bar_start), to_datetime(int(starts[0]))
-    row = connection.execute(_LAST_SEED, (symbol, queue_url, state.view.name, as_of)).fetchone()
-    seeded_to, history = row or (None, None)
-    bars = _bars(connection, _BARS_BEFORE, symbol, queue_url, seeded_to or _BEGINNING, first, wanted)[::-1]
-    if len(bars) == wanted:
-        return _ServedBars(before=bars)
-    if history is None:
-        return None
-    try:
-        return _ServedBars(BarInputs(*load_history(bytes(history), state.view.inputs)), bars)
-    except ValueError:  # damaged, or of other columns
-        return None
+    return to_datetime(int(starts[0])), HISTORY_BARS + _MINUTES_PER_DAY + window_length - len(starts)
 
 
-def _rebuilt(
+def _merged_histories(
     connection: psycopg.Connection,
-    history: "_LakeHistory",
-    symbol: str,
-    last: datetime | None,
-    *,
-    serving: bytes,
+    history: LakeHistory,
+    before: Mapping[str, int],
     window_length: int,
-) -> Seed:
-    if last is None:
-        return Seed(serving=serving)
-    after = to_us(last) + 1
-    bars = _merged_history(connection, history, symbol, after, window_length)
-    return Seed(serving=serving, bars=bars, revisable=_revisable(connection, symbol, last))
-
-
-class _LakeHistory:
-    """Reads revision-0 bars of the lake before a day, as far back as a symbol needs, each range once.
-
-    Only the frames of one day are cached, so callers must proceed day by day.
-    """
-
-    def __init__(self, lake: BarReader) -> None:
-        self._lake = lake
-        self._frames: dict[tuple[date, int], pl.DataFrame] = {}
-
-    def bars(self, symbol: str, day: date, wanted: int = HISTORY_BARS) -> pl.DataFrame:
-        """Return a symbol's bars with market context: those of ``day``, and at least ``wanted`` before it, if any."""
-        reach, known = _HISTORY_DAYS, -1
-        while True:
-            bars = self._frame(day, reach).filter(pl.col("symbol") == symbol)
-            before = bars.filter(pl.col("bar_start").dt.date() < day).height
-            if before >= wanted or before == known:
-                return bars
-            reach, known = reach * 4, before
-
-    def _frame(self, day: date, reach: int) -> pl.DataFrame:
-        if (day, reach) not in self._frames:
-            self._frames = {key: frame for key, frame in self._frames.items() if key[0] == day}
-            bars = self._lake.read("bars_1m", days=(day - timedelta(days=reach), day), schema=BAR_SCHEMA)
-            self._frames[day, reach] = market_context(bars)
-        return self._frames[day, reach]
-
-
-def _merged_history(
-    connection: psycopg.Connection, history: _LakeHistory, symbol: str, before: int, window_length: int
-) -> tuple[Bar, ...]:
-    """Return a symbol's bars before an instant, ascending, as far back as ``history_seeds`` describes."""
+    centre: MarketCentre,
+) -> dict[str, Seed]:
+    """Return symbols' bars before an instant each, as far back as ``history_seeds`` describes."""
     wanted = HISTORY_BARS if window_length == 1 else HISTORY_BARS + _MINUTES_PER_DAY + window_length
-    landed = history.bars(symbol, utc_date(before), wanted).filter(pl.col("bar_start") < to_datetime(before))
-    by_start = {bar.bar_start: bar for bar in map(_bar_of_record, landed.iter_rows(named=True))}
-    day = day_start_us(utc_date(before))
-    since = to_datetime(day) - timedelta(days=_HISTORY_DAYS)
-    served = _bars(connection, _BARS_SINCE, symbol, since, to_datetime(before - 1))
-    by_start.update((bar.bar_start, bar) for bar in served)
-    starts = sorted(by_start)
+    days = {symbol: day_start_us(utc_date(start)) for symbol, start in before.items()}
+    reach = timedelta(days=HISTORY_DAYS)
+    served = _bars(connection, _BARS_SINCE, [
+        (symbol, to_datetime(days[symbol]) - reach, to_datetime(start - 1)) for symbol, start in before.items()
+    ])  # fmt: skip
+    served = _with_centre(connection, history.lake, served, centre)
+    seeds: dict[str, Seed] = {}
+    for day, group in groupby(sorted(before, key=lambda symbol: (days[symbol], symbol)), key=days.__getitem__):
+        symbols = list(group)
+        landed = history.bars(symbols, utc_date(day), wanted, centre)
+        for symbol in symbols:
+            bars = landed.get(symbol)
+            seeds[symbol] = _trimmed(bars, served.get(symbol, ()), day, before[symbol], window_length)
+    return seeds
+
+
+def _trimmed(landed: BarColumns | None, served: tuple[Bar, ...], day: int, before: int, window_length: int) -> Seed:
+    """Return the bars of the lake and those served, from the first one that is needed."""
+    known = () if landed is None else landed.between(0, before).starts.tolist()
+    starts = sorted({*known, *(bar.bar_start for bar in served)})
     begin = max(0, bisect_left(starts, day) - HISTORY_BARS)
     if window_length > 1:
         begin = min(begin, first_bar_needed(starts, window_length - 1, HISTORY_BARS))
-    return tuple(by_start[start] for start in starts[begin:])
+    if not starts:
+        return Seed()
+    first = starts[begin]
+    bars = tuple(bar for bar in served if bar.bar_start >= first)
+    return Seed(bars=bars, history=None if landed is None else landed.between(first, before))
 
 
-def _restored(snapshot: bytes) -> FeatureState | None:
-    try:
-        return FeatureState.restore(bytes(snapshot))
-    except SnapshotError:
-        return None
+def _with_centre(connection: psycopg.Connection, lake: BarReader, served: _Bars, centre: MarketCentre) -> _Bars:
+    """Return bars with the peers' returns of a centre; bars served with another get the value that batch computes."""
+    others = [bar.bar_start for bars in served.values() for bar in bars if bar.market_centre != centre]
+    if not others:
+        return served
+    first, last = utc_date(min(others)) - timedelta(days=1), utc_date(max(others))
+    live = read_live_bars(connection, first, last)
+    landed = lake.read(TABLE, days=(first, last), schema=BAR_SCHEMA).join(live, on=["symbol", "bar_start"], how="anti")
+    known = market_context(pl.concat([landed.select(live.columns), live]), centre)
+    values = known.select("symbol", pl.col("bar_start").dt.timestamp("us"), "market_return", "market_peers")
+    context = {(symbol, start): (value, peers) for symbol, start, value, peers in values.iter_rows()}
 
+    def derived(bar: Bar) -> Bar:
+        value, peers = context[bar.symbol, bar.bar_start]
+        return replace(bar, market_return=value, market_peers=peers, market_centre=centre)
 
-def _revisable(connection: psycopg.Connection, symbol: str, last: datetime | None) -> tuple[Bar, ...]:
-    return () if last is None else _bars(connection, _LATEST_REVISIONS, symbol, last)[::-1]
-
-
-def _bars(connection: psycopg.Connection, query: str, *parameters: Any) -> tuple[Bar, ...]:
-    rows = connection.execute(query, parameters)  # type: ignore[arg-type]
-    return tuple(_bar(dict(zip(BAR_COLUMNS, row, strict=True))) for row in rows)
-
-
-def _bar(record: dict[str, Any]) -> Bar:
-    values: dict[str, Any] = {
-        name: to_us(value) if isinstance(value, datetime) else value for name, value in record.items()
+    return {
+        symbol: tuple(bar if bar.market_centre == centre else derived(bar) for bar in bars)
+        for symbol, bars in served.items()
     }
-    return Bar(**values)
 
 
-def _bar_of_record(record: dict[str, Any]) -> Bar:
-    """Return a lake row as a bar; fields that the lake lacks do not affect features."""
-    known = {name: record[name] for name in BAR_COLUMNS if name != "first_event_time"}
-    return _bar(
-        {
-            **known,
-            "first_event_time": record["bar_start"],
-            "market_return": float("nan") if record["market_return"] is None else record["market_return"],
-            "trades": record["trades"] or 0,
-            "source_message_id": record["source_message_id"] or "",
-        }
-    )
+def _are_of(centre: MarketCentre, bars: Iterable[Bar]) -> bool:
+    return all(bar.market_centre == centre for bar in bars)
+
+
+def _history_of(lake: BarReader | LakeHistory) -> LakeHistory:
+    return lake if isinstance(lake, LakeHistory) else LakeHistory(lake)
+
+
+def _is_valid(snapshot: bytes) -> bool:
+    try:
+        FeatureState.require_valid(bytes(snapshot))
+    except SnapshotError:
+        return False
+    return True
+
+
+def _bars(connection: psycopg.Connection, query: str, asked: Sequence[tuple[Any, ...]], *more: Any) -> _Bars:
+    """Return the bars of a query over one array per parameter, by symbol."""
+    if not asked:
+        return {}
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(query.encode(), [*map(list, zip(*asked, strict=True)), *more])
+        by_symbol: Callable[[Bar], str] = lambda bar: bar.symbol  # noqa: E731 (typed)
+        return {symbol: tuple(bars) for symbol, bars in groupby(map(bar_of, rows), by_symbol)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.clock import to_datetime, to_us
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import (
     INSTANT_FIELDS,
@@ -110,7 +110,9 @@ FEATURE_STATE: Final = Table(
 BAR_COLUMNS: Final = (
     "symbol", "bar_start", "open", "high", "low", "close", "volume", "trades", "first_event_time", "event_time",
     "revision", "bar_status", "knowledge_time", "source_message_id", "market_return", "market_peers", "source",
+    "market_centre",
 )  # fmt: skip
+_BAR_INSTANTS: Final = tuple(name for name in BAR_COLUMNS if _TYPES.get(name) == "timestamptz")
 LIVE_BARS: Final = Table("ops.live_bars", (*BAR_COLUMNS, "queue_url", "run_id", "committed_at"))
 OUTBOX: Final = Table(
     "ops.outbox",
@@ -162,6 +164,15 @@ def output_values(row: OutputRow, columns: Sequence[str]) -> list[Any]:
 def bar_values(bar: Bar) -> list[Any]:
     """Return a bar's values for ``BAR_COLUMNS``."""
     return [_instant(name, getattr(bar, name)) for name in BAR_COLUMNS]
+
+
+def bar_of(row: Sequence[Any]) -> Bar:
+    """Return the bar of a row of ``BAR_COLUMNS``; rows older than ``market_centre`` were served with the mean."""
+    values: dict[str, Any] = dict(zip(BAR_COLUMNS, row, strict=True))
+    for name in _BAR_INSTANTS:
+        values[name] = to_us(values[name])
+    values["market_centre"] = values["market_centre"] or "mean"
+    return Bar(**values)
 
 
 def storable(text: str) -> str:

@@ -73,9 +73,10 @@ def planted_features(
     injected = plant(bars, plan, seed)
     changed = injected.bars.with_columns(
         volume=pl.when(bars["volume"] > 0).then("volume").otherwise(0.0),
-        # The recorded market context belongs to the original bars; with planted anomalies the mean return differs.
+        # The recorded market context belongs to the original bars; with planted anomalies their centre differs.
         market_return=pl.lit(None, pl.Float64),
         market_peers=pl.lit(None, pl.Int32),
+        market_centre=pl.lit(None, pl.String),
     )
     features = features_of_days(changed, changed["date"].unique().to_list(), sessions, view)
     labelled = features.join(injected.labels, on=["symbol", "bar_start"], how="left", maintain_order="left")

@@ -94,7 +94,7 @@ def test_file_of_mostly_bad_rows_is_reported_and_exits_with_usage(bare, bars, tm
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--view", "core_v9"), "expected one of core_v1, got 'core_v9'"),
+        (("--view", "core_v9"), "expected one of core_v1, core_v2, got 'core_v9'"),
         (("--as-of", "2024-03-06T14:30:00"), "expected an instant with its time zone"),
         (("--as-of", "yesterday"), "expected an instant with its time zone"),
         (("--as-of", "2001-01-01T00:00:00Z"), "became known later"),

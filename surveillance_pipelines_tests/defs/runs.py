@@ -38,8 +38,12 @@ def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]
     return {name: value.value for name, value in found[-1].metadata.items()}
 
 
-def check_of(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
-    """Return the evaluation of a check in a run."""
-    found = [check for check in result.get_asset_check_evaluations() if check.check_name == name]
+def check_of(result: dg.ExecuteInProcessResult, name: str, asset: str | None = None) -> dg.AssetCheckEvaluation:
+    """Return the evaluation of a check in a run; if several assets have a check of this name, name one."""
+    found = [
+        check
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == name and asset in (None, check.asset_key.to_user_string())
+    ]
     assert len(found) == 1, f"expected one evaluation of {name}, was {len(found)}"
     return found[0]

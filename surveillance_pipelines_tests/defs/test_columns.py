@@ -7,7 +7,7 @@ from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA, TICK_SCHEMA
 from surveillance_pipelines.defs.metadata import column_schema, stored_schema
 from surveillance_pipelines.features.batch import feature_schema
-from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.features.views import CORE_V1, CORE_V2
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.training.training_data import ROW_COLUMNS
@@ -17,6 +17,7 @@ LAKE = {
     "ticks": TICK_SCHEMA,
     "scores": SCORES_SCHEMA,
     "features_core_v1": feature_schema(),
+    "features_core_v2": feature_schema(CORE_V2),
     "training_set": pl.Schema(ROW_COLUMNS),
 }
 POSTGRES = ("instruments", "sessions", "anomalies", "signals", "predictions", "model_versions", "model_metrics")

@@ -24,10 +24,12 @@ def test_market_data_job_over_a_range_fills_every_table(
     assert landed.read("bars_1m").height == simulated_bars.height
     assert landed.read("bars_1d").height == 3 * len(SYMBOLS)
     assert landed.read("features_core_v1").height == simulated_bars.height
+    assert landed.days("features_core_v2") == landed.days("features_core_v1")
     assert landed.days("features_core_v1") == [FIRST, *landed.days("bars_1m")[1:-1], LAST]
     assert metadata_of(result, "bars_1m")["dagster/row_count"] == simulated_bars.height
     assert check_of(result, "bars_are_unique").passed
-    assert check_of(result, "features_are_finite").passed
+    for view in ("core_v1", "core_v2"):
+        assert check_of(result, "features_are_finite", f"features_{view}").passed
     assert not check_of(result, "bars_are_fresh").passed
 
 

@@ -150,7 +150,7 @@ def test_restore_of_a_foreign_snapshot_says_what_was_expected() -> None:
     hash_ = CORE_V1.source_hash.encode()
     foreign = {
         "begins with": b"PK\x03\x04" + snapshot,
-        "one of \\['core_v1'\\], got one of 'core_v9'": snapshot.replace(b"core_v1", b"core_v9"),
+        "one of \\['core_v1', 'core_v2'\\], got one of 'core_v9'": snapshot.replace(b"core_v1", b"core_v9"),
         "of kernel": snapshot.replace(hash_, b"0" * len(hash_)),
         "bytes after the snapshot's header": snapshot[:-8],
     }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from surveillance_pipelines.features import kernel
-from surveillance_pipelines.features.views import CORE_V1, VIEWS
+from surveillance_pipelines.features.views import CORE_V1, CORE_V2, VIEWS
 from surveillance_pipelines.hashing import sha256_file
 
 INPUT_NAMES = (
@@ -27,7 +27,7 @@ def test_inputs_match_the_kernels_input_order() -> None:
 @pytest.mark.requirement("FE-02")
 def test_source_hash_is_that_of_the_kernel_file() -> None:
     assert CORE_V1.source_hash == sha256_file(CORE_V1.source)
-    assert VIEWS == {"core_v1": CORE_V1}
+    assert VIEWS == {"core_v1": CORE_V1, "core_v2": CORE_V2}
 
 
 def test_model_columns_are_columns_without_prices() -> None:

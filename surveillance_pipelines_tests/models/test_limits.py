@@ -117,7 +117,7 @@ def test_onnx_network_of_usual_layers_is_loaded(operator: str) -> None:
     biased = helper.make_node("Add", ["h", "b"], ["s"])
     model = _model(hidden, biased, _node(operator, ["s"]), weights=(_weight("w", 4, 512), _weight("b", 1, 512)))
     (found,) = inference_session(model).run(None, {"x": np.zeros((2, 4), np.float32)})
-    assert np.asarray(found) == (2, 512).shape
+    assert np.asarray(found).shape == (2, 512)
 
 
 def test_models_of_released_bundles_pass() -> None:

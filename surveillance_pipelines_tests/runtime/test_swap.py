@@ -65,7 +65,7 @@ def test_bundle_promoted_while_a_run_serves_scores_what_comes_after(live_lane, b
 
 def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_path, capsys):
     with live_lane.connect() as connection:
-        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda _: {})
+        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
         live_lane.promote("0" * 64, tmp_path / "nothing")
         watch.poll()
         watch.poll()
@@ -81,7 +81,7 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
 
 def test_watch_hands_a_promotion_over_once(live_lane, bundle):
     with live_lane.connect() as connection:
-        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda _: {})
+        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
         watch.poll()
         assert watch.claim() is None
         live_lane.promote(bundle.bundle_hash, bundle.path)
@@ -103,7 +103,7 @@ def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bu
     monkeypatch.setattr(bundles, "load_predictor", lambda *_: OtherView())
     monkeypatch.setattr(bundles, "warm_up_features", warmed.append)
     with live_lane.connect() as connection:
-        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda _: {})
+        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
         live_lane.promote(bundle.bundle_hash, bundle.path)
         watch.poll()
         assert watch.claim() is not None
@@ -125,7 +125,7 @@ def promotions(live_lane, monkeypatch):
     monkeypatch.setattr(bundles, "champion_hash", lambda *_: promoted[-1].bundle_hash)
     monkeypatch.setattr(bundles, "load_predictor", lambda *_: promoted[-1])
 
-    def history(length: int) -> dict[str, Seed]:
+    def history(length: int, _: str) -> dict[str, Seed]:
         read.append(length)
         return {"SPY": Seed()}
 

@@ -34,7 +34,8 @@ def naive_worker(world: World, process: Process, lease: Lease) -> None:
         poll = ports.inputs.poll(10, wait_seconds=OPTIONS.poll_seconds, visibility_seconds=OPTIONS.visibility_seconds)
         batch = poll.messages
         readings = engine.read(batch)
-        for symbol, seed in ports.store.history(engine.symbols_to_seed(readings)).items():
+        wanted = engine.symbols_to_seed(readings)
+        for symbol, seed in ports.store.history(wanted, window_length=1, feature_view=engine.feature_view).items():
             engine.seed(symbol, seed)
         publish(engine.process(readings, Known()))
         if batch:

@@ -57,7 +57,9 @@ class MemoryStore:
         states = self.database.feature_state
         return {symbol: self._seed(symbol) for symbol, name in sorted(states) if name == SERVING_STATE}
 
-    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
+    def history(
+        self, symbols: Mapping[str, int], *, window_length: int = 1, feature_view: str = "core_v1"
+    ) -> Mapping[str, Seed]:
         database = self.database
         return {
             symbol: Seed(

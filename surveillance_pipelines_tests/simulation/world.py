@@ -381,8 +381,10 @@ class _FaultyStore:
     def served(self) -> Mapping[str, Seed]:
         return self.process.ask_database("served", self.store.served)
 
-    def history(self, symbols: Mapping[str, int], *, window_length: int = 1) -> Mapping[str, Seed]:
-        return self.process.ask_database("history", lambda: self.store.history(symbols, window_length=window_length))
+    def history(self, symbols: Mapping[str, int], *, window_length: int, feature_view: str) -> Mapping[str, Seed]:
+        return self.process.ask_database(
+            "history", lambda: self.store.history(symbols, window_length=window_length, feature_view=feature_view)
+        )
 
     def commit(
         self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int

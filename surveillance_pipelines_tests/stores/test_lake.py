@@ -15,9 +15,10 @@ from deltalake import DeltaTable
 
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.contracts.errors import NotFoundError
-from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.stores.lake import Lake, SchemaMismatchError
+from surveillance_pipelines_tests.features.bars import market_bars
 from surveillance_pipelines_tests.storage_fixtures import sqs_client
 
 SCHEMA = pl.Schema({"date": pl.Date, "symbol": pl.String, "bar_start": UTC_MICROSECONDS, "close": pl.Float64})
@@ -244,3 +245,18 @@ def _run_together(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
     outputs = [process.communicate()[0] for process in processes]
     assert all(process.returncode == 0 for process in processes)
     return outputs
+
+
+def test_table_of_an_earlier_release_gets_the_later_columns_with_the_next_write(lake: Lake) -> None:
+    old = market_bars(seed=1, count=30, symbols=("AAA",)).drop("market_centre")
+    days = sorted(old["date"].unique())
+    lake.write_days("bars", old, days=days)
+    assert lake.read("bars", schema=BAR_SCHEMA)["market_centre"].null_count() == len(old)
+    later = old.filter(pl.col("date") == days[-1]).with_columns(market_centre=pl.lit("median"))
+    lake.write_days("bars", later, days=days[-1:])
+    lake.append("bars", later, batch_id="again")
+    read = lake.read("bars", schema=BAR_SCHEMA).sort("bar_start")
+    assert read.schema == BAR_SCHEMA
+    assert set(read.filter(pl.col("date") == days[-1])["market_centre"]) == {"median"}
+    assert read.filter(pl.col("date") < days[-1])["market_centre"].null_count() == old.height - later.height
+    assert lake.read("bars", schema=BAR_SCHEMA, version=0).schema == BAR_SCHEMA

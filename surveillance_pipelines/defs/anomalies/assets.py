@@ -34,7 +34,7 @@ class ScoringConfig(dg.Config):
     specs=[
         dg.AssetSpec(
             "scores",
-            deps=["features_core_v1", "champion"],
+            deps=["features_core_v1", "features_core_v2", "champion"],
             description="Scores of every closed bar, from the champion or, before the first promotion, the warm-up "
             "rules.",
             group_name="anomalies",

@@ -13,6 +13,7 @@ _MARKET_DATA: Final = (
     "bars_1m",
     *(f"bars_{timeframe}" for timeframe in RESAMPLES),
     "features_core_v1",
+    "features_core_v2",
 )
 
 market_data_job = dg.define_asset_job(

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def finiteness_result(features: "pl.DataFrame") -> dg.AssetCheckResult:
+def finiteness_result(features: "pl.DataFrame", view: str) -> dg.AssetCheckResult:
     """Return the result of ``features_are_finite``."""
     from surveillance_pipelines.features.quality import finiteness
-    from surveillance_pipelines.features.views import CORE_V1
+    from surveillance_pipelines.features.views import VIEWS
 
-    found = finiteness(features, CORE_V1)
+    found = finiteness(features, VIEWS[view])
     return dg.AssetCheckResult(
         check_name="features_are_finite",
         passed=found.holds,

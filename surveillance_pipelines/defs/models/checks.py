@@ -159,7 +159,8 @@ def champion_can_serve(platform: PlatformResource) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset="features_core_v1",
+    asset="features_core_v2",
+    additional_deps=["features_core_v1"],
     description="The distributions of the features of the last days match those of the champion's training data.",
 )
 def features_do_not_drift(platform: PlatformResource) -> dg.AssetCheckResult:

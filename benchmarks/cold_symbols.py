@@ -1,0 +1,184 @@
+"""Cold start of a queue with many symbols, in a process of its own, so that peak memory is that of the run.
+
+``python -m benchmarks.cold_symbols ours|anchor LAKE DATABASE_URL SYMBOLS`` prints its costs as JSON. The
+messages come from memory: one tick per symbol, ten a batch, each batch seeded, scored and committed as in a drain run.
+"""
+
+import itertools
+import json
+import resource
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from surveillance_pipelines.clock import MICROSECONDS, to_us
+from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS, session_rows
+from surveillance_pipelines.contracts.market import Tick
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.market.bar_frames import complete_bars
+from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.stores.lake import Lake
+
+SESSIONS: Final = 8
+MINUTES: Final = 390
+FIRST_DAY: Final = date(2024, 3, 4)
+BATCH: Final = 10
+_MINUTE: Final = timedelta(minutes=1)
+
+
+def trading_days(count: int) -> list[date]:
+    """Return weekdays."""
+    days = (FIRST_DAY + timedelta(days=number) for number in range(2 * count + 2))
+    return [day for day in days if day.weekday() < 5][:count]
+
+
+def names_of(symbols: int) -> list[str]:
+    return [f"S{number:05d}" for number in range(symbols)]
+
+
+def opening(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, 14, 30, tzinfo=UTC)
+
+
+def fill_lake(lake: Lake, symbols: int, seed: int = 3) -> None:
+    """Write eight sessions of minute bars that were never served, one commit per day."""
+    rng, names = np.random.default_rng(seed), names_of(symbols)
+    price = 100.0 * np.exp(rng.normal(0, 0.5, symbols))
+    for day in trading_days(SESSIONS):
+        paths = price[:, None] * np.exp(np.cumsum(rng.normal(0, 4e-4, (symbols, MINUTES)), axis=1))
+        closes = np.round(paths, 4)
+        starts = pl.datetime_range(opening(day), interval="1m", end=opening(day) + (MINUTES - 1) * _MINUTE, eager=True)
+        frame = pl.DataFrame(
+            {
+                "symbol": np.repeat(names, MINUTES),
+                "bar_start": pl.concat([starts.cast(UTC_MICROSECONDS)] * symbols),
+                "open": np.roll(closes, 1, axis=1).ravel(),
+                "high": closes.ravel() * 1.001,
+                "low": closes.ravel() * 0.999,
+                "close": closes.ravel(),
+                "volume": np.round(rng.lognormal(8, 1, symbols * MINUTES)),
+            }
+        )
+        bars = complete_bars(frame, source="file", adjustment="none", timeframe="1m", batch_id="proof")
+        lake.write_days("bars_1m", bars, days=[day])
+        price = closes[:, -1]
+
+
+def sessions() -> SessionTable:
+    days = trading_days(SESSIONS + 2)
+    return SessionTable.from_frame(
+        session_rows(
+            ("XNYS", day, to_us(opening(day)), to_us(opening(day)) + MINUTES * 60 * MICROSECONDS) for day in days
+        )
+    )
+
+
+def messages(names: list[str], first: int = 0) -> list[Received]:
+    """Return one tick per symbol in the first minute after the history."""
+    at = to_us(opening(trading_days(SESSIONS + 1)[-1])) + 5 * MICROSECONDS
+    return [
+        Received(
+            message_id=f"m{number:06d}", body=encode_tick(Tick(name, 100.0, 10.0, at)), group_id=name,
+            dedup_id=f"d{number:06d}", sequence_number=f"{number:020d}", sent_at=at, received_at=at + 1000,
+            receive_count=1, receipt_handle=f"r{number:06d}",
+        )
+        for number, name in enumerate(names, start=first)
+    ]  # fmt: skip
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def rss_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def ours(lake: Lake, database_url: str, symbols: int) -> dict[str, float]:
+    """Start all symbols but one, then one more, then an invented one, then all from their snapshots."""
+    from surveillance_pipelines.engine.engine import Engine, engine_config
+    from surveillance_pipelines.features.state import warm_up
+    from surveillance_pipelines.models.warmup import WarmupRules
+    from surveillance_pipelines.settings import Settings
+    from surveillance_pipelines.stores.database import Link, connect
+    from surveillance_pipelines.stores.lease import acquire
+    from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+    from surveillance_pipelines_tests.engine.market import plain_settings
+
+    class Rules(WarmupRules):
+        feature_view = VIEW
+
+    settings: Settings = plain_settings()
+    rules, names = Rules(), names_of(symbols)
+    warm_up()
+    with connect(database_url, autocommit=True) as connection:
+        lease = acquire(connection, "cold", holder="proof", seconds=3600)
+        assert lease is not None
+
+        def new_store() -> PostgresStore:
+            return PostgresStore(
+                Connections(*[Link(lambda: connection)] * 5), lake, lease, feature_view=rules.feature_view
+            )
+
+        def new_engine() -> Engine:
+            return Engine(engine_config(settings, rules), rules, sessions(), [*names, "INVENTED", "ANOTHER"])
+
+        store, engine, numbers = new_store(), new_engine(), itertools.count(1)
+
+        def serve(batch: list[Received]) -> float:
+            begin = time.perf_counter()
+            number = next(numbers)
+            known, decoded = store.record_received(number, batch, done=[]), engine.read(batch)
+            wanted = engine.symbols_to_seed(decoded)
+            for symbol, seed in store.history(wanted, feature_view=engine.feature_view).items():
+                engine.seed(symbol, seed)
+            effects = engine.process(decoded, known)
+            effects.computed_at = batch[-1].received_at
+            stamped = effects.stamped(committed_at=effects.computed_at)
+            store.commit(stamped, [], committed_at=effects.computed_at, number=number)
+            return time.perf_counter() - begin
+
+        before, begin, cpu = rss_mb(), time.perf_counter(), time.process_time()
+        arrivals = messages(names[:-1])
+        for start in range(0, len(arrivals), BATCH):
+            serve(arrivals[start : start + BATCH])
+        found = {"seconds": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu,
+                 "peak_mb": peak_mb(), "base_mb": before}  # fmt: skip
+        store.forget_history()
+        found["kb_per_symbol"] = (rss_mb() - before) * 1024 / symbols
+        found["new_symbol_ms"] = 1e3 * serve(messages(names[-1:], first=symbols))
+        store.forget_history()
+        found["first_invented_ms"] = 1e3 * serve(messages(["INVENTED"], first=symbols + 1))
+        found["invented_ms"] = 1e3 * serve(messages(["ANOTHER"], first=symbols + 2))
+        engine = new_engine()
+        begin = time.perf_counter()
+        for symbol, seed in new_store().served().items():
+            engine.seed(symbol, seed)
+        return found | {"snapshots_s": time.perf_counter() - begin}
+
+
+def anchor(lake: Lake) -> dict[str, float]:
+    """Read the same bars once with polars."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    bars = lake.scan("bars_1m").select(BAR_SCHEMA.names()).collect()
+    done = {"seconds": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu}
+    return done | {"rows": bars.height, "peak_mb": peak_mb()}
+
+
+VIEW: Final = "core_v2"
+
+
+def main(arguments: list[str]) -> None:
+    arm, lake, database_url, symbols = arguments
+    done: Any = ours(Lake(lake), database_url, int(symbols)) if arm == "ours" else anchor(Lake(lake))
+    print(json.dumps(done))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
