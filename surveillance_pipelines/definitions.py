@@ -34,9 +34,9 @@ from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.defs.signals import assets as signal_assets
-from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.services.platform import read_settings
 
-_settings = Settings()
+_settings = read_settings()
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
