@@ -8,6 +8,7 @@ Format 2 lists its members and the fusion rule in ``market_surveillance_config.j
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -225,6 +226,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             "retrain, or use the release that wrote it"
         )
     _require_file_names(path, manifest)
+    if not isinstance(manifest.get("training"), dict):
+        raise BundleError(f"expected a training record in {MANIFEST_FILE} of {path}, got none: retrain the models")
     return manifest
 
 
@@ -285,9 +288,16 @@ def _require_view(manifest: Mapping[str, Any], *, any_code: bool) -> FeatureView
 
 def _parse_json(content: bytes, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(content)
-    except ValueError as error:
+        value = json.loads(content, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"expected JSON in {name}: {error}") from error
     if not isinstance(value, dict):
         raise BundleError(f"expected a JSON object in {name}, got {type(value).__name__}")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"expected finite numbers, got {text}")
     return value
