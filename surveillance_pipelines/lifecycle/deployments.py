@@ -238,5 +238,6 @@ def _require_shares(after: Sequence[Deployment]) -> None:
     total = math.fsum(row.traffic_share for row in after if row.role in ("challenger", "canary"))
     if total > 1 + _ROUNDING:
         raise TransitionError(
-            f"expected traffic shares of challengers and canaries of at most 1 together, got {total:g}: lower one first"
+            f"expected traffic shares of challengers and canaries of at most 1 together, got {total:g}",
+            remedy="lower one first",
         )

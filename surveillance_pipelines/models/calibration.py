@@ -39,7 +39,9 @@ def calibration_of(value: Mapping[str, Any]) -> Calibration:
             return lambda statistic: centred_on_threshold(statistic, threshold)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"expected a complete calibration, got {value!r:.200}: {error}", remedy=_OTHER) from error
-    raise BundleError(f"expected the calibration rule knots or threshold, got {rule!r:.100}: use a newer release")
+    raise BundleError(
+        f"expected the calibration rule knots or threshold, got {rule!r:.100}", remedy="use a newer release"
+    )
 
 
 def _require_threshold(threshold: float) -> None:

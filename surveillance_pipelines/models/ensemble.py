@@ -87,7 +87,9 @@ class Ensemble:
 
     def __init__(self, bundle: Bundle) -> None:
         if bundle.fusion != LARGEST:
-            raise BundleError(f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}: use a newer release")
+            raise BundleError(
+                f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}", remedy="use a newer release"
+            )
         require_members(bundle.members, bundle.view)
         self.bundle_hash: Final = bundle.bundle_hash
         self.feature_view: Final = bundle.view.name

@@ -97,7 +97,7 @@ def load_model(spec: MemberSpec, files: Files) -> Model:
     kind = KINDS.get(spec.kind)
     if kind is None:
         raise BundleError(
-            f"expected a model kind among {sorted(KINDS)}, got {spec.kind!r}: use the release that has it"
+            f"expected a model kind among {sorted(KINDS)}, got {spec.kind!r}", remedy="use the release that has it"
         )
     if spec.output.kind != kind.output:
         raise BundleError(

@@ -23,10 +23,12 @@ from surveillance_pipelines.lifecycle.deployments import (
     champion,
 )
 from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.ensemble import warmed_ensemble
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.deployments import (
     Lock,
     deploy_version,
+    deployed_scopes,
     history,
     lock_aliases,
     lock_scope,
@@ -149,7 +151,7 @@ def activate(
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
-        BundleError: if the bundle is missing or damaged.
+        BundleError: if the bundle is missing or damaged, or cannot serve.
         TransitionError: if the rules of deployments do not allow it.
     """
     return deploy(stores, version, role="champion", decided_by=decided_by, reasons=reasons, scope=scope, lock=lock)
@@ -180,12 +182,13 @@ def deploy(
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
-        BundleError: if the bundle is missing or damaged.
+        BundleError: if the bundle is missing or damaged, or cannot serve.
         TransitionError: if the rules of deployments do not allow it.
     """
     with stores.connect() as connection:
         record = find_version(connection, version, scope.strategy)
-    view = load_bundle(Path(record.path), expected_hash=record.bundle_hash).view.name
+    bundle = load_bundle(Path(record.path), expected_hash=record.bundle_hash)
+    view = warmed_ensemble(bundle).feature_view  # a bundle that cannot serve is refused here, not by drain runs
     return _change(
         stores,
         scope,
@@ -275,6 +278,17 @@ def alias_differences(stores: DeploymentStores, scope: Scope = Scope()) -> list[
         Exception: any exception of MLflow if it does not answer.
     """
     return _differences(stores, stores.registry, scope)
+
+
+def all_alias_differences(stores: DeploymentStores) -> list[AliasDifference]:
+    """Return the aliases of the registry that differ from the deployments of any tenant and strategy.
+
+    Raises:
+        Exception: as ``alias_differences``.
+    """
+    with stores.connect() as connection:
+        scopes = dict.fromkeys([Scope(), *deployed_scopes(connection)])
+    return [difference for scope in scopes for difference in alias_differences(stores, scope)]
 
 
 def repair_aliases(stores: DeploymentStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)

@@ -7,7 +7,7 @@ import psycopg
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.models.bundle import load_bundle
-from surveillance_pipelines.models.ensemble import Ensemble, Predictor, warmed_ensemble
+from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.deployments import champion
@@ -37,7 +37,7 @@ def load_predictor(connection: psycopg.Connection, settings: Settings) -> Predic
 
     Raises:
         NoModelError: if there is no champion and ``WARMUP_MODE_ENABLED`` is false.
-        BundleError: if the champion's bundle is damaged, cannot serve or differs from the registered one.
+        BundleError: if the champion's bundle is damaged or differs from the registered one.
     """
     found = champion(connection, settings.tenant)
     if found is not None:
@@ -90,4 +90,4 @@ def load_pinned_predictor(connection: psycopg.Connection, bundle_hash: str) -> P
 
 
 def _ensemble(stored: StoredBundle) -> Ensemble:
-    return warmed_ensemble(load_bundle(Path(stored.path), expected_hash=stored.bundle_hash))
+    return Ensemble(load_bundle(Path(stored.path), expected_hash=stored.bundle_hash))

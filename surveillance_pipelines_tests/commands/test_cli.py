@@ -87,6 +87,15 @@ def test_setting_refused_is_said_in_words_without_any_secret(bare, monkeypatch, 
             assert words in said
 
 
+def test_home_that_is_a_file_is_a_usage_error(bare, monkeypatch, tmp_path) -> None:
+    (tmp_path / "a_file").touch()
+    monkeypatch.setenv("SURVEILLANCE_HOME", str(tmp_path / "a_file"))
+    answer = bare("ingest", "simulate")
+    assert answer.exit_code == ExitCode.USAGE
+    assert answer.output.startswith("error: [Errno 17] File exists")
+    assert "SURVEILLANCE_HOME" in answer.output
+
+
 def test_home_option_wins_over_the_environment(bare, tmp_path) -> None:
     answer = bare("--home", tmp_path / "other", "status")
     assert answer.exit_code == 0

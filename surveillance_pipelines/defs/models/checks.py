@@ -124,13 +124,12 @@ def _rules_result(
 
 @dg.asset_check(
     asset="champion",
-    description="The aliases in the model registry match the deployments.",
+    description="The aliases in the model registry match the deployments of every tenant and strategy.",
 )
 def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.lifecycle.deployments import Scope
-    from surveillance_pipelines.services.models import alias_differences
+    from surveillance_pipelines.services.models import all_alias_differences
 
-    differences = alias_differences(platform, Scope(tenant=platform.settings.tenant))
+    differences = all_alias_differences(platform)
     found = "; ".join(str(difference) for difference in differences)
     return dg.AssetCheckResult(
         passed=not differences,
