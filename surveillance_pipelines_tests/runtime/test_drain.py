@@ -218,6 +218,34 @@ def test_command_line_serves_a_queue_and_prints_the_report(live_lane, monkeypatc
     assert (report["run_id"], report["totals"]["scored"], report["stopped_by"]) == ("cli", 18, "window")
 
 
+@pytest.mark.parametrize("seconds", ["-3", "0", "inf", "nan", "soon"])
+def test_command_line_with_an_invalid_window_is_refused(capsys, seconds):
+    with pytest.raises(SystemExit) as ended:
+        main(["--window-seconds", seconds])
+    assert ended.value.code == 2
+    assert "--window-seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "words"),
+    [
+        ({"OUTPUT_CHANNELS": "sqs,redis"}, 2, "error: expected REDIS_URL for the channel redis in OUTPUT_CHANNELS"),
+        ({"SQS_ENDPOINT_URL": "http://127.0.0.1:1"}, 1, "error: expected SQS or S3 to accept the call"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, 1, "error: expected PostgreSQL to answer"),
+    ],
+)
+def test_command_line_with_an_error_of_the_user_prints_it_with_a_remedy(
+    live_lane, monkeypatch, capsys, variables, code, words
+):
+    for name, value in (child_environment(live_lane.endpoints) | variables).items():
+        monkeypatch.setenv(name, value)
+    assert main(["--queue-url", live_lane.queue_url, "--window-seconds", "1"]) == code
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "what to do: " in printed
+    assert "Traceback" not in printed
+
+
 @pytest.mark.requirement("MON-08")
 def test_compute_latency_is_read_from_the_rows_of_the_last_hours(live_lane):
     with live_lane.connect() as connection:
