@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import psycopg
 
-from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.clock import Clock
 from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, DEFAULT_TENANT
 from surveillance_pipelines.lifecycle.deployments import (
     Change,
@@ -63,21 +63,6 @@ class DeploymentStores(Protocol):
     def registry(self) -> Registry: ...
 
     def connect(self) -> AbstractContextManager[psycopg.Connection]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStores:
-    """``DeploymentStores`` with a given connection and registry, for callers that have no platform.
-
-    Attributes:
-        connect: opens a connection for a ``with`` block, which commits at its end.
-        registry: MLflow.
-        clock: clock for the recorded instants.
-    """
-
-    connect: Callable[[], AbstractContextManager[psycopg.Connection]]
-    registry: Registry
-    clock: Clock = SYSTEM_CLOCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import pytest
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.outputs import Anomaly, column_names
-from surveillance_pipelines.training.injection import inject
 from surveillance_pipelines_tests.market.markets import market_bars, minute
+from surveillance_pipelines_tests.training.single_injection import inject
 from surveillance_pipelines_tests.training.tiny_bundle import TINY_FIRST, TINY_LAST, build_tiny_bundle, tiny_market
 
 COLUMNS = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
