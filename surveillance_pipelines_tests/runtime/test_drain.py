@@ -14,9 +14,9 @@ from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_nam
 from surveillance_pipelines.runtime.drain import load_calendars, shell_options
 from surveillance_pipelines.services.drain import main
 from surveillance_pipelines.services.endpoints import child_environment
+from surveillance_pipelines.stores.check_queries import compute_latency
 from surveillance_pipelines.stores.lease import acquire
 from surveillance_pipelines.stores.predictors import NoModelError
-from surveillance_pipelines.stores.quality import compute_latency
 from surveillance_pipelines_tests.engine.market import received, stream
 
 WAITING = """
