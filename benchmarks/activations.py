@@ -22,13 +22,14 @@ import psycopg
 from benchmarks.harness import counted
 from benchmarks.live_lane import services
 from surveillance_pipelines.lifecycle.deployments import Deployment, Scope
-from surveillance_pipelines.services.models import ModelStores, activate, alias_differences
+from surveillance_pipelines.services.models import activate, alias_differences
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect, ensure_database, migrate, normalise_url, with_database
 from surveillance_pipelines.stores.deployments import ConcurrentTransitionError, champion, history, lock_scope
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.predictors import champion_hash
 from surveillance_pipelines.stores.registry import ModelRegistry
+from surveillance_pipelines_tests.services.model_stores import ModelStores
 from surveillance_pipelines_tests.training.tiny_bundle import build_tiny_bundle
 
 ROUNDS: Final = 100
@@ -178,7 +179,7 @@ def move_alias(database_url: str, registry: ModelRegistry, bundle: Path, bundle_
         "alias follows an activation": followed,
         "change by hand is reported": reported,
         "change by hand changes nothing that serves": unchanged,
-        "next activation repairs it": registry.get_alias("champion") == 1 and not alias_differences(stores),
+        "next activation repairs it": registry.aliases().get("champion") == 1 and not alias_differences(stores),
     }
 
 

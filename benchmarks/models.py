@@ -101,6 +101,11 @@ def native_network(models: ProofModels) -> tuple[Any, Model]:
     return network, reconstructed
 
 
+def model_indices(bundle: Bundle) -> list[int]:
+    """Return the positions of the columns that models read in the columns of the view."""
+    return [bundle.view.columns.index(name) for name in bundle.view.model_columns]
+
+
 def anomaly_scores(bundle: Bundle, features: Floats, reconstructed: Model, classify: Model) -> Floats:
     """Return the anomaly scores, f8[n], of models in another form.
 
@@ -112,7 +117,7 @@ def anomaly_scores(bundle: Bundle, features: Floats, reconstructed: Model, class
         reconstructed: the autoencoder, f4[n, d] → f4[n, d].
         classify: the classifier, f4[n, d + 1] → probabilities.
     """
-    inputs = features[:, list(bundle.view.model_indices)]
+    inputs = features[:, model_indices(bundle)]
     missing = np.isnan(inputs)
     scaled = scale(inputs, scaling_of(bundle))
     squares = np.where(missing, 0.0, (scaled.astype(np.float64) - reconstructed(scaled)) ** 2)

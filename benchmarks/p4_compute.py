@@ -11,6 +11,7 @@ from benchmarks.models import (
     ProofModels,
     anomaly_scores,
     market_features,
+    model_indices,
     native_network,
     proof_models,
 )
@@ -66,7 +67,7 @@ def native(models: ProofModels) -> Callable[[Floats], tuple[Floats, Floats]]:
     classifier, direction = XGBClassifier(n_jobs=1), XGBClassifier(n_jobs=1)
     classifier.load_model(models.classifier)
     direction.load_model(models.direction)
-    columns = list(models.bundle.view.model_indices)
+    columns = model_indices(models.bundle)
 
     def score(features: Floats) -> tuple[Floats, Floats]:
         scores = anomaly_scores(models.bundle, features, reconstructed, classifier.predict_proba)

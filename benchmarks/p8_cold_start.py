@@ -21,6 +21,7 @@ from benchmarks.models import (
     ProofModels,
     anomaly_scores,
     classifier_inputs,
+    model_indices,
     native_network,
     proof_models,
     scaling_of,
@@ -169,7 +170,7 @@ def _write_models(models: ProofModels, folder: Path, features: Any) -> None:
     for name, content in onnx_files.items():
         place = folder / "onnx" / name.removeprefix("market_").removesuffix(".onnx")
         save_onnx(onnx.load_from_string(content), str(place), pip_requirements=[])
-    inputs = features[:, list(models.bundle.view.model_indices)]
+    inputs = features[:, model_indices(models.bundle)]
     scaled = scale(inputs, scaling_of(models.bundle))
     squares = (scaled.astype(np.float64) - reconstructed(scaled)) ** 2
     missing = np.isnan(inputs)

@@ -20,7 +20,7 @@ import polars as pl
 
 from benchmarks.backfill_market import FEATURES, MONTH, SCORES, Sizes, Year, a_year
 from benchmarks.harness import RESULTS, Arm, Comparison, Curve, Goal, Parity, prove
-from benchmarks.models import anomaly_scores, classifier_inputs, scaling_of
+from benchmarks.models import anomaly_scores, classifier_inputs, model_indices, scaling_of
 from surveillance_pipelines.models import autoencoder, classifier
 from surveillance_pipelines.models.arrays import run_model
 from surveillance_pipelines.models.bundle import Bundle, load_bundle
@@ -114,7 +114,7 @@ class Bench:
     def ready(self, features: pl.DataFrame) -> ReadyArrays:
         """Build the arrays of some days, with reconstruction errors computed by the autoencoder."""
         values = features.select(self.bundle.view.columns).to_numpy()
-        inputs = np.ascontiguousarray(values[:, list(self.bundle.view.model_indices)])
+        inputs = np.ascontiguousarray(values[:, model_indices(self.bundle)])
         scaled = autoencoder.scale(inputs, scaling_of(self.bundle))
         missing = np.isnan(inputs)
         squares = np.where(missing, 0.0, (scaled.astype(np.float64) - self._reconstructed(scaled)) ** 2)

@@ -265,7 +265,7 @@ def _named(what: str, results: Sequence[Mapping[str, Any]], said: list[str], cul
     """Record the replay's report of a damaged input; return 1 if it found no difference or did not name the input."""
     row = results[0]
     said.append(f"{what}: {row['outcome']}: {row['said'][:420].replace('|', '/')}")
-    return int(row["outcome"] != "different" or culprit not in row["said"])
+    return int(row["outcome"] != "different" or culprit not in row["summary"])
 
 
 def _ids(proving: Proving, query: str, *parameters: Any) -> list[str]:

@@ -26,7 +26,7 @@ from surveillance_pipelines.commands import (
     train,
     up,
 )
-from surveillance_pipelines.commands.console import error_console
+from surveillance_pipelines.commands.console import show_error
 from surveillance_pipelines.commands.exit_codes import EXIT_CODES, ExitCode, explain
 
 
@@ -42,9 +42,7 @@ class GuardedGroup(TyperGroup):
             if ctx.params.get("debug") or _belongs_to_typer(error):
                 raise
             failure = explain(error)
-            error_console().print(f"error: {failure.message}", style="red", markup=False)
-            if failure.remedy:
-                error_console().print(f"what to do: {failure.remedy}", markup=False)
+            show_error(failure)
             raise typer.Exit(EXIT_CODES[failure.code]) from error
 
 

@@ -27,16 +27,16 @@ from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
 from surveillance_pipelines.defs.serving.channel_sensor import output_channel_sensor
-from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job
+from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job, redrive_job
 from surveillance_pipelines.defs.serving.deliveries import delivery_job
 from surveillance_pipelines.defs.serving.jobs import drain_job, live_checks_job, replay_job
 from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.defs.signals import assets as signal_assets
-from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.services.platform import read_settings
 
-_settings = Settings()
+_settings = read_settings()
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
@@ -68,6 +68,7 @@ defs = dg.Definitions(
         delivery_job,
         live_checks_job,
         dead_letter_job,
+        redrive_job,
         replay_job,
         retention_job,
     ],

@@ -15,6 +15,8 @@ from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.hashing import sha256_json
 from surveillance_pipelines.symbols import SYMBOL_RULE, is_symbol
 
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 _SCORING_FIELDS = (
@@ -32,7 +34,13 @@ _SCORING_FIELDS = (
 class Settings(BaseSettings):
     """The platform's configuration, from the environment and ``.env``."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # the input of a check of several settings is all settings, with the secrets
+    )
 
     # Locations
     surveillance_home: Path = Path(".surveillance")
@@ -116,6 +124,16 @@ class Settings(BaseSettings):
     def _make_absolute(cls, value: Path | None) -> Path | None:
         # A Dagster run may have another working directory than the command that started it.
         return value if value is None else value.expanduser().absolute()
+
+    @field_validator("redis_url", mode="after")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError(
+                f"expected REDIS_URL to start with {', '.join(REDIS_SCHEMES)}, got another start "
+                "(not shown: it may contain a password)"
+            )
+        return value
 
     @model_validator(mode="after")
     def _check_channels(self) -> "Settings":

@@ -172,6 +172,16 @@ def test_settings_refused_value_error_shows_no_secret(monkeypatch):
     assert "hidden" not in str(caught.value).lower()
 
 
+@pytest.mark.requirement("SEC-09")
+def test_settings_refused_together_error_shows_no_secret(monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OUTPUT_CHANNELS", "sqs,redis")
+    with pytest.raises(ValidationError, match="REDIS_URL") as caught:
+        Settings()
+    assert "hidden" not in str(caught.value).lower()
+
+
 @pytest.mark.parametrize(("name", "value"), [("SIGNAL_COOLDOWN_SECONDS", "61"), ("DEFAULT_CALENDAR", "24/7")])
 def test_config_hash_changes_with_what_changes_a_score_and_with_nothing_else(monkeypatch, name, value):
     before = Settings().config_hash
@@ -212,6 +222,22 @@ def test_settings_channel_without_its_server_is_refused_and_the_url_is_a_secret(
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@host/0")
     assert Settings().output_channels == ("sqs", "redis")
     assert "hunter2" not in repr(Settings())
+
+
+@pytest.mark.parametrize("url", ["redis://host", "rediss://:hunter2@host/0", "unix:///run/valkey.sock"])
+def test_redis_url_of_a_known_scheme_is_accepted(monkeypatch, url):
+    monkeypatch.setenv("REDIS_URL", url)
+    held = Settings().redis_url
+    assert held is not None
+    assert held.get_secret_value() == url
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://host", "hunter2"])
+def test_redis_url_of_another_scheme_is_refused_without_showing_it(monkeypatch, url):
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(ValidationError, match="expected REDIS_URL to start with redis://") as caught:
+        Settings()
+    assert url not in str(caught.value)
 
 
 def test_settings_channel_without_a_setting_that_its_row_requires_is_refused(monkeypatch):

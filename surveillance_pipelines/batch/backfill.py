@@ -21,9 +21,9 @@ from surveillance_pipelines.engine.scoring_rows import RowConfig
 from surveillance_pipelines.features.batch import feature_schema
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
+from surveillance_pipelines.stores.check_queries import outside_unit_interval
 from surveillance_pipelines.stores.feature_rows import EarlierRows
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.quality import outside_unit_interval
 from surveillance_pipelines.stores.signals import last_signals
 
 SCORES_TABLE: Final = "scores"

@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from surveillance_pipelines.contracts.errors import SurveillanceError
+
 _PLAIN_WIDTH: Final = 140
 """Width in columns without a terminal; keeps each row of a table on one line of a log."""
 _PLAIN_EVERY_SECONDS: Final = 5.0
@@ -29,6 +31,19 @@ def console() -> Console:
 def error_console() -> Console:
     """Return the console of standard error."""
     return Console(highlight=False, stderr=True, width=_width(sys.stderr))
+
+
+def show_error(error: SurveillanceError) -> None:
+    """Print an error on standard error: one line with the message, and one with the remedy, if any."""
+    console = error_console()
+    console.print(f"error: {_one_line(error.message)}", style="red", markup=False, soft_wrap=True)
+    if error.remedy:
+        console.print(f"what to do: {_one_line(error.remedy)}", markup=False, soft_wrap=True)
+
+
+def _one_line(text: str) -> str:
+    # Libraries put line breaks, and servers put control characters, into their messages.
+    return cell(" ".join(text.split()))
 
 
 def _width(stream: Any) -> int | None:

@@ -12,7 +12,10 @@ from surveillance_pipelines.contracts.errors import InvalidInputError, Operation
 if TYPE_CHECKING:
     from surveillance_pipelines.services.dead_letters import Replay, Verdict
 
-app: Final = typer.Typer(help="List, show and replay refused inputs (dead letters).", no_args_is_help=True)
+app: Final = typer.Typer(
+    help="List, show and replay refused inputs (dead letters), and redrive what SQS has set aside.",
+    no_args_is_help=True,
+)
 
 _MARKS: Final = {"send": "ok", "known": "warn", "refused": "fail", "elsewhere": "fail"}
 """Action of a verdict → mark in the table."""
@@ -100,6 +103,26 @@ def replay_dead_letters(
             f"expected to replay {counted(len(verdicts), 'dead letter')}, {unsent:,} cannot be sent: see above",
             remedy="repair the body (--edit-body or --body), or send it although it would be refused again (--force)",
         )
+
+
+@app.command("redrive")
+def redrive_dead_letter_queues() -> None:
+    """Return the messages that SQS has moved to the dead-letter queues of the input queues.
+
+    Each one gets an outcome in the ledger as a dead letter and is then replayed. Messages that the decoder refuses stay
+    dead letters.
+    """
+    from surveillance_pipelines.services.platform import open_platform
+    from surveillance_pipelines.services.redrive import redrive
+
+    done = redrive(open_platform())
+    echo(
+        f"{counted(done.recorded, 'message')} recorded as dead letters, {done.known:,} already had an outcome, "
+        f"{len(done.replayed.sent):,} sent to their queues again"
+    )
+    unsent = [(row.letter.message_id, mark(_MARKS[row.action]), row.summary) for row in done.replayed.unsent]
+    if unsent:
+        table("not sent", ("id", "", "reason"), unsent)
 
 
 def _summary(verdict: "Verdict", sent: Mapping[str, str]) -> str:

@@ -33,7 +33,7 @@ def detect(
         Path | None,
         typer.Option(help="Write the anomalies to this file: .parquet, .csv, .json or .ndjson (one row per line)."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Save a price chart with the anomalies marked.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Save a price chart with the anomalies marked, .png.")] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Use the model bundle in this folder; default: the champion.")
     ] = None,
@@ -52,6 +52,8 @@ def detect(
 
     if out is not None and out.suffix not in _WRITERS:
         raise typer.BadParameter(f"expected one of {', '.join(_WRITERS)}, got {out.name}", param_hint="--out")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise typer.BadParameter(f"expected a name that ends in .png, got {plot.name}", param_hint="--plot")
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None and not path.absolute().parent.is_dir():  # fail before the computation
             raise typer.BadParameter(f"expected the folder {path.absolute().parent} to exist", param_hint=option)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -12,11 +12,14 @@ from typer.core import TyperGroup
 from surveillance_pipelines.commands.console import counted, echo, table
 from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
+from surveillance_pipelines.contracts.market import Timeframe
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.ingestion import Ingestion
 
 _DAY = ["%Y-%m-%d"]
+
+YahooInterval = Literal["1m", "5m", "15m", "1h", "1d"]
 
 
 class FileByDefault(TyperGroup):
@@ -53,7 +56,7 @@ def ingest_files(
     *,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
-    timeframe: Annotated[str | None, typer.Option(help="Set the bar size: 1m, 5m … 1d; default: detected.")] = None,
+    timeframe: Annotated[Timeframe | None, typer.Option(help="Set the bar size; default: detected.")] = None,
     adjustment: Annotated[Adjustment, typer.Option(help="Declare the price adjustment.")] = Adjustment.NONE,
     calendar: Calendar = None,
 ) -> None:
@@ -70,7 +73,7 @@ def ingest_files(
             path,
             timezone=tz,
             symbol=symbol,
-            timeframe=cast("Any", timeframe),
+            timeframe=timeframe,
             adjustment=adjustment.value,
             calendar=calendar,
         )
@@ -94,7 +97,7 @@ def ingest_yahoo(
     end: Annotated[datetime, typer.Option(formats=_DAY, help="Last day, included.")],
     symbols: Annotated[str, typer.Option(help="Load these symbols, separated by commas; default: SYMBOLS.")] = "",
     interval: Annotated[
-        str, typer.Option(help="Load bars of this size: 1m (at most 30 days back), 5m, 15m, 1h or 1d.")
+        YahooInterval, typer.Option(help="Load bars of this size; bars of 1m reach at most 30 days back.")
     ] = "1m",
     calendar: Calendar = None,
 ) -> None:
@@ -107,7 +110,7 @@ def ingest_yahoo(
     wanted = require_symbols(symbols.split(",")) or platform.settings.symbols
     require_within_yahoo_reach(platform, start.date(), interval)
     echo(f"requesting {interval} bars of {counted(len(wanted), 'symbol')} from Yahoo Finance …")
-    done = ingest_yahoo(platform, wanted, start.date(), end.date(), interval=cast("Any", interval), calendar=calendar)
+    done = ingest_yahoo(platform, wanted, start.date(), end.date(), interval=interval, calendar=calendar)
     for symbol in done.missing:
         ended = done.outcomes[symbol]
         echo(f"  {symbol}: {ended.outcome} after {counted(ended.attempts, 'attempt')}: {ended.reason}", style="yellow")

@@ -7,6 +7,7 @@ import typer
 
 from surveillance_pipelines.commands.console import echo, table
 from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.models import Deployed
@@ -19,7 +20,7 @@ _By = Annotated[str | None, typer.Option(help="Record this decider in the histor
 
 
 @app.command("list")
-def list_models(strategy: _Strategy = "surveillance") -> None:
+def list_models(strategy: _Strategy = DEFAULT_STRATEGY) -> None:
     """List the versions of a strategy with their roles, newest first."""
     from surveillance_pipelines.services.models import scope_of, versions
     from surveillance_pipelines.services.platform import open_platform
@@ -38,7 +39,7 @@ def list_models(strategy: _Strategy = "surveillance") -> None:
         for listed in versions(platform, scope_of(platform.settings, strategy))
     ]
     if not rows:
-        echo("no versions yet: `surveillance train` creates one")
+        echo(f"no versions of strategy {strategy} yet{_how_to_get_one(strategy)}")
         return
     columns = ("version", "role", "since", "bundle", "trained", "training rows", "MLflow version")
     table("model versions", columns, rows, right=("training rows", "MLflow version"))
@@ -47,7 +48,7 @@ def list_models(strategy: _Strategy = "surveillance") -> None:
 @app.command("activate")
 def activate_model(
     version: Annotated[str, typer.Argument(help="Version, such as v3.")],
-    strategy: _Strategy = "surveillance",
+    strategy: _Strategy = DEFAULT_STRATEGY,
     reason: _Reason = "activated by hand",
     by: _By = None,
 ) -> None:
@@ -68,15 +69,44 @@ def activate_model(
         scope=scope_of(platform.settings, strategy),
     )
     echo(_summary(done))
-    if done.alias_problem is not None:
-        echo(
-            f"the MLflow aliases were not updated ({done.alias_problem}); repeat the command to update them",
-            style="yellow",
-        )
+    _show_alias_problem(done)
+
+
+@app.command("retire")
+def retire_model(
+    version: Annotated[str, typer.Argument(help="Version, such as v3.")],
+    *,
+    strategy: _Strategy = DEFAULT_STRATEGY,
+    reason: _Reason = "retired by hand",
+    by: _By = None,
+    leave_no_champion: Annotated[
+        bool, typer.Option("--leave-no-champion", help="Also retire the champion, without a successor.")
+    ] = False,
+) -> None:
+    """Retire a version: it has no role any more, and can be activated again.
+
+    The champion is retired only with `--leave-no-champion`; to replace it, activate another version. Without a
+    champion, drain runs that start later use the warm-up rules.
+    """
+    from surveillance_pipelines.services.models import retire, scope_of
+    from surveillance_pipelines.services.platform import open_platform
+
+    number = _number(version)
+    platform = open_platform()
+    done = retire(
+        platform,
+        number,
+        decided_by=by or _user(),
+        reasons=[reason],
+        scope=scope_of(platform.settings, strategy),
+        leave_no_champion=leave_no_champion,
+    )
+    echo(f"{done.version.version} is retired")
+    _show_alias_problem(done)
 
 
 @app.command("history")
-def show_history(strategy: _Strategy = "surveillance") -> None:
+def show_history(strategy: _Strategy = DEFAULT_STRATEGY) -> None:
     """List all role changes of the versions with their decider and reasons, oldest first."""
     from surveillance_pipelines.services.models import deployment_history, scope_of
     from surveillance_pipelines.services.platform import open_platform
@@ -89,10 +119,23 @@ def show_history(strategy: _Strategy = "surveillance") -> None:
     ]
     if not rows:
         wanted = f"tenant {scope.tenant} and strategy {scope.strategy}"
-        echo(f"no deployments of {wanted} yet; `surveillance train` promotes a model")
+        echo(f"no deployments of {wanted} yet{_how_to_get_one(scope.strategy)}")
         return
     columns = ("version", "role", "traffic share", "since", "until", "decided by", "reasons")
     table("deployments", columns, rows, right=("traffic share",))
+
+
+def _show_alias_problem(done: "Deployed") -> None:
+    if done.alias_problem is not None:
+        echo(
+            f"the MLflow aliases were not updated ({done.alias_problem}); the next change of a role updates them",
+            style="yellow",
+        )
+
+
+def _how_to_get_one(strategy: str) -> str:
+    """Return how a strategy gets a version: only the default strategy has a training."""
+    return "; `surveillance train` creates one" if strategy == DEFAULT_STRATEGY else ""
 
 
 def _number(version: str) -> int:

@@ -85,4 +85,4 @@ def _record(result: "Replayed") -> dict[str, Any]:
     from surveillance_pipelines.clock import to_iso
 
     start = None if result.bar_start is None else to_iso(result.bar_start)
-    return asdict(result) | {"bar_start": start, "said": result.summary}
+    return asdict(result) | {"bar_start": start, "summary": result.summary}

@@ -70,6 +70,15 @@ class NotReadyError(SurveillanceError, code=ErrorCode.NOT_READY):
     """A required earlier step is missing."""
 
 
+class TooLittleDataError(
+    SurveillanceError,
+    ValueError,
+    code=ErrorCode.NOT_READY,
+    remedy="load more days or symbols: `surveillance ingest`, then `surveillance backfill`",
+):
+    """The data are valid, and too few for a training or an evaluation."""
+
+
 class UnavailableError(SurveillanceError, code=ErrorCode.UNAVAILABLE):
     """A required service does not answer."""
 

@@ -35,9 +35,6 @@ ANOMALY_KINDS: Final = (
 UNCLASSIFIED: Final = "unclassified"
 """Kind of a bar that only the autoencoder flags; the set of kinds is open."""
 
-KINDS_NEEDING_ORDER_BOOK: Final = ("spoofing", "layering", "front_running", "insider_dealing")
-"""Kinds that the platform does not detect, because they need an order book or account data."""
-
 
 STORED_ONLY: Final = MappingProxyType({"stored_only": True})
 """Marks fields that are stored in PostgreSQL but not sent in messages; consumers find them by ``bundle_hash``."""

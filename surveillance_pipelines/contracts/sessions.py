@@ -7,7 +7,6 @@ from a calendar library.
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -123,10 +122,6 @@ class SessionTable:
     def covers(self, instant: int) -> bool:
         """Return whether an instant is between the first opening and the last closing of the table."""
         return self._rows[0][1] <= instant < self._rows[-1][2]
-
-    def session_dates(self) -> list[date]:
-        """Return the dates of the sessions, ascending."""
-        return [date.fromordinal(session_id) for session_id, _, _ in self._rows]
 
     def with_calendars(self, calendar_of: Mapping[str, str]) -> "SessionTable":
         """Return a copy with another mapping from symbol to calendar."""

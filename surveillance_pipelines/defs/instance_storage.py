@@ -14,7 +14,7 @@ from surveillance_pipelines.defs.dagster_internals import (
     UserConfigSchema,
 )
 from surveillance_pipelines.embedded.tied import tie_to_command
-from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.services.platform import read_settings
 
 VARIABLE: Final = "DAGSTER_DATABASE_URL"
 
@@ -44,7 +44,7 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
         url = os.environ.get(VARIABLE)
         if url:
             return _postgres(url, inst_data)
-        folder = Settings().surveillance_home / "dagster" / "sqlite"
+        folder = read_settings().surveillance_home / "dagster" / "sqlite"
         logging.getLogger(__name__).warning(
             "%s is not set: runs and events are stored in SQLite in %s; `surveillance up` sets it", VARIABLE, folder
         )

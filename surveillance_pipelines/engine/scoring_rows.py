@@ -160,7 +160,7 @@ def anomaly_row(
     config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int, *, kind: str, status: AlertStatus
 ) -> Anomaly:
     """Return the row that opens, confirms or retracts an alert of a kind."""
-    score = float(predictions.anomaly_score[i])
+    score = _score(predictions, i)
     confidence = _confidence(predictions, i, kind)
     return Anomaly(
         id=_id("anomaly", config, bar, kind),
@@ -199,7 +199,7 @@ def signal_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions
         threshold=SIGNAL_THRESHOLD,
         kind=action,
         confidence=probabilities[action],
-        risk_score=float(predictions.anomaly_score[i]),
+        risk_score=_score(predictions, i),
         explanation=explanation(predictions, i),
         warmup=_is_warmup_signal(config, predictions),
         action=action,
@@ -231,7 +231,7 @@ def _is_warmup_signal(config: RowConfig, predictions: BundlePredictions) -> bool
 
 def score_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int) -> Score:
     """Return the score row of a bar, anomalous or not."""
-    score, confidence = float(predictions.anomaly_score[i]), float(predictions.confidence[i])
+    score, confidence = _score(predictions, i), float(predictions.confidence[i])
     sell, hold, buy = predictions.direction_probabilities[i].tolist()
     return Score(
         id=_id("score", config, bar, "score"),
@@ -325,6 +325,14 @@ def _common(config: RowConfig, bar: Candidate, predictions: BundlePredictions) -
         "market_return": bar.market_return,
         "market_peers": bar.market_peers,
     }
+
+
+def _score(predictions: BundlePredictions, i: int) -> float:
+    """Return the anomaly score of a bar; a stored NaN would look like an ordinary bar."""
+    score = float(predictions.anomaly_score[i])
+    if not 0.0 <= score <= 1.0:
+        raise ValueError(f"expected an anomaly score from 0 to 1, got {score}")
+    return score
 
 
 def _finite(value: float) -> float | None:

@@ -7,8 +7,8 @@ from typing import Final
 import polars as pl
 
 from surveillance_pipelines.evaluation.drift import ALERT_SHARE, drifted, population_stability
+from surveillance_pipelines.features.finiteness import ALWAYS_DEFINED
 from surveillance_pipelines.features.matrix import feature_matrix
-from surveillance_pipelines.features.quality import ALWAYS_DEFINED
 from surveillance_pipelines.models.bundle import Bundle
 
 WINDOW: Final = timedelta(days=7)

@@ -6,6 +6,8 @@ from typing import Final
 
 import polars as pl
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
+
 FRACTIONS: Final = (0.6, 0.2, 0.2)
 """Shares of the bars for train, validation and test."""
 
@@ -25,11 +27,12 @@ def split_days(rows_per_day: Mapping[date, int], fractions: Sequence[float] = FR
         fractions: shares for train, validation and test, which sum to 1.
 
     Raises:
-        ValueError: if there are fewer than three days, or the fractions do not sum to 1.
+        TooLittleDataError: if there are fewer than three days.
+        ValueError: if the fractions do not sum to 1.
     """
     days = sorted(rows_per_day)
     if len(days) < len(SPLITS):
-        raise ValueError(f"expected at least {len(SPLITS)} days to split, got {len(days)}: load more days")
+        raise TooLittleDataError(f"expected bars of at least {len(SPLITS)} days to split, got {len(days)}")
     if abs(sum(fractions) - 1.0) > 1e-9 or min(fractions) <= 0:
         raise ValueError(f"expected three positive fractions that sum to 1, got {tuple(fractions)}")
     total = sum(rows_per_day.values())

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.models.calibration import THRESHOLD
 
 Floats = npt.NDArray[np.float64]
@@ -55,10 +56,10 @@ def calibrate_error(errors: Floats) -> ErrorCalibration:
         errors: float64[n], reconstruction errors of validation bars.
 
     Raises:
-        ValueError: if there are fewer than 100.
+        TooLittleDataError: if there are fewer than 100.
     """
     if len(errors) < 100:
-        raise ValueError(f"expected at least 100 validation bars to calibrate on, got {len(errors)}: use more days")
+        raise TooLittleDataError(f"expected at least 100 validation bars to calibrate on, got {len(errors)}")
     logs = np.log(np.maximum(errors, 1e-12))
     start = float(np.quantile(logs, 1.0 - _TAIL))
     tail = max(float(np.mean(np.maximum(logs[logs >= start] - start, 0.0))), 1e-3)

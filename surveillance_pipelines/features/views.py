@@ -109,11 +109,6 @@ class FeatureView:
         return tuple(self.descriptions)
 
     @cached_property
-    def model_indices(self) -> tuple[int, ...]:
-        """Indices of ``model_columns`` in ``columns``."""
-        return tuple(self.columns.index(name) for name in self.model_columns)
-
-    @cached_property
     def source_hash(self) -> str:
         """Hash of the source files, comments included; a state is valid for exactly one hash."""
         own = sha256_file(self.source)

@@ -129,18 +129,6 @@ def champion(current: Sequence[Deployment]) -> Deployment | None:
     return next((row for row in current if row.role == "champion"), None)
 
 
-def traffic_shares(current: Sequence[Deployment]) -> dict[str, float]:
-    """Return the share of each model that decides, by its id: the champion has what challengers and canaries leave."""
-    shares: dict[str, float] = {}
-    for row in current:
-        if row.role in ("challenger", "canary") and row.traffic_share > 0:
-            shares[row.model_id] = shares.get(row.model_id, 0.0) + row.traffic_share
-    if (serving := champion(current)) is not None:
-        rest = max(0.0, 1.0 - math.fsum(shares.values()))
-        shares[serving.model_id] = shares.get(serving.model_id, 0.0) + rest
-    return shares
-
-
 def plan(current: Sequence[Deployment], requested: Transition, at: datetime) -> Change:
     """Return the rows that a transition ends and opens.
 
@@ -238,5 +226,6 @@ def _require_shares(after: Sequence[Deployment]) -> None:
     total = math.fsum(row.traffic_share for row in after if row.role in ("challenger", "canary"))
     if total > 1 + _ROUNDING:
         raise TransitionError(
-            f"expected traffic shares of challengers and canaries of at most 1 together, got {total:g}: lower one first"
+            f"expected traffic shares of challengers and canaries of at most 1 together, got {total:g}",
+            remedy="lower one first",
         )

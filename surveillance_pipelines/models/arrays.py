@@ -43,6 +43,20 @@ def as_float32(values: Floats) -> npt.NDArray[np.float32]:
     return clip_symmetric(values, FLOAT32_MAX).astype(np.float32)
 
 
+def require_shape(session: Any, *, inputs: int, outputs: int) -> None:
+    """Check the number of columns that an ONNX model reads and returns, as far as it declares them.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    for name, wanted, shape in (
+        ("inputs", inputs, session.get_inputs()[0].shape),
+        ("outputs", outputs, session.get_outputs()[-1].shape),
+    ):
+        if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != wanted):
+            raise ValueError(f"expected a model with {name} of shape [n, {wanted}], got {list(shape)}")
+
+
 def run_model(session: Any, inputs: npt.NDArray[np.float32]) -> Floats:
     """Return the last output of an ONNX model (its values, or a classifier's probabilities) as float64."""
     names = _NAMES.get(session)

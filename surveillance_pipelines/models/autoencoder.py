@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import AnomalyScores
-from surveillance_pipelines.models.arrays import clip_symmetric, run_model
+from surveillance_pipelines.models.arrays import clip_symmetric, require_shape, run_model
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
 from surveillance_pipelines.models.runtime import inference_session
@@ -53,7 +53,9 @@ class Autoencoder:
             BundleError: if the scaling does not fit the input columns.
         """
         scaling = parse_scaling(files[SCALER_FILE], spec.input.columns)
-        return cls(spec, inference_session(files[MODEL_FILE]), scaling)
+        session = inference_session(files[MODEL_FILE])
+        require_shape(session, inputs=len(scaling.center), outputs=len(scaling.center))
+        return cls(spec, session, scaling)
 
     def predict(self, window: FeatureWindow) -> AnomalyScores:
         inputs = window[:, -1, :]
@@ -87,10 +89,11 @@ def parse_scaling(content: bytes, columns: tuple[str, ...]) -> Scaling:
         value: dict[str, Any] = json.loads(content)
         named, clip = list(value["columns"]), float(value["clip"])
         center, spread = (np.asarray(value[name], dtype=np.float64) for name in ("center", "scale"))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BundleError(f"expected columns, center, scale and clip in {SCALER_FILE}: {error!r}") from error
     if named != list(columns):
         raise BundleError(f"expected {SCALER_FILE} to scale the input columns in order, got {named!r:.300}")
-    if center.shape != (len(columns),) or spread.shape != center.shape or not (spread > 0).all():
-        raise BundleError(f"expected a center and a positive scale for each input column in {SCALER_FILE}")
+    sized = center.shape == spread.shape == (len(columns),)
+    if not sized or not np.isfinite([*center, *spread, clip]).all() or not (spread > 0).all() or clip <= 0:
+        raise BundleError(f"expected a finite center, a positive scale per input column and a clip in {SCALER_FILE}")
     return Scaling(center=center, scale=spread, clip=clip)

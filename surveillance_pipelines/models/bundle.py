@@ -8,6 +8,7 @@ Format 2 lists its members and the fusion rule in ``market_surveillance_config.j
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -106,7 +107,9 @@ def load_bundle(path: Path, *, expected_hash: str | None = None, any_view_code: 
     _require_exact_files(path, manifest["files"])
     bundle_hash = sha256_text(canonical_json(manifest))
     if expected_hash is not None and bundle_hash != expected_hash:
-        raise BundleError(f"expected bundle {expected_hash} in {path}, got {bundle_hash}: restore or retrain it")
+        raise BundleError(
+            f"expected bundle {expected_hash} in {path}, got {bundle_hash}", remedy="restore or retrain it"
+        )
     files = _read_files(path, manifest["files"])
     view = _require_view(manifest, any_code=any_view_code)
     config = _parse_json(files[CONFIG_FILE], CONFIG_FILE)
@@ -226,19 +229,25 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if path.is_symlink() or not path.is_dir():
-        raise BundleError(f"expected a bundle folder at {path}, found none: train a model or correct the path")
+        raise BundleError(f"expected a bundle folder at {path}, found none", remedy="train a model or correct the path")
     file = path / MANIFEST_FILE
     if file.is_symlink() or not file.is_file():
-        raise BundleError(f"expected a plain file {MANIFEST_FILE} in {path}, found none: restore or retrain the bundle")
+        raise BundleError(
+            f"expected a plain file {MANIFEST_FILE} in {path}, found none", remedy="restore or retrain the bundle"
+        )
     if (size := file.stat().st_size) > MAX_JSON_BYTES:
         raise BundleError(f"expected at most {MAX_JSON_BYTES:,} bytes in {file}, got {size:,}")
     manifest = _parse_json(file.read_bytes(), MANIFEST_FILE)
     if manifest.get("format") not in FORMATS:
         raise BundleError(
-            f"expected bundle format {' or '.join(map(str, FORMATS))} in {path}, got {manifest.get('format')!r}: "
-            "retrain, or use the release that wrote it"
+            f"expected bundle format {' or '.join(map(str, FORMATS))} in {path}, got {manifest.get('format')!r}",
+            remedy="retrain, or use the release that wrote it",
         )
     _require_file_names(path, manifest)
+    if not isinstance(manifest.get("training"), dict):
+        raise BundleError(
+            f"expected a training record in {MANIFEST_FILE} of {path}, got none", remedy="retrain the models"
+        )
     return manifest
 
 
@@ -296,22 +305,32 @@ def _require_view(manifest: Mapping[str, Any], *, any_code: bool) -> FeatureView
     name, source_hash = manifest.get("feature_view"), manifest.get("feature_view_source_hash")
     view = VIEWS.get(str(name))
     if view is None:
-        raise BundleError(f"expected a feature view among {sorted(VIEWS)}, the bundle needs {name!r}: retrain")
+        raise BundleError(f"expected a feature view among {sorted(VIEWS)}, the bundle needs {name!r}", remedy="retrain")
     if view.source_hash != source_hash and not any_code:
         raise BundleError(
             f"expected feature view {name} with the source hash {source_hash} of the training, the running code has "
-            f"{view.source_hash}: retrain, or run the release that trained the models"
+            f"{view.source_hash}",
+            remedy="retrain, or run the release that trained the models",
         )
     if list(view.model_columns) != manifest.get("model_columns"):
-        raise BundleError(f"expected the model columns of {name}, got {manifest.get('model_columns')!r:.300}: retrain")
+        raise BundleError(
+            f"expected the model columns of {name}, got {manifest.get('model_columns')!r:.300}", remedy="retrain"
+        )
     return view
 
 
 def _parse_json(content: bytes, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"expected JSON in {name}: {error}") from error
     if not isinstance(value, dict):
         raise BundleError(f"expected a JSON object in {name}, got {type(value).__name__}")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"expected finite numbers, got {text}")
     return value

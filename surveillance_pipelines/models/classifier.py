@@ -2,10 +2,11 @@
 
 from typing import Any, Final
 
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.contracts.predictions import AnomalyKinds
-from surveillance_pipelines.models.arrays import as_float32, run_model
+from surveillance_pipelines.models.arrays import as_float32, require_shape, run_model
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
-from surveillance_pipelines.models.members import Files, MemberSpec
+from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
 from surveillance_pipelines.models.runtime import inference_session
 
 MODEL_FILE: Final = "market_classifier.onnx"
@@ -22,7 +23,21 @@ class Classifier:
 
     @classmethod
     def load(cls, spec: MemberSpec, files: Files) -> "Classifier":
-        return cls(spec, inference_session(files[MODEL_FILE]))
+        """Return the model loaded from its files.
+
+        Raises:
+            BundleError: if the labels are no anomaly kinds, or in another order.
+            ValueError: if the model has another number of inputs or labels.
+        """
+        kinds = [kind for kind in ANOMALY_KINDS if kind in spec.output.labels]
+        if list(spec.output.labels[1:]) != kinds:
+            raise BundleError(
+                f"expected labels in the order of {list(ANOMALY_KINDS)}, got {list(spec.output.labels[1:])}",
+                remedy="use another bundle, or train a new one",
+            )
+        session = inference_session(files[MODEL_FILE])
+        require_shape(session, inputs=len(spec.input.columns), outputs=len(spec.output.labels))
+        return cls(spec, session)
 
     def predict(self, window: FeatureWindow) -> AnomalyKinds:
         return AnomalyKinds(self.output.labels, run_model(self.session, as_float32(window[:, -1, :])))

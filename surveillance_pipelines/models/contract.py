@@ -3,14 +3,15 @@
 ``predict`` only computes numbers; ``engine/decisions.py`` decides on alerts and signals.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
-from surveillance_pipelines.contracts.predictions import PredictionKind, Predictions
+from surveillance_pipelines.contracts.predictions import DIRECTIONS, NORMAL, PredictionKind, Predictions
 
 FeatureWindow = npt.NDArray[np.float64]
 """float64[n, length, F]: per bar, the feature rows of the ``length`` bars that end with it, oldest first.
@@ -23,15 +24,22 @@ SEPARATOR: Final = "."
 ``autoencoder.reconstruction_error``."""
 
 
+MAX_WINDOW_BARS: Final = 1_440
+"""Longest window: a day of 1-minute bars. Each symbol keeps the feature rows of a window in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
     """The window that a model reads.
 
     Attributes:
         view: name of the feature view, which must be the bundle's.
-        columns: the view's columns, in the model's order; then columns ``member.statistic`` of preceding members.
-        length: bars per window, including the scored bar.
+        columns: columns of the view, in the view's order; then columns ``member.statistic`` of preceding members.
+        length: bars per window, including the scored bar; at most ``MAX_WINDOW_BARS``.
         timeframe: timeframe of the bars; bundles with another one than 1m are refused.
+
+    Raises:
+        ValueError: if a value has another type or is out of bounds.
     """
 
     view: str
@@ -40,8 +48,12 @@ class InputSpec:
     timeframe: str = "1m"
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"expected a window of at least 1 bar, got {self.length}")
+        require_texts("view, timeframe and columns", (self.view, self.timeframe, *self.columns))
+        require_whole_numbers("the length", (self.length,))
+        if not 1 <= self.length <= MAX_WINDOW_BARS:
+            raise ValueError(f"expected a window of 1 to {MAX_WINDOW_BARS} bars, got {self.length}")
+        if not self.columns:
+            raise ValueError("expected at least one column, got none")
         if self.length > 1 and self.derived_columns:
             raise ValueError(
                 f"expected windows of one bar for a model that reads {self.derived_columns}, got {self.length}: "
@@ -68,7 +80,7 @@ class InputSpec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        return cls(value["view"], tuple(value["columns"]), int(value["length"]), value["timeframe"])
+        return cls(value["view"], tuple(value["columns"]), value["length"], value["timeframe"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +92,33 @@ class OutputSpec:
         labels: names of the probability columns, if any.
         horizons_minutes: how far ahead it predicts, if it does.
         statistic: name of its statistic, if other members or output rows use it; otherwise None.
+
+    Raises:
+        ValueError: if a value has another type, or the kind needs other labels or horizons.
     """
 
     kind: PredictionKind
     labels: tuple[str, ...] = ()
     horizons_minutes: tuple[int, ...] = ()
     statistic: str | None = None
+
+    def __post_init__(self) -> None:
+        statistic = () if self.statistic is None else (self.statistic,)
+        require_texts("kind, labels and statistic of the output", (self.kind, *self.labels, *statistic))
+        require_whole_numbers("the horizons", self.horizons_minutes)
+        if self.kind not in get_args(PredictionKind):
+            raise ValueError(f"expected an output among {list(get_args(PredictionKind))}, got {self.kind!r}")
+        if min(self.horizons_minutes, default=1) < 1:
+            raise ValueError(f"expected horizons of at least 1 minute, got {list(self.horizons_minutes)}")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"expected different labels, got {list(self.labels)}")
+        if self.kind == "anomaly_kind" and (len(self.labels) < 2 or self.labels[0] != NORMAL):
+            raise ValueError(f"expected the label {NORMAL!r} and then others, got {list(self.labels)}")
+        if self.kind == "direction" and (self.labels != DIRECTIONS or not self.horizons_minutes):
+            raise ValueError(
+                f"expected the labels {list(DIRECTIONS)} and a horizon, got {list(self.labels)} and "
+                f"{list(self.horizons_minutes)}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -98,6 +131,28 @@ class OutputSpec:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         return cls(value["kind"], tuple(value["labels"]), tuple(value["horizons_minutes"]), value["statistic"])
+
+
+def require_texts(names: str, values: Iterable[Any]) -> None:
+    """Check that values, such as those of a JSON file, are strings that are not empty.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    odd = [value for value in values if not isinstance(value, str) or not value]
+    if odd:
+        raise ValueError(f"expected text in {names}, got {odd[0]!r:.100}")
+
+
+def require_whole_numbers(name: str, values: Iterable[Any]) -> None:
+    """Check that values are whole numbers; booleans are none.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    odd = [value for value in values if not isinstance(value, int) or isinstance(value, bool)]
+    if odd:
+        raise ValueError(f"expected a whole number in {name}, got {odd[0]!r:.100}")
 
 
 class Model(Protocol):

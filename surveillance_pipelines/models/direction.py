@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from surveillance_pipelines.contracts.predictions import Directions
-from surveillance_pipelines.models.arrays import as_float32, run_model
+from surveillance_pipelines.contracts.predictions import DIRECTIONS, Directions
+from surveillance_pipelines.models.arrays import as_float32, require_shape, run_model
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
 from surveillance_pipelines.models.members import Files, MemberSpec
 from surveillance_pipelines.models.runtime import inference_session
@@ -22,7 +22,9 @@ class DirectionModel:
 
     @classmethod
     def load(cls, spec: MemberSpec, files: Files) -> "DirectionModel":
-        return cls(spec, inference_session(files[MODEL_FILE]))
+        session = inference_session(files[MODEL_FILE])
+        require_shape(session, inputs=len(spec.input.columns), outputs=len(DIRECTIONS))
+        return cls(spec, session)
 
     def predict(self, window: FeatureWindow) -> Directions:
         return Directions(run_model(self.session, as_float32(window[:, -1, :])), self.output.horizons_minutes[0])

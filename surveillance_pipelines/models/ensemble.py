@@ -3,7 +3,7 @@
 Results are bit-identical however rows are split into batches: sums run in a fixed order, on one thread.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from copy import copy
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -32,19 +32,18 @@ from surveillance_pipelines.models.calibration import THRESHOLD, Calibration, ca
 from surveillance_pipelines.models.contract import SEPARATOR, FeatureWindow, Model, ModelFailedError
 from surveillance_pipelines.models.fusion import LARGEST, fuse_largest
 from surveillance_pipelines.models.kinds import load_model
+from surveillance_pipelines.models.member_checks import (
+    DETECTOR_KINDS,
+    OTHER_BUNDLE,
+    find_problem,
+    require_detector,
+    require_members,
+)
 from surveillance_pipelines.models.members import BundleError, MemberSpec
 from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
 from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, MIN_BATCH_ROWS
 
 Floats = npt.NDArray[np.float64]
-
-DETECTOR_KINDS: Final = frozenset({"anomaly_score", "anomaly_kind", "embedding_distance"})
-"""Kinds of output that measure how unusual a bar is."""
-
-TIMEFRAME: Final = "1m"
-"""Timeframe of the bars that every lane scores."""
-
-_OTHER_BUNDLE: Final = "use another bundle, or train a new one"
 
 
 class Predictor(Protocol):
@@ -78,14 +77,20 @@ class Predictor(Protocol):
 
 
 class Ensemble:
-    """Predicts with the models of one bundle."""
+    """Predicts with the models of one bundle.
+
+    Raises:
+        BundleError: if a member cannot be loaded, or the members do not fit each other or the bundle's feature view.
+    """
 
     warmup: bool = False
 
     def __init__(self, bundle: Bundle) -> None:
         if bundle.fusion != LARGEST:
-            raise BundleError(f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}: use a newer release")
-        _require_inputs(bundle)
+            raise BundleError(
+                f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}", remedy="use a newer release"
+            )
+        require_members(bundle.members, bundle.view)
         self.bundle_hash: Final = bundle.bundle_hash
         self.feature_view: Final = bundle.view.name
         self.members: Final = {spec.name: spec for spec in bundle.members}
@@ -95,7 +100,7 @@ class Ensemble:
         self.horizon_minutes: Final = _horizon(bundle.members)
         self._columns: Final = bundle.view.columns
         serving = [spec for spec in bundle.members if spec.serves]
-        _require_statistics(serving)
+        require_detector(bundle.members)
         self._member_inputs: Final = {spec.name: _MemberInput.of(spec, bundle.view.columns) for spec in serving}
         self._calibrations: Final[dict[str, Calibration]] = {
             spec.name: calibration_of(spec.calibration) for spec in serving if spec.calibration is not None
@@ -135,7 +140,8 @@ class Ensemble:
 
         Raises:
             ValueError: if the shape does not match.
-            ModelFailedError: if a member raises, or returns NaN, infinity or predictions of another kind.
+            ModelFailedError: if a member or its calibration raises, or returns NaN, infinity or predictions of another
+                kind or shape.
         """
         window = as_window(window, len(self._columns), self.window_length)
         starts = range(0, max(len(window), 1), MAX_BATCH_ROWS)
@@ -212,18 +218,23 @@ class Ensemble:
     def _run_member(self, name: str, window: FeatureWindow) -> Predictions:
         try:
             predictions = self.models[name].predict(window)
+            problem = find_problem(self.members[name], predictions, len(window))
         except Exception as error:  # ONNX Runtime raises many types; the breaker needs to know which member failed
             raise ModelFailedError(name, repr(error)) from error
-        if predictions.kind != self.members[name].output.kind:
-            raise ModelFailedError(name, f"predictions of kind {predictions.kind}")
-        if not np.isfinite(predictions.values).all():
-            raise ModelFailedError(name, "NaN or infinity")
+        if problem is not None:
+            raise ModelFailedError(name, problem)
         return predictions
 
     def _score(self, name: str, prediction: Predictions, rows: int) -> Floats:
         if name in self._excluded:
             return np.zeros(rows)
-        return self._calibrations[name](_statistic(prediction)[:rows])
+        try:
+            score = self._calibrations[name](_statistic(prediction)[:rows])
+        except Exception as error:  # as in _run_member
+            raise ModelFailedError(name, f"{error!r} from its calibration") from error
+        if not np.isfinite(score).all():
+            raise ModelFailedError(name, "NaN or infinity from its calibration")
+        return score
 
     def _kinds(self, predictions: Mapping[str, Predictions], rows: int) -> tuple[str, AnomalyKinds]:
         """Return the classifying member and its probabilities; without such a member, only the label ``normal``."""
@@ -257,6 +268,20 @@ class Ensemble:
         }
 
 
+def warmed_ensemble(bundle: Bundle) -> Ensemble:
+    """Return the models of a bundle, after every serving one has predicted once.
+
+    Raises:
+        BundleError: if the bundle cannot serve: its models cannot be loaded, or one of them fails on ordinary input.
+    """
+    ensemble = Ensemble(bundle)
+    try:
+        ensemble.warm_up()
+    except ModelFailedError as error:
+        raise BundleError(f"expected the bundle in {bundle.path} to serve: {error}", remedy=OTHER_BUNDLE) from error
+    return ensemble
+
+
 class _MemberInput(NamedTuple):
     """A member's input and statistic, prepared once: reading the specification takes longer than a small model."""
 
@@ -270,9 +295,6 @@ class _MemberInput(NamedTuple):
     @classmethod
     def of(cls, spec: MemberSpec, columns: tuple[str, ...]) -> "_MemberInput":
         names, statistic = spec.input.view_columns, spec.output.statistic
-        unknown = sorted(set(names) - set(columns))
-        if unknown:
-            raise BundleError(f"expected member {spec.name!r} to read columns of its feature view, it reads {unknown}")
         return cls(
             spec=spec,
             length=spec.input.length,
@@ -281,48 +303,6 @@ class _MemberInput(NamedTuple):
             derived=spec.input.derived_columns,
             provides=None if statistic is None else f"{spec.name}{SEPARATOR}{statistic}",
         )
-
-
-def _require_inputs(bundle: Bundle) -> None:
-    """Check that members read what the lanes compute: rows of the bundle's feature view, of 1-minute bars.
-
-    Raises:
-        BundleError: if a member, serving or not, declares another input.
-    """
-    for spec in bundle.members:
-        wanted, got = (bundle.view.name, TIMEFRAME), (spec.input.view, spec.input.timeframe)
-        if got != wanted:
-            raise BundleError(
-                f"expected member {spec.name!r} to read the feature view {wanted[0]!r} of {wanted[1]} bars, "
-                f"got {got[0]!r} of {got[1]} bars",
-                remedy=_OTHER_BUNDLE,
-            )
-
-
-def _require_statistics(serving: Sequence[MemberSpec]) -> None:
-    """Check that members read statistics of preceding members only, and that only detectors have statistics.
-
-    Raises:
-        BundleError: if the ensemble could not predict.
-    """
-    provided: list[str] = []
-    for spec in serving:
-        missing = [name for name in spec.input.derived_columns if name not in provided]
-        if missing:
-            raise BundleError(
-                f"expected member {spec.name!r} to read statistics of serving members before it "
-                f"({', '.join(provided) or 'none'}), it reads {missing}",
-                remedy=_OTHER_BUNDLE,
-            )
-        kind, statistic = spec.output.kind, spec.output.statistic
-        if kind not in DETECTOR_KINDS and (statistic is not None or spec.calibration is not None):
-            raise BundleError(
-                f"expected a statistic or calibration only of members with an output among {sorted(DETECTOR_KINDS)}, "
-                f"got one of member {spec.name!r} with output {kind!r}",
-                remedy=_OTHER_BUNDLE,
-            )
-        if statistic is not None:
-            provided.append(f"{spec.name}{SEPARATOR}{statistic}")
 
 
 def _statistic(prediction: Predictions) -> Floats:

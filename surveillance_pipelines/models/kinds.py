@@ -14,6 +14,8 @@ from surveillance_pipelines.models.contract import Model
 from surveillance_pipelines.models.direction import DirectionModel
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
 
+_OTHER_BUNDLE: Final = "use another bundle, or train a new one"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
@@ -27,7 +29,7 @@ class ModelKind:
         libraries: libraries that train and run it, by Dagster's names for kinds.
         reads: kinds of which it reads the statistics; they are trained first.
         checks: names of the checks that its training reports.
-        window_length: bars per window.
+        window_length: bars per window; a member with longer windows is refused.
         training_module: dotted name of the module that defines ``train``; ``training/<name>.py`` if empty.
     """
 
@@ -89,26 +91,39 @@ def load_model(spec: MemberSpec, files: Files) -> Model:
     """Return the model of a member.
 
     Raises:
-        BundleError: if the kind is unknown to this release or has another output than the member, or a file or an
-            entry that the kind needs is missing.
+        BundleError: if the kind is unknown to this release, or has another output or shorter windows than the member,
+            or a file or an entry that the kind needs is missing or cannot be loaded.
     """
     kind = KINDS.get(spec.kind)
     if kind is None:
         raise BundleError(
-            f"expected a model kind among {sorted(KINDS)}, got {spec.kind!r}: use the release that has it"
+            f"expected a model kind among {sorted(KINDS)}, got {spec.kind!r}", remedy="use the release that has it"
         )
     if spec.output.kind != kind.output:
         raise BundleError(
             f"expected the output {kind.output!r} of member {spec.name!r} of kind {kind.name!r}, "
             f"got {spec.output.kind!r}",
-            remedy="use another bundle, or train a new one",
+            remedy=_OTHER_BUNDLE,
         )
     missing = sorted(set(spec.files) - files.keys())
     if missing:
         raise BundleError(f"expected the files {list(spec.files)} of member {spec.name!r}, missing {missing}")
+    if spec.input.length > kind.window_length:
+        raise BundleError(
+            f"expected windows of at most {kind.window_length} bars of member {spec.name!r} of kind {kind.name!r}, "
+            f"got {spec.input.length}",
+            remedy=_OTHER_BUNDLE,
+        )
     try:
         return kind.load(spec, files)
+    except BundleError:
+        raise
     except KeyError as error:
         raise BundleError(
-            f"expected {error.args[0]!r} in member {spec.name!r} of kind {kind.name!r}, missing: use another bundle"
+            f"expected {error.args[0]!r} in member {spec.name!r} of kind {kind.name!r}, missing", remedy=_OTHER_BUNDLE
+        ) from error
+    except Exception as error:  # a file may hold anything, and every library raises its own types
+        raise BundleError(
+            f"expected files that member {spec.name!r} of kind {kind.name!r} can load, got {error!r:.300}",
+            remedy=_OTHER_BUNDLE,
         ) from error

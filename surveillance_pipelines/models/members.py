@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.hashing import sha256_bytes
-from surveillance_pipelines.models.contract import InputSpec, OutputSpec
+from surveillance_pipelines.models.contract import InputSpec, OutputSpec, require_texts
 
 Files = Mapping[str, bytes]
 """File name → verified content."""
@@ -31,6 +31,9 @@ class MemberSpec:
         calibration: how its statistic is mapped to a score from 0 to 1 (``models/calibration.py``); None without one.
         serves: False for a member that has not passed its gate: it is kept and evaluated, but does not serve.
         reasons: why it does not serve.
+
+    Raises:
+        ValueError, TypeError: if a value has another type.
     """
 
     name: str
@@ -43,6 +46,14 @@ class MemberSpec:
     calibration: Mapping[str, Any] | None = None
     serves: bool = True
     reasons: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        require_texts("name, kind and version", (self.name, self.kind, self.version))
+        require_texts("files and reasons", (*self.files, *self.reasons))
+        if not isinstance(self.serves, bool):
+            raise TypeError(f"expected true or false in serves, got {self.serves!r:.100}")
+        if self.calibration is not None and not isinstance(self.calibration, Mapping):
+            raise TypeError(f"expected an object in calibration, got {self.calibration!r:.100}")
 
     @property
     def id(self) -> str:
@@ -84,8 +95,11 @@ class MemberSpec:
                 input=InputSpec.from_json(value["input"]),
                 output=OutputSpec.from_json(value["output"]),
                 calibration=value["calibration"],
-                serves=bool(value["serves"]),
+                serves=value["serves"],
                 reasons=tuple(value["reasons"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"expected a complete member in the bundle's configuration: {error!r}") from error
+            raise BundleError(
+                f"expected a complete member in the bundle's configuration: {error!r}",
+                remedy="use another bundle, or train a new one",
+            ) from error

@@ -79,13 +79,14 @@ def simulated_training_symbols(stores: Stores, chosen: ChosenPredictor, bars: "p
 
 
 def _choice(bundle: "Bundle", name: str) -> ChosenPredictor:
-    from surveillance_pipelines.models.ensemble import Ensemble
+    from surveillance_pipelines.models.ensemble import warmed_ensemble
 
+    predictor = warmed_ensemble(bundle)
     data = bundle.manifest["training"].get("data", {})
     if not {"first", "last"} <= set(data):
-        return ChosenPredictor(Ensemble(bundle), name)
+        return ChosenPredictor(predictor, name)
     trained = f"{name}, trained on {data['first']} to {data['last']}"
-    return ChosenPredictor(Ensemble(bundle), trained, date.fromisoformat(data["last"]))
+    return ChosenPredictor(predictor, trained, date.fromisoformat(data["last"]))
 
 
 def _champion(stores: Stores) -> "StoredBundle | None":

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
-from surveillance_pipelines.contracts.errors import InvalidInputError, extra_remedy
+from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
-from surveillance_pipelines.services.failures import translate
+from surveillance_pipelines.services.failures import PATH_REMEDY, translate
 from surveillance_pipelines.services.health import (
     LAKE_REMEDY,
     damaged_tables,
@@ -34,6 +34,7 @@ _MIN_FREE_GB: Final = 2.0
 _QUEUE_REMEDY: Final = (
     "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and their permissions (sqs:ReceiveMessage …)"
 )
+_HOME_REMEDY: Final = "set SURVEILLANCE_HOME to a folder that can be created and written, or correct its permissions"
 _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "ui": (("dagster-webserver",), "the Dagster UI (`surveillance up`)"),
     "train": (("torch", "xgboost", "mlflow", "scikit-learn", "onnx", "matplotlib"), "training and charts"),
@@ -62,6 +63,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
     checks: list[CheckFunction] = [
         check_python,
         check_extras,
+        check_home,
         check_disk,
         check_ports,
         check_database,
@@ -117,6 +119,17 @@ def check_extras(platform: Platform) -> list[Finding]:
 def _required_extras(settings: Settings) -> set[str]:
     channels = {SIDE_CHANNELS[channel].extra for channel in settings.side_channels}
     return channels | {"embedded"} if uses_embedded_services(settings) else channels
+
+
+def check_home(platform: Platform) -> list[Finding]:
+    """Check that SURVEILLANCE_HOME is writable; it is created only if embedded services need it."""
+    if not platform.home.exists() and not uses_embedded_services(platform.settings):
+        return [Finding("home", "ok", f"{platform.home} does not exist and is not needed yet")]
+
+    def check() -> list[Finding]:
+        return [Finding("home", "ok", f"{_touch(platform.home)} is writable")]
+
+    return _guarded("home", check, _HOME_REMEDY)
 
 
 def check_disk(platform: Platform) -> list[Finding]:
@@ -233,19 +246,20 @@ def check_lake(platform: Platform) -> list[Finding]:
 
 
 def check_models(platform: Platform) -> list[Finding]:
-    """Verify every file of the champion's bundle; if it is damaged, find the bundle that serves."""
+    """Load the champion, which verifies its files, and let its models predict; if it is damaged, find what serves."""
 
     def check() -> list[Finding]:
         from surveillance_pipelines.services.serving_models import serving_models
 
         with platform.connect() as connection:
-            models = serving_models(platform, connection)
+            models = serving_models(platform, connection, predict=True)
         if models.champion is None:
             text = f"no champion: {serving_without_champion(platform.settings)}"
             return [Finding("models", "warn", text, "`surveillance train`")]
         if models.is_damaged:
             return [Finding("models", "fail", models.sentence, models.remedy)]
-        return [Finding("models", "ok", f"champion {models.champion}, all files match the manifest")]
+        text = f"champion {models.champion}, all files match the manifest, all models predict"
+        return [Finding("models", "ok", text)]
 
     return _guarded("models", check, "check DATABASE_URL and MODEL_STORAGE_PATH")
 
@@ -254,13 +268,12 @@ def check_registry(platform: Platform) -> list[Finding]:
     """Compare the aliases in MLflow with the deployments; MLflow is imported only if it has a version."""
 
     def check() -> list[Finding]:
-        from surveillance_pipelines.lifecycle.deployments import Scope
-        from surveillance_pipelines.services.models import alias_differences
+        from surveillance_pipelines.services.models import all_alias_differences
 
-        differences = alias_differences(platform, Scope(tenant=platform.settings.tenant))
+        differences = all_alias_differences(platform)
         if not differences:
             return [Finding("model registry", "ok", "aliases match the deployments")]
-        remedy = "serving is not affected; `surveillance models activate` of the champion updates the aliases"
+        remedy = "none required: serving is not affected, and the next change of a version's role updates its aliases"
         return [Finding("model registry", "warn", "; ".join(map(str, differences)), remedy)]
 
     return _guarded("model registry", check, "check MLFLOW_TRACKING_URI; serving does not need MLflow")
@@ -287,7 +300,16 @@ def _guarded(name: str, check: Callable[[], list[Finding]], remedy: str) -> list
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - any failure becomes a finding
-        return [Finding(name, "fail", translate(error).message, remedy)]
+        return [Finding(name, "fail", translate(error).message, _specific_remedy(error) or remedy)]
+
+
+def _specific_remedy(error: Exception) -> str:
+    """Return the remedy of an error that knows its cause better than the check that met it."""
+    if isinstance(error, SurveillanceError):
+        return error.remedy
+    if isinstance(error, OSError) and error.filename is not None:  # any check may be the first to need the home folder
+        return _HOME_REMEDY if translate(error).remedy == PATH_REMEDY else translate(error).remedy
+    return ""
 
 
 def _is_installed(package: str) -> bool:

@@ -2,34 +2,62 @@
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from typing import Any
 
+from surveillance_pipelines.contracts.errors import ErrorCode
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport
+from surveillance_pipelines.services.failures import translate
+from surveillance_pipelines.services.platform import read_settings
 from surveillance_pipelines.services.provisioning import provision
-from surveillance_pipelines.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one drain from the command line and print its report as JSON."""
+    """Run one drain from the command line and print its report as JSON.
+
+    Returns:
+        0; 2 if the command line or a setting is invalid, 1 for any other error. The error and its remedy are printed.
+
+    Raises:
+        Exception: a defect of the platform, with its traceback.
+    """
     parser = argparse.ArgumentParser(description="Serve one input queue, without Dagster.")
     parser.add_argument("--queue-url", help="serve this queue; default: the first of SQS_QUEUE_URL")
     parser.add_argument("--run-id", help="record this run id")
-    parser.add_argument("--window-seconds", type=float, help="stop after this time; default: DRAIN_WINDOW_SECONDS")
+    parser.add_argument("--window-seconds", type=_positive, help="stop after this time; default: DRAIN_WINDOW_SECONDS")
     options = parser.parse_args(arguments)
-    settings = Settings()
+    try:
+        report = _drain(options)
+    except Exception as error:  # the boundary of a process: a known error is printed for the user
+        known = translate(error)
+        if known.code is ErrorCode.INTERNAL:
+            raise
+        sys.stderr.write(f"error: {known.message}\n" + (f"what to do: {known.remedy}\n" if known.remedy else ""))
+        return 2 if known.code is ErrorCode.INVALID_INPUT else 1
+    sys.stdout.write(json.dumps(_as_json(report)) + "\n")
+    return 0
+
+
+def _drain(options: argparse.Namespace) -> DrainReport:
+    settings = read_settings()
     endpoints = provision(settings)
-    report = drain(
+    return drain(
         endpoints,
         settings,
         options.queue_url or endpoints.queue_urls[0],
         run_id=options.run_id,
         window_seconds=options.window_seconds,
     )
-    sys.stdout.write(json.dumps(_as_json(report)) + "\n")
-    return 0
+
+
+def _positive(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a time of more than 0 seconds, got {text}")
+    return seconds
 
 
 def _as_json(report: DrainReport) -> dict[str, Any]:

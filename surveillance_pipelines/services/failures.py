@@ -13,7 +13,7 @@ _BOUNDARIES: Final = (
 )
 """Modules that wrap a third-party library, each with a function ``translate_error``."""
 _NO_SPACE: Final = "No space left on device"
-_CHECK_PATH: Final = "check the path and its permissions; SURVEILLANCE_HOME is the data folder of the platform"
+PATH_REMEDY: Final = "check the path and its permissions; SURVEILLANCE_HOME is the data folder of the platform"
 
 
 def translate(error: Exception) -> SurveillanceError:
@@ -45,9 +45,9 @@ def _library_error(error: Exception) -> SurveillanceError | None:
 
 def _path_error(error: Exception) -> SurveillanceError | None:
     if isinstance(error, FileNotFoundError):
-        return NotFoundError(_one_line(error), remedy=_CHECK_PATH)
-    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
-        return InvalidInputError(_one_line(error), remedy=_CHECK_PATH)
+        return NotFoundError(_one_line(error), remedy=PATH_REMEDY)
+    if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError):
+        return InvalidInputError(_one_line(error), remedy=PATH_REMEDY)
     return None
 
 

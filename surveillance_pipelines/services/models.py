@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import psycopg
 
-from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.clock import Clock
 from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, DEFAULT_TENANT
 from surveillance_pipelines.lifecycle.deployments import (
     Change,
@@ -23,11 +23,13 @@ from surveillance_pipelines.lifecycle.deployments import (
     champion,
 )
 from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.ensemble import warmed_ensemble
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.bundle_folders import bundle_folder
 from surveillance_pipelines.stores.deployments import (
     Lock,
     deploy_version,
+    deployed_scopes,
     history,
     lock_aliases,
     lock_scope,
@@ -65,23 +67,6 @@ class DeploymentStores(Protocol):
     def registry(self) -> Registry: ...
 
     def connect(self) -> AbstractContextManager[psycopg.Connection]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStores:
-    """``DeploymentStores`` with a given connection and registry, for callers that have no platform.
-
-    Attributes:
-        connect: opens a connection for a ``with`` block, which commits at its end.
-        registry: MLflow.
-        models_path: folder of the frozen bundles.
-        clock: clock for the recorded instants.
-    """
-
-    connect: Callable[[], AbstractContextManager[psycopg.Connection]]
-    registry: Registry
-    models_path: Path
-    clock: Clock = SYSTEM_CLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +140,7 @@ def activate(
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
-        BundleError: if the bundle is missing or damaged.
+        BundleError: if the bundle is missing or damaged, or cannot serve.
         TransitionError: if the rules of deployments do not allow it.
     """
     return deploy(stores, version, role="champion", decided_by=decided_by, reasons=reasons, scope=scope, lock=lock)
@@ -186,13 +171,14 @@ def deploy(
 
     Raises:
         UnknownVersionError: if the strategy has no such version.
-        BundleError: if the bundle is missing or damaged.
+        BundleError: if the bundle is missing or damaged, or cannot serve.
         TransitionError: if the rules of deployments do not allow it.
     """
     with stores.connect() as connection:
         record = find_version(connection, version, scope.strategy)
     folder = bundle_folder(stores.models_path, record.path, record.bundle_hash)
-    view = load_bundle(folder, expected_hash=record.bundle_hash).view.name
+    bundle = load_bundle(folder, expected_hash=record.bundle_hash)
+    view = warmed_ensemble(bundle).feature_view  # a bundle that cannot serve is refused here, not by drain runs
     return _change(
         stores,
         scope,
@@ -282,6 +268,17 @@ def alias_differences(stores: DeploymentStores, scope: Scope = Scope()) -> list[
         Exception: any exception of MLflow if it does not answer.
     """
     return _differences(stores, stores.registry, scope)
+
+
+def all_alias_differences(stores: DeploymentStores) -> list[AliasDifference]:
+    """Return the aliases of the registry that differ from the deployments of any tenant and strategy.
+
+    Raises:
+        Exception: as ``alias_differences``.
+    """
+    with stores.connect() as connection:
+        scopes = dict.fromkeys([Scope(), *deployed_scopes(connection)])
+    return [difference for scope in scopes for difference in alias_differences(stores, scope)]
 
 
 def repair_aliases(stores: DeploymentStores, scope: Scope = Scope()) -> list[AliasDifference]:  # noqa: B008 (frozen)

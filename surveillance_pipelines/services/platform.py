@@ -1,6 +1,7 @@
 """The stores of all use cases, opened on first use."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from datetime import date, timedelta
 from pathlib import Path
@@ -27,6 +28,8 @@ _SESSION_MARGIN: Final = timedelta(days=14)
 """An instant between sessions belongs to the nearer one, which may be after a long holiday."""
 _BOUNDS: Final = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more than", "expected": "one of"}
 """Pydantic's name of a bound → text."""
+_USER_OF_URL: Final = re.compile(r"://\S*@")
+"""User and password of a URL; a password may contain ``@`` and ``/``."""
 
 
 class Stores(ABC):
@@ -174,9 +177,18 @@ def read_settings() -> Settings:
 
 
 def _describe(found: Any) -> str:
-    """Describe a validation error, as in ``SQS_MAX_MESSAGES: expected at most 10, got 50``."""
-    name = ".".join(str(part) for part in found["loc"]).upper()
+    """Describe a validation error, as in ``SQS_MAX_MESSAGES: expected at most 10, got 50``; secrets are not shown."""
     context = found.get("ctx", {})
+    if found["type"] == "value_error":  # a validator of ``Settings`` states name, expected and received value
+        return str(context["error"])
+    name = ".".join(str(part) for part in found["loc"]).upper()
     bounds = [f"{text} {context[bound]}" for bound, text in _BOUNDS.items() if bound in context]
     wanted = " and ".join(bounds) or found["msg"].removeprefix("Input should be ")
-    return f"{name}: expected {wanted}, got {found['input']}"
+    return f"{name}: expected {wanted}, got {_shown_input(found)}"
+
+
+def _shown_input(found: Any) -> str:
+    field = Settings.model_fields.get(str(found["loc"][0])) if found["loc"] else None
+    if field is None or "Secret" in str(field.annotation) or not field.repr:
+        return "another value (not shown: it may contain a password)"
+    return _USER_OF_URL.sub("://***@", str(found["input"]))

@@ -37,8 +37,15 @@ class ServingModels:
         return f"{self.champion} cannot be loaded ({self.problem}); served instead: {instead}"
 
 
-def serving_models(stores: Stores, connection: Any) -> ServingModels:
-    """Verify the bundles that may serve, best first, until one is intact."""
+def serving_models(stores: Stores, connection: Any, *, predict: bool = False) -> ServingModels:
+    """Verify the bundles that may serve, best first, until one is intact.
+
+    Args:
+        stores: settings and stores.
+        connection: connection to PostgreSQL.
+        predict: also let the models of a bundle predict once, as a drain run does when it starts.
+    """
+    from surveillance_pipelines.models.ensemble import warmed_ensemble
     from surveillance_pipelines.stores.predictors import load_stored, serving_candidates
 
     champion, problem = None, None
@@ -46,7 +53,9 @@ def serving_models(stores: Stores, connection: Any) -> ServingModels:
         name = f"v{stored.version} {stored.bundle_hash[:12]}"
         champion = champion or name
         try:
-            load_stored(stores.settings, stored)
+            bundle = load_stored(stores.settings, stored)
+            if predict:
+                warmed_ensemble(bundle)
         except (SurveillanceError, OSError) as error:
             problem = problem or str(error)
             continue

@@ -119,6 +119,15 @@ def champion_deployment(
     return next((row for row in found if row is not None), None)
 
 
+def deployed_scopes(connection: psycopg.Connection[Any]) -> list[Scope]:
+    """Return the scopes of all deployments, also of those that have ended."""
+    query = "SELECT DISTINCT tenant, strategy, kind FROM surveillance.deployments ORDER BY tenant, strategy, kind"
+    return [
+        Scope(tenant=tenant, strategy=strategy, kind=kind)
+        for tenant, strategy, kind in connection.execute(query).fetchall()
+    ]
+
+
 def open_deployments(connection: psycopg.Connection[Any], scope: Scope) -> list[Deployment]:
     """Return the current deployments of a scope, oldest first."""
     return _read(connection, _OPEN_ROWS, scope)

@@ -1,6 +1,7 @@
 """Model versions: records in PostgreSQL and frozen bundles on disk. Deployments are in ``deployments.py``."""
 
 import re
+import shlex
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -166,10 +167,15 @@ def find_version(
     row = connection.execute(query, (strategy_id, f"v{version}")).fetchone()
     if row is None:
         raise UnknownVersionError(
-            f"expected a version of strategy {strategy_id!r}, got v{version}, which is not registered: "
-            "`surveillance models list` shows the versions"
+            f"expected a version of strategy {strategy_id!r}, got v{version}, which is not registered",
+            remedy=f"`surveillance models list{strategy_option(strategy_id)}` shows the versions",
         )
     return _record(row)
+
+
+def strategy_option(strategy_id: str) -> str:
+    """Return the option of ``surveillance models`` that selects a strategy; empty for the default."""
+    return "" if strategy_id == DEFAULT_STRATEGY else f" --strategy {shlex.quote(strategy_id)}"
 
 
 def list_versions(connection: psycopg.Connection[Any], strategy_id: str = DEFAULT_STRATEGY) -> list[VersionRecord]:

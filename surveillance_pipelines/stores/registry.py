@@ -121,10 +121,6 @@ class ModelRegistry:
         """Remove an alias, if it exists."""
         self._client.delete_registered_model_alias(MODEL_NAME, alias)
 
-    def get_alias(self, alias: str) -> int | None:
-        """Return the version of an alias, or None."""
-        return self.aliases().get(alias)
-
     def aliases(self) -> dict[str, int]:
         """Return the version of each alias."""
         if MODEL_NAME not in self._model_names():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.evaluation.thresholds import calibrate_error
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.hashing import canonical_json, sha256_bytes
@@ -141,10 +142,10 @@ def train_autoencoder(
 
     Raises:
         TrainingTimeout: if the deadline has passed at the start of an epoch.
-        ValueError: if there are no rows.
+        TooLittleDataError: if there are no rows.
     """
     if len(training.values) == 0 or len(validation.values) == 0:
-        raise ValueError("expected training and validation rows for the autoencoder, got none")
+        raise TooLittleDataError("expected training and validation rows for the autoencoder, got none")
     with _reproducible(seed):
         model = build_network(training.values.shape[1], config)
         optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xgboost
 from xgboost.callback import TrainingCallback
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.training.deadline import Deadline, Progress
 
 Inputs = npt.NDArray[np.float32]
@@ -141,9 +142,8 @@ def _matrix(rows: LabelledRows, reference: xgboost.QuantileDMatrix | None = None
 def _require_classes(labels: Labels, classes: int, stage: str) -> None:
     counts = np.bincount(labels, minlength=classes)
     if (counts == 0).any():
-        raise ValueError(
-            f"expected training rows of every class of the {stage} model, got counts {counts.tolist()}: "
-            "train on more days or plant more anomalies"
+        raise TooLittleDataError(
+            f"expected training rows of every class of the {stage} model, got counts {counts.tolist()}"
         )
 
 

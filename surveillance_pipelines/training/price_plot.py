@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.training.figures import BLUE, GREY, KIND_COLOURS, new_figure, to_png
 
 MAX_SYMBOLS: Final = 6
@@ -32,10 +33,10 @@ def prices_with_anomalies(
         planted: symbol, bar_start, kind, bars (count) of planted anomalies, drawn shaded; None if nothing was planted.
 
     Raises:
-        ValueError: if there are no bars.
+        InvalidInputError: if there are no bars.
     """
     if bars.is_empty():
-        raise ValueError("expected bars to draw, got none: choose a symbol and days with bars")
+        raise InvalidInputError("expected bars to draw, got none", remedy="choose a symbol and days with bars")
     symbols = _chosen(bars, anomalies)
     colours = _colours([anomalies] if planted is None else [anomalies, planted])
     figure, panels = new_figure(13, 3.4 * len(symbols) + 0.8, rows=len(symbols))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.contracts.predictions import (
     DIRECTIONS,
     AnomalyKinds,
@@ -143,12 +144,12 @@ def evaluate(
         split: the days to use.
 
     Raises:
-        ValueError: if the split has no labelled bars.
+        TooLittleDataError: if the split has no labelled bars.
         BundleError: if no member predicts kinds of anomalies, or none predicts directions.
     """
     rows = training_set.rows(split, labelled=True)
     if rows.is_empty():
-        raise ValueError(f"expected labelled bars in the {split} split, got none: train on more days")
+        raise TooLittleDataError(f"expected labelled bars in the {split} split, got none")
     columns = training_set.feature_view.columns
     features, windows = feature_matrix(rows, columns), training_set.inputs(rows, columns, ensemble.window_length)
     known = rows.select(

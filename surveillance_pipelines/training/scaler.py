@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.preprocessing import RobustScaler
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.models.autoencoder import Scaling
 
 CLIP: Final = 10.0
@@ -25,10 +26,10 @@ def fit_scaling(values: npt.NDArray[np.float64]) -> Scaling:
         scaling in which a column without spread or without any value has scale 1 (scikit-learn's convention).
 
     Raises:
-        ValueError: if there are no rows.
+        TooLittleDataError: if there are no rows.
     """
     if len(values) == 0:
-        raise ValueError("expected training rows to fit the scaler on, got none")
+        raise TooLittleDataError("expected training rows to fit the scaler on, got none")
     # A column without any value in the training rows (a market without peers) has no median; use zero.
     empty = np.isnan(values).all(axis=0)
     fitted = RobustScaler().fit(np.where(empty, 0.0, values))

@@ -174,11 +174,16 @@ class QueueClient:
 
         SQS moves messages to it that were received ``maxReceiveCount`` times without being deleted.
         """
+        url = self.dead_letter_url()
+        return None if url is None else self._depth(url)
+
+    def dead_letter_url(self) -> str | None:
+        """Return the URL of the queue's dead-letter queue; None if it has none."""
         policy = self._attributes(self.queue_url, "RedrivePolicy").get("RedrivePolicy")
         if policy is None:
             return None
         *_, owner, name = json.loads(policy)["deadLetterTargetArn"].split(":")
-        return self._depth(self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=owner)["QueueUrl"])
+        return self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=owner)["QueueUrl"]
 
     def close(self) -> None:
         """Close the connections."""

@@ -56,6 +56,46 @@ def test_setting_out_of_bounds_is_said_in_words(bare, monkeypatch) -> None:
     assert "pydantic" not in said
 
 
+@pytest.mark.requirement("SEC-09")
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (
+            {"OUTPUT_CHANNELS": "sqs,redis"},
+            "error: expected REDIS_URL for the channel redis in OUTPUT_CHANNELS",
+        ),
+        ({"OUTPUT_CHANNELS": "sqs,kafka"}, "error: expected OUTPUT_CHANNELS to contain sqs, and others of redis"),
+        ({"OUTPUT_CHANNELS": "redis"}, "got 'redis'"),
+        (
+            {"REDIS_URL": "localhost:hidden@6379"},
+            "error: expected REDIS_URL to start with redis://, rediss://, unix://",
+        ),
+        ({"SQS_WAIT_TIME": "postgresql://u:hidden@b/c@d/e"}, "got postgresql://***@d/e"),
+    ],
+)
+def test_setting_refused_is_said_in_words_without_any_secret(bare, monkeypatch, variables, words) -> None:
+    secrets = {"DATABASE_URL": "postgresql://u:hidden-db@h/db", "AWS_SECRET_ACCESS_KEY": "hidden-key"}
+    for name, value in {**secrets, **variables}.items():
+        monkeypatch.setenv(name, value)
+    for command in ("status", "doctor"):
+        answer = bare(command)
+        said = " ".join(answer.output.split())
+        assert answer.exit_code == (ExitCode.USAGE if command == "status" else ExitCode.FAILED)
+        assert "hidden" not in said
+        assert "Value error" not in said
+        if command == "status":
+            assert words in said
+
+
+def test_home_that_is_a_file_is_a_usage_error(bare, monkeypatch, tmp_path) -> None:
+    (tmp_path / "a_file").touch()
+    monkeypatch.setenv("SURVEILLANCE_HOME", str(tmp_path / "a_file"))
+    answer = bare("ingest", "simulate")
+    assert answer.exit_code == ExitCode.USAGE
+    assert answer.output.startswith("error: [Errno 17] File exists")
+    assert "SURVEILLANCE_HOME" in answer.output
+
+
 def test_home_option_wins_over_the_environment(bare, tmp_path) -> None:
     answer = bare("--home", tmp_path / "other", "status")
     assert answer.exit_code == 0

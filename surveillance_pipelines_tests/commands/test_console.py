@@ -2,7 +2,8 @@
 
 import pytest
 
-from surveillance_pipelines.commands.console import mark, price_cell, table
+from surveillance_pipelines.commands.console import mark, price_cell, show_error, table
+from surveillance_pipelines.contracts.errors import OperationFailedError
 
 
 @pytest.mark.parametrize("body", ['[{"a": "[/b]"}]', "[red]no colour[/red]", "[/]", "plain"])
@@ -22,6 +23,17 @@ def test_table_replaces_what_a_terminal_would_obey(capsys) -> None:
 def test_table_shows_a_verdict_without_markup(capsys) -> None:
     table("", ("part", ""), [("queue", mark("ok"))])
     assert "[green]" not in capsys.readouterr().out
+
+
+def test_error_is_one_line_whatever_its_length_and_its_line_breaks(capsys) -> None:
+    show_error(
+        OperationFailedError("connection failed\n\tat host\x1b[2J " + "x" * 300, remedy="start\nit " + "y" * 300)
+    )
+    error, remedy = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: connection failed at host")
+    assert error.endswith("x" * 300)
+    assert "\x1b" not in error
+    assert remedy == "what to do: start it " + "y" * 300
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.outputs import Anomaly, column_names
-from surveillance_pipelines.training.injection import inject
 from surveillance_pipelines_tests.market.markets import market_bars, minute
+from surveillance_pipelines_tests.training.single_injection import inject
 from surveillance_pipelines_tests.training.tiny_bundle import TINY_FIRST, TINY_LAST, build_tiny_bundle, tiny_market
 
 COLUMNS = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
@@ -72,10 +72,19 @@ def test_detect_bundle_that_is_none_exits_with_usage(bare, spiked, tmp_path) -> 
     assert "Traceback" not in answer.output
 
 
-@pytest.mark.parametrize("option", ["--out", "--plot"])
-def test_detect_into_a_folder_that_is_not_there_is_said_before_the_work(bare, spiked, tmp_path, option) -> None:
+@pytest.mark.parametrize(("option", "name"), [("--out", "x.xlsx"), ("--plot", "x.csv"), ("--plot", "x")])
+def test_detect_into_a_file_of_another_format_is_said_before_the_work(bare, spiked, tmp_path, option, name) -> None:
+    answer = bare("detect", spiked[0], "--warmup", option, tmp_path / name)
+    assert answer.exit_code == ExitCode.USAGE
+    assert option in answer.output
+    assert f"got {name}" in " ".join(answer.output.replace("│", " ").split())
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("option", "name"), [("--out", "x.csv"), ("--plot", "x.png")])
+def test_detect_into_a_folder_that_is_not_there_is_said_before_the_work(bare, spiked, tmp_path, option, name) -> None:
     path, _ = spiked
-    answer = bare("detect", path, "--warmup", option, tmp_path / "nowhere" / "x.csv")
+    answer = bare("detect", path, "--warmup", option, tmp_path / "nowhere" / name)
     assert answer.exit_code == ExitCode.USAGE
     assert option in answer.output
     assert "scored by" not in answer.output

@@ -46,6 +46,20 @@ def test_ingest_of_an_overlapping_file_lands_only_what_is_new(surveillance, plat
     assert not landed.select("symbol", "bar_start").is_duplicated().any()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("file", "bars.csv", "--timeframe", "7q"),
+        ("yahoo", "--start", "2024-01-01", "--end", "2024-01-02", "--interval", "7q"),
+        ("yahoo", "--start", "2024-01-01", "--end", "2024-01-02", "--interval", "4h"),
+    ],
+)
+def test_ingest_of_a_bar_size_that_does_not_exist_is_a_usage_error(bare, arguments) -> None:
+    answer = bare("ingest", *arguments)
+    assert answer.exit_code == ExitCode.USAGE
+    assert f"'{arguments[-1]}' is not one of '1m'" in " ".join(answer.output.split())
+
+
 def test_ingest_registers_instruments_and_sessions(surveillance, platform, bars_file) -> None:
     surveillance("ingest", bars_file)
     with platform.connect() as connection:

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from surveillance_pipelines.commands.exit_codes import ExitCode
+from surveillance_pipelines.commands.exit_codes import EXIT_CODES, ExitCode
+from surveillance_pipelines.contracts.errors import ErrorCode
 from surveillance_pipelines.models.bundle import Bundle
+from surveillance_pipelines.models.classifier import MODEL_FILE
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.stores.deployments import champion
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
+from surveillance_pipelines_tests.models.edited_bundles import replace_file, write_v2
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def two_versions(platform: Platform, bundle: Bundle) -> None:
 
 
 def test_models_without_any_say_how_to_get_one(surveillance) -> None:
-    assert "no versions yet" in surveillance("models", "list").output
+    assert "no versions of strategy surveillance yet; `surveillance train`" in surveillance("models", "list").output
     assert "no deployments of tenant default and strategy surveillance yet" in surveillance("models", "history").output
 
 
@@ -42,6 +45,53 @@ def test_models_activate_and_history(surveillance, platform: Platform, bundle: B
     listed = surveillance("models", "list").output
     assert "champion" in listed
     assert "retired" in listed
+
+
+def test_models_of_another_strategy_promise_nothing_that_a_training_does_not_do(surveillance) -> None:
+    for command in ("list", "history"):
+        said = " ".join(surveillance("models", command, "--strategy", "nope").output.split())
+        assert "nope yet" in said
+        assert "train" not in said
+    answer = surveillance("models", "activate", "v1", "--strategy", "nope")
+    assert answer.exit_code == ExitCode.USAGE
+    assert answer.output.splitlines() == [
+        "error: expected a version of strategy 'nope', got v1, which is not registered",
+        "what to do: `surveillance models list --strategy nope` shows the versions",
+    ]
+
+
+@pytest.mark.usefixtures("two_versions")
+def test_models_retire_ends_a_role_and_the_champion_only_if_asked(surveillance, platform: Platform) -> None:
+    surveillance("models", "activate", "v1")
+    refused = surveillance("models", "retire", "v1")
+    assert refused.exit_code == ExitCode.USAGE
+    assert "promote another version instead" in refused.output
+    never = surveillance("models", "retire", "v2")
+    assert (never.exit_code, "not deployed" in never.output) == (ExitCode.USAGE, True)
+    done = surveillance(
+        "models", "retire", "v1", "--leave-no-champion", "--reason", "too many alerts", "--by", "a person"
+    )
+    assert (done.exit_code, done.output.strip()) == (0, "v1 is retired")
+    with platform.connect() as connection:
+        assert champion(connection) is None
+    assert "a person" in surveillance("models", "history").output
+
+
+def test_models_activate_of_a_bundle_that_cannot_serve_is_an_integrity_error(
+    surveillance, platform: Platform, tmp_path: Path
+) -> None:
+    path = write_v2(tmp_path / "v5")
+    with platform.connect() as connection:
+        record_version(connection, ModelVersion(
+            version=5, bundle_hash=replace_file(path, MODEL_FILE, b"garbage"), path=path, training_duration_seconds=1.0,
+            training_dataset_size=1,
+        ))  # fmt: skip
+    answer = surveillance("models", "activate", "v5")
+    assert answer.exit_code == EXIT_CODES[ErrorCode.INTEGRITY]
+    assert "expected files that member 'classifier'" in answer.output
+    assert "what to do: use another bundle, or train a new one" in answer.output
+    with platform.connect() as connection:
+        assert champion(connection) is None
 
 
 @pytest.mark.usefixtures("two_versions")

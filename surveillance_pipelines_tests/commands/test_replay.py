@@ -37,4 +37,6 @@ def test_replay_shows_what_differs_first_and_fails_for_it(surveillance, platform
     assert failed.exit_code == ExitCode.FAILED
     result = json.loads(failed.output)
     assert (result["outcome"], result["difference"]["field"]) == ("different", "score")
+    assert result["summary"].startswith("score")
+    assert "said" not in result
     assert "1 different" in surveillance("replay", id_).output

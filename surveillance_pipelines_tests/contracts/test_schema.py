@@ -24,90 +24,9 @@ def messages() -> list[dict]:
     return [json.loads(entry.body) for entry in entries]
 
 
-@pytest.fixture(scope="module")
-def committed(repository) -> dict:
-    """The published schema of the current version."""
-    return json.loads((repository / "docs" / "schemas" / f"output-message-{SCHEMA_VERSION}.json").read_text())
-
-
-def constraints(schema: dict) -> dict:
-    """Return what a schema demands, in one form: ``const`` and ``enum`` imply their type, no order counts."""
-    if "const" in schema or "enum" in schema:
-        values = schema.get("enum", [schema.get("const")])
-        return {"values": sorted(values), "description": schema["description"]}
-    rest = {name: value for name, value in schema.items() if (name, value) != ("additionalProperties", True)}
-    if "properties" in rest:
-        rest["properties"] = {name: constraints(value) for name, value in rest["properties"].items()}
-        rest["required"] = sorted(rest["required"])
-    types = rest.get("type", [])
-    return rest | {"type": sorted([types] if isinstance(types, str) else types)}
-
-
-def test_generated_schema_demands_what_the_published_one_does(committed):
-    generated = json.loads(schema_text())
-    for part in generated["$defs"]:
-        assert constraints(generated["$defs"][part]) == constraints(committed["$defs"][part])
-        assert list(generated["$defs"][part]["properties"]) == list(committed["$defs"][part]["properties"])
-    assert {**generated, "$defs": None} == {**committed, "$defs": None}
-    assert generated["$defs"].keys() == committed["$defs"].keys()
-
-
-@pytest.mark.parametrize(
-    ("field", "change"),
-    [
-        ("score", {"maximum": 2}),
-        ("symbol", {"type": ["string", "null"]}),
-        ("bar_start", {"format": "date"}),
-        ("bar_status", {"enum": ["final"]}),
-        ("type", {"const": "order"}),
-        ("id", {"pattern": "^.*$"}),
-        ("kind", {"description": "Something else."}),
-    ],
-)
-def test_comparison_sees_a_changed_field(committed, field, change):
-    part = committed["$defs"]["anomaly"]
-    altered = {**part, "properties": {**part["properties"], field: {**part["properties"][field], **change}}}
-    assert constraints(altered) != constraints(part)
-
-
-def test_comparison_sees_a_field_that_is_not_required_any_more(committed):
-    part = committed["$defs"]["anomaly"]
-    assert constraints({**part, "required": part["required"][1:]}) != constraints(part)
-
-
-VALUES = (
-    None,
-    True,
-    0,
-    1,
-    -1,
-    1.5,
-    7,
-    "",
-    "x",
-    "0" * 64,
-    "opened",
-    "final",
-    "BUY",
-    "1.1",
-    "2026-01-02T03:04:05Z",
-    {},
-    [],
-)
-
-
-@pytest.mark.parametrize("kind", ["anomaly", "signal", "score"])
-def test_generated_schema_accepts_and_rejects_what_the_published_one_does(messages, committed, kind):
-    message = next(message for message in messages if message["type"] == kind)
-    schemas = [jsonschema.Draft202012Validator(schema) for schema in (output_message_schema(), committed)]
-    altered = [{**message, field: value} for field in message for value in VALUES]
-    altered += [{name: value for name, value in message.items() if name != field} for field in message]
-    verdicts = [
-        [validator.is_valid(one) for one in [message, {**message, "new": 1}, *altered]] for validator in schemas
-    ]
-    assert verdicts[0] == verdicts[1]
-    assert verdicts[0][:2] == [True, True]
-    assert len(verdicts[0]) / 10 < sum(verdicts[0]) < len(verdicts[0]) / 2
+def test_published_schema_is_the_printed_one_byte_for_byte(repository):
+    published = repository / "docs" / "schemas" / f"output-message-{SCHEMA_VERSION}.json"
+    assert published.read_bytes() == schema_text().encode()
 
 
 @pytest.mark.requirement("SCH-05", "SCH-34")

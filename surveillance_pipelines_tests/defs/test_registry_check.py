@@ -7,6 +7,7 @@ import pytest
 
 from surveillance_pipelines.defs.models.checks import registry_aliases_follow_deployments
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.lifecycle.deployments import Scope
 from surveillance_pipelines.models.bundle import Bundle
 from surveillance_pipelines.services.models import activate, deployment_history
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
@@ -51,6 +52,19 @@ def test_alias_moved_by_hand_is_reported_and_changes_nothing_that_serves(registe
 
     assert activate(registered, 1, decided_by="test").change.opened == (), "the champion stays"
     assert registered.registry.aliases() == {"champion": 1}
+    assert check(registered).passed
+
+
+def test_alias_of_another_tenant_moved_by_hand_is_reported(registered: PlatformResource):
+    scope = Scope(tenant="fund", strategy="surveillance")
+    assert activate(registered, 2, decided_by="test", scope=scope).alias_problem is None
+    assert check(registered).passed
+    registered.registry.set_alias("champion-fund-surveillance", 1)
+    assert (
+        "alias champion-fund-surveillance: expected MLflow version 2, found MLflow version 1"
+        in check(registered).description
+    )
+    activate(registered, 2, decided_by="test", scope=scope)
     assert check(registered).passed
 
 

@@ -32,7 +32,7 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
         active = champion(connection)
     assert active is not None
     assert load_bundle(Path(active.path)).bundle_hash == active.bundle_hash
-    assert with_registry.registry.get_alias("champion") == 1
+    assert with_registry.registry.aliases().get("champion") == 1
     figures = metadata_of(trained, "model_evaluation")
     assert "![roc_pr](data:image/png;base64," in figures["roc_pr"]
     kinds = ["picture" if "data:image" in str(value) else "figure" for value in figures.values()]
@@ -79,7 +79,7 @@ def test_training_job_below_the_threshold_leaves_the_champion_alone(
     assert dg.AssetKey("champion") not in {event.asset_key for event in result.get_asset_materialization_events()}
     with with_registry.connect() as connection:
         assert [(version.version, version.is_active) for version in list_versions(connection)] == [("v1", False)]
-    assert with_registry.registry.get_alias("champion") is None
+    assert with_registry.registry.aliases().get("champion") is None
 
 
 @pytest.mark.requirement("TRN-02")

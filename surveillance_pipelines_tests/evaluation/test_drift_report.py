@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.evaluation.drift_report import MIN_ROWS, drift_report, window_before
-from surveillance_pipelines.features.quality import ALWAYS_DEFINED
+from surveillance_pipelines.features.finiteness import ALWAYS_DEFINED
 from surveillance_pipelines.models.bundle import Bundle, load_bundle
 from surveillance_pipelines_tests.training.tiny_bundle import build_tiny_bundle, tiny_training_set
 

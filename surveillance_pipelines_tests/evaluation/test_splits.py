@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.evaluation.splits import PURGE_BARS, SPLITS, assign_splits, split_days
 
 FIRST = date(2024, 3, 4)
@@ -38,7 +39,7 @@ def test_split_days_of_equal_days_follow_the_fractions():
 
 
 def test_split_days_of_two_days_is_refused():
-    with pytest.raises(ValueError, match="at least 3 days"):
+    with pytest.raises(TooLittleDataError, match=r"at least 3 days .* `surveillance ingest`"):
         split_days(days([5, 5]))
 
 

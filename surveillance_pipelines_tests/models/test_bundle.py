@@ -156,7 +156,9 @@ def test_write_bundle_with_an_odd_file_name_is_refused(tmp_path, name):
 
 def test_load_bundle_with_a_member_of_an_unknown_kind_names_the_remedy(tmp_path):
     write(tmp_path / "v1")
-    with pytest.raises(BundleError, match=r"expected a model kind among .* got 'toy': use the release that has it"):
+    with pytest.raises(
+        BundleError, match=r"expected a model kind among .* got 'toy'; what to do: use the release that has it"
+    ):
         Ensemble(load_bundle(tmp_path / "v1"))
 
 

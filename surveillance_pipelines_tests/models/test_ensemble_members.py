@@ -1,7 +1,9 @@
 """Members of other kinds than those of today's bundles: out of service, reading statistics, or declared wrongly."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,3 +146,37 @@ def test_member_that_returns_another_output_than_it_declares_is_excluded(monkeyp
     assert ModelGuard(ensemble, cooldown=1).predict(ROWS, 0).excluded == ("odd",)
     with pytest.raises(ModelFailedError, match="got predictions of kind embedding_distance"):
         ensemble.warm_up()
+
+
+def odd_member(monkeypatch: pytest.MonkeyPatch, compute: Callable[[int], Predictions]) -> MemberSpec:
+    """Return a detector beside the embedding's that returns what a function makes of the number of rows."""
+
+    def load(spec: MemberSpec, _: object) -> FakeModel:
+        return FakeModel(spec, lambda window: compute(len(window)))
+
+    monkeypatch.setitem(KINDS, "odd", ModelKind("odd", "anomaly_score", load, "A fake.", frozenset()))
+    knots = {"rule": "knots", "statistic": [-1e308, 1e308], "score": [0.0, 1.0]}
+    return replace(memory(), name="odd", kind="odd", output=OutputSpec("anomaly_score"), calibration=knots)
+
+
+INVALID: dict[str, Callable[[int], Any]] = {
+    "calibrated_to_nan": lambda rows: AnomalyScores(np.full(rows, 1e308)),
+    "too_few_rows": lambda rows: AnomalyScores(np.zeros(rows - 1)),
+    "too_many_dimensions": lambda rows: AnomalyScores(np.zeros((rows, 1))),
+    "objects": lambda rows: AnomalyScores(np.array(["a"] * rows, dtype=object)),
+    "contributions_of_other_columns": lambda rows: AnomalyScores(np.zeros(rows), np.zeros((rows, 2))),
+    "contributions_nan": lambda rows: AnomalyScores(np.zeros(rows), np.full((rows, 1), np.nan)),
+    "nothing": lambda rows: None,
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+@pytest.mark.parametrize("name", INVALID)
+def test_member_whose_answer_is_invalid_is_excluded_and_the_others_serve(monkeypatch, name: str) -> None:
+    ensemble: Ensemble = ensemble_of(memory(), odd_member(monkeypatch, INVALID[name]))
+    with pytest.raises(ModelFailedError) as failed:
+        ensemble.predict(ROWS)
+    assert failed.value.model == "odd"
+    answer = ModelGuard(ensemble, cooldown=1).predict(ROWS, 0)
+    assert answer.excluded == ("odd",)
+    assert answer.anomaly_score.tolist() == [0.8] * 3

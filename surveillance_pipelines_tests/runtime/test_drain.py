@@ -14,9 +14,9 @@ from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_nam
 from surveillance_pipelines.runtime.drain import load_calendars, shell_options
 from surveillance_pipelines.services.drain import main
 from surveillance_pipelines.services.endpoints import child_environment
+from surveillance_pipelines.stores.check_queries import compute_latency
 from surveillance_pipelines.stores.lease import acquire
 from surveillance_pipelines.stores.predictors import NoModelError
-from surveillance_pipelines.stores.quality import compute_latency
 from surveillance_pipelines_tests.engine.market import received, stream
 
 WAITING = """
@@ -169,7 +169,8 @@ def test_sessions_are_read_whatever_the_machines_clock_says(live_lane):
             "UPDATE surveillance.sessions SET session_date = '2200-01-06', opens_at = '2200-01-06 14:30Z',"
             " closes_at = '2200-01-06 21:00Z' WHERE session_date = '2024-03-06'"
         )
-        known = load_calendars(connection, live_lane.settings, {}).session_dates()
+        table = load_calendars(connection, live_lane.settings, {})
+    known = [date.fromordinal(number) for number in table.session_ids.tolist()]
     assert known == [date(2024, 3, 4), date(2024, 3, 5), date(2200, 1, 6)]
 
 
@@ -216,6 +217,34 @@ def test_command_line_serves_a_queue_and_prints_the_report(live_lane, monkeypatc
     assert main(["--queue-url", live_lane.queue_url, "--run-id", "cli", "--window-seconds", "1"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (report["run_id"], report["totals"]["scored"], report["stopped_by"]) == ("cli", 18, "window")
+
+
+@pytest.mark.parametrize("seconds", ["-3", "0", "inf", "nan", "soon"])
+def test_command_line_with_an_invalid_window_is_refused(capsys, seconds):
+    with pytest.raises(SystemExit) as ended:
+        main(["--window-seconds", seconds])
+    assert ended.value.code == 2
+    assert "--window-seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "words"),
+    [
+        ({"OUTPUT_CHANNELS": "sqs,redis"}, 2, "error: expected REDIS_URL for the channel redis in OUTPUT_CHANNELS"),
+        ({"SQS_ENDPOINT_URL": "http://127.0.0.1:1"}, 1, "error: expected SQS or S3 to accept the call"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, 1, "error: expected PostgreSQL to answer"),
+    ],
+)
+def test_command_line_with_an_error_of_the_user_prints_it_with_a_remedy(
+    live_lane, monkeypatch, capsys, variables, code, words
+):
+    for name, value in (child_environment(live_lane.endpoints) | variables).items():
+        monkeypatch.setenv(name, value)
+    assert main(["--queue-url", live_lane.queue_url, "--window-seconds", "1"]) == code
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "what to do: " in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.requirement("MON-08")

@@ -2,16 +2,34 @@
 
 import builtins
 import importlib.metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from benchmarks.valkey import ValkeyProcess
-from surveillance_pipelines.services.doctor import Finding, check_channels, check_extras
+from surveillance_pipelines.models.bundle import load_bundle
+from surveillance_pipelines.models.classifier import MODEL_FILE
+from surveillance_pipelines.services.doctor import (
+    Finding,
+    check_channels,
+    check_database,
+    check_extras,
+    check_home,
+    check_lake,
+    check_models,
+    check_queues,
+    check_registry,
+)
+from surveillance_pipelines.services.models import activate
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.model_store import ModelVersion, record_version
+from surveillance_pipelines_tests.models.edited_bundles import replace_file, write_v2
+from surveillance_pipelines_tests.storage_fixtures import service_settings
 
+HOME_REMEDY = "set SURVEILLANCE_HOME to a folder that can be created and written, or correct its permissions"
 INSTALL = "install the extra: pip install --editable '.[redis]'"
 
 
@@ -80,6 +98,35 @@ def test_channel_with_a_wrong_password_fails(settings, valkey: ValkeyProcess):
         client.config_set("requirepass", "secret")
     (found,) = check_channels(listing(settings, valkey.url))
     assert (found.verdict, "Authentication" in found.found) == ("fail", True)
+
+
+@pytest.mark.parametrize("home", ["/proc/foo", "a_file"])
+def test_home_that_cannot_be_written_is_the_one_cause_that_all_remedies_name(tmp_path, home, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").touch()
+    platform = Platform(service_settings(Path(home).absolute()))
+    checks = (check_home, check_database, check_queues, check_lake, check_models, check_registry)
+    found = [finding for check in checks for finding in check(platform)]
+    assert [finding.name for finding in found] == ["home", "database", "queues", "lake", "models", "model registry"]
+    assert {(finding.verdict, finding.remedy) for finding in found} == {("fail", HOME_REMEDY)}
+
+
+def test_champion_that_cannot_serve_fails_the_check_of_models(settings, tmp_path):
+    platform, path = Platform(settings), write_v2(tmp_path / "v1")
+    with platform.connect() as connection:
+        record_version(connection, ModelVersion(
+            version=1, bundle_hash=load_bundle(path).bundle_hash, path=path, training_duration_seconds=1.0,
+            training_dataset_size=1,
+        ))  # fmt: skip
+    activate(platform, 1, decided_by="test")
+    assert [finding.verdict for finding in check_models(platform)] == ["ok"]
+    edited = replace_file(path, MODEL_FILE, b"garbage")
+    with platform.connect() as connection:
+        connection.execute("UPDATE surveillance.model_versions SET bundle_hash = %s", (edited,))
+        connection.execute("UPDATE surveillance.deployments SET model_id = %s", (edited,))
+    (found,) = check_models(platform)
+    assert (found.verdict, "'classifier'" in found.found) == ("fail", True)
+    assert found.remedy == "use another bundle, or train a new one"
 
 
 def test_only_listed_channels_are_checked(settings):

@@ -9,7 +9,6 @@ import pytest
 from surveillance_pipelines.lifecycle.deployments import Scope, TransitionError
 from surveillance_pipelines.models.bundle import Bundle, BundleError
 from surveillance_pipelines.services.models import (
-    ModelStores,
     activate,
     alias_differences,
     deploy,
@@ -21,6 +20,7 @@ from surveillance_pipelines.services.models import (
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.deployments import champion
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
+from surveillance_pipelines_tests.services.model_stores import ModelStores
 
 
 @dataclass

@@ -11,11 +11,11 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK, now, to_datetime
 from surveillance_pipelines.contracts.frames import TICK_SCHEMA
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.services.retention import DEAD_LETTER_DAYS, Retained, retain
+from surveillance_pipelines.stores.check_queries import balance
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.live_rows import read_ticks, with_dropped
 from surveillance_pipelines.stores.partitions import PARTITIONED_TABLES, missing_weeks, partitions
-from surveillance_pipelines.stores.quality import balance
 from surveillance_pipelines_tests.engine.market import OPEN, ticks
 from surveillance_pipelines_tests.stores.test_partitions import insert_output
 

@@ -50,7 +50,7 @@ def test_start_run_error_marks_the_run_failed_and_goes_on(registry: ModelRegistr
 
 @pytest.mark.requirement("TRN-07", "TRN-08")
 def test_register_bundle_numbers_versions_and_aliases_move(registry: ModelRegistry, bundle: Path) -> None:
-    assert registry.get_alias("champion") is None
+    assert registry.aliases().get("champion") is None
     versions = []
     for name in ("first", "second"):
         with registry.start_run(name) as run:
@@ -59,10 +59,10 @@ def test_register_bundle_numbers_versions_and_aliases_move(registry: ModelRegist
     assert versions == [1, 2]
     registry.set_alias("champion", 1)
     registry.set_alias("challenger", 2)
-    assert (registry.get_alias("champion"), registry.get_alias("challenger")) == (1, 2)
+    assert (registry.aliases().get("champion"), registry.aliases().get("challenger")) == (1, 2)
     registry.set_alias("champion", 2)
-    assert registry.get_alias("champion") == 2
-    assert registry.get_alias("shadow") is None
+    assert registry.aliases().get("champion") == 2
+    assert registry.aliases().get("shadow") is None
 
 
 def test_set_alias_unknown_version_is_refused(registry: ModelRegistry, bundle: Path) -> None:
@@ -72,7 +72,7 @@ def test_set_alias_unknown_version_is_refused(registry: ModelRegistry, bundle: P
         registry.register_bundle(bundle, run.run_id)
     with pytest.raises(MlflowException, match="9"):
         registry.set_alias("champion", 9)
-    assert registry.get_alias("champion") is None
+    assert registry.aliases().get("champion") is None
 
 
 def test_start_run_database_without_artifact_root_says_what_to_do(mlflow_uri: str) -> None:

@@ -8,9 +8,10 @@ from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.market.files import read_bars
 from surveillance_pipelines.training.anomaly_shapes import KIND_BARS, SHAPES
-from surveillance_pipelines.training.injection import LABEL_SCHEMA, PLAN_SCHEMA, Injected, inject, plant
+from surveillance_pipelines.training.injection import LABEL_SCHEMA, PLAN_SCHEMA, Injected, plant
 from surveillance_pipelines.training.injection_plan import SPACING_BARS, plan_injections
 from surveillance_pipelines_tests.market.markets import market_bars, minute, session_table
+from surveillance_pipelines_tests.training.single_injection import inject
 
 AT = ("MSFT", to_us(minute(18, 0)))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from surveillance_pipelines.contracts.sessions import SessionTable
-    from surveillance_pipelines.market.quality import Silence
+    from surveillance_pipelines.market.bar_quality import Silence
 
 _SHOWN = 20
 _NAMED = 3
@@ -23,7 +23,7 @@ _LOOKBACK: Final = timedelta(days=14)
 
 def uniqueness_result(name: str, bars: "pl.DataFrame") -> dg.AssetCheckResult:
     """Check that symbol, timeframe, start and revision identify a row."""
-    from surveillance_pipelines.market.quality import repeated_bars
+    from surveillance_pipelines.market.bar_quality import repeated_bars
 
     repeats = repeated_bars(bars)
     return dg.AssetCheckResult(check_name=name, passed=repeats == 0, metadata={"repeats": repeats})
@@ -31,7 +31,7 @@ def uniqueness_result(name: str, bars: "pl.DataFrame") -> dg.AssetCheckResult:
 
 def silence_result(name: str, bars: "pl.DataFrame", sessions: "SessionTable") -> dg.AssetCheckResult:
     """Warn about symbols without bars for a long time within a session: a halt, an outage or lost data."""
-    from surveillance_pipelines.market.quality import LONGEST_SILENCE_MINUTES, silences
+    from surveillance_pipelines.market.bar_quality import LONGEST_SILENCE_MINUTES, silences
 
     found = sorted(silences(bars, sessions), key=lambda silence: -silence.minutes)
     rows = [{"symbol": row.symbol, "since": to_iso(row.since), "minutes": row.minutes} for row in found[:_SHOWN]]
@@ -60,7 +60,7 @@ def _silence_sentence(longest_first: "list[Silence]", limit: int) -> str:
 
 @dg.asset_check(asset="bars_1m", description="Every symbol of SYMBOLS has bars of the last closed session.")
 def bars_are_fresh(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.market.quality import sessions_behind
+    from surveillance_pipelines.market.bar_quality import sessions_behind
 
     days, today, symbols = platform.lake.days("bars_1m"), platform.today(), sorted(set(platform.settings.symbols))
     if not days:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def finiteness_result(features: "pl.DataFrame", view: str) -> dg.AssetCheckResult:
     """Return the result of ``features_are_finite``."""
-    from surveillance_pipelines.features.quality import finiteness
+    from surveillance_pipelines.features.finiteness import finiteness
     from surveillance_pipelines.features.views import VIEWS
 
     found = finiteness(features, VIEWS[view])

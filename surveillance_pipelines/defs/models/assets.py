@@ -10,13 +10,13 @@ from pydantic import Field
 from surveillance_pipelines.code_versions import PACKAGE, code_version
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.metadata import frame_metadata, inline_image, value_counts
-from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import (
     TRAINING_CHECKS,
     model_asset,
     training_results,
     training_set_result,
 )
+from surveillance_pipelines.defs.models.folder_of_run import build_folder
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.kinds import KINDS
 

@@ -124,13 +124,12 @@ def _rules_result(
 
 @dg.asset_check(
     asset="champion",
-    description="The aliases in the model registry match the deployments.",
+    description="The aliases in the model registry match the deployments of every tenant and strategy.",
 )
 def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.lifecycle.deployments import Scope
-    from surveillance_pipelines.services.models import alias_differences
+    from surveillance_pipelines.services.models import all_alias_differences
 
-    differences = alias_differences(platform, Scope(tenant=platform.settings.tenant))
+    differences = all_alias_differences(platform)
     found = "; ".join(str(difference) for difference in differences)
     return dg.AssetCheckResult(
         passed=not differences,
@@ -142,13 +141,13 @@ def registry_aliases_follow_deployments(platform: PlatformResource) -> dg.AssetC
 
 @dg.asset_check(
     asset="champion",
-    description="The bundle of the champion can be loaded: every file matches its manifest.",
+    description="The bundle of the champion can be loaded: every file matches its manifest, and its models predict.",
 )
 def champion_can_serve(platform: PlatformResource) -> dg.AssetCheckResult:
     from surveillance_pipelines.services.serving_models import serving_models
 
     with platform.connect() as connection:
-        models = serving_models(platform, connection)
+        models = serving_models(platform, connection, predict=True)
     served = models.serves or "nothing"
     return dg.AssetCheckResult(
         passed=not models.is_damaged,

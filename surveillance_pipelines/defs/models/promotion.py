@@ -8,8 +8,8 @@ from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.automation import WEEKLY, tags
 from surveillance_pipelines.defs.metadata import counts_table, inline_image
 from surveillance_pipelines.defs.models.assets import COMMON, POOL
-from surveillance_pipelines.defs.models.build_folder import build_folder
 from surveillance_pipelines.defs.models.checks import GATE_CHECKS, gate_results, model_asset
+from surveillance_pipelines.defs.models.folder_of_run import build_folder
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.models.kinds import KINDS
 

@@ -26,7 +26,7 @@ _REPLAYED: Final = 50
     description="Every received message has exactly one outcome: received = scored + late + dead + duplicate.",
 )
 def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.stores.quality import balance
+    from surveillance_pipelines.stores.check_queries import balance
 
     with platform.connect() as connection:
         found = balance(connection)
@@ -48,7 +48,7 @@ def every_message_is_accounted_for(platform: PlatformResource) -> dg.AssetCheckR
 
 @dg.asset_check(asset="market_queue", description="At most one message in a hundred is refused.")
 def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.stores.quality import balance, dead_letter_codes
+    from surveillance_pipelines.stores.check_queries import balance, dead_letter_codes
 
     with platform.connect() as connection:
         totals, codes = balance(connection), dead_letter_codes(connection, source="sqs")
@@ -91,7 +91,8 @@ def _dead_letter_queue_sentence(name: str, state: "DeadLetterQueueState") -> str
         return f"the dead-letter queue of {name} is empty"
     return (
         f"{state.messages:,} messages are in the dead-letter queue of {name}: runs received them repeatedly and failed "
-        "or stalled before deleting them; fix the cause of the failed drain runs, then redrive the dead-letter queue"
+        "or stalled before deleting them; fix the cause of the failed drain runs, then run `redrive_job` or "
+        "`surveillance dead-letters redrive`"
     )
 
 
@@ -140,7 +141,7 @@ channel_checks = [channel_check(channel) for channel in SIDE_CHANNELS]
     ),
 )
 def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.stores.quality import compute_latency
+    from surveillance_pipelines.stores.check_queries import compute_latency
 
     limit = platform.settings.compute_limit_ms
     with platform.connect() as connection:
@@ -157,7 +158,7 @@ def compute_is_within_limit(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset="anomalies", description="Each alert has each status at most once per model and configuration.")
 def alerts_are_not_repeated(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.stores.quality import repeated_alerts
+    from surveillance_pipelines.stores.check_queries import repeated_alerts
 
     with platform.connect() as connection:
         repeated = repeated_alerts(connection)
@@ -196,7 +197,7 @@ def alerts_can_be_replayed(platform: PlatformResource) -> dg.AssetCheckResult:
     asset="signals", description="The probabilities of every signal sum to one, and its kind is its action."
 )
 def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
-    from surveillance_pipelines.stores.quality import inconsistent_signals
+    from surveillance_pipelines.stores.check_queries import inconsistent_signals
 
     with platform.connect() as connection:
         uneven = inconsistent_signals(connection)
@@ -213,7 +214,7 @@ def signals_are_consistent(platform: PlatformResource) -> dg.AssetCheckResult:
 
 
 def _ingestion_result(platform: PlatformResource, source: str) -> dg.AssetCheckResult:
-    from surveillance_pipelines.stores.quality import refused_share
+    from surveillance_pipelines.stores.check_queries import refused_share
 
     with platform.connect() as connection:
         rows, share = refused_share(connection, source)

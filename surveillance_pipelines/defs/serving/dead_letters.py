@@ -41,6 +41,30 @@ def replay_dead_letters(context: dg.OpExecutionContext, config: ReplayConfig, pl
         )
 
 
+@dg.op(tags={"surveillance/lane": "live"}, out=dg.Out(dg.Nothing))
+def redrive_dead_letter_queues(context: dg.OpExecutionContext, platform: PlatformResource) -> None:
+    """Record the messages that SQS has set aside as dead letters, and send them to their input queues again."""
+    from surveillance_pipelines.services.redrive import redrive
+
+    done = redrive(platform)
+    metadata = {"recorded": done.recorded, "already_known": done.known, "sent": len(done.replayed.sent)}
+    context.log_event(dg.AssetObservation("market_queue", metadata=metadata))
+    context.log.info(
+        "%s messages recorded, %s already had an outcome, %s sent again", done.recorded, done.known, metadata["sent"]
+    )
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
+    description=(
+        "Return the messages that SQS has moved to a dead-letter queue; the check sqs_sets_no_message_aside finds them."
+    ),
+)
+def redrive_job() -> None:
+    redrive_dead_letter_queues()
+
+
 @dg.job(
     executor_def=dg.in_process_executor,
     tags={"surveillance/lane": "live", "dagster/max_retries": "0"},

@@ -6,8 +6,8 @@ import polars as pl
 import psycopg
 import pytest
 
+from surveillance_pipelines.stores.check_queries import balance, outside_unit_interval, refused_share
 from surveillance_pipelines.stores.ingestion_runs import IngestionRun, record_ingestion_run
-from surveillance_pipelines.stores.quality import balance, outside_unit_interval, refused_share
 
 NOW = datetime(2024, 3, 5, 15, tzinfo=UTC)
 

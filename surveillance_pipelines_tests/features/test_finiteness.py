@@ -3,7 +3,7 @@
 import polars as pl
 
 from surveillance_pipelines.features.batch import feature_schema
-from surveillance_pipelines.features.quality import ALWAYS_DEFINED, finiteness
+from surveillance_pipelines.features.finiteness import ALWAYS_DEFINED, finiteness
 from surveillance_pipelines.features.views import CORE_V1
 
 

@@ -9,7 +9,7 @@ from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.market.bar_frames import complete_bars
-from surveillance_pipelines.market.quality import repeated_bars, sessions_behind, silences
+from surveillance_pipelines.market.bar_quality import repeated_bars, sessions_behind, silences
 
 OPEN = datetime(2024, 3, 5, 14, 30, tzinfo=UTC)
 DAY_US = 86_400_000_000
