@@ -26,6 +26,7 @@ from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
+from surveillance_pipelines.defs.serving import clock_checks
 from surveillance_pipelines.defs.serving.channel_sensor import output_channel_sensor
 from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job, redrive_job
 from surveillance_pipelines.defs.serving.deliveries import delivery_job
@@ -56,7 +57,7 @@ defs = dg.Definitions(
         # A range of days is one run; the assets process only days with data.
         backfill_policy=dg.BackfillPolicy.single_run(),
     ),
-    asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks]),
+    asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks, clock_checks]),
     jobs=[
         reference_job,
         market_data_job,

@@ -9,7 +9,7 @@ from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.channels import channel_delivery
-from surveillance_pipelines.defs.serving.reports import STOP_TEXTS
+from surveillance_pipelines.defs.serving.reports import STOP_TEXTS, reporting
 
 if TYPE_CHECKING:
     from surveillance_pipelines.runtime.delivery import DeliveryReport
@@ -36,9 +36,14 @@ def deliver_outbox(context: dg.OpExecutionContext, config: DeliveryConfig, platf
     channel, settings = config.channel, platform.settings
 
     def on_report(report: "DeliveryReport") -> None:
-        log_delivery(context, report)
-        if report.stopped_by is not None:
-            _evaluate(context, platform, channel)
+        with reporting():
+            log_delivery(context, report)
+            if report.stopped_by is not None:
+                _evaluate(context, platform, channel)
+
+    def on_status(sentence: str) -> None:
+        with reporting():
+            context.log.info("%s: %s", channel, sentence)
 
     deliver(
         platform.endpoints,
@@ -48,7 +53,7 @@ def deliver_outbox(context: dg.OpExecutionContext, config: DeliveryConfig, platf
         window_seconds=config.window_seconds or settings.drain_window_seconds,
         clock=platform.clock,
         on_report=on_report,
-        on_status=lambda sentence: context.log.info("%s: %s", channel, sentence),
+        on_status=on_status,
     )
 
 

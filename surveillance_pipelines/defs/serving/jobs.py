@@ -11,7 +11,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.publication import PublicationCheck
 from surveillance_pipelines.defs.serving.queues import queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
-from surveillance_pipelines.defs.serving.reports import log_report
+from surveillance_pipelines.defs.serving.reports import log_report, reporting
 
 if TYPE_CHECKING:
     from surveillance_pipelines.runtime.meter import DrainReport
@@ -38,13 +38,15 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     published = PublicationCheck(platform)
 
     def on_report(report: "DrainReport") -> None:
-        log_report(context, report, schemas)
-        published.evaluate(context, report)
+        with reporting():
+            log_report(context, report, schemas)
+            published.evaluate(context, report)
 
     queue_url = config.queue_url or platform.endpoints.queue_urls[0]
 
     def on_status(sentence: str) -> None:
-        context.log.info("%s: %s", queue_name(queue_url), sentence)
+        with reporting():
+            context.log.info("%s: %s", queue_name(queue_url), sentence)
 
     settings, endpoints = platform.settings, platform.endpoints
     with platform.connect() as connection:

@@ -1,6 +1,7 @@
 """Reports of a drain run as materializations with metrics, instead of an event per message."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -8,6 +9,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.serving.queues import queue_name
+from surveillance_pipelines.telemetry import get_logger
 
 if TYPE_CHECKING:
     from surveillance_pipelines.runtime.meter import DrainReport, StopReason
@@ -33,6 +35,18 @@ STOP_TEXTS: Final[Mapping["StopReason", str]] = {
 
 MESSAGES_PER_EVALUATION: Final = 20
 """Messages per evaluation, because reports of a quiet queue may cover one message each."""
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Keep a run that serves alive while Dagster's storage is unavailable.
+
+    The last report of a run covers the whole run, so a lost report only leaves a gap in the run's log.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (Dagster and its drivers raise many types)
+        get_logger("reports").warning("report not written to Dagster", error=repr(error))
 
 
 def log_report(
