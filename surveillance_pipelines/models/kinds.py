@@ -116,8 +116,9 @@ def load_model(spec: MemberSpec, files: Files) -> Model:
         )
     try:
         return kind.load(spec, files)
-    except BundleError:
-        raise
+    except BundleError as error:
+        message = f"member {spec.name!r} of kind {kind.name!r} is refused: {error.message}"
+        raise BundleError(message, remedy=error.remedy or _OTHER_BUNDLE) from error
     except KeyError as error:
         raise BundleError(
             f"expected {error.args[0]!r} in member {spec.name!r} of kind {kind.name!r}, missing", remedy=_OTHER_BUNDLE

@@ -88,7 +88,7 @@ def test_models_activate_of_a_bundle_that_cannot_serve_is_an_integrity_error(
         ))  # fmt: skip
     answer = surveillance("models", "activate", "v5")
     assert answer.exit_code == EXIT_CODES[ErrorCode.INTEGRITY]
-    assert "expected files that member 'classifier'" in answer.output
+    assert "member 'classifier'" in answer.output
     assert "what to do: use another bundle, or train a new one" in answer.output
     with platform.connect() as connection:
         assert champion(connection) is None
