@@ -237,8 +237,9 @@ def _serve(
     try:
         shell.start()
         stopped_by = _loop(
-            shell, engine, settings, plan, resources=resources, clock=clock, end=end, stop=stop, report=report
-        )
+            shell, engine, settings, plan, resources=resources, outages=outages, clock=clock, end=end, stop=stop,
+            report=report,
+        )  # fmt: skip
         shell.finish()
     except LeaseLostError as error:
         shell.abort()
@@ -318,6 +319,7 @@ def _loop(
     plan: DrainPlan,
     *,
     resources: _Resources,
+    outages: Outages,
     clock: Clock,
     end: int,
     stop: threading.Event,
@@ -334,7 +336,7 @@ def _loop(
             return "window"
         if instant - last_message >= idle and engine.next_close() is None:
             return "idle"
-        if shell.run_once(min(STOP_CHECK_SECONDS, (end - instant) / MICROSECONDS)):
+        if shell.run_once(min(STOP_CHECK_SECONDS, (end - instant) / MICROSECONDS)) or outages.is_ongoing:
             last_message = clock.now_us()
         if clock.now_us() - last_report >= REPORT_SECONDS * MICROSECONDS:
             plan.on_report(report())

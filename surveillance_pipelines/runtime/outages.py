@@ -61,6 +61,11 @@ class Outages:
                 self._end(service, token)
                 return result
 
+    @property
+    def is_ongoing(self) -> bool:
+        """Whether a call to any service is being repeated."""
+        return any(self._failing.values())
+
     def wait(self, service: Service) -> None:
         """Wait while a call to the service is being repeated, or until the run must end."""
         while self._failing[service] and not self._gives_up():

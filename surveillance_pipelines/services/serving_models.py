@@ -43,9 +43,9 @@ def serving_models(stores: Stores, connection: Any, *, predict: bool = False) ->
     Args:
         stores: settings and stores.
         connection: connection to PostgreSQL.
-        predict: also let the models of a bundle predict once, as a drain run does when it starts.
+        predict: also let the models of a bundle predict once. A run excludes a model that fails then.
     """
-    from surveillance_pipelines.models.ensemble import warmed_ensemble
+    from surveillance_pipelines.models.ensemble import Ensemble, warmed_ensemble
     from surveillance_pipelines.stores.predictors import load_stored, serving_candidates
 
     champion, problem = None, None
@@ -54,8 +54,7 @@ def serving_models(stores: Stores, connection: Any, *, predict: bool = False) ->
         champion = champion or name
         try:
             bundle = load_stored(stores.settings, stored)
-            if predict:
-                warmed_ensemble(bundle)
+            _ = warmed_ensemble(bundle) if predict else Ensemble(bundle)
         except (SurveillanceError, OSError) as error:
             problem = problem or str(error)
             continue

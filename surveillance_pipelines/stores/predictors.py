@@ -6,7 +6,7 @@ import psycopg
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.models.bundle import Bundle, load_bundle
-from surveillance_pipelines.models.ensemble import Ensemble, Predictor, warmed_ensemble
+from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WARMUP_BUNDLE, WarmupRules
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.bundle_folders import bundle_folder
@@ -64,7 +64,7 @@ def load_serving_predictor(connection: psycopg.Connection, settings: Settings, q
     refused: list[str] = []
     for stored in serving_candidates(connection, settings, queue_url):
         try:
-            predictor = warmed_ensemble(load_stored(settings, stored))
+            predictor = Ensemble(load_stored(settings, stored))
         except Exception as error:  # noqa: BLE001 (any failure, as in BundleWatch; the reasons are logged or raised)
             refused.append(f"v{stored.version} {stored.bundle_hash[:12]}: {error}")
             continue

@@ -63,7 +63,8 @@ def test_drain_run_waits_while_the_database_accepts_no_writes(live_lane, drained
     send(live_lane, MESSAGES[:20])
     run = drained()
     until(lambda: live_lane.outcomes().get("scored", 0) == 20)
-    live_lane.query(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    with live_lane.connect() as connection:
+        connection.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on".encode())
     try:
         live_lane.query(_DISCONNECT)
         send(live_lane, MESSAGES[20:])

@@ -1,20 +1,28 @@
 """Messages that SQS has set aside return to their queue, with an outcome each."""
 
+import json
+
 import pytest
 
 from surveillance_pipelines.contracts.queue import SendEntry
-from surveillance_pipelines.services.cloud_stores import MAX_RECEIVE_COUNT, ensure_queues
+from surveillance_pipelines.services.cloud_stores import MAX_RECEIVE_COUNT
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.services.redrive import redrive
 from surveillance_pipelines.stores.check_queries import balance
 from surveillance_pipelines_tests.engine.market import stream
+from surveillance_pipelines_tests.storage_fixtures import sqs_client
 
 
 @pytest.fixture
-def with_policy(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
+def with_policy(platform: Platform) -> Platform:
     """Return a platform whose input queue has a dead-letter queue."""
-    monkeypatch.setenv("SQS_QUEUE_URL", platform.endpoints.queue_urls[0].replace(".fifo", "_aside.fifo"))
-    ensure_queues(platform.endpoints)
+    endpoints, url = platform.endpoints, platform.endpoints.queue_urls[0]
+    client = sqs_client(str(endpoints.sqs_endpoint_url), endpoints.aws)
+    name = url.rpartition("/")[2].replace(".fifo", "_aside.fifo")
+    aside = client.create_queue(QueueName=name, Attributes={"FifoQueue": "true"})["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=aside, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(MAX_RECEIVE_COUNT)})
+    client.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
     return platform
 
 
