@@ -22,6 +22,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.queue import AwsCredentials
 
 Events = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,16 +44,16 @@ _UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 _UNESCAPED: Final = "-_.~"
 
 
-class RefusedError(Exception):
+class RefusedError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     """A request that must not reach the emulator.
 
     Attributes:
-        code: error code of AWS.
+        aws_code: error code of AWS.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, aws_code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.aws_code = aws_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +264,8 @@ def _is_json(scope: Mapping[str, Any]) -> bool:
 
 def _error(scope: Mapping[str, Any], error: RefusedError) -> bytes:
     if _is_json(scope):
-        return json.dumps({"__type": error.code, "message": str(error)}).encode()
-    return f"<Error><Code>{error.code}</Code><Message>{error}</Message></Error>".encode()
+        return json.dumps({"__type": error.aws_code, "message": str(error)}).encode()
+    return f"<Error><Code>{error.aws_code}</Code><Message>{error}</Message></Error>".encode()
 
 
 def _time(request: Request, date: str) -> datetime:

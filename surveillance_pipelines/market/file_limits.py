@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import psutil
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
+
 MAX_EXPANSION: Final = 100
 """Expanded bytes per byte of the file; prices compress about 5 to 30 times."""
 FREE_BYTES: Final = 512 * 1024 * 1024
@@ -20,13 +22,14 @@ MAX_ROWS: Final = 500_000_000
 MAX_COLUMNS: Final = 4_096
 MEMORY_SHARE: Final = 0.25
 """Part of the available memory that the expanded file may take; checks and conversions need the rest."""
+
 _CHUNK: Final = 1 << 20
 _DEFLATE_EXPANSION: Final = 1_032
 """Largest expansion that the format allows."""
 _VALUE_BYTES: Final = 8
 
 
-class FileLimitError(Exception):
+class FileLimitError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     """The file is larger than what is read, before or after its expansion."""
 
 

@@ -75,7 +75,7 @@ class PostgresStore:
         self._feature_view: Final = feature_view
         self._window_length: Final = window_length
         self._run_id: Final = run_id
-        self._failed_commit = 0  # number of the last commit whose call failed
+        self._failed_commit: int | None = None  # number of the commit whose call failed
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
         return ledger.record_received(self._connections.receive.get(), self._lease, number, batch, done=done)
@@ -109,7 +109,7 @@ class PostgresStore:
                 return posted
         self._failed_commit = number
         posted = ledger.commit_effects(connection, effects, messages, context)
-        self._failed_commit = 0
+        self._failed_commit = None
         return posted
 
     def unpublished(self) -> Sequence[OutboxRow]:

@@ -20,7 +20,7 @@ import psycopg
 from surveillance_pipelines.clock import Clock
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.outputs import IDENTITY_FREE
-from surveillance_pipelines.contracts.queue import QueueDepth, Received, SendEntry
+from surveillance_pipelines.contracts.queue import Poll, QueueDepth, Received, SendEntry
 from surveillance_pipelines.defs.anomalies.assets import batch_scoring
 from surveillance_pipelines.defs.bars.assets import bars_1m
 from surveillance_pipelines.defs.bars.assets import ticks as ticks_asset
@@ -72,17 +72,18 @@ class MemoryQueue:
         self.taken = 0
         self.sent = 0
 
-    def receive(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> list[Received]:
+    def poll(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> Poll:
         with self._lock:
             entries = [self._waiting.popleft() for _ in range(min(max_messages, len(self._waiting)))]
             first, self.taken = self.taken, self.taken + len(entries)
         if not entries:
             time.sleep(0.01)
         now = self._clock.now_us()
-        return [
+        messages = [
             Received(f"m{n:08d}", entry.body, entry.group_id, entry.dedup_id, f"{n:020d}", now, now, 1, f"r{n:08d}")
             for n, entry in enumerate(entries, first)
         ]
+        return Poll(messages, now)
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         with self._lock:

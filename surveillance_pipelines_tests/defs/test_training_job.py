@@ -1,6 +1,5 @@
 """Train, judge, promote; and what happens when the gate says no."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,10 +10,10 @@ from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.models.schedules import retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.stores.deployments import champion
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.model_store import list_versions
+from surveillance_pipelines.stores.predictors import load_stored
 from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 
@@ -31,7 +30,7 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
     with with_registry.connect() as connection:
         active = champion(connection)
     assert active is not None
-    assert load_bundle(Path(active.path)).bundle_hash == active.bundle_hash
+    assert load_stored(with_registry.settings, active).bundle_hash == active.bundle_hash
     assert with_registry.registry.aliases().get("champion") == 1
     figures = metadata_of(trained, "model_evaluation")
     assert "![roc_pr](data:image/png;base64," in figures["roc_pr"]

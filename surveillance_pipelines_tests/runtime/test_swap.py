@@ -73,10 +73,10 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
         assert watch.newest.bundle_hash == "warmup"
         said = watch.claim_refusal()
         assert said is not None
-        assert said.startswith("bundle 000000000000 was promoted and cannot serve (")
-        assert "warmup keeps serving" in said
+        assert said.startswith("bundle 000000000000 is the champion and cannot serve (")
+        assert "warmup serves instead" in said
         assert watch.claim_refusal() is None
-    assert capsys.readouterr().out.count("promoted bundle refused") <= 1
+    assert capsys.readouterr().out.count("the champion does not serve") <= 1
 
 
 def test_watch_hands_a_promotion_over_once(live_lane, bundle):

@@ -10,12 +10,12 @@ import pytest
 from surveillance_pipelines.clock import ManualClock
 from surveillance_pipelines.features.batch import feature_schema
 from surveillance_pipelines.features.views import CORE_V1, VIEWS
-from surveillance_pipelines.models import bundle as bundles
 from surveillance_pipelines.models.bundle import Bundle
 from surveillance_pipelines.services.drift import DriftInputs, champion_drift, drift_inputs
 from surveillance_pipelines.services.outcomes import settle_days
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores import predictors
 from surveillance_pipelines.stores.deployments import deploy_version, serving_view
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 
@@ -45,7 +45,7 @@ def features(day: date, last_close: float) -> pl.DataFrame:
 @pytest.fixture
 def other_champion(platform: Platform, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Platform:
     monkeypatch.setitem(VIEWS, OTHER.name, OTHER)
-    monkeypatch.setattr(bundles, "load_bundle", lambda *_args, **_options: replace(bundle, view=OTHER))
+    monkeypatch.setattr(predictors, "load_bundle", lambda *_args, **_options: replace(bundle, view=OTHER))
     with platform.connect() as connection:
         record_version(connection, ModelVersion(
             version=1, bundle_hash=bundle.bundle_hash, path=Path(bundle.path), training_duration_seconds=1.0,

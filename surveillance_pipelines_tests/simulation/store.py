@@ -26,7 +26,7 @@ class MemoryStore:
         self.lease: Final = lease
         self._feature_view: Final = feature_view
         self._in_transaction: Final = in_transaction
-        self._failed_commit = 0
+        self._failed_commit: int | None = None
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
         held, fencing = self.database.in_flight, self.lease.fencing
