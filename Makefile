@@ -68,6 +68,7 @@ proof: install  ## Run the slow tests and the benchmarks with their baselines, a
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 	$(BIN)/python -m surveillance_pipelines_tests.simulation
 	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.outages
 	$(BIN)/python -m benchmarks.channels
 	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.replay

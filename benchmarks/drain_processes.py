@@ -86,6 +86,10 @@ class Runs:
         self._processes[run_id].wait()
         return instant
 
+    def failed(self) -> int:
+        """Return the number of runs that ended with an error."""
+        return sum(process.poll() not in (None, 0) for process in self._processes.values())
+
     def end(self) -> None:
         """Stop the running processes and wait for them."""
         for process in self._processes.values():

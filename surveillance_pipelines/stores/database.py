@@ -60,11 +60,15 @@ class Link:
 
     Args:
         open_connection: opens the connection.
+
+    Attributes:
+        openings: number of connections opened so far.
     """
 
     def __init__(self, open_connection: Callable[[], psycopg.Connection]) -> None:
         self._open: Final = open_connection
         self._connection = open_connection()
+        self.openings = 1
 
     def get(self) -> psycopg.Connection:
         """Return the open connection.
@@ -74,6 +78,7 @@ class Link:
         """
         if self._connection.closed:
             self._connection = self._open()
+            self.openings += 1
         return self._connection
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Store of a drain run for one input queue, in PostgreSQL; bar history is read from the lake."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -8,6 +9,7 @@ from typing import Final
 
 import psycopg
 
+from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
@@ -17,6 +19,10 @@ from surveillance_pipelines.stores.database import Link, connect
 from surveillance_pipelines.stores.lake_history import BarReader, LakeHistory
 from surveillance_pipelines.stores.lease import Lease, renew
 from surveillance_pipelines.stores.outbox import SQS, OutboxRow
+
+REPEATED_MARKS_US: Final = 10 * MICROSECONDS
+"""Age of the deliveries that are recorded again on a new connection. PostgreSQL delays an asynchronous commit for less
+than a second."""
 
 IDLE_RENEWALS: Final = 3
 """Renewals of the lease without a new symbol, after which the histories read for further symbols are dropped."""
@@ -37,7 +43,8 @@ class Connections:
         """Open one connection per thread; the stack closes the connections.
 
         The receive and publish threads commit asynchronously. If a crash of the database server loses their last
-        writes, messages stay hidden until their visibility timeout, or are sent again with the same id.
+        writes, messages stay hidden until their visibility timeout, and deliveries are recorded again or, by the next
+        run, sent again with the same id.
         """
 
         def opened(name: str) -> Link:
@@ -75,6 +82,8 @@ class PostgresStore:
         self._feature_view: Final = feature_view
         self._window_length: Final = window_length
         self._run_id: Final = run_id
+        self._openings = 1  # of the publish connection
+        self._marked: Final[deque[tuple[Sequence[OutboxRow], int]]] = deque()
         self._failed_commit: int | None = None  # number of the commit whose call failed
 
     def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
@@ -116,7 +125,16 @@ class PostgresStore:
         return outbox.undelivered(self._connections.main.get(), self._lease.name, SQS)
 
     def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
-        outbox.mark_published(self._connections.publish.get(), self._lease.name, rows, published_at=published_at)
+        link, queue_url = self._connections.publish, self._lease.name
+        connection = link.get()
+        if link.openings != self._openings:  # a crash of the server may have lost asynchronous commits
+            self._openings = link.openings
+            for marked, at in self._marked:
+                outbox.mark_published(connection, queue_url, marked, published_at=at)
+        outbox.mark_published(connection, queue_url, rows, published_at=published_at)
+        self._marked.append((rows, published_at))
+        while self._marked[0][1] < published_at - REPEATED_MARKS_US:
+            self._marked.popleft()
 
     def renew(self) -> None:
         renew(self._connections.heartbeat.get(), self._lease)

@@ -16,6 +16,7 @@ from surveillance_pipelines_tests.engine.market import OPEN, stream
 from surveillance_pipelines_tests.live_lane_fixtures import LiveLane
 
 MESSAGES = stream(6)
+_DELIVERED = "SELECT position FROM ops.outbox_deliveries WHERE channel = 'sqs'"
 _DISCONNECT = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -93,6 +94,18 @@ def test_drain_run_survives_errors_of_the_queue(live_lane, drained, monkeypatch)
     send(live_lane, MESSAGES)
     assert drained().result(120).stopped_by == "idle"
     assert received_once(live_lane)
+
+
+def test_deliveries_that_a_crash_of_the_server_lost_are_recorded_again(live_lane, drained):
+    send(live_lane, MESSAGES[:20])
+    run = drained()
+    until(lambda: live_lane.outcomes().get("scored", 0) == 20)
+    until(lambda: len(live_lane.column(_DELIVERED)) >= 20)
+    live_lane.query("WITH lost AS (DELETE FROM ops.outbox_deliveries RETURNING 1) SELECT count(*) FROM lost")
+    live_lane.query(_DISCONNECT)
+    send(live_lane, MESSAGES[20:])
+    assert run.result(120).stopped_by == "idle"
+    assert len(live_lane.column(_DELIVERED)) == live_lane.column("SELECT count(*) FROM ops.outbox")[0]
 
 
 def test_outage_is_reported_once_and_ends_with_the_first_answer():

@@ -1,0 +1,216 @@
+"""R6: outages of PostgreSQL and the queue while drain runs serve: ``python -m benchmarks.outages``.
+
+A producer sends ticks of ten symbols, a consumer reads the output queue, one drain run serves and another stands by.
+Each fault strikes at a seeded moment. At the end, every message must be scored, none late or set aside, and each row
+must have arrived once. The rounds of one fault share a lane; ``--fault`` and ``--seed`` repeat one of them.
+"""
+
+import argparse
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import psycopg
+
+from benchmarks.drain_processes import Runs, until
+from benchmarks.harness import counted
+from benchmarks.kills import RATE, Traffic
+from benchmarks.live_lane import Lane, make_lane, services
+from surveillance_pipelines.clock import SYSTEM_CLOCK, to_datetime
+from surveillance_pipelines.embedded.services import EmbeddedServices
+from surveillance_pipelines.stores.database import connect
+
+GOAL_SECONDS: Final = 2.0
+ROUNDS: Final = 20
+_QUIET_SECONDS: Final = (1.0, 3.0)
+_UNDELIVERED: Final = """
+    SELECT 1 FROM ops.outbox LEFT JOIN ops.outbox_deliveries AS delivered USING (position)
+    WHERE delivered.position IS NULL LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The services and the lane of one fault."""
+
+    found: EmbeddedServices
+    lane: Lane
+    rng: random.Random
+
+
+def crash_postgres(place: Place) -> None:
+    """Kill a server process with SIGKILL: PostgreSQL ends all connections and recovers from its log."""
+    with connect(place.found.server_url, autocommit=True) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+        while True:  # until the server accepts connections again
+            try:
+                connect(place.found.server_url).close()
+            except psycopg.OperationalError:
+                SYSTEM_CLOCK.sleep(0.02)
+            else:
+                return
+
+
+def freeze_postgres(place: Place) -> None:
+    """Stop all processes of the server for 5 to 60 s, across the end of a minute if it is near."""
+    postmaster = psutil.Process(place.found.postgres.pid)
+    _freeze([postmaster, *postmaster.children(recursive=True)], place.rng.choice((5.0, 13.0, 60.0)))
+
+
+def freeze_queue(place: Place) -> None:
+    """Stop the queue server for 3 to 8 s; calls block and then succeed."""
+    _freeze([psutil.Process(place.found.queue.pid)], place.rng.uniform(3.0, 8.0))
+
+
+def exhaust_connections(place: Place) -> None:
+    """End the runs' connections while others take all that the server allows, for 2 to 6 s."""
+    with ExitStack() as stack:
+        admin = stack.enter_context(connect(place.lane.endpoints.database_url, autocommit=True))
+        _end_connections(admin)
+        try:
+            while True:
+                stack.enter_context(connect(place.found.server_url))
+        except psycopg.OperationalError:
+            SYSTEM_CLOCK.sleep(place.rng.uniform(2.0, 6.0))
+
+
+def refuse_writes(place: Place) -> None:
+    """Let the database refuse all writes for 2 to 30 s, as a standby server or a full disk does."""
+    with connect(place.lane.endpoints.database_url, autocommit=True) as admin:
+        name = admin.info.dbname
+        admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+        _end_connections(admin)
+        SYSTEM_CLOCK.sleep(place.rng.choice((2.0, 10.0, 30.0)))
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
+        _end_connections(admin)
+
+
+FAULTS: Final[dict[str, Callable[[Place], None]]] = {
+    "PostgreSQL crashes": crash_postgres,
+    "PostgreSQL frozen": freeze_postgres,
+    "connections exhausted": exhaust_connections,
+    "writes refused": refuse_writes,
+    "queue frozen": freeze_queue,
+}
+
+
+def prove(fault: str, rounds: int, seed: int) -> dict[str, Any]:
+    """Let a fault strike ``rounds`` times; return the counts and the recovery times in seconds."""
+    with services() as found, tempfile.TemporaryDirectory() as folder:
+        lane = make_lane(found, Path(folder), None, publish_scores="all")
+        place = Place(found, lane, random.Random(f"{fault} {seed}"))
+        traffic, runs = Traffic(lane), Runs(lane, Path(folder), DRAIN_WINDOW_SECONDS="100000")
+        seconds: list[float] = []
+        with _ended(runs), traffic.running():
+            first, second = runs.start(), runs.start()
+            until(lambda: {runs.has("holder", one) or runs.has("standby", one) for one in (first, second)} == {True})
+            for number in range(rounds):
+                SYSTEM_CLOCK.sleep(place.rng.uniform(*_QUIET_SECONDS))
+                FAULTS[fault](place)
+                seconds.append(_recovery(lane))
+                _ = runs.count(lane.endpoints.queue_urls[0]) < 2 and runs.start()  # as the sensor does
+                print(f"  {fault}: {number + 1} of {rounds}, back after {seconds[-1]:.2f} s", flush=True)
+            traffic.stop.set()
+            until(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0] >= traffic.sent)
+            until(lambda: not lane.query(_UNDELIVERED))
+        return _counts(lane, traffic, seconds, failed_runs=runs.failed())
+
+
+@contextmanager
+def _ended(runs: Runs) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        runs.end()
+
+
+def _recovery(lane: Lane) -> float:
+    """Return the seconds until the next delivery to the output queue."""
+    begin = SYSTEM_CLOCK.now_us()
+    query = "SELECT min(delivered_at) FROM ops.outbox_deliveries WHERE delivered_at > %s"
+    until(lambda: lane.query(query, to_datetime(begin))[0][0] is not None)
+    return (lane.query(query, to_datetime(begin))[0][0] - to_datetime(begin)).total_seconds()
+
+
+def _counts(lane: Lane, traffic: Traffic, seconds: list[float], *, failed_runs: int) -> dict[str, Any]:
+    outcomes = dict(lane.query("SELECT outcome, count(*) FROM ops.ledger GROUP BY 1"))
+    arrived = [row_id for _, _, row_id in {dedup_id: seen for seen in traffic.seen for dedup_id in (seen[0],)}.values()]
+    posted = {row_id for (row_id,) in lane.query("SELECT id FROM ops.outbox")}
+    return {
+        "rounds": len(seconds),
+        "sent": traffic.sent,
+        **{name: outcomes.get(name, 0) for name in ("scored", "late", "dead", "duplicate")},
+        "received_most": lane.query("SELECT coalesce(max(receive_count), 0) FROM ops.inbox")[0][0],
+        "rows_lost": len(posted - set(arrived)),
+        "rows_repeated": len(arrived) - len(set(arrived)),
+        "failed_runs": failed_runs,
+        "recovery_seconds": [round(value, 3) for value in seconds],
+    }
+
+
+def _freeze(processes: list[psutil.Process], seconds: float) -> None:
+    for process in processes:
+        process.suspend()
+    SYSTEM_CLOCK.sleep(seconds)
+    for process in processes:
+        process.resume()
+
+
+def _end_connections(connection: psycopg.Connection) -> None:
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+def is_sound(counts: dict[str, Any]) -> bool:
+    """Return whether nothing was lost, late, refused or repeated, no run failed, and service came back in time."""
+    losses = ("late", "dead", "duplicate", "rows_lost", "rows_repeated", "failed_runs")
+    in_time = max(counts["recovery_seconds"], default=0.0) <= GOAL_SECONDS
+    return counts["scored"] == counts["sent"] and not any(counts[name] for name in losses) and in_time
+
+
+def sentence(fault: str, counts: dict[str, Any]) -> str:
+    """Return the counts of a fault for the table."""
+    seconds = counts["recovery_seconds"]
+    back = f"back after median {statistics.median(seconds):.2f}, worst {max(seconds):.2f} s"
+    names = ("sent", "scored", "late", "dead", "duplicate", "rows_lost", "rows_repeated", "failed_runs")
+    listed = ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in names)
+    return f"{fault}, {counts['rounds']} times: {listed}; received at most {counts['received_most']} times; {back}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return 0 if all goals are met, else 1."""
+    parser = argparse.ArgumentParser(description="Break the services of drain runs again and again.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seed", type=int, default=6)
+    parser.add_argument("--fault", choices=list(FAULTS), help="only this one")
+    parser.add_argument("--result", type=Path, help="where to write the counts")
+    options = parser.parse_args(arguments)
+    chosen = list(FAULTS) if options.fault is None else [options.fault]
+    figures = {fault: prove(fault, options.rounds, options.seed) for fault in chosen}
+    result = counted(
+        "r6_outages",
+        work=f"{len(chosen)} faults, {options.rounds} times each, beside {RATE:.0f} messages/s of ten symbols, a drain "
+        f"run and a standby; seed {options.seed}",
+        goal=f"sent = scored; no row lost or repeated, no run failed; next output ≤ {GOAL_SECONDS:g} s after a fault",
+        found=[sentence(fault, counts) for fault, counts in figures.items()],
+        met=all(is_sound(counts) for counts in figures.values()),
+        figures=figures,
+        path=options.result,
+    )
+    return 0 if result["met"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
