@@ -12,7 +12,7 @@ from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link
 from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 from surveillance_pipelines.telemetry import get_logger
 
@@ -74,7 +74,7 @@ class BundleWatch:
         """
         try:
             self._poll(self._link.get())
-        except psycopg.OperationalError as error:
+        except OUTAGE_ERRORS as error:
             _LOG.warning("promotions cannot be read", error=str(error))
 
     def _poll(self, connection: psycopg.Connection) -> None:
@@ -88,7 +88,7 @@ class BundleWatch:
             predictor = load_predictor(connection, self._settings)
             predictor.warm_up()
             self._make_ready(predictor)
-        except psycopg.OperationalError:
+        except OUTAGE_ERRORS:
             raise
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the current one keeps serving)
             self._refused, self._checks_left = promoted, RETRY_CHECKS

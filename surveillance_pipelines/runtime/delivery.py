@@ -6,8 +6,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
-import psycopg
-
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.errors import InvalidInputError
@@ -25,7 +23,7 @@ from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import Link, connect, is_outage
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link, connect, is_outage
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError, delivery_lease
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
@@ -133,7 +131,7 @@ def deliver(
             ended = report.stopped_by
             return report
         finally:
-            with suppress(psycopg.OperationalError):  # the lease expires
+            with suppress(*OUTAGE_ERRORS):  # the lease expires
                 leases.release(link.get(), lease, ended=ended)
 
 

@@ -27,7 +27,7 @@ from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import Link, connect
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link, connect
 from surveillance_pipelines.stores.database import is_outage as is_database_outage
 from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.stores.lake import Lake
@@ -122,7 +122,7 @@ def drain(
             ended = report.stopped_by
             return report
         finally:
-            with suppress(psycopg.OperationalError):  # the lease expires
+            with suppress(*OUTAGE_ERRORS):  # the lease expires
                 leases.release(link.get(), lease, ended=ended)
 
 

@@ -46,12 +46,14 @@ class Outages:
         self, service: Service, call: Callable[[], _Result], *, on_failure: Callable[[], None] = lambda: None
     ) -> _Result:
         """Return the result of a call; repeat it while the service is unavailable."""
-        token = object()
+        token, failures = object(), 0
         while True:
             try:
                 result = call()
             except Exception as error:
-                if not self._is_outage(error) or self._gives_up():
+                failures += 1
+                # The first failure may only show that a connection broke long ago, so one repetition is always made.
+                if not self._is_outage(error) or (failures > 1 and self._gives_up()):
                     self._end(service, token)
                     raise
                 on_failure()

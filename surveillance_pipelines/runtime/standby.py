@@ -12,7 +12,7 @@ import psycopg
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.telemetry import get_logger
 
@@ -92,7 +92,7 @@ class _StandbySlot:
             contender.check()
             try:
                 found = self._check()
-            except psycopg.OperationalError as error:
+            except OUTAGE_ERRORS as error:
                 self._report_outage(error)
                 until = clock.now_us() + round(WAIT_LEASES * contender.lease_seconds * MICROSECONDS)
                 clock.sleep(OUTAGE_SECONDS)
@@ -107,7 +107,7 @@ class _StandbySlot:
 
     def release(self) -> None:
         if self._lease is not None:
-            with suppress(psycopg.OperationalError):  # the lease expires
+            with suppress(*OUTAGE_ERRORS):  # the lease expires
                 leases.release(self._link.get(), self._lease)
 
     def _check(self) -> Lease | NotServed | None:

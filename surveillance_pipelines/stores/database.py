@@ -86,9 +86,13 @@ class Link:
         self._connection.close()
 
 
+OUTAGE_ERRORS: Final = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+"""Exceptions that mean that PostgreSQL cannot work now."""
+
+
 def is_outage(error: Exception) -> bool:
     """Return whether an exception means that PostgreSQL cannot work now: unreachable, full, stopping, read-only."""
-    return isinstance(error, (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction))
+    return isinstance(error, OUTAGE_ERRORS)
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
