@@ -206,8 +206,8 @@ def main(arguments: list[str] | None = None) -> int:
     figures = kept | {fault: prove(fault, options.rounds, options.seed) for fault in chosen}
     result = counted(
         NAME,
-        work=f"{len(figures)} faults, {options.rounds} times each, beside {RATE:.0f} messages/s of ten symbols, a drain "
-        f"run and a standby; seed {options.seed}",
+        work=f"{len(figures)} faults, {options.rounds} times each, beside {RATE:.0f} messages/s of ten symbols, a drain"
+        f" run and a standby; seed {options.seed}",
         goal=f"sent = scored; no row lost or repeated, no run failed; next output ≤ {GOAL_SECONDS:g} s after a fault",
         found=[sentence(fault, counts) for fault, counts in figures.items()],
         met=len(figures) == len(FAULTS) and all(is_sound(counts) for counts in figures.values()),
