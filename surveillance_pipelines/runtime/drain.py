@@ -50,6 +50,9 @@ LONGEST_POLL_SECONDS: Final = 3
 STOP_CHECK_SECONDS: Final = 0.25
 """Interval between checks for a stop request."""
 
+START_OUTAGE_SECONDS: Final = 30.0
+"""Time for which a run that starts waits for the services: longer than a restart, short for a wrong address."""
+
 OUTAGE_SECONDS_PAST_WINDOW: Final = 5.0
 """Time after the end of its window for which a run with unfinished work waits for the end of an outage."""
 
@@ -111,7 +114,14 @@ def drain(
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
         stop = stack.enter_context(stop_on_signals())
-        resources = _prepare(stack, endpoints, settings, plan, clock)
+        give_up = clock.now_us() + round(START_OUTAGE_SECONDS * MICROSECONDS)
+        starting = Outages(
+            clock,
+            is_outage=_is_outage,
+            gives_up=lambda: stop.is_set() or clock.now_us() >= give_up,
+            on_status=on_status,
+        )
+        resources = starting.repeat("database", lambda: _prepared(stack, endpoints, settings, plan, clock))
         link = resources.connections.main
         lease = contend(link, _contender(resources, settings, plan, clock, stop))
         if not isinstance(lease, Lease):
@@ -136,6 +146,14 @@ class _Resources:
     lake: Lake
     inputs: QueueClient
     outputs: QueueClient
+
+
+def _prepared(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Resources:
+    """Return the resources of a run, which the stack closes; after a failure, nothing stays open."""
+    with ExitStack() as attempt:
+        resources = _prepare(attempt, endpoints, settings, plan, clock)
+        stack.push(attempt.pop_all())
+        return resources
 
 
 def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Resources:
