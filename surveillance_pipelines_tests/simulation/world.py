@@ -1,26 +1,25 @@
 """One schedule's world: queues, database, producers, and the drain runs that serve it, holder and standby."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
 from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.contracts.queue import Poll, Received, SendEntry
-from surveillance_pipelines.engine.effects import Effects, Known
-from surveillance_pipelines.engine.engine import Engine, Swap
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.contracts.queue import Poll, SendEntry
+from surveillance_pipelines.engine.engine import Engine
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
 from surveillance_pipelines.runtime.shell import Shell, ShellOptions, Step
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
-from surveillance_pipelines.stores.outbox import SQS, OutboxRow
-from surveillance_pipelines.transports.publisher import Guarantee, Publisher
-from surveillance_pipelines.transports.sqs import FIFO_GUARANTEE, QueueError
+from surveillance_pipelines.stores.outbox import SQS
+from surveillance_pipelines.transports.publisher import Publisher
+from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.simulation.database import QUEUE, Database, UniqueViolationError
 from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
+from surveillance_pipelines_tests.simulation.faulty_ports import FaultyInputs, FaultyOutputs, FaultyStore, Promotions
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.market import Market
 from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyPredictor
@@ -252,7 +251,7 @@ class Process:
     def ports(self, lease: Lease) -> Ports:
         """Return the world behind faults, and the planted bug in front of it if there is one."""
         store = MemoryStore(self.world.database, lease, TinyPredictor.feature_view, self._in_transaction)
-        ports = Ports(_Inputs(self, lease), _Outputs(self), _FaultyStore(self, store), _Promotions(self.world))
+        ports = Ports(FaultyInputs(self, lease), FaultyOutputs(self), FaultyStore(self, store), Promotions(self.world))
         return self.world.wrap(self.world, ports)
 
     def receive(self, max_messages: int, wait_seconds: int, visibility_seconds: int) -> Poll:
@@ -326,93 +325,3 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
 def has_closed_all(world: World, engine: Engine) -> bool:
     """Say whether no bar waits for the clock, in a market where the clock closes bars."""
     return not world.market.clock_closes or engine.next_close() is None
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    process: Process
-    lease: Lease
-
-    def poll(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> Poll:
-        process, world = self.process, self.process.world
-        process.watch_intake()
-
-        def receive() -> Poll:
-            poll = process.receive(max_messages, wait_seconds, visibility_seconds)
-            row = world.database.leases.get(self.lease.name)
-            if row is None or row.fencing != self.lease.fencing:
-                world.hidden_groups.update(message.group_id for message in poll.messages)
-            return poll
-
-        return process.call("receive", receive)
-
-    def delete(self, receipts: Sequence[str]) -> None:
-        self.process.call("delete", lambda: self.process.world.inputs.delete(receipts))
-
-    def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
-        self.process.call("extend", lambda: self.process.world.inputs.extend_visibility(receipts, seconds))
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    process: Process
-    guarantee: Guarantee = FIFO_GUARANTEE
-
-    def send(self, entries: Sequence[SendEntry]) -> list[str]:
-        return self.process.call("send", lambda: self.process.world.outputs.send(entries))
-
-
-@dataclass(frozen=True)
-class _FaultyStore:
-    process: Process
-    store: MemoryStore
-
-    def record_received(self, number: int, batch: Sequence[Received], *, done: Sequence[int]) -> Known:
-        return self.process.ask_database(
-            "record_received", lambda: self.store.record_received(number, batch, done=done)
-        )
-
-    def held_before(self) -> Sequence[str]:
-        return self.process.ask_database("held_before", self.store.held_before)
-
-    def forget_held(self) -> None:
-        self.process.ask_database("forget_held", self.store.forget_held)
-
-    def served(self) -> Mapping[str, Seed]:
-        return self.process.ask_database("served", self.store.served)
-
-    def history(self, symbols: Mapping[str, int], *, window_length: int, feature_view: str) -> Mapping[str, Seed]:
-        return self.process.ask_database(
-            "history", lambda: self.store.history(symbols, window_length=window_length, feature_view=feature_view)
-        )
-
-    def commit(
-        self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
-    ) -> Sequence[OutboxRow]:
-        return self.process.ask_database(
-            "commit", lambda: self.store.commit(effects, messages, committed_at=committed_at, number=number)
-        )
-
-    def unpublished(self) -> Sequence[OutboxRow]:
-        return self.process.ask_database("unpublished", self.store.unpublished)
-
-    def mark_published(self, rows: Sequence[OutboxRow], *, published_at: int) -> None:
-        self.process.ask_database("mark", lambda: self.store.mark_published(rows, published_at=published_at))
-
-    def renew(self) -> None:
-        self.process.ask_database("renew", self.store.renew)
-
-
-class _Promotions:
-    """Newly promoted models, as ``BundleWatch`` gives them."""
-
-    def __init__(self, world: World) -> None:
-        self._world: Final = world
-        self._serving = world.champion
-
-    def claim(self) -> Swap | None:
-        if self._serving == self._world.champion:
-            return None
-        self._serving = self._world.champion
-        self._world.faults.note(f"bundle {self._serving} is swapped in", "bundle swapped while serving")
-        return Swap(TinyPredictor(self._serving))
