@@ -341,7 +341,8 @@ class Shell:
                 receipts = [message.receipt_handle for batch in batches for message in batch.batch]
                 self._outages.repeat("input queue", lambda: self._inputs.delete(receipts))
             except QueueError as error:  # these messages are redelivered, recognised and deleted later
-                self._received_until.lose(self._options.visibility_seconds)  # they hide later ones of their groups
+                if error.hides_messages:  # and later ones of their groups with them
+                    self._received_until.lose(self._options.visibility_seconds)
                 self._meter.count("delete_refused", len(error.failures))
                 _LOG.warning("messages not deleted", error=str(error))
             self._meter.finished(sum(len(batch.batch) for batch in batches))
@@ -356,15 +357,16 @@ class Shell:
 
     def _make_visible(self, receipts: Sequence[str]) -> None:
         """Make messages of the previous run visible now, instead of when their visibility timeout ends."""
-        if not self._set_visibility(receipts, 0):
-            self._received_until.lose(self._options.visibility_seconds)
+        self._set_visibility(receipts, 0)
         self._store.forget_held()
         _LOG.info("messages of the previous run are visible again", count=len(receipts))
 
     def _set_visibility(self, receipts: Sequence[str], seconds: int) -> bool:
         try:
             self._outages.repeat("input queue", lambda: self._inputs.extend_visibility(receipts, seconds))
-        except QueueError as error:  # already deleted or visible
+        except QueueError as error:  # most are already deleted or visible
+            if seconds == 0 and error.hides_messages:
+                self._received_until.lose(self._options.visibility_seconds)
             _LOG.info("visibility not changed", error=str(error))
             return False
         return True

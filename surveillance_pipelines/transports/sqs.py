@@ -39,6 +39,10 @@ _CONTENT_BASED: Final = "ContentBasedDeduplication"
 _Item = TypeVar("_Item")
 
 
+_NOT_HIDDEN: Final = ("MessageNotInflight", "ReceiptHandleIsInvalid", "InvalidParameterValue")
+"""Codes for a receipt whose message is deleted, or visible again."""
+
+
 class QueueError(PublishError):
     """Some entries of a batch call were not accepted."""
 
@@ -49,6 +53,11 @@ class QueueError(PublishError):
             "repeat the failed ones",
             failures,
         )
+
+    @property
+    def hides_messages(self) -> bool:
+        """Whether a message may stay hidden: one of the receipts was refused although it is valid."""
+        return not all(any(code in reason for code in _NOT_HIDDEN) for reason in self.failures.values())
 
 
 _OUTAGE_CODES: Final = frozenset(
