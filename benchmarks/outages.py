@@ -54,6 +54,7 @@ def crash_postgres(place: Place) -> None:
     """Kill a server process with SIGKILL: PostgreSQL ends all connections and recovers from its log."""
     with connect(place.found.server_url, autocommit=True) as connection:
         os.kill(connection.info.backend_pid, signal.SIGKILL)
+        SYSTEM_CLOCK.sleep(0.1)  # until the server has noticed it
         while True:  # until the server accepts connections again
             try:
                 connect(place.found.server_url).close()
