@@ -106,7 +106,7 @@ def ours(lake: Lake, database_url: str, symbols: int) -> dict[str, float]:
     from surveillance_pipelines.features.state import warm_up
     from surveillance_pipelines.models.warmup import WarmupRules
     from surveillance_pipelines.settings import Settings
-    from surveillance_pipelines.stores.database import Link, connect
+    from surveillance_pipelines.stores.database import Reconnector, connect
     from surveillance_pipelines.stores.lease import acquire
     from surveillance_pipelines.stores.live_store import Connections, PostgresStore
     from surveillance_pipelines_tests.engine.market import plain_settings
@@ -123,7 +123,10 @@ def ours(lake: Lake, database_url: str, symbols: int) -> dict[str, float]:
 
         def new_store() -> PostgresStore:
             return PostgresStore(
-                Connections(*[Link(lambda: connection)] * 5), lake, lease, feature_view=rules.feature_view
+                Connections(*[Reconnector(lambda: connection)] * 5),
+                lake,
+                lease,
+                feature_view=rules.feature_view,
             )
 
         def new_engine() -> Engine:

@@ -12,7 +12,7 @@ from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector
 from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 from surveillance_pipelines.telemetry import get_logger
 
@@ -37,7 +37,7 @@ class BundleWatch:
 
     def __init__(
         self,
-        link: Link,
+        link: Reconnector,
         settings: Settings,
         serving: Predictor,
         history: Callable[[int, str], Mapping[str, Seed]],

@@ -18,12 +18,12 @@ from surveillance_pipelines.runtime.drain import (
 )
 from surveillance_pipelines.runtime.meter import Latency, Meter, StopReason
 from surveillance_pipelines.runtime.outages import Outages
-from surveillance_pipelines.runtime.patient_stores import PatientDeliveryStore
+from surveillance_pipelines.runtime.retrying_stores import RetryingDeliveryStore
 from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link, connect, is_outage
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector, connect, is_outage
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError, delivery_lease
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
@@ -116,7 +116,7 @@ def deliver(
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", channel=channel))
         stop = stack.enter_context(stop_on_signals())
-        link, heartbeat = (Link(partial(connect, endpoints.database_url, autocommit=True)) for _ in range(2))
+        link, heartbeat = (Reconnector(partial(connect, endpoints.database_url, autocommit=True)) for _ in range(2))
         stack.callback(link.close)
         stack.callback(heartbeat.close)
         if publisher is None:
@@ -165,7 +165,7 @@ class _DeliveryRun:
     clock: Clock
     stop: threading.Event
 
-    def serve(self, link: Link, heartbeat: Link, lease: Lease, publisher: Publisher) -> DeliveryReport:
+    def serve(self, link: Reconnector, heartbeat: Reconnector, lease: Lease, publisher: Publisher) -> DeliveryReport:
         plan, begin, meter = self.plan, self.clock.now_us(), Meter()
         give_up = begin + round((plan.window_seconds + OUTAGE_SECONDS_PAST_WINDOW) * MICROSECONDS)
         outages = Outages(
@@ -174,7 +174,7 @@ class _DeliveryRun:
             gives_up=lambda: self.stop.is_set() or self.clock.now_us() >= give_up,
             on_status=plan.on_status,
         )
-        store = PatientDeliveryStore(PostgresDeliveryStore(link, heartbeat, lease, plan.channel), outages)
+        store = RetryingDeliveryStore(PostgresDeliveryStore(link, heartbeat, lease, plan.channel), outages)
         loop = DeliveryLoop(publisher=publisher, store=store, meter=meter, clock=self.clock, options=plan.options)
         _LOG.info("delivering", channel=plan.channel, fencing=lease.fencing)
         plan.on_status(f"delivers from now on, fencing number {lease.fencing}")

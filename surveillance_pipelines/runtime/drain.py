@@ -27,7 +27,7 @@ from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link, connect
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector, connect
 from surveillance_pipelines.stores.database import is_outage as is_database_outage
 from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.stores.lake import Lake
@@ -158,7 +158,7 @@ def _prepared(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: 
 
 def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Resources:
     connections = Connections.open(stack, endpoints.database_url)
-    watching = Link(partial(connect, endpoints.database_url, autocommit=True))
+    watching = Reconnector(partial(connect, endpoints.database_url, autocommit=True))
     stack.callback(watching.close)
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
     predictor = load_serving_predictor(connections.main.get(), settings, plan.queue_url)

@@ -23,9 +23,9 @@ from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.runtime.in_flight import InFlight
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.outages import Outages
-from surveillance_pipelines.runtime.patient_stores import PatientStore
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
 from surveillance_pipelines.runtime.received_until import ReceivedUntil
+from surveillance_pipelines.runtime.retrying_stores import RetryingStore
 from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
 from surveillance_pipelines.runtime.tasks import Tasks
 from surveillance_pipelines.stores.lease import LeaseLostError
@@ -127,7 +127,7 @@ class Shell:
     ) -> None:
         self._inputs: Final = inputs
         self._outputs: Final = outputs
-        self._store: Final = PatientStore(store, outages)
+        self._store: Final = RetryingStore(store, outages)
         self._engine: Final = engine
         self._bundles: Final = bundles
         self._meter: Final = meter

@@ -12,7 +12,7 @@ import psycopg
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Link
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.telemetry import get_logger
 
@@ -58,7 +58,7 @@ class Contender:
         return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def contend(link: Link, contender: Contender) -> Lease | NotServed:
+def contend(link: Reconnector, contender: Contender) -> Lease | NotServed:
     """Return the lease once this run may serve, or the reason why it must end. Waits during outages of the database.
 
     ``idle``: the holder stopped because there is no work. ``lease_held``: another run serves, and this one must not
@@ -78,7 +78,7 @@ def contend(link: Link, contender: Contender) -> Lease | NotServed:
 class _StandbySlot:
     """Waits for a lease, holding its standby lease if possible; at most one run holds that."""
 
-    def __init__(self, link: Link, contender: Contender) -> None:
+    def __init__(self, link: Reconnector, contender: Contender) -> None:
         self._link: Final = link
         self._contender: Final = contender
         self._lease: Lease | None = None

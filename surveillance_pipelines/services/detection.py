@@ -45,7 +45,7 @@ class ChosenPredictor:
 def choose_predictor(stores: Stores, *, bundle: Path | None, warmup: bool) -> ChosenPredictor:
     """Return the given bundle, else the champion, else the warm-up rules."""
     from surveillance_pipelines.models.bundle import load_bundle
-    from surveillance_pipelines.models.file_limits import check_file
+    from surveillance_pipelines.models.declared_sizes import check_file
     from surveillance_pipelines.models.warmup import WarmupRules
 
     if warmup:

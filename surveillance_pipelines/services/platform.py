@@ -145,7 +145,7 @@ class Platform(Stores):
 
     def environment(self) -> dict[str, str]:
         """Return the environment that gives a child process the same services and Dagster instance."""
-        from surveillance_pipelines.embedded.tied import COMMAND, HOLDS
+        from surveillance_pipelines.embedded.parent_watch import COMMAND, HOLDS
         from surveillance_pipelines.services.endpoints import child_environment
 
         tied = {COMMAND: str(os.getpid()), **({HOLDS: str(self.home)} if self.endpoints.embedded else {})}

@@ -33,7 +33,7 @@ def freeze_and_register(stores: Stores, folder: BuildFolder, *, dagster_run_id: 
             differs from it.
     """
     from surveillance_pipelines.models.bundle import copy_bundle, load_bundle
-    from surveillance_pipelines.models.file_limits import check_file
+    from surveillance_pipelines.models.declared_sizes import check_file
     from surveillance_pipelines.stores.bundle_folders import stored_path
     from surveillance_pipelines.stores.model_store import ModelVersion, next_version, record_version
     from surveillance_pipelines.training.training_data import TrainingSet

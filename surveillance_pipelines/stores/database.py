@@ -55,7 +55,7 @@ def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connectio
     return psycopg.connect(autocommit=autocommit, **parameters)
 
 
-class Link:
+class Reconnector:
     """A connection that is opened again after it broke; for one thread.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from surveillance_pipelines.stores import outbox
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.lease import RENEW, Lease, renew, renewal, require_held
 from surveillance_pipelines.stores.outbox import OutboxRow
 
@@ -19,7 +19,7 @@ class PostgresDeliveryStore:
         channel: name of the channel.
     """
 
-    def __init__(self, link: Link, heartbeat: Link, lease: Lease, channel: str) -> None:
+    def __init__(self, link: Reconnector, heartbeat: Reconnector, lease: Lease, channel: str) -> None:
         self._link: Final = link
         self._heartbeat: Final = heartbeat
         self._lease: Final = lease

@@ -15,7 +15,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.stores import ledger, outbox, seeding
-from surveillance_pipelines.stores.database import Link, connect
+from surveillance_pipelines.stores.database import Reconnector, connect
 from surveillance_pipelines.stores.lake_history import BarReader, LakeHistory
 from surveillance_pipelines.stores.lease import Lease, renew
 from surveillance_pipelines.stores.outbox import SQS, OutboxRow
@@ -32,11 +32,11 @@ IDLE_RENEWALS: Final = 3
 class Connections:
     """One connection for each thread of a drain run, in autocommit mode; opened again after it broke."""
 
-    main: Link
-    receive: Link
-    commit: Link
-    publish: Link
-    heartbeat: Link
+    main: Reconnector
+    receive: Reconnector
+    commit: Reconnector
+    publish: Reconnector
+    heartbeat: Reconnector
 
     @classmethod
     def open(cls, stack: ExitStack, database_url: str) -> "Connections":
@@ -47,8 +47,8 @@ class Connections:
         run, sent again with the same id.
         """
 
-        def opened(name: str) -> Link:
-            link = Link(partial(_open, database_url, synchronous=name not in ("receive", "publish")))
+        def opened(name: str) -> Reconnector:
+            link = Reconnector(partial(_open, database_url, synchronous=name not in ("receive", "publish")))
             stack.callback(link.close)
             return link
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from surveillance_pipelines.models.bundle import MAX_JSON_BYTES, load_bundle
-from surveillance_pipelines.models.file_limits import check_file
+from surveillance_pipelines.models.declared_sizes import check_file
 from surveillance_pipelines.models.members import BundleError
 from surveillance_pipelines.models.runtime import inference_session
 

@@ -25,7 +25,7 @@ from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.database import Link, connect
+from surveillance_pipelines.stores.database import Reconnector, connect
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire, delivery_lease, release
 from surveillance_pipelines.stores.outbox import OutboxRow, undelivered, waiting
@@ -188,7 +188,7 @@ def delivery_loop(database: psycopg.Connection, publisher: Publisher) -> tuple[D
     lease = acquire(database, delivery_lease("redis"), holder="test", seconds=60)
     assert lease is not None
     store, clock = (
-        CountingStore(Link(lambda: database), Link(lambda: database), lease, "redis"),
+        CountingStore(Reconnector(lambda: database), Reconnector(lambda: database), lease, "redis"),
         ManualClock(datetime(2024, 3, 5, tzinfo=UTC)),
     )
     return DeliveryLoop(publisher=publisher, store=store, meter=Meter(), clock=clock, options=QUICK), store
@@ -285,7 +285,7 @@ def test_run_whose_lease_was_taken_over_records_nothing(database, database_url):
     lease = acquire(database, delivery_lease("redis"), holder="old", seconds=60)
     assert lease is not None
     database.execute("UPDATE ops.leases SET fencing = fencing + 1")
-    store = PostgresDeliveryStore(Link(lambda: database), Link(lambda: database), lease, "redis")
+    store = PostgresDeliveryStore(Reconnector(lambda: database), Reconnector(lambda: database), lease, "redis")
     loop = DeliveryLoop(
         publisher=Refusing("", 0), store=store, meter=Meter(), clock=SYSTEM_CLOCK, options=DeliveryOptions()
     )

@@ -19,7 +19,7 @@ from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.shell import CommitBatch, Shell, ShellOptions, Step
-from surveillance_pipelines.stores.database import Link, is_outage
+from surveillance_pipelines.stores.database import Reconnector, is_outage
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire
 from surveillance_pipelines.stores.live_rows import read_live_bars
@@ -146,7 +146,7 @@ def make_shell(live_lane):
             inputs=inputs,
             outputs=outputs,
             store=PostgresStore(
-                Connections(*[Link(partial(_same, connections[-1]))] * 5),
+                Connections(*[Reconnector(partial(_same, connections[-1]))] * 5),
                 Lake(live_lane.endpoints.lake_url),
                 lease,
                 feature_view="core_v1",

@@ -16,7 +16,7 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.lease import Lease
 from surveillance_pipelines_tests.engine.market import stream
 
@@ -41,7 +41,7 @@ def rival(live_lane) -> Iterator[Callable[..., Future[Any]]]:
         )
 
         def run() -> Any:
-            link = Link(live_lane.connect)
+            link = Reconnector(live_lane.connect)
             try:
                 return contend(link, contender)
             finally:

@@ -17,7 +17,7 @@ from surveillance_pipelines.models.ensemble import Ensemble, Predictor
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime import bundle_watch as bundles
 from surveillance_pipelines.runtime.bundle_watch import BundleWatch
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines_tests.engine.market import SYMBOLS, sessions, stream
 from surveillance_pipelines_tests.engine.test_engine import feed, make_config, make_engine
 from surveillance_pipelines_tests.training.tiny_bundle import build_tiny_bundle
@@ -65,7 +65,7 @@ def test_bundle_promoted_while_a_run_serves_scores_what_comes_after(live_lane, b
 
 def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_path, capsys):
     with live_lane.connect() as connection:
-        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
+        watch = BundleWatch(Reconnector(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
         live_lane.promote("0" * 64, tmp_path / "nothing")
         watch.poll()
         watch.poll()
@@ -81,7 +81,7 @@ def test_damaged_bundle_is_refused_and_the_one_before_serves_on(live_lane, tmp_p
 
 def test_watch_hands_a_promotion_over_once(live_lane, bundle):
     with live_lane.connect() as connection:
-        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
+        watch = BundleWatch(Reconnector(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
         watch.poll()
         assert watch.claim() is None
         live_lane.promote(bundle.bundle_hash, bundle.path)
@@ -103,7 +103,7 @@ def test_watch_compiles_a_new_feature_view_before_it_hands_it_over(live_lane, bu
     monkeypatch.setattr(bundles, "load_predictor", lambda *_: OtherView())
     monkeypatch.setattr(bundles, "warm_up_features", warmed.append)
     with live_lane.connect() as connection:
-        watch = BundleWatch(Link(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
+        watch = BundleWatch(Reconnector(lambda: connection), live_lane.settings, WarmupRules(), lambda *_: {})
         live_lane.promote(bundle.bundle_hash, bundle.path)
         watch.poll()
         assert watch.claim() is not None
@@ -130,7 +130,11 @@ def promotions(live_lane, monkeypatch):
         return {"SPY": Seed()}
 
     with live_lane.connect() as connection:
-        yield BundleWatch(Link(lambda: connection), live_lane.settings, promoted[0], history), read, promoted
+        yield (
+            BundleWatch(Reconnector(lambda: connection), live_lane.settings, promoted[0], history),
+            read,
+            promoted,
+        )
 
 
 def test_promotion_over_an_unclaimed_one_has_the_history_that_the_serving_models_lack(promotions):

@@ -14,7 +14,7 @@ from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.runtime.delivery_loop import DeliveryLoop, DeliveryOptions, DeliveryStore
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.outages import Outages
-from surveillance_pipelines.runtime.patient_stores import PatientDeliveryStore
+from surveillance_pipelines.runtime.retrying_stores import RetryingDeliveryStore
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.stores.lease import Lease, delivery_lease
 from surveillance_pipelines.stores.outbox import OutboxRow
@@ -181,18 +181,18 @@ class DeliveryRuns:
         store = _FaultyStore(process, MemoryDeliveryStore(world.database, lease))
         ports = self.wrap(world, DeliveryPorts(_FaultyPublisher(process, self.channel), store))
         outages = Outages(process.clock, is_outage=lambda error: isinstance(error, OutageError))
-        patient = PatientDeliveryStore(ports.store, outages)
+        retrying = RetryingDeliveryStore(ports.store, outages)
         loop = DeliveryLoop(
             publisher=ports.publisher,
-            store=patient,
+            store=retrying,
             meter=Meter(),
             clock=process.clock,
             options=DELIVERY_OPTIONS,
         )
         tasks = ThreadTasks(process.threads)
-        tasks.every("heartbeat", OPTIONS.heartbeat_seconds, patient.renew)
+        tasks.every("heartbeat", OPTIONS.heartbeat_seconds, retrying.renew)
         try:
-            while not (world.at_rest and not loop.pending and not patient.undelivered(QUEUE, after=0, limit=1)):
+            while not (world.at_rest and not loop.pending and not retrying.undelivered(QUEUE, after=0, limit=1)):
                 tasks.check()
                 if not loop.run_once():
                     process.clock.sleep(max(loop.pause_seconds(), 0.1))

@@ -8,7 +8,7 @@ from surveillance_pipelines.engine.effects import ClockRow, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.runtime.ports import Store
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError, acquire, delivery_lease
@@ -35,7 +35,11 @@ def stores(live_lane):
         lake = Lake(live_lane.endpoints.lake_url)
         yield (
             PostgresStore(
-                Connections(*[Link(lambda: connection)] * 5), lake, held, feature_view="core_v1", run_id=None
+                Connections(*[Reconnector(lambda: connection)] * 5),
+                lake,
+                held,
+                feature_view="core_v1",
+                run_id=None,
             ),
             MemoryStore(database, lease, "core_v1"),
         )
@@ -132,7 +136,7 @@ def test_both_databases_give_the_same_answers_to_a_delivery_run(live_lane):
         lease = database.acquire("test", 600, delivery_lease(CHANNEL))
         assert held is not None
         assert lease is not None
-        link = Link(lambda: connection)
+        link = Reconnector(lambda: connection)
         stores = PostgresDeliveryStore(link, link, held, CHANNEL), MemoryDeliveryStore(database, lease)
         rows = [OutboxRow(f"r{number}", f"g{number % 2}", "anomaly", "{}") for number in range(8)]
         database.post(rows)

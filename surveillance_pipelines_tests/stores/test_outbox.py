@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from surveillance_pipelines.clock import to_us
-from surveillance_pipelines.stores.database import Link, connect
+from surveillance_pipelines.stores.database import Reconnector, connect
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore
 from surveillance_pipelines.stores.lease import acquire, delivery_lease
 from surveillance_pipelines.stores.outbox import (
@@ -105,7 +105,7 @@ def test_delivery_from_one_queue_clears_the_error_of_the_channel_and_of_no_other
         post(database, f"{queue_url} 1", queue_url=queue_url)
     lease = acquire(database, delivery_lease("redis"), holder="test", seconds=60)
     assert lease is not None
-    store = PostgresDeliveryStore(Link(lambda: database), Link(lambda: database), lease, "redis")
+    store = PostgresDeliveryStore(Reconnector(lambda: database), Reconnector(lambda: database), lease, "redis")
     store.record_failure("refused", at=AT)
     record_failure(database, ["one"], "other", "down", failed_at=AT)
     found = waiting(database, "redis")

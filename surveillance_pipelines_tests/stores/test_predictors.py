@@ -12,7 +12,7 @@ from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime import drain as drain_module
 from surveillance_pipelines.runtime.bundle_watch import RETRY_CHECKS, BundleWatch
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.predictors import NoModelError, load_serving_predictor
 from surveillance_pipelines_tests.batch.test_scoring import bars_frame, identity
 from surveillance_pipelines_tests.engine.market import SYMBOLS, plain_settings, sessions, stream
@@ -124,7 +124,7 @@ def test_restored_champion_serves_within_the_run(live_lane, bundle, tmp_path):
     live_lane.promote(bundle.bundle_hash, tmp_path / "v1")
     with live_lane.connect() as connection:
         serving = load_serving_predictor(connection, live_lane.settings, live_lane.queue_url)
-        watch = BundleWatch(Link(lambda: connection), live_lane.settings, serving, lambda *_: {})
+        watch = BundleWatch(Reconnector(lambda: connection), live_lane.settings, serving, lambda *_: {})
         watch.poll()
         assert "cannot serve" in str(watch.claim_refusal())
         shutil.copytree(bundle.path, tmp_path / "v1")

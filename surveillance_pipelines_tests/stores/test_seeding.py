@@ -12,7 +12,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.models.warmup import WarmupRules
-from surveillance_pipelines.stores.database import Link
+from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import acquire, release
 from surveillance_pipelines.stores.live_store import Connections, PostgresStore
@@ -60,7 +60,7 @@ def serve(lane: LiveLane, messages: Sequence[Received], rules: WarmupRules) -> l
         lease = acquire(connection, "q", holder="test", seconds=60)
         assert lease is not None
         store = PostgresStore(
-            Connections(*[Link(lambda: connection)] * 5), lake_of(lane), lease,
+            Connections(*[Reconnector(lambda: connection)] * 5), lake_of(lane), lease,
             feature_view=rules.feature_view, window_length=rules.window_length,
         )  # fmt: skip
         for symbol, seed in store.served().items():

@@ -14,7 +14,7 @@ from surveillance_pipelines.stores.outbox import OutboxRow
 _Result = TypeVar("_Result")
 
 
-class PatientStore:
+class RetryingStore:
     """Implements ``ports.Store``."""
 
     def __init__(self, store: Store, outages: Outages) -> None:
@@ -56,7 +56,7 @@ class PatientStore:
         return self._outages.repeat("database", call)
 
 
-class PatientDeliveryStore:
+class RetryingDeliveryStore:
     """Implements ``delivery_loop.DeliveryStore``."""
 
     def __init__(self, store: DeliveryStore, outages: Outages) -> None:

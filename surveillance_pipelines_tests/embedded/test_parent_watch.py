@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from surveillance_pipelines.embedded.parent_watch import COMMAND, HOLDS
 from surveillance_pipelines.embedded.service_home import ServiceHome
-from surveillance_pipelines.embedded.tied import COMMAND, HOLDS
 from surveillance_pipelines_tests.commands.waiting import wait_for
 
 _WORKER = """
 import time
-from surveillance_pipelines.embedded.tied import tie_to_command
+from surveillance_pipelines.embedded.parent_watch import tie_to_command
 tie_to_command()
 print("ready", flush=True)
 time.sleep(120)
