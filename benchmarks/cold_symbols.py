@@ -122,12 +122,8 @@ def ours(lake: Lake, database_url: str, symbols: int) -> dict[str, float]:
         assert lease is not None
 
         def new_store() -> PostgresStore:
-            return PostgresStore(
-                Connections(*[Reconnector(lambda: connection)] * 5),
-                lake,
-                lease,
-                feature_view=rules.feature_view,
-            )
+            connections = Connections(*[Reconnector(lambda: connection)] * 5)
+            return PostgresStore(connections, lake, lease, feature_view=rules.feature_view)
 
         def new_engine() -> Engine:
             return Engine(engine_config(settings, rules), rules, sessions(), [*names, "INVENTED", "ANOTHER"])

@@ -65,7 +65,7 @@ def crash_postgres(place: Place) -> None:
 
 
 def freeze_postgres(place: Place) -> None:
-    """Stop all processes of the server for 5 to 60 s, across the end of a minute if it is near."""
+    """Stop all processes of the server for 5, 13 or 60 s; the longest always covers the end of a minute."""
     postmaster = psutil.Process(place.found.postgres.pid)
     _freeze([postmaster, *postmaster.children(recursive=True)], place.rng.choice((5.0, 13.0, 60.0)))
 
@@ -148,7 +148,7 @@ def _recovery(lane: Lane) -> float:
 
 def _counts(lane: Lane, traffic: Traffic, seconds: list[float], *, failed_runs: int) -> dict[str, Any]:
     outcomes = dict(lane.query("SELECT outcome, count(*) FROM ops.ledger GROUP BY 1"))
-    arrived = [row_id for _, _, row_id in {dedup_id: seen for seen in traffic.seen for dedup_id in (seen[0],)}.values()]
+    arrived = list({dedup_id: row_id for dedup_id, _, row_id in traffic.seen}.values())
     posted = {row_id for (row_id,) in lane.query("SELECT id FROM ops.outbox")}
     return {
         "rounds": len(seconds),

@@ -117,7 +117,7 @@ def redrive_dead_letter_queues() -> None:
 
     done = redrive(open_platform())
     echo(
-        f"{counted(done.recorded, 'message')} recorded as dead letters, {done.known:,} already had an outcome, "
+        f"{counted(done.recorded, 'message')} recorded in the ledger, {done.known:,} already had an outcome, "
         f"{len(done.replayed.sent):,} sent to their queues again"
     )
     unsent = [(row.letter.message_id, mark(_MARKS[row.action]), row.summary) for row in done.replayed.unsent]

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -104,11 +104,10 @@ def deliver(
     """
     _require_side_channel(settings, channel)
     configure_logging(settings)
-    window = settings.drain_window_seconds if window_seconds is None else window_seconds
     plan = DeliveryPlan(
         channel=channel,
         run_id=run_id,
-        window_seconds=window,
+        window_seconds=settings.drain_window_seconds if window_seconds is None else window_seconds,
         options=options or DeliveryOptions(),
         on_report=on_report,
         on_status=on_status,
@@ -116,23 +115,12 @@ def deliver(
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", channel=channel))
         stop = stack.enter_context(stop_on_signals())
-        link, heartbeat = (Reconnector(partial(connect, endpoints.database_url, autocommit=True)) for _ in range(2))
-        stack.callback(link.close)
-        stack.callback(heartbeat.close)
-        if publisher is None:
-            publisher = opened = open_channel(settings, channel)
-            stack.callback(opened.close)
-        lease = contend(link, _contender(settings, plan, clock, stop))
-        if not isinstance(lease, Lease):
-            return _report(Meter(), plan, 0.0, stopped_by=lease)
-        ended: StopReason | None = None
-        try:
-            report = _DeliveryRun(settings, plan, clock, stop).serve(link, heartbeat, lease, publisher)
-            ended = report.stopped_by
-            return report
-        finally:
-            with suppress(*OUTAGE_ERRORS):  # the lease expires
-                leases.release(link.get(), lease, ended=ended)
+        link, heartbeat = (
+            stack.enter_context(Reconnector(partial(connect, endpoints.database_url, autocommit=True)))
+            for _ in range(2)
+        )
+        publisher = publisher or stack.enter_context(closing(open_channel(settings, channel)))
+        return _DeliveryRun(settings, plan, clock, stop).run(link, heartbeat, publisher)
 
 
 def _require_side_channel(settings: Settings, channel: str) -> None:
@@ -158,14 +146,27 @@ def _contender(settings: Settings, plan: DeliveryPlan, clock: Clock, stop: threa
 
 @dataclass(frozen=True)
 class _DeliveryRun:
-    """A delivery run that holds the lease."""
+    """A delivery run: it contends for the lease, and serves while it holds it."""
 
     settings: Settings
     plan: DeliveryPlan
     clock: Clock
     stop: threading.Event
 
-    def serve(self, link: Reconnector, heartbeat: Reconnector, lease: Lease, publisher: Publisher) -> DeliveryReport:
+    def run(self, link: Reconnector, heartbeat: Reconnector, publisher: Publisher) -> DeliveryReport:
+        lease = contend(link, _contender(self.settings, self.plan, self.clock, self.stop))
+        if not isinstance(lease, Lease):
+            return _report(Meter(), self.plan, 0.0, stopped_by=lease)
+        ended: StopReason | None = None
+        try:
+            report = self._serve(link, heartbeat, lease, publisher)
+            ended = report.stopped_by
+            return report
+        finally:
+            with suppress(*OUTAGE_ERRORS):  # the lease expires
+                leases.release(link.get(), lease, ended=ended)
+
+    def _serve(self, link: Reconnector, heartbeat: Reconnector, lease: Lease, publisher: Publisher) -> DeliveryReport:
         plan, begin, meter = self.plan, self.clock.now_us(), Meter()
         give_up = begin + round((plan.window_seconds + OUTAGE_SECONDS_PAST_WINDOW) * MICROSECONDS)
         outages = Outages(

@@ -114,14 +114,8 @@ def drain(
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
         stop = stack.enter_context(stop_on_signals())
-        give_up = clock.now_us() + round(START_OUTAGE_SECONDS * MICROSECONDS)
-        starting = Outages(
-            clock,
-            is_outage=_is_outage,
-            gives_up=lambda: stop.is_set() or clock.now_us() >= give_up,
-            on_status=on_status,
-        )
-        resources = starting.repeat("database", lambda: _prepared(stack, endpoints, settings, plan, clock))
+        starting = _outages(plan, clock, stop, until=clock.now_us() + round(START_OUTAGE_SECONDS * MICROSECONDS))
+        resources = starting.repeat("database or queue", lambda: _prepared(stack, endpoints, settings, plan, clock))
         link = resources.connections.main
         lease = contend(link, _contender(resources, settings, plan, clock, stop))
         if not isinstance(lease, Lease):
@@ -158,8 +152,7 @@ def _prepared(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: 
 
 def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Resources:
     connections = Connections.open(stack, endpoints.database_url)
-    watching = Reconnector(partial(connect, endpoints.database_url, autocommit=True))
-    stack.callback(watching.close)
+    watching = stack.enter_context(Reconnector(partial(connect, endpoints.database_url, autocommit=True)))
     lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
     predictor = load_serving_predictor(connections.main.get(), settings, plan.queue_url)
     _warm_up(predictor)
@@ -212,13 +205,7 @@ def _serve(
     predictor = resources.watch.claim_newest()
     dedup = resources.inputs.content_based_dedup
     end = begin + round(plan.window_seconds * MICROSECONDS)
-    give_up = end + round(OUTAGE_SECONDS_PAST_WINDOW * MICROSECONDS)
-    outages = Outages(
-        clock,
-        is_outage=_is_outage,
-        gives_up=lambda: stop.is_set() or clock.now_us() >= give_up,
-        on_status=plan.on_status,
-    )
+    outages = _outages(plan, clock, stop, until=end + round(OUTAGE_SECONDS_PAST_WINDOW * MICROSECONDS))
     engine = outages.repeat(
         "database",
         lambda: build_engine(resources.connections.main.get(), settings, predictor, plan, content_based_dedup=dedup),
@@ -269,8 +256,13 @@ def _serve(
     return report(stopped_by)
 
 
-def _is_outage(error: Exception) -> bool:
-    return is_database_outage(error) or is_queue_outage(error)
+def _outages(plan: DrainPlan, clock: Clock, stop: threading.Event, *, until: int) -> Outages:
+    return Outages(
+        clock,
+        is_outage=lambda error: is_database_outage(error) or is_queue_outage(error),
+        gives_up=lambda: stop.is_set() or clock.now_us() >= until,
+        on_status=plan.on_status,
+    )
 
 
 def shell_options(settings: Settings) -> ShellOptions:

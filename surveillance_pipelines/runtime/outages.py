@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeVar, get_args
 from surveillance_pipelines.clock import Clock
 from surveillance_pipelines.telemetry import get_logger
 
-Service = Literal["database", "input queue", "output queue"]
+Service = Literal["database", "input queue", "output queue", "database or queue"]
 
 REPEAT_SECONDS: Final = 0.25
 """Pause between attempts: short against the recovery that users notice, long against the cost of a refused call."""
@@ -79,7 +79,7 @@ class Outages:
             self._failing[service].add(token)
         if began:
             _LOG.warning("outage began", service=service, error=str(error))
-            self._on_status(f"the {service} is unavailable ({error}); intake stops until it answers again")
+            self._on_status(f"the {service} is unavailable ({error}); the run repeats its calls until it answers again")
 
     def _end(self, service: Service, token: object) -> None:
         with self._lock:

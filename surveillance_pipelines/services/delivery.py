@@ -5,8 +5,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.runtime.delivery import deliver
+from surveillance_pipelines.services.failures import print_failure
 from surveillance_pipelines.services.platform import read_settings
 from surveillance_pipelines.services.provisioning import provision
 
@@ -16,6 +16,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0; 2 if the command line or a setting is invalid, 1 for any other error. The error and its remedy are printed.
+
+    Raises:
+        Exception: a defect of the platform, with its traceback.
     """
     parser = argparse.ArgumentParser(description="Deliver the outbox to one channel, without Dagster.")
     parser.add_argument("--channel", required=True, help="deliver to this channel of OUTPUT_CHANNELS, except sqs")
@@ -31,9 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
             run_id=options.run_id,
             window_seconds=options.window_seconds,
         )
-    except SurveillanceError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"what to do: {error.remedy}\n" if error.remedy else ""))
-        return 2 if error.code is ErrorCode.INVALID_INPUT else 1
+    except Exception as error:  # noqa: BLE001 (the boundary of a process: a known error is printed for the user)
+        return print_failure(error)
     sys.stdout.write(json.dumps(asdict(report)) + "\n")
     return 0
 

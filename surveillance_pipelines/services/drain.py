@@ -7,10 +7,9 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from surveillance_pipelines.contracts.errors import ErrorCode
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport
-from surveillance_pipelines.services.failures import translate
+from surveillance_pipelines.services.failures import print_failure
 from surveillance_pipelines.services.platform import read_settings
 from surveillance_pipelines.services.provisioning import provision
 
@@ -31,12 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         report = _drain(options)
-    except Exception as error:  # the boundary of a process: a known error is printed for the user
-        known = translate(error)
-        if known.code is ErrorCode.INTERNAL:
-            raise
-        sys.stderr.write(f"error: {known.message}\n" + (f"what to do: {known.remedy}\n" if known.remedy else ""))
-        return 2 if known.code is ErrorCode.INVALID_INPUT else 1
+    except Exception as error:  # noqa: BLE001 (the boundary of a process: a known error is printed for the user)
+        return print_failure(error)
     sys.stdout.write(json.dumps(_as_json(report)) + "\n")
     return 0
 

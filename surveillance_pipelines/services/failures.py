@@ -23,6 +23,22 @@ def translate(error: Exception) -> SurveillanceError:
     return _disk_error(error) or _library_error(error) or _path_error(error) or _internal_error(error)
 
 
+def print_failure(error: Exception) -> int:
+    """Print an error and its remedy for the user of a module without the command line; return the exit code.
+
+    Returns:
+        2 for invalid input, 1 for any other error.
+
+    Raises:
+        Exception: the error itself, if it is a defect of the platform.
+    """
+    known = translate(error)
+    if known.code is ErrorCode.INTERNAL:
+        raise error
+    sys.stderr.write(f"error: {known.message}\n" + (f"what to do: {known.remedy}\n" if known.remedy else ""))
+    return 2 if known.code is ErrorCode.INVALID_INPUT else 1
+
+
 def _disk_error(error: Exception) -> SurveillanceError | None:
     # PostgreSQL and delta-rs report a full disk in their own exceptions, with the message of the operating system.
     if getattr(error, "errno", None) != errno.ENOSPC and _NO_SPACE not in str(error):

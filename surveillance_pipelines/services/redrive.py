@@ -24,7 +24,7 @@ class Redriven:
     """Result of a redrive.
 
     Attributes:
-        recorded: messages that had no outcome, now recorded as dead letters.
+        recorded: messages that had no outcome; now they are dead letters, or duplicates of a known message.
         known: messages that already had one; they were only deleted.
         replayed: decisions about the dead letters that were set aside and not replayed before.
     """
@@ -44,19 +44,26 @@ def redrive(stores: Stores) -> Redriven:
     """
     recorded = known = 0
     for queue_url in stores.endpoints.queue_urls:
-        dead_letter_url = stores.queue(queue_url).dead_letter_url()
+        source = stores.queue(queue_url)
+        dead_letter_url = source.dead_letter_url()
         if dead_letter_url is None:
             continue
-        queue = stores.queue(dead_letter_url)
-        while batch := queue.receive(BATCH_SIZE, wait_seconds=1, visibility_seconds=_HIDDEN_SECONDS):
-            new = _record(stores, queue_url, queue, batch)
+        aside = stores.queue(dead_letter_url)
+        while batch := aside.receive(BATCH_SIZE, wait_seconds=1, visibility_seconds=_HIDDEN_SECONDS):
+            new = _record(stores, source, aside, batch)
             recorded += new
             known += len(batch) - new
     return Redriven(recorded, known, replay(stores, [], code=SET_ASIDE))
 
 
-def _record(stores: Stores, queue_url: str, queue: QueueClient, batch: Sequence[Received]) -> int:
+def _record(stores: Stores, source: QueueClient, aside: QueueClient, batch: Sequence[Received]) -> int:
     with stores.connect() as connection:
-        new = record_set_aside(connection, queue_url, batch, committed_at=stores.clock.now_us())
-    queue.delete([message.receipt_handle for message in batch])
+        new = record_set_aside(
+            connection,
+            source.queue_url,
+            batch,
+            committed_at=stores.clock.now_us(),
+            content_based_dedup=source.content_based_dedup,
+        )
+    aside.delete([message.receipt_handle for message in batch])
     return new

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -56,7 +56,7 @@ def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connectio
 
 
 class Reconnector:
-    """A connection that is opened again after it broke; for one thread.
+    """A connection that is opened again after it broke; for one thread. A ``with`` block closes it at its end.
 
     Args:
         open_connection: opens the connection.
@@ -81,8 +81,10 @@ class Reconnector:
             self.openings += 1
         return self._connection
 
-    def close(self) -> None:
-        """Close the connection."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._connection.close()
 
 

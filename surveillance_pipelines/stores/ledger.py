@@ -63,11 +63,6 @@ def record_received(
     Raises:
         LeaseLostError: if another run has acquired the lease.
     """
-    values = {
-        "queue_url": lease.name,
-        "messages": [message.message_id for message in batch],
-        "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
-    }
     receipts = {
         "queue_url": lease.name,
         "fencing": lease.fencing,
@@ -79,8 +74,25 @@ def record_received(
         if done:
             connection.execute(_DELETE_RECEIPTS, (lease.name, lease.fencing, list(done)))
         recorded = connection.execute(_RECORD_RECEIPTS, receipts)
-        found = connection.execute(_KNOWN, values)
+        found = connection.execute(_KNOWN, _known_values(lease.name, batch))
     require_held(recorded, lease)
+    return _known(found)
+
+
+def known_ids(connection: psycopg.Connection, queue_url: str, batch: Sequence[Received]) -> Known:
+    """Return the ids of messages that have a ledger row."""
+    return _known(connection.execute(_KNOWN, _known_values(queue_url, batch)))
+
+
+def _known_values(queue_url: str, batch: Sequence[Received]) -> dict[str, Any]:
+    return {
+        "queue_url": queue_url,
+        "messages": [message.message_id for message in batch],
+        "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
+    }
+
+
+def _known(found: psycopg.Cursor) -> Known:
     rows = found.fetchall()
     return Known(
         frozenset(id_ for what, id_ in rows if what == "message"),

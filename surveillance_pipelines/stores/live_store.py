@@ -46,13 +46,13 @@ class Connections:
         writes, messages stay hidden until their visibility timeout, and deliveries are recorded again or, by the next
         run, sent again with the same id.
         """
-
-        def opened(name: str) -> Reconnector:
-            link = Reconnector(partial(_open, database_url, synchronous=name not in ("receive", "publish")))
-            stack.callback(link.close)
-            return link
-
-        return cls(**{field.name: opened(field.name) for field in fields(cls)})
+        opened = {
+            field.name: stack.enter_context(
+                Reconnector(partial(_open, database_url, synchronous=field.name not in ("receive", "publish")))
+            )
+            for field in fields(cls)
+        }
+        return cls(**opened)
 
 
 def _open(database_url: str, *, synchronous: bool) -> psycopg.Connection:

@@ -7,7 +7,9 @@ import psycopg
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.engine.effects import OutcomeName
 from surveillance_pipelines.stores import tables
+from surveillance_pipelines.stores.ledger import known_ids
 
 SET_ASIDE: Final = "set_aside"
 """Code of the dead letters; it is none of the decoder's refusal codes."""
@@ -16,33 +18,49 @@ _REASON: Final = "SQS set it aside: it was received repeatedly and never deleted
 
 
 def record_set_aside(
-    connection: psycopg.Connection[Any], queue_url: str, batch: Sequence[Received], *, committed_at: int
+    connection: psycopg.Connection[Any],
+    queue_url: str,
+    batch: Sequence[Received],
+    *,
+    committed_at: int,
+    content_based_dedup: bool,
 ) -> int:
-    """Record messages without an outcome in inbox, ledger and dead letters; return their number.
+    """Record messages without an outcome in inbox and ledger, and as dead letters; return their number.
+
+    A message whose deduplication id has a ledger row is a duplicate and no dead letter, as in a drain run.
 
     Args:
         connection: connection of a transaction that the caller commits.
         queue_url: input queue from which SQS has moved the messages.
         batch: the messages.
         committed_at: microseconds since the epoch.
+        content_based_dedup: the queue derives dedup ids from bodies; they are ignored.
     """
-    ids = [message.message_id for message in batch]
-    rows = connection.execute("SELECT message_id FROM ops.ledger WHERE message_id = ANY(%s)", (ids,))
-    known = {message_id for (message_id,) in rows}
-    new = [message for message in batch if message.message_id not in known]
+    known = known_ids(connection, queue_url, batch)
+    new = [message for message in batch if message.message_id not in known.message_ids]
     if not new:
         return 0
+    taken, outcomes = set(known.dedup_ids), list[tuple[str | None, OutcomeName]]()
+    for message in new:
+        dedup_id = None if content_based_dedup else message.dedup_id
+        outcomes.append((dedup_id, "duplicate" if dedup_id in taken else "dead"))
+        taken |= {dedup_id} - {None}
     now, text = to_datetime(committed_at), tables.storable
     inbox = [
         [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
          to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count, m.sender_id, None, None, None, now]
         for m in new
     ]  # fmt: skip
-    # The ledger row has no deduplication id: the replay of the message must not count as its duplicate.
-    ledger = [[m.message_id, None, queue_url, "dead", SET_ASIDE, now, None, 0] for m in new]
+    ledger = [
+        [m.message_id, dedup_id, queue_url, outcome, SET_ASIDE, now, None, 0]
+        for m, (dedup_id, outcome) in zip(new, outcomes, strict=True)
+    ]
     letters = [
-        [m.message_id, queue_url, text(m.body), SET_ASIDE, _REASON, to_datetime(m.received_at), "sqs"] for m in new
+        [m.message_id, queue_url, text(m.body), SET_ASIDE, _REASON, to_datetime(m.received_at), "sqs"]
+        for m, (_, outcome) in zip(new, outcomes, strict=True)
+        if outcome == "dead"
     ]
     for table, values in ((tables.INBOX, inbox), (tables.LEDGER, ledger), (tables.DEAD_LETTERS, letters)):
-        connection.execute(table.insert, table.parameters(values))
+        if values:
+            connection.execute(table.insert, table.parameters(values))
     return len(new)

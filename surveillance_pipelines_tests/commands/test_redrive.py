@@ -65,3 +65,19 @@ def test_redrive_of_a_message_with_an_outcome_only_deletes_it(with_policy: Platf
     done = redrive(with_policy)
     assert (done.recorded, done.known, done.replayed.sent) == (0, 1, {})
     assert queue.dead_letter_depth() == with_policy.queue(str(queue.dead_letter_url())).depth()
+
+
+def test_deduplication_id_of_a_message_set_aside_stays_taken(with_policy: Platform):
+    first, second = stream(1)[:2]
+    set_aside(with_policy, [(first.body, "SPY"), (second.body, "SPY")])
+    with with_policy.connect() as connection:
+        connection.execute(
+            "INSERT INTO ops.ledger (message_id, dedup_id, queue_url, outcome, committed_at, fencing) "
+            "VALUES ('earlier', 'd1', %s, 'scored', now(), 1)",
+            (with_policy.endpoints.queue_urls[0],),
+        )
+    done = redrive(with_policy)
+    assert (done.recorded, len(done.replayed.sent)) == (2, 1), "the second one was scored before, under another id"
+    with with_policy.connect() as connection:
+        rows = connection.execute("SELECT dedup_id, outcome FROM ops.ledger WHERE message_id <> 'earlier'").fetchall()
+    assert sorted(rows) == [("d0", "dead"), ("d1", "duplicate")]

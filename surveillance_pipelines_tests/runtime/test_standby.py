@@ -41,11 +41,8 @@ def rival(live_lane) -> Iterator[Callable[..., Future[Any]]]:
         )
 
         def run() -> Any:
-            link = Reconnector(live_lane.connect)
-            try:
+            with Reconnector(live_lane.connect) as link:
                 return contend(link, contender)
-            finally:
-                link.close()
 
         return pool.submit(run)
 
