@@ -24,10 +24,6 @@ _NOTES: Final = (
         "attempt 2, kept: the three values that a median without one symbol can have are found once per set of "
         "returns; an answer compares the own return with two of them"
     ),
-    (
-        "where it goes, in µs per symbol: two calls of two Python methods each 0.5, sorting 0.1; the pass costs 0.1, "
-        "nearly all of it the conversion from and to Python floats"
-    ),
     "costs are processor time of the thread, the smallest of five repetitions",
     "burst: each symbol asks right after its own return is known, so no two answers share their returns",
 )

@@ -69,7 +69,7 @@ def host_clock_is_right(platform: PlatformResource) -> dg.AssetCheckResult:
         passed=not wrong,
         severity=dg.AssetCheckSeverity.ERROR,
         description=(
-            f"{'; '.join(wrong)}: set the clock of {host} (NTP). Bars close by the queue's clock and stay right; "
+            f"{'; '.join(wrong)}: set the clock of {host} (NTP). Serving runs close bars by the queue's clock; "
             "receive times and latencies are off"
             if wrong
             else f"{host} agrees with the queue's clock"
