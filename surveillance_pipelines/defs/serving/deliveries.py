@@ -9,7 +9,7 @@ from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.channels import channel_delivery
-from surveillance_pipelines.defs.serving.reports import STOP_TEXTS, reporting
+from surveillance_pipelines.defs.serving.reports import STOP_TEXTS, ignore_report_failures
 
 if TYPE_CHECKING:
     from surveillance_pipelines.runtime.delivery import DeliveryReport
@@ -36,13 +36,13 @@ def deliver_outbox(context: dg.OpExecutionContext, config: DeliveryConfig, platf
     channel, settings = config.channel, platform.settings
 
     def on_report(report: "DeliveryReport") -> None:
-        with reporting():
+        with ignore_report_failures():
             log_delivery(context, report)
             if report.stopped_by is not None:
                 _evaluate(context, platform, channel)
 
     def on_status(sentence: str) -> None:
-        with reporting():
+        with ignore_report_failures():
             context.log.info("%s: %s", channel, sentence)
 
     deliver(

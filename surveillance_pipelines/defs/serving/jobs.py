@@ -11,7 +11,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.publication import PublicationCheck
 from surveillance_pipelines.defs.serving.queues import queue_name
 from surveillance_pipelines.defs.serving.replays import replay_metadata, replay_sentence
-from surveillance_pipelines.defs.serving.reports import log_report, reporting
+from surveillance_pipelines.defs.serving.reports import ignore_report_failures, log_report
 
 if TYPE_CHECKING:
     from surveillance_pipelines.runtime.meter import DrainReport
@@ -38,14 +38,14 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     published = PublicationCheck(platform)
 
     def on_report(report: "DrainReport") -> None:
-        with reporting():
+        with ignore_report_failures():
             log_report(context, report, schemas)
             published.evaluate(context, report)
 
     queue_url = config.queue_url or platform.endpoints.queue_urls[0]
 
     def on_status(sentence: str) -> None:
-        with reporting():
+        with ignore_report_failures():
             context.log.info("%s: %s", queue_name(queue_url), sentence)
 
     settings, endpoints = platform.settings, platform.endpoints
