@@ -25,7 +25,7 @@ Action = Callable[[dict[str, Any], str], Any]
 """Takes a request and the queue's URL; returns the response or an awaitable of it."""
 
 CREDENTIALS_VARIABLE: Final = "QUEUE_CREDENTIALS_FILE"
-"""Environment variable with the file of the accepted credentials; without it, every request is accepted."""
+"""Environment variable with the file of the accepted credentials; the process does not start without it."""
 
 CHANGES: Final = (
     "SendMessage", "SendMessageBatch", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility",
@@ -144,11 +144,13 @@ def main() -> None:
 
 
 def _with_access_control(app: App) -> App:
-    if (path := os.environ.get(CREDENTIALS_VARIABLE)) is None:
-        return app
-    credentials = read_credentials(Path(path))
+    path = os.environ.get(CREDENTIALS_VARIABLE)
+    credentials = None if path is None else read_credentials(Path(path))
     if credentials is None:
-        sys.exit(f"expected the credentials of the queue server in {path}, got none: restart the services of the home")
+        sys.exit(
+            f"expected the credentials of the queue server in {path or CREDENTIALS_VARIABLE}, got none: restart the "
+            "services of the home"
+        )
     return with_access_control(app, AccessControl(credentials, int(os.environ["GATEWAY_PORT"])))
 
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,6 +17,7 @@ from botocore.credentials import Credentials
 from surveillance_pipelines.clock import SYSTEM_CLOCK, ManualClock, now
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.embedded.queue_access import MAX_AGE_SECONDS, AccessControl, with_access_control
+from surveillance_pipelines.embedded.queue_process import CREDENTIALS_VARIABLE
 
 _AWS: Final = AwsCredentials("LOCALKEY", "secret")
 _HOST: Final = "127.0.0.1:4566"
@@ -193,3 +197,11 @@ def test_signing_key_of_each_day_is_derived_from_the_secret() -> None:
     keys = {control._signing_key(day, "us-east-1", "sqs") for day in days}
     assert len(keys) == len(days)
     assert all(len(key) == hashlib.sha256().digest_size for key in keys)
+
+
+def test_server_without_credentials_does_not_start() -> None:
+    bare = {name: value for name, value in os.environ.items() if name != CREDENTIALS_VARIABLE}
+    command = [sys.executable, "-m", "surveillance_pipelines.embedded.queue_process"]
+    ended = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert "expected the credentials of the queue server" in ended.stderr
