@@ -208,7 +208,6 @@ class Shell:
         """
         options, in_flight = self._options, self._in_flight
         while not self._aborted:
-            self._outages.wait("database")
             may_wait = in_flight.is_empty()
             if not may_wait and self._skip_prefetch > 0:
                 in_flight.wait_until_empty(options.poll_seconds)
@@ -229,13 +228,14 @@ class Shell:
 
     def _poll(self, wait_seconds: int) -> Poll:
         options = self._options
-        poll = self._outages.repeat(
-            "input queue",
-            lambda: self._inputs.poll(
+
+        def poll_once() -> Poll:
+            self._outages.wait("database")
+            return self._inputs.poll(
                 options.max_messages, wait_seconds=wait_seconds, visibility_seconds=options.hidden_seconds
-            ),
-            on_failure=self._received_until.lose,
-        )
+            )
+
+        poll = self._outages.repeat("input queue", poll_once, on_failure=self._received_until.lose)
         self._queue_ahead = poll.answered_at - self._clock.now_us()
         return poll
 
@@ -337,12 +337,12 @@ class Shell:
 
     def _delete(self, batches: Sequence[CommitBatch]) -> None:
         with self._timed("delete"):
+            receipts = [message.receipt_handle for batch in batches for message in batch.batch]
             try:
-                receipts = [message.receipt_handle for batch in batches for message in batch.batch]
                 self._outages.repeat("input queue", lambda: self._inputs.delete(receipts))
             except QueueError as error:  # these messages are redelivered, recognised and deleted later
                 if error.hides_messages:  # and later ones of their groups with them
-                    self._received_until.lose(self._options.visibility_seconds)
+                    self._set_visibility([receipts[i] for i in error.failures], 0)
                 self._meter.count("delete_refused", len(error.failures))
                 _LOG.warning("messages not deleted", error=str(error))
             self._meter.finished(sum(len(batch.batch) for batch in batches))

@@ -99,6 +99,22 @@ class HidingQueue(ListQueue):
             raise QueueError("extend", "q", {0: "InternalError"}, len(receipts))
 
 
+class KeepingQueue(HidingQueue):
+    """A queue that refuses the first deletion of each message, for a reason of its own or because it is visible."""
+
+    def __init__(self, messages: Sequence[Received], reason: str) -> None:
+        super().__init__(messages)
+        self.reason = reason
+        self.refused: set[str] = set()
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        failures = {i: self.reason for i, receipt in enumerate(receipts) if receipt not in self.refused}
+        self.refused |= set(receipts)
+        super().delete([receipt for i, receipt in enumerate(receipts) if i not in failures])
+        if failures:
+            raise QueueError("delete", "q", failures, len(receipts))
+
+
 class TasksByHand(InlineTasks):
     """What recurs does so when the test says."""
 
@@ -273,6 +289,15 @@ def test_message_whose_receipt_is_on_no_record_is_not_hidden_for_longer(live_lan
     assert inputs.hidden == []
     hide()
     assert len(inputs.hidden) == 1
+
+
+@pytest.mark.parametrize(("reason", "shown"), [("InternalError", 5), ("ReceiptHandleIsInvalid: expired", 0)])
+def test_message_that_was_not_deleted_is_shown_again_unless_it_is_visible(live_lane, make_shell, reason, shown):
+    """A hidden message would block the later ones of its group."""
+    inputs = KeepingQueue(stream(10)[:5], reason)
+    drive(make_shell(inputs, Wire()), inputs)
+    assert sum(len(receipts) for receipts, seconds in inputs.hidden if seconds == 0) == shown
+    assert live_lane.outcomes() == {"scored": 5}
 
 
 def test_repeated_dedup_id_of_an_earlier_batch_is_a_duplicate(live_lane, make_shell):

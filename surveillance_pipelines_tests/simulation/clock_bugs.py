@@ -57,7 +57,9 @@ def _commit_repeated_blindly(self: MemoryStore, effects: Effects, messages: Any,
 
 def _receive_always(self: Shell) -> ReceivedBatch:
     """Receive whatever becomes of the messages received before."""
-    poll = self._poll(1)
+    poll = self._outages.repeat(
+        "input queue", lambda: self._inputs.poll(10, wait_seconds=1, visibility_seconds=self._options.hidden_seconds)
+    )
     return self._record(poll.messages, None) if poll.messages else ReceivedBatch()
 
 
