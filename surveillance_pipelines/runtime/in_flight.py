@@ -65,12 +65,19 @@ class InFlight:
         with self._changed:
             self._changed.wait_for(lambda: not self._held, seconds)
 
-    def mark_done(self, numbers: Iterable[int]) -> None:
-        """Mark micro-batches as deleted from the queue."""
+    def mark_done(self, numbers: Iterable[int], *, hidden: bool = False) -> None:
+        """Remove micro-batches that are finished.
+
+        Args:
+            numbers: the micro-batches.
+            hidden: messages of them may still be in the queue and hidden. Their receipts then stay recorded, so that
+                the next lease holder can make them visible.
+        """
         with self._changed:
             for number in numbers:
                 self._held.pop(number, None)
-                self._done.append(number)
+                if not hidden:
+                    self._done.append(number)
             self._changed.notify_all()
 
     def pop_done(self) -> list[int]:

@@ -338,15 +338,16 @@ class Shell:
     def _delete(self, batches: Sequence[CommitBatch]) -> None:
         with self._timed("delete"):
             receipts = [message.receipt_handle for batch in batches for message in batch.batch]
+            hidden = False
             try:
                 self._outages.repeat("input queue", lambda: self._inputs.delete(receipts))
             except QueueError as error:  # these messages are redelivered, recognised and deleted later
                 if error.hides_messages:  # and later ones of their groups with them
-                    self._set_visibility([receipts[i] for i in error.failures], 0)
+                    hidden = not self._set_visibility([receipts[i] for i in error.failures], 0)
                 self._meter.count("delete_refused", len(error.failures))
                 _LOG.warning("messages not deleted", error=str(error))
             self._meter.finished(sum(len(batch.batch) for batch in batches))
-            self._in_flight.mark_done([batch.number for batch in batches])
+            self._in_flight.mark_done([batch.number for batch in batches], hidden=hidden)
 
     def _extend_visibility(self) -> None:
         """Extend the visibility timeout of messages in progress. Refusals are retried at the next check."""
