@@ -13,16 +13,19 @@ from typing import Any, Final, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.session import Session as BotocoreSession
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock, to_us
 from surveillance_pipelines.contracts.errors import SurveillanceError, UnavailableError
 from surveillance_pipelines.contracts.queue import AwsCredentials, Poll, QueueDepth, Received, SendEntry
 from surveillance_pipelines.transports.publisher import Guarantee, PublishError
+from surveillance_pipelines.transports.signed_calls import Action, SignedCalls
 
 BATCH_SIZE: Final = 10
 """Limit of SQS for batch calls."""
 MAX_WAIT_SECONDS: Final = 20
 """Limit of SQS for long polls."""
+READ_TIMEOUT_SECONDS: Final = MAX_WAIT_SECONDS + 10.0
 
 FIFO_GUARANTEE: Final = Guarantee(
     ordering="group",
@@ -100,18 +103,25 @@ class QueueClient:
     ) -> None:
         self.queue_url = queue_url
         self._clock = clock
-        self._client: Any = boto3.client(
+        core = BotocoreSession()
+        session = boto3.Session(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token, region, core
+        )
+        self._client: Any = session.client(
             "sqs",
             endpoint_url=endpoint_url,
-            region_name=region,
-            aws_access_key_id=credentials.access_key_id,
-            aws_secret_access_key=credentials.secret_access_key,
-            aws_session_token=credentials.session_token,
             config=Config(
                 connect_timeout=connect_timeout_seconds,
-                read_timeout=MAX_WAIT_SECONDS + 10,  # longer than a long poll
+                read_timeout=READ_TIMEOUT_SECONDS,
                 retries={"mode": "standard", "total_max_attempts": 3},
             ),
+        )
+        self._calls: Final = SignedCalls(
+            self._client,
+            session.get_credentials(),
+            connect_timeout=connect_timeout_seconds,
+            read_timeout=READ_TIMEOUT_SECONDS,
+            ca_bundle=core.get_config_variable("ca_bundle"),
         )
 
     @cached_property
@@ -132,7 +142,8 @@ class QueueClient:
         share the host's clock.
         """
         begin = self._clock.now_us()
-        response = self._client.receive_message(
+        response = self._calls.call(
+            "ReceiveMessage",
             QueueUrl=self.queue_url,
             MaxNumberOfMessages=max_messages,
             WaitTimeSeconds=wait_seconds,
@@ -151,9 +162,7 @@ class QueueClient:
         Raises:
             QueueError: if SQS did not accept some receipts; the other messages are deleted.
         """
-        self._in_batches(
-            "delete", self._client.delete_message_batch, [{"ReceiptHandle": receipt} for receipt in receipts]
-        )
+        self._in_batches("delete", "DeleteMessageBatch", [{"ReceiptHandle": receipt} for receipt in receipts])
 
     def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
         """Hide received messages for ``seconds`` from now on; 0 makes them visible immediately.
@@ -162,7 +171,7 @@ class QueueClient:
             QueueError: if SQS did not accept some receipts.
         """
         entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt in receipts]
-        self._in_batches("extend", self._client.change_message_visibility_batch, entries)
+        self._in_batches("extend", "ChangeMessageVisibilityBatch", entries)
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
         """Put messages on the queue, in the order given, and return their message ids.
@@ -171,7 +180,7 @@ class QueueClient:
             QueueError: if SQS did not accept some entries. A later entry of a group may be on the queue although an
                 earlier one failed.
         """
-        results = self._in_batches("send", self._client.send_message_batch, [_sent(entry) for entry in entries])
+        results = self._in_batches("send", "SendMessageBatch", [_sent(entry) for entry in entries])
         return [result["MessageId"] for result in results]
 
     def depth(self) -> QueueDepth:
@@ -196,6 +205,7 @@ class QueueClient:
 
     def close(self) -> None:
         """Close the connections."""
+        self._calls.close()
         self._client.close()
 
     def clock_difference(self) -> tuple[int, int] | None:
@@ -226,18 +236,18 @@ class QueueClient:
         response = self._client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))
         return response.get("Attributes", {})
 
-    def _in_batches(self, action: str, call: Any, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _in_batches(self, verb: str, action: Action, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Call SQS for batches of ten entries. Failures are raised after all batches were sent."""
         results: list[dict[str, Any]] = []
         failures: dict[int, str] = {}
         for start, batch in _batches(entries):
             numbered = [{"Id": str(start + offset), **entry} for offset, entry in enumerate(batch)]
-            response = call(QueueUrl=self.queue_url, Entries=numbered)
+            response = self._calls.call(action, QueueUrl=self.queue_url, Entries=numbered)
             results += response.get("Successful", [])
             for failed in response.get("Failed", []):
                 failures[int(failed["Id"])] = f"{failed['Code']}: {failed.get('Message', 'no message')}"
         if failures:
-            raise QueueError(action, self.queue_url, dict(sorted(failures.items())), len(entries))
+            raise QueueError(verb, self.queue_url, dict(sorted(failures.items())), len(entries))
         return sorted(results, key=lambda result: int(result["Id"]))
 
 
