@@ -50,7 +50,7 @@ def _store_rows(connection: psycopg.Connection[Any], table: Table, rows: list[An
     def write(copy: psycopg.Copy) -> None:
         row: OutputRow
         for row in rows:
-            copy.write_row(tables.output_values(row, table.columns))
+            copy.write_row(tables.copied_values(row, table.columns))
 
     return _store(connection, table, "FORMAT text", write) if rows else 0
 

@@ -1,7 +1,7 @@
 """The ledger: inputs with an outcome, and the transaction that commits the effects of a micro-batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -168,7 +168,7 @@ def find_commit(
 
 def _posted(messages: Sequence[OutboxRow], positions: Mapping[str, int], context: CommitContext) -> list[OutboxRow]:
     return [
-        replace(row, position=positions[row.id], created_at=context.committed_at)
+        OutboxRow(row.id, row.group_id, row.row_type, row.body, positions[row.id], context.committed_at)
         for row in messages
         if row.id in positions
     ]
@@ -199,8 +199,8 @@ def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
 _TableRows = tuple[tables.Table, list[list[Any]]]
 
 
-def _outbox_parameters(messages: Sequence[OutboxRow], context: CommitContext) -> list[Any]:
-    now, queue_url, run_id = to_datetime(context.committed_at), context.queue_url, context.run_id
+def _outbox_parameters(messages: Sequence[OutboxRow], context: CommitContext) -> list[str]:
+    now, queue_url, run_id = context.committed_at, context.queue_url, context.run_id
     return tables.OUTBOX.parameters(
         [row.id, queue_url, row.row_type, row.body, row.group_id, now, run_id] for row in messages
     )
@@ -218,14 +218,13 @@ def _rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
 
 
 def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
-    queue_url, run_id, now = context.queue_url, context.run_id, to_datetime(context.committed_at)
+    queue_url, run_id, now = context.queue_url, context.run_id, context.committed_at
     text = tables.storable
     yield (
         tables.INBOX,
         [
             [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
-             to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count, m.sender_id,
-             None if row.event_time is None else to_datetime(row.event_time), row.symbol, run_id, now]
+             m.sent_at, m.received_at, m.receive_count, m.sender_id, row.event_time, row.symbol, run_id, now]
             for row in effects.inbox for m in (row.message,)
         ],
     )  # fmt: skip
@@ -239,7 +238,7 @@ def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows
     yield (
         tables.DEAD_LETTERS,
         [
-            [row.message_id, queue_url, text(row.body), row.code, text(row.reason), to_datetime(row.received_at), "sqs"]
+            [row.message_id, queue_url, text(row.body), row.code, text(row.reason), row.received_at, "sqs"]
             for row in effects.dead_letters
         ],
     )
@@ -247,13 +246,12 @@ def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows
 
 
 def _state_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
-    queue_url, run_id, now = context.queue_url, context.run_id, to_datetime(context.committed_at)
+    queue_url, run_id, now = context.queue_url, context.run_id, context.committed_at
     yield tables.LIVE_BARS, [[*tables.bar_values(bar), queue_url, run_id, now] for bar in effects.bars]
     yield (
         tables.FEATURE_STATE,
         [
-            [queue_url, row.symbol, row.name, None if row.as_of_bar_start is None else to_datetime(row.as_of_bar_start),
-             row.day, row.state, now]
+            [queue_url, row.symbol, row.name, row.as_of_bar_start, row.day, row.state, now]
             for row in effects.states
         ],
     )  # fmt: skip

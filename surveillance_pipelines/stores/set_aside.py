@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import psycopg
 
-from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import OutcomeName
 from surveillance_pipelines.stores import tables
@@ -45,10 +44,10 @@ def record_set_aside(
         dedup_id = None if content_based_dedup else message.dedup_id
         outcomes.append((dedup_id, "duplicate" if dedup_id in taken else "dead"))
         taken |= {dedup_id} - {None}
-    now, text = to_datetime(committed_at), tables.storable
+    now, text = committed_at, tables.storable
     inbox = [
         [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
-         to_datetime(m.sent_at), to_datetime(m.received_at), m.receive_count, m.sender_id, None, None, None, now]
+         m.sent_at, m.received_at, m.receive_count, m.sender_id, None, None, None, now]
         for m in new
     ]  # fmt: skip
     ledger = [
@@ -56,7 +55,7 @@ def record_set_aside(
         for m, (dedup_id, outcome) in zip(new, outcomes, strict=True)
     ]
     letters = [
-        [m.message_id, queue_url, text(m.body), SET_ASIDE, _REASON, to_datetime(m.received_at), "sqs"]
+        [m.message_id, queue_url, text(m.body), SET_ASIDE, _REASON, m.received_at, "sqs"]
         for m, (_, outcome) in zip(new, outcomes, strict=True)
         if outcome == "dead"
     ]
