@@ -7,6 +7,7 @@ boundaries (database, JSON, Dagster); ``Datetime("us", "UTC")`` in frames. No ot
 
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Protocol
 
 MICROSECONDS: Final = 1_000_000
@@ -72,6 +73,7 @@ def to_datetime(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=us)
 
 
+@lru_cache(maxsize=4_096)  # the rows of a micro-batch share most instants
 def to_iso(us: int) -> str:
     """Return microseconds since the epoch as ISO 8601 UTC with a ``Z``, the format of all JSON timestamps."""
     return to_datetime(us).isoformat(timespec="microseconds").replace("+00:00", "Z")

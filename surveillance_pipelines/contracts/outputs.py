@@ -1,10 +1,11 @@
 """Output rows of the platform: anomalies, signals and scores, with the same contract in tables and messages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from surveillance_pipelines.clock import to_iso
 from surveillance_pipelines.contracts.market import BarStatus, Source
@@ -143,6 +144,9 @@ INSTANT_FIELDS: Final = frozenset(
 )
 
 
+_Row = TypeVar("_Row", bound=OutputRow)
+
+
 def row_id(
     row_type: Literal["anomaly", "signal", "score"],
     *,
@@ -208,6 +212,7 @@ def alert_id(
     return sha256_json(["alert", tenant, symbol, timeframe, bar_start, kind, *other])
 
 
+@cache
 def column_names(row_type: type[OutputRow]) -> tuple[str, ...]:
     """Return the columns of a row type in the order of the contract, which is also the order in PostgreSQL."""
     return tuple(field.name for field in fields(row_type))
@@ -221,13 +226,31 @@ def message_fields(row_type: type[OutputRow]) -> tuple[str, ...]:
 
 def to_record(row: OutputRow) -> dict[str, Any]:
     """Return a row as a dict with instants in microseconds."""
-    return {name: getattr(row, name) for name in column_names(type(row))}
+    return dict(zip(column_names(type(row)), _all_values(type(row))(row), strict=True))
 
 
 def to_message(row: OutputRow) -> dict[str, Any]:
     """Return the message of a row as a JSON object; instants are ISO 8601 UTC (SCH-34)."""
-    record = {name: getattr(row, name) for name in message_fields(type(row))}
+    names, values = message_fields(type(row)), _message_values(type(row))(row)
+    message = {"type": type(row).__name__.lower(), **dict(zip(names, values, strict=True))}
     for name in INSTANT_FIELDS:
-        if record[name] is not None:
-            record[name] = to_iso(record[name])
-    return {"type": type(row).__name__.lower(), **record}
+        if message[name] is not None:
+            message[name] = to_iso(message[name])
+    return message
+
+
+def with_stamps(row: _Row, *, t_computed: int, t_committed: int) -> _Row:
+    """Return the row with these instants. Takes half as long as ``dataclasses.replace``."""
+    record = to_record(row)
+    record["t_computed"], record["t_committed"] = t_computed, t_committed
+    return type(row)(**record)
+
+
+@cache
+def _all_values(row_type: type[OutputRow]) -> Callable[[OutputRow], tuple[Any, ...]]:
+    return attrgetter(*column_names(row_type))
+
+
+@cache
+def _message_values(row_type: type[OutputRow]) -> Callable[[OutputRow], tuple[Any, ...]]:
+    return attrgetter(*message_fields(row_type))

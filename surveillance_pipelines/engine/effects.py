@@ -8,7 +8,7 @@ from datetime import date
 from typing import Literal
 
 from surveillance_pipelines.contracts.market import Bar
-from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal
+from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal, with_stamps
 from surveillance_pipelines.contracts.queue import Received
 
 OutcomeName = Literal["scored", "late", "dead", "duplicate"]
@@ -172,5 +172,5 @@ class Effects:
     def stamped(self, *, committed_at: int) -> "Effects":
         """Return the same effects with ``t_computed`` and ``t_committed`` set on the output rows."""
         computed_at = committed_at if self.computed_at is None else self.computed_at
-        outputs = [replace(row, t_computed=computed_at, t_committed=committed_at) for row in self.outputs]
+        outputs = [with_stamps(row, t_computed=computed_at, t_committed=committed_at) for row in self.outputs]
         return replace(self, outputs=outputs)

@@ -4,9 +4,10 @@ All rows of a table are inserted by one statement over JSON arrays, so a micro-b
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from operator import attrgetter
 from typing import Any, Final
 
 from surveillance_pipelines.clock import to_datetime, to_us
@@ -39,8 +40,6 @@ _TYPES: Final = {
     ),
 }  # fmt: skip
 """Column name → PostgreSQL type; default: text."""
-
-_JSON_COLUMNS: Final = frozenset(name for name, kind in _TYPES.items() if kind == "jsonb")
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,7 @@ BAR_COLUMNS: Final = (
     "revision", "bar_status", "knowledge_time", "source_message_id", "market_return", "market_peers", "source",
     "market_centre",
 )  # fmt: skip
+_BAR_VALUES: Final = attrgetter(*BAR_COLUMNS)
 _BAR_INSTANTS: Final = tuple(name for name in BAR_COLUMNS if _TYPES.get(name) == "timestamptz")
 LIVE_BARS: Final = Table("ops.live_bars", (*BAR_COLUMNS, "queue_url", "run_id", "committed_at"))
 OUTBOX: Final = Table(
@@ -175,16 +175,23 @@ PREDICTIONS: Final = Table(
 )  # fmt: skip
 
 
-def output_values(row: OutputRow, columns: Sequence[str]) -> list[Any]:
+def output_values(row: OutputRow, columns: tuple[str, ...]) -> list[Any]:
     """Return an output row's values for ``Table.parameters``."""
-    values = [getattr(row, "score" if name == "anomaly_score" else name) for name in columns]
-    for i, name in enumerate(columns):
-        if name in _JSON_COLUMNS:
-            values[i] = canonical_json(values[i])
+    get, json_columns = _getter(columns)
+    values = list(get(row))
+    for i in json_columns:
+        values[i] = canonical_json(values[i])
     return values
 
 
-def copied_values(row: OutputRow, columns: Sequence[str]) -> list[Any]:
+@cache
+def _getter(columns: tuple[str, ...]) -> tuple[Callable[[Any], tuple[Any, ...]], list[int]]:
+    """Return a function that reads a row's attributes, and the indices of the columns in JSON."""
+    names = ["score" if name == "anomaly_score" else name for name in columns]
+    return attrgetter(*names), [i for i, name in enumerate(columns) if _TYPES.get(name) == "jsonb"]
+
+
+def copied_values(row: OutputRow, columns: tuple[str, ...]) -> list[Any]:
     """Return an output row's values for COPY."""
     values = zip(columns, output_values(row, columns), strict=True)
     return [
@@ -193,9 +200,9 @@ def copied_values(row: OutputRow, columns: Sequence[str]) -> list[Any]:
     ]
 
 
-def bar_values(bar: Bar) -> list[Any]:
+def bar_values(bar: Bar) -> tuple[Any, ...]:
     """Return a bar's values for ``BAR_COLUMNS``."""
-    return [getattr(bar, name) for name in BAR_COLUMNS]
+    return _BAR_VALUES(bar)
 
 
 def bar_of(row: Sequence[Any]) -> Bar:
