@@ -1,5 +1,9 @@
-"""P3: throughput of one drain run, and of a bare loop that receives, sends and deletes."""
+"""P3: throughput of one drain run from a backlog, and of a bare loop that receives, sends as much and deletes.
 
+``python -m benchmarks.p3_throughput --symbols 10 40`` measures two of the numbers of symbols.
+"""
+
+import argparse
 import os
 import signal
 import statistics
@@ -8,9 +12,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -19,17 +22,17 @@ from benchmarks.live_lane import Lane, entries, make_lane, random_ticks, service
 from benchmarks.models import SYMBOLS, ProofModels, proof_models
 from benchmarks.open_loop import Load, latency_at
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
-from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.runtime.shell import Step
 from surveillance_pipelines.stores.database import connect
+from surveillance_pipelines_tests.storage_fixtures import sqs_client
 
 MESSAGES: Final = 2_000
+PER_SYMBOL: Final = 5
+COUNTS: Final = (10, 40, 400, 4_000)
 PARITY_MESSAGES: Final = 200
-MANY: Final = tuple(f"SIM{i}" for i in range(40))
-MANY_ROUNDS: Final = 3
 RATES: Final = (50, 200, 400, 800)
 LONGEST_WINDOW: Final = 120.0
 """Time limit of a drain run; if it has not processed all messages by then, the round fails."""
@@ -44,12 +47,13 @@ _DONE: Final = b"""
 """
 _NOTES: Final = (
     (
-        f"each arm of a round takes {MESSAGES:,} messages that already wait, in batches of 10, from queues and a "
-        "database of its own: the emulator slows down as the ids of the last five minutes pile up"
+        f"at least {MESSAGES:,} messages and {PER_SYMBOL} of each symbol, after one of each that is not counted; "
+        "each arm of a round has queues and a database of its own: the emulator slows down as the ids of the last five "
+        "minutes pile up"
     ),
     (
-        "time from the first batch received to the last message published, marked and deleted; ours scores, keeps "
-        "ledger, inbox, outbox and state in PostgreSQL, and publishes at least one message for each"
+        "the anchor sends as many messages as our arm of the same round published; ours scores, keeps ledger, inbox, "
+        "outbox and state in PostgreSQL, and publishes at least one message for each"
     ),
     (
         "the queue server is one process of Python on the same cores as the arms; SQS itself would wait for the "
@@ -60,15 +64,9 @@ _NOTES: Final = (
         "latency is SQS's SentTimestamp to publication, which is the instant before the call that sends; x is the rate "
         "that the producer reached"
     ),
-    "with 40 symbols a batch of 10 locks a quarter of the groups instead of all, so steps of batches can overlap",
     (
-        "profile: a batch of 10 symbols closes all groups until it is deleted, so receive, load, process, commit and "
-        "delete of a batch follow one another, and only publication overlaps; the CPU time of all three processes "
-        "(…_ms_per_10) on two cores is the floor, and the goal's share of it is more than there is"
-    ),
-    (
-        "attempts, kept: no look ahead where it finds nothing, which saves a call a batch; rows dealt to as few sends "
-        "as keep the order; publications together; a message decoded once"
+        "attempts, kept: signed calls instead of boto3's; JSON arrays instead of PostgreSQL's; no look ahead where it "
+        "finds nothing; rows dealt to as few sends as keep the order; publications together; a message decoded once"
     ),
     (
         "attempts, dropped: a switch interval of Python's lock of 0.5 and of 0.1 ms instead of 5 (no difference beyond "
@@ -79,37 +77,42 @@ _NOTES: Final = (
 
 @dataclass
 class Finish:
-    """Stops a drain run once all messages are processed, and measures the time."""
+    """Stops a drain run once all messages are processed; measures time and CPU from the first ``warm`` ones on."""
 
     lane: Lane
+    warm: int
     messages: int
     cpu_seconds: Callable[[], dict[str, float]]
-    _steps: list[float] = field(default_factory=list)
+    counted: int = 0
+    _last_step: float = 0.0
+    _begin: float = 0.0
     _before: dict[str, float] = field(default_factory=dict)
+    _after: dict[str, float] = field(default_factory=dict)
 
     def after(self, step: Step) -> None:
-        """Record the time of a step; the first is the receipt of a batch."""
+        """Record the time of a step."""
         del step
-        if not self._steps:
-            self._before = self.cpu_seconds()
-        self._steps.append(SYSTEM_CLOCK.now_us() / MICROSECONDS)
+        self._last_step = _now()
 
     @property
-    def seconds(self) -> float:
-        return max(self._steps) - self._steps[0]
+    def seconds_per_message(self) -> float:
+        return (self._last_step - self._begin) / self.counted
 
     @property
-    def spent(self) -> dict[str, float]:
-        """Return the CPU seconds of all processes since the receipt of the first batch."""
-        after = self.cpu_seconds()
-        return {name: after[name] - self._before[name] for name in after}
+    def cpu_ms_per_message(self) -> dict[str, float]:
+        """Return the CPU milliseconds of each process per message."""
+        return {name: 1e3 * (self._after[name] - before) / self.counted for name, before in self._before.items()}
 
     def watch(self, ended: threading.Event) -> None:
-        """Send SIGTERM to this process once all messages are in the ledger and published."""
+        """Begin to measure once the first messages are in the ledger; stop this process once all are published."""
         with connect(self.lane.endpoints.database_url, autocommit=True) as connection:
             while not ended.wait(_LOOK_SECONDS):
-                row = connection.execute(_DONE, (self.messages,)).fetchone()
-                if row == (True,):
+                ((stored,),) = connection.execute("SELECT count(*) FROM ops.ledger").fetchall()
+                if not self.counted and stored >= self.warm:
+                    self._begin, self._before = _now(), self.cpu_seconds()
+                    self.counted = self.messages - stored
+                if connection.execute(_DONE, (self.messages,)).fetchone() == (True,):
+                    self._after = self.cpu_seconds()
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
 
@@ -117,29 +120,40 @@ class Finish:
 class Bench:
     """Both arms over one queue server and one PostgreSQL."""
 
-    def __init__(self, found: EmbeddedServices, folder: Path, models: ProofModels) -> None:
+    def __init__(self, found: EmbeddedServices, folder: Path, models: ProofModels, symbols: Sequence[str]) -> None:
         self._found = found
         self._folder = folder
         self._models = models
+        self._symbols = symbols
+        self._messages = max(MESSAGES, PER_SYMBOL * len(symbols))
         self.seconds: list[float] = []
         self.anchor_seconds: list[float] = []
         self._cpu: list[dict[str, float]] = []
-        self._anchor_cpu: list[dict[str, float]] = []
+        self._anchor_cpu_ms: list[float] = []
         self.reports: list[DrainReport] = []
 
-    def lane(self, messages: int, symbols: Sequence[str] = SYMBOLS) -> Lane:
-        """Return new queues that contain messages, and a new database."""
+    @property
+    def work(self) -> str:
+        return (
+            f"{self._messages:,} messages of {len(self._symbols):,} symbols from the input queue to the output queue, "
+            "in batches of 10"
+        )
+
+    def lane(self, messages: int) -> Lane:
+        """Return new queues that contain one message of each symbol and then ``messages``, and a new database."""
         lane = make_lane(
-            self._found, self._folder, self._models, symbols=symbols, publish_scores="all", sqs_wait_time=1,
+            self._found, self._folder, self._models, symbols=self._symbols, publish_scores="all", sqs_wait_time=1,
             log_level="ERROR",
         )  # fmt: skip
-        begin = SYSTEM_CLOCK.now_us() - (messages + 60) * MICROSECONDS
-        lane.inputs[0].send(entries(random_ticks(messages, begin_us=begin, symbols=symbols)))
+        total = messages + (len(self._symbols) if messages else 0)
+        begin = SYSTEM_CLOCK.now_us() - (total + 60) * MICROSECONDS
+        lane.inputs[0].send(entries(random_ticks(total, begin_us=begin, symbols=self._symbols)))
         return lane
 
     def carried(self, lane: Lane, messages: int) -> tuple[Finish, DrainReport]:
-        """Process all messages with one drain run; return the seconds and its report."""
-        finish, ended = Finish(lane, messages, self._cpu_seconds), threading.Event()
+        """Process all messages with one drain run; return what it took and its report."""
+        warm = len(self._symbols)
+        finish, ended = Finish(lane, warm, warm + messages, self._cpu_seconds), threading.Event()
         watch = threading.Thread(target=finish.watch, args=(ended,))
         watch.start()
         try:
@@ -150,55 +164,51 @@ class Bench:
         finally:
             ended.set()
             watch.join()
-        if report.totals.get("scored") != messages or report.totals["published"] < messages:
-            raise RuntimeError(f"expected {messages} messages scored and published, was {report.totals}")
+        if report.totals.get("scored") != warm + messages or report.totals["published"] < warm + messages:
+            raise RuntimeError(f"expected {warm + messages} messages scored and published, was {report.totals}")
         return finish, report
 
     def ours(self) -> float:
-        finish, report = self.carried(self.lane(MESSAGES), MESSAGES)
-        self._cpu.append(finish.spent)
+        finish, report = self.carried(self.lane(self._messages), self._messages)
+        self._cpu.append(finish.cpu_ms_per_message)
         self.reports.append(report)
-        self.seconds.append(finish.seconds / MESSAGES)
+        self.seconds.append(finish.seconds_per_message)
         return self.seconds[-1]
 
     def anchor(self) -> float:
-        lane = self.lane(MESSAGES)
-        before = self._cpu_seconds()
-        seconds = bare(lane, MESSAGES)
-        after = self._cpu_seconds()
-        self._anchor_cpu.append({name: after[name] - before[name] for name in after})
-        self.anchor_seconds.append(seconds / MESSAGES)
-        return self.anchor_seconds[-1]
+        """Let the anchor publish as many messages for each as ours in this round."""
+        lane, process = self.lane(self._messages), psutil.Process()
+        before = _with_children(process)
+        seconds = bare(lane, len(self._symbols) + self._messages, self._published())
+        self._anchor_cpu_ms.append(1e3 * (_with_children(process) - before) / self._messages)
+        self.anchor_seconds.append(seconds)
+        return seconds
 
     def parity(self) -> Parity:
         """Compare the work on the queues, because the anchor has no model."""
-        depths: list[tuple[int, int]] = []
-        arms: list[Callable[[Lane, int], object]] = [self.carried, bare]
-        for arm in arms:
-            lane = self.lane(PARITY_MESSAGES)
-            arm(lane, PARITY_MESSAGES)
-            depths.append((lane.inputs[0].depth().total, lane.outputs.depth().total))
-        (left, ours), (anchor_left, theirs) = depths
+        lane = self.lane(PARITY_MESSAGES)
+        _, report = self.carried(lane, PARITY_MESSAGES)
+        self.reports.append(report)
+        other = self.lane(PARITY_MESSAGES)
+        bare(other, len(self._symbols) + PARITY_MESSAGES, self._published())
+        left = lane.inputs[0].depth().total, other.inputs[0].depth().total
+        ours, theirs = lane.outputs.depth().total, other.outputs.depth().total
         return Parity(
-            passed=left == anchor_left == 0 and ours >= theirs == PARITY_MESSAGES,
-            statement=f"of {PARITY_MESSAGES} messages none is left on either input queue; published: ours {ours} (each "
-            f"message's score, scores of closed bars, alerts), anchor {theirs}",
+            passed=left == (0, 0) and abs(ours - theirs) <= 1,
+            statement=f"of {PARITY_MESSAGES + len(self._symbols)} messages none is left on either input queue; "
+            f"published: ours {ours} (each message's score, scores of closed bars, alerts), anchor {theirs}",
         )
 
     def figures(self) -> Mapping[str, float]:
-        report = self.reports[-1]
-        many, many_report, many_anchor = self._many()
         return {
+            "cpu_ms_per_message": statistics.median(each["arm"] for each in self._cpu[1:]),
+            "cpu_ms_per_message_of_the_anchor": statistics.median(self._anchor_cpu_ms[1:]),
+            "queue_server_cpu_ms_per_message": statistics.median(each["queue_server"] for each in self._cpu[1:]),
+            "postgresql_cpu_ms_per_message": statistics.median(each["postgresql"] for each in self._cpu[1:]),
             "messages_per_second": 1 / statistics.median(self.seconds[1:]),
             "anchor_messages_per_second": 1 / statistics.median(self.anchor_seconds[1:]),
-            "published_per_message": report.totals["published"] / MESSAGES,
-            **_steps(report, ""),
-            **_per_ten(self._cpu, "cpu_"),
-            **_per_ten(self._anchor_cpu, "anchor_cpu_"),
-            "40_symbols_ratio_min": min(b / a for a, b in zip(many, many_anchor, strict=True)),
-            "40_symbols_messages_per_second": MESSAGES / statistics.median(many),
-            "40_symbols_anchor_messages_per_second": MESSAGES / statistics.median(many_anchor),
-            **_steps(many_report, "40_symbols_"),
+            "published_per_message": self._published(),
+            **_steps(self.reports[-1]),
         }
 
     def curves(self) -> list[Curve]:
@@ -211,6 +221,10 @@ class Bench:
             Curve("99th percentile", *unit, rates, [point.p99_ms for point in points]),
         ]
 
+    def _published(self) -> float:
+        totals = self.reports[-1].totals
+        return totals["published"] / totals["scored"]
+
     def _cpu_seconds(self) -> dict[str, float]:
         """Return the CPU seconds of this process, which runs the arm, and of both servers."""
         found = {"arm": psutil.Process()}
@@ -218,39 +232,49 @@ class Bench:
             found[name] = psutil.Process(server.pid)
         return {name: _with_children(process) for name, process in found.items()}
 
-    def _many(self) -> tuple[list[float], DrainReport, list[float]]:
-        """Return the seconds of both arms with 40 symbols per round, and the last report of ours."""
-        ours: list[float] = []
-        theirs: list[float] = []
-        for number in count(1):
-            finish, report = self.carried(self.lane(MESSAGES, MANY), MESSAGES)
-            ours.append(finish.seconds)
-            theirs.append(bare(self.lane(MESSAGES, MANY), MESSAGES))
-            if number > MANY_ROUNDS:
-                return ours[1:], report, theirs[1:]
-        raise AssertionError
 
+def bare(lane: Lane, messages: int, published: float) -> float:
+    """Receive, send ``published`` messages for each one, and delete, until all are processed.
 
-def bare(lane: Lane, messages: int) -> float:
-    """Receive, send and delete until all messages are processed; return the seconds."""
-    inputs, outputs, done = lane.inputs[0], lane.outputs, 0
-    _ = inputs.depth(), outputs.depth()  # open a connection to each, as a drain run does before it serves
-    begin = SYSTEM_CLOCK.now_us()
+    Returns the seconds per message.
+    """
+    client, done, sent = sqs_client(str(lane.endpoints.sqs_endpoint_url), lane.endpoints.aws), 0, 0
+    url, output_url = lane.endpoints.queue_urls[0], lane.endpoints.output_queue_url
+    client.get_queue_attributes(QueueUrl=url)  # opens a connection, as a drain run does before it serves
+    begin = _now()
     while done < messages:
-        batch = inputs.receive(10, wait_seconds=1, visibility_seconds=30)
-        if batch:
-            outputs.send([SendEntry(message.body, message.group_id, message.message_id) for message in batch])
-            inputs.delete([message.receipt_handle for message in batch])
+        batch = client.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1, VisibilityTimeout=30,
+            MessageSystemAttributeNames=["All"],
+        ).get("Messages", [])  # fmt: skip
         done += len(batch)
-    return (SYSTEM_CLOCK.now_us() - begin) / MICROSECONDS
+        due = [_copy(batch[k % len(batch)], k) for k in range(sent, round(done * published))]
+        for start in range(0, len(due), 10):
+            client.send_message_batch(QueueUrl=output_url, Entries=due[start : start + 10])
+        sent += len(due)
+        receipts = [{"Id": str(i), "ReceiptHandle": message["ReceiptHandle"]} for i, message in enumerate(batch)]
+        if receipts:
+            client.delete_message_batch(QueueUrl=url, Entries=receipts)
+    return (_now() - begin) / messages
 
 
-def _steps(report: DrainReport, prefix: str) -> dict[str, float]:
+def _copy(message: Mapping[str, Any], number: int) -> dict[str, str]:
+    return {
+        "Id": str(number),
+        "MessageBody": message["Body"],
+        "MessageGroupId": message["Attributes"]["MessageGroupId"],
+        "MessageDeduplicationId": f"{message['MessageId']}-{number}",
+    }
+
+
+def _now() -> float:
+    return SYSTEM_CLOCK.now_us() / MICROSECONDS
+
+
+def _steps(report: DrainReport) -> dict[str, float]:
     """Return the duration of each step of a batch; ``process`` covers features and models."""
     return {
-        f"{prefix}{step}_p{percent}_ms": getattr(report.latency[step], f"p{percent}")
-        for step in _STEPS
-        for percent in (50, 99)
+        f"{step}_p{percent}_ms": getattr(report.latency[step], f"p{percent}") for step in _STEPS for percent in (50, 99)
     }
 
 
@@ -263,34 +287,36 @@ def _with_children(process: psutil.Process) -> float:
     return seconds
 
 
-def _per_ten(spent: Sequence[Mapping[str, float]], prefix: str) -> dict[str, float]:
-    """Return the CPU milliseconds per ten messages, as medians over the rounds except the first."""
-    scale = 1e3 * 10 / MESSAGES
-    return {f"{prefix}{name}_ms_per_10": scale * statistics.median(one[name] for one in spent[1:]) for name in spent[0]}
+def measure(found: EmbeddedServices, folder: Path, models: ProofModels, count: int) -> None:
+    """Compare both arms at a number of symbols."""
+    bench = Bench(found, folder, models, SYMBOLS if count == len(SYMBOLS) else [f"SIM{i}" for i in range(count)])
+    prove(
+        Comparison(
+            name=f"p3_{count}_symbols",
+            work=bench.work,
+            ours="one drain run, PUBLISH_SCORES=all",
+            anchor="a loop of boto3: receive, send as many messages as ours, delete; no model, nothing kept",
+            distributions=("boto3", "ministack"),
+            unit="s per message",
+            goal=Goal(ratio=0.8, limits={"cpu_ms_per_message": 1.0}),
+            notes=_NOTES,
+        ),
+        parity=bench.parity,
+        ours=bench.ours,
+        anchor=bench.anchor,
+        figures=bench.figures,
+        curves=bench.curves if count == len(SYMBOLS) else tuple,
+    )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--symbols", type=int, nargs="+", default=COUNTS, metavar="N", help="numbers of symbols")
+    options = parser.parse_args(arguments)
     models = proof_models()
     with services() as found, tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(found, Path(scratch), models)
-        prove(
-            Comparison(
-                name="p3_bare_loop",
-                work=f"{MESSAGES:,} messages of {len(SYMBOLS)} symbols from the input queue to the output queue, in "
-                "batches of 10",
-                ours="one drain run, PUBLISH_SCORES=all",
-                anchor="a loop of boto3: receive, send, delete, no model, nothing kept",
-                distributions=("boto3", "ministack"),
-                unit="s per message",
-                goal=Goal(ratio=0.8),
-                notes=_NOTES,
-            ),
-            parity=bench.parity,
-            ours=bench.ours,
-            anchor=bench.anchor,
-            figures=bench.figures,
-            curves=bench.curves,
-        )
+        for count in options.symbols:
+            measure(found, Path(scratch), models, count)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Entry:
 
 
 ENTRIES: Final = {
-    "p3": Entry(_BENCHMARK, ("p3_throughput", "main")),
+    "p3": Entry(_BENCHMARK, ("p3_throughput", "main", "--symbols", "10")),
     "p4": Entry(_BENCHMARK, ("p4_compute", "main"), processes=3, repeat=3),
     "p6": Entry(_BENCHMARK, ("p6_live_features", "against_talipp"), processes=5, repeat=5),
     "p8": Entry(_BENCHMARK, ("p8_cold_start", "main")),
