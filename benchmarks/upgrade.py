@@ -273,3 +273,7 @@ def _ending_on_sigterm() -> Iterator[None]:
 def _copy(source: Path, target: Path) -> None:
     # For root, PostgreSQL's files belong to another account, and shutil.copytree would lose that.
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
