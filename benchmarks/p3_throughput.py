@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 
 from benchmarks.harness import Comparison, Curve, Goal, Parity, prove
-from benchmarks.live_lane import Lane, entries, make_lane, random_ticks, services
+from benchmarks.live_lane import DRAINED, Lane, entries, make_lane, random_ticks, services
 from benchmarks.models import SYMBOLS, ProofModels, proof_models
 from benchmarks.open_loop import Load, latency_at
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
@@ -36,12 +36,6 @@ LONGEST_WINDOW: Final = 120.0
 
 _LOOK_SECONDS: Final = 0.1
 _STEPS: Final = ("load", "process", "commit", "publish", "mark", "delete")
-_DONE: Final = b"""
-    SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (
-        SELECT FROM ops.leases LEFT JOIN ops.delivery_cursors AS cursors USING (queue_url)
-        WHERE role = 'holder' AND coalesce(cursors.position, 0)
-              < (SELECT max(position) FROM ops.outbox WHERE outbox.queue_url = leases.queue_url))
-"""
 _NOTES: Final = (
     (
         f"each arm of a round takes {MESSAGES:,} messages that already wait, in batches of 10, from queues and a "
@@ -108,7 +102,7 @@ class Finish:
         """Send SIGTERM to this process once all messages are in the ledger and published."""
         with connect(self.lane.endpoints.database_url, autocommit=True) as connection:
             while not ended.wait(_LOOK_SECONDS):
-                row = connection.execute(_DONE, (self.messages,)).fetchone()
+                row = connection.execute(DRAINED, (self.messages,)).fetchone()
                 if row == (True,):
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
