@@ -1,4 +1,4 @@
-"""Conservation of messages: what a producer sent against the tables of the live lane and the rows that a consumer read."""
+"""Conservation: the messages of a producer against the tables of the live lane and the rows read by a consumer."""
 
 import hashlib
 import json
@@ -7,18 +7,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from benchmarks.live_lane import Lane
 from benchmarks.traffic import answered_id
 from benchmarks.waiting_messages import Planned
+from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.transports.sqs import QueueClient
 
 OUTCOMES: Final = ("scored", "late", "dead", "duplicate")
 
 
 class ReceivedRow(NamedTuple):
-    """A row read from the output queue; instants as in the message, ``received_at`` in microseconds.
+    """A row read from the output queue; instants in microseconds, except ``bar_start``, which is as in the message.
 
     ``answers`` is the id of the input message whose score the row is; None for closed bars and alerts. ``closes`` says
     whether the row is the score of a closed bar.
@@ -30,8 +32,8 @@ class ReceivedRow(NamedTuple):
     closes: bool
     symbol: str
     bar_start: str
-    t_committed: str
-    t_published: str
+    t_committed: int
+    t_published: int
     received_at: int
 
 
@@ -73,8 +75,12 @@ def received_row(body: str, group: str, received_at: int) -> ReceivedRow:
     row = json.loads(body)
     return ReceivedRow(
         row["id"], group, answered_id(row), row["type"] == "score" and row["bar_status"] == "final", row["symbol"],
-        row["bar_start"], row["t_committed"], row["t_published"], received_at,
+        row["bar_start"], _instant(row["t_committed"]), _instant(row["t_published"]), received_at,
     )  # fmt: skip
+
+
+def _instant(text: str) -> int:
+    return to_us(datetime.fromisoformat(text))
 
 
 class DeadLetterRow(NamedTuple):
@@ -176,10 +182,10 @@ def _rows(
 
 
 def _out_of_order(outbox: Sequence[tuple[str, str]], rows: Sequence[ReceivedRow]) -> int:
-    """Return the number of groups whose rows arrived in another order than that of publication."""
+    """Return the number of groups whose rows arrived in another order than that of publication, without repeats."""
     positions = {id_: position for position, (id_, _) in enumerate(outbox)}
     arrived: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        if row.id in positions:
-            arrived[row.group].append(positions[row.id])
+    for id_, group in {row.id: row.group for row in rows}.items():
+        if id_ in positions:
+            arrived[group].append(positions[id_])
     return sum(found != sorted(found) for found in arrived.values())

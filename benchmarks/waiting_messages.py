@@ -83,7 +83,7 @@ def plan_backlog(count: int, symbols: Sequence[str], *, end_us: int, name: str, 
     ticks = random_ticks(count, begin_us=end_us - count * step_us, step_us=step_us, symbols=symbols)
     order = np.random.default_rng(seed).permutation(count).tolist()
     bad = round(BAD_SHARE * count)
-    codes = dict(zip(order[:bad], cycle(MALFORMATIONS)))  # noqa: B905 (the codes repeat)
+    codes = dict(zip(order[:bad], cycle(MALFORMATIONS)))
     late = set(order[bad : bad + round(LATE_SHARE * count)])
     newest: dict[str, int] = {}
     planned: list[Planned] = []
