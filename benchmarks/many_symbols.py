@@ -25,7 +25,7 @@ from benchmarks.live_lane import DRAINED, Lane, make_lane, random_ticks, service
 from benchmarks.many_symbols_picture import draw
 from benchmarks.minute_bursts import COLD_MINUTES, Burst, Latencies, bursts, latencies, percentiles_ms
 from benchmarks.models import proof_models
-from benchmarks.queue_drains import spread
+from benchmarks.queue_drains import RunCpu, spread
 from benchmarks.traffic import produce
 from benchmarks.waiting_messages import Planned, plan_tick
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, to_us
@@ -33,7 +33,7 @@ from surveillance_pipelines.engine.bar_builder import MINUTE_US
 
 PICTURE: Final = REPOSITORY / "docs" / "images" / "proof-many-symbols.png"
 SYMBOLS: Final = 5_000
-RATE: Final = 250.0
+RATE: Final = 200.0
 MINUTES: Final = 8
 PER_CALL: Final = 10
 SAMPLE_SECONDS: Final = 1.0
@@ -78,6 +78,7 @@ class Served:
         load: what was sent.
         begin_us: event time of the first tick.
         memory: seconds since the first tick, and megabytes of the drain run.
+        cpu_seconds: CPU time of the drain run from before the first tick to the last closed bar.
         sent: message id → message.
         sent_at: message id → SentTimestamp.
         rows: read from the output queue.
@@ -87,6 +88,7 @@ class Served:
     load: Load
     begin_us: int
     memory: list[tuple[float, float]]
+    cpu_seconds: float
     sent: dict[str, Planned]
     sent_at: dict[str, int]
     rows: list[ReceivedRow]
@@ -109,25 +111,29 @@ def serve(load: Load) -> Served:
         try:
             run_id = runs.start()
             until(lambda: runs.has("holder", run_id))
-            return _carry(load, lane, runs.process(run_id))
+            return _carry(load, lane, runs, run_id)
         finally:
             runs.end()
 
 
-def _carry(load: Load, lane: Lane, process: psutil.Process) -> Served:
-    reader, newest = OutputReader(lane.outputs), {}
+def _carry(load: Load, lane: Lane, runs: Runs, run_id: str) -> Served:
+    reader, newest, cpu = OutputReader(lane.outputs), {}, RunCpu(runs.process)
     begin = (SYSTEM_CLOCK.now_us() // MINUTE_US + 1) * MINUTE_US
     ticks = random_ticks(
         load.messages, begin_us=begin, step_us=round(MICROSECONDS / load.rate), symbols=names_of(load.symbols)
     )
     planned = [plan_tick(tick, f"load-{i}", newest) for i, tick in enumerate(ticks)]
     bars = len({message.bar for message in planned})
-    with reader.running(), _watched(process, reader, begin) as memory:
+    cpu.look([run_id])
+    with reader.running(), _watched(runs.process(run_id), reader, begin) as memory:
         ids = produce(lane.inputs[0], ticks, "load", per_call=PER_CALL)
+        wait_for(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0], len(ids), what="messages")
         wait_for(lambda: reader.closed_bars, bars, what="closed bars")
         until(lambda: lane.query(DRAINED.decode(), len(ids)) == [(True,)])
+        cpu.look([run_id])
     sent_at = {id_: to_us(at) for id_, at in lane.query("SELECT message_id, sent_at FROM ops.inbox")}
-    return Served(load, begin, memory, dict(zip(ids, planned, strict=True)), sent_at, reader.rows, Stored.of(lane))
+    sent = dict(zip(ids, planned, strict=True))
+    return Served(load, begin, memory, cpu.seconds, sent, sent_at, reader.rows, Stored.of(lane))
 
 
 @contextmanager
@@ -166,6 +172,7 @@ def summary(served: Served, found: list[Burst], measured: Latencies) -> dict[str
     memory = [size for _, size in served.memory]
     sound = not any(wrong.values()) and served.rate >= RATE_HELD * load.rate
     outcomes, bars = served.stored.outcomes(), sum(burst.bars for burst in found)
+    cpu_ms = 1e3 * served.cpu_seconds / (len(served.sent) + bars)
     largest = max(burst.largest_commit for burst in warm)
     return {
         "work": f"{load.symbols:,} symbols, one queue, a drain run, {load.minutes} minutes at {load.rate:g} messages/s"
@@ -178,7 +185,7 @@ def summary(served: Served, found: list[Burst], measured: Latencies) -> dict[str
             f"memory of the drain run: {memory[0]:.0f} MB before the first tick, {max(memory):.0f} MB at most",
             "last bar of a minute, seconds after its end: "
             + ", ".join(f"{name} {one['median']:.1f} (at most {one['max']:.1f})" for name, one in times.items()),
-            f"largest transaction: {largest:,} bars",
+            f"largest transaction: {largest:,} bars; CPU of the drain run: {cpu_ms:.2f} ms per bar in progress or closed",
             *(f"SentTimestamp to receipt, {name}: {_text(one)}" for name, one in waits.items()),
             f"SentTimestamp to publication, steady: {_text(to_publication)}",
             f"![over time](images/{PICTURE.name})",
@@ -189,6 +196,7 @@ def summary(served: Served, found: list[Burst], measured: Latencies) -> dict[str
             "violations": wrong,
             "outcomes": outcomes,
             "memory_mb": {"first": memory[0], "last": memory[-1], "max": max(memory)},
+            "cpu_ms_per_scored_bar": cpu_ms,
             "burst_seconds": times,
             "bursts": [{name: value for name, value in asdict(one).items() if name != "published"} for one in found],
             "latency_ms": waits | {"steady, to publication": to_publication},

@@ -31,7 +31,7 @@ def draw(memory: Sequence[tuple[float, float]], measured: Latencies, found: Sequ
         above.set(title="Memory of the drain run (RSS)", ylabel="MB", ylim=(0, None))
         _draw_latency(middle, measured)
         for axes in (above, middle):
-            axes.set(xlabel="minutes since the first tick", xlim=(0, len(found) + 0.1))
+            axes.set(xlabel="minutes since the first tick", xlim=(0, memory[-1][0] / 60))
             for number in range(1, len(found) + 1):
                 axes.axvline(number, color="grey", linewidth=0.4)
         _draw_bursts(below, found)
