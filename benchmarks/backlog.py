@@ -16,7 +16,7 @@ from benchmarks.harness import counted
 from benchmarks.live_lane import services
 from benchmarks.models import proof_models
 from benchmarks.queue_depth import DEEP, LARGE_BYTES, MAX_RATIO, QUEUES, SHALLOW
-from benchmarks.queue_drains import SYMBOLS_PER_QUEUE, Drain, drain_queues
+from benchmarks.queue_drains import SYMBOLS_PER_QUEUE, Drain, drain_queues, load_sentence
 from benchmarks.waiting_messages import BAD_SHARE, LATE_SHARE, MALFORMATIONS, TICKS_PER_BAR
 
 WARM_UP: Final = 200
@@ -57,6 +57,7 @@ def summary(drains: dict[str, Drain]) -> dict[str, Any]:
             *(f"{name}: {one.sentence}" for name, one in drains.items()),
             "CPU per message: " + "; ".join(f"{name}: {ratio:.2f}×" for name, ratio in ratios.items()),
             "time per message: " + "; ".join(f"{name}: {ratio:.2f}×" for name, ratio in times.items()),
+            load_sentence(),
         ],
         "met": all(one.is_sound for one in drains.values()) and max(ratios.values()) <= MAX_RATIO,
         "figures": {

@@ -25,7 +25,7 @@ from benchmarks.live_lane import DRAINED, Lane, make_lane, random_ticks, service
 from benchmarks.many_symbols_picture import draw
 from benchmarks.minute_bursts import COLD_MINUTES, Burst, Latencies, bursts, latencies, percentiles_ms
 from benchmarks.models import proof_models
-from benchmarks.queue_drains import RunCpu, spread
+from benchmarks.queue_drains import RunCpu, load_sentence, spread
 from benchmarks.traffic import produce
 from benchmarks.waiting_messages import Planned, plan_tick
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, to_us
@@ -185,9 +185,10 @@ def summary(served: Served, found: list[Burst], measured: Latencies) -> dict[str
             f"memory of the drain run: {memory[0]:.0f} MB before the first tick, {max(memory):.0f} MB at most",
             "last bar of a minute, seconds after its end: "
             + ", ".join(f"{name} {one['median']:.1f} (at most {one['max']:.1f})" for name, one in times.items()),
-            f"largest transaction: {largest:,} bars; CPU of the drain run: {cpu_ms:.2f} ms per bar in progress or closed",
+            f"largest transaction: {largest:,} bars; CPU of the run per bar in progress or closed: {cpu_ms:.2f} ms",
             *(f"SentTimestamp to receipt, {name}: {_text(one)}" for name, one in waits.items()),
             f"SentTimestamp to publication, steady: {_text(to_publication)}",
+            load_sentence(),
             f"![over time](images/{PICTURE.name})",
         ],
         "met": sound and times["published"]["max"] <= MAX_BURST_SECONDS and max(memory) <= MAX_MEMORY_MB,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks.harness import MIN_ROUNDS, counted, machine_facts
 from benchmarks.live_lane import services
 from benchmarks.models import proof_models
-from benchmarks.queue_drains import SYMBOLS_PER_QUEUE, Drain, drain_queues, spread
+from benchmarks.queue_drains import SYMBOLS_PER_QUEUE, Drain, drain_queues, load_sentence, spread
 from benchmarks.waiting_messages import BAD_SHARE
 
 RUNS: Final = (1, 2, 4)
@@ -75,6 +75,7 @@ def summary(rounds: Sequence[Round], cores: int) -> dict[str, Any]:
             "CPU per message, ms: " + "; ".join(f"{runs} runs {cost['median']:.2f}" for runs, cost in costs.items()),
             f"throughput {'judged' if judged else 'not judged'}: {cores} cores",
             f"{sent:,} messages, {'no violation of conservation' if sound else 'conservation violated'}",
+            load_sentence(),
         ],
         "met": sound and cheap and fast,
         "figures": {

@@ -12,6 +12,7 @@ import psutil
 
 from benchmarks.conservation import OutputReader, Stored, violations
 from benchmarks.drain_processes import Runs, wait_for
+from benchmarks.harness import machine_facts
 from benchmarks.live_lane import DRAINED, Lane, make_lane
 from benchmarks.models import ProofModels
 from benchmarks.waiting_messages import Planned, calls, plan_backlog
@@ -192,3 +193,9 @@ def _result(
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return median, minimum and maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def load_sentence() -> str:
+    """Return cores and load average; other work on the machine shows in every figure but the counts."""
+    facts = machine_facts()
+    return f"load average {facts['load']} on {facts['cores']} cores at the end"
