@@ -13,7 +13,8 @@ from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.lake_history import LakeHistory
+from surveillance_pipelines.stores.lake_history import SINGLE_REQUESTS, LakeHistory
+from surveillance_pipelines.stores.open_table import OpenTable
 from surveillance_pipelines_tests.features.bars import market_bars, same_bits, symbol_bars
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
@@ -21,19 +22,30 @@ WANTED = 300
 
 
 class CountingLake(Lake):
-    """Counts the rows that are read in full, and the calls."""
+    """Records the columns of each read of an open table."""
 
-    reads: list[tuple[int, bool]]
+    reads: list[list[str]]
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        object.__setattr__(self, "reads", [])
+        object.__setattr__(self, "reads", reads := [])
         yield
+        assert self.reads is reads
 
-    def read(self, table: str, **options) -> pl.DataFrame:
-        frame = super().read(table, **options)
-        self.reads.append((frame.height, "open" in frame.columns))
-        return frame
+    def open(self, table: str) -> OpenTable | None:
+        lake, opened = self, super().open(table)
+        assert opened is not None
+
+        class Counted:
+            def read(self, **options) -> pl.DataFrame:
+                frame = opened.read(**options)
+                lake.reads.append(frame.columns)
+                return frame
+
+            def __getattr__(self, name: str):
+                return getattr(opened, name)
+
+        return Counted()  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
@@ -92,29 +104,56 @@ def test_history_of_some_symbols_equals_that_of_one_frame(lake, bars, centre):
 
 
 @pytest.mark.parametrize("centre", ["mean", "median"])
-def test_history_of_all_symbols_after_a_second_request_equals_that_of_one_frame(lake, bars, centre):
+def test_history_of_all_symbols_after_several_requests_equals_that_of_one_frame(lake, bars, centre):
     history = LakeHistory(lake)
     day = last_day(bars)
-    history.bars(["AAA"], day, WANTED, centre)
-    for symbol in ("EEE", "FFF", "LATE", "RARE", "DDD", "AAA"):
-        assert_same(history.bars([symbol], day, WANTED, centre)[symbol], expected(bars, symbol, centre))
+    begin_start(history, day, centre)
+    for symbols in (["EEE", "FFF"], ["LATE", "RARE"], ["DDD"], ["AAA", "EEE"]):
+        for symbol, columns in history.bars(symbols, day, WANTED, centre).items():
+            assert_same(columns, expected(bars, symbol, centre))
 
 
-def test_all_symbols_are_read_once_and_symbols_without_bars_are_known(lake, bars):
+def begin_start(history: LakeHistory, day: date, centre: MarketCentre) -> None:
+    """Make as many requests as are read one by one."""
+    for _ in range(SINGLE_REQUESTS):
+        history.bars(["AAA"], day, WANTED, centre)
+
+
+def test_all_symbols_are_read_once(lake, bars):
     history, day = LakeHistory(lake), last_day(bars)
-    history.bars(["EEE"], day, WANTED, "mean")
-    history.bars(["FFF"], day, WANTED, "mean")
+    begin_start(history, day, "mean")
+    assert history.bars(["FFF"], day, WANTED, "mean").keys() == {"FFF"}
     with lake.counted():
         assert history.bars(["EEE"], day, WANTED, "mean").keys() == {"EEE"}
         assert lake.reads == []
-        assert history.bars(["NONE"], day, WANTED, "mean") == {}
-        asked = len(lake.reads)
-        assert history.bars(["NONE", "NEITHER"], day, WANTED, "mean") == {}
-        assert len(lake.reads) == asked
-    history.forget()
+        history.forget()
+        assert history.bars(["CCC"], day, WANTED, "mean").keys() == {"CCC"}
+        assert [columns for columns in lake.reads if "open" in columns] == lake.reads
+
+
+def test_symbols_without_bars_cost_no_read_and_do_not_count_as_a_start(lake, bars):
+    history, day = LakeHistory(lake), last_day(bars)
+    history.bars(["EEE", "NONE"], day, WANTED, "mean")
     with lake.counted():
+        for _ in range(SINGLE_REQUESTS):
+            assert history.bars(["NONE", "NEITHER"], day, WANTED, "mean") == {}
+        assert lake.reads == []
         assert history.bars(["FFF"], day, WANTED, "mean").keys() == {"FFF"}
-        assert lake.reads != []
+        assert history.bars(["EEE"], day, WANTED, "mean").keys() == {"EEE"}
+
+
+def test_peers_are_read_once_for_new_symbols_and_again_only_for_changed_days(lake, bars):
+    history, day = LakeHistory(lake), last_day(bars)
+    history.bars(["EEE", "FFF"], day, WANTED, "median")
+    with lake.counted():
+        assert_same(history.bars(["FFF"], day, WANTED, "median")["FFF"], expected(bars, "FFF", "median"))
+        assert ["symbol", "bar_start", "close", "revision"] not in lake.reads
+    today = pl.col("date") == day
+    doubled = bars.with_columns(close=pl.when(today).then(pl.col("close") * 2).otherwise("close"))
+    lake.write_days("bars_1m", doubled.filter(today), days=[day])
+    with lake.counted():
+        assert_same(history.bars(["EEE"], day, WANTED, "median")["EEE"], expected(doubled, "EEE", "median"))
+        assert lake.reads.count(["symbol", "bar_start", "close", "revision"]) == 2  # that day, and the one before it
 
 
 def test_changed_table_is_read_again(lake, bars):
