@@ -84,7 +84,9 @@ class Table:
 def _array(column: str) -> str:
     if column in _IN_JSON:
         return "json_array_elements_text(%s::json)"
-    return f"unnest(%s::{_TYPES.get(column, 'text')}[])"
+    type_ = _TYPES.get(column, "text")
+    place = "%b" if type_ == "bytea" else "%s"  # as text, bytes have twice the length, and each is escaped
+    return f"unnest({place}::{type_}[])"
 
 
 INBOX: Final = Table(
@@ -142,7 +144,7 @@ BREAKER_EVENT: Final = f"""
 LANE_SEED: Final = f"""
     INSERT INTO ops.lane_seeds (queue_url, symbol, feature_view, calendar, as_of_bar_start, history, sha256,
                                 recorded_at, run_id, after_position)
-    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST_POSITION}
+    SELECT %s, %s, %s, %s, %s, %b, %s, %s, %s, {LAST_POSITION}
 """
 """Inserted before the messages of its transaction, which are the first ones scored from this seed."""
 ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))
