@@ -38,7 +38,9 @@ class MedianMinutes(NamedTuple):
     counts: Integers
     ranked: Floats
 
-    def without(self, symbols: Sequence[str], lengths: Integers, starts: Integers, own: Floats) -> tuple[Floats, Integers]:
+    def without(
+        self, symbols: Sequence[str], lengths: Integers, starts: Integers, own: Floats
+    ) -> tuple[Floats, Integers]:
         """Return the median of the other symbols' returns, f8[n], and their number, int64[n]; NaN and 0 if unknown.
 
         Args:
@@ -48,14 +50,17 @@ class MedianMinutes(NamedTuple):
             own: f8[n], return of the row's symbol in that minute, NaN if it has none.
         """
         del symbols, lengths
-        place, found = _places(self.starts, starts)
-        counted = np.isfinite(own)
-        ranked, peers = self.ranked[:, place], np.where(found, self.counts[place] - counted, 0)
+        values, peers = np.full(len(starts), math.nan), np.zeros(len(starts), dtype=np.int64)
+        rows, place = _places(self.starts, starts)
+        own = own[rows]
+        counted, ranked = np.isfinite(own), self.ranked[:, place]
         with np.errstate(invalid="ignore"):
             low = np.where(ranked[_LOW] < own, ranked[_LOW], ranked[_NEXT_LOW])
             high = np.where(ranked[_HIGH] < own, ranked[_HIGH], ranked[_NEXT_HIGH])
-        values = np.where(counted, 0.5 * (low + high), ranked[_ALL])
-        return np.where(peers > 0, values, math.nan), peers
+        peers[rows] = self.counts[place] - counted
+        medians = np.where(counted, 0.5 * (low + high), ranked[_ALL])
+        values[rows] = np.where(peers[rows] > 0, medians, math.nan)
+        return values, peers
 
 
 class MeanMinutes(NamedTuple):
@@ -75,16 +80,18 @@ class MeanMinutes(NamedTuple):
     returns: Floats
     names: list[str]
 
-    def without(self, symbols: Sequence[str], lengths: Integers, starts: Integers, own: Floats) -> tuple[Floats, Integers]:
+    def without(
+        self, symbols: Sequence[str], lengths: Integers, starts: Integers, own: Floats
+    ) -> tuple[Floats, Integers]:
         """Return the mean of the other symbols' returns, as ``MedianMinutes.without``; costs one pass per row."""
         del own
-        place, found = _places(self.starts, starts)
+        rows, place = _places(self.starts, starts)
         code_of = dict(zip(self.names, range(len(self.names)), strict=True))
         codes = np.repeat(np.array([code_of.get(symbol, -1) for symbol in symbols], dtype=np.int64), lengths)
-        order = np.flatnonzero(found)
-        order = order[np.argsort(place[order], kind="stable")]  # rows of one minute are summed side by side
+        order = np.argsort(place, kind="stable")  # rows of one minute are summed side by side
+        rows, place = rows[order], place[order]
         values, peers = np.full(len(starts), math.nan), np.zeros(len(starts), dtype=np.int64)
-        values[order], peers[order] = _means(place[order], codes[order], self.ends, self.codes, self.returns)
+        values[rows], peers[rows] = _means(place, codes[rows], self.ends, self.codes, self.returns)
         return values, peers
 
 
@@ -126,14 +133,12 @@ def _by_time(starts: Integers) -> tuple[Integers, Integers]:
     return order, np.concatenate(([0], np.flatnonzero(np.diff(starts[order])) + 1, [len(starts)]))
 
 
-def _places(minutes: Integers, starts: Integers) -> tuple[Integers, NDArray[np.bool_]]:
-    """Return the position of each start in the minutes, and whether it is one of them (0 if not)."""
+def _places(minutes: Integers, starts: Integers) -> tuple[Integers, Integers]:
+    """Return the rows whose start is one of the minutes, and the position of each in the minutes."""
     place = np.searchsorted(minutes, starts)
-    found = place < len(minutes)
-    place[~found] = 0
-    found &= minutes[place] == starts
-    place[~found] = 0
-    return place, found
+    rows = np.flatnonzero(place < len(minutes))
+    rows = rows[minutes[place[rows]] == starts[rows]]
+    return rows, place[rows]
 
 
 def _medians(returns: Floats, begins: Integers) -> tuple[Integers, Floats]:

@@ -1,4 +1,4 @@
-"""The days of ``bars_1m``: which symbols have bars on each, and the bars of a day as arrays, sorted by symbol and start."""
+"""The days of ``bars_1m``: how many bars each symbol has on a day, and the bars as arrays, by symbol and start."""
 
 import sys
 from bisect import bisect_left
@@ -160,12 +160,8 @@ class LakeDays:
         self._counts[self.files(day)] = counts
         return counts
 
-    def _read(
-        self, days: Collection[date], columns: tuple[str, ...], symbols: Collection[str] | None
-    ) -> pl.DataFrame:
-        read = self._table.read(
-            days=list(days), symbols=symbols, columns=[*columns, "revision"], schema=BAR_SCHEMA
-        )
+    def _read(self, days: Collection[date], columns: tuple[str, ...], symbols: Collection[str] | None) -> pl.DataFrame:
+        read = self._table.read(days=list(days), symbols=symbols, columns=[*columns, "revision"], schema=BAR_SCHEMA)
         first = read["revision"] == 0
         return (read if first.all() else read.filter(first)).drop("revision")
 

@@ -1,8 +1,8 @@
 """Histories of symbols from ``bars_1m``, with the peers' returns.
 
-The peers' returns of a minute are computed once and kept (``PeerHistory``), so a new symbol costs the reading of its own
-bars. If several requests for the same day follow one another, a queue is starting: the bars of all symbols are then read
-in one pass and kept until each is asked for or no request follows for a while.
+The peers' returns of a minute are computed once and kept (``PeerHistory``), so a new symbol costs the reading of its
+own bars. If several requests for the same day follow one another, a queue is starting: the bars of all symbols are then
+read in one pass and kept until each is asked for or no request follows for a while.
 """
 
 from collections import OrderedDict
@@ -72,6 +72,15 @@ class LakeHistory:
             wanted: number of bars before that day.
             centre: which centre of the peers' returns; bars served with it have the recorded values.
         """
+        try:
+            return self._bars(symbols, day, wanted, centre)
+        except FileNotFoundError:  # the table was deleted and created again
+            self._days = None
+            self._peers.clear()
+            self.forget()
+            return self._bars(symbols, day, wanted, centre)
+
+    def _bars(self, symbols: Collection[str], day: date, wanted: int, centre: MarketCentre) -> dict[str, BarColumns]:
         lake = self._opened()
         if lake is None:
             return {}

@@ -29,7 +29,7 @@ class OpenTable:
             self._files = None
 
     def files(self) -> dict[date, tuple[str, ...]]:
-        """Return the paths of each day's files, days ascending. A file never changes; a day's rows do with its files."""
+        """Return the paths of each day's files, days ascending. The rows of a day change only with its files."""
         if self._files is None:
             actions = pl.DataFrame(self._table.get_add_actions(flatten=True))
             by_day = actions.group_by(pl.col(f"partition.{PARTITION}").alias(PARTITION)).agg(pl.col("path").sort())

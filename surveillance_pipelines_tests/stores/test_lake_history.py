@@ -1,5 +1,6 @@
 """Histories read day by day for some or all symbols equal those of one frame of all bars, bit for bit."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -164,6 +165,15 @@ def test_changed_table_is_read_again(lake, bars):
     lake.write_days("bars_1m", today, days=[day])
     after = history.bars(["EEE"], day, WANTED, "mean")["EEE"]
     assert after.values[3, -1] == 2 * before.values[3, -1]
+
+
+def test_table_that_was_created_again_is_read_again(lake, bars):
+    history, day = LakeHistory(lake), last_day(bars)
+    history.bars(["EEE"], day, WANTED, "median")
+    shutil.rmtree(Path(lake.url) / "bars_1m")
+    doubled = bars.with_columns(close=pl.col("close") * 2)
+    lake.write_days("bars_1m", doubled, days=bars["date"].unique().to_list())
+    assert_same(history.bars(["EEE"], day, WANTED, "median")["EEE"], expected(doubled, "EEE", "median"))
 
 
 def test_lake_without_bars_gives_no_history(tmp_path):
