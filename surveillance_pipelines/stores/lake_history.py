@@ -7,7 +7,7 @@ read in one pass and kept until each is asked for or no request follows for a wh
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -135,6 +135,8 @@ class LakeHistory:
 
     def _peer_history(self, day: date, reach: int, centre: MarketCentre) -> PeerHistory:
         key = day, reach, centre
+        for old in [each for each in self._peers if each[0] < day - timedelta(days=1)]:
+            del self._peers[old]
         if key not in self._peers:
             self._peers[key] = PeerHistory(day, reach, centre)
         self._peers.move_to_end(key)
