@@ -27,8 +27,8 @@ _NOTES: Final = (
     "both arms take the messages from memory; ours also decodes, scores and commits them, the anchor does not",
     "each arm is a process of its own; its cost is the time of the work, without imports",
     (
-        "one new symbol arrives after the histories of the others have been dropped, as after minutes without a new one; "
-        "first_new_symbol_ms is the first one after a restart from snapshots, which also reads the closes of its peers"
+        "one new symbol arrives after the histories of the others have been dropped, as after minutes without a new "
+        "one; first_new_symbol_ms is the first one after a restart from snapshots, which also reads its peers' closes"
     ),
     "the anchor leaves out the bare loop of the target, which P3 measures at about 1 ms a message",
     (
