@@ -23,7 +23,7 @@ from surveillance_pipelines.stores.peer_history import PeerHistory
 TABLE: Final = "bars_1m"
 SINGLE_REQUESTS: Final = 4
 """Requests for one day that are read one by one; reading the bars of 1,000 symbols costs about as much as ten."""
-_FEW: Final = 64
+FEW: Final = 64
 """Symbols whose days are read together; more are read day by day, to bound the memory of a read."""
 _PEER_HISTORIES: Final = 4
 """Peer histories kept: those of the serving view and of one that is about to serve, each for two reaches."""
@@ -224,9 +224,9 @@ def _read(lake: LakeDays, key: HistoryKey, symbols: Iterable[str], reach: int) -
 def _read_plan(
     lake: LakeDays, key: HistoryKey, plan: list[tuple[date, list[str]]], keep: Mapping[tuple[date, str], int]
 ) -> dict[str, RawBars]:
-    """Return the bars of symbols on their days, ascending; ``keep`` is how many of a day are needed, None for all."""
+    """Return the bars of symbols on their days, ascending; ``keep`` is how many of a day are needed, if not all."""
     symbols = {symbol for _, here in plan for symbol in here}
-    if len(symbols) <= _FEW:
+    if len(symbols) <= FEW:
         return dict(lake.bars([day for day, _ in plan], symbols, key.centre)) if symbols else {}
     parts: dict[str, list[RawBars]] = {symbol: [] for symbol in symbols}
     for day, here in plan:

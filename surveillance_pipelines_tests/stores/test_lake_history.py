@@ -13,6 +13,7 @@ import pytest
 from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.inputs import market_context
+from surveillance_pipelines.stores import lake_history
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lake_history import SINGLE_REQUESTS, LakeHistory
 from surveillance_pipelines.stores.open_table import OpenTable
@@ -95,6 +96,12 @@ def assert_same(found: BarColumns, bars: pl.DataFrame) -> None:
     assert same_bits(found.values, np.stack(rows))
 
 
+@pytest.fixture(params=[lake_history.FEW, 0], ids=["days_together", "day_by_day"])
+def few(request, monkeypatch) -> None:
+    monkeypatch.setattr(lake_history, "FEW", request.param)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("centre", ["mean", "median"])
 def test_history_of_some_symbols_equals_that_of_one_frame(lake, bars, centre):
     found = LakeHistory(lake).bars(["EEE", "BBB", "LATE", "RARE", "NONE"], last_day(bars), WANTED, centre)
@@ -104,6 +111,7 @@ def test_history_of_some_symbols_equals_that_of_one_frame(lake, bars, centre):
         assert_same(columns, expected(bars, symbol, centre))
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("centre", ["mean", "median"])
 def test_history_of_all_symbols_after_several_requests_equals_that_of_one_frame(lake, bars, centre):
     history = LakeHistory(lake)
