@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from surveillance_pipelines.clock import day_start_us
 from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.inputs import market_context
@@ -173,6 +174,20 @@ def test_changed_table_is_read_again(lake, bars):
     lake.write_days("bars_1m", today, days=[day])
     after = history.bars(["EEE"], day, WANTED, "mean")["EEE"]
     assert after.values[3, -1] == 2 * before.values[3, -1]
+
+
+@pytest.mark.parametrize("centre", ["mean", "median"])
+def test_first_return_of_a_peer_after_days_without_bars_is_known(tmp_path, centre):
+    own, peer = symbol_bars("EEE", 1, 6500, gaps=0.0), symbol_bars("PEER", 2, 6500, gaps=0.0)
+    days = own["bar_start"].dt.date().unique().sort().to_list()
+    present = pl.col("bar_start").dt.date().is_in([*days[:2], days[-1]])
+    bars = pl.concat([own, peer.filter(present)]).with_columns(date=pl.col("bar_start").dt.date())
+    lake = Lake(str(tmp_path))
+    lake.write_days("bars_1m", bars, days=days)
+    found = LakeHistory(lake).bars(["EEE"], days[-1], WANTED, centre)["EEE"]
+    assert_same(found, expected(bars, "EEE", centre))
+    second_minute = int(np.searchsorted(found.starts, day_start_us(days[-1]))) + 1
+    assert found.values[6, [second_minute - 1, second_minute]].tolist() == [0, 1]
 
 
 def test_table_that_was_created_again_is_read_again(lake, bars):
