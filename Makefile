@@ -79,6 +79,8 @@ proof: install  ## Run the slow tests and the benchmarks with their baselines, a
 	$(BIN)/python -m benchmarks.upgrade
 	$(BIN)/python -m benchmarks.releases
 	$(BIN)/python -m benchmarks.queue_depth
+	$(BIN)/python -m benchmarks.backlog
+	$(BIN)/python -m benchmarks.many_symbols
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks
 

@@ -7,6 +7,7 @@ messages come from memory: one tick per symbol, ten a batch, each batch seeded, 
 import itertools
 import json
 import resource
+import statistics
 import sys
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -29,6 +30,9 @@ SESSIONS: Final = 8
 MINUTES: Final = 390
 FIRST_DAY: Final = date(2024, 3, 4)
 BATCH: Final = 10
+VIEW: Final = "core_v2"
+SINGLE: Final = 5
+"""Symbols that arrive one by one; their figures are medians."""
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -93,73 +97,102 @@ def messages(names: list[str], first: int = 0) -> list[Received]:
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the peak memory of this program; ``ru_maxrss`` would include that of the process that started it."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
 
 
 def rss_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
-def ours(lake: Lake, database_url: str, symbols: int) -> dict[str, float]:
-    """Start all symbols but one, then one more, then an invented one, then all from their snapshots."""
-    from surveillance_pipelines.engine.engine import Engine, engine_config
-    from surveillance_pipelines.features.state import warm_up
-    from surveillance_pipelines.models.warmup import WarmupRules
-    from surveillance_pipelines.settings import Settings
-    from surveillance_pipelines.stores.database import Reconnector, connect
-    from surveillance_pipelines.stores.lease import acquire
-    from surveillance_pipelines.stores.live_store import Connections, PostgresStore
-    from surveillance_pipelines_tests.engine.market import plain_settings
+class Queue:
+    """Serves messages as a drain run does, without a queue server.
 
-    class Rules(WarmupRules):
-        feature_view = VIEW
+    Args:
+        lake: lake with the histories.
+        connection: connection to a database that has never served.
+        names: the instruments.
+    """
 
-    settings: Settings = plain_settings()
-    rules, names = Rules(), names_of(symbols)
-    warm_up()
-    with connect(database_url, autocommit=True) as connection:
+    def __init__(self, lake: Lake, connection: Any, names: list[str]) -> None:
+        from surveillance_pipelines.stores.lease import acquire
+
         lease = acquire(connection, "cold", holder="proof", seconds=3600)
         assert lease is not None
+        self._lake, self._connection, self._lease, self._names = lake, connection, lease, names
+        self._numbers, self._fresh = itertools.count(1), itertools.count(len(names))
+        self.start()
 
-        def new_store() -> PostgresStore:
-            connections = Connections(*[Reconnector(lambda: connection)] * 5)
-            return PostgresStore(connections, lake, lease, feature_view=rules.feature_view)
+    def start(self) -> None:
+        """Start a run that has no symbols."""
+        from surveillance_pipelines.engine.engine import Engine, engine_config
+        from surveillance_pipelines.models.warmup import WarmupRules
+        from surveillance_pipelines.stores.database import Reconnector
+        from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+        from surveillance_pipelines_tests.engine.market import plain_settings
 
-        def new_engine() -> Engine:
-            return Engine(engine_config(settings, rules), rules, sessions(), [*names, "INVENTED", "ANOTHER"])
+        class Rules(WarmupRules):
+            feature_view = VIEW
 
-        store, engine, numbers = new_store(), new_engine(), itertools.count(1)
+        rules = Rules()
+        connections = Connections(*[Reconnector(lambda: self._connection)] * 5)
+        self.store = PostgresStore(connections, self._lake, self._lease, feature_view=VIEW)
+        self.engine = Engine(engine_config(plain_settings(), rules), rules, sessions(), self._names)
 
-        def serve(batch: list[Received]) -> float:
-            begin = time.perf_counter()
-            number = next(numbers)
-            known, decoded = store.record_received(number, batch, done=[]), engine.read(batch)
-            wanted = engine.symbols_to_seed(decoded)
-            for symbol, seed in store.history(wanted, feature_view=engine.feature_view).items():
-                engine.seed(symbol, seed)
-            effects = engine.process(decoded, known)
-            effects.computed_at = batch[-1].received_at
-            stamped = effects.stamped(committed_at=effects.computed_at)
-            store.commit(stamped, [], committed_at=effects.computed_at, number=number)
-            return time.perf_counter() - begin
+    def restore(self) -> float:
+        """Restore all symbols from their snapshots, and return the seconds."""
+        begin = time.perf_counter()
+        for symbol, seed in self.store.served().items():
+            self.engine.seed(symbol, seed)
+        return time.perf_counter() - begin
 
+    def serve(self, batch: list[Received]) -> float:
+        """Seed, score and commit a batch, and return the seconds."""
+        begin, store, engine = time.perf_counter(), self.store, self.engine
+        number = next(self._numbers)
+        known, decoded = store.record_received(number, batch, done=[]), engine.read(batch)
+        wanted = engine.symbols_to_seed(decoded)
+        for symbol, seed in store.history(wanted, feature_view=engine.feature_view).items():
+            engine.seed(symbol, seed)
+        effects = engine.process(decoded, known)
+        effects.computed_at = batch[-1].received_at
+        stamped = effects.stamped(committed_at=effects.computed_at)
+        store.commit(stamped, [], committed_at=effects.computed_at, number=number)
+        return time.perf_counter() - begin
+
+    def serve_one(self, name: str) -> float:
+        """Serve the first message of one symbol long after any other, and return the milliseconds."""
+        self.store.forget_history()
+        return 1e3 * self.serve(messages([name], first=next(self._fresh)))
+
+
+def ours(lake: Lake, database_url: str, symbols: int) -> dict[str, float]:
+    """Start all symbols but a few, then these one by one, then invented ones; after a restart, the last symbol."""
+    from surveillance_pipelines.features.state import warm_up
+    from surveillance_pipelines.stores.database import connect
+
+    names, invented = names_of(symbols), [f"INVENTED{number}" for number in range(SINGLE + 1)]
+    warm_up()
+    with connect(database_url, autocommit=True) as connection:
+        queue = Queue(lake, connection, [*names, *invented])
+        arrivals = messages(names[: -SINGLE - 1])
         before, begin, cpu = rss_mb(), time.perf_counter(), time.process_time()
-        arrivals = messages(names[:-1])
         for start in range(0, len(arrivals), BATCH):
-            serve(arrivals[start : start + BATCH])
+            queue.serve(arrivals[start : start + BATCH])
         found = {"seconds": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu,
                  "peak_mb": peak_mb(), "base_mb": before}  # fmt: skip
-        store.forget_history()
+        queue.store.forget_history()
         found["kb_per_symbol"] = (rss_mb() - before) * 1024 / symbols
-        found["new_symbol_ms"] = 1e3 * serve(messages(names[-1:], first=symbols))
-        store.forget_history()
-        found["first_invented_ms"] = 1e3 * serve(messages(["INVENTED"], first=symbols + 1))
-        found["invented_ms"] = 1e3 * serve(messages(["ANOTHER"], first=symbols + 2))
-        engine = new_engine()
-        begin = time.perf_counter()
-        for symbol, seed in new_store().served().items():
-            engine.seed(symbol, seed)
-        return found | {"snapshots_s": time.perf_counter() - begin}
+        cpu = time.process_time()
+        found["new_symbol_ms"] = statistics.median(map(queue.serve_one, names[-SINGLE - 1 : -1]))
+        found["new_symbol_cpu_ms"] = 1e3 * (time.process_time() - cpu) / SINGLE
+        found["first_invented_ms"] = queue.serve_one(invented[0])
+        found["invented_ms"] = statistics.median(map(queue.serve_one, invented[1:]))
+        queue.start()
+        found["snapshots_s"] = queue.restore()
+        found["first_new_symbol_ms"] = queue.serve_one(names[-1])
+        return found
 
 
 def anchor(lake: Lake) -> dict[str, float]:
@@ -168,9 +201,6 @@ def anchor(lake: Lake) -> dict[str, float]:
     bars = lake.scan("bars_1m").select(BAR_SCHEMA.names()).collect()
     done = {"seconds": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu}
     return done | {"rows": bars.height, "peak_mb": peak_mb()}
-
-
-VIEW: Final = "core_v2"
 
 
 def main(arguments: list[str]) -> None:

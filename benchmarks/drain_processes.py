@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from benchmarks.harness import PINNED
 from benchmarks.live_lane import Lane
 from benchmarks.models import SYMBOLS
@@ -15,6 +17,10 @@ from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
 from surveillance_pipelines.services.endpoints import child_environment
 
 LONGEST_WAIT: Final = 90.0
+PROGRESS_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 0.2
+FIRST_POLL_SECONDS: Final = 0.02
+"""Until the count is above 0, so that the start of the work is seen exactly."""
 
 
 class Runs:
@@ -59,6 +65,14 @@ class Runs:
     def living(self) -> list[int]:
         """Return the process ids of the running processes."""
         return [process.pid for process in self._processes.values() if process.poll() is None]
+
+    def process(self, run_id: str) -> psutil.Process:
+        """Return the process of a run.
+
+        Raises:
+            psutil.NoSuchProcess: if it has ended.
+        """
+        return psutil.Process(self._processes[run_id].pid)
 
     def count(self, queue_url: str) -> int:
         """Return the number of running runs of a queue."""
@@ -110,3 +124,24 @@ def until(condition: Callable[[], object]) -> None:
         if SYSTEM_CLOCK.now_us() > deadline:
             raise RuntimeError(f"expected it within {LONGEST_WAIT:.0f} s")
         SYSTEM_CLOCK.sleep(0.02)
+
+
+def wait_for(count: Callable[[], int], wanted: int, *, what: str) -> bool:
+    """Wait until a count is reached, and print it every ``PROGRESS_SECONDS``.
+
+    Returns:
+        Whether it was reached; False if it did not grow within ``LONGEST_WAIT`` seconds.
+    """
+    begin = shown = grown = SYSTEM_CLOCK.now_us()
+    most = -1
+    while (found := count()) < wanted:
+        now = SYSTEM_CLOCK.now_us()
+        if found > most:
+            most, grown = found, now
+        elif now - grown > LONGEST_WAIT * MICROSECONDS:
+            return False
+        if now - shown > PROGRESS_SECONDS * MICROSECONDS:
+            shown = now
+            print(f"  {what}: {found:,} of {wanted:,} after {(now - begin) / MICROSECONDS:.0f} s", flush=True)
+        SYSTEM_CLOCK.sleep(POLL_SECONDS if found > 0 else FIRST_POLL_SECONDS)
+    return True

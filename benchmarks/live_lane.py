@@ -30,6 +30,14 @@ from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
 
+DRAINED: Final = b"""
+    SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (
+        SELECT FROM ops.leases LEFT JOIN ops.delivery_cursors AS cursors USING (queue_url)
+        WHERE role = 'holder' AND coalesce(cursors.position, 0)
+              < (SELECT max(position) FROM ops.outbox WHERE outbox.queue_url = leases.queue_url))
+"""
+"""Whether so many messages have an outcome and all rows are published, while drain runs hold the queues."""
+
 _SEED: Final = 11
 
 

@@ -26,7 +26,16 @@ _LIMITS: Final = {"peak_mb_at_5000": 1_024.0, "snapshots_s": 2.0, "new_symbol_ms
 _NOTES: Final = (
     "both arms take the messages from memory; ours also decodes, scores and commits them, the anchor does not",
     "each arm is a process of its own; its cost is the time of the work, without imports",
-    "one new symbol arrives after the histories of the others have been dropped, as after minutes without a new one",
+    (
+        "one new symbol arrives after the histories of the others have been dropped, as after minutes without a new "
+        "one; first_new_symbol_ms is the first one after a restart from snapshots, which also reads its peers' closes"
+    ),
+    "the anchor leaves out the bare loop of the target, which P3 measures at about 1 ms a message",
+    (
+        "profile at 1,000 symbols: 4.6 CPU s here, of which 0.8 compress the recorded histories, 0.6 run the kernel "
+        "over them, 1.4 read bars and look up peers, 0.9 send rows; and 2.8 CPU s in PostgreSQL, of which 1.9 compress "
+        "the snapshots"
+    ),
 )
 
 
@@ -63,6 +72,7 @@ def compare(bench: Bench, figures: Any, symbols: int, results: Path) -> dict[str
     """Run the rounds and write the result."""
     bars = symbols * MINUTES * SESSIONS
     ours: Arm = bench.ours
+    limits = {name: limit for name, limit in _LIMITS.items() if symbols == SYMBOLS or "_at_" not in name}
     return prove(
         Comparison(
             name="p11_polars_read",
@@ -71,7 +81,7 @@ def compare(bench: Bench, figures: Any, symbols: int, results: Path) -> dict[str
             anchor="polars: the same bars read once, all columns",
             distributions=("polars", "deltalake"),
             unit="s",
-            goal=Goal(ratio=0.5, limits=_LIMITS),
+            goal=Goal(ratio=0.5, limits=limits),
             notes=_NOTES,
         ),
         parity=lambda: Parity(

@@ -18,7 +18,7 @@ from typing import Any, Final
 import psutil
 
 from benchmarks.harness import Comparison, Curve, Goal, Parity, prove
-from benchmarks.live_lane import Lane, entries, make_lane, random_ticks, services
+from benchmarks.live_lane import DRAINED, Lane, entries, make_lane, random_ticks, services
 from benchmarks.models import SYMBOLS, ProofModels, proof_models
 from benchmarks.open_loop import Load, latency_at
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
@@ -39,12 +39,6 @@ LONGEST_WINDOW: Final = 120.0
 
 _LOOK_SECONDS: Final = 0.1
 _STEPS: Final = ("load", "process", "commit", "publish", "mark", "delete")
-_DONE: Final = b"""
-    SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (
-        SELECT FROM ops.leases LEFT JOIN ops.delivery_cursors AS cursors USING (queue_url)
-        WHERE role = 'holder' AND coalesce(cursors.position, 0)
-              < (SELECT max(position) FROM ops.outbox WHERE outbox.queue_url = leases.queue_url))
-"""
 _NOTES: Final = (
     (
         f"at least {MESSAGES:,} messages and {PER_SYMBOL} of each symbol, after one of each that is not counted; "
@@ -111,7 +105,7 @@ class Finish:
                 if not self.counted and stored >= self.warm:
                     self._begin, self._before = _now(), self.cpu_seconds()
                     self.counted = self.messages - stored
-                if connection.execute(_DONE, (self.messages,)).fetchone() == (True,):
+                if connection.execute(DRAINED, (self.messages,)).fetchone() == (True,):
                     self._after = self.cpu_seconds()
                     os.kill(os.getpid(), signal.SIGTERM)
                     return

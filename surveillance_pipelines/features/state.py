@@ -111,6 +111,8 @@ class FeatureState:
         self.view.run(self._state, rows, np.empty((len(rows), self._features)))
         self._fill(bar_starts[first:], rows)
         self._set_day(self._last // DAY_US)
+        if len(rows) <= HISTORY_BARS:  # a later day would be rebuilt from these rows
+            self._rebuilt, self._rebuilt_at = self._state, self._seen
 
     def advance(self, bar_start: int, inputs: ArrayLike) -> NDArray[np.float64]:
         """Add a closed bar and return its features, f8[F].

@@ -21,8 +21,8 @@ from surveillance_pipelines.contracts.errors import (
     UnavailableError,
 )
 from surveillance_pipelines.contracts.frames import LATER_COLUMNS
+from surveillance_pipelines.stores.open_table import PARTITION, DayRange, OpenTable, read_rows
 
-PARTITION: Final = "date"
 COMMIT_ATTEMPTS: Final = 50
 """Attempts of a commit. Writers of other days may commit concurrently; in each round, at least one succeeds."""
 KEPT_VERSIONS: Final = "interval 3650 days"
@@ -36,7 +36,6 @@ _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_
 _DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
 """Colour codes and arrows in the nested errors of delta-rs."""
 
-DayRange = tuple[date, date]
 _T = TypeVar("_T")
 
 
@@ -138,16 +137,13 @@ class Lake:
                 raise NotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
             empty = schema.to_frame()
             return empty if columns is None else empty.select(columns)
-        frame = self.scan(table, version=version)
-        if days is not None:
-            frame = frame.filter(_on(days))
-        if symbols is not None:
-            frame = frame.filter(pl.col("symbol").is_in(sorted(symbols)))
-        if schema is not None and set(schema) & LATER_COLUMNS:
-            absent = sorted(LATER_COLUMNS - set(frame.collect_schema()))
-            frame = frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent)
-            columns = schema.names() if columns is None else columns  # adding a column changes their order in the table
-        return frame.select(pl.all() if columns is None else columns).collect()
+        opened = self._open(table, version)
+        names = {field.name for field in opened.schema().fields}
+        return read_rows(pl.scan_delta(opened), names, days=days, symbols=symbols, columns=columns, schema=schema)
+
+    def open(self, table: str) -> OpenTable | None:
+        """Return a table that stays open for repeated reads; None if it does not exist."""
+        return OpenTable(self._open(table)) if self.exists(table) else None
 
     def write_days(self, table: str, frame: pl.DataFrame, *, days: Collection[date]) -> int:
         """Replace exactly the given days of a table with ``frame`` in one commit, and return the new version.
@@ -302,9 +298,3 @@ def _aligned(table: str, current: DeltaTable, frame: pl.DataFrame) -> pl.DataFra
     raise SchemaMismatchError(
         f"table {table!r}: {'; '.join(differences)}. A changed table needs a new name or a migration."
     )
-
-
-def _on(days: Collection[date] | DayRange) -> pl.Expr:
-    if isinstance(days, tuple) and len(days) == 2:
-        return pl.col(PARTITION).is_between(*days)
-    return pl.col(PARTITION).is_in(sorted(days))

@@ -199,7 +199,7 @@ def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
 _TableRows = tuple[tables.Table, list[list[Any]]]
 
 
-def _outbox_parameters(messages: Sequence[OutboxRow], context: CommitContext) -> list[str]:
+def _outbox_parameters(messages: Sequence[OutboxRow], context: CommitContext) -> list[Any]:
     now, queue_url, run_id = context.committed_at, context.queue_url, context.run_id
     return tables.OUTBOX.parameters(
         [row.id, queue_url, row.row_type, row.body, row.group_id, now, run_id] for row in messages

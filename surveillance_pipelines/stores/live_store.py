@@ -24,8 +24,9 @@ REPEATED_MARKS_US: Final = 10 * MICROSECONDS
 """Age of the deliveries that are recorded again on a new connection. PostgreSQL delays an asynchronous commit for less
 than a second."""
 
-IDLE_RENEWALS: Final = 3
-"""Renewals of the lease without a new symbol, after which the histories read for further symbols are dropped."""
+IDLE_RENEWALS: Final = 20
+"""Renewals of the lease without a new symbol, after which the histories read for further symbols are dropped: five
+leases, because a batch of new symbols may take longer than one."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ class PostgresStore:
     def history(
         self, symbols: Mapping[str, int], *, window_length: int = 1, feature_view: str = DEFAULT_VIEW
     ) -> Mapping[str, Seed]:
-        self._idle_renewals = 0
         connection = self._connections.main.get()
-        return seeding.history_seeds(connection, self._history, symbols, window_length, feature_view)
+        try:
+            return seeding.history_seeds(connection, self._history, symbols, window_length, feature_view)
+        finally:
+            self._idle_renewals = 0  # after the call, during which renewals continue
 
     def commit(
         self, effects: Effects, messages: Sequence[OutboxRow], *, committed_at: int, number: int
@@ -139,7 +142,7 @@ class PostgresStore:
     def renew(self) -> None:
         renew(self._connections.heartbeat.get(), self._lease)
         self._idle_renewals += 1
-        if self._idle_renewals == IDLE_RENEWALS:
+        if self._idle_renewals >= IDLE_RENEWALS:
             self.forget_history()
 
     def forget_history(self) -> None:

@@ -257,8 +257,9 @@ def _merged_histories(
 
 def _trimmed(landed: BarColumns | None, served: tuple[Bar, ...], day: int, before: int, window_length: int) -> Seed:
     """Return the bars of the lake and those served, from the first one that is needed."""
-    known = () if landed is None else landed.between(0, before).starts.tolist()
-    starts = sorted({*known, *(bar.bar_start for bar in served)})
+    starts = [] if landed is None else landed.between(0, before).starts.tolist()
+    if served:
+        starts = sorted({*starts, *(bar.bar_start for bar in served)})
     begin = max(0, bisect_left(starts, day) - HISTORY_BARS)
     if window_length > 1:
         begin = min(begin, first_bar_needed(starts, window_length - 1, HISTORY_BARS))

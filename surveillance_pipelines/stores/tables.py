@@ -63,7 +63,7 @@ class Table:
         """The INSERT statement over one JSON array per column; rows are inserted in the order of the arrays."""
         names = ", ".join(self.columns)
         values = ", ".join(_cast(name) for name in self.columns)
-        arrays = ", ".join(["json_array_elements_text(%s::json)"] * len(self.columns))
+        arrays = ", ".join(_array(name) for name in self.columns)
         statement = (
             f"INSERT INTO {self.name} ({names}) SELECT {values} "  # noqa: S608 (constant names)
             f"FROM ROWS FROM ({arrays}) WITH ORDINALITY AS rows ({names}, ordinal) ORDER BY ordinal"
@@ -72,15 +72,24 @@ class Table:
         returning = f" RETURNING {', '.join(self.returning)}" if self.returning else ""
         return f"{statement}{conflict}{returning}".encode()  # psycopg accepts bytes, or literal text only
 
-    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[str]:
-        """Return rows as one JSON array per column.
+    def parameters(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
+        """Return rows as one JSON array per column, and as a list for bytes.
 
         Psycopg writes PostgreSQL's own arrays value by value in Python, which takes several times as long.
 
         Args:
             rows: values in the order of the columns; instants in microseconds, JSON as text, None for NULL.
         """
-        return [_json_array(values) for values in zip(*rows, strict=True)]
+        return [
+            list(values) if _TYPES.get(name) == "bytea" else _json_array(values)
+            for name, values in zip(self.columns, zip(*rows, strict=True), strict=True)
+        ]
+
+
+def _array(column: str) -> str:
+    if _TYPES.get(column) == "bytea":  # in binary; as text, bytes have twice the length
+        return "unnest(%b::bytea[])"
+    return "json_array_elements_text(%s::json)"
 
 
 def _cast(column: str) -> str:
@@ -97,12 +106,7 @@ def _json_array(values: Sequence[Any]) -> str:
         return _ENCODER.encode([str(value) if isinstance(value, float) else value for value in values])
 
 
-def _encodable(value: Any) -> str:
-    """Return what JSON has no type for as PostgreSQL's text."""
-    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
-
-
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_encodable)
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=str)
 
 
 INBOX: Final = Table(
@@ -161,7 +165,7 @@ BREAKER_EVENT: Final = f"""
 LANE_SEED: Final = f"""
     INSERT INTO ops.lane_seeds (queue_url, symbol, feature_view, calendar, as_of_bar_start, history, sha256,
                                 recorded_at, run_id, after_position)
-    SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST_POSITION}
+    SELECT %s, %s, %s, %s, %s, %b, %s, %s, %s, {LAST_POSITION}
 """
 """Inserted before the messages of its transaction, which are the first ones scored from this seed."""
 ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))

@@ -102,6 +102,23 @@ def test_seed_with_yesterday_produces_the_features_of_today() -> None:
     assert same_bits(np.array(rows), batch_features(bars)[today:])
 
 
+def test_seed_with_few_bars_continues_like_a_restored_one_on_its_last_day_and_later() -> None:
+    starts, inputs = starts_and_inputs(symbol_bars("AAA", 6, 900))
+    first = int(np.flatnonzero(np.diff(starts // DAY_US))[1]) + 1  # the first bar of the third day
+    assert 5 < first <= HISTORY_BARS
+    for seeded in (first, first - 5):
+        state = FeatureState()
+        state.seed(starts[:seeded], inputs[:seeded])
+        restored = FeatureState.restore(state.snapshot())
+        assert same_bits(
+            state.peek(int(starts[first]), inputs[first]), restored.peek(int(starts[first]), inputs[first])
+        )
+        for i in range(seeded, first + 20):
+            bar = int(starts[i]), inputs[i]
+            assert same_bits(state.advance(*bar), restored.advance(*bar))
+        assert state.snapshot() == restored.snapshot()
+
+
 def test_day_depends_on_the_512_bars_before_it_only() -> None:
     starts, inputs = starts_and_inputs(symbol_bars("AAA", 6, 1500, gaps=0.0))
     midnight = int(starts[-1]) // DAY_US * DAY_US + DAY_US

@@ -24,6 +24,7 @@ from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire
 from surveillance_pipelines.stores.live_rows import read_live_bars
 from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+from surveillance_pipelines.stores.open_table import OpenTable
 from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.batch.test_scoring import bars_frame
 from surveillance_pipelines_tests.engine.market import OPEN, SYMBOLS, received, sessions, stream, ticks
@@ -312,8 +313,8 @@ def test_entry_that_is_refused_again_and_again_ends_the_run_and_is_sent_by_the_n
 
 def test_feature_snapshot_of_other_code_is_rebuilt_from_bars(live_lane, make_shell, monkeypatch):
     """The lake is read for all symbols together, not once for each."""
-    messages, reads, read = stream(90), [], Lake.read
-    monkeypatch.setattr(Lake, "read", lambda lake, *args, **how: reads.append(how["days"]) or read(lake, *args, **how))
+    messages, reads, read = stream(90), [], OpenTable.read
+    monkeypatch.setattr(OpenTable, "read", lambda table, **how: reads.append(how["days"]) or read(table, **how))
     other = bars_frame(feed(make_engine(), [stream(2)]).bars[:1]).with_columns(
         symbol=pl.lit("OTHER"),
         bar_start=pl.col("bar_start") - pl.duration(days=1),

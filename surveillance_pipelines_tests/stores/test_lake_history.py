@@ -1,5 +1,6 @@
 """Histories read day by day for some or all symbols equal those of one frame of all bars, bit for bit."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -9,11 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from surveillance_pipelines.clock import day_start_us
 from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.inputs import market_context
+from surveillance_pipelines.stores import lake_history
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.lake_history import LakeHistory
+from surveillance_pipelines.stores.lake_history import SINGLE_REQUESTS, LakeHistory
+from surveillance_pipelines.stores.open_table import OpenTable
 from surveillance_pipelines_tests.features.bars import market_bars, same_bits, symbol_bars
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
@@ -21,19 +25,30 @@ WANTED = 300
 
 
 class CountingLake(Lake):
-    """Counts the rows that are read in full, and the calls."""
+    """Records the columns of each read of an open table."""
 
-    reads: list[tuple[int, bool]]
+    reads: list[list[str]]
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        object.__setattr__(self, "reads", [])
+        object.__setattr__(self, "reads", reads := [])
         yield
+        assert self.reads is reads
 
-    def read(self, table: str, **options) -> pl.DataFrame:
-        frame = super().read(table, **options)
-        self.reads.append((frame.height, "open" in frame.columns))
-        return frame
+    def open(self, table: str) -> OpenTable | None:
+        lake, opened = self, super().open(table)
+        assert opened is not None
+
+        class Counted:
+            def read(self, **options) -> pl.DataFrame:
+                frame = opened.read(**options)
+                lake.reads.append(frame.columns)
+                return frame
+
+            def __getattr__(self, name: str):
+                return getattr(opened, name)
+
+        return Counted()  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +97,12 @@ def assert_same(found: BarColumns, bars: pl.DataFrame) -> None:
     assert same_bits(found.values, np.stack(rows))
 
 
+@pytest.fixture(params=[lake_history.FEW, 0], ids=["days_together", "day_by_day"])
+def few(request, monkeypatch) -> None:
+    monkeypatch.setattr(lake_history, "FEW", request.param)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("centre", ["mean", "median"])
 def test_history_of_some_symbols_equals_that_of_one_frame(lake, bars, centre):
     found = LakeHistory(lake).bars(["EEE", "BBB", "LATE", "RARE", "NONE"], last_day(bars), WANTED, centre)
@@ -91,30 +112,58 @@ def test_history_of_some_symbols_equals_that_of_one_frame(lake, bars, centre):
         assert_same(columns, expected(bars, symbol, centre))
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("centre", ["mean", "median"])
-def test_history_of_all_symbols_after_a_second_request_equals_that_of_one_frame(lake, bars, centre):
+def test_history_of_all_symbols_after_several_requests_equals_that_of_one_frame(lake, bars, centre):
     history = LakeHistory(lake)
     day = last_day(bars)
-    history.bars(["AAA"], day, WANTED, centre)
-    for symbol in ("EEE", "FFF", "LATE", "RARE", "DDD", "AAA"):
-        assert_same(history.bars([symbol], day, WANTED, centre)[symbol], expected(bars, symbol, centre))
+    begin_start(history, day, centre)
+    for symbols in (["EEE", "FFF"], ["LATE", "RARE"], ["DDD"], ["AAA", "EEE"]):
+        for symbol, columns in history.bars(symbols, day, WANTED, centre).items():
+            assert_same(columns, expected(bars, symbol, centre))
 
 
-def test_all_symbols_are_read_once_and_symbols_without_bars_are_known(lake, bars):
+def begin_start(history: LakeHistory, day: date, centre: MarketCentre) -> None:
+    """Make as many requests as are read one by one."""
+    for _ in range(SINGLE_REQUESTS):
+        history.bars(["AAA"], day, WANTED, centre)
+
+
+def test_all_symbols_are_read_once(lake, bars):
     history, day = LakeHistory(lake), last_day(bars)
-    history.bars(["EEE"], day, WANTED, "mean")
-    history.bars(["FFF"], day, WANTED, "mean")
+    begin_start(history, day, "mean")
+    assert history.bars(["FFF"], day, WANTED, "mean").keys() == {"FFF"}
     with lake.counted():
         assert history.bars(["EEE"], day, WANTED, "mean").keys() == {"EEE"}
         assert lake.reads == []
-        assert history.bars(["NONE"], day, WANTED, "mean") == {}
-        asked = len(lake.reads)
-        assert history.bars(["NONE", "NEITHER"], day, WANTED, "mean") == {}
-        assert len(lake.reads) == asked
-    history.forget()
+        history.forget()
+        assert history.bars(["CCC"], day, WANTED, "mean").keys() == {"CCC"}
+        assert [columns for columns in lake.reads if "open" in columns] == lake.reads
+
+
+def test_symbols_without_bars_cost_no_read_and_do_not_count_as_a_start(lake, bars):
+    history, day = LakeHistory(lake), last_day(bars)
+    history.bars(["EEE", "NONE"], day, WANTED, "mean")
     with lake.counted():
+        for _ in range(SINGLE_REQUESTS):
+            assert history.bars(["NONE", "NEITHER"], day, WANTED, "mean") == {}
+        assert lake.reads == []
         assert history.bars(["FFF"], day, WANTED, "mean").keys() == {"FFF"}
-        assert lake.reads != []
+        assert history.bars(["EEE"], day, WANTED, "mean").keys() == {"EEE"}
+
+
+def test_peers_are_read_once_for_new_symbols_and_again_only_for_changed_days(lake, bars):
+    history, day = LakeHistory(lake), last_day(bars)
+    history.bars(["EEE", "FFF"], day, WANTED, "median")
+    with lake.counted():
+        assert_same(history.bars(["FFF"], day, WANTED, "median")["FFF"], expected(bars, "FFF", "median"))
+        assert ["symbol", "bar_start", "close", "revision"] not in lake.reads
+    today = pl.col("date") == day
+    doubled = bars.with_columns(close=pl.when(today).then(pl.col("close") * 2).otherwise("close"))
+    lake.write_days("bars_1m", doubled.filter(today), days=[day])
+    with lake.counted():
+        assert_same(history.bars(["EEE"], day, WANTED, "median")["EEE"], expected(doubled, "EEE", "median"))
+        assert lake.reads.count(["symbol", "bar_start", "close", "revision"]) == 2  # that day, and the one before it
 
 
 def test_changed_table_is_read_again(lake, bars):
@@ -125,6 +174,29 @@ def test_changed_table_is_read_again(lake, bars):
     lake.write_days("bars_1m", today, days=[day])
     after = history.bars(["EEE"], day, WANTED, "mean")["EEE"]
     assert after.values[3, -1] == 2 * before.values[3, -1]
+
+
+@pytest.mark.parametrize("centre", ["mean", "median"])
+def test_first_return_of_a_peer_after_days_without_bars_is_known(tmp_path, centre):
+    own, peer = symbol_bars("EEE", 1, 6500, gaps=0.0), symbol_bars("PEER", 2, 6500, gaps=0.0)
+    days = own["bar_start"].dt.date().unique().sort().to_list()
+    present = pl.col("bar_start").dt.date().is_in([*days[:2], days[-1]])
+    bars = pl.concat([own, peer.filter(present)]).with_columns(date=pl.col("bar_start").dt.date())
+    lake = Lake(str(tmp_path))
+    lake.write_days("bars_1m", bars, days=days)
+    found = LakeHistory(lake).bars(["EEE"], days[-1], WANTED, centre)["EEE"]
+    assert_same(found, expected(bars, "EEE", centre))
+    second_minute = int(np.searchsorted(found.starts, day_start_us(days[-1]))) + 1
+    assert found.values[6, [second_minute - 1, second_minute]].tolist() == [0, 1]
+
+
+def test_table_that_was_created_again_is_read_again(lake, bars):
+    history, day = LakeHistory(lake), last_day(bars)
+    history.bars(["EEE"], day, WANTED, "median")
+    shutil.rmtree(Path(lake.url) / "bars_1m")
+    doubled = bars.with_columns(close=pl.col("close") * 2)
+    lake.write_days("bars_1m", doubled, days=bars["date"].unique().to_list())
+    assert_same(history.bars(["EEE"], day, WANTED, "median")["EEE"], expected(doubled, "EEE", "median"))
 
 
 def test_lake_without_bars_gives_no_history(tmp_path):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import DAY_US
@@ -11,14 +12,18 @@ from surveillance_pipelines.contracts.outputs import Score
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
+from surveillance_pipelines.features.views import HISTORY_BARS
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.lake import Lake
+from surveillance_pipelines.stores.lake_history import SINGLE_REQUESTS
 from surveillance_pipelines.stores.lease import acquire, release
-from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+from surveillance_pipelines.stores.live_store import IDLE_RENEWALS, Connections, PostgresStore
+from surveillance_pipelines.stores.open_table import OpenTable
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, SYMBOLS, received, sessions, stream, ticks
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
 from surveillance_pipelines_tests.engine.test_feature_history import WideRules, event_time, frame_of
+from surveillance_pipelines_tests.features.bars import symbol_bars
 from surveillance_pipelines_tests.live_lane_fixtures import LiveLane
 
 GAP = range(30, 40)
@@ -129,3 +134,29 @@ def test_longer_windows_after_a_restart_are_those_of_models_that_always_had_them
     after = serve(live_lane, messages[place:], WideRules())
     assert [row.input_hash for row in after] == expected[-len(after) :]
     assert live_lane.column("SELECT count(*) FROM ops.lane_seeds") == [3]
+
+
+def test_histories_of_further_symbols_are_dropped_when_none_follows(live_lane, monkeypatch):
+    reads, read = [], OpenTable.read
+    monkeypatch.setattr(OpenTable, "read", lambda table, **how: reads.append(how["columns"]) or read(table, **how))
+    bars = pl.concat([symbol_bars(symbol, seed, 1500, gaps=0.0) for seed, symbol in enumerate(SYMBOLS)])
+    bars = bars.with_columns(date=pl.col("bar_start").dt.date())
+    lake_of(live_lane).write_days("bars_1m", bars, days=bars["date"].unique().to_list())
+    later = int(bars["bar_start"].dt.timestamp("us").max()) + DAY_US  # type: ignore[arg-type]
+    first, second, third = SYMBOLS
+    with live_lane.connect() as connection:
+        lease = acquire(connection, "q", holder="test", seconds=60)
+        assert lease is not None
+        links = Connections(*[Reconnector(lambda: connection)] * 5)
+        store = PostgresStore(links, lake_of(live_lane), lease, feature_view="core_v1")
+        for _ in range(SINGLE_REQUESTS + 1):
+            store.history({first: later})
+        for symbol, dropped in ((second, False), (third, True)):
+            for _ in range(IDLE_RENEWALS - 1 + dropped):
+                store.renew()
+            reads.clear()
+            history = store.history({symbol: later})[symbol].history
+            assert history is not None
+            assert len(history.starts) == HISTORY_BARS
+            assert (len(reads) > 0) == dropped
+        release(connection, lease)

@@ -1,0 +1,76 @@
+"""A table of the lake that stays open: opening it again reads only the commits since."""
+
+from collections.abc import Collection, Sequence
+from datetime import date
+from typing import Final
+
+import polars as pl
+from deltalake import DeltaTable
+
+from surveillance_pipelines.contracts.frames import LATER_COLUMNS
+
+PARTITION: Final = "date"
+
+DayRange = tuple[date, date]
+
+
+class OpenTable:
+    """A Delta table partitioned by ``date``, at the version of the last ``refresh``. Used by one thread."""
+
+    def __init__(self, table: DeltaTable) -> None:
+        self._table: Final = table
+        self._files: dict[date, tuple[str, ...]] | None = None
+
+    def refresh(self) -> None:
+        """Go to the newest version; costs one look at the log."""
+        before = self._table.version()
+        self._table.update_incremental()
+        if self._table.version() != before:
+            self._files = None
+
+    def files(self) -> dict[date, tuple[str, ...]]:
+        """Return the paths of each day's files, days ascending. The rows of a day change only with its files."""
+        if self._files is None:
+            actions = pl.DataFrame(self._table.get_add_actions(flatten=True))
+            by_day = actions.group_by(pl.col(f"partition.{PARTITION}").alias(PARTITION)).agg(pl.col("path").sort())
+            self._files = {day: tuple(paths) for day, paths in by_day.sort(PARTITION).iter_rows()}
+        return self._files
+
+    def read(
+        self,
+        *,
+        days: Collection[date] | DayRange | None = None,
+        symbols: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+        schema: pl.Schema | None = None,
+    ) -> pl.DataFrame:
+        """Return the rows of the table; see ``Lake.read``."""
+        names = {field.name for field in self._table.schema().fields}
+        return read_rows(pl.scan_delta(self._table), names, days=days, symbols=symbols, columns=columns, schema=schema)
+
+
+def read_rows(
+    frame: pl.LazyFrame,
+    names: Collection[str],
+    *,
+    days: Collection[date] | DayRange | None,
+    symbols: Collection[str] | None,
+    columns: Sequence[str] | None,
+    schema: pl.Schema | None,
+) -> pl.DataFrame:
+    """Return rows of a lazy frame with the columns ``names``; see ``Lake.read``."""
+    if days is not None:
+        frame = frame.filter(_on(days))
+    if symbols is not None:
+        frame = frame.filter(pl.col("symbol").is_in(sorted(symbols)))
+    if schema is not None and (absent := sorted((set(schema) & LATER_COLUMNS) - set(names))):
+        frame = frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent)
+    if schema is not None and columns is None and set(schema) & LATER_COLUMNS:
+        columns = schema.names()  # adding a column changes their order in the table
+    return frame.select(pl.all() if columns is None else columns).collect()
+
+
+def _on(days: Collection[date] | DayRange) -> pl.Expr:
+    if isinstance(days, tuple) and len(days) == 2:
+        return pl.col(PARTITION).is_between(*days)
+    return pl.col(PARTITION).is_in(sorted(days))
