@@ -52,6 +52,9 @@ SEND_ATTEMPTS: Final = 4
 
 SEND_PAUSE_SECONDS: Final = 0.05
 
+ROWS_PER_STAMP: Final = 200
+"""Rows with a common ``t_published``. At the end of a minute, thousands are published, which takes seconds."""
+
 RECENT_IDS: Final = 10_000
 """Number of recent message ids kept; far more than can be between ``load`` and ``commit``."""
 
@@ -311,15 +314,17 @@ class Shell:
             return self._store.commit(stamped, messages, committed_at=now, number=self._commit_number)
 
     def _publish(self, publications: Sequence[Publication]) -> None:
-        rows = [row for publication in publications for row in publication.rows]
-        with self._timed("publish"):
-            now = self._clock.now_us()
-            for call in ordered_calls(rows):
-                self._send(call, now)
-        for publication in publications:
-            self._meter.published(publication.rows, publication.sent_at, now)
-        with self._timed("mark"):
-            self._store.mark_published(rows, published_at=now)
+        waiting = [row for publication in publications for row in publication.rows]
+        sent_at = {id_: at for publication in publications for id_, at in publication.sent_at.items()}
+        for start in range(0, len(waiting), ROWS_PER_STAMP):
+            rows = waiting[start : start + ROWS_PER_STAMP]
+            with self._timed("publish"):
+                now = self._clock.now_us()
+                for call in ordered_calls(rows):
+                    self._send(call, now)
+            self._meter.published(rows, sent_at, now)
+            with self._timed("mark"):
+                self._store.mark_published(rows, published_at=now)
 
     def _send(self, call: Sequence[OutboxRow], now: int) -> None:
         """Send one call; refused entries are sent again before later calls, which keeps the order."""

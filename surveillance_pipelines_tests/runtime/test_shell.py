@@ -295,6 +295,32 @@ def test_leftover_messages_are_published_first(live_lane, make_shell):
     assert live_lane.column(WAITING) == [0]
 
 
+class SlowWire(Wire):
+    """An output queue that needs a second for each call."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def send(self, entries: Sequence[SendEntry]) -> list[str]:
+        self.clock.advance(1)
+        return super().send(entries)
+
+
+def test_rows_of_a_long_publication_are_stamped_as_they_are_sent(live_lane, make_shell, monkeypatch):
+    monkeypatch.setattr("surveillance_pipelines.runtime.shell.ROWS_PER_STAMP", 4)
+    inputs, clock = ListQueue(stream(5)), ManualClock(to_datetime(OPEN))
+    with pytest.raises(CrashError):
+        drive(make_shell(inputs, Wire(), crash_at("commit", 1)), inputs)
+    make_shell(inputs, SlowWire(clock), clock=clock)
+    stamps = live_lane.column("SELECT delivered_at FROM ops.outbox_deliveries ORDER BY position")
+    assert len(stamps) == live_lane.column("SELECT count(*) FROM ops.outbox")[0]
+    assert len(stamps) > 2 * 4
+    for i, stamp in enumerate(stamps):
+        earlier_calls = (stamp - to_datetime(OPEN)).total_seconds()
+        assert i // 4 <= earlier_calls <= i, "after the calls of earlier rows, and before its own"
+
+
 def test_call_that_is_accepted_in_part_is_repeated_and_reorders_no_symbol(live_lane, make_shell):
     inputs, wire = ListQueue(stream(5)), FlakyWire()
     drive(make_shell(inputs, wire), inputs)
