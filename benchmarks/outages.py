@@ -125,7 +125,7 @@ def prove(fault: str, rounds: int, seed: int) -> dict[str, Any]:
                 _ = runs.count(lane.endpoints.queue_urls[0]) < 2 and runs.start()  # as the sensor does
                 print(f"  {fault}: {number + 1} of {rounds}, back after {seconds[-1]:.2f} s", flush=True)
             traffic.stop.set()
-            until(lambda: lane.query("SELECT count(*) FROM ops.ledger")[0][0] >= traffic.sent)
+            _wait_for_outcomes(lane, traffic.sent)
             until(lambda: not lane.query(_UNDELIVERED))
         return _counts(lane, traffic, seconds, failed_runs=runs.failed())
 
@@ -136,6 +136,16 @@ def _ended(runs: Runs) -> Iterator[None]:
         yield
     finally:
         runs.end()
+
+
+def _wait_for_outcomes(lane: Lane, messages: int) -> None:
+    """Wait until every message has an outcome, as long as their number grows: a fault may leave a long backlog."""
+    while (known := _outcomes(lane)) < messages:
+        until(lambda known=known: _outcomes(lane) > known)
+
+
+def _outcomes(lane: Lane) -> int:
+    return lane.query("SELECT count(*) FROM ops.ledger")[0][0]
 
 
 def _recovery(lane: Lane) -> float:
