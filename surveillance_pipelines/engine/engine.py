@@ -207,26 +207,31 @@ class Engine:
         )
         self.record_bundle(now_us)
 
-    def close_due(self, reading: ClockReading, now_us: int) -> Effects:
+    def close_due(self, reading: ClockReading, now_us: int, *, limit: int | None = None) -> Effects:
         """Close the bars that are due at a reading of the queue's clock; empty effects if there are none.
 
         Args:
             reading: the queue's clock, and the groups whose bars must stay open.
             now_us: the host's clock, recorded with the bars.
+            limit: maximum number of bars; the other ones stay open. None for all.
         """
         due = self._due.passed(
             reading.queue_clock, lambda symbol: not reading.blocked.isdisjoint(self._symbols[symbol].groups)
         )
-        return self.apply_clock(ClockRow(reading.queue_clock, now_us, tuple(sorted(due)))) if due else Effects()
+        chosen = tuple(sorted(sorted(due, key=self._closing_order)[:limit]))
+        return self.apply_clock(ClockRow(reading.queue_clock, now_us, chosen)) if chosen else Effects()
 
     def apply_clock(self, row: ClockRow) -> Effects:
         """Close the bars in progress of a clock row's symbols, ordered by minute, then symbol; a replay calls this."""
         call = _EngineCall(Known(), row.recorded_at)
         call.effects.clock_rows = [row]
-        states = [(state.newest or 0, symbol, state) for symbol in row.symbols for state in (self._symbol(symbol),)]
-        for _, _, state in sorted(states, key=lambda item: item[:2]):
-            self._close(state, call, cause=None, t_received=row.recorded_at)
+        for symbol in sorted(row.symbols, key=self._closing_order):
+            self._close(self._symbol(symbol), call, cause=None, t_received=row.recorded_at)
         return self._finish(call)
+
+    def _closing_order(self, symbol: str) -> tuple[int, str]:
+        """Return the sort key of bars that the clock closes: minute, then symbol."""
+        return self._symbol(symbol).newest or 0, symbol
 
     def next_close(self) -> int | None:
         """Return the reading of the queue's clock at which the next bar is due; None without a bar in progress."""

@@ -9,9 +9,9 @@ ledger has the inputs, and messages that were not published or not marked are pu
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
@@ -22,6 +22,7 @@ from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.runtime.in_flight import InFlight
 from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.runtime.micro_batches import CommitBatch, Publication, ReceivedBatch
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
 from surveillance_pipelines.runtime.received_until import ReceivedUntil
@@ -46,6 +47,9 @@ message groups, and each prefetch costs a call."""
 
 VISIBILITY_CHECKS: Final = 4
 """Checks for expiring visibility timeouts, per initial visibility timeout."""
+
+BARS_PER_CLOSE: Final = 200
+"""Bars that the clock closes at once. At the end of a minute thousands may be due, which takes seconds."""
 
 SEND_ATTEMPTS: Final = 4
 """SQS may refuse single entries temporarily; ending the run at once would interrupt serving for seconds."""
@@ -82,33 +86,6 @@ class ShellOptions:
     heartbeat_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedBatch:
-    """A received micro-batch; empty if the queue had no message. ``reading`` follows the messages of the batch."""
-
-    batch: Sequence[Received] = ()
-    known: Known = field(default_factory=Known)
-    number: int = 0
-    reading: ClockReading | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CommitBatch:
-    """Effects of one micro-batch or of the clock. ``number`` is the micro-batch's, 0 for the clock."""
-
-    effects: Effects
-    batch: Sequence[Received] = ()
-    number: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """Messages to send, and the instant at which each one's input was sent: row id → microseconds since the epoch."""
-
-    rows: Sequence[OutboxRow]
-    sent_at: Mapping[str, int]
-
-
 class Shell:
     """Passes messages between the queues, the store and the engine."""
 
@@ -143,6 +120,7 @@ class Shell:
         self._in_flight: Final = InFlight(tasks.condition())
         self._recent_ids: Final[OrderedDict[str, None]] = OrderedDict()
         self._received_until: Final = ReceivedUntil(options.hidden_seconds)
+        self._reading: ClockReading | None = None  # at which more bars may be due
         self._next_close: int | None = None  # by the queue's clock
         self._queue_ahead = 0  # the queue's clock minus the host's, at the last answer
         self._commit_number = 0
@@ -173,20 +151,20 @@ class Shell:
         self._received = self._tasks.source("receive", self._receive)
 
     def run_once(self, wait_seconds: float) -> int:
-        """Process the next micro-batch, and close the bars that are due; return the number of messages received."""
-        received = self._received.next(wait_seconds)
+        """Process the next micro-batch, and close bars that are due; return the number of messages received."""
+        received = self._received.next(wait_seconds if self._reading is None else 0.0)
         if (swap := self._bundles.claim()) is not None:
             self._engine.swap(swap, self._clock.now_us())
             _LOG.info("bundle swapped", bundle_hash=swap.predictor.bundle_hash)
             self._on_status(f"scores with bundle {swap.predictor.bundle_hash[:12]} from here on")
-        if received is None:
-            return 0
-        if received.batch:
+        if received is not None and received.batch:
             self._process(received)
-        if received.reading is not None:
-            self._close_due_bars(received.reading)
+        if received is not None and received.reading is not None:
+            self._reading = received.reading
+        if self._reading is not None:
+            self._close_due_bars(self._reading)
         self._next_close = self._engine.next_close()
-        return len(received.batch)
+        return 0 if received is None else len(received.batch)
 
     def finish(self) -> None:
         """Stop receiving, and finish everything that was received."""
@@ -285,7 +263,10 @@ class Shell:
             self._meter.observe("seed", (self._clock.now_us() - begin) / MICROSECONDS)
 
     def _close_due_bars(self, reading: ClockReading) -> None:
-        effects = self._engine.close_due(reading, self._clock.now_us())
+        """Close the next bars that are due at a reading. The micro-batches received meanwhile do not wait for all."""
+        effects = self._engine.close_due(reading, self._clock.now_us(), limit=BARS_PER_CLOSE)
+        if len(effects.bars) < BARS_PER_CLOSE:
+            self._reading = None
         if not effects.is_empty():
             effects.computed_at = self._clock.now_us()
             self._commits.submit(CommitBatch(effects))

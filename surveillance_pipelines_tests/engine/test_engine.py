@@ -118,6 +118,22 @@ def test_clock_reading_closes_bars_whose_grace_has_passed_and_is_recorded():
     assert engine.next_close() is None
 
 
+def test_clock_reading_closes_a_limited_number_of_bars_in_the_order_of_all():
+    batch = [
+        received(tick(symbol, minute, 50, 10.0), i)
+        for i, (symbol, minute) in enumerate([("SPY", 0), ("AAPL", 1), ("MSFT", 0)])
+    ]
+    later, whole, parts = ClockReading(OPEN + 3 * DAY_US), make_engine(), make_engine()
+    feed(whole, [batch])
+    feed(parts, [batch])
+    closed = whole.close_due(later, OPEN)
+    assert [bar.symbol for bar in closed.bars] == ["MSFT", "SPY", "AAPL"], "by minute, then symbol"
+    first, second = parts.close_due(later, OPEN, limit=2), parts.close_due(later, OPEN, limit=2)
+    assert [*first.bars, *second.bars] == closed.bars
+    assert [row.symbols for row in (*first.clock_rows, *second.clock_rows)] == [("MSFT", "SPY"), ("AAPL",)]
+    assert parts.close_due(later, OPEN, limit=2).is_empty()
+
+
 def test_clock_reading_closes_no_bar_whose_group_is_blocked():
     engine = make_engine()
     feed(engine, [[received(tick("SPY", 0, 50, 10.0), 0), received(tick("AAPL", 0, 50, 10.0), 1)]])

@@ -17,8 +17,9 @@ from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.meter import Meter
+from surveillance_pipelines.runtime.micro_batches import CommitBatch
 from surveillance_pipelines.runtime.outages import Outages
-from surveillance_pipelines.runtime.shell import CommitBatch, Shell, ShellOptions, Step
+from surveillance_pipelines.runtime.shell import Shell, ShellOptions, Step
 from surveillance_pipelines.stores.database import Reconnector, is_outage
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import LeaseLostError, acquire

@@ -11,15 +11,16 @@ from surveillance_pipelines.engine.effects import ClockRow, Effects
 from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.market.messages import read_tick
+from surveillance_pipelines.runtime.micro_batches import ReceivedBatch
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.received_until import ReceivedUntil
-from surveillance_pipelines.runtime.shell import ReceivedBatch, Shell
+from surveillance_pipelines.runtime.shell import Shell
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 
 Patch = Callable[[], AbstractContextManager[object]]
 
 
-def _shared_clock(self: Engine, reading: ClockReading, now_us: int) -> Effects:
+def _shared_clock(self: Engine, reading: ClockReading, now_us: int, *, limit: int | None = None) -> Effects:
     """Let the newest message of any symbol set the clock of all."""
     anchors = [state.anchor for state in self._symbols.values() if state.anchor is not None]
     if not anchors:

@@ -33,6 +33,9 @@ from surveillance_pipelines_tests.simulation.world import World, drain_worker
 SNAPSHOT_BARS: Final = 3
 """Instead of 64, so that short schedules restore snapshots that are several bars old, and cross several."""
 
+BARS_PER_CLOSE: Final = 2
+"""Instead of 200, so that messages come between the bars that are due at one reading of the clock."""
+
 _SILENCE: Final = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 ISOLATION_STRIDE: Final = 10
@@ -72,6 +75,7 @@ def run_schedule(seed: int, *, bug: Bug = NO_BUG, faults: bool = True) -> Result
     begin = world.timeline.now
     with ExitStack() as patches:
         patches.enter_context(patch.object(symbol_state, "SNAPSHOT_BARS", SNAPSHOT_BARS))
+        patches.enter_context(patch.object(shell, "BARS_PER_CLOSE", BARS_PER_CLOSE))
         for module in (shell, delivery_loop, outages):
             patches.enter_context(patch.object(module, "_LOG", _SILENCE))
         try:
