@@ -63,7 +63,7 @@ def test_definitions_load_adds_little_to_dagster_itself(probe: dict):
 def test_dg_check_defs_passes_with_no_environment(repository: Path, tmp_path: Path):
     outcome = subprocess.run(
         [str(Path(sys.executable).parent / "dg"), "check", "defs"],
-        cwd=repository, env=bare_environment(tmp_path), capture_output=True, text=True,
-        check=False,
+        cwd=repository, env=bare_environment(tmp_path) | {"SURVEILLANCE_HOME": str(tmp_path / "home")},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
