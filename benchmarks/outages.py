@@ -23,7 +23,7 @@ from typing import Any, Final
 import psutil
 import psycopg
 
-from benchmarks.drain_processes import Runs, until
+from benchmarks.drain_processes import Runs, until, wait_for
 from benchmarks.harness import COUNTS, counted
 from benchmarks.kills import RATE, Traffic
 from benchmarks.live_lane import Lane, make_lane, services
@@ -35,6 +35,7 @@ NAME: Final = "r6_outages"
 GOAL_SECONDS: Final = 2.0
 ROUNDS: Final = 20
 _QUIET_SECONDS: Final = (1.0, 3.0)
+_OUTCOMES: Final = "SELECT count(*) FROM ops.ledger"
 _UNDELIVERED: Final = """
     SELECT 1 FROM ops.outbox LEFT JOIN ops.outbox_deliveries AS delivered USING (position)
     WHERE delivered.position IS NULL LIMIT 1
@@ -125,7 +126,8 @@ def prove(fault: str, rounds: int, seed: int) -> dict[str, Any]:
                 _ = runs.count(lane.endpoints.queue_urls[0]) < 2 and runs.start()  # as the sensor does
                 print(f"  {fault}: {number + 1} of {rounds}, back after {seconds[-1]:.2f} s", flush=True)
             traffic.stop.set()
-            _wait_for_outcomes(lane, traffic.sent)
+            if not wait_for(lambda: lane.query(_OUTCOMES)[0][0], traffic.sent, what="messages with an outcome"):
+                raise RuntimeError(f"expected an outcome of {traffic.sent:,} messages, some have none")
             until(lambda: not lane.query(_UNDELIVERED))
         return _counts(lane, traffic, seconds, failed_runs=runs.failed())
 
@@ -136,16 +138,6 @@ def _ended(runs: Runs) -> Iterator[None]:
         yield
     finally:
         runs.end()
-
-
-def _wait_for_outcomes(lane: Lane, messages: int) -> None:
-    """Wait until every message has an outcome, as long as their number grows: a fault may leave a long backlog."""
-    while (known := _outcomes(lane)) < messages:
-        until(lambda known=known: _outcomes(lane) > known)
-
-
-def _outcomes(lane: Lane) -> int:
-    return lane.query("SELECT count(*) FROM ops.ledger")[0][0]
 
 
 def _recovery(lane: Lane) -> float:

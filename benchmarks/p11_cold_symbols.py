@@ -30,12 +30,7 @@ _NOTES: Final = (
         "one new symbol arrives after the histories of the others have been dropped, as after minutes without a new "
         "one; first_new_symbol_ms is the first one after a restart from snapshots, which also reads its peers' closes"
     ),
-    "the anchor leaves out the bare loop of the target, which P3 measures at about 1 ms a message",
-    (
-        "profile at 1,000 symbols: 4.6 CPU s here, of which 0.8 compress the recorded histories, 0.6 run the kernel "
-        "over them, 1.4 read bars and look up peers, 0.9 send rows; and 2.8 CPU s in PostgreSQL, of which 1.9 compress "
-        "the snapshots"
-    ),
+    "the anchor leaves out the bare loop of the target, which P3 measures",
 )
 
 

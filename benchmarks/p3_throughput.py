@@ -31,10 +31,10 @@ from surveillance_pipelines_tests.storage_fixtures import sqs_client
 
 MESSAGES: Final = 2_000
 PER_SYMBOL: Final = 5
-COUNTS: Final = (10, 40, 400, 4_000)
+SYMBOL_COUNTS: Final = (10, 40, 400, 4_000)
 PARITY_MESSAGES: Final = 200
 RATES: Final = (50, 200, 400, 800)
-LONGEST_WINDOW: Final = 120.0
+LONGEST_WINDOW: Final = 600.0
 """Time limit of a drain run; if it has not processed all messages by then, the round fails."""
 
 _LOOK_SECONDS: Final = 0.1
@@ -305,7 +305,7 @@ def measure(found: EmbeddedServices, folder: Path, models: ProofModels, count: i
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--symbols", type=int, nargs="+", default=COUNTS, metavar="N", help="numbers of symbols")
+    parser.add_argument("--symbols", type=int, nargs="+", default=SYMBOL_COUNTS, metavar="N", help="numbers of symbols")
     options = parser.parse_args(arguments)
     models = proof_models()
     with services() as found, tempfile.TemporaryDirectory() as scratch:
