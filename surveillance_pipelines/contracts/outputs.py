@@ -240,7 +240,7 @@ def to_message(row: OutputRow) -> dict[str, Any]:
 
 
 def with_stamps(row: _Row, *, t_computed: int, t_committed: int) -> _Row:
-    """Return the row with these instants. Takes half as long as ``dataclasses.replace``."""
+    """Return the row with these instants; faster than ``dataclasses.replace``, a loop over the fields."""
     record = to_record(row)
     record["t_computed"], record["t_committed"] = t_computed, t_committed
     return type(row)(**record)
