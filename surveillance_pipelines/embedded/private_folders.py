@@ -4,6 +4,7 @@ For root, the group of PostgreSQL's account may pass through the home and ``embe
 neither. Folders of an older version are changed when a process of the home starts.
 """
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -29,8 +30,9 @@ def protect_home(home: Path) -> None:
         if (home / name).is_file() and not (home / name).is_symlink():
             _change_mode(home / name, 0o600)
     for path in (home / "embedded").glob("*"):
-        if not path.is_symlink():
-            _change_mode(path, 0o700 if path.is_dir() else 0o600)
+        with contextlib.suppress(FileNotFoundError):  # a temporary file of another process, renamed since
+            if not path.is_symlink():
+                _change_mode(path, 0o700 if path.is_dir() else 0o600)
 
 
 def protect_folder(folder: Path, *, passed_through: bool = False) -> None:

@@ -5,10 +5,11 @@ Start it with ``python -m surveillance_pipelines.embedded.supervisor HOME``.
 The command returns when the services are ready and leaves a background process that no caller has to reap. There is one
 supervisor per home, because it holds a lock that the kernel releases when the process ends for any reason. The
 supervisor adopts services of an earlier supervisor, starts missing services, restarts failed ones and publishes the
-addresses. It stops all services when no holder has been running for a few seconds, on SIGTERM, or when its home is
-deleted.
+addresses. It repeats a restart that fails, for example because the disk is full. It stops all services when no holder
+has been running for a few seconds, on SIGTERM, or when its home is deleted.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -46,6 +47,7 @@ class Supervisor:
         self._queue = QueueServer(home)
         self._servers: set[ProcessId] = set()
         self._stopping = False
+        self._is_published = False
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Run the services until there is no holder, and return when both have stopped; call ``on_ready`` once."""
@@ -66,6 +68,7 @@ class Supervisor:
         self._stopping = True
 
     def _publish(self) -> None:
+        self._is_published = False
         self._servers.add((postgres := self._postgres.start()).process)
         self._servers.add((queue := self._queue.start()).process)
         record = {
@@ -76,6 +79,7 @@ class Supervisor:
             "queue_endpoint": queue.url,
         }
         write_json(self._home.record, record)
+        self._is_published = True
 
     def _wait_until_unused(self) -> None:
         """Keep the services running until a stop is requested or no holder has been running for a while."""
@@ -86,10 +90,18 @@ class Supervisor:
                 return
             if self._home.live_holders():
                 last_seen = self._clock.now_us()
-            if self._postgres.running() is None or self._queue.running() is None:
-                print("a service has ended unexpectedly; restarting it", flush=True)
-                self._publish()
+            if not self._is_published or self._postgres.running() is None or self._queue.running() is None:
+                self._try_to_publish()
             self._clock.sleep(_POLL_SECONDS)
+
+    def _try_to_publish(self) -> None:
+        """Start the services that have ended and publish the addresses; if that fails, the next poll tries again."""
+        try:
+            self._publish()
+        except (OSError, RuntimeError) as error:
+            _report(f"a service has ended and does not start, trying again: {error}")
+        else:
+            _report("all services run again")
 
     def _is_unused(self) -> bool:
         """Remove the published addresses, then check once more for a holder.
@@ -98,10 +110,14 @@ class Supervisor:
         supervisor, or this check finds the holder and publishes them again.
         """
         self._home.record.unlink(missing_ok=True)
-        if self._stopping or not self._home.live_holders():
-            return True
-        self._publish()
-        return False
+        self._is_published = False
+        return self._stopping or not self._home.live_holders()
+
+
+def _report(line: str) -> None:
+    """Write a line to the log, which may be on a full disk."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 def main(home: Path) -> int:

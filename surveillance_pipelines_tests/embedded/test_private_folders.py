@@ -53,6 +53,17 @@ def test_protect_home_does_not_follow_a_link(home: Path, tmp_path: Path) -> None
     assert stat.S_IMODE(shared.stat().st_mode) == 0o755
 
 
+def test_protect_home_ignores_a_file_that_another_process_renames(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Path.glob
+
+    def with_a_renamed_file(folder: Path, pattern: str) -> list[Path]:
+        return [folder / ".aws_config-renamed", *listed(folder, pattern)]
+
+    monkeypatch.setattr(Path, "glob", with_a_renamed_file)
+    protect_home(home)
+    assert stat.S_IMODE((home / "embedded" / "postgres.json").stat().st_mode) == 0o600
+
+
 def test_protect_home_without_a_home_creates_nothing(tmp_path: Path) -> None:
     protect_home(tmp_path / "home")
     assert not (tmp_path / "home").exists()

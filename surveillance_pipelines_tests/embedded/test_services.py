@@ -154,6 +154,21 @@ def test_killed_services_are_restarted_at_their_addresses(home_settings: Setting
     sqs_client(second.queue_endpoint, second.queue_credentials).list_queues()
 
 
+def test_supervisor_repeats_a_restart_that_fails(home_settings: Settings) -> None:
+    first = ensure_services(home_settings)
+    home = ServiceHome(home_settings.surveillance_home)
+    control = home.postgres / "global" / "pg_control"
+    saved = control.rename(control.with_name("saved"))
+    os.kill(first.postgres.pid, signal.SIGKILL)
+    log = home.logs / "supervisor.log"
+    assert _becomes_true(lambda: "does not start, trying again" in log.read_text(), 30)
+    saved.rename(control)
+    assert _becomes_true(lambda: _is_restarted(home_settings, [first.postgres]), 30)
+    second = read_services(home_settings.surveillance_home)
+    assert second is not None
+    assert (second.supervisor, second.queue, second.server_url) == (first.supervisor, first.queue, first.server_url)
+
+
 def test_queue_server_of_an_older_version_is_replaced_and_keeps_its_messages(home_settings: Settings) -> None:
     first = ensure_services(home_settings)
     home = ServiceHome(home_settings.surveillance_home)
