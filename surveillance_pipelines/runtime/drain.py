@@ -56,6 +56,9 @@ START_OUTAGE_SECONDS: Final = 30.0
 OUTAGE_SECONDS_PAST_WINDOW: Final = 5.0
 """Time after the end of its window for which a run with unfinished work waits for the end of an outage."""
 
+QUEUE_ATTEMPTS: Final = 1
+"""Botocore's attempts of a call: ``Outages`` repeats it sooner, and a repeated receive call counts as a receive."""
+
 OnReport = Callable[[DrainReport], None]
 OnStatus = Callable[[str], None]
 
@@ -167,7 +170,9 @@ def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: D
     stack.callback(watch_tasks.abort)
     watch_tasks.every("watch", WATCH_SECONDS, watch.poll)
     inputs, outputs = (
-        QueueClient(endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock)
+        QueueClient(
+            endpoints.sqs_endpoint_url, settings.aws_region, endpoints.aws, url, clock=clock, attempts=QUEUE_ATTEMPTS
+        )
         for url in (plan.queue_url, endpoints.output_queue_url)
     )
     for queue in (inputs, outputs):

@@ -15,6 +15,10 @@ class InputQueue(Protocol):
 
     def poll(self, max_messages: int, *, wait_seconds: int, visibility_seconds: int) -> Poll: ...
 
+    def probe(self) -> None:
+        """Raise if the queue does not answer; receive nothing."""
+        ...
+
     def delete(self, receipts: Sequence[str]) -> None: ...
 
     def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None: ...
@@ -47,6 +51,14 @@ class Store(Protocol):
 
     def held_before(self) -> Sequence[str]:
         """Return the recorded receipts of earlier lease holders."""
+        ...
+
+    def hidden_seconds(self) -> int:
+        """Return the initial visibility timeout that this or the previous holder recorded; 0 if none has."""
+        ...
+
+    def record_hidden(self, seconds: int) -> None:
+        """Record the initial visibility timeout of the holder's messages, for itself and the next holder."""
         ...
 
     def forget_held(self) -> None:

@@ -18,29 +18,28 @@ unevenly: one group may be an hour ahead of another."""
 class ReceivedUntil:
     """Derives clock readings from the answers of one queue.
 
-    Args:
-        hidden_seconds: initial visibility timeout of messages. An answer that was lost, or received by a process that
-            died, hides its messages for this long; nothing is known about them in the meantime.
+    An answer that was lost, or received by a process that died, hides its messages for their visibility timeout;
+    nothing is known about them in the meantime.
     """
 
-    def __init__(self, hidden_seconds: float) -> None:
-        self._hidden: Final = round(hidden_seconds * MICROSECONDS)
-        self._unknown_for = self._hidden  # from the next answer on
+    def __init__(self) -> None:
+        self._unknown_for = 0  # from the next answer on
         self._known_from: int | None = None
 
-    def lose(self, seconds: float = 0.0) -> None:
-        """Record that messages may be hidden from this process, for ``seconds`` or the initial visibility timeout."""
-        self._unknown_for = max(self._unknown_for, self._hidden, round(seconds * MICROSECONDS))
+    def lose(self, seconds: float) -> None:
+        """Record that messages may be hidden from this process for ``seconds``."""
+        self._unknown_for = max(self._unknown_for, round(seconds * MICROSECONDS))
 
-    def reading(self, poll: Poll, blocked: frozenset[str]) -> ClockReading | None:
+    def reading(self, poll: Poll, blocked: frozenset[str], hidden_seconds: float) -> ClockReading | None:
         """Return the reading that an answer proves; None if it proves none.
 
         Args:
             poll: the answer.
             blocked: groups with messages in progress when the call began, of which SQS returns no further message.
+            hidden_seconds: visibility timeout of the call's messages.
         """
         if poll.attempts > 1:
-            self.lose()
+            self.lose(hidden_seconds)
         if self._unknown_for:
             self._known_from = poll.answered_at + self._unknown_for
             self._unknown_for = 0

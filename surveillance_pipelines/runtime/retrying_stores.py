@@ -27,6 +27,12 @@ class RetryingStore:
     def held_before(self) -> Sequence[str]:
         return self._repeat(self._store.held_before)
 
+    def hidden_seconds(self) -> int:
+        return self._repeat(self._store.hidden_seconds)
+
+    def record_hidden(self, seconds: int) -> None:
+        self._repeat(lambda: self._store.record_hidden(seconds))
+
     def forget_held(self) -> None:
         self._repeat(self._store.forget_held)
 

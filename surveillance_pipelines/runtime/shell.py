@@ -21,6 +21,7 @@ from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.runtime.in_flight import InFlight
+from surveillance_pipelines.runtime.initial_visibility import InitialVisibility
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.micro_batches import CommitBatch, Publication, ReceivedBatch
 from surveillance_pipelines.runtime.outages import Outages
@@ -71,7 +72,7 @@ class ShellOptions:
 
     Attributes:
         max_messages: maximum size of a micro-batch.
-        hidden_seconds: initial visibility timeout of a message.
+        hidden_seconds: shortest initial visibility timeout of a message.
         visibility_seconds: later visibility timeout, if the message is still in progress after a quarter of the first.
         poll_seconds: length of a long poll; a run that stops waits for the poll to end.
         publish_scores: which rows go to the output queue.
@@ -118,8 +119,9 @@ class Shell:
         self._after_step: Final = after_step
         self._on_status: Final = on_status
         self._in_flight: Final = InFlight(tasks.condition())
-        self._recent_ids: Final[OrderedDict[str, None]] = OrderedDict()
-        self._received_until: Final = ReceivedUntil(options.hidden_seconds)
+        self._recent_ids: Final[OrderedDict[str, int]] = OrderedDict()  # each with its initial visibility timeout
+        self._received_until: Final = ReceivedUntil()
+        self._visibility: Final = InitialVisibility(options.hidden_seconds, options.visibility_seconds)
         self._reading: ClockReading | None = None  # at which more bars may be due
         self._next_close: int | None = None  # by the queue's clock
         self._queue_ahead = 0  # the queue's clock minus the host's, at the last answer
@@ -137,6 +139,8 @@ class Shell:
         self._tasks.every(
             "heartbeat", self._options.heartbeat_seconds, self._store.renew
         )  # the rest may take longer than a lease
+        self._visibility.inherit(self._store.hidden_seconds(), self._clock.now_us())
+        self._received_until.lose(self._visibility.seconds)
         if receipts := self._store.held_before():
             self._make_visible(receipts)
         while leftover := self._store.unpublished():
@@ -198,7 +202,7 @@ class Shell:
             if self._aborted:
                 self._set_visibility([message.receipt_handle for message in poll.messages], 0)
                 break
-            reading = self._received_until.reading(poll, blocked)
+            reading = self._received_until.reading(poll, blocked, self._visibility.seconds)
             if poll.messages:
                 self._skip_prefetch = max(0, self._skip_prefetch - 1)
                 return self._record(poll.messages, reading)
@@ -208,15 +212,28 @@ class Shell:
         return ReceivedBatch()
 
     def _poll(self, wait_seconds: int) -> Poll:
-        options = self._options
+        """Receive once; after a failure, only when the queue answers another call.
+
+        A failed call may have received messages. If it were repeated throughout an outage, SQS would count a receive
+        each time and move the messages to the dead-letter queue.
+        """
+        options, has_failed = self._options, False
+        if self._visibility.shorten(self._clock.now_us()):
+            self._store.record_hidden(self._visibility.seconds)
+        hidden_seconds = self._visibility.seconds
 
         def poll_once() -> Poll:
             self._outages.wait("database")
-            return self._inputs.poll(
-                options.max_messages, wait_seconds=wait_seconds, visibility_seconds=options.hidden_seconds
-            )
+            if has_failed:
+                self._inputs.probe()
+            return self._inputs.poll(options.max_messages, wait_seconds=wait_seconds, visibility_seconds=hidden_seconds)
 
-        poll = self._outages.repeat("input queue", poll_once, on_failure=self._received_until.lose)
+        def on_failure() -> None:
+            nonlocal has_failed
+            has_failed = True
+            self._received_until.lose(hidden_seconds)
+
+        poll = self._outages.repeat("input queue", poll_once, on_failure=on_failure)
         self._queue_ahead = poll.answered_at - self._clock.now_us()
         return poll
 
@@ -230,7 +247,7 @@ class Shell:
     def _record(self, batch: Sequence[Received], reading: ClockReading | None) -> ReceivedBatch:
         self._after_step("receive")
         with self._timed("load"):
-            number = self._in_flight.add(batch, self._clock.now_us(), self._options.hidden_seconds)
+            number = self._in_flight.add(batch, self._clock.now_us(), self._visibility.seconds)
             self._meter.received(len(batch))
             try:
                 known = self._store.record_received(number, batch, done=self._in_flight.pop_done())
@@ -238,15 +255,14 @@ class Shell:
                 self._set_visibility([message.receipt_handle for message in batch], 0)
                 raise
             self._in_flight.mark_recorded(number)
-            return ReceivedBatch(batch, known, number, reading)
+            return ReceivedBatch(batch, self._with_recent(batch, known), number, reading)
 
     def _process(self, received: ReceivedBatch) -> None:
         batch = received.batch
-        known = self._with_recent(batch, received.known)
         decoded = self._engine.read(batch)
         self._seed(decoded)
         with self._timed("process"):
-            effects = self._engine.process(decoded, known)
+            effects = self._engine.process(decoded, received.known)
             effects.computed_at = self._clock.now_us()
         self._commits.submit(CommitBatch(effects, batch, received.number))
 
@@ -363,11 +379,15 @@ class Shell:
         messages = [message.message_id for message in batch]
         dedups = [message.dedup_id for message in batch if message.dedup_id is not None]
         recent = self._recent_ids
+        again = {id_: used for id_ in messages if (used := recent.get(f"m{id_}")) is not None}
         found = Known(
-            known.message_ids | {id_ for id_ in messages if f"m{id_}" in recent},
-            known.dedup_ids | {id_ for id_ in dedups if f"d{id_}" in recent},
+            known.message_ids | again.keys(), known.dedup_ids | {id_ for id_ in dedups if f"d{id_}" in recent}
         )
-        recent.update(dict.fromkeys([*(f"m{id_}" for id_ in messages), *(f"d{id_}" for id_ in dedups)]))
+        hidden_seconds = self._visibility.seconds
+        recent.update(dict.fromkeys([*(f"m{id_}" for id_ in messages), *(f"d{id_}" for id_ in dedups)], hidden_seconds))
+        if again and self._visibility.lengthen(max(again.values()), self._clock.now_us()):
+            self._store.record_hidden(self._visibility.seconds)  # before it is used
+            _LOG.info("longer initial visibility timeout", seconds=self._visibility.seconds)
         while len(recent) > 2 * RECENT_IDS:
             recent.popitem(last=False)
         return found

@@ -73,6 +73,12 @@ _RELEASE = """
     WHERE queue_url = %s AND role = %s AND holder = %s AND fencing = %s
 """
 
+_RECORD_HIDDEN = """
+    UPDATE ops.leases SET hidden_seconds = %s WHERE queue_url = %s AND role = %s AND holder = %s AND fencing = %s
+"""
+
+_HIDDEN = "SELECT hidden_seconds FROM ops.leases WHERE queue_url = %s AND role = 'holder'"
+
 _IS_FREE = """
     SELECT NOT EXISTS (SELECT 1 FROM ops.leases
                        WHERE queue_url = %s AND role = 'holder' AND expires_at > clock_timestamp())
@@ -141,6 +147,22 @@ def release(connection: psycopg.Connection, lease: Lease, *, ended: str | None =
         ended: reason for the standby; None if the run failed.
     """
     connection.execute(_RELEASE, (ended, lease.name, lease.role, lease.holder, lease.fencing))
+
+
+def record_hidden(connection: psycopg.Connection, lease: Lease, seconds: int) -> None:
+    """Record the initial visibility timeout of the messages that the holder receives.
+
+    Raises:
+        LeaseLostError: if another run has acquired the lease.
+    """
+    values = (seconds, lease.name, lease.role, lease.holder, lease.fencing)
+    require_held(connection.execute(_RECORD_HIDDEN, values), lease)
+
+
+def hidden_seconds(connection: psycopg.Connection, lease: Lease) -> int:
+    """Return the initial visibility timeout recorded last, by this holder or an earlier one; 0 if there is none."""
+    row = connection.execute(_HIDDEN, (lease.name,)).fetchone()
+    return 0 if row is None else row[0]
 
 
 def is_free(connection: psycopg.Connection, name: str) -> bool:

@@ -17,7 +17,7 @@ from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.stores import ledger, outbox, seeding
 from surveillance_pipelines.stores.database import Reconnector, connect
 from surveillance_pipelines.stores.lake_history import BarReader, LakeHistory
-from surveillance_pipelines.stores.lease import Lease, renew
+from surveillance_pipelines.stores.lease import Lease, hidden_seconds, record_hidden, renew
 from surveillance_pipelines.stores.outbox import SQS, OutboxRow
 
 REPEATED_MARKS_US: Final = 10 * MICROSECONDS
@@ -92,6 +92,12 @@ class PostgresStore:
 
     def held_before(self) -> Sequence[str]:
         return ledger.held_before(self._connections.main.get(), self._lease)
+
+    def hidden_seconds(self) -> int:
+        return hidden_seconds(self._connections.main.get(), self._lease)
+
+    def record_hidden(self, seconds: int) -> None:
+        record_hidden(self._connections.receive.get(), self._lease, seconds)
 
     def forget_held(self) -> None:
         ledger.forget_held(self._connections.main.get(), self._lease)

@@ -87,7 +87,11 @@ def translate_error(error: Exception) -> SurveillanceError | None:
 
 
 class QueueClient:
-    """Client and ``Publisher`` of a FIFO queue. Botocore attempts throttled and broken calls up to three times."""
+    """Client and ``Publisher`` of a FIFO queue.
+
+    Args:
+        attempts: how often botocore tries a call that is throttled or breaks, with pauses of up to two seconds.
+    """
 
     guarantee: Guarantee = FIFO_GUARANTEE
 
@@ -100,6 +104,7 @@ class QueueClient:
         *,
         clock: Clock = SYSTEM_CLOCK,
         connect_timeout_seconds: float = 3.0,
+        attempts: int = 3,
     ) -> None:
         self.queue_url = queue_url
         self._clock = clock
@@ -113,7 +118,7 @@ class QueueClient:
             config=Config(
                 connect_timeout=connect_timeout_seconds,
                 read_timeout=READ_TIMEOUT_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": 3},
+                retries={"mode": "standard", "total_max_attempts": attempts},
             ),
         )
         self._calls: Final = SignedCalls(
@@ -155,6 +160,14 @@ class QueueClient:
         metadata = response["ResponseMetadata"]
         answered_at = self._answer_time(metadata)
         return Poll(messages, begin if answered_at is None else answered_at, 1 + metadata.get("RetryAttempts", 0))
+
+    def probe(self) -> None:
+        """Call SQS without receiving a message.
+
+        Raises:
+            ClientError, BotoCoreError: if it does not answer.
+        """
+        self._attributes(self.queue_url, _CONTENT_BASED)
 
     def delete(self, receipts: Sequence[str]) -> None:
         """Delete messages by receipt handle.

@@ -96,6 +96,32 @@ def test_drain_run_survives_errors_of_the_queue(live_lane, drained, monkeypatch)
     assert received_once(live_lane)
 
 
+def test_failed_receive_is_repeated_only_once_the_queue_answers(live_lane, drained, monkeypatch):
+    calls: list[str] = []
+    poll, probe = QueueClient.poll, QueueClient.probe
+    failure = ClientError({"Error": {"Code": "InternalFailure"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "call")
+
+    def lose_the_first_answer(self: QueueClient, *args: Any, **options: Any) -> Any:
+        calls.append("receive")
+        answer = poll(self, *args, **options)
+        if calls.count("receive") == 1:
+            raise failure
+        return answer
+
+    def fail_three_times(self: QueueClient) -> None:
+        calls.append("probe")
+        if calls.count("probe") <= 3:
+            raise failure
+        probe(self)
+
+    monkeypatch.setattr(QueueClient, "poll", lose_the_first_answer)
+    monkeypatch.setattr(QueueClient, "probe", fail_three_times)
+    send(live_lane, MESSAGES)
+    assert drained().result(120).stopped_by == "idle"
+    assert calls[:6] == ["receive", "probe", "probe", "probe", "probe", "receive"]
+    assert received_once(live_lane)
+
+
 def test_deliveries_that_a_crash_of_the_server_lost_are_recorded_again(live_lane, drained):
     send(live_lane, MESSAGES[:20])
     run = drained()

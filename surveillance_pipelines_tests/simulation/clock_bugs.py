@@ -11,6 +11,7 @@ from surveillance_pipelines.engine.effects import ClockRow, Effects
 from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.market.messages import read_tick
+from surveillance_pipelines.runtime.initial_visibility import InitialVisibility
 from surveillance_pipelines.runtime.micro_batches import ReceivedBatch
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.received_until import ReceivedUntil
@@ -41,7 +42,7 @@ def _host_clock(self: Shell, wait_seconds: float) -> int:
     return 0 if received is None else len(received.batch)
 
 
-def _backlog_ignored(self: ReceivedUntil, poll: Poll, blocked: frozenset[str]) -> ClockReading | None:
+def _backlog_ignored(self: ReceivedUntil, poll: Poll, blocked: frozenset[str], _: float) -> ClockReading | None:
     return ClockReading(poll.answered_at, blocked | {message.group_id for message in poll.messages})
 
 
@@ -64,6 +65,17 @@ def _receive_always(self: Shell) -> ReceivedBatch:
     return self._record(poll.messages, None) if poll.messages else ReceivedBatch()
 
 
+def _poll_repeatedly(self: Shell, wait_seconds: int) -> Poll:
+    """Repeat a receive call throughout an outage, whether or not its messages arrive."""
+    poll = self._outages.repeat(
+        "input queue",
+        lambda: self._inputs.poll(10, wait_seconds=wait_seconds, visibility_seconds=self._options.hidden_seconds),
+        on_failure=lambda: self._received_until.lose(self._visibility.seconds),
+    )
+    self._queue_ahead = poll.answered_at - self._clock.now_us()
+    return poll
+
+
 def _outage_ends_the_run(self: Outages, service: str, call: Callable[[], Any], **_: Any) -> Any:
     return call()
 
@@ -75,6 +87,8 @@ CLOCK_BUGS: Final[dict[str, Patch]] = {
     "host clock judges the future": lambda: patch.object(Engine, "read", _future_by_the_host),
     "commit repeated without a look": lambda: patch.object(MemoryStore, "commit", _commit_repeated_blindly),
     "outage ends the run": lambda: patch.object(Outages, "repeat", _outage_ends_the_run),
+    "receive repeated throughout an outage": lambda: patch.object(Shell, "_poll", _poll_repeatedly),
+    "late answers received again and again": lambda: patch.object(InitialVisibility, "lengthen", lambda *_: False),
     "intake goes on while commits fail": lambda: patch.object(Shell, "_receive", _receive_always),
 }
 """Name → replacement of a function."""

@@ -85,6 +85,7 @@ class Database:
     posted: list[Posted] = field(default_factory=list)  # the outbox by position, from 1
     cursors: dict[str, int] = field(default_factory=dict)  # channel → every row up to this position is delivered
     delivery_fencing: dict[str, list[int]] = field(default_factory=dict)  # channel → of each recording transaction
+    hidden_seconds: int = 0  # of the lease
     in_flight: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)  # (fencing, batch) → receipts
     commits: list[Commit] = field(default_factory=list)
     unfenced: set[str] = field(default_factory=set)  # leases whose holder is not checked: a planted bug

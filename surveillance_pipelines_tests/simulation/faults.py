@@ -6,13 +6,18 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 OutageKind = Literal["commits", "database"]
+QueueOutageKind = Literal["input queue", "prompt answers of the input queue"]
 Kind = Literal["crash", "error", "stall", "freeze", "clock"]
 Moment = Literal["before", "after"]
 
+QUEUE_OUTAGE_KINDS: Final[tuple[QueueOutageKind, ...]] = get_args(QueueOutageKind)
 OUTAGE_KINDS: Final[tuple[OutageKind, ...]] = get_args(OutageKind)
 
 STALL_SECONDS: Final = (1.5, 30.0, 75.0, 361.0)
 """Shorter than the lease; longer than it; longer than the visibility; longer than SQS remembers a deduplication id."""
+
+SLOW_ANSWER_SECONDS: Final = 30.0
+"""Longer than the initial visibility timeout, and shorter than the longest."""
 
 KILLS_IN_OUTAGE: Final = 0.01
 """Probability that a call which the database refuses is the last one of its process."""
@@ -37,15 +42,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time in which the database refuses commits or every call.
+    """A time in which the database refuses commits or every call, or the input queue fails or delays every call.
 
     Attributes:
-        kind: what it refuses.
+        kind: what fails.
         begin: when it begins, as a share of the time in which producers send.
         seconds: how long it lasts.
     """
 
-    kind: OutageKind
+    kind: OutageKind | QueueOutageKind
     begin: float
     seconds: float
 
@@ -73,6 +78,8 @@ class FaultPlan:
         self._left = self._random.randint(1, 10) if self.enabled else 0
         self._outage_random = random.Random(f"outage {self.name} {self.seed}")
         self.outage = self._outage()
+        self._queue_random = random.Random(f"queue outage {self.name} {self.seed}")
+        self.queue_outage = self._queue_outage()
 
     def _outage(self) -> Outage | None:
         """Return the outage of the schedule, drawn apart from the other faults."""
@@ -83,9 +90,22 @@ class FaultPlan:
         self.note(f"calls fail for {outage.seconds:g} s: {outage.kind}", f"outage of {outage.kind}")
         return outage
 
+    def _queue_outage(self) -> Outage | None:
+        """Return the outage of the input queue, drawn apart from the other faults."""
+        rng = self._queue_random
+        if not self.enabled or rng.random() >= 0.2:
+            return None
+        outage = Outage(rng.choice(QUEUE_OUTAGE_KINDS), rng.random(), rng.choice((5.0, 60.0, 600.0)))
+        self.note(f"calls fail for {outage.seconds:g} s: {outage.kind}", f"outage of {outage.kind}")
+        return outage
+
     def loses_answer(self) -> bool:
-        """Return whether the first call of an outage takes effect although it fails."""
+        """Return whether the first call of an outage of the database takes effect although it fails."""
         return self._outage_random.random() < 0.7
+
+    def queue_loses_answer(self) -> bool:
+        """Return whether a call during an outage of the input queue takes effect although it fails."""
+        return self._queue_random.random() < 0.5
 
     def kills_in_outage(self) -> bool:
         """Return whether a process that waits for the database is killed now."""

@@ -33,15 +33,19 @@ class FaultyInputs:
             row = world.database.leases.get(self.lease.name)
             if row is None or row.fencing != self.lease.fencing:
                 world.hidden_groups.update(message.group_id for message in poll.messages)
+            process.watch_slow(poll)
             return poll
 
-        return process.call("receive", receive)
+        return process.ask_queue("receive", receive, on_lost=process.watch_lost)
+
+    def probe(self) -> None:
+        self.process.ask_queue("probe", lambda: None)
 
     def delete(self, receipts: Sequence[str]) -> None:
-        self.process.call("delete", lambda: self.process.world.inputs.delete(receipts))
+        self.process.ask_queue("delete", lambda: self.process.world.inputs.delete(receipts))
 
     def extend_visibility(self, receipts: Sequence[str], seconds: int) -> None:
-        self.process.call("extend", lambda: self.process.world.inputs.extend_visibility(receipts, seconds))
+        self.process.ask_queue("extend", lambda: self.process.world.inputs.extend_visibility(receipts, seconds))
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,12 @@ class FaultyStore:
 
     def held_before(self) -> Sequence[str]:
         return self.process.ask_database("held_before", self.store.held_before)
+
+    def hidden_seconds(self) -> int:
+        return self.process.ask_database("hidden_seconds", self.store.hidden_seconds)
+
+    def record_hidden(self, seconds: int) -> None:
+        self.process.ask_database("record_hidden", lambda: self.store.record_hidden(seconds))
 
     def forget_held(self) -> None:
         self.process.ask_database("forget_held", self.store.forget_held)

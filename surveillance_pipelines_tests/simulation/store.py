@@ -40,6 +40,13 @@ class MemoryStore:
         held = sorted(self.database.in_flight.items())
         return [receipt for (fencing, _), receipts in held if fencing < self.lease.fencing for receipt in receipts]
 
+    def hidden_seconds(self) -> int:
+        return self.database.hidden_seconds
+
+    def record_hidden(self, seconds: int) -> None:
+        self.database.require_held(self.lease)
+        self.database.hidden_seconds = seconds
+
     def forget_held(self) -> None:
         held = self.database.in_flight
         for key in [key for key in held if key[0] <= self.lease.fencing]:

@@ -9,13 +9,14 @@ from surveillance_pipelines_tests.simulation.proof import BUG_SEEDS, first_catch
 from surveillance_pipelines_tests.simulation.schedule import run_schedule
 
 SCHEDULES = 200
+CHUNK = 100
 
 
-@pytest.mark.parametrize("first", range(0, SCHEDULES, 50))
+@pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
 def test_every_schedule_ends_with_each_effect_once_and_in_order(first):
-    chunk = run_seeds(range(first, first + 50))
+    chunk = run_seeds(range(first, first + CHUNK))
     assert chunk.failed == {}, "\n".join(replay_command(seed) for seed in chunk.failed)
-    assert chunk.schedules == 50
+    assert chunk.schedules == CHUNK
     for trouble in ("process killed", "process ended by an exception", "write refused by the fencing number"):
         assert chunk.troubled[trouble] > 0, f"no schedule had {trouble}: the faults have lost their teeth"
 

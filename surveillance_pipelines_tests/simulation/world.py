@@ -1,6 +1,7 @@
 """One schedule's world: queues, database, producers, and the drain runs that serve it, holder and standby."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
@@ -18,7 +19,7 @@ from surveillance_pipelines.stores.outbox import SQS
 from surveillance_pipelines.transports.publisher import Publisher
 from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.simulation.database import QUEUE, Database, UniqueViolationError
-from surveillance_pipelines_tests.simulation.faults import Fault, FaultPlan, OutageError
+from surveillance_pipelines_tests.simulation.faults import SLOW_ANSWER_SECONDS, Fault, FaultPlan, Outage, OutageError
 from surveillance_pipelines_tests.simulation.faulty_ports import FaultyInputs, FaultyOutputs, FaultyStore, Promotions
 from surveillance_pipelines_tests.simulation.fifo import SimulatedFifo
 from surveillance_pipelines_tests.simulation.market import Market
@@ -48,6 +49,9 @@ OPTIONS: Final = ShellOptions(
 LIMIT_SECONDS: Final = 6 * 3600.0
 CALL_SECONDS: Final = 0.004
 REDRIVE_SECONDS: Final = 90.0
+SLOW_RECEIVES: Final = 3
+"""How often a process may receive a message while answers take longer than the initial visibility timeout: a call that
+is already on its way when the process notices, and one with a longer timeout."""
 
 _Result = TypeVar("_Result")
 
@@ -158,13 +162,25 @@ class World:
     def is_down(self, site: str) -> bool:
         """Return whether the database refuses a call now."""
         outage = self.faults.outage
-        if outage is None:
-            return False
+        return outage is not None and self._is_now(outage) and (outage.kind == "database" or site == "commit")
+
+    @property
+    def is_queue_down(self) -> bool:
+        """Whether every call to the input queue fails now, although some take effect."""
+        outage = self.faults.queue_outage
+        return outage is not None and outage.kind == "input queue" and self._is_now(outage)
+
+    @property
+    def answer_delay(self) -> float:
+        """How long the answers of the input queue take now, in seconds."""
+        outage = self.faults.queue_outage
+        is_slow = outage is not None and outage.kind != "input queue" and self._is_now(outage)
+        return SLOW_ANSWER_SECONDS if is_slow else 0.0
+
+    def _is_now(self, outage: Outage) -> bool:
         first, last = self.market.sends[0][0], self.market.sends[-1][0]
         begin = first + outage.begin * (last - first)
-        if not begin <= self.timeline.now < begin + outage.seconds * MICROSECONDS:
-            return False
-        return outage.kind == "database" or site == "commit"
+        return begin <= self.timeline.now < begin + outage.seconds * MICROSECONDS
 
     def _rest(self) -> None:
         self.at_rest = True
@@ -185,6 +201,8 @@ class Process:
         self.clock: Final = ProcessClock(world.timeline)
         self.threads: Final = SimulatedThreads(world.timeline)
         self._frozen_until = 0
+        self._lost_answers = 0
+        self._received_slowly: Counter[str] = Counter()
         self._failing: set[str] = set()  # calls to the database that are being repeated
         self.clock.step(faults.host_clock())
 
@@ -242,6 +260,38 @@ class Process:
             if self.faults.kills_in_outage():
                 self._strike(Fault("crash", "after"))
             raise OutageError("the database is down")
+
+    def ask_queue(
+        self, site: str, operation: Callable[[], _Result], *, on_lost: Callable[[_Result], None] = lambda _: None
+    ) -> _Result:
+        """Call the input queue; while it is down, the call fails, and may take effect nevertheless."""
+
+        def execute() -> _Result:
+            if self.world.is_queue_down and not self.faults.queue_loses_answer():
+                raise OutageError("the input queue is down")
+            result = operation()
+            if self.world.is_queue_down:
+                on_lost(result)
+                raise OutageError("the input queue is down")
+            if delay := self.world.answer_delay:
+                self.world.timeline.sleep(delay)
+            return result
+
+        return self.call(site, execute)
+
+    def watch_lost(self, poll: Poll) -> None:
+        """Note that a process receives messages again and again although the answers are lost."""
+        self._lost_answers += bool(poll.messages)
+        if self._lost_answers > 1:
+            self.world.misconduct.append(f"a process lost the answers of {self._lost_answers} receive calls")
+
+    def watch_slow(self, poll: Poll) -> None:
+        """Note that a process receives messages again and again because their answers take long."""
+        if not self.world.answer_delay:
+            return
+        self._received_slowly.update(message.message_id for message in poll.messages)
+        if any(count > SLOW_RECEIVES for count in self._received_slowly.values()):
+            self.world.misconduct.append(f"a process received a message more than {SLOW_RECEIVES} times")
 
     def watch_intake(self) -> None:
         """Note that a process receives although it cannot commit."""
