@@ -104,6 +104,10 @@ class Runs:
         """Return the number of runs that ended with an error."""
         return sum(process.poll() not in (None, 0) for process in self._processes.values())
 
+    def logged(self, text: str) -> int:
+        """Return the number of log lines of all runs that contain a text."""
+        return sum((self._folder / f"{run_id}.log").read_text().count(text) for run_id in self._processes)
+
     def end(self) -> None:
         """Stop the running processes and wait for them."""
         for process in self._processes.values():

@@ -20,6 +20,7 @@ from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.embedded.services import EmbeddedServices, ensure_services, stop_services
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
 from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.services.cloud_stores import ensure_queues
 from surveillance_pipelines.services.endpoints import LOCAL_QUEUES
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.settings import Settings
@@ -28,7 +29,7 @@ from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines.transports.sqs import QueueClient
-from surveillance_pipelines_tests.storage_fixtures import service_settings, sqs_client
+from surveillance_pipelines_tests.storage_fixtures import service_settings
 
 DRAINED: Final = b"""
     SELECT (SELECT count(*) FROM ops.ledger) >= %s AND NOT EXISTS (
@@ -66,10 +67,10 @@ class Lane:
 
 
 @contextmanager
-def services() -> Iterator[EmbeddedServices]:
-    """Run the embedded services in a temporary folder."""
+def services(parent: Path | None = None) -> Iterator[EmbeddedServices]:
+    """Run the embedded services in a temporary folder, in ``parent`` or where temporary files belong."""
     with (
-        tempfile.TemporaryDirectory(prefix="proof-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="proof-", dir=parent, ignore_cleanup_errors=True) as folder,
         services_of(service_settings(Path(folder) / "home")) as found,
     ):
         yield found
@@ -99,10 +100,7 @@ def make_lane(
         server.execute(f'CREATE DATABASE "lane_{name}"'.encode())
     database_url = with_database(found.server_url, f"lane_{name}")
     migrate(database_url)
-    client = sqs_client(found.queue_endpoint, found.queue_credentials)
     names = [f"in_{i}_{name}.fifo" for i in range(queues)] + [f"out_{name}.fifo"]
-    for queue in names:
-        client.create_queue(QueueName=queue, Attributes={"FifoQueue": "true"})
     urls = [f"{LOCAL_QUEUES}/{queue}" for queue in names]
     settings = Settings(
         _env_file=None,  # pyright: ignore[reportCallIssue]
@@ -118,7 +116,9 @@ def make_lane(
         **knobs,
     )
     prepare_database(database_url, models)
-    return Lane(settings, provision(settings))
+    lane = Lane(settings, provision(settings))
+    ensure_queues(lane.endpoints)
+    return lane
 
 
 def prepare_database(database_url: str, models: ProofModels | None) -> None:

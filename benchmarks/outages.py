@@ -1,22 +1,24 @@
-"""R6: outages of PostgreSQL and the queue while drain runs serve: ``python -m benchmarks.outages``.
+"""R6: outages of PostgreSQL, the queue and the disk while drain runs serve: ``python -m benchmarks.outages``.
 
 A producer sends ticks of ten symbols, a consumer reads the output queue, one drain run serves and another stands by.
 Each fault strikes at a seeded moment. At the end, every message must be scored, none late or set aside, and each row
 must have arrived once. The rounds of one fault share a lane. ``--fault`` runs one of them and keeps the results of the
-others.
+others. A full disk needs root, because it mounts a small file system.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ import psutil
 import psycopg
 
 from benchmarks.drain_processes import Runs, until, wait_for
+from benchmarks.faulty_queue import Fault, FaultyQueue
 from benchmarks.harness import COUNTS, counted
 from benchmarks.kills import RATE, Traffic
 from benchmarks.live_lane import Lane, make_lane, services
@@ -34,7 +37,10 @@ from surveillance_pipelines.stores.database import connect
 NAME: Final = "r6_outages"
 GOAL_SECONDS: Final = 2.0
 ROUNDS: Final = 20
+DISK_FULL: Final = "disk full"
+DISK_BYTES: Final = 1 << 30
 _QUIET_SECONDS: Final = (1.0, 3.0)
+_FILL_BYTES: Final = 1 << 16
 _OUTCOMES: Final = "SELECT count(*) FROM ops.ledger"
 _UNDELIVERED: Final = """
     SELECT 1 FROM ops.outbox LEFT JOIN ops.outbox_deliveries AS delivered USING (position)
@@ -44,10 +50,17 @@ _UNDELIVERED: Final = """
 
 @dataclass(frozen=True)
 class Place:
-    """The services and the lane of one fault."""
+    """The services and the lane of one fault.
+
+    Attributes:
+        queue: the proxy through which the drain runs call the queue server.
+        folder: on the file system of the services and the drain runs.
+    """
 
     found: EmbeddedServices
     lane: Lane
+    queue: FaultyQueue
+    folder: Path
     rng: random.Random
 
 
@@ -100,23 +113,49 @@ def refuse_writes(place: Place) -> None:
         _end_connections(admin)
 
 
+def fill_disk(place: Place) -> None:
+    """Fill the file system of PostgreSQL, the queue server and the drain runs for 2 to 30 s."""
+    ballast = place.folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(_FILL_BYTES))
+    SYSTEM_CLOCK.sleep(place.rng.choice((2.0, 10.0, 30.0)))
+    ballast.unlink()
+
+
+def break_queue(fault: Fault) -> Callable[[Place], None]:
+    """Return a fault of the runs' calls to the queue server, of 2 to 30 s."""
+    return lambda place: place.queue.strike(fault, place.rng.choice((2.0, 10.0, 30.0)))
+
+
 FAULTS: Final[dict[str, Callable[[Place], None]]] = {
     "PostgreSQL crashes": crash_postgres,
     "PostgreSQL frozen": freeze_postgres,
     "connections exhausted": exhaust_connections,
     "writes refused": refuse_writes,
+    DISK_FULL: fill_disk,
     "queue frozen": freeze_queue,
+    "queue returns 500": break_queue("errors"),
+    "queue throttles": break_queue("throttled"),
+    "queue slow": break_queue("slow"),
 }
 
 
 def prove(fault: str, rounds: int, seed: int) -> dict[str, Any]:
     """Let a fault strike ``rounds`` times; return the counts and the recovery times in seconds."""
-    with services() as found, tempfile.TemporaryDirectory() as folder:
+    rng = random.Random(f"{fault} {seed}")
+    with (
+        _disk(small=fault == DISK_FULL) as parent,
+        services(parent) as found,
+        tempfile.TemporaryDirectory(dir=parent) as folder,
+    ):
         lane = make_lane(found, Path(folder), None, publish_scores="all")
-        place = Place(found, lane, random.Random(f"{fault} {seed}"))
-        traffic, runs = Traffic(lane), Runs(lane, Path(folder), DRAIN_WINDOW_SECONDS="100000")
+        queue = FaultyQueue(found.queue_endpoint, lane.settings.aws_region, lane.endpoints.aws, rng)
+        place = Place(found, lane, queue, Path(folder), rng)
+        behind_proxy = replace(lane, endpoints=replace(lane.endpoints, sqs_endpoint_url=queue.url))
+        traffic, runs = Traffic(lane), Runs(behind_proxy, Path(folder), DRAIN_WINDOW_SECONDS="100000")
         seconds: list[float] = []
-        with _ended(runs), traffic.running():
+        with queue.running(), _ended(runs), traffic.running():
             first, second = runs.start(), runs.start()
             until(lambda: {runs.has("holder", one) or runs.has("standby", one) for one in (first, second)} == {True})
             for number in range(rounds):
@@ -129,7 +168,21 @@ def prove(fault: str, rounds: int, seed: int) -> dict[str, Any]:
             if not wait_for(lambda: lane.query(_OUTCOMES)[0][0], traffic.sent, what="messages with an outcome"):
                 raise RuntimeError(f"expected an outcome of {traffic.sent:,} messages, some have none")
             until(lambda: not lane.query(_UNDELIVERED))
-        return _counts(lane, traffic, seconds, failed_runs=runs.failed())
+        return _counts(lane, traffic, seconds, runs)
+
+
+@contextmanager
+def _disk(*, small: bool) -> Iterator[Path | None]:
+    """Mount a file system of ``DISK_BYTES`` in memory for a ``with`` block; or do nothing."""
+    if not small:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="disk-") as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", folder], check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager
@@ -144,22 +197,32 @@ def _recovery(lane: Lane) -> float:
     """Return the seconds until the next delivery to the output queue."""
     begin = SYSTEM_CLOCK.now_us()
     query = "SELECT min(delivered_at) FROM ops.outbox_deliveries WHERE delivered_at > %s"
-    until(lambda: lane.query(query, to_datetime(begin))[0][0] is not None)
+
+    def is_back() -> bool:
+        with contextlib.suppress(psycopg.OperationalError):  # the server starts
+            return lane.query(query, to_datetime(begin))[0][0] is not None
+        return False
+
+    until(is_back)
     return (lane.query(query, to_datetime(begin))[0][0] - to_datetime(begin)).total_seconds()
 
 
-def _counts(lane: Lane, traffic: Traffic, seconds: list[float], *, failed_runs: int) -> dict[str, Any]:
+def _counts(lane: Lane, traffic: Traffic, seconds: list[float], runs: Runs) -> dict[str, Any]:
     outcomes = dict(lane.query("SELECT outcome, count(*) FROM ops.ledger GROUP BY 1"))
     arrived = list({dedup_id: row_id for dedup_id, _, row_id in traffic.seen}.values())
+    if (set_aside := lane.inputs[0].dead_letter_depth()) is None:
+        raise RuntimeError("expected the input queue to have a dead-letter queue, it has none")
     posted = {row_id for (row_id,) in lane.query("SELECT id FROM ops.outbox")}
     return {
         "rounds": len(seconds),
         "sent": traffic.sent,
         **{name: outcomes.get(name, 0) for name in ("scored", "late", "dead", "duplicate")},
         "received_most": lane.query("SELECT coalesce(max(receive_count), 0) FROM ops.inbox")[0][0],
+        "set_aside": set_aside.total,
         "rows_lost": len(posted - set(arrived)),
         "rows_repeated": len(arrived) - len(set(arrived)),
-        "failed_runs": failed_runs,
+        "failed_runs": runs.failed(),
+        "outages_reported": runs.logged("outage began"),
         "recovery_seconds": [round(value, 3) for value in seconds],
     }
 
@@ -181,7 +244,7 @@ def _end_connections(connection: psycopg.Connection) -> None:
 
 def is_sound(counts: dict[str, Any]) -> bool:
     """Return whether nothing was lost, late, refused or repeated, no run failed, and service came back in time."""
-    losses = ("late", "dead", "duplicate", "rows_lost", "rows_repeated", "failed_runs")
+    losses = ("late", "dead", "duplicate", "set_aside", "rows_lost", "rows_repeated", "failed_runs")
     in_time = max(counts["recovery_seconds"], default=0.0) <= GOAL_SECONDS
     return counts["scored"] == counts["sent"] and not any(counts[name] for name in losses) and in_time
 
@@ -190,7 +253,10 @@ def sentence(fault: str, counts: dict[str, Any]) -> str:
     """Return the counts of a fault for the table."""
     seconds = counts["recovery_seconds"]
     back = f"back after median {statistics.median(seconds):.2f}, worst {max(seconds):.2f} s"
-    names = ("sent", "scored", "late", "dead", "duplicate", "rows_lost", "rows_repeated", "failed_runs")
+    names = (
+        "sent", "scored", "late", "dead", "duplicate", "set_aside", "rows_lost", "rows_repeated", "failed_runs",
+        "outages_reported",
+    )  # fmt: skip
     listed = ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in names)
     return f"{fault}, {counts['rounds']} times: {listed}; received at most {counts['received_most']} times; {back}"
 
@@ -205,8 +271,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = list(FAULTS) if options.fault is None else [options.fault]
     path = options.result or COUNTS / f"{NAME}.json"
+    proven = {fault: prove(fault, options.rounds, options.seed) for fault in chosen}
     kept = {} if options.fault is None or not path.exists() else json.loads(path.read_text())["figures"]
-    figures = kept | {fault: prove(fault, options.rounds, options.seed) for fault in chosen}
+    figures = {fault: counts for fault, counts in (kept | proven).items() if fault in FAULTS}
     result = counted(
         NAME,
         work=f"{len(figures)} faults, {options.rounds} times each, beside {RATE:.0f} messages/s of ten symbols, a drain"
