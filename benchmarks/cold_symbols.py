@@ -10,6 +10,8 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +32,7 @@ SESSIONS: Final = 8
 MINUTES: Final = 390
 FIRST_DAY: Final = date(2024, 3, 4)
 BATCH: Final = 10
+STAGE_CAPACITY: Final = 2  # of the drain run
 VIEW: Final = "core_v2"
 SINGLE: Final = 5
 """Symbols that arrive one by one; their figures are medians."""
@@ -111,16 +114,16 @@ class Queue:
 
     Args:
         lake: lake with the histories.
-        connection: connection to a database that has never served.
+        connections: those of a drain run, to a database that has never served.
         names: the instruments.
     """
 
-    def __init__(self, lake: Lake, connection: Any, names: list[str]) -> None:
+    def __init__(self, lake: Lake, connections: Any, names: list[str]) -> None:
         from surveillance_pipelines.stores.lease import acquire
 
-        lease = acquire(connection, "cold", holder="proof", seconds=3600)
+        lease = acquire(connections.main.get(), "cold", holder="proof", seconds=3600)
         assert lease is not None
-        self._lake, self._connection, self._lease, self._names = lake, connection, lease, names
+        self._lake, self._connections, self._lease, self._names = lake, connections, lease, names
         self._numbers, self._fresh = itertools.count(1), itertools.count(len(names))
         self.start()
 
@@ -128,16 +131,14 @@ class Queue:
         """Start a run that has no symbols."""
         from surveillance_pipelines.engine.engine import Engine, engine_config
         from surveillance_pipelines.models.warmup import WarmupRules
-        from surveillance_pipelines.stores.database import Reconnector
-        from surveillance_pipelines.stores.live_store import Connections, PostgresStore
+        from surveillance_pipelines.stores.live_store import PostgresStore
         from surveillance_pipelines_tests.engine.market import plain_settings
 
         class Rules(WarmupRules):
             feature_view = VIEW
 
         rules = Rules()
-        connections = Connections(*[Reconnector(lambda: self._connection)] * 5)
-        self.store = PostgresStore(connections, self._lake, self._lease, feature_view=VIEW)
+        self.store = PostgresStore(self._connections, self._lake, self._lease, feature_view=VIEW)
         self.engine = Engine(engine_config(plain_settings(), rules), rules, sessions(), self._names)
 
     def restore(self) -> float:
@@ -147,9 +148,29 @@ class Queue:
             self.engine.seed(symbol, seed)
         return time.perf_counter() - begin
 
+    def serve_all(self, batches: Iterable[list[Received]]) -> None:
+        """Seed, score and commit batches; commits run in a thread of their own, as in a drain run."""
+        from surveillance_pipelines.runtime.tasks import ThreadTasks
+
+        def commit(waiting: list[Callable[[], object]]) -> None:
+            for each in waiting:
+                each()
+
+        tasks = ThreadTasks()
+        stage = tasks.stage("commit", commit, capacity=STAGE_CAPACITY)
+        for batch in batches:
+            stage.submit(self._score(batch))
+        tasks.finish()
+
     def serve(self, batch: list[Received]) -> float:
         """Seed, score and commit a batch, and return the seconds."""
-        begin, store, engine = time.perf_counter(), self.store, self.engine
+        begin = time.perf_counter()
+        self._score(batch)()
+        return time.perf_counter() - begin
+
+    def _score(self, batch: list[Received]) -> Callable[[], object]:
+        """Seed and score a batch; return the call that commits it."""
+        store, engine = self.store, self.engine
         number = next(self._numbers)
         known, decoded = store.record_received(number, batch, done=[]), engine.read(batch)
         wanted = engine.symbols_to_seed(decoded)
@@ -157,9 +178,8 @@ class Queue:
             engine.seed(symbol, seed)
         effects = engine.process(decoded, known)
         effects.computed_at = batch[-1].received_at
-        stamped = effects.stamped(committed_at=effects.computed_at)
-        store.commit(stamped, [], committed_at=effects.computed_at, number=number)
-        return time.perf_counter() - begin
+        at = effects.computed_at
+        return lambda: store.commit(effects.stamped(committed_at=at), [], committed_at=at, number=number)
 
     def serve_one(self, name: str) -> float:
         """Serve the first message of one symbol long after any other, and return the milliseconds."""
@@ -170,16 +190,15 @@ class Queue:
 def ours(lake: Lake, database_url: str, symbols: int) -> dict[str, float]:
     """Start all symbols but a few, then these one by one, then invented ones; after a restart, the last symbol."""
     from surveillance_pipelines.features.state import warm_up
-    from surveillance_pipelines.stores.database import connect
+    from surveillance_pipelines.stores.live_store import Connections
 
     names, invented = names_of(symbols), [f"INVENTED{number}" for number in range(SINGLE + 1)]
     warm_up()
-    with connect(database_url, autocommit=True) as connection:
-        queue = Queue(lake, connection, [*names, *invented])
+    with ExitStack() as stack:
+        queue = Queue(lake, Connections.open(stack, database_url), [*names, *invented])
         arrivals = messages(names[: -SINGLE - 1])
         before, begin, cpu = rss_mb(), time.perf_counter(), time.process_time()
-        for start in range(0, len(arrivals), BATCH):
-            queue.serve(arrivals[start : start + BATCH])
+        queue.serve_all(arrivals[start : start + BATCH] for start in range(0, len(arrivals), BATCH))
         found = {"seconds": time.perf_counter() - begin, "cpu_s": time.process_time() - cpu,
                  "peak_mb": peak_mb(), "base_mb": before}  # fmt: skip
         queue.store.forget_history()

@@ -10,6 +10,7 @@ from typing import Literal
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal, with_stamps
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.engine.snapshots import History
 
 OutcomeName = Literal["scored", "late", "dead", "duplicate"]
 
@@ -57,14 +58,14 @@ class StateRow:
 class LaneSeed:
     """The bars that a symbol's feature state was seeded from, kept as the starting point of a replay.
 
-    ``history`` is in the format of ``snapshots.dump_history``; ``as_of_bar_start`` is its last bar, None if empty.
+    ``as_of_bar_start`` is the last bar of ``history``, None if it is empty.
     """
 
     symbol: str
     feature_view: str
     calendar: str
     as_of_bar_start: int | None
-    history: bytes
+    history: History
 
 
 @dataclass(frozen=True, slots=True)

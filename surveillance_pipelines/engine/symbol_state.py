@@ -24,8 +24,8 @@ from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.engine.snapshots import (
     SERVING_STATE,
+    History,
     ServingState,
-    dump_history,
     dump_serving_state,
     load_serving_state,
 )
@@ -329,7 +329,7 @@ class SymbolState:
             self._features.seed(*bars)
             self._earlier.clear()
             self._earlier.extend(recent_rows(view, bars, self._earlier.maxlen or 0))
-        history = dump_history(*bars, view.inputs)
+        history = History(*bars, view.inputs)
         self._seeds.append(LaneSeed(self.symbol, view.name, self._sessions.calendar, self.last_closed, history))
 
     def _bar(self, status: BarStatus, market: MarketContext) -> Bar:

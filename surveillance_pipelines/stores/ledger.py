@@ -190,9 +190,10 @@ def _breaker_values(event: BreakerEvent, context: CommitContext) -> tuple[Any, .
 
 def _seed_values(row: LaneSeed, context: CommitContext) -> tuple[Any, ...]:
     as_of = None if row.as_of_bar_start is None else to_datetime(row.as_of_bar_start)
+    history = row.history.packed()
     return (
-        context.queue_url, row.symbol, row.feature_view, row.calendar, as_of, row.history,
-        sha256_bytes(row.history), to_datetime(context.committed_at), context.run_id,
+        context.queue_url, row.symbol, row.feature_view, row.calendar, as_of, history, sha256_bytes(history),
+        to_datetime(context.committed_at), context.run_id,
     )  # fmt: skip
 
 
