@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -88,12 +88,15 @@ class AccessControl:
     Args:
         credentials: the only accepted credentials.
         port: port of the server.
+        names: host names under which clients reach the server, besides those of the loopback interface.
     """
 
-    def __init__(self, credentials: AwsCredentials, port: int, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, credentials: AwsCredentials, port: int, clock: Clock = SYSTEM_CLOCK, *, names: Iterable[str] = ()
+    ) -> None:
         self._key_id = str(credentials.access_key_id)
         self._secret = str(credentials.secret_access_key)
-        self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+        self._hosts = tuple(f"{name}:{port}" for name in ("127.0.0.1", "localhost", *names))
         self._clock = clock
         self._signing_key = lru_cache(maxsize=16)(self._derive_key)
 

@@ -1,7 +1,7 @@
 """The process of the embedded queue server: ministack, with access control, indexes and prompt long polls.
 
-``queue_access.py`` refuses requests that are not signed with the credentials in ``QUEUE_CREDENTIALS_FILE``, if that is
-set. ``queue_index.py`` makes the cost of a call independent of the number of waiting messages.
+``queue_access.py`` refuses requests that are not signed with the credentials in ``QUEUE_CREDENTIALS_FILE``, which is
+required. ``queue_index.py`` makes the cost of a call independent of the number of waiting messages.
 
 SQS answers a long poll as soon as there is a message. The emulator checks every 100 ms, which would be most of the
 latency on one machine. The emulator also continues a poll after its client has disconnected, so the poll of a killed
@@ -26,6 +26,9 @@ Action = Callable[[dict[str, Any], str], Any]
 
 CREDENTIALS_VARIABLE: Final = "QUEUE_CREDENTIALS_FILE"
 """Environment variable with the file of the accepted credentials; the process does not start without it."""
+
+HOST_NAMES_VARIABLE: Final = "QUEUE_HOST_NAMES"
+"""Environment variable: names of this host for clients on other hosts, separated by commas; for containers."""
 
 CHANGES: Final = (
     "SendMessage", "SendMessageBatch", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility",
@@ -151,7 +154,8 @@ def _with_access_control(app: App) -> App:
             f"expected the credentials of the queue server in {path or CREDENTIALS_VARIABLE}, got none: restart the "
             "services of the home"
         )
-    return with_access_control(app, AccessControl(credentials, int(os.environ["GATEWAY_PORT"])))
+    names = [name for name in os.environ.get(HOST_NAMES_VARIABLE, "").split(",") if name]
+    return with_access_control(app, AccessControl(credentials, int(os.environ["GATEWAY_PORT"]), names=names))
 
 
 if __name__ == "__main__":
