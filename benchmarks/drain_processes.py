@@ -100,9 +100,10 @@ class Runs:
         self._processes[run_id].wait()
         return instant
 
-    def failed(self) -> int:
-        """Return the number of runs that ended with an error."""
-        return sum(process.poll() not in (None, 0) for process in self._processes.values())
+    def failures(self) -> list[str]:
+        """Return the end of the log of each run that ended with an error."""
+        ended = [run_id for run_id, process in self._processes.items() if process.poll() not in (None, 0)]
+        return [(self._folder / f"{run_id}.log").read_text()[-2000:] for run_id in ended]
 
     def logged(self, text: str) -> int:
         """Return the number of log lines of all runs that contain a text."""

@@ -212,6 +212,8 @@ def _counts(lane: Lane, traffic: Traffic, seconds: list[float], runs: Runs) -> d
     arrived = list({dedup_id: row_id for dedup_id, _, row_id in traffic.seen}.values())
     if (set_aside := lane.inputs[0].dead_letter_depth()) is None:
         raise RuntimeError("expected the input queue to have a dead-letter queue, it has none")
+    for log in (failures := runs.failures()):
+        print(f"a run failed: {log}", flush=True)
     posted = {row_id for (row_id,) in lane.query("SELECT id FROM ops.outbox")}
     return {
         "rounds": len(seconds),
@@ -221,7 +223,7 @@ def _counts(lane: Lane, traffic: Traffic, seconds: list[float], runs: Runs) -> d
         "set_aside": set_aside.total,
         "rows_lost": len(posted - set(arrived)),
         "rows_repeated": len(arrived) - len(set(arrived)),
-        "failed_runs": runs.failed(),
+        "failed_runs": len(failures),
         "outages_reported": runs.logged("outage began"),
         "recovery_seconds": [round(value, 3) for value in seconds],
     }

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 
@@ -50,8 +50,8 @@ LONGEST_POLL_SECONDS: Final = 3
 STOP_CHECK_SECONDS: Final = 0.25
 """Interval between checks for a stop request."""
 
-START_OUTAGE_SECONDS: Final = 30.0
-"""Time for which a run that starts waits for the services: longer than a restart, short for a wrong address."""
+START_OUTAGE_SECONDS: Final = 90.0
+"""Time for which a run that starts waits for the services: longer than a restart or a minute's freeze of the host."""
 
 OUTAGE_SECONDS_PAST_WINDOW: Final = 5.0
 """Time after the end of its window for which a run with unfinished work waits for the end of an outage."""
@@ -61,6 +61,8 @@ QUEUE_ATTEMPTS: Final = 1
 
 OnReport = Callable[[DrainReport], None]
 OnStatus = Callable[[str], None]
+
+_Result = TypeVar("_Result")
 
 _LOG = get_logger("drain")
 
@@ -131,6 +133,18 @@ def drain(
         finally:
             with suppress(*OUTAGE_ERRORS):  # the lease expires
                 leases.release(link.get(), lease, ended=ended)
+
+
+def await_services(call: Callable[[], _Result], clock: Clock) -> _Result:
+    """Return the result of a call before a run starts, repeated while the database or a queue is unavailable.
+
+    Raises:
+        Exception: of the call, after ``START_OUTAGE_SECONDS`` or if it is no outage.
+    """
+    until = clock.now_us() + round(START_OUTAGE_SECONDS * MICROSECONDS)
+    return Outages(clock, is_outage=_is_outage, gives_up=lambda: clock.now_us() >= until).repeat(
+        "database or queue", call
+    )
 
 
 @dataclass(frozen=True)
@@ -264,10 +278,14 @@ def _serve(
 def _outages(plan: DrainPlan, clock: Clock, stop: threading.Event, *, until: int) -> Outages:
     return Outages(
         clock,
-        is_outage=lambda error: is_database_outage(error) or is_queue_outage(error),
+        is_outage=_is_outage,
         gives_up=lambda: stop.is_set() or clock.now_us() >= until,
         on_status=plan.on_status,
     )
+
+
+def _is_outage(error: Exception) -> bool:
+    return is_database_outage(error) or is_queue_outage(error)
 
 
 def shell_options(settings: Settings) -> ShellOptions:

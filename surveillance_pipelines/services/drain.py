@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from surveillance_pipelines.runtime.drain import drain
+from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.runtime.drain import await_services, drain
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.services.failures import print_failure
 from surveillance_pipelines.services.platform import read_settings
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _drain(options: argparse.Namespace) -> DrainReport:
     settings = read_settings()
-    endpoints = provision(settings)
+    endpoints = await_services(lambda: provision(settings), SYSTEM_CLOCK)
     return drain(
         endpoints,
         settings,

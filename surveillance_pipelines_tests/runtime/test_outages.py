@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from botocore.exceptions import ClientError
 
-from surveillance_pipelines.clock import SYSTEM_CLOCK, ManualClock, to_datetime
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, ManualClock, to_datetime
 from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.runtime.drain import START_OUTAGE_SECONDS, await_services
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.transports.sqs import QueueClient
@@ -147,6 +149,21 @@ def test_outage_is_reported_once_and_ends_with_the_first_answer():
     assert outages.repeat("database", call) == "answer"
     assert len(said) == 2
     assert "the database is unavailable (refused)" in said[0]
+
+
+def test_run_that_starts_during_an_outage_waits_for_the_services():
+    clock = ManualClock(to_datetime(OPEN))
+    answers_at = OPEN + round((START_OUTAGE_SECONDS - 1) * MICROSECONDS)
+
+    def provision() -> str:
+        if clock.now_us() < answers_at:
+            raise psycopg.OperationalError("connection timeout expired")
+        return "endpoints"
+
+    assert await_services(provision, clock) == "endpoints"
+    answers_at = clock.now_us() + round((START_OUTAGE_SECONDS + 1) * MICROSECONDS)
+    with pytest.raises(psycopg.OperationalError):
+        await_services(provision, clock)
 
 
 def test_outage_past_the_end_of_the_run_is_raised():

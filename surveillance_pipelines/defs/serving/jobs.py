@@ -33,8 +33,9 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     Logs materializations of `anomalies`, `signals` and `output_queue` with counts and latencies every few seconds, and
     one of each that covers the whole run at the end.
     """
-    from surveillance_pipelines.runtime.drain import drain
+    from surveillance_pipelines.runtime.drain import await_services, drain
 
+    schemas = await_services(lambda: _schemas(platform), platform.clock)
     published = PublicationCheck(platform)
 
     def on_report(report: "DrainReport") -> None:
@@ -49,8 +50,6 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
             context.log.info("%s: %s", queue_name(queue_url), sentence)
 
     settings, endpoints = platform.settings, platform.endpoints
-    with platform.connect() as connection:
-        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
     drain(
         endpoints,
         settings,
@@ -61,6 +60,11 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
         on_report=on_report,
         on_status=on_status,
     )
+
+
+def _schemas(platform: PlatformResource) -> dict[str, dg.TableSchema]:
+    with platform.connect() as connection:
+        return {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
 
 
 @dg.job(
