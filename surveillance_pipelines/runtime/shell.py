@@ -375,7 +375,10 @@ class Shell:
         return True
 
     def _with_recent(self, batch: Sequence[Received], known: Known) -> Known:
-        """Add ids received by this process, which may not be committed yet, to the known ids; store the batch's ids."""
+        """Add ids received by this process, which may not be committed yet, to the known ids; store the batch's ids.
+
+        Messages that this process receives again were visible too early, so the next ones are hidden for longer.
+        """
         messages = [message.message_id for message in batch]
         dedups = [message.dedup_id for message in batch if message.dedup_id is not None]
         recent = self._recent_ids

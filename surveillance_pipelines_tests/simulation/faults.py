@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
@@ -77,25 +78,17 @@ class FaultPlan:
         self._rate = self._random.choice((0.01, 0.03, 0.08, 0.2))
         self._left = self._random.randint(1, 10) if self.enabled else 0
         self._outage_random = random.Random(f"outage {self.name} {self.seed}")
-        self.outage = self._outage()
+        self.outage = self._outage(self._outage_random, 0.3, OUTAGE_KINDS, (5.0, 60.0, 300.0))
         self._queue_random = random.Random(f"queue outage {self.name} {self.seed}")
-        self.queue_outage = self._queue_outage()
+        self.queue_outage = self._outage(self._queue_random, 0.2, QUEUE_OUTAGE_KINDS, (5.0, 60.0, 600.0))
 
-    def _outage(self) -> Outage | None:
-        """Return the outage of the schedule, drawn apart from the other faults."""
-        rng = self._outage_random
-        if not self.enabled or rng.random() >= 0.3:
+    def _outage(
+        self, rng: random.Random, chance: float, kinds: Sequence[OutageKind | QueueOutageKind], seconds: Sequence[float]
+    ) -> Outage | None:
+        """Return an outage of the schedule, or None, drawn apart from the other faults."""
+        if not self.enabled or rng.random() >= chance:
             return None
-        outage = Outage(rng.choice(OUTAGE_KINDS), rng.random(), rng.choice((5.0, 60.0, 300.0)))
-        self.note(f"calls fail for {outage.seconds:g} s: {outage.kind}", f"outage of {outage.kind}")
-        return outage
-
-    def _queue_outage(self) -> Outage | None:
-        """Return the outage of the input queue, drawn apart from the other faults."""
-        rng = self._queue_random
-        if not self.enabled or rng.random() >= 0.2:
-            return None
-        outage = Outage(rng.choice(QUEUE_OUTAGE_KINDS), rng.random(), rng.choice((5.0, 60.0, 600.0)))
+        outage = Outage(rng.choice(kinds), rng.random(), rng.choice(seconds))
         self.note(f"calls fail for {outage.seconds:g} s: {outage.kind}", f"outage of {outage.kind}")
         return outage
 
