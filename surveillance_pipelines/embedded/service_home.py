@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import psutil
 
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.embedded.private_folders import protect_home
 
 _SAME_START_SECONDS: Final = 2.0
@@ -94,10 +95,19 @@ class ServiceHome:
         return self.home / "logs"
 
     def prepare(self) -> None:
-        """Create the folders; only the owner of the home can access them."""
+        """Create the folders; only the owner of the home can access them.
+
+        Raises:
+            InvalidInputError: if a file has the name of one of them.
+        """
         self.home.parent.mkdir(parents=True, exist_ok=True)
         for folder in (self.home, self.embedded, self.holders, self.logs, self.queue):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            except FileExistsError as error:
+                raise InvalidInputError(
+                    f"expected a folder at {folder}, found a file", remedy="move or delete the file"
+                ) from error
         protect_home(self.home)
 
     def is_supervised(self) -> bool:

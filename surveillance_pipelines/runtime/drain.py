@@ -240,6 +240,7 @@ def _serve(
             feature_view=predictor.feature_view,
             window_length=predictor.window_length,
             run_id=plan.run_id,
+            on_status=plan.on_status,
         ),
         engine=engine,
         bundles=resources.watch,

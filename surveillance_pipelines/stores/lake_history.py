@@ -6,12 +6,13 @@ read in one pass and kept until each is asked for or no request follows for a wh
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
+from deltalake.exceptions import DeltaError
 
 from surveillance_pipelines.clock import day_start_us
 from surveillance_pipelines.contracts.market import MarketCentre
@@ -19,16 +20,23 @@ from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.market import MINUTE_US, log_returns
 from surveillance_pipelines.stores.lake_days import HISTORY_DAYS, BarTable, Files, LakeDays, RawBars
 from surveillance_pipelines.stores.peer_history import PeerHistory
+from surveillance_pipelines.telemetry import get_logger
 
 TABLE: Final = "bars_1m"
+READ_ERRORS: Final = (DeltaError, pl.exceptions.PolarsError, OSError)
+"""What reading raises if the table is damaged or its store cannot be reached, after the store's own retries."""
 SINGLE_REQUESTS: Final = 4
 """Requests for one day that are read one by one; reading the bars of 1,000 symbols costs about as much as ten."""
 FEW: Final = 64
 """Symbols whose days are read together; more are read day by day, to bound the memory of a read."""
+REASON_LENGTH: Final = 300
+"""Characters of a reason: Delta's errors name every file of the log."""
 _PEER_HISTORIES: Final = 4
 """Peer histories kept: those of the serving view and of one that is about to serve, each for two reaches."""
 _EARLIER: Final = 2
 """Bars before the first wanted one, from which the symbol's own return of the minute before it follows."""
+
+_LOG = get_logger("lake_history")
 
 
 class BarReader(Protocol):
@@ -49,10 +57,18 @@ class HistoryKey(NamedTuple):
 
 
 class LakeHistory:
-    """Reads histories of symbols from the lake. Used by one thread; ``forget`` may be called by another."""
+    """Reads histories of symbols from the lake. Used by one thread; ``forget`` may be called by another.
 
-    def __init__(self, lake: BarReader) -> None:
+    Args:
+        lake: the lake.
+        on_unreadable: called with a sentence, which is also logged, when the table cannot be read. Symbols then start
+            without bars of the lake, as if it did not know them: their messages must not wait for a repair.
+    """
+
+    def __init__(self, lake: BarReader, on_unreadable: Callable[[str], None] = lambda _: None) -> None:
         self.lake: Final = lake
+        self._on_unreadable: Final = on_unreadable
+        self._unreadable: str | None = None  # the reason reported last
         self._days: LakeDays | None = None  # once the table exists
         self._peers: Final[OrderedDict[tuple[date, int, MarketCentre], PeerHistory]] = OrderedDict()
         self._last: HistoryKey | None = None  # of the last request
@@ -73,12 +89,34 @@ class LakeHistory:
             centre: which centre of the peers' returns; bars served with it have the recorded values.
         """
         try:
-            return self._bars(symbols, day, wanted, centre)
-        except FileNotFoundError:  # the table was deleted and created again
-            self._days = None
-            self._peers.clear()
-            self.forget()
-            return self._bars(symbols, day, wanted, centre)
+            try:
+                found = self._bars(symbols, day, wanted, centre)
+            except FileNotFoundError:  # the table was deleted and created again
+                self._close()
+                found = self._bars(symbols, day, wanted, centre)
+        except READ_ERRORS as error:
+            self._close()
+            self._report(error)
+            return {}
+        self._unreadable = None
+        return found
+
+    def _close(self) -> None:
+        self._days = None
+        self._peers.clear()
+        self.forget()
+
+    def _report(self, error: Exception) -> None:
+        """Report why the table cannot be read, once until it can or the reason changes."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON_LENGTH]
+        if reason != self._unreadable:
+            self._unreadable = reason
+            sentence = (
+                f"the lake's table {TABLE} cannot be read ({reason}); symbols that the queue has not served start "
+                "without history until it can: run `surveillance doctor`"
+            )
+            _LOG.warning(sentence)
+            self._on_unreadable(sentence)
 
     def _bars(self, symbols: Collection[str], day: date, wanted: int, centre: MarketCentre) -> dict[str, BarColumns]:
         lake = self._opened()

@@ -1,7 +1,7 @@
 """Store of a drain run for one input queue, in PostgreSQL; bar history is read from the lake."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
@@ -75,9 +75,10 @@ class PostgresStore:
         feature_view: str,
         window_length: int = 1,
         run_id: str | None = None,
+        on_status: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._connections: Final = connections
-        self._history: Final = LakeHistory(lake)
+        self._history: Final = LakeHistory(lake, on_status)
         self._idle_renewals = 0  # since the last call of history
         self._lease: Final = lease
         self._feature_view: Final = feature_view

@@ -23,6 +23,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.embedded.queue_credentials import client_config
 from surveillance_pipelines.embedded.service_home import ProcessId, ServiceHome
@@ -253,6 +254,14 @@ def test_ensure_services_with_a_broken_data_folder_reports_the_log(home_settings
     assert "\n" not in str(refused.value)
     assert str(home.logs) in str(refused.value)
     assert "Traceback" in (home.logs / "supervisor.log").read_text()
+
+
+def test_file_in_place_of_a_folder_of_the_home_is_reported(home_settings: Settings) -> None:
+    home = ServiceHome(home_settings.surveillance_home)
+    home.home.mkdir(parents=True)
+    home.logs.write_text("")
+    with pytest.raises(InvalidInputError, match=f"expected a folder at {home.logs}, found a file"):
+        ensure_services(home_settings)
 
 
 def test_services_start_although_another_program_has_the_stale_pid(home_settings: Settings) -> None:

@@ -201,3 +201,25 @@ def test_table_that_was_created_again_is_read_again(lake, bars):
 
 def test_lake_without_bars_gives_no_history(tmp_path):
     assert LakeHistory(Lake(str(tmp_path))).bars(["AAA"], date(2024, 3, 5), WANTED, "mean") == {}
+
+
+@pytest.mark.parametrize("content", [None, '{"commitInfo":'], ids=["gap", "truncated"])
+def test_damaged_log_gives_no_history_and_is_reported_once_until_it_is_repaired(lake, bars, content):
+    for _ in range(2):  # so that the log has several entries
+        lake.write_days("bars_1m", bars.filter(pl.col("date") == last_day(bars)), days=[last_day(bars)])
+    log = sorted((Path(lake.url) / "bars_1m" / "_delta_log").glob("*.json"))
+    damaged = log[1] if content is None else log[-1]
+    saved = damaged.read_bytes()
+    reported: list[str] = []
+    history, day = LakeHistory(lake, reported.append), last_day(bars)
+    if content is None:
+        damaged.unlink()
+    else:
+        damaged.write_text(content)
+    assert history.bars(["EEE"], day, WANTED, "median") == {}
+    assert history.bars(["FFF"], day, WANTED, "median") == {}
+    assert len(reported) == 1
+    assert "the lake's table bars_1m cannot be read (DeltaError: " in reported[0]
+    assert len(reported[0]) < 600
+    damaged.write_bytes(saved)
+    assert_same(history.bars(["EEE"], day, WANTED, "median")["EEE"], expected(bars, "EEE", "median"))
