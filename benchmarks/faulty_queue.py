@@ -16,7 +16,7 @@ from botocore.credentials import Credentials
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.contracts.queue import AwsCredentials
 
-Fault = Literal["errors", "throttled", "slow"]
+Fault = Literal["errors", "throttled", "slow", "refused"]
 
 SLOW_SECONDS: Final = (0.5, 3.0)
 THROTTLED_SHARE: Final = 0.9
@@ -50,7 +50,7 @@ class FaultyQueue:
         self._rng: Final = rng
         self._lock: Final = threading.Lock()
         self._connections: Final = urllib3.PoolManager(maxsize=16, retries=False)
-        self._server: Final = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._fault: Fault | None = None
         self._fault_ended: Final = threading.Event()
         self.url: Final = f"http://127.0.0.1:{self._server.server_port}"
@@ -59,25 +59,34 @@ class FaultyQueue:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Serve in a thread for a ``with`` block."""
-        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        thread.start()
+        self._start()
         try:
             yield
         finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
+            self._stop()
 
     def strike(self, fault: Fault, seconds: float) -> None:
         """Let the calls of the next ``seconds`` fail."""
         self._fault_ended.clear()
         self._fault = fault
+        if fault == "refused":
+            self._stop()
         SYSTEM_CLOCK.sleep(seconds)
         self._fault = None
         self._fault_ended.set()
+        if fault == "refused":
+            self._server = ThreadingHTTPServer(("127.0.0.1", self._server.server_port), _handler(self))
+            self._start()
 
-    def answer(self, headers: dict[str, str], body: bytes) -> _Answer:
-        """Return the answer of the server, or of the active fault."""
+    def _start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, headers: dict[str, str], body: bytes) -> _Answer | None:
+        """Return the answer of the server, or of the active fault; None if the connection breaks."""
         if (fault := self._fault) is None:
             return self._forward(headers, body)
         with self._lock:
@@ -86,6 +95,8 @@ class FaultyQueue:
             return self._forward(headers, body)
         with self._lock:
             self.failed += 1
+        if fault == "refused":
+            return None
         if fault == "throttled":
             return _error(400, "RequestThrottled", "too many requests")
         if fault == "slow":
@@ -117,6 +128,9 @@ def _handler(queue: FaultyQueue) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             found = queue.answer({name: self.headers[name] for name in _FORWARDED}, body)
+            if found is None:
+                self.close_connection = True
+                return
             self.send_response_only(found.status)
             for name, value in (*found.headers.items(), ("Content-Length", str(len(found.body)))):
                 self.send_header(name, value)

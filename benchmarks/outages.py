@@ -135,6 +135,7 @@ FAULTS: Final[dict[str, Callable[[Place], None]]] = {
     "writes refused": refuse_writes,
     DISK_FULL: fill_disk,
     "queue frozen": freeze_queue,
+    "queue refuses connections": break_queue("refused"),
     "queue returns 500": break_queue("errors"),
     "queue throttles": break_queue("throttled"),
     "queue slow": break_queue("slow"),

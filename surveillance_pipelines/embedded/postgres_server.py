@@ -30,7 +30,8 @@ from surveillance_pipelines.embedded.unprivileged import Account
 
 ROLE: Final = "surveillance"
 HOST: Final = "127.0.0.1"
-_START_SECONDS: Final = 60.0
+_RECOVERY_SECONDS: Final = 1800.0
+_TAIL_BYTES: Final = 1 << 16
 _STOP_SECONDS: Final = 20.0
 _PORT_ATTEMPTS: Final = 5
 _PASSWORD_FILE: Final = "postgres.json"  # noqa: S105 (a file name)
@@ -158,14 +159,24 @@ class PostgresServer:
         lines = _postmaster_lines(self._data)
         if lines and (process := _postmaster(int(lines[0]), self._data)):
             terminate(process, (signal.SIGINT, signal.SIGKILL), _STOP_SECONDS)
+        pid_file = self._data / "postmaster.pid"
         if lines := _postmaster_lines(self._data):
-            (self._data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
+            # A new file, because a full disk would leave an empty one, which no server accepts.
+            changed = pid_file.with_name("postmaster.pid.new")
+            changed.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
+            shutil.copystat(pid_file, changed)
+            owner = pid_file.stat()
+            os.chown(changed, owner.st_uid, owner.st_gid)
+            changed.replace(pid_file)
+        elif pid_file.exists():  # empty
+            pid_file.unlink()
 
     def _launch(self, binaries: Path, account: Account, port: int) -> PostgresAddress | None:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         command = [binaries / "postgres", "-D", self._data, "-p", str(port), *options]
         self._child = child = account.start(command, self._log)
-        wait_until(lambda: child.poll() is not None or self.running() is not None, _START_SECONDS)
+        # A server that recovers from its log may take long; ending it would make it begin again.
+        wait_until(lambda: child.poll() is not None or self.running() is not None, _RECOVERY_SECONDS)
         return self.running()
 
 
@@ -199,7 +210,11 @@ def preferred_port(wanted: object) -> int:
 
 def tail(log: Path, lines: int = 15) -> list[str]:
     """Return the last lines of a log, or no lines if it does not exist."""
-    return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        return file.read().decode(errors="replace").splitlines()[-lines:]
 
 
 def fatal_line(lines: Sequence[str]) -> str:

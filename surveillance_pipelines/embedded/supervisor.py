@@ -33,6 +33,8 @@ ALREADY_SUPERVISED: Final = 75
 FAILED: Final = "failed: "
 """Prefix of the reason in the last line of the log when a supervisor fails."""
 _POLL_SECONDS: Final = 0.25
+_LONGEST_PAUSE_SECONDS: Final = 1.5
+"""Longest pause between attempts to start a service: users should not notice it after the cause is removed."""
 _END_SECONDS: Final = 5.0
 
 
@@ -48,6 +50,8 @@ class Supervisor:
         self._servers: set[ProcessId] = set()
         self._stopping = False
         self._is_published = False
+        self._pause = _POLL_SECONDS
+        self._reason = ""
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Run the services until there is no holder, and return when both have stopped; call ``on_ready`` once."""
@@ -90,18 +94,28 @@ class Supervisor:
                 return
             if self._home.live_holders():
                 last_seen = self._clock.now_us()
-            if not self._is_published or self._postgres.running() is None or self._queue.running() is None:
-                self._try_to_publish()
-            self._clock.sleep(_POLL_SECONDS)
+            try:
+                self._require_published()
+            except Exception as error:  # noqa: BLE001 (whatever fails, the other service keeps running)
+                self._report_failure(error)
+            self._clock.sleep(self._pause)
 
-    def _try_to_publish(self) -> None:
-        """Start the services that have ended and publish the addresses; if that fails, the next poll tries again."""
-        try:
-            self._publish()
-        except (OSError, RuntimeError) as error:
+    def _require_published(self) -> None:
+        """Start the services that have ended, and publish their addresses."""
+        if self._is_published and self._postgres.running() is not None and self._queue.running() is not None:
+            return
+        with contextlib.suppress(Exception):  # raised again by `_publish`
+            self._queue.start()  # also if PostgreSQL does not start
+        self._publish()
+        self._pause, self._reason = _POLL_SECONDS, ""
+        _report("all services run again")
+
+    def _report_failure(self, error: Exception) -> None:
+        """Report a new reason, and wait for longer before the next attempt."""
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        if (reason := f"{type(error).__name__}: {error}") != self._reason:
+            self._reason = reason
             _report(f"a service has ended and does not start, trying again: {error}")
-        else:
-            _report("all services run again")
 
     def _is_unused(self) -> bool:
         """Remove the published addresses, then check once more for a holder.

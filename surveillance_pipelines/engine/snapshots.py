@@ -115,13 +115,14 @@ class History:
     """
 
     def __init__(self, starts: npt.NDArray[np.int64], inputs: npt.NDArray[np.float64], columns: Sequence[str]) -> None:
-        self._bars: Final = starts, inputs, columns
-        self._packed: bytes | None = None
+        self._bars: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], Sequence[str]] | None
+        self._bars = starts, inputs, columns
+        self._packed = b""
 
     def packed(self) -> bytes:
         """Return the bars in the format of ``dump_history``."""
-        if self._packed is None:
-            self._packed = dump_history(*self._bars)
+        if self._bars is not None:
+            self._packed, self._bars = dump_history(*self._bars), None
         return self._packed
 
     def __eq__(self, other: object) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import psycopg
+from polars.exceptions import PanicException
 
 from surveillance_pipelines.engine.engine import Swap, needs_history
 from surveillance_pipelines.engine.symbol_state import Seed
@@ -90,7 +91,8 @@ class BundleWatch:
             self._make_ready(predictor)
         except OUTAGE_ERRORS:
             raise
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with a bundle, the current one keeps serving)
+        # Whatever is wrong with a bundle or the lake, the current models keep serving; polars panics on damaged files.
+        except (Exception, PanicException) as error:  # noqa: BLE001
             self._refused, self._checks_left = promoted, RETRY_CHECKS
             self._refuse(
                 f"bundle {promoted[:12]} is the champion and cannot serve ({error}): {self._newest.bundle_hash[:12]} "

@@ -22,13 +22,18 @@ class _HeldBatch:
 
 
 class InFlight:
-    """The receipt handles of this process, by micro-batch. Thread-safe."""
+    """The receipt handles of this process, by micro-batch. Thread-safe.
+
+    Attributes:
+        hides_messages: whether messages of a finished micro-batch may still be in the queue and hidden.
+    """
 
     def __init__(self, changed: Condition) -> None:
         self._changed: Final = changed
         self._held: Final[dict[int, _HeldBatch]] = {}
         self._done: list[int] = []
         self._count = 0
+        self.hides_messages = False
 
     def add(self, batch: Sequence[Received], now_us: int, hidden_seconds: float) -> int:
         """Add a micro-batch that is hidden for ``hidden_seconds``, and return its number."""
@@ -78,6 +83,7 @@ class InFlight:
                 self._held.pop(number, None)
                 if not hidden:
                     self._done.append(number)
+            self.hides_messages |= hidden
             self._changed.notify_all()
 
     def pop_done(self) -> list[int]:

@@ -11,7 +11,7 @@ from surveillance_pipelines.clock import MICROSECONDS
 
 FACTOR: Final = 4
 KEPT_SECONDS: Final = 60.0
-"""Time without another late answer after which the timeout is the shortest again."""
+"""Time without a late or lost answer after which the timeout is the shortest again; at least the timeout itself."""
 
 
 class InitialVisibility:
@@ -35,19 +35,19 @@ class InitialVisibility:
     def inherit(self, seconds: int, now_us: int) -> None:
         """Continue with the timeout of the previous lease holder, whose messages may be hidden for so long."""
         self.seconds = max(self._shortest, seconds)
-        self._keep(now_us)
+        self.keep(now_us)
 
     def lengthen(self, used: int, now_us: int) -> bool:
-        """Use a longer timeout, because messages were received again; return whether it has changed.
+        """Use a longer timeout, because messages were received again or lost again; return whether it has changed.
 
         Args:
             used: timeout with which they had been received before.
             now_us: time in microseconds since the epoch.
         """
-        self._keep(now_us)
         before = self.seconds
         if used >= before:
-            self.seconds = min(self._longest, before * FACTOR)
+            self.seconds = max(before, min(self._longest, before * FACTOR))
+        self.keep(now_us)
         return self.seconds != before
 
     def shorten(self, now_us: int) -> bool:
@@ -57,5 +57,6 @@ class InitialVisibility:
         self.seconds = self._shortest
         return True
 
-    def _keep(self, now_us: int) -> None:
-        self._kept_until = now_us + round(KEPT_SECONDS * MICROSECONDS)
+    def keep(self, now_us: int) -> None:
+        """Keep the timeout for a while, because messages may be hidden for so long."""
+        self._kept_until = max(self._kept_until, now_us + round(max(KEPT_SECONDS, self.seconds) * MICROSECONDS))

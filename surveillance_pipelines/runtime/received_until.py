@@ -4,6 +4,7 @@ Only an answer of the queue shows that no older message is waiting. While a step
 no bar closes, however long the step takes.
 """
 
+import threading
 from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS
@@ -14,36 +15,43 @@ BACKLOG_SECONDS: Final = 1.0
 """A message that waited longer than this in the queue is part of a backlog. SQS delivers the groups of a backlog
 unevenly: one group may be an hour ahead of another."""
 
+CLOCK_RESOLUTION: Final = MICROSECONDS
+"""The queue's clock is in whole seconds, rounded down."""
+
 
 class ReceivedUntil:
-    """Derives clock readings from the answers of one queue.
+    """Derives clock readings from the answers of one queue. Thread-safe.
 
     An answer that was lost, or received by a process that died, hides its messages for their visibility timeout;
     nothing is known about them in the meantime.
     """
 
     def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
         self._unknown_for = 0  # from the next answer on
-        self._known_from: int | None = None
+        self._known_from = 0
 
     def lose(self, seconds: float) -> None:
         """Record that messages may be hidden from this process for ``seconds``."""
-        self._unknown_for = max(self._unknown_for, round(seconds * MICROSECONDS))
+        with self._lock:
+            self._unknown_for = max(self._unknown_for, round(seconds * MICROSECONDS))
 
-    def reading(self, poll: Poll, blocked: frozenset[str], hidden_seconds: float) -> ClockReading | None:
+    def is_known(self, answered_at: int) -> bool:
+        """Return whether no message can be hidden from this process at an answer."""
+        with self._lock:
+            if self._unknown_for:
+                self._known_from = max(self._known_from, answered_at + self._unknown_for + CLOCK_RESOLUTION)
+                self._unknown_for = 0
+            return answered_at >= self._known_from
+
+    def reading(self, poll: Poll, blocked: frozenset[str]) -> ClockReading | None:
         """Return the reading that an answer proves; None if it proves none.
 
         Args:
             poll: the answer.
             blocked: groups with messages in progress when the call began, of which SQS returns no further message.
-            hidden_seconds: visibility timeout of the call's messages.
         """
-        if poll.attempts > 1:
-            self.lose(hidden_seconds)
-        if self._unknown_for:
-            self._known_from = poll.answered_at + self._unknown_for
-            self._unknown_for = 0
-        if self._known_from is not None and poll.answered_at < self._known_from:
+        if not self.is_known(poll.answered_at):
             return None
         if not poll.messages:
             return ClockReading(poll.answered_at, blocked)

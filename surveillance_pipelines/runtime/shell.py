@@ -177,7 +177,8 @@ class Shell:
             if received.batch:
                 self._process(received)
         self._tasks.finish()
-        self._store.forget_held()
+        if not self._in_flight.hides_messages:  # the next run makes them visible
+            self._store.forget_held()
 
     def abort(self) -> None:
         """Stop at once without finishing work; messages received afterwards are made visible to other readers."""
@@ -202,7 +203,7 @@ class Shell:
             if self._aborted:
                 self._set_visibility([message.receipt_handle for message in poll.messages], 0)
                 break
-            reading = self._received_until.reading(poll, blocked, self._visibility.seconds)
+            reading = self._received_until.reading(poll, blocked)
             if poll.messages:
                 self._skip_prefetch = max(0, self._skip_prefetch - 1)
                 return self._record(poll.messages, reading)
@@ -215,25 +216,34 @@ class Shell:
         """Receive once; after a failure, only when the queue answers another call.
 
         A failed call may have received messages. If it were repeated throughout an outage, SQS would count a receive
-        each time and move the messages to the dead-letter queue.
+        each time and move the messages to the dead-letter queue. If calls fail although others succeed, the messages
+        are hidden for longer, so that they are received less often.
         """
-        options, has_failed = self._options, False
-        if self._visibility.shorten(self._clock.now_us()):
-            self._store.record_hidden(self._visibility.seconds)
-        hidden_seconds = self._visibility.seconds
+        options, visibility, lost = self._options, self._visibility, 0
+        if visibility.shorten(self._clock.now_us()):
+            self._store.record_hidden(visibility.seconds)
 
         def poll_once() -> Poll:
+            nonlocal lost
             self._outages.wait("database")
-            if has_failed:
+            if lost:
                 self._inputs.probe()
-            return self._inputs.poll(options.max_messages, wait_seconds=wait_seconds, visibility_seconds=hidden_seconds)
+            if lost > 1:
+                self._lengthen(visibility.seconds)
+            try:
+                return self._inputs.poll(
+                    options.max_messages, wait_seconds=wait_seconds, visibility_seconds=visibility.seconds
+                )
+            except Exception:
+                lost += 1
+                self._received_until.lose(visibility.seconds)
+                raise
 
-        def on_failure() -> None:
-            nonlocal has_failed
-            has_failed = True
-            self._received_until.lose(hidden_seconds)
-
-        poll = self._outages.repeat("input queue", poll_once, on_failure=on_failure)
+        poll = self._outages.repeat("input queue", poll_once)
+        if poll.attempts > 1:
+            self._received_until.lose(visibility.seconds)
+        if not self._received_until.is_known(poll.answered_at):
+            visibility.keep(self._clock.now_us())
         self._queue_ahead = poll.answered_at - self._clock.now_us()
         return poll
 
@@ -388,12 +398,16 @@ class Shell:
         )
         hidden_seconds = self._visibility.seconds
         recent.update(dict.fromkeys([*(f"m{id_}" for id_ in messages), *(f"d{id_}" for id_ in dedups)], hidden_seconds))
-        if again and self._visibility.lengthen(max(again.values()), self._clock.now_us()):
-            self._store.record_hidden(self._visibility.seconds)  # before it is used
-            _LOG.info("longer initial visibility timeout", seconds=self._visibility.seconds)
+        if again:
+            self._lengthen(max(again.values()))
         while len(recent) > 2 * RECENT_IDS:
             recent.popitem(last=False)
         return found
+
+    def _lengthen(self, used: int) -> None:
+        if self._visibility.lengthen(used, self._clock.now_us()):
+            self._store.record_hidden(self._visibility.seconds)  # before it is used
+            _LOG.info("longer initial visibility timeout", seconds=self._visibility.seconds)
 
     @contextmanager
     def _timed(self, step: Step) -> Iterator[None]:

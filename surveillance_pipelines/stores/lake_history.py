@@ -23,7 +23,7 @@ from surveillance_pipelines.stores.peer_history import PeerHistory
 from surveillance_pipelines.telemetry import get_logger
 
 TABLE: Final = "bars_1m"
-READ_ERRORS: Final = (DeltaError, pl.exceptions.PolarsError, OSError)
+READ_ERRORS: Final = (DeltaError, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What reading raises if the table is damaged or its store cannot be reached, after the store's own retries."""
 SINGLE_REQUESTS: Final = 4
 """Requests for one day that are read one by one; reading the bars of 1,000 symbols costs about as much as ten."""
@@ -62,11 +62,12 @@ class LakeHistory:
     Args:
         lake: the lake.
         on_unreadable: called with a sentence, which is also logged, when the table cannot be read. Symbols then start
-            without bars of the lake, as if it did not know them: their messages must not wait for a repair.
+            without bars of the lake, as if it did not know them: their messages must not wait for a repair. If None,
+            the failure is raised.
     """
 
-    def __init__(self, lake: BarReader, on_unreadable: Callable[[str], None] = lambda _: None) -> None:
-        self.lake: Final = lake
+    def __init__(self, lake: BarReader, on_unreadable: Callable[[str], None] | None = None) -> None:
+        self._lake: Final = lake
         self._on_unreadable: Final = on_unreadable
         self._unreadable: str | None = None  # the reason reported last
         self._days: LakeDays | None = None  # once the table exists
@@ -106,14 +107,24 @@ class LakeHistory:
         self._peers.clear()
         self.forget()
 
-    def _report(self, error: Exception) -> None:
-        """Report why the table cannot be read, once until it can or the reason changes."""
+    def read(self, days: tuple[date, date], schema: pl.Schema) -> pl.DataFrame:
+        """Return all bars of a range of days; none if the table cannot be read."""
+        try:
+            return self._lake.read(TABLE, days=days, schema=schema)
+        except READ_ERRORS as error:
+            self._report(error)
+            return pl.DataFrame(schema=schema)
+
+    def _report(self, error: BaseException) -> None:
+        """Report why the table cannot be read, once until it can or the reason changes; or raise."""
+        if self._on_unreadable is None:
+            raise error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON_LENGTH]
         if reason != self._unreadable:
             self._unreadable = reason
             sentence = (
-                f"the lake's table {TABLE} cannot be read ({reason}); symbols that the queue has not served start "
-                "without history until it can: run `surveillance doctor`"
+                f"the lake's table {TABLE} cannot be read ({reason}); symbols that need their history start without "
+                "bars of the lake until it can: run `surveillance doctor`"
             )
             _LOG.warning(sentence)
             self._on_unreadable(sentence)
@@ -146,7 +157,7 @@ class LakeHistory:
         """Return the days of the table's newest version; None if there is no table."""
         if self._days is not None:
             self._days.refresh()
-        elif (table := self.lake.open(TABLE)) is not None:
+        elif (table := self._lake.open(TABLE)) is not None:
             self._days = LakeDays(table)
         return self._days
 

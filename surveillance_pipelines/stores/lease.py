@@ -156,7 +156,9 @@ def record_hidden(connection: psycopg.Connection, lease: Lease, seconds: int) ->
         LeaseLostError: if another run has acquired the lease.
     """
     values = (seconds, lease.name, lease.role, lease.holder, lease.fencing)
-    require_held(connection.execute(_RECORD_HIDDEN, values), lease)
+    with connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit TO on")
+        require_held(connection.execute(_RECORD_HIDDEN, values), lease)
 
 
 def hidden_seconds(connection: psycopg.Connection, lease: Lease) -> int:

@@ -24,7 +24,7 @@ from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import FeatureState, SnapshotError
 from surveillance_pipelines.features.views import HISTORY_BARS, VIEWS
-from surveillance_pipelines.stores.lake_history import HISTORY_DAYS, TABLE, BarReader, LakeHistory
+from surveillance_pipelines.stores.lake_history import HISTORY_DAYS, BarReader, LakeHistory
 from surveillance_pipelines.stores.live_rows import read_live_bars
 from surveillance_pipelines.stores.tables import BAR_COLUMNS, bar_of
 
@@ -244,7 +244,7 @@ def _merged_histories(
     served = _bars(connection, _BARS_SINCE, [
         (symbol, to_datetime(days[symbol]) - reach, to_datetime(start - 1)) for symbol, start in before.items()
     ])  # fmt: skip
-    served = _with_centre(connection, history.lake, served, centre)
+    served = _with_centre(connection, history, served, centre)
     seeds: dict[str, Seed] = {}
     for day, group in groupby(sorted(before, key=lambda symbol: (days[symbol], symbol)), key=days.__getitem__):
         symbols = list(group)
@@ -270,14 +270,14 @@ def _trimmed(landed: BarColumns | None, served: tuple[Bar, ...], day: int, befor
     return Seed(bars=bars, history=None if landed is None else landed.between(first, before))
 
 
-def _with_centre(connection: psycopg.Connection, lake: BarReader, served: _Bars, centre: MarketCentre) -> _Bars:
+def _with_centre(connection: psycopg.Connection, history: LakeHistory, served: _Bars, centre: MarketCentre) -> _Bars:
     """Return bars with the peers' returns of a centre; bars served with another get the value that batch computes."""
     others = [bar.bar_start for bars in served.values() for bar in bars if bar.market_centre != centre]
     if not others:
         return served
     first, last = utc_date(min(others)) - timedelta(days=1), utc_date(max(others))
     live = read_live_bars(connection, first, last)
-    landed = lake.read(TABLE, days=(first, last), schema=BAR_SCHEMA).join(live, on=["symbol", "bar_start"], how="anti")
+    landed = history.read((first, last), BAR_SCHEMA).join(live, on=["symbol", "bar_start"], how="anti")
     known = market_context(pl.concat([landed.select(live.columns), live]), centre)
     values = known.select("symbol", pl.col("bar_start").dt.timestamp("us"), "market_return", "market_peers")
     context = {(symbol, start): (value, peers) for symbol, start, value, peers in values.iter_rows()}

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotocoreConnectionError
 from botocore.session import Session as BotocoreSession
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock, to_us
@@ -63,17 +64,23 @@ class QueueError(PublishError):
         return not all(any(code in reason for code in _NOT_HIDDEN) for reason in self.failures.values())
 
 
-_OUTAGE_CODES: Final = frozenset(
-    {"Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequestsException", "RequestTimeout"}
-)
+_OUTAGE_CODES: Final = frozenset({
+    "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException",
+    "TooManyRequestsException", "RequestLimitExceeded", "SlowDown", "PriorRequestNotComplete", "RequestTimeout",
+    "RequestTimeoutException",
+})  # fmt: skip
+"""Codes that botocore's standard mode attempts again."""
+
+_TOO_MANY_REQUESTS: Final = 429
 
 
 def is_outage(error: Exception) -> bool:
     """Return whether an exception means that SQS cannot answer now: unreachable, throttling, or an error of its own."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or error.response.get("Error", {}).get("Code") in _OUTAGE_CODES
-    return isinstance(error, HTTPClientError)
+        code = error.response.get("Error", {}).get("Code")
+        return status >= 500 or status == _TOO_MANY_REQUESTS or code in _OUTAGE_CODES
+    return isinstance(error, (HTTPClientError, BotocoreConnectionError))
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:

@@ -32,6 +32,21 @@ def test_timeout_is_short_again_after_a_while_without_late_answers():
     assert not visibility.shorten(later), "unchanged"
 
 
+def test_timeout_is_kept_while_messages_may_be_hidden_for_so_long():
+    visibility = InitialVisibility(shortest=1, longest=600)
+    visibility.inherit(600, NOW)
+    visibility.keep(NOW + MICROSECONDS)
+    assert not visibility.shorten(NOW + 600 * MICROSECONDS)
+    assert visibility.shorten(NOW + 601 * MICROSECONDS)
+
+
+def test_inherited_timeout_above_the_longest_is_not_shortened_by_a_late_answer():
+    visibility = InitialVisibility(shortest=1, longest=60)
+    visibility.inherit(120, NOW)
+    assert not visibility.lengthen(120, NOW)
+    assert visibility.seconds == 120
+
+
 def test_timeout_of_the_previous_holder_is_kept_for_a_while():
     visibility = InitialVisibility(shortest=1, longest=60)
     visibility.inherit(16, NOW)

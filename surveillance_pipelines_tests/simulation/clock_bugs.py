@@ -42,7 +42,7 @@ def _host_clock(self: Shell, wait_seconds: float) -> int:
     return 0 if received is None else len(received.batch)
 
 
-def _backlog_ignored(self: ReceivedUntil, poll: Poll, blocked: frozenset[str], _: float) -> ClockReading | None:
+def _backlog_ignored(self: ReceivedUntil, poll: Poll, blocked: frozenset[str]) -> ClockReading | None:
     return ClockReading(poll.answered_at, blocked | {message.group_id for message in poll.messages})
 
 

@@ -223,3 +223,14 @@ def test_damaged_log_gives_no_history_and_is_reported_once_until_it_is_repaired(
     assert len(reported[0]) < 600
     damaged.write_bytes(saved)
     assert_same(history.bars(["EEE"], day, WANTED, "median")["EEE"], expected(bars, "EEE", "median"))
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_damaged_file_gives_no_history_to_a_run_and_is_raised_to_others(lake, bars, size):
+    day, reported = last_day(bars), []
+    newest = max((Path(lake.url) / "bars_1m" / f"date={day}").glob("*.parquet"))
+    newest.write_bytes(newest.read_bytes()[:size])
+    assert LakeHistory(lake, reported.append).bars(["EEE"], day, WANTED, "median") == {}
+    assert len(reported) == 1
+    with pytest.raises(lake_history.READ_ERRORS):
+        LakeHistory(lake).bars(["EEE"], day, WANTED, "median")

@@ -5,7 +5,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.queue import AwsCredentials, QueueDepth, SendEntry
-from surveillance_pipelines.transports.sqs import QueueClient, QueueError
+from surveillance_pipelines.transports.sqs import QueueClient, QueueError, is_outage
 
 pytestmark = pytest.mark.requirement("ING-01")
 
@@ -106,8 +106,19 @@ def test_queue_that_does_not_exist_or_answer_raises(queue) -> None:
     with pytest.raises(ClientError, match=r"NonExistentQueue|does not exist"):
         absent.receive(1, visibility_seconds=30)
     nobody = QueueClient("http://127.0.0.1:9", queue.region, queue.aws, queue.url, connect_timeout_seconds=0.2)
-    with pytest.raises(EndpointConnectionError):
+    with pytest.raises(EndpointConnectionError) as refused:
         nobody.depth()
+    assert is_outage(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [(400, "RequestThrottled", True), (429, "Anything", True), (503, "ServiceUnavailable", True),
+     (403, "AccessDenied", False), (400, "AWS.SimpleQueueService.NonExistentQueue", False)],
+)  # fmt: skip
+def test_outages_are_told_from_refusals(status, code, expected) -> None:
+    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    assert is_outage(ClientError(response, "ReceiveMessage")) is expected
 
 
 def test_credentials_secret_is_not_printed() -> None:
