@@ -98,13 +98,16 @@ class ServiceHome:
         """Create the folders; only the owner of the home can access them.
 
         Raises:
-            InvalidInputError: if a file has the name of one of them.
+            FileExistsError: if the home is a file.
+            InvalidInputError: if a file has the name of one of its folders.
         """
         self.home.parent.mkdir(parents=True, exist_ok=True)
         for folder in (self.home, self.embedded, self.holders, self.logs, self.queue):
             try:
                 folder.mkdir(mode=0o700, exist_ok=True)
             except FileExistsError as error:
+                if folder == self.home:
+                    raise
                 raise InvalidInputError(
                     f"expected a folder at {folder}, found a file", remedy="move or delete the file"
                 ) from error
