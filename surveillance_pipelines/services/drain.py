@@ -13,6 +13,7 @@ from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.services.failures import print_failure
 from surveillance_pipelines.services.platform import read_settings
 from surveillance_pipelines.services.provisioning import provision
+from surveillance_pipelines.telemetry import configure_logging
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _drain(options: argparse.Namespace) -> DrainReport:
     settings = read_settings()
+    configure_logging(settings)
     endpoints = await_services(lambda: provision(settings), SYSTEM_CLOCK)
     return drain(
         endpoints,
