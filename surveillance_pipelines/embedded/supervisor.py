@@ -33,7 +33,7 @@ ALREADY_SUPERVISED: Final = 75
 FAILED: Final = "failed: "
 """Prefix of the reason in the last line of the log when a supervisor fails."""
 _POLL_SECONDS: Final = 0.25
-_LONGEST_PAUSE_SECONDS: Final = 1.5
+_LONGEST_PAUSE_SECONDS: Final = 1.0
 """Longest pause between attempts to start a service: users should not notice it after the cause is removed."""
 _END_SECONDS: Final = 5.0
 
