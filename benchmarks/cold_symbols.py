@@ -32,7 +32,6 @@ SESSIONS: Final = 8
 MINUTES: Final = 390
 FIRST_DAY: Final = date(2024, 3, 4)
 BATCH: Final = 10
-STAGE_CAPACITY: Final = 2  # of the drain run
 VIEW: Final = "core_v2"
 SINGLE: Final = 5
 """Symbols that arrive one by one; their figures are medians."""
@@ -150,6 +149,7 @@ class Queue:
 
     def serve_all(self, batches: Iterable[list[Received]]) -> None:
         """Seed, score and commit batches; commits run in a thread of their own, as in a drain run."""
+        from surveillance_pipelines.runtime.shell import STAGE_CAPACITY
         from surveillance_pipelines.runtime.tasks import ThreadTasks
 
         def commit(waiting: list[Callable[[], object]]) -> None:

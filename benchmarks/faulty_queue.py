@@ -39,7 +39,6 @@ class FaultyQueue:
 
     Attributes:
         url: the endpoint for clients.
-        failed: number of calls that were refused, whose answer was lost, or that were delayed.
     """
 
     def __init__(self, endpoint: str, region: str, credentials: AwsCredentials, rng: random.Random) -> None:
@@ -54,7 +53,6 @@ class FaultyQueue:
         self._fault: Fault | None = None
         self._fault_ended: Final = threading.Event()
         self.url: Final = f"http://127.0.0.1:{self._server.server_port}"
-        self.failed = 0
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -93,8 +91,6 @@ class FaultyQueue:
             chance, delay = self._rng.random(), self._rng.uniform(*SLOW_SECONDS)
         if fault == "throttled" and chance >= THROTTLED_SHARE:
             return self._forward(headers, body)
-        with self._lock:
-            self.failed += 1
         if fault == "refused":
             return None
         if fault == "throttled":

@@ -101,6 +101,7 @@ def _rows(base: Home, hashes: tuple[str, str], parts: list[str], only: str, seed
                 state, reported, passed = run(Path(scratch))
             except Exception as error:  # noqa: BLE001 (a case that breaks the harness is a failed row)
                 state, reported, passed = "the case broke", f"{type(error).__name__}: {error}"[:220], False
+        state, reported = (text.replace(str(scratch), "SCRATCH") for text in (state, reported))
         yield Row(part, name, state, reported, passed, round((SYSTEM_CLOCK.now_us() - begin) / MICROSECONDS, 1))
 
 

@@ -25,8 +25,8 @@ _NOTES: Final = (
         "returns; an answer compares the own return with two of them"
     ),
     (
-        "attempt 3, dropped: slots, and one lookup instead of two per return (3.08 to 3.15 ms). Profile at 5,000 "
-        "symbols: 10,000 calls of 0.3 microseconds each are 3.3 of 3.9 ms, the sort of the returns 0.5 ms"
+        "attempt 3, dropped: slots, and one lookup instead of two per return, gained nothing: two calls of Python per "
+        "symbol take most of the time, the sort of the returns little"
     ),
     "costs are processor time of the thread, the smallest of five repetitions",
     "burst: each symbol asks right after its own return is known, so no two answers share their returns",

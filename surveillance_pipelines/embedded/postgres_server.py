@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ from surveillance_pipelines.embedded.unprivileged import Account
 ROLE: Final = "surveillance"
 HOST: Final = "127.0.0.1"
 _RECOVERY_SECONDS: Final = 1800.0
+"""Time for a start: a server that recovers from its log may take long, and ending it would make it begin again."""
 _TAIL_BYTES: Final = 1 << 16
+"""Part of a log that is searched for the reason of a failure."""
 _STOP_SECONDS: Final = 20.0
 _PORT_ATTEMPTS: Final = 5
 _PASSWORD_FILE: Final = "postgres.json"  # noqa: S105 (a file name)
@@ -161,13 +164,7 @@ class PostgresServer:
             terminate(process, (signal.SIGINT, signal.SIGKILL), _STOP_SECONDS)
         pid_file = self._data / "postmaster.pid"
         if lines := _postmaster_lines(self._data):
-            # A new file, because a full disk would leave an empty one, which no server accepts.
-            changed = pid_file.with_name("postmaster.pid.new")
-            changed.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
-            shutil.copystat(pid_file, changed)
-            owner = pid_file.stat()
-            os.chown(changed, owner.st_uid, owner.st_gid)
-            changed.replace(pid_file)
+            _replace_lines(pid_file, [str(os.getpid()), *lines[1:]])
         elif pid_file.exists():  # empty
             pid_file.unlink()
 
@@ -175,7 +172,6 @@ class PostgresServer:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         command = [binaries / "postgres", "-D", self._data, "-p", str(port), *options]
         self._child = child = account.start(command, self._log)
-        # A server that recovers from its log may take long; ending it would make it begin again.
         wait_until(lambda: child.poll() is not None or self.running() is not None, _RECOVERY_SECONDS)
         return self.running()
 
@@ -249,6 +245,15 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
         retry_error_callback=lambda _: None,
     )
     evaluate(condition)
+
+
+def _replace_lines(path: Path, lines: Sequence[str]) -> None:
+    """Replace a file and keep its owner and mode. A full disk leaves the old file; a rewritten one would be empty."""
+    found, changed = path.stat(), path.with_name(f"{path.name}.new")
+    changed.write_text("\n".join([*lines, ""]))
+    changed.chmod(stat.S_IMODE(found.st_mode))
+    os.chown(changed, found.st_uid, found.st_gid)
+    changed.replace(path)
 
 
 def _postmaster_lines(data: Path) -> list[str]:

@@ -96,7 +96,7 @@ class QueueServer:
                 log.
         """
         if found := self.running():
-            if self._is_current() and _answers(found.url):
+            if self._is_current() and answers(found.url):
                 return found
             terminate(found.process, (signal.SIGTERM, signal.SIGKILL), _STOP_SECONDS)
         if importlib.util.find_spec("ministack") is None:
@@ -143,14 +143,15 @@ class QueueServer:
         address = QueueAddress(ProcessId.of(child.pid), port)
         write_json(self._record, {**asdict(address.process), "port": port, "access_key_id": credentials.access_key_id})
         write_client_config(self._home, credentials, address.url)
-        wait_until(lambda: child.poll() is not None or _answers(address.url), _START_SECONDS)
-        if child.poll() is None and _answers(address.url):
+        wait_until(lambda: child.poll() is not None or answers(address.url), _START_SECONDS)
+        if child.poll() is None and answers(address.url):
             return address
         terminate(address.process, (signal.SIGKILL,), _STOP_SECONDS)
         return None
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Return whether a queue server responds at a URL."""
     try:
         with urllib.request.urlopen(url + HEALTH_PATH, timeout=5) as response:  # noqa: S310 (http, loopback)
             return response.status == 200

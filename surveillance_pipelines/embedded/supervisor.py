@@ -73,8 +73,8 @@ class Supervisor:
 
     def _publish(self) -> None:
         self._is_published = False
-        self._servers.add((postgres := self._postgres.start()).process)
         self._servers.add((queue := self._queue.start()).process)
+        self._servers.add((postgres := self._postgres.start()).process)
         record = {
             "supervisor": asdict(self._self),
             "postgres": asdict(postgres.process),
@@ -104,8 +104,6 @@ class Supervisor:
         """Start the services that have ended, and publish their addresses."""
         if self._is_published and self._postgres.running() is not None and self._queue.running() is not None:
             return
-        with contextlib.suppress(Exception):  # raised again by `_publish`
-            self._queue.start()  # also if PostgreSQL does not start
         self._publish()
         self._pause, self._reason = _POLL_SECONDS, ""
         _report("all services run again")

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import psycopg
 
@@ -22,13 +22,13 @@ from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.runtime.bundle_watch import WATCH_SECONDS, BundleWatch
 from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
 from surveillance_pipelines.runtime.outages import Outages
+from surveillance_pipelines.runtime.service_outages import is_outage, start_deadline
 from surveillance_pipelines.runtime.shell import AfterStep, Shell, ShellOptions
 from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores import lease as leases
 from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector, connect
-from surveillance_pipelines.stores.database import is_outage as is_database_outage
 from surveillance_pipelines.stores.instruments import load_instruments
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
@@ -39,7 +39,6 @@ from surveillance_pipelines.stores.seeding import served_histories
 from surveillance_pipelines.stores.sessions import load_sessions
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
 from surveillance_pipelines.transports.sqs import QueueClient
-from surveillance_pipelines.transports.sqs import is_outage as is_queue_outage
 
 REPORT_SECONDS: Final = 5.0
 """Interval between reports: an event per message would flood Dagster's log."""
@@ -50,9 +49,6 @@ LONGEST_POLL_SECONDS: Final = 3
 STOP_CHECK_SECONDS: Final = 0.25
 """Interval between checks for a stop request."""
 
-START_OUTAGE_SECONDS: Final = 90.0
-"""Time for which a run that starts waits for the services: longer than a restart or a minute's freeze of the host."""
-
 OUTAGE_SECONDS_PAST_WINDOW: Final = 5.0
 """Time after the end of its window for which a run with unfinished work waits for the end of an outage."""
 
@@ -61,8 +57,6 @@ QUEUE_ATTEMPTS: Final = 1
 
 OnReport = Callable[[DrainReport], None]
 OnStatus = Callable[[str], None]
-
-_Result = TypeVar("_Result")
 
 _LOG = get_logger("drain")
 
@@ -119,7 +113,7 @@ def drain(
     with ExitStack() as stack:
         stack.enter_context(bind_correlation(run_id or "local", queue_url=queue_url))
         stop = stack.enter_context(stop_on_signals())
-        starting = _outages(plan, clock, stop, until=clock.now_us() + round(START_OUTAGE_SECONDS * MICROSECONDS))
+        starting = _outages(plan, clock, stop, until=start_deadline(clock))
         resources = starting.repeat("database or queue", lambda: _prepared(stack, endpoints, settings, plan, clock))
         link = resources.connections.main
         lease = contend(link, _contender(resources, settings, plan, clock, stop))
@@ -133,18 +127,6 @@ def drain(
         finally:
             with suppress(*OUTAGE_ERRORS):  # the lease expires
                 leases.release(link.get(), lease, ended=ended)
-
-
-def await_services(call: Callable[[], _Result], clock: Clock) -> _Result:
-    """Return the result of a call before a run starts, repeated while the database or a queue is unavailable.
-
-    Raises:
-        Exception: of the call, after ``START_OUTAGE_SECONDS`` or if it is no outage.
-    """
-    until = clock.now_us() + round(START_OUTAGE_SECONDS * MICROSECONDS)
-    return Outages(clock, is_outage=_is_outage, gives_up=lambda: clock.now_us() >= until).repeat(
-        "database or queue", call
-    )
 
 
 @dataclass(frozen=True)
@@ -279,14 +261,10 @@ def _serve(
 def _outages(plan: DrainPlan, clock: Clock, stop: threading.Event, *, until: int) -> Outages:
     return Outages(
         clock,
-        is_outage=_is_outage,
+        is_outage=is_outage,
         gives_up=lambda: stop.is_set() or clock.now_us() >= until,
         on_status=plan.on_status,
     )
-
-
-def _is_outage(error: Exception) -> bool:
-    return is_database_outage(error) or is_queue_outage(error)
 
 
 def shell_options(settings: Settings) -> ShellOptions:

@@ -42,9 +42,7 @@ class Outages:
         self._lock: Final = threading.Lock()
         self._failing: Final[dict[Service, set[object]]] = {service: set() for service in get_args(Service)}
 
-    def repeat(
-        self, service: Service, call: Callable[[], _Result], *, on_failure: Callable[[], None] = lambda: None
-    ) -> _Result:
+    def repeat(self, service: Service, call: Callable[[], _Result]) -> _Result:
         """Return the result of a call; repeat it while the service is unavailable."""
         token, failures = object(), 0
         while True:
@@ -56,7 +54,6 @@ class Outages:
                 if not self._is_outage(error) or (failures > 1 and self._gives_up()):
                     self._end(service, token)
                     raise
-                on_failure()
                 self._begin(service, token, error)
                 self._clock.sleep(REPEAT_SECONDS)
             else:

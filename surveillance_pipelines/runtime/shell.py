@@ -8,7 +8,6 @@ ledger has the inputs, and messages that were not published or not marked are pu
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,17 +15,16 @@ from functools import partial
 from typing import Final, Literal
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
-from surveillance_pipelines.contracts.queue import Poll, Received
-from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.engine.effects import Effects
 from surveillance_pipelines.engine.engine import DecodedBatch, Engine
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.runtime.in_flight import InFlight
-from surveillance_pipelines.runtime.initial_visibility import InitialVisibility
 from surveillance_pipelines.runtime.meter import Meter
 from surveillance_pipelines.runtime.micro_batches import CommitBatch, Publication, ReceivedBatch
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.ports import Bundles, InputQueue, Store
-from surveillance_pipelines.runtime.received_until import ReceivedUntil
+from surveillance_pipelines.runtime.receiver import Receiver
 from surveillance_pipelines.runtime.retrying_stores import RetryingStore
 from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
 from surveillance_pipelines.runtime.tasks import Tasks
@@ -59,9 +57,6 @@ SEND_PAUSE_SECONDS: Final = 0.05
 
 ROWS_PER_STAMP: Final = 200
 """Rows with a common ``t_published``. At the end of a minute, thousands are published, which takes seconds."""
-
-RECENT_IDS: Final = 10_000
-"""Number of recent message ids kept; far more than can be between ``load`` and ``commit``."""
 
 _LOG = get_logger("shell")
 
@@ -119,12 +114,12 @@ class Shell:
         self._after_step: Final = after_step
         self._on_status: Final = on_status
         self._in_flight: Final = InFlight(tasks.condition())
-        self._recent_ids: Final[OrderedDict[str, int]] = OrderedDict()  # each with its initial visibility timeout
-        self._received_until: Final = ReceivedUntil()
-        self._visibility: Final = InitialVisibility(options.hidden_seconds, options.visibility_seconds)
+        self._receiver: Final = Receiver(
+            inputs, self._store, outages, clock,
+            max_messages=options.max_messages, shortest=options.hidden_seconds, longest=options.visibility_seconds,
+        )  # fmt: skip
         self._reading: ClockReading | None = None  # at which more bars may be due
         self._next_close: int | None = None  # by the queue's clock
-        self._queue_ahead = 0  # the queue's clock minus the host's, at the last answer
         self._commit_number = 0
         self._skip_prefetch = 0  # batches to handle before the next prefetch
         self._aborted = False
@@ -139,8 +134,7 @@ class Shell:
         self._tasks.every(
             "heartbeat", self._options.heartbeat_seconds, self._store.renew
         )  # the rest may take longer than a lease
-        self._visibility.inherit(self._store.hidden_seconds(), self._clock.now_us())
-        self._received_until.lose(self._visibility.seconds)
+        self._receiver.start()
         if receipts := self._store.held_before():
             self._make_visible(receipts)
         while leftover := self._store.unpublished():
@@ -199,11 +193,11 @@ class Shell:
                 in_flight.wait_until_empty(options.poll_seconds)
                 continue
             blocked = in_flight.groups()
-            poll = self._poll(self._poll_seconds() if may_wait else 0)
+            poll = self._receiver.poll(self._poll_seconds() if may_wait else 0)
             if self._aborted:
                 self._set_visibility([message.receipt_handle for message in poll.messages], 0)
                 break
-            reading = self._received_until.reading(poll, blocked)
+            reading = self._receiver.reading(poll, blocked)
             if poll.messages:
                 self._skip_prefetch = max(0, self._skip_prefetch - 1)
                 return self._record(poll.messages, reading)
@@ -212,52 +206,17 @@ class Shell:
             self._skip_prefetch = BATCHES_WITHOUT_PREFETCH
         return ReceivedBatch()
 
-    def _poll(self, wait_seconds: int) -> Poll:
-        """Receive once; after a failure, only when the queue answers another call.
-
-        A failed call may have received messages. If it were repeated throughout an outage, SQS would count a receive
-        each time and move the messages to the dead-letter queue. If calls fail although others succeed, the messages
-        are hidden for longer, so that they are received less often.
-        """
-        options, visibility, lost = self._options, self._visibility, 0
-        if visibility.shorten(self._clock.now_us()):
-            self._store.record_hidden(visibility.seconds)
-
-        def poll_once() -> Poll:
-            nonlocal lost
-            self._outages.wait("database")
-            if lost:
-                self._inputs.probe()
-            if lost > 1:
-                self._lengthen(visibility.seconds)
-            try:
-                return self._inputs.poll(
-                    options.max_messages, wait_seconds=wait_seconds, visibility_seconds=visibility.seconds
-                )
-            except Exception:
-                lost += 1
-                self._received_until.lose(visibility.seconds)
-                raise
-
-        poll = self._outages.repeat("input queue", poll_once)
-        if poll.attempts > 1:
-            self._received_until.lose(visibility.seconds)
-        if not self._received_until.is_known(poll.answered_at):
-            visibility.keep(self._clock.now_us())
-        self._queue_ahead = poll.answered_at - self._clock.now_us()
-        return poll
-
     def _poll_seconds(self) -> int:
         """Return the length of a long poll: its answer should come soon after the next bar is due."""
         if self._next_close is None:
             return self._options.poll_seconds
-        left = (self._next_close - self._queue_ahead - self._clock.now_us()) / MICROSECONDS
+        left = (self._next_close - self._receiver.queue_ahead - self._clock.now_us()) / MICROSECONDS
         return max(1, min(self._options.poll_seconds, math.ceil(left)))
 
     def _record(self, batch: Sequence[Received], reading: ClockReading | None) -> ReceivedBatch:
         self._after_step("receive")
         with self._timed("load"):
-            number = self._in_flight.add(batch, self._clock.now_us(), self._visibility.seconds)
+            number = self._in_flight.add(batch, self._clock.now_us(), self._receiver.hidden_seconds)
             self._meter.received(len(batch))
             try:
                 known = self._store.record_received(number, batch, done=self._in_flight.pop_done())
@@ -265,7 +224,7 @@ class Shell:
                 self._set_visibility([message.receipt_handle for message in batch], 0)
                 raise
             self._in_flight.mark_recorded(number)
-            return ReceivedBatch(batch, self._with_recent(batch, known), number, reading)
+            return ReceivedBatch(batch, self._receiver.with_recent(batch, known), number, reading)
 
     def _process(self, received: ReceivedBatch) -> None:
         batch = received.batch
@@ -379,35 +338,10 @@ class Shell:
             self._outages.repeat("input queue", lambda: self._inputs.extend_visibility(receipts, seconds))
         except QueueError as error:  # most are already deleted or visible
             if seconds == 0 and error.hides_messages:
-                self._received_until.lose(self._options.visibility_seconds)
+                self._receiver.lose(self._options.visibility_seconds)
             _LOG.info("visibility not changed", error=str(error))
             return False
         return True
-
-    def _with_recent(self, batch: Sequence[Received], known: Known) -> Known:
-        """Add ids received by this process, which may not be committed yet, to the known ids; store the batch's ids.
-
-        Messages that this process receives again were visible too early, so the next ones are hidden for longer.
-        """
-        messages = [message.message_id for message in batch]
-        dedups = [message.dedup_id for message in batch if message.dedup_id is not None]
-        recent = self._recent_ids
-        again = {id_: used for id_ in messages if (used := recent.get(f"m{id_}")) is not None}
-        found = Known(
-            known.message_ids | again.keys(), known.dedup_ids | {id_ for id_ in dedups if f"d{id_}" in recent}
-        )
-        hidden_seconds = self._visibility.seconds
-        recent.update(dict.fromkeys([*(f"m{id_}" for id_ in messages), *(f"d{id_}" for id_ in dedups)], hidden_seconds))
-        if again:
-            self._lengthen(max(again.values()))
-        while len(recent) > 2 * RECENT_IDS:
-            recent.popitem(last=False)
-        return found
-
-    def _lengthen(self, used: int) -> None:
-        if self._visibility.lengthen(used, self._clock.now_us()):
-            self._store.record_hidden(self._visibility.seconds)  # before it is used
-            _LOG.info("longer initial visibility timeout", seconds=self._visibility.seconds)
 
     @contextmanager
     def _timed(self, step: Step) -> Iterator[None]:

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.embedded.postgres_server import preferred_port, wait_until
-from surveillance_pipelines.embedded.queue_server import _answers
+from surveillance_pipelines.embedded.queue_server import answers
 from surveillance_pipelines_tests.storage_fixtures import sqs_client
 
 COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
@@ -44,7 +44,7 @@ def _emulator(folder: Path, port: int) -> Iterator[dict[str, str]]:
         env={**os.environ, **environment, "GATEWAY_PORT": str(port), "STATE_DIR": str(folder / "state")},
     )
     try:
-        wait_until(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{port}"), 60)
+        wait_until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}"), 60)
         assert process.poll() is None
         yield {name: _with_defaults(str(value)) for name, value in platform["environment"].items()}
     finally:

@@ -11,7 +11,7 @@ import pytest
 
 from surveillance_pipelines.clock import ManualClock, now
 from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_names, to_record
-from surveillance_pipelines.runtime import drain
+from surveillance_pipelines.runtime import service_outages
 from surveillance_pipelines.runtime.drain import load_calendars, shell_options
 from surveillance_pipelines.services.drain import main
 from surveillance_pipelines.services.endpoints import child_environment
@@ -241,7 +241,7 @@ def test_command_line_with_an_error_of_the_user_prints_it_with_a_remedy(
 ):
     for name, value in (child_environment(live_lane.endpoints) | variables).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(drain, "START_OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr(service_outages, "START_OUTAGE_SECONDS", 0.5)
     assert main(["--queue-url", live_lane.queue_url, "--window-seconds", "1"]) == code
     printed = capsys.readouterr().err
     assert words in printed

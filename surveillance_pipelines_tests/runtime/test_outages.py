@@ -10,9 +10,9 @@ from botocore.exceptions import ClientError
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, ManualClock, to_datetime
 from surveillance_pipelines.contracts.queue import SendEntry
-from surveillance_pipelines.runtime.drain import START_OUTAGE_SECONDS, await_services
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.runtime.outages import Outages
+from surveillance_pipelines.runtime.service_outages import START_OUTAGE_SECONDS, await_services
 from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.engine.market import OPEN, stream
 from surveillance_pipelines_tests.live_lane_fixtures import LiveLane

@@ -15,7 +15,9 @@ from surveillance_pipelines.runtime.initial_visibility import InitialVisibility
 from surveillance_pipelines.runtime.micro_batches import ReceivedBatch
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.received_until import ReceivedUntil
+from surveillance_pipelines.runtime.receiver import Receiver
 from surveillance_pipelines.runtime.shell import Shell
+from surveillance_pipelines_tests.simulation.faults import OutageError
 from surveillance_pipelines_tests.simulation.store import MemoryStore
 
 Patch = Callable[[], AbstractContextManager[object]]
@@ -65,14 +67,18 @@ def _receive_always(self: Shell) -> ReceivedBatch:
     return self._record(poll.messages, None) if poll.messages else ReceivedBatch()
 
 
-def _poll_repeatedly(self: Shell, wait_seconds: int) -> Poll:
+def _poll_repeatedly(self: Receiver, wait_seconds: int) -> Poll:
     """Repeat a receive call throughout an outage, whether or not its messages arrive."""
-    poll = self._outages.repeat(
-        "input queue",
-        lambda: self._inputs.poll(10, wait_seconds=wait_seconds, visibility_seconds=self._options.hidden_seconds),
-        on_failure=lambda: self._received_until.lose(self._visibility.seconds),
-    )
-    self._queue_ahead = poll.answered_at - self._clock.now_us()
+
+    def poll_once() -> Poll:
+        try:
+            return self._inputs.poll(10, wait_seconds=wait_seconds, visibility_seconds=self.hidden_seconds)
+        except OutageError:
+            self.lose(self.hidden_seconds)
+            raise
+
+    poll = self._outages.repeat("input queue", poll_once)
+    self.queue_ahead = poll.answered_at - self._clock.now_us()
     return poll
 
 
@@ -87,7 +93,7 @@ CLOCK_BUGS: Final[dict[str, Patch]] = {
     "host clock judges the future": lambda: patch.object(Engine, "read", _future_by_the_host),
     "commit repeated without a look": lambda: patch.object(MemoryStore, "commit", _commit_repeated_blindly),
     "outage ends the run": lambda: patch.object(Outages, "repeat", _outage_ends_the_run),
-    "receive repeated throughout an outage": lambda: patch.object(Shell, "_poll", _poll_repeatedly),
+    "receive repeated throughout an outage": lambda: patch.object(Receiver, "poll", _poll_repeatedly),
     "late answers received again and again": lambda: patch.object(InitialVisibility, "lengthen", lambda *_: False),
     "intake goes on while commits fail": lambda: patch.object(Shell, "_receive", _receive_always),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 OutageKind = Literal["commits", "database"]
-QueueOutageKind = Literal["input queue", "prompt answers of the input queue"]
+QueueOutageKind = Literal["input queue", "slow input queue"]
 Kind = Literal["crash", "error", "stall", "freeze", "clock"]
 Moment = Literal["before", "after"]
 
@@ -89,7 +89,7 @@ class FaultPlan:
         if not self.enabled or rng.random() >= chance:
             return None
         outage = Outage(rng.choice(kinds), rng.random(), rng.choice(seconds))
-        self.note(f"calls fail for {outage.seconds:g} s: {outage.kind}", f"outage of {outage.kind}")
+        self.note(f"outage for {outage.seconds:g} s: {outage.kind}", f"outage of {outage.kind}")
         return outage
 
     def loses_answer(self) -> bool:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import structlog
 
 from surveillance_pipelines.engine import symbol_state
-from surveillance_pipelines.runtime import delivery_loop, outages, shell
+from surveillance_pipelines.runtime import delivery_loop, outages, receiver, shell
 from surveillance_pipelines_tests.simulation.bugs import Bug
 from surveillance_pipelines_tests.simulation.faults import FaultPlan
 from surveillance_pipelines_tests.simulation.invariants import (
@@ -76,7 +76,7 @@ def run_schedule(seed: int, *, bug: Bug = NO_BUG, faults: bool = True) -> Result
     with ExitStack() as patches:
         patches.enter_context(patch.object(symbol_state, "SNAPSHOT_BARS", SNAPSHOT_BARS))
         patches.enter_context(patch.object(shell, "BARS_PER_CLOSE", BARS_PER_CLOSE))
-        for module in (shell, delivery_loop, outages):
+        for module in (shell, receiver, delivery_loop, outages):
             patches.enter_context(patch.object(module, "_LOG", _SILENCE))
         try:
             with bug.patch():

@@ -33,7 +33,8 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
     Logs materializations of `anomalies`, `signals` and `output_queue` with counts and latencies every few seconds, and
     one of each that covers the whole run at the end.
     """
-    from surveillance_pipelines.runtime.drain import await_services, drain
+    from surveillance_pipelines.runtime.drain import drain
+    from surveillance_pipelines.runtime.service_outages import await_services
 
     schemas = await_services(lambda: _schemas(platform), platform.clock)
     published = PublicationCheck(platform)
