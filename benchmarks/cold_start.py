@@ -19,7 +19,7 @@ def engine(folder: Path) -> dict[str, Any]:
     from surveillance_pipelines.contracts.sessions import SessionTable
     from surveillance_pipelines.engine.effects import Known
     from surveillance_pipelines.engine.engine import Engine, engine_config
-    from surveillance_pipelines.engine.symbol_state import Seed
+    from surveillance_pipelines.engine.seed import Seed
     from surveillance_pipelines.features.state import warm_up
     from surveillance_pipelines.features.views import VIEWS
     from surveillance_pipelines.models.bundle import load_bundle

@@ -30,7 +30,7 @@ from surveillance_pipelines.contracts.outputs import to_message
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models.bundle import load_bundle

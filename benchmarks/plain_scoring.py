@@ -7,7 +7,7 @@ from surveillance_pipelines.contracts.outputs import to_message
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.runtime.drain import load_calendars
 from surveillance_pipelines.settings import Settings

@@ -15,7 +15,7 @@ from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.queue import Received, SendEntry
 from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport

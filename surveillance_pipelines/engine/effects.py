@@ -165,7 +165,7 @@ class Effects:
 
     def is_empty(self) -> bool:
         """Return whether there is nothing to make durable; redelivered messages alone count as nothing."""
-        return not (self.inbox or self.clock_rows)
+        return not (self.inbox or self.clock_rows or self.states)
 
     def count(self, outcome: OutcomeName) -> int:
         return sum(row.outcome == outcome for row in self.outcomes)

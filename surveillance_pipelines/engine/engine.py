@@ -8,6 +8,7 @@ If effects could not be committed, the engine is ahead of the database: discard 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -33,7 +34,8 @@ from surveillance_pipelines.engine.effects import (
 from surveillance_pipelines.engine.event_clock import Anchor, ClockReading, DueBars
 from surveillance_pipelines.engine.model_guard import ModelGuard
 from surveillance_pipelines.engine.scoring_rows import Candidate, RowConfig, row_config, with_predictor
-from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
+from surveillance_pipelines.engine.seed import Seed
+from surveillance_pipelines.engine.symbol_state import SymbolState
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.market.messages import read_tick
@@ -121,6 +123,7 @@ class Engine:
         self._market = MarketContext(centre=VIEWS[predictor.feature_view].market_centre)
         self._due = DueBars()
         self._bundle_row: BundleRow | None = None  # added to the next effects
+        self._unrecorded: dict[str, None] = {}  # symbols without a message since a change of view
 
     @property
     def window_length(self) -> int:
@@ -140,8 +143,9 @@ class Engine:
     def symbols_to_seed(self, batch: DecodedBatch) -> dict[str, int]:
         """Return the symbols of a batch that need history, each with the event time that the history must reach.
 
-        A symbol without a state needs history up to its first tick. A symbol whose state has missed a whole session
-        needs it up to the last tick after such a gap. Both can apply to one symbol: seed it, then call again.
+        A symbol without a state needs history up to its first tick. A symbol whose state has missed a whole session, or
+        began while the lake could not be read, needs it up to the last tick after that. Both can apply to one symbol:
+        seed it, then call again.
         """
         wanted: dict[str, int] = {}
         newest: dict[str, int | None] = {}
@@ -153,13 +157,13 @@ class Engine:
                 wanted.setdefault(tick.symbol, tick.event_time)
                 continue
             before = newest.setdefault(tick.symbol, state.newest)
-            if state.is_session_missed(before, tick.event_time):
+            if state.needs_bars(before, tick.event_time):
                 wanted[tick.symbol] = tick.event_time
             newest[tick.symbol] = max(before or 0, bar_start_of(tick.event_time))
         return wanted
 
     def seed(self, symbol: str, seed: Seed) -> None:
-        """Create a symbol's state before its first message, or add the bars of a session that its state has missed."""
+        """Create a symbol's state before its first message, or add bars that its state lacks."""
         if symbol in self._symbols:
             self._symbols[symbol].catch_up(seed)
             return
@@ -195,7 +199,9 @@ class Engine:
         self._market.change_centre(view.market_centre)
         for symbol, state in self._symbols.items():
             if anew:
-                state.change_view(view, swap.seeds.get(symbol, Seed()), self._market, window_length=length)
+                seed = swap.seeds.get(symbol, Seed(complete=False))  # new since these were read
+                state.change_view(view, seed, self._market, window_length=length)
+                self._unrecorded[symbol] = None
             elif length < old.window_length:
                 state.shorten_window(length)
         self._predictor = new
@@ -206,6 +212,16 @@ class Engine:
             other_rows=tuple(with_predictor(rows, new) for rows in self._config.other_rows),
         )
         self.record_bundle(now_us)
+
+    def record_states(self, limit: int) -> Effects:
+        """Return states that a change of view left unrecorded, so that their histories are not kept in memory.
+
+        Args:
+            limit: maximum number of symbols; the next calls return the others.
+        """
+        call = _EngineCall(Known(), 0)
+        call.touched = {symbol: self._symbols[symbol] for symbol in islice(self._unrecorded, limit)}
+        return self._finish(call)
 
     def close_due(self, reading: ClockReading, now_us: int, *, limit: int | None = None) -> Effects:
         """Close the bars that are due at a reading of the queue's clock; empty effects if there are none.
@@ -288,7 +304,8 @@ class Engine:
             effects.breakers = self._guard.breakers.pop_events()
             for i, (state, bar) in enumerate(call.candidates):
                 effects.outputs += self._decide(state, bar, predictions, i)
-        for _, state in sorted(call.touched.items()):
+        for symbol, state in sorted(call.touched.items()):
+            self._unrecorded.pop(symbol, None)
             effects.states += state.pop_state_rows()
             effects.seeds += state.pop_seeds()
         if self._bundle_row is not None and not effects.is_empty():

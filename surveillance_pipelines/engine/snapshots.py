@@ -38,6 +38,7 @@ class ServingState:
         anchor: the symbol's newest scored message.
         closed: number of bars closed since the features were last seeded from history.
         returns_before: ``(bar start, log return)`` of bars closed before that, which peers may still need.
+        lacks_history: whether the symbol began without the lake's bars, because the lake could not be read.
     """
 
     open_bar: OpenBar | None = None
@@ -48,6 +49,7 @@ class ServingState:
     anchor: Anchor | None = None
     closed: int = 0
     returns_before: tuple[tuple[int, float], ...] = ()
+    lacks_history: bool = False
 
 
 def dump_serving_state(state: ServingState) -> bytes:
@@ -63,8 +65,10 @@ def dump_serving_state(state: ServingState) -> bytes:
         "closed": state.closed,
         "returns_before": state.returns_before,
     }
-    if state.others:  # older releases read snapshots without this key
+    if state.others:  # older releases read snapshots without these keys
         record["others"] = state.others
+    if state.lacks_history:
+        record["lacks_history"] = True
     return canonical_json(record).encode()
 
 
@@ -91,6 +95,7 @@ def load_serving_state(data: bytes) -> ServingState:
         anchor=None if anchor is None else Anchor(*anchor),
         closed=record["closed"],
         returns_before=tuple((start, step) for start, step in record.get("returns_before", ())),
+        lacks_history=record.get("lacks_history", False),
     )
 
 

@@ -6,7 +6,7 @@ processed so far and on the peers' returns that the caller passes in.
 
 import math
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,9 +19,10 @@ from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_
 from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState
 from surveillance_pipelines.engine.effects import LaneSeed, StateRow
 from surveillance_pipelines.engine.event_clock import Anchor
-from surveillance_pipelines.engine.feature_history import BarColumns, BarInputs, recent_rows
+from surveillance_pipelines.engine.feature_history import BarInputs, recent_rows
 from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.snapshots import (
     SERVING_STATE,
     History,
@@ -45,29 +46,6 @@ MARKET_MINUTES: Final = 64
 """Bars of which the returns are kept, to restore the market context after a restart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
-    """The starting point of a symbol's state: a snapshot and the bars since, or history.
-
-    Attributes:
-        features: ``FeatureState.snapshot`` bytes; None without a snapshot.
-        serving: serving state bytes; None for a symbol that this queue has not served.
-        bars: revision-0 bars after the snapshot (without a snapshot, the whole history), ascending.
-        history: further bars of a history, ascending; ``bars`` replace those with the same start.
-        revisable: the latest revisions of the last closed bars, ascending.
-        seeded: history from which the features of the snapshot were last seeded; only for models that read windows.
-        before: revision-0 bars after ``seeded`` and before the 512 of the snapshot, ascending; as far as windows need.
-    """
-
-    features: bytes | None = None
-    serving: bytes | None = None
-    bars: tuple[Bar, ...] = ()
-    revisable: tuple[Bar, ...] = ()
-    seeded: BarInputs | None = None
-    before: tuple[Bar, ...] = ()
-    history: BarColumns | None = field(default=None, repr=False)
-
-
 class SymbolState:
     """The live state of one symbol."""
 
@@ -79,6 +57,7 @@ class SymbolState:
         self._snapshot: StateRow | None = None  # not yet returned by pop_state_rows
         self._seeds: list[LaneSeed] = []  # not yet returned by pop_seeds
         self._missed: Seed | None = None  # added to the features before the next tick after them
+        self._lacks_history = False  # because the lake could not be read
         self._returns_before: list[tuple[int, float]] = []  # of bars closed here before the features were last seeded
         self._sessions = sessions.for_symbol(symbol)
         self._features = features
@@ -118,6 +97,7 @@ class SymbolState:
         state._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
         if seed.serving is not None:
             state._resume(load_serving_state(seed.serving))
+        state._lacks_history |= not seed.complete
         if seed.serving is None or seed.features is None:
             state._take_snapshot()  # with the seed on record, so that a restart needs no other history
         return state
@@ -150,12 +130,26 @@ class SymbolState:
         """Start of the bar in progress or, without one, of the last closed bar."""
         return self.last_closed if self.open_bar is None else self.open_bar.bar_start
 
-    def is_session_missed(self, newest: int | None, event_time: int) -> bool:
+    def needs_bars(self, newest: int | None, event_time: int) -> bool:
+        """Return whether a tick begins a bar before which bars of other sources must be added by ``catch_up``.
+
+        They are those of a missed session or, if the lake could not be read when this state began, the whole history.
+
+        Args:
+            newest: start of the bar before the tick's.
+            event_time: of the tick.
+        """
+        if newest is None or bar_start_of(event_time) <= newest:
+            return False
+        has_them = self._missed is not None and self._missed.complete
+        return (self._lacks_history and not has_them) or self._is_session_missed(newest, event_time)
+
+    def _is_session_missed(self, start: int, event_time: int) -> bool:
         """Return whether a whole session lies between a bar and a tick."""
-        return newest is not None and self._sessions.row_of(event_time) - self._sessions.row_of(newest) > 1
+        return self._sessions.row_of(event_time) - self._sessions.row_of(start) > 1
 
     def catch_up(self, seed: Seed) -> None:
-        """Store the bars that other sources have for a session without ticks; the next tick after it adds them.
+        """Store bars that other sources have; the next tick for which ``needs_bars`` holds adds them.
 
         Bars served by this queue keep their served values.
         """
@@ -178,6 +172,7 @@ class SymbolState:
         own, old = BarInputs(*self._features.history()), self._features.view
         self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
         self._closed = 0
+        self._lacks_history = not seed.complete
         self._features = FeatureState(view)
         self._earlier = deque(maxlen=window_length - 1)
         bars = self._inputs_of(seed)
@@ -191,10 +186,11 @@ class SymbolState:
         self._earlier = deque(self._earlier, maxlen=window_length - 1)
 
     def add(self, print_: Print) -> None:
-        """Add a tick to the bar in progress, or start one; after a missed session, add that session's bars first."""
+        """Add a tick to the bar in progress, or start one; add the bars of ``catch_up`` first if they are needed."""
         if self.open_bar is None:
-            if self._missed and self.is_session_missed(self.last_closed, print_.tick.event_time):
-                self._add_missed_bars(before=bar_start_of(print_.tick.event_time))
+            last, event_time = self.last_closed, print_.tick.event_time
+            if self._missed and last is not None and (self._lacks_history or self._is_session_missed(last, event_time)):
+                self._add_missed_bars(self._missed, before=bar_start_of(event_time))
             self.open_bar = OpenBar.start(print_)
         else:
             self.open_bar.add(print_)
@@ -273,6 +269,7 @@ class SymbolState:
             anchor=self.anchor,
             closed=self._closed,
             returns_before=tuple(self._returns_before),
+            lacks_history=self._lacks_history,
         )
         return self._state_row(SERVING_STATE, dump_serving_state(state))
 
@@ -285,6 +282,7 @@ class SymbolState:
         self._volume_total = state.volume_total
         self._closed = state.closed
         self._returns_before = list(state.returns_before)
+        self._lacks_history = state.lacks_history
 
     def _served_rows(self, seed: Seed) -> list[npt.NDArray[np.float64]]:
         """Return the feature rows of the last bars of a snapshot, computed from the bars that served as they did."""
@@ -303,9 +301,10 @@ class SymbolState:
             row[kernel.PEERS_RETURN], row[kernel.PEERS] = market.value(self.symbol, start)
         return BarInputs(bars.starts, rows)
 
-    def _add_missed_bars(self, *, before: int) -> None:
+    def _add_missed_bars(self, seed: Seed, *, before: int) -> None:
+        self._lacks_history = not seed.complete
         served = BarInputs(*self._features.history()).by_start()
-        missed = self._inputs_of(self._missed or Seed()).by_start()
+        missed = self._inputs_of(seed).by_start()
         bars = {start: row for start, row in missed.items() if start < before} | served
         if len(bars) > len(served):
             self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]

@@ -17,8 +17,9 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_of
 from surveillance_pipelines.engine.feature_history import BarInputs
 from surveillance_pipelines.engine.scoring_rows import Candidate, input_hash
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.snapshots import ServingState, dump_serving_state, load_history
-from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
+from surveillance_pipelines.engine.symbol_state import SymbolState
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import FeatureView

@@ -8,7 +8,7 @@ import psycopg
 from polars.exceptions import PanicException
 
 from surveillance_pipelines.engine.engine import Swap, needs_history
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor

@@ -6,7 +6,7 @@ from typing import Protocol
 from surveillance_pipelines.contracts.queue import Poll, Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Swap
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.stores.outbox import OutboxRow
 
 

@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.runtime.delivery_loop import DeliveryStore
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.ports import Store

@@ -50,6 +50,9 @@ VISIBILITY_CHECKS: Final = 4
 BARS_PER_CLOSE: Final = 200
 """Bars that the clock closes at once. At the end of a minute thousands may be due, which takes seconds."""
 
+STATES_PER_COMMIT: Final = 64
+"""States recorded at once while no message arrives after a change of models; a message then waits for at most these."""
+
 SEND_ATTEMPTS: Final = 4
 """SQS may refuse single entries temporarily; ending the run at once would interrupt serving for seconds."""
 
@@ -161,6 +164,8 @@ class Shell:
             self._reading = received.reading
         if self._reading is not None:
             self._close_due_bars(self._reading)
+        if received is None or not received.batch:
+            self._submit(self._engine.record_states(STATES_PER_COMMIT))
         self._next_close = self._engine.next_close()
         return 0 if received is None else len(received.batch)
 
@@ -252,6 +257,10 @@ class Shell:
         effects = self._engine.close_due(reading, self._clock.now_us(), limit=BARS_PER_CLOSE)
         if len(effects.bars) < BARS_PER_CLOSE:
             self._reading = None
+        self._submit(effects)
+
+    def _submit(self, effects: Effects) -> None:
+        """Submit effects that no message has caused."""
         if not effects.is_empty():
             effects.computed_at = self._clock.now_us()
             self._commits.submit(CommitBatch(effects))

@@ -33,6 +33,9 @@ CHECKPOINT_COMMITS: Final = "10"
 0.5 ms each, and a backfill opens and commits once per day. Delta's default is 100."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
+LOG: Final = "_delta_log"
+"""Delta's name of the folder of a table's log."""
+
 _DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
 """Colour codes and arrows in the nested errors of delta-rs."""
 
@@ -41,6 +44,16 @@ _T = TypeVar("_T")
 
 class SchemaMismatchError(SurveillanceError, code=ErrorCode.INTEGRITY):
     """The columns of a frame differ from those of the table."""
+
+
+class LostLogError(SurveillanceError, code=ErrorCode.INTEGRITY):
+    """A table's folder has data files and no log, so Delta would take it for no table."""
+
+    def __init__(self, table: str, folder: Path) -> None:
+        super().__init__(
+            f"expected the log of the lake's table {table} in {folder / LOG}, found only data files",
+            remedy="restore that folder from a backup, or move the table's folder away and materialize it again",
+        )
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
@@ -70,8 +83,18 @@ class Lake:
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may contain a secret
 
     def exists(self, table: str) -> bool:
-        """Return whether a table exists."""
-        return DeltaTable.is_deltatable(self._uri(table), storage_options=self._options())
+        """Return whether a table exists.
+
+        Raises:
+            LostLogError: if the table's folder, in a local lake, has rows and no log.
+        """
+        if DeltaTable.is_deltatable(self._uri(table), storage_options=self._options()):
+            return True
+        if "://" not in self.url:
+            folder = Path(self._uri(table))
+            if not (folder / LOG).exists() and any(folder.glob("*/*.parquet")):
+                raise LostLogError(table, folder)
+        return False
 
     def version(self, table: str) -> int | None:
         """Return the version of a table, which identifies its content (see ``KEPT_VERSIONS``); None if it is absent."""
@@ -220,8 +243,8 @@ class Lake:
             ) from error
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
-        if "://" not in self.url:
-            Path(self.url).mkdir(parents=True, exist_ok=True)
+        if "://" not in self.url:  # so that files of a write that crashed are not taken for a table that lost its log
+            (Path(self._uri(table)) / LOG).mkdir(parents=True, exist_ok=True)
         try:
             write_deltalake(
                 self._uri(table),

@@ -14,21 +14,24 @@ import numpy as np
 import polars as pl
 from deltalake.exceptions import DeltaError
 
-from surveillance_pipelines.clock import day_start_us
+from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock, day_start_us
 from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.market import MINUTE_US, log_returns
+from surveillance_pipelines.stores.lake import LostLogError
 from surveillance_pipelines.stores.lake_days import HISTORY_DAYS, BarTable, Files, LakeDays, RawBars
 from surveillance_pipelines.stores.peer_history import PeerHistory
 from surveillance_pipelines.telemetry import get_logger
 
 TABLE: Final = "bars_1m"
-READ_ERRORS: Final = (DeltaError, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+READ_ERRORS: Final = (DeltaError, LostLogError, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What reading raises if the table is damaged or its store cannot be reached, after the store's own retries."""
 SINGLE_REQUESTS: Final = 4
 """Requests for one day that are read one by one; reading the bars of 1,000 symbols costs about as much as ten."""
 FEW: Final = 64
 """Symbols whose days are read together; more are read day by day, to bound the memory of a read."""
+UNREADABLE_SECONDS: Final = 30
+"""Pause before a table that cannot be read is read again; an attempt may take as long as the store's own retries."""
 REASON_LENGTH: Final = 300
 """Characters of a reason: Delta's errors name every file of the log."""
 _PEER_HISTORIES: Final = 4
@@ -62,14 +65,22 @@ class LakeHistory:
     Args:
         lake: the lake.
         on_unreadable: called with a sentence, which is also logged, when the table cannot be read. Symbols then start
-            without bars of the lake, as if it did not know them: their messages must not wait for a repair. If None,
-            the failure is raised.
+            without bars of the lake, as if it did not know them: their messages must not wait for a repair. The table
+            is read again after a pause. If None, the failure is raised.
+        clock: measures the pause.
+
+    Attributes:
+        unreadable: why the table could not be read the last time; None if it could.
     """
 
-    def __init__(self, lake: BarReader, on_unreadable: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, lake: BarReader, on_unreadable: Callable[[str], None] | None = None, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._lake: Final = lake
         self._on_unreadable: Final = on_unreadable
-        self._unreadable: str | None = None  # the reason reported last
+        self._clock: Final = clock
+        self.unreadable: str | None = None
+        self._next_attempt = 0
         self._days: LakeDays | None = None  # once the table exists
         self._peers: Final[OrderedDict[tuple[date, int, MarketCentre], PeerHistory]] = OrderedDict()
         self._last: HistoryKey | None = None  # of the last request
@@ -89,6 +100,8 @@ class LakeHistory:
             wanted: number of bars before that day.
             centre: which centre of the peers' returns; bars served with it have the recorded values.
         """
+        if self._is_paused():
+            return {}
         try:
             try:
                 found = self._bars(symbols, day, wanted, centre)
@@ -99,8 +112,11 @@ class LakeHistory:
             self._close()
             self._report(error)
             return {}
-        self._unreadable = None
+        self.unreadable = None
         return found
+
+    def _is_paused(self) -> bool:
+        return self.unreadable is not None and self._clock.now_us() < self._next_attempt
 
     def _close(self) -> None:
         self._days = None
@@ -109,6 +125,8 @@ class LakeHistory:
 
     def read(self, days: tuple[date, date], schema: pl.Schema) -> pl.DataFrame:
         """Return all bars of a range of days; none if the table cannot be read."""
+        if self._is_paused():
+            return pl.DataFrame(schema=schema)
         try:
             return self._lake.read(TABLE, days=days, schema=schema)
         except READ_ERRORS as error:
@@ -120,11 +138,13 @@ class LakeHistory:
         if self._on_unreadable is None:
             raise error
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON_LENGTH]
-        if reason != self._unreadable:
-            self._unreadable = reason
+        self._next_attempt = self._clock.now_us() + UNREADABLE_SECONDS * MICROSECONDS
+        if reason != self.unreadable:
+            self.unreadable = reason
             sentence = (
                 f"the lake's table {TABLE} cannot be read ({reason}); symbols that need their history start without "
-                "bars of the lake until it can: run `surveillance doctor`"
+                f"bars of the lake, and get them when it can be read, which is tried every {UNREADABLE_SECONDS} s: run "
+                "`surveillance doctor`"
             )
             _LOG.warning(sentence)
             self._on_unreadable(sentence)

@@ -13,7 +13,7 @@ from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.stores import ledger, outbox, seeding
 from surveillance_pipelines.stores.database import Reconnector, connect
 from surveillance_pipelines.stores.lake_history import BarReader, LakeHistory

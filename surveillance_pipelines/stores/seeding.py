@@ -19,8 +19,9 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import Bar, MarketCentre
 from surveillance_pipelines.engine.bar_builder import MINUTE_US, bar_start_of
 from surveillance_pipelines.engine.feature_history import BarColumns, BarInputs, first_bar_needed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.snapshots import SERVING_STATE, load_history
-from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS, Seed
+from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.features.state import FeatureState, SnapshotError
 from surveillance_pipelines.features.views import HISTORY_BARS, VIEWS
@@ -251,7 +252,8 @@ def _merged_histories(
         landed = history.bars(symbols, utc_date(day), wanted, centre)
         for symbol in symbols:
             bars = landed.get(symbol)
-            seeds[symbol] = _trimmed(bars, served.get(symbol, ()), day, before[symbol], window_length)
+            seed = _trimmed(bars, served.get(symbol, ()), day, before[symbol], window_length)
+            seeds[symbol] = seed if history.unreadable is None else replace(seed, complete=False)
     return seeds
 
 

@@ -17,7 +17,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.engine.event_clock import ClockReading
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.strategies.pacing import SignalPace
 from surveillance_pipelines_tests.engine.market import (

@@ -8,7 +8,7 @@ import pytest
 
 from surveillance_pipelines.engine.engine import Engine, Swap
 from surveillance_pipelines.engine.scoring_rows import input_hash
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, CORE_V2, FeatureView
 from surveillance_pipelines.models.warmup import WarmupRules

@@ -10,8 +10,8 @@ from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Engine
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.snapshots import SERVING_STATE
-from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, merged, received
 from surveillance_pipelines_tests.engine.test_engine import make_engine, tick
 

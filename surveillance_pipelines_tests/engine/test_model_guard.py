@@ -10,7 +10,7 @@ from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.model_guard import CACHE_SECONDS, ModelGuard, without_members
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions

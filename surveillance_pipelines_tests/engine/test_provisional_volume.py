@@ -10,7 +10,8 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.engine.bar_builder import Print
 from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
-from surveillance_pipelines.engine.symbol_state import Seed, SymbolState
+from surveillance_pipelines.engine.seed import Seed
+from surveillance_pipelines.engine.symbol_state import SymbolState
 from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, sessions

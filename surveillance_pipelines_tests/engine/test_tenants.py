@@ -6,8 +6,8 @@ from itertools import pairwise
 from surveillance_pipelines.engine.effects import Effects
 from surveillance_pipelines.engine.engine import Engine, EngineConfig
 from surveillance_pipelines.engine.scoring_rows import RowConfig
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.snapshots import SERVING_STATE
-from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.strategies.pacing import SignalPace
 from surveillance_pipelines_tests.engine.market import MINUTE, SYMBOLS, stream
 from surveillance_pipelines_tests.engine.test_engine import feed, make_config, make_engine

@@ -8,7 +8,7 @@ import pytest
 
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, Swap, needs_history
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.features import views
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from surveillance_pipelines.contracts.queue import Poll, Received, SendEntry
 from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Swap
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.stores.lease import Lease
 from surveillance_pipelines.stores.outbox import OutboxRow
 from surveillance_pipelines.transports.publisher import Guarantee

@@ -5,8 +5,8 @@ from typing import Final
 
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.snapshots import SERVING_STATE
-from surveillance_pipelines.engine.symbol_state import Seed
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.stores.lease import Lease
 from surveillance_pipelines.stores.outbox import SQS, OutboxRow

@@ -6,7 +6,7 @@ import pytest
 
 from surveillance_pipelines.engine.effects import ClockRow, Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
-from surveillance_pipelines.engine.symbol_state import Seed
+from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.runtime.ports import Store
 from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.delivery_store import PostgresDeliveryStore

@@ -17,7 +17,8 @@ from surveillance_pipelines.clock import now
 from surveillance_pipelines.contracts.errors import NotFoundError
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS
 from surveillance_pipelines.embedded.services import EmbeddedServices
-from surveillance_pipelines.stores.lake import Lake, SchemaMismatchError
+from surveillance_pipelines.stores import lake as lake_module
+from surveillance_pipelines.stores.lake import Lake, LostLogError, SchemaMismatchError
 from surveillance_pipelines_tests.features.bars import market_bars
 from surveillance_pipelines_tests.storage_fixtures import sqs_client
 
@@ -260,3 +261,36 @@ def test_table_of_an_earlier_release_gets_the_later_columns_with_the_next_write(
     assert set(read.filter(pl.col("date") == days[-1])["market_centre"]) == {"median"}
     assert read.filter(pl.col("date") < days[-1])["market_centre"].null_count() == old.height - later.height
     assert lake.read("bars", schema=BAR_SCHEMA, version=0).schema == BAR_SCHEMA
+
+
+def test_table_without_its_log_is_damaged_and_not_written_anew(lake: Lake) -> None:
+    lake.write_days("bars", bars([MONDAY]), days=[MONDAY])
+    log = Path(lake.url) / "bars" / "_delta_log"
+    log.rename(log.with_name("saved"))
+    for call in (
+        lambda: lake.read("bars"),
+        lambda: lake.write_days("bars", bars([MONDAY]), days=[MONDAY]),
+        lambda: lake.append("bars", bars([MONDAY]), batch_id="1"),
+    ):
+        with pytest.raises(LostLogError, match=f"expected the log of the lake's table bars in {log}, found only data"):
+            call()
+    assert "found only data files" in (lake.problem("bars") or "")
+    log.with_name("saved").rename(log)
+    assert lake.problem("bars") is None
+
+
+def test_first_write_that_crashed_before_its_commit_can_be_repeated(lake: Lake, monkeypatch) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    write = lake_module.write_deltalake
+    monkeypatch.setattr(lake_module, "write_deltalake", crash)
+    with pytest.raises(OSError, match="no space left"):
+        lake.write_days("bars", bars([MONDAY]), days=[MONDAY])
+    monkeypatch.setattr(lake_module, "write_deltalake", write)
+    folder = Path(lake.url) / "bars" / f"date={MONDAY}"
+    folder.mkdir()
+    (folder / "part-0.parquet").write_bytes(b"of the write that crashed")
+    assert not lake.exists("bars")
+    lake.write_days("bars", bars([MONDAY]), days=[MONDAY])
+    assert closes(lake, MONDAY) == [1.0]

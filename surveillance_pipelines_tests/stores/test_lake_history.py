@@ -3,20 +3,20 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from surveillance_pipelines.clock import day_start_us
+from surveillance_pipelines.clock import ManualClock, day_start_us
 from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.inputs import market_context
 from surveillance_pipelines.stores import lake_history
 from surveillance_pipelines.stores.lake import Lake
-from surveillance_pipelines.stores.lake_history import SINGLE_REQUESTS, LakeHistory
+from surveillance_pipelines.stores.lake_history import SINGLE_REQUESTS, UNREADABLE_SECONDS, LakeHistory
 from surveillance_pipelines.stores.open_table import OpenTable
 from surveillance_pipelines_tests.features.bars import market_bars, same_bits, symbol_bars
 
@@ -211,17 +211,23 @@ def test_damaged_log_gives_no_history_and_is_reported_once_until_it_is_repaired(
     damaged = log[1] if content is None else log[-1]
     saved = damaged.read_bytes()
     reported: list[str] = []
-    history, day = LakeHistory(lake, reported.append), last_day(bars)
+    clock = ManualClock(datetime(2024, 3, 5, tzinfo=UTC))
+    history, day = LakeHistory(lake, reported.append, clock), last_day(bars)
     if content is None:
         damaged.unlink()
     else:
         damaged.write_text(content)
     assert history.bars(["EEE"], day, WANTED, "median") == {}
+    clock.sleep(UNREADABLE_SECONDS)
     assert history.bars(["FFF"], day, WANTED, "median") == {}
+    assert history.unreadable is not None
     assert len(reported) == 1
     assert "the lake's table bars_1m cannot be read (DeltaError: " in reported[0]
     assert len(reported[0]) < 600
     damaged.write_bytes(saved)
+    clock.sleep(UNREADABLE_SECONDS - 1)
+    assert history.bars(["EEE"], day, WANTED, "median") == {}, "the table is not read during the pause"
+    clock.sleep(1)
     assert_same(history.bars(["EEE"], day, WANTED, "median")["EEE"], expected(bars, "EEE", "median"))
 
 
@@ -234,3 +240,10 @@ def test_damaged_file_gives_no_history_to_a_run_and_is_raised_to_others(lake, ba
     assert len(reported) == 1
     with pytest.raises(lake_history.READ_ERRORS):
         LakeHistory(lake).bars(["EEE"], day, WANTED, "median")
+
+
+def test_lost_log_gives_no_history_and_is_reported(lake, bars):
+    shutil.rmtree(Path(lake.url) / "bars_1m" / "_delta_log")
+    reported: list[str] = []
+    assert LakeHistory(lake, reported.append).bars(["EEE"], last_day(bars), WANTED, "median") == {}
+    assert "LostLogError: expected the log of the lake's table bars_1m in " in reported[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,7 +13,8 @@ from surveillance_pipelines.contracts.outputs import Score
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
-from surveillance_pipelines.features.views import HISTORY_BARS
+from surveillance_pipelines.engine.snapshots import load_history
+from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.stores.database import Reconnector
 from surveillance_pipelines.stores.lake import Lake
@@ -160,3 +162,18 @@ def test_histories_of_further_symbols_are_dropped_when_none_follows(live_lane, m
             assert len(history.starts) == HISTORY_BARS
             assert (len(reads) > 0) == dropped
         release(connection, lease)
+
+
+def test_symbols_that_began_while_the_lake_was_damaged_get_its_bars_after_the_repair(live_lane):
+    land_the_day_before(live_lane)
+    log = Path(live_lane.endpoints.lake_url) / "bars_1m" / "_delta_log"
+    log.rename(log.with_name("saved"))
+    messages = stream(20)
+    serve(live_lane, messages[:100], WarmupRules())
+    log.with_name("saved").rename(log)
+    serve(live_lane, messages[100:], WarmupRules())
+    rows = live_lane.query("SELECT symbol, history FROM ops.lane_seeds ORDER BY id")
+    starts = [(symbol, load_history(bytes(history), CORE_V1.inputs)[0]) for symbol, history in rows]
+    assert sorted(symbol for symbol, _ in starts[:3]) == sorted(symbol for symbol, _ in starts[3:]) == sorted(SYMBOLS)
+    assert all(len(own) == 0 for _, own in starts[:3])
+    assert all(own[0] == OPEN - DAY_US and own[-1] >= OPEN for _, own in starts[3:])
