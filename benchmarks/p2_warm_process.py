@@ -38,7 +38,7 @@ _NOTES: Final = (
     (
         "where the anchor executes fewer messages a second than come, its queue grows and its latency with it: "
         "one_at_a_time sends each message when the one before is answered, and anchor_execution is the call alone; so "
-        "the ratio is one of capacity, and one_at_a_time_ratio says what a message on its own gains"
+        "the ratio is one of capacity, and one_at_a_time_share is our latency of a single message over the anchor's"
     ),
     (
         "the anchor holds bundle, engine and connections (pooled) and logs nothing to the console; it keeps no ledger, "
@@ -90,7 +90,7 @@ class Bench:
             **percentiles("anchor_open_loop", _seconds(anchor_rounds)),
             **percentiles("one_at_a_time", alone),
             **percentiles("anchor_one_at_a_time", anchor_alone),
-            "one_at_a_time_ratio": float(np.median(anchor_alone) / np.median(alone)),
+            "one_at_a_time_share": float(np.median(alone) / np.median(anchor_alone)),
             **percentiles("anchor_execution", executions),
             "anchor_messages_per_second": len(executions) / sum(executions),
             "messages_untraced": len(self.untraced(sent)),
@@ -126,14 +126,15 @@ class Bench:
 
 
 def _counts(instance: Any, run_id: str) -> list[int]:
-    """Return the cumulative message count of each output-queue materialization of a run."""
+    """Return the cumulative number of published rows of each output-queue materialization of a run."""
     import dagster as dg
 
     if instance.get_run_by_id(run_id) is None:
         return []
     logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     found = (entry.get_dagster_event().step_materialization_data.materialization for entry in logs)
-    return [event.metadata["since_start"].value["messages"] for event in found if event.asset_key == dg.AssetKey(ASSET)]
+    totals = [event.metadata["since_start"].value for event in found if event.asset_key == dg.AssetKey(ASSET)]
+    return [each.get("published", 0) for each in totals]
 
 
 def _seconds(rounds: list[Round]) -> list[float]:
@@ -160,7 +161,7 @@ def _prove(bench: Bench) -> None:
             anchor="execute_in_process for each message in a warm process, on an instance over PostgreSQL",
             distributions=("dagster", "dagster-postgres"),
             unit="s (median of a round)",
-            goal=Goal(ratio=5.0, limits={"messages_untraced": 0.0}),
+            goal=Goal(ratio=100.0, limits={"one_at_a_time_share": 1 / 8, "messages_untraced": 0.0}),
             notes=_NOTES,
         ),
         parity=bench.parity,

@@ -76,10 +76,15 @@ def main() -> None:
             "native": (
                 "mlflow.pyfunc.load_model of a torch and two XGBoost models, one row each",
                 ("torch", "xgboost"),
+                5.0,
             ),
-            "onnx": ("mlflow.pyfunc.load_model of the bundle's three ONNX models, one row each", ("onnxruntime",)),
+            "onnx": (
+                "mlflow.pyfunc.load_model of the bundle's three ONNX models, one row each",
+                ("onnxruntime",),
+                3.0,
+            ),
         }
-        for flavour, (anchor, libraries) in flavours.items():
+        for flavour, (anchor, libraries, ratio) in flavours.items():
             _against(models, folder, flavour, Comparison(
                 name=f"p8_mlflow_{flavour}",
                 work=_WORK,
@@ -87,7 +92,7 @@ def main() -> None:
                 anchor=anchor,
                 distributions=("mlflow", *libraries),
                 unit="s",
-                goal=Goal(ratio=5.0, limits={"longest_start_s": 2.0}),
+                goal=Goal(ratio=ratio, limits={"longest_start_s": 1.0}),
                 notes=_NOTES,
             ))  # fmt: skip
 
