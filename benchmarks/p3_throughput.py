@@ -21,7 +21,7 @@ from benchmarks.harness import Comparison, Curve, Goal, Parity, prove
 from benchmarks.live_lane import DRAINED, Lane, entries, make_lane, random_ticks, services
 from benchmarks.models import SYMBOLS, ProofModels, proof_models
 from benchmarks.open_loop import Load, latency_at
-from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK
+from surveillance_pipelines.clock import DAY_US, MICROSECONDS, SYSTEM_CLOCK
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport
@@ -32,6 +32,8 @@ from surveillance_pipelines_tests.storage_fixtures import sqs_client
 MESSAGES: Final = 2_000
 PER_SYMBOL: Final = 5
 SYMBOL_COUNTS: Final = (10, 40, 400, 4_000)
+TICKS_LAST_US: Final = DAY_US // 7
+"""Time that the ticks of all symbols cover at most."""
 PARITY_MESSAGES: Final = 200
 RATES: Final = (50, 200, 400, 800)
 LONGEST_WINDOW: Final = 600.0
@@ -140,8 +142,10 @@ class Bench:
             log_level="ERROR",
         )  # fmt: skip
         total = messages + (len(self._symbols) if messages else 0)
-        begin = SYSTEM_CLOCK.now_us() - (total + 60) * MICROSECONDS
-        lane.inputs[0].send(entries(random_ticks(total, begin_us=begin, symbols=self._symbols)))
+        # Always yesterday evening: the minute of the session is a feature, on which the share of alerts depends.
+        begin = SYSTEM_CLOCK.now_us() // DAY_US * DAY_US - DAY_US // 6
+        step = min(MICROSECONDS, TICKS_LAST_US // max(total, 1))
+        lane.inputs[0].send(entries(random_ticks(total, begin_us=begin, step_us=step, symbols=self._symbols)))
         return lane
 
     def carried(self, lane: Lane, messages: int) -> tuple[Finish, DrainReport]:
