@@ -97,7 +97,8 @@ class SymbolState:
         state._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
         if seed.serving is not None:
             state._resume(load_serving_state(seed.serving))
-        state._lacks_history |= not seed.complete
+        if seed.features is None or not seed.complete:
+            state._lacks_history = not seed.complete
         if seed.serving is None or seed.features is None:
             state._take_snapshot()  # with the seed on record, so that a restart needs no other history
         return state

@@ -152,7 +152,7 @@ def _prepared(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: 
 def _prepare(stack: ExitStack, endpoints: Endpoints, settings: Settings, plan: DrainPlan, clock: Clock) -> _Resources:
     connections = Connections.open(stack, endpoints.database_url)
     watching = stack.enter_context(Reconnector(partial(connect, endpoints.database_url, autocommit=True)))
-    lake = Lake(endpoints.lake_url, endpoints.lake_storage_options)
+    lake = Lake(endpoints.lake_url, endpoints.lake_storage_options).quick()  # messages wait for it
     predictor = load_serving_predictor(connections.main.get(), settings, plan.queue_url)
     _warm_up(predictor)
     watch = BundleWatch(

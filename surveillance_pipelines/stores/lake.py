@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -33,6 +33,9 @@ CHECKPOINT_COMMITS: Final = "10"
 0.5 ms each, and a backfill opens and commits once per day. Delta's default is 100."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
+QUICK_OPTIONS: Final = {"connect_timeout": "2s", "timeout": "10s", "max_retries": "2", "retry_timeout": "5s"}
+"""Options of delta-rs for readers whose other work waits. Its defaults allow 30 s per request and three minutes of
+retries."""
 LOG: Final = "_delta_log"
 """Delta's name of the folder of a table's log."""
 
@@ -56,6 +59,11 @@ class LostLogError(SurveillanceError, code=ErrorCode.INTEGRITY):
         )
 
 
+def plain_text(error: BaseException) -> str:
+    """Return an error's text on one line, without the decoration of delta-rs."""
+    return " ".join(_DECORATION.sub(" ", str(error)).split())
+
+
 def translate_error(error: Exception) -> SurveillanceError | None:
     """Translate delta-rs's error of an unreachable object store to an error of the platform; None for others.
 
@@ -63,9 +71,8 @@ def translate_error(error: Exception) -> SurveillanceError | None:
     """
     if not (isinstance(error, OSError) and str(error).startswith("Generic S3 error")):
         return None
-    text = " ".join(_DECORATION.sub(" ", str(error)).split())
     return UnavailableError(
-        f"expected the lake to answer: {text}",
+        f"expected the lake to answer: {plain_text(error)}",
         remedy="check LAKE_URL, LAKE_ENDPOINT_URL and the AWS credentials, or run `surveillance doctor`",
     )
 
@@ -81,6 +88,10 @@ class Lake:
 
     url: str
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may contain a secret
+
+    def quick(self) -> "Lake":
+        """Return the same lake, whose calls fail within seconds if its object store does not answer."""
+        return replace(self, storage_options={**self.storage_options, **QUICK_OPTIONS}) if "://" in self.url else self
 
     def exists(self, table: str) -> bool:
         """Return whether a table exists.
@@ -110,7 +121,7 @@ class Lake:
                 return None
             actions = pl.DataFrame(self._open(table).get_add_actions(flatten=True))
         except Exception as error:  # noqa: BLE001 (delta-rs raises many types, all of which are damage here)
-            return " ".join(str(error).split())[:200]
+            return plain_text(error)[:200]
         if "://" in self.url:
             return None
         folder = Path(self._uri(table))

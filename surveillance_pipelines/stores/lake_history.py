@@ -18,7 +18,7 @@ from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock, day_
 from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
 from surveillance_pipelines.features.market import MINUTE_US, log_returns
-from surveillance_pipelines.stores.lake import LostLogError
+from surveillance_pipelines.stores.lake import LostLogError, plain_text
 from surveillance_pipelines.stores.lake_days import HISTORY_DAYS, BarTable, Files, LakeDays, RawBars
 from surveillance_pipelines.stores.peer_history import PeerHistory
 from surveillance_pipelines.telemetry import get_logger
@@ -137,7 +137,7 @@ class LakeHistory:
         """Report why the table cannot be read, once until it can or the reason changes; or raise."""
         if self._on_unreadable is None:
             raise error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:REASON_LENGTH]
+        reason = f"{type(error).__name__}: {plain_text(error)}"[:REASON_LENGTH]
         self._next_attempt = self._clock.now_us() + UNREADABLE_SECONDS * MICROSECONDS
         if reason != self.unreadable:
             self.unreadable = reason

@@ -1,6 +1,7 @@
 """Histories read day by day for some or all symbols equal those of one frame of all bars, bit for bit."""
 
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -247,3 +248,22 @@ def test_lost_log_gives_no_history_and_is_reported(lake, bars):
     reported: list[str] = []
     assert LakeHistory(lake, reported.append).bars(["EEE"], last_day(bars), WANTED, "median") == {}
     assert "LostLogError: expected the log of the lake's table bars_1m in " in reported[0]
+
+
+def test_store_that_does_not_answer_is_reported_in_plain_text_after_few_attempts():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # not listening
+        options = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{closed.getsockname()[1]}", "AWS_REGION": "eu-west-1",
+            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ALLOW_HTTP": "true",
+        }  # fmt: skip
+        reported: list[str] = []
+        history = LakeHistory(Lake("s3://bucket/lake", options).quick(), reported.append)
+        assert history.bars(["EEE"], date(2024, 3, 5), WANTED, "median") == {}
+    assert "max_retries 2, retry_timeout 5s" in reported[0]
+    assert reported[0].isprintable()
+    assert "↳" not in reported[0]
+
+
+def test_local_lake_needs_no_limits():
+    assert Lake("folder").quick() == Lake("folder")
