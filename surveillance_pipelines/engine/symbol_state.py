@@ -173,7 +173,7 @@ class SymbolState:
         own, old = BarInputs(*self._features.history()), self._features.view
         self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
         self._closed = 0
-        self._lacks_history = not seed.complete
+        self._lacks_history, self._missed = not seed.complete, None
         self._features = FeatureState(view)
         self._earlier = deque(maxlen=window_length - 1)
         bars = self._inputs_of(seed)
@@ -246,8 +246,12 @@ class SymbolState:
         return [*self._returns_before, *since][-MARKET_MINUTES:]
 
     def pop_state_rows(self) -> list[StateRow]:
-        """Return the snapshots to store: the serving state, and a new snapshot of the features if there is one."""
+        """Return the snapshots to store: the serving state, and a new snapshot of the features if there is one.
+
+        The bars of ``catch_up`` are dropped: they were for the messages before.
+        """
         snapshot, self._snapshot = self._snapshot, None
+        self._missed = None
         return [self._serving_row()] if snapshot is None else [snapshot, self._serving_row()]
 
     def pop_seeds(self) -> list[LaneSeed]:

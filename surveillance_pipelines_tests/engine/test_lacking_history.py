@@ -130,25 +130,27 @@ def test_restart_remembers_that_history_is_missing():
     assert lacking(second) == dict.fromkeys(SYMBOLS, False)
 
 
-def test_symbol_that_began_while_new_models_loaded_gets_the_history_of_their_view():
-    class OtherView(WarmupRules):
-        bundle_hash = "other"
-        feature_view = CORE_V2.name
+class OtherView(WarmupRules):
+    bundle_hash = "other"
+    feature_view = CORE_V2.name
 
+
+def test_symbol_that_began_while_new_models_loaded_gets_the_history_of_their_view():
     before, after = parted()
-    engine, lake = make_engine(), Lake(readable=True)
+    engine, lake = make_engine(), Lake(readable=False)
     serve(engine, [before], lake)
+    lake.readable, lake.asked = True, []
+    serve(engine, [after[:60]], lake)
+    assert sorted(lake.asked) == sorted(SYMBOLS), "the history of the first view"
     lake.asked = []
     engine.swap(Swap(OtherView(), {symbol: history_of(symbol) for symbol in SYMBOLS[1:]}), 0)
-    serve(engine, [after], lake)
+    late = serve(engine, [after[60:]], lake)
     assert lake.asked == [SYMBOLS[0]]
+    assert {seed.feature_view for seed in late.seeds} == {CORE_V2.name}
+    assert starts_in(late, SYMBOLS[0])[0] == HISTORY[0].bar_start
 
 
 def test_states_that_a_change_of_view_left_unrecorded_are_recorded_in_parts():
-    class OtherView(WarmupRules):
-        bundle_hash = "other"
-        feature_view = CORE_V2.name
-
     before, after = parted()
     engine, lake = make_engine(), Lake(readable=True)
     serve(engine, [before], lake)
