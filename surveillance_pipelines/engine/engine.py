@@ -199,7 +199,7 @@ class Engine:
         self._market.change_centre(view.market_centre)
         for symbol, state in self._symbols.items():
             if anew:
-                seed = swap.seeds.get(symbol, Seed(complete=False))  # new since these were read
+                seed = swap.seeds.get(symbol, Seed(lake="unreadable"))  # new since these were read
                 state.change_view(view, seed, self._market, window_length=length)
                 self._unrecorded[symbol] = None
             elif length < old.window_length:

@@ -5,6 +5,7 @@ the features table. If neither has them, they are recomputed here, each with the
 before that day), which produces bit-identical values.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -82,6 +83,21 @@ class BarColumns(NamedTuple):
         rows[:, kernel.SESSION_ID : kernel.PEERS_RETURN] = np.stack(sessions.positions(self.starts), axis=1)
         rows[:, kernel.PEERS_RETURN :] = self.values[5:].T if centre == self.centre else (np.nan, 0.0)
         return BarInputs(self.starts, rows)
+
+
+def with_missed(own: BarInputs, missed: BarInputs, before: int) -> dict[int, Sequence[float] | Floats]:
+    """Return start → inputs of a symbol's own bars and of those of other sources that start before an instant.
+
+    Own bars keep their values. Only an unknown peers' return is taken from the others: after a change of its centre, a
+    state does not have that of older bars.
+    """
+    others = missed.by_start()
+    bars = {start: row for start, row in others.items() if start < before}
+    for start, row in own.by_start().items():
+        bars[start] = row
+        if start in others and math.isnan(row[kernel.PEERS_RETURN]):
+            bars[start] = (*row[: kernel.PEERS_RETURN], *others[start][kernel.PEERS_RETURN :])
+    return bars
 
 
 def recent_rows(view: FeatureView, bars: BarInputs, count: int) -> list[Floats]:

@@ -1,9 +1,13 @@
 """The starting point of a symbol's live state."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.engine.feature_history import BarColumns, BarInputs
+
+LakeStatus = Literal["read", "absent", "unreadable"]
+"""Whether the lake's bars could be read, do not exist, or could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class Seed:
         revisable: the latest revisions of the last closed bars, ascending.
         seeded: history from which the features of the snapshot were last seeded; only for models that read windows.
         before: revision-0 bars after ``seeded`` and before the 512 of the snapshot, ascending; as far as windows need.
-        complete: False if bars may be missing because the lake could not be read; the state then asks for them again.
+        lake: after ``unreadable``, the state asks for the bars again until they have been read.
     """
 
     features: bytes | None = None
@@ -28,4 +32,4 @@ class Seed:
     seeded: BarInputs | None = None
     before: tuple[Bar, ...] = ()
     history: BarColumns | None = field(default=None, repr=False)
-    complete: bool = True
+    lake: LakeStatus = "read"

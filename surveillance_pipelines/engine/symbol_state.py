@@ -19,7 +19,7 @@ from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_
 from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState
 from surveillance_pipelines.engine.effects import LaneSeed, StateRow
 from surveillance_pipelines.engine.event_clock import Anchor
-from surveillance_pipelines.engine.feature_history import BarInputs, recent_rows
+from surveillance_pipelines.engine.feature_history import BarInputs, recent_rows, with_missed
 from surveillance_pipelines.engine.provisional_volume import volume_to_score
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.engine.seed import Seed
@@ -97,8 +97,8 @@ class SymbolState:
         state._recent.update((bar.bar_start, bar) for bar in seed.revisable[-REVISABLE_BARS:])
         if seed.serving is not None:
             state._resume(load_serving_state(seed.serving))
-        if seed.features is None or not seed.complete:
-            state._lacks_history = not seed.complete
+        if seed.features is None or seed.lake == "unreadable":
+            state._lacks_history = seed.lake == "unreadable"
         if seed.serving is None or seed.features is None:
             state._take_snapshot()  # with the seed on record, so that a restart needs no other history
         return state
@@ -142,7 +142,7 @@ class SymbolState:
         """
         if newest is None or bar_start_of(event_time) <= newest:
             return False
-        has_them = self._missed is not None and self._missed.complete
+        has_them = self._missed is not None and self._missed.lake == "read"
         return (self._lacks_history and not has_them) or self._is_session_missed(newest, event_time)
 
     def _is_session_missed(self, start: int, event_time: int) -> bool:
@@ -173,7 +173,7 @@ class SymbolState:
         own, old = BarInputs(*self._features.history()), self._features.view
         self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
         self._closed = 0
-        self._lacks_history, self._missed = not seed.complete, None
+        self._lacks_history, self._missed = seed.lake == "unreadable", None
         self._features = FeatureState(view)
         self._earlier = deque(maxlen=window_length - 1)
         bars = self._inputs_of(seed)
@@ -189,9 +189,11 @@ class SymbolState:
     def add(self, print_: Print) -> None:
         """Add a tick to the bar in progress, or start one; add the bars of ``catch_up`` first if they are needed."""
         if self.open_bar is None:
-            last, event_time = self.last_closed, print_.tick.event_time
-            if self._missed and last is not None and (self._lacks_history or self._is_session_missed(last, event_time)):
-                self._add_missed_bars(self._missed, before=bar_start_of(event_time))
+            last, missed, event_time = self.last_closed, self._missed, print_.tick.event_time
+            if missed and last is not None:
+                repaired = self._lacks_history and missed.lake == "read"
+                if repaired or self._is_session_missed(last, event_time):
+                    self._add_missed_bars(missed, before=bar_start_of(event_time))
             self.open_bar = OpenBar.start(print_)
         else:
             self.open_bar.add(print_)
@@ -307,11 +309,11 @@ class SymbolState:
         return BarInputs(bars.starts, rows)
 
     def _add_missed_bars(self, seed: Seed, *, before: int) -> None:
-        self._lacks_history = not seed.complete
-        served = BarInputs(*self._features.history()).by_start()
-        missed = self._inputs_of(seed).by_start()
-        bars = {start: row for start, row in missed.items() if start < before} | served
-        if len(bars) > len(served):
+        lacked, own = self._lacks_history, BarInputs(*self._features.history())
+        if seed.lake != "absent":
+            self._lacks_history = seed.lake == "unreadable"
+        bars = with_missed(own, self._inputs_of(seed), before)
+        if lacked or bars.keys() != own.by_start().keys():
             self._returns_before = [(start, step) for start, step in self.served_returns() if math.isfinite(step)]
             self._seed_features(BarInputs.of(bars, self._features.view))
             self._closed = 0

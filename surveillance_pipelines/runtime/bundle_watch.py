@@ -14,6 +14,7 @@ from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector
+from surveillance_pipelines.stores.lake_history import READ_ERRORS
 from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 from surveillance_pipelines.telemetry import get_logger
 
@@ -96,8 +97,7 @@ class BundleWatch:
             self._refused, self._checks_left = promoted, RETRY_CHECKS
             self._refuse(
                 f"bundle {promoted[:12]} is the champion and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
-                "serves instead; activate another version (`surveillance models activate`), or restore this one, which "
-                f"is tried again every {RETRY_CHECKS * WATCH_SECONDS:.0f} s"
+                f"serves instead; {_remedy(error)}. It is tried again every {RETRY_CHECKS * WATCH_SECONDS:.0f} s"
             )
 
     def claim(self) -> Swap | None:
@@ -137,3 +137,9 @@ class BundleWatch:
                     self._newest, self._ready = predictor, Swap(predictor, history)
                     return
                 serving = self._serving
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, READ_ERRORS):
+        return "it needs the history of the lake, which cannot be read: run `surveillance doctor`"
+    return "activate another version (`surveillance models activate`), or restore this one"

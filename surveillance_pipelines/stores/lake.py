@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.contracts.errors import (
@@ -36,11 +36,14 @@ _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_
 QUICK_OPTIONS: Final = {"connect_timeout": "2s", "timeout": "10s", "max_retries": "2", "retry_timeout": "5s"}
 """Options of delta-rs for readers whose other work waits. Its defaults allow 30 s per request and three minutes of
 retries."""
-LOG: Final = "_delta_log"
-"""Delta's name of the folder of a table's log."""
+FIRST_WRITE: Final = "_first_write"
+"""File in a table's folder while its first write is in progress; Delta ignores its name."""
 
 _DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
 """Colour codes and arrows in the nested errors of delta-rs."""
+
+_FILES: Final = re.compile(r"[\w=.%-]+\.(?:json|parquet)")
+"""Names of a table's files in an error's text."""
 
 _T = TypeVar("_T")
 
@@ -54,7 +57,7 @@ class LostLogError(SurveillanceError, code=ErrorCode.INTEGRITY):
 
     def __init__(self, table: str, folder: Path) -> None:
         super().__init__(
-            f"expected the log of the lake's table {table} in {folder / LOG}, found only data files",
+            f"expected the log of the lake's table {table} in {folder / '_delta_log'}, found only data files",
             remedy="restore that folder from a backup, or move the table's folder away and materialize it again",
         )
 
@@ -97,19 +100,14 @@ class Lake:
         """Return whether a table exists.
 
         Raises:
-            LostLogError: if the table's folder, in a local lake, has rows and no log.
+            LostLogError: if the table's folder, in a local lake, has data files and no log.
         """
-        if DeltaTable.is_deltatable(self._uri(table), storage_options=self._options()):
-            return True
-        if "://" not in self.url:
-            folder = Path(self._uri(table))
-            if not (folder / LOG).exists() and any(folder.glob("*/*.parquet")):
-                raise LostLogError(table, folder)
-        return False
+        return self._find(table) is not None
 
     def version(self, table: str) -> int | None:
         """Return the version of a table, which identifies its content (see ``KEPT_VERSIONS``); None if it is absent."""
-        return self._open(table).version() if self.exists(table) else None
+        found = self._find(table)
+        return None if found is None else found.version()
 
     def problem(self, table: str) -> str | None:
         """Return what is damaged in a table: its log, or a file that the log names; None if nothing is found.
@@ -117,26 +115,28 @@ class Lake:
         In a folder, the existence and size of each file are compared with the log; on S3, only the log is read.
         """
         try:
-            if not self.exists(table):
+            found = self._find(table)
+            if found is None:
                 return None
-            actions = pl.DataFrame(self._open(table).get_add_actions(flatten=True))
+            actions = pl.DataFrame(found.get_add_actions(flatten=True))
         except Exception as error:  # noqa: BLE001 (delta-rs raises many types, all of which are damage here)
-            return plain_text(error)[:200]
+            named = sorted(set(_FILES.findall(str(error))))
+            return plain_text(error)[:200] + (f" (it names {', '.join(named[:3])})" if named else "")
         if "://" in self.url:
             return None
         folder = Path(self._uri(table))
         for path, size in actions.select("path", "size_bytes").iter_rows():
             file = folder / unquote(path)
-            found = file.stat().st_size if file.is_file() else None
-            if found != size:
-                return f"expected {size} bytes in {file.relative_to(folder)}, found {found or 'no file'}"
+            there = file.stat().st_size if file.is_file() else None
+            if there != size:
+                return f"expected {size} bytes in {file.relative_to(folder)}, found {there or 'no file'}"
         return None
 
     def days(self, table: str) -> list[date]:
         """Return the days with rows, ascending; empty if the table does not exist."""
-        if not self.exists(table):
-            return []
-        return sorted({date.fromisoformat(partition[PARTITION]) for partition in self._open(table).partitions()})
+        found = self._find(table)
+        partitions = [] if found is None else found.partitions()
+        return sorted({date.fromisoformat(partition[PARTITION]) for partition in partitions})
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return the table as a lazy frame, at its newest version or an older one."""
@@ -166,18 +166,19 @@ class Lake:
         Raises:
             NotFoundError: if the table does not exist and no schema is given.
         """
-        if not self.exists(table):
+        opened = self._find(table, version)
+        if opened is None:
             if schema is None:
                 raise NotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
             empty = schema.to_frame()
             return empty if columns is None else empty.select(columns)
-        opened = self._open(table, version)
         names = {field.name for field in opened.schema().fields}
         return read_rows(pl.scan_delta(opened), names, days=days, symbols=symbols, columns=columns, schema=schema)
 
     def open(self, table: str) -> OpenTable | None:
         """Return a table that stays open for repeated reads; None if it does not exist."""
-        return OpenTable(self._open(table)) if self.exists(table) else None
+        found = self._find(table)
+        return None if found is None else OpenTable(found)
 
     def write_days(self, table: str, frame: pl.DataFrame, *, days: Collection[date]) -> int:
         """Replace exactly the given days of a table with ``frame`` in one commit, and return the new version.
@@ -245,7 +246,7 @@ class Lake:
             sleep=SYSTEM_CLOCK.sleep,
         )
         try:
-            return commit(lambda: change(self._open(table) if self.exists(table) else None))
+            return commit(lambda: change(self._find(table)))
         except RetryError as error:
             raise ConflictError(
                 f"expected to write the table {table!r} within {COMMIT_ATTEMPTS} attempts, but other writers committed "
@@ -254,8 +255,10 @@ class Lake:
             ) from error
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
-        if "://" not in self.url:  # so that files of a write that crashed are not taken for a table that lost its log
-            (Path(self._uri(table)) / LOG).mkdir(parents=True, exist_ok=True)
+        mark = None if "://" in self.url else Path(self._uri(table)) / FIRST_WRITE
+        if mark is not None:  # if this write crashes, its files are not taken for a table that lost its log
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
         try:
             write_deltalake(
                 self._uri(table),
@@ -273,6 +276,24 @@ class Lake:
             if self.exists(table):
                 raise _AlreadyCreatedError(table) from error
             raise
+        if mark is not None:
+            mark.unlink(missing_ok=True)
+
+    def _find(self, table: str, version: int | None = None) -> DeltaTable | None:
+        """Open a table; return None if there is none.
+
+        ``DeltaTable.is_deltatable`` is not used: it holds Python's lock until the store answers.
+
+        Raises:
+            LostLogError: if the table's folder, in a local lake, has data files and no log.
+        """
+        try:
+            return self._open(table, version)
+        except TableNotFoundError:
+            folder = Path(self._uri(table))
+            if "://" in self.url or (folder / FIRST_WRITE).exists() or not any(folder.glob("*/*.parquet")):
+                return None
+            raise LostLogError(table, folder) from None
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         return DeltaTable(self._uri(table), version=version, storage_options=self._options())

@@ -15,8 +15,10 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock, day_start_us
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.market import MarketCentre
 from surveillance_pipelines.engine.feature_history import BarColumns
+from surveillance_pipelines.engine.seed import LakeStatus
 from surveillance_pipelines.features.market import MINUTE_US, log_returns
 from surveillance_pipelines.stores.lake import LostLogError, plain_text
 from surveillance_pipelines.stores.lake_days import HISTORY_DAYS, BarTable, Files, LakeDays, RawBars
@@ -24,14 +26,13 @@ from surveillance_pipelines.stores.peer_history import PeerHistory
 from surveillance_pipelines.telemetry import get_logger
 
 TABLE: Final = "bars_1m"
-READ_ERRORS: Final = (DeltaError, LostLogError, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
-"""What reading raises if the table is damaged or its store cannot be reached, after the store's own retries."""
 SINGLE_REQUESTS: Final = 4
 """Requests for one day that are read one by one; reading the bars of 1,000 symbols costs about as much as ten."""
 FEW: Final = 64
 """Symbols whose days are read together; more are read day by day, to bound the memory of a read."""
 UNREADABLE_SECONDS: Final = 30
 """Pause before a table that cannot be read is read again; an attempt may take as long as the store's own retries."""
+UNREADABLE_US: Final = UNREADABLE_SECONDS * MICROSECONDS
 REASON_LENGTH: Final = 300
 """Characters of a reason: Delta's errors name every file of the log."""
 _PEER_HISTORIES: Final = 4
@@ -42,12 +43,27 @@ _EARLIER: Final = 2
 _LOG = get_logger("lake_history")
 
 
+class TableGoneError(SurveillanceError, code=ErrorCode.INTEGRITY):
+    """The table could be opened before, or was damaged, and is no longer there: it is being repaired or replaced."""
+
+
 class BarReader(Protocol):
     """The part of the lake's interface that seeding uses."""
 
     def open(self, table: str) -> BarTable | None: ...
 
     def read(self, table: str, *, days: Any, schema: pl.Schema | None = None) -> pl.DataFrame: ...
+
+
+READ_ERRORS: Final = (
+    DeltaError,
+    LostLogError,
+    TableGoneError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+)
+"""What reading raises if the table is damaged or its store cannot be reached, after the store's own retries."""
 
 
 class HistoryKey(NamedTuple):
@@ -70,7 +86,7 @@ class LakeHistory:
         clock: measures the pause.
 
     Attributes:
-        unreadable: why the table could not be read the last time; None if it could.
+        status: of the last call of ``bars``.
     """
 
     def __init__(
@@ -79,8 +95,10 @@ class LakeHistory:
         self._lake: Final = lake
         self._on_unreadable: Final = on_unreadable
         self._clock: Final = clock
-        self.unreadable: str | None = None
+        self.status: LakeStatus = "read"
+        self._unreadable: str | None = None  # the reason reported last
         self._next_attempt = 0
+        self._was_there = False  # the table, whether it could be read or not
         self._days: LakeDays | None = None  # once the table exists
         self._peers: Final[OrderedDict[tuple[date, int, MarketCentre], PeerHistory]] = OrderedDict()
         self._last: HistoryKey | None = None  # of the last request
@@ -112,11 +130,12 @@ class LakeHistory:
             self._close()
             self._report(error)
             return {}
-        self.unreadable = None
+        self._unreadable = None
         return found
 
     def _is_paused(self) -> bool:
-        return self.unreadable is not None and self._clock.now_us() < self._next_attempt
+        left = self._next_attempt - self._clock.now_us()
+        return self._unreadable is not None and 0 < left <= UNREADABLE_US  # longer only if the clock was set back
 
     def _close(self) -> None:
         self._days = None
@@ -138,9 +157,10 @@ class LakeHistory:
         if self._on_unreadable is None:
             raise error
         reason = f"{type(error).__name__}: {plain_text(error)}"[:REASON_LENGTH]
-        self._next_attempt = self._clock.now_us() + UNREADABLE_SECONDS * MICROSECONDS
-        if reason != self.unreadable:
-            self.unreadable = reason
+        self._next_attempt = self._clock.now_us() + UNREADABLE_US
+        self.status, self._was_there = "unreadable", True
+        if reason != self._unreadable:
+            self._unreadable = reason
             sentence = (
                 f"the lake's table {TABLE} cannot be read ({reason}); symbols that need their history start without "
                 f"bars of the lake, and get them when it can be read, which is tried every {UNREADABLE_SECONDS} s: run "
@@ -152,7 +172,11 @@ class LakeHistory:
     def _bars(self, symbols: Collection[str], day: date, wanted: int, centre: MarketCentre) -> dict[str, BarColumns]:
         lake = self._opened()
         if lake is None:
+            if self._was_there:
+                raise TableGoneError(f"expected the lake's table {TABLE}, found none where it was before")
+            self.status = "absent"
             return {}
+        self.status, self._was_there = "read", True
         files = tuple(lake.files(each) for each in lake.within(day, HISTORY_DAYS))
         key = HistoryKey(day, files, wanted, centre)
         if key != self._last:

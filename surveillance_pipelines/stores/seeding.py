@@ -253,7 +253,7 @@ def _merged_histories(
         for symbol in symbols:
             bars = landed.get(symbol)
             seed = _trimmed(bars, served.get(symbol, ()), day, before[symbol], window_length)
-            seeds[symbol] = seed if history.unreadable is None else replace(seed, complete=False)
+            seeds[symbol] = seed if history.status == "read" else replace(seed, lake=history.status)
     return seeds
 
 

@@ -11,7 +11,7 @@ from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import Effects, Known, StateRow
 from surveillance_pipelines.engine.engine import Engine, Swap
-from surveillance_pipelines.engine.seed import Seed
+from surveillance_pipelines.engine.seed import LakeStatus, Seed
 from surveillance_pipelines.engine.snapshots import SERVING_STATE, load_history, load_serving_state
 from surveillance_pipelines.features.state import FeatureState
 from surveillance_pipelines.features.views import CORE_V1, CORE_V2
@@ -36,15 +36,15 @@ def history_of(symbol: str) -> Seed:
 
 
 class Lake:
-    """A lake that can be read or not, and what was asked of it."""
+    """A lake in a status, and what was asked of it."""
 
     def __init__(self, *, readable: bool) -> None:
-        self.readable = readable
+        self.status: LakeStatus = "read" if readable else "unreadable"
         self.asked: list[str] = []
 
     def seed(self, symbol: str) -> Seed:
         self.asked.append(symbol)
-        return history_of(symbol) if self.readable else Seed(complete=False)
+        return history_of(symbol) if self.status == "read" else Seed(lake=self.status)
 
 
 def serve(engine: Engine, batches: Iterable[Sequence[Received]], lake: Lake) -> Effects:
@@ -82,7 +82,7 @@ def test_history_is_added_at_the_first_bar_after_the_lake_can_be_read(size):
     engine = make_engine()
     first = serve(engine, [before], lake)
     assert lacking(first) == dict.fromkeys(SYMBOLS, True)
-    lake.readable, lake.asked = True, []
+    lake.status, lake.asked = "read", []
     second = serve(engine, [after[i : i + size] for i in range(0, len(after), size)], lake)
     assert sorted(lake.asked) == sorted(SYMBOLS), "once each"
     assert lacking(second) == dict.fromkeys(SYMBOLS, False)
@@ -103,7 +103,7 @@ def test_history_added_later_is_on_record_with_the_bars_as_they_were_served():
     before, after = parted()
     engine, lake = make_engine(), Lake(readable=False)
     first = serve(engine, [before], lake)
-    lake.readable = True
+    lake.status = "read"
     late = serve(engine, [after], lake)
     served = [*first.bars, *late.bars]
     for seed in late.seeds:
@@ -130,6 +130,29 @@ def test_restart_remembers_that_history_is_missing():
     assert lacking(second) == dict.fromkeys(SYMBOLS, False)
 
 
+def test_table_that_is_absent_during_the_repair_does_not_count_as_read():
+    before, after = parted()
+    engine, lake = make_engine(), Lake(readable=False)
+    serve(engine, [before], lake)
+    lake.status = "absent"
+    assert lacking(serve(engine, [after[:60]], lake)) == dict.fromkeys(SYMBOLS, True)
+    lake.status = "read"
+    assert lacking(serve(engine, [after[60:]], lake)) == dict.fromkeys(SYMBOLS, False)
+
+
+def test_symbols_of_a_queue_without_a_lake_lack_nothing():
+    lake = Lake(readable=False)
+    lake.status = "absent"
+    effects = serve(make_engine(), [stream(10)], lake)
+    assert lacking(effects) == dict.fromkeys(SYMBOLS, False)
+    assert sorted(lake.asked) == sorted(SYMBOLS)
+
+
+def test_nothing_is_seeded_again_while_the_lake_cannot_be_read():
+    effects = serve(make_engine(), [[message] for message in stream(20)], Lake(readable=False))
+    assert sorted(seed.symbol for seed in effects.seeds) == sorted(SYMBOLS)
+
+
 class OtherView(WarmupRules):
     bundle_hash = "other"
     feature_view = CORE_V2.name
@@ -139,7 +162,7 @@ def test_symbol_that_began_while_new_models_loaded_gets_the_history_of_their_vie
     before, after = parted()
     engine, lake = make_engine(), Lake(readable=False)
     serve(engine, [before], lake)
-    lake.readable, lake.asked = True, []
+    lake.status, lake.asked = "read", []
     serve(engine, [after[:60]], lake)
     assert sorted(lake.asked) == sorted(SYMBOLS), "the history of the first view"
     lake.asked = []

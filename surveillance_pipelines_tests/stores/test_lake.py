@@ -263,10 +263,13 @@ def test_table_of_an_earlier_release_gets_the_later_columns_with_the_next_write(
     assert lake.read("bars", schema=BAR_SCHEMA, version=0).schema == BAR_SCHEMA
 
 
-def test_table_without_its_log_is_damaged_and_not_written_anew(lake: Lake) -> None:
+@pytest.mark.parametrize("emptied", [False, True], ids=["lost", "emptied"])
+def test_table_without_its_log_is_damaged_and_not_written_anew(lake: Lake, *, emptied: bool) -> None:
     lake.write_days("bars", bars([MONDAY]), days=[MONDAY])
     log = Path(lake.url) / "bars" / "_delta_log"
     log.rename(log.with_name("saved"))
+    if emptied:
+        log.mkdir()
     for call in (
         lambda: lake.read("bars"),
         lambda: lake.write_days("bars", bars([MONDAY]), days=[MONDAY]),
@@ -275,6 +278,8 @@ def test_table_without_its_log_is_damaged_and_not_written_anew(lake: Lake) -> No
         with pytest.raises(LostLogError, match=f"expected the log of the lake's table bars in {log}, found only data"):
             call()
     assert "found only data files" in (lake.problem("bars") or "")
+    if emptied:
+        log.rmdir()
     log.with_name("saved").rename(log)
     assert lake.problem("bars") is None
 

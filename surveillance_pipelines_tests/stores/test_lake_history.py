@@ -38,7 +38,8 @@ class CountingLake(Lake):
 
     def open(self, table: str) -> OpenTable | None:
         lake, opened = self, super().open(table)
-        assert opened is not None
+        if opened is None:
+            return None
 
         class Counted:
             def read(self, **options) -> pl.DataFrame:
@@ -221,7 +222,7 @@ def test_damaged_log_gives_no_history_and_is_reported_once_until_it_is_repaired(
     assert history.bars(["EEE"], day, WANTED, "median") == {}
     clock.sleep(UNREADABLE_SECONDS)
     assert history.bars(["FFF"], day, WANTED, "median") == {}
-    assert history.unreadable is not None
+    assert history.status == "unreadable"
     assert len(reported) == 1
     assert "the lake's table bars_1m cannot be read (DeltaError: " in reported[0]
     assert len(reported[0]) < 600
@@ -267,3 +268,27 @@ def test_store_that_does_not_answer_is_reported_in_plain_text_after_few_attempts
 
 def test_local_lake_needs_no_limits():
     assert Lake("folder").quick() == Lake("folder")
+
+
+def test_table_that_disappears_during_a_run_is_reported_and_read_when_it_is_back(lake, bars):
+    table, reported, clock = Path(lake.url) / "bars_1m", [], ManualClock(datetime(2024, 3, 5, tzinfo=UTC))
+    history, day = LakeHistory(lake, reported.append, clock), last_day(bars)
+    assert history.bars(["EEE"], day, WANTED, "median")
+    table.rename(table.with_name("moved"))
+    assert (history.bars(["EEE"], day, WANTED, "median"), history.status) == ({}, "unreadable")
+    assert "TableGoneError: expected the lake's table bars_1m, found none where it was before" in reported[0]
+    table.with_name("moved").rename(table)
+    clock.sleep(UNREADABLE_SECONDS)
+    assert history.bars(["EEE"], day, WANTED, "median")
+    assert history.status == "read"
+
+
+def test_clock_that_is_set_back_does_not_lengthen_the_pause(lake, bars):
+    damaged = Path(lake.url) / "bars_1m" / "_delta_log"
+    damaged.rename(damaged.with_name("saved"))
+    clock, day = ManualClock(datetime(2024, 3, 5, tzinfo=UTC)), last_day(bars)
+    history = LakeHistory(lake, lambda _: None, clock)
+    assert history.bars(["EEE"], day, WANTED, "median") == {}
+    damaged.with_name("saved").rename(damaged)
+    clock.advance(-3600)
+    assert history.bars(["EEE"], day, WANTED, "median")
