@@ -33,7 +33,7 @@ CHECKPOINT_COMMITS: Final = "10"
 0.5 ms each, and a backfill opens and commits once per day. Delta's default is 100."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
-QUICK_OPTIONS: Final = {"connect_timeout": "2s", "timeout": "10s", "max_retries": "2", "retry_timeout": "5s"}
+QUICK_OPTIONS: Final = {"connect_timeout": "2s", "timeout": "10s", "retry_timeout": "5s"}
 """Options of delta-rs for readers whose other work waits. Its defaults allow 30 s per request and three minutes of
 retries."""
 FIRST_WRITE: Final = "_first_write"

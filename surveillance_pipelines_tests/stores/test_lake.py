@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from surveillance_pipelines.clock import now
+from surveillance_pipelines.clock import SYSTEM_CLOCK, now
 from surveillance_pipelines.contracts.errors import NotFoundError
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS
 from surveillance_pipelines.embedded.services import EmbeddedServices
@@ -218,6 +220,10 @@ def test_lake_in_a_bucket_writes_replaces_and_appends_once(services: EmbeddedSer
     assert lake.days("bars") == [MONDAY, TUESDAY]
     assert (closes(lake, MONDAY), closes(lake, TUESDAY)) == ([2.0], [1.0, 3.0])
     assert str(services.queue_credentials.secret_access_key) not in repr(lake)
+    opened = lake.quick().open("bars")
+    assert opened is not None
+    opened.refresh()
+    assert opened.read(days=[MONDAY])["close"].unique().to_list() == [2.0]
 
 
 def _make_bucket(services: EmbeddedServices, name: str) -> None:
@@ -299,3 +305,19 @@ def test_first_write_that_crashed_before_its_commit_can_be_repeated(lake: Lake, 
     assert not lake.exists("bars")
     lake.write_days("bars", bars([MONDAY]), days=[MONDAY])
     assert closes(lake, MONDAY) == [1.0]
+
+
+def test_other_threads_run_while_an_object_store_does_not_answer() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        options = {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "eu-west-1", "timeout": "2s",
+                   "retry_timeout": "1s", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}  # fmt: skip
+        lake = Lake("s3://bucket/lake", options)
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(lake.open, "bars")
+            SYSTEM_CLOCK.sleep(0.2)
+            assert not call.done(), "the call held Python's lock until it ended"
+            with pytest.raises(OSError, match="Generic S3 error"):
+                call.result()

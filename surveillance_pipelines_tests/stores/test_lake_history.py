@@ -261,7 +261,7 @@ def test_store_that_does_not_answer_is_reported_in_plain_text_after_few_attempts
         reported: list[str] = []
         history = LakeHistory(Lake("s3://bucket/lake", options).quick(), reported.append)
         assert history.bars(["EEE"], date(2024, 3, 5), WANTED, "median") == {}
-    assert "max_retries 2, retry_timeout 5s" in reported[0]
+    assert "retry_timeout 5s" in reported[0]
     assert reported[0].isprintable()
     assert "↳" not in reported[0]
 
