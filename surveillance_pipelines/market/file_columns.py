@@ -1,5 +1,6 @@
 """Conversion of a user's Parquet or CSV file to known column names and types, without losing a row."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -38,6 +39,8 @@ _TEXT_ENDINGS: Final = (".csv", ".csv.gz", ".txt")
 _CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?$"
 _CLOCK_DIGITS: Final = r"^\d{3,6}$"
 """Clock times such as 930, 0930 and 093000 next to a column of dates."""
+_RENAMED: Final = re.compile(r"_duplicated_\d+$")
+"""What polars appends to the name of a column that a CSV file has before."""
 _A_TIME: Final = "2024-03-06T14:30:00Z"
 _SHOWN: Final = 40
 """Maximum number of characters of an unreadable value in a message."""
@@ -74,8 +77,10 @@ def load_table(path: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise FileError(f"expected readable Parquet or CSV, {path.name} could not be read: {error}") from error
     names = [name.strip().lower().replace(" ", "_") for name in table.columns]
-    if len(set(names)) != len(names):
-        raise FileError(f"expected each column once, got {', '.join(table.columns)} in {path.name}")
+    written = [_RENAMED.sub("", name) for name in names] if is_text(path) else names
+    twice = {name for name in written if name and written.count(name) > 1} | {n for n in names if names.count(n) > 1}
+    if twice:  # columns without a name are ignored
+        raise FileError(f"expected each column once, {path.name} has {', '.join(sorted(twice))} more than once")
     _require_commas(table, path)
     table.columns = names
     return table

@@ -137,7 +137,9 @@ def test_read_bars_same_content_has_the_same_batch_id(tmp_path: Path) -> None:
             {},
             r"a column for symbol \(symbol or ticker or sym or instrument\); open \(open or o\).* has ts, Close$",
         ),
-        ("1,2\n", "ts,TS\n", {}, "each column once"),
+        ("1,2\n", "ts,TS\n", {}, "each column once, bars.csv has ts more than once"),
+        ("1,2,3\n", "ts,open,open\n", {}, "each column once, bars.csv has open more than once"),
+        ("1,2,3,,\n", "ts,Close, close,,\n", {}, "each column once, bars.csv has close more than once"),
         ("2024-01-02T14:30:00Z;A;1\n", "ts;symbol;close\n", {}, "has ';': save"),
         ("", "", {}, "could not be read"),
         (
