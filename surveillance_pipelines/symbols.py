@@ -11,7 +11,9 @@ A symbol is never a path out of a folder or an option of a command: each part be
 digit or a caret. Vendors end symbols with a dot (``BP.``), a slash (``BP/``) or a sign of the share class. The
 expression has no lookaround, because polars' expressions have none; the length is checked separately.
 """
-SYMBOL_RULE: Final = f"1 to {MAX_SYMBOL_LENGTH} of A-Z 0-9 . ^ = / _ -, with A-Z, 0-9 or ^ first and after each slash inside,"
+SYMBOL_RULE: Final = (
+    f"1 to {MAX_SYMBOL_LENGTH} of A-Z 0-9 . ^ = / _ -, with A-Z, 0-9 or ^ first and after each slash inside,"
+)
 
 
 def is_symbol(text: str) -> bool:
