@@ -125,6 +125,9 @@ class Lake:
         if "://" in self.url:
             return None
         folder = Path(self._uri(table))
+        for commit in sorted(folder.glob("_delta_log/*.json")):
+            if commit.stat().st_size == 0:  # delta-rs takes it for a commit without changes
+                return f"expected a commit in {commit.relative_to(folder)}, found an empty file"
         for path, size in actions.select("path", "size_bytes").iter_rows():
             file = folder / unquote(path)
             there = file.stat().st_size if file.is_file() else None

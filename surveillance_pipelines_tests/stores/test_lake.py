@@ -290,6 +290,14 @@ def test_table_without_its_log_is_damaged_and_not_written_anew(lake: Lake, *, em
     assert lake.problem("bars") is None
 
 
+def test_emptied_commit_is_named(lake: Lake) -> None:
+    for close in (1.0, 2.0):
+        lake.write_days("bars", bars([MONDAY], close=close), days=[MONDAY])
+    commit = Path(lake.url) / "bars" / "_delta_log" / f"{1:020}.json"
+    commit.write_bytes(b"")
+    assert lake.problem("bars") == f"expected a commit in _delta_log/{commit.name}, found an empty file"
+
+
 def test_first_write_that_crashed_before_its_commit_can_be_repeated(lake: Lake, monkeypatch) -> None:
     def crash(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
