@@ -32,11 +32,11 @@ from surveillance_pipelines.engine.effects import (
     OutcomeName,
 )
 from surveillance_pipelines.engine.event_clock import Anchor, ClockReading, DueBars
+from surveillance_pipelines.engine.live_market import LiveMarket
 from surveillance_pipelines.engine.model_guard import ModelGuard
 from surveillance_pipelines.engine.scoring_rows import Candidate, RowConfig, row_config, with_predictor
 from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.symbol_state import SymbolState
-from surveillance_pipelines.features.market import MarketContext
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.market.messages import read_tick
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
@@ -120,7 +120,7 @@ class Engine:
         self._sessions = sessions
         self._instruments = set(instruments)
         self._symbols: dict[str, SymbolState] = {}
-        self._market = MarketContext(centre=VIEWS[predictor.feature_view].market_centre)
+        self._market = LiveMarket(VIEWS[predictor.feature_view].market_centre)
         self._due = DueBars()
         self._bundle_row: BundleRow | None = None  # added to the next effects
         self._unrecorded: dict[str, None] = {}  # symbols without a message since a change of view
