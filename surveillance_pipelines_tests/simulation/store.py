@@ -72,6 +72,7 @@ class MemoryStore:
             symbol: Seed(
                 bars=database.history(symbol, at),
                 revisable=database.revisable(symbol, at - at % 60_000_000 - 1),
+                lake="absent",
             )
             for symbol, at in symbols.items()
         }
@@ -107,7 +108,7 @@ class MemoryStore:
             if last is None:
                 return Seed(serving=serving.state)
             bars = database.history(symbol, last + 60_000_000)
-            return Seed(serving=serving.state, bars=bars, revisable=database.revisable(symbol, last))
+            return Seed(serving=serving.state, bars=bars, revisable=database.revisable(symbol, last), lake="absent")
         FeatureState.restore(features.state)  # raises for bytes that no run could go on from
         return Seed(
             features=features.state,
