@@ -1,8 +1,10 @@
 """Windows of feature rows across midnight: equal live, after a restart and in batch."""
 
+import math
 from dataclasses import asdict
 from datetime import date
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,6 +14,7 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import Bar, Tick
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.engine import Engine, Swap
+from surveillance_pipelines.engine.feature_history import BarInputs, with_missed
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.models.warmup import WarmupRules
@@ -118,3 +121,14 @@ def event_time(message: Received) -> int:
     tick = decode_tick(message.body, sent_at=message.sent_at)
     assert isinstance(tick, Tick)
     return tick.event_time
+
+
+def test_missed_bars_replace_no_own_bar_and_supply_only_its_unknown_peers_return():
+    def bar(close: float, peers_return: float) -> list[float]:
+        return [close] * 5 + [0.0, 0.0, 390.0, peers_return, 2.0]
+
+    own = BarInputs(np.array([20, 30]), np.array([bar(2.0, math.nan), bar(3.0, 0.03)]))
+    others = BarInputs(np.array([10, 20, 30, 40]), np.array([bar(9.0, step) for step in (0.1, 0.2, 0.3, 0.4)]))
+    found = with_missed(own, others, before=40)
+    expected = {10: bar(9.0, 0.1), 20: bar(2.0, 0.2), 30: bar(3.0, 0.03)}
+    assert {start: list(row) for start, row in found.items()} == expected
