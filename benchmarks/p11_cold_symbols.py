@@ -32,12 +32,12 @@ _NOTES: Final = (
     ),
     "the anchor leaves out the bare loop of the target, which P3 measures",
     (
-        "attempts, kept: feature snapshots without compression (6.0 to 4.8 s); histories compressed in the thread that "
-        "commits; commits beside the scoring of the next batch, as in a drain run"
+        "attempts, kept: feature snapshots without compression; histories compressed in the thread that commits; "
+        "commits beside the scoring of the next batch, as in a drain run"
     ),
     (
-        "profile of the engine's thread: histories of the lake 33%, features 27% (the kernel 8%), scoring 33%, records "
-        "of received messages 4%; no function takes more than 9%"
+        "profile of the engine's thread: the histories of the lake, the features and the scoring take about a third "
+        "each, and no single function much"
     ),
 )
 

@@ -61,10 +61,7 @@ _NOTES: Final = (
         "from its start to its first commit, median of 3) and a run of the platform's Dagster (dagster_launch_s, from "
         "the run's launch to its first commit, once)"
     ),
-    (
-        "imports, profiled after attempt 3: numba half of the time, numpy and the settings' library an eighth each, "
-        "our modules a fifth"
-    ),
+    "imports, profiled after attempt 3: numba takes about half of the time",
     "not tried: the kernel's machine code without numba's front end, through llvmlite, which is half of what is left",
 )
 

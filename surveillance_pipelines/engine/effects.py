@@ -85,7 +85,7 @@ class ClockRow:
 
 @dataclass(frozen=True, slots=True)
 class BundleRow:
-    """A change of the serving models; the message or clock reading in the same effects is the first they score."""
+    """A change of the serving models, which score what these effects and later ones contain."""
 
     bundle_hash: str
     feature_view: str

@@ -7,6 +7,7 @@ from typing import Final
 import psycopg
 from polars.exceptions import PanicException
 
+from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.engine.engine import Swap, needs_history
 from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.features.state import warm_up as warm_up_features
@@ -14,6 +15,7 @@ from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector
+from surveillance_pipelines.stores.lake import plain_text
 from surveillance_pipelines.stores.lake_history import READ_ERRORS
 from surveillance_pipelines.stores.predictors import champion_hash, load_predictor
 from surveillance_pipelines.telemetry import get_logger
@@ -23,7 +25,13 @@ WATCH_SECONDS: Final = 2.0
 RETRY_CHECKS: Final = 15
 """Number of checks after which a refused champion is tried again: its folder may have been restored."""
 
+REMEDY: Final = "activate another version (`surveillance models activate`), or restore this one"
+
 _LOG = get_logger("bundles")
+
+
+class HistoryUnreadableError(SurveillanceError, code=ErrorCode.UNAVAILABLE):
+    """The bundle is sound, but the lake's bars that it needs cannot be read."""
 
 
 class BundleWatch:
@@ -95,9 +103,10 @@ class BundleWatch:
         # Whatever is wrong with a bundle or the lake, the current models keep serving; polars panics on damaged files.
         except (Exception, PanicException) as error:  # noqa: BLE001
             self._refused, self._checks_left = promoted, RETRY_CHECKS
+            advice = "" if isinstance(error, HistoryUnreadableError) else f"{REMEDY}; "
             self._refuse(
                 f"bundle {promoted[:12]} is the champion and cannot serve ({error}): {self._newest.bundle_hash[:12]} "
-                f"serves instead; {_remedy(error)}. It is tried again every {RETRY_CHECKS * WATCH_SECONDS:.0f} s"
+                f"serves instead; {advice}it is tried again every {RETRY_CHECKS * WATCH_SECONDS:.0f} s"
             )
 
     def claim(self) -> Swap | None:
@@ -131,15 +140,18 @@ class BundleWatch:
             history: Mapping[str, Seed] = {}
             if needs_history(serving, predictor):
                 warm_up_features(VIEWS[predictor.feature_view])
-                history = self._history(predictor.window_length, predictor.feature_view)
+                history = self._read_history(predictor)
             with self._lock:
                 if self._serving is serving:
                     self._newest, self._ready = predictor, Swap(predictor, history)
                     return
                 serving = self._serving
 
-
-def _remedy(error: BaseException) -> str:
-    if isinstance(error, READ_ERRORS):
-        return "it needs the history of the lake, which cannot be read: run `surveillance doctor`"
-    return "activate another version (`surveillance models activate`), or restore this one"
+    def _read_history(self, predictor: Predictor) -> Mapping[str, Seed]:
+        try:
+            return self._history(predictor.window_length, predictor.feature_view)
+        except READ_ERRORS as error:
+            raise HistoryUnreadableError(
+                f"expected to read the history that it needs from the lake: {plain_text(error)}",
+                remedy="run `surveillance doctor`",
+            ) from error

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from deltalake.exceptions import DeltaError
 
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, Swap, needs_history
@@ -150,6 +151,21 @@ def test_promotion_over_an_unclaimed_one_has_the_history_that_the_serving_models
     watch.poll()
     assert watch.claim().seeds == {}, "the claimed models have windows of this length"
     assert read == [20, 20]
+
+
+def test_promotion_that_needs_a_history_which_cannot_be_read_blames_the_lake(live_lane, promotions):
+    _, _, promoted = promotions
+
+    def unreadable(*_: object) -> dict[str, Seed]:
+        raise DeltaError("found a gap")
+
+    with live_lane.connect() as connection:
+        watch = BundleWatch(Reconnector(lambda: connection), live_lane.settings, promoted[0], unreadable)
+        promoted.append(rules_of(20))
+        watch.poll()
+        said = watch.claim_refusal() or ""
+    assert "expected to read the history that it needs from the lake: found a gap; what to do: run `surv" in said
+    assert said.endswith("): warmup serves instead; it is tried again every 30 s")
 
 
 def test_promotion_claimed_while_the_next_one_loads_counts_as_serving(promotions, monkeypatch):
