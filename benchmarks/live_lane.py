@@ -92,9 +92,13 @@ def make_lane(
     *,
     queues: int = 1,
     symbols: Sequence[str] = SYMBOLS,
+    lake_url: str | None = None,
     **knobs: Any,
 ) -> Lane:
-    """Return a new lane on running services with promoted models, or with the warm-up rules if there are none."""
+    """Return a new lane on running services with promoted models, or with the warm-up rules if there are none.
+
+    Its lake is empty, unless ``lake_url`` names another.
+    """
     name = uuid.uuid4().hex[:12]
     with connect(found.server_url, autocommit=True) as server:
         server.execute(f'CREATE DATABASE "lane_{name}"'.encode())
@@ -106,7 +110,7 @@ def make_lane(
         _env_file=None,  # pyright: ignore[reportCallIssue]
         surveillance_home=folder / name,
         database_url=database_url,
-        lake_url=str(folder / name / "lake"),
+        lake_url=lake_url or str(folder / name / "lake"),
         sqs_endpoint_url=found.queue_endpoint,
         sqs_queue_url=tuple(urls[:-1]),
         output_queue_url=urls[-1],

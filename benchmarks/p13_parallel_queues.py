@@ -1,7 +1,8 @@
 """P13: parallel queues, 1, 2 and 4 drain runs at once: ``python -m benchmarks.p13_parallel_queues [--messages 500]``.
 
 Each run drains its own queue with the same number of waiting messages. The rounds are interleaved: one run, two, four,
-one, two, four, …; the first round is dropped. A ratio compares the runs with the single run of the same round.
+one, two, four, …; the first round is dropped. A ratio compares the runs with the single run of the same round. A plain loop
+in as many processes, which share nothing, shows how much of a ratio is the machine's own.
 """
 
 import argparse
@@ -15,11 +16,12 @@ from typing import Any, Final
 from benchmarks.harness import MIN_ROUNDS, counted, machine_facts
 from benchmarks.live_lane import services
 from benchmarks.models import proof_models
+from benchmarks.plain_loop import cpu_seconds
 from benchmarks.queue_drains import SYMBOLS_PER_QUEUE, Drain, drain_queues, load_sentence, spread
 from benchmarks.waiting_messages import BAD_SHARE
 
 RUNS: Final = (1, 2, 4)
-MESSAGES: Final = 2_000
+MESSAGES: Final = 5_000
 MAX_CPU_RATIO: Final = 1.1
 MIN_SPEED_UP: Final = 1.8
 CORES_FOR_SPEED_UP: Final = 8
@@ -27,13 +29,17 @@ CORES_FOR_SPEED_UP: Final = 8
 
 Round = Mapping[int, Drain]
 """Number of runs → result."""
+LoopRound = Mapping[int, float]
+"""Number of processes → mean CPU seconds of a plain loop."""
 
 
-def measure(messages: int, rounds: int) -> list[Round]:
-    """Return the rounds without the first."""
+def measure(messages: int, rounds: int) -> tuple[list[Round], list[LoopRound]]:
+    """Return the rounds of drain runs and of plain loops, without the first."""
     if rounds < MIN_ROUNDS:
         raise ValueError(f"expected at least {MIN_ROUNDS} rounds, was {rounds}")
-    models, measured = proof_models(), []
+    models = proof_models()
+    measured: list[Round] = []
+    loops: list[LoopRound] = []
     with services() as found, tempfile.TemporaryDirectory() as folder:
         for number in range(rounds + 1):
             drains = {
@@ -41,9 +47,10 @@ def measure(messages: int, rounds: int) -> list[Round]:
                 for runs in RUNS
             }
             measured.append(drains)
+            loops.append({runs: cpu_seconds(runs) for runs in RUNS})
             shown = (f"{runs}: {one.cpu_ms:.2f} ms, {one.per_second:,.0f}/s" for runs, one in drains.items())
             print(f"  round {number} of {rounds}: {'; '.join(shown)}", flush=True)
-    return measured[1:]
+    return measured[1:], loops[1:]
 
 
 def ratios(rounds: Sequence[Round], runs: int) -> dict[str, dict[str, float]]:
@@ -55,8 +62,14 @@ def ratios(rounds: Sequence[Round], runs: int) -> dict[str, dict[str, float]]:
     }
 
 
-def summary(rounds: Sequence[Round], cores: int) -> dict[str, Any]:
+def loop_ratios(loops: Sequence[LoopRound], runs: int) -> dict[str, float]:
+    """Return the spread of the plain loop's CPU time in several processes, relative to one."""
+    return spread([one[runs] / one[1] for one in loops])
+
+
+def summary(rounds: Sequence[Round], loops: Sequence[LoopRound], cores: int) -> dict[str, Any]:
     """Return the content of the result."""
+    alone = {runs: loop_ratios(loops, runs) for runs in RUNS[1:]}
     compared = {runs: ratios(rounds, runs) for runs in RUNS[1:]}
     sound = all(one.is_sound for drains in rounds for one in drains.values())
     cheap = all(found["cpu_per_message"]["max"] <= MAX_CPU_RATIO for found in compared.values())
@@ -73,6 +86,8 @@ def summary(rounds: Sequence[Round], cores: int) -> dict[str, Any]:
             *(f"{runs} runs: CPU per message {_text(found['cpu_per_message'])}, throughput {_text(found['throughput'])}"
               for runs, found in compared.items()),
             "CPU per message, ms: " + "; ".join(f"{runs} runs {cost['median']:.2f}" for runs, cost in costs.items()),
+            "CPU time of a plain loop that shares nothing, in as many processes: "
+            + "; ".join(f"{runs}: {_text(found)}" for runs, found in alone.items()),
             f"throughput {'judged' if judged else 'not judged'}: {cores} cores",
             f"{sent:,} messages, {'no violation of conservation' if sound else 'conservation violated'}",
             load_sentence(),
@@ -80,6 +95,7 @@ def summary(rounds: Sequence[Round], cores: int) -> dict[str, Any]:
         "met": sound and cheap and fast,
         "figures": {
             "ratios": {str(runs): found for runs, found in compared.items()},
+            "plain_loop": {str(runs): found for runs, found in alone.items()},
             "cpu_ms": {str(runs): cost for runs, cost in costs.items()},
             "rounds": [{str(runs): asdict(one) for runs, one in drains.items()} for drains in rounds],
         },
@@ -97,8 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=MIN_ROUNDS, help="counted rounds")
     parser.add_argument("--result", type=Path, help="where to write the counts")
     options = parser.parse_args(arguments)
-    rounds = measure(options.messages, options.rounds)
-    result = counted("p13_parallel_queues", path=options.result, **summary(rounds, machine_facts()["cores"]))
+    rounds, loops = measure(options.messages, options.rounds)
+    result = counted("p13_parallel_queues", path=options.result, **summary(rounds, loops, machine_facts()["cores"]))
     return 0 if result["met"] else 1
 
 

@@ -23,9 +23,10 @@ from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.transports.queue_routing import queue_for_symbol
 
 SYMBOLS_PER_QUEUE: Final = 50
-_SECONDS: Final = """
+FIRST_TO_LAST: Final = """
     SELECT extract(epoch FROM (SELECT max(committed_at) FROM ops.ledger) - (SELECT min(received_at) FROM ops.inbox))
 """
+"""Seconds from the first message received to the last outcome committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def drain_queues(
     try:
         with reader.running():
             cpu = _serve(lane, runs, len(sent), name)
-            ((seconds,),) = lane.query(_SECONDS)
+            ((seconds,),) = lane.query(FIRST_TO_LAST)
             bars = len({planned.bar for planned in sent.values()} - {None})
             wait_for(lambda: reader.closed_bars, bars, what=f"{name}, closed bars")
     finally:
