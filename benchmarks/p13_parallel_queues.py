@@ -1,8 +1,8 @@
 """P13: parallel queues, 1, 2 and 4 drain runs at once: ``python -m benchmarks.p13_parallel_queues [--messages 500]``.
 
 Each run drains its own queue with the same number of waiting messages. The rounds are interleaved: one run, two, four,
-one, two, four, …; the first round is dropped. A ratio compares the runs with the single run of the same round. A plain loop
-in as many processes, which share nothing, shows how much of a ratio is the machine's own.
+one, two, four, …; the first round is dropped. A ratio compares the runs with the single run of the same round. A plain
+loop in as many processes, which share nothing, shows how much of a ratio is the machine's own.
 """
 
 import argparse

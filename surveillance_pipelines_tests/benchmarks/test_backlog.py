@@ -182,10 +182,13 @@ def test_parallel_queues_are_judged_by_the_worst_round_and_by_throughput_on_many
         usual = {1: drain(1.0), 2: drain(1.05, queues=2), 4: drain(1.05, queues=4)}
         return [usual] * 6 + [usual | {2: drain(cpu, seconds=seconds, queues=2)}]
 
-    assert parallel_summary(rounds(1.1, 10.0), cores=8)["met"]
-    assert not parallel_summary(rounds(1.11, 10.0), cores=8)["met"]
-    assert not parallel_summary(rounds(1.0, 12.0), cores=8)["met"]
-    assert parallel_summary(rounds(1.0, 12.0), cores=2)["met"]
+    loops = [{1: 2.0, 2: 2.0, 4: 2.2}] * 6 + [{1: 2.0, 2: 2.6, 4: 2.4}]
+    assert parallel_summary(rounds(1.1, 10.0), loops, cores=8)["met"]
+    assert not parallel_summary(rounds(1.11, 10.0), loops, cores=8)["met"]
+    assert not parallel_summary(rounds(1.0, 12.0), loops, cores=8)["met"]
+    shown = parallel_summary(rounds(1.0, 12.0), loops, cores=2)
+    assert shown["met"]
+    assert any("shares nothing" in line and "2: 1.00× (1.00 to 1.30); 4: 1.10×" in line for line in shown["found"])
 
 
 def test_wait_ends_when_the_count_is_reached_and_gives_up_without_progress(monkeypatch):
