@@ -26,7 +26,8 @@ import polars as pl
 
 from benchmarks.harness import REPOSITORY, counted
 from benchmarks.live_lane import services_of
-from surveillance_pipelines.market.files import read_bars
+from surveillance_pipelines.market.files.bars import read_bars
+from surveillance_pipelines.market.files.options import FileOptions
 from surveillance_pipelines.services.ingestion import ReceivedBars, land
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
@@ -145,7 +146,7 @@ def _chosen(home: Path) -> dict[str, str]:
 
 def _bars(first: date, last: date) -> pl.DataFrame:
     """Return the regular sessions' bars between two days."""
-    found = read_bars(DATA, adjustment="split").frame
+    found = read_bars(DATA, FileOptions(adjustment="split")).frame
     inside = pl.col("bar_start").dt.time().is_between(pl.time(13, 30), pl.time(19, 59))
     wanted = pl.col("symbol").is_in(SYMBOLS) & pl.col("date").is_between(first, last) & inside
     return found.filter(wanted).sort("bar_start", "symbol")

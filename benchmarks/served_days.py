@@ -18,7 +18,8 @@ from benchmarks.harness import REPOSITORY, counted
 from benchmarks.live_lane import services_of
 from benchmarks.models import proof_models
 from surveillance_pipelines.market.calendars import build_sessions
-from surveillance_pipelines.market.files import read_bars
+from surveillance_pipelines.market.files.bars import read_bars
+from surveillance_pipelines.market.files.options import FileOptions
 from surveillance_pipelines.market.simulator import default_market, simulate
 from surveillance_pipelines.models.bundle import copy_bundle
 from surveillance_pipelines_tests.runtime.served_world import Market, Outcome, make_world, serve_and_compare
@@ -43,7 +44,7 @@ def simulated(days: int) -> Market:
 
 def recorded() -> Market:
     """Return the regular sessions of three recorded symbols, all but the last four of them served."""
-    found = read_bars(DATA, adjustment="split").frame
+    found = read_bars(DATA, FileOptions(adjustment="split")).frame
     inside = pl.col("bar_start").dt.time().is_between(pl.time(13, 30), pl.time(19, 59))
     bars = found.filter(pl.col("symbol").is_in(REAL), pl.col("date") >= REAL_FIRST, inside)
     days = bars["date"].unique().sort()

@@ -58,12 +58,13 @@ MALFORMATIONS: Final[dict[str, Callable[[str], str]]] = {
     "not_object": lambda body: f"[{body}]",
     "duplicate_key": lambda body: f'{body[:-1]},"price":1}}',
     "missing_field": lambda body: _changed(body, volume=None),
-    "wrong_type": lambda body: _changed(body, price="100.25"),
+    "wrong_type": lambda body: _changed(body, price="100,25"),
     "non_finite": lambda body: _changed(body, price=math.nan),
     "out_of_bounds": lambda body: _changed(body, price=0),
     "bad_symbol": lambda body: _changed(body, symbol="sim0"),
     "bad_timestamp": lambda body: _changed(body, timestamp="2024-01-15T10:30:00"),
     "future_timestamp": lambda body: _changed(body, timestamp="2100-01-01T00:00:00Z"),
+    "wrapped": lambda body: json.dumps({"Type": "SubscriptionConfirmation", "TopicArn": "ticks", "Message": body}),
     "unknown_symbol": lambda body: _changed(body, symbol="UNKNOWN"),
 }
 """Code of the refusal → the malformed message made of a good one. A body of ``LARGE_BYTES`` is always refused."""

@@ -26,7 +26,7 @@ from surveillance_pipelines.commands import (
     train,
     up,
 )
-from surveillance_pipelines.commands.console import show_error
+from surveillance_pipelines.commands.console import echo, show_error
 from surveillance_pipelines.commands.exit_codes import EXIT_CODES, ExitCode, explain
 
 
@@ -60,6 +60,14 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        echo(f"surveillance_pipelines {version('surveillance_pipelines')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     home: Annotated[
@@ -67,6 +75,9 @@ def options(
         typer.Option(help="Set the folder of all embedded data; overrides SURVEILLANCE_HOME.", show_default=False),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001 - GuardedGroup reads it
+    version: Annotated[  # noqa: ARG001 - the callback prints it
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Detect anomalies and create trading signals from market ticks and bars, live and in batch."""
     if home is not None:

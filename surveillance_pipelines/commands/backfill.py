@@ -45,7 +45,7 @@ def backfill(
     outcome = run_job(platform, plan.job, tags=tags, run_config=plan.run_config).require_success(plan.job)
     rows = [(key, made.get("dagster/row_count")) for key, made in sorted(outcome.materialized.items())]
     table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
-    if outcome.materialized.get("bars_1m", {}).get("dagster/row_count") == 0:
+    if rows and not any(count for key, count in rows if key.startswith("bars_")) and "bars_1m" in outcome.materialized:
         echo("the lake has no bars for these days: run `surveillance ingest` first", style="yellow")
     failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
     echo(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")

@@ -61,6 +61,10 @@ class Child:
         """
         return self.log.stat().st_size, int(sum(map(_cpu_seconds, [self.pid, *_pids(_descendants(self.pid))])))
 
+    def listens(self, port: int) -> bool:
+        """Return whether the process or a descendant accepts connections on a TCP port."""
+        return any(port in _listening_ports(process) for process in _family(self.pid))
+
     def wait(self, timeout: float | None = None) -> int:
         return self._process.wait(timeout)
 
@@ -82,6 +86,22 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """Return a process and its descendants."""
+    try:
+        return [psutil.Process(pid), *_descendants(pid)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _listening_ports(process: psutil.Process) -> set[int]:
+    try:
+        found = process.net_connections(kind="tcp")
+    except psutil.Error:
+        return set()
+    return {connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN}
 
 
 def _pids(processes: Sequence[psutil.Process]) -> list[int]:

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from surveillance_pipelines.commands.console import counted, echo, price_cell, table
-from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
+from surveillance_pipelines.commands.options import (
+    CalendarOfBars,
+    Columns,
+    DateOrderOption,
+    SymbolOfFile,
+    TimeZone,
+    Unit,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
     from surveillance_pipelines.services.detection import ChosenPredictor
+    from surveillance_pipelines.services.files import FileOptions
 
 _DAY = ["%Y-%m-%d"]
 _SHOWN: Final = 40
@@ -40,6 +48,9 @@ def detect(
     warmup: Annotated[bool, typer.Option("--warmup", help="Use the warm-up rules instead of a model.")] = False,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
+    columns: Columns = "",
+    unit: Unit = None,
+    date_order: DateOrderOption = None,
     calendar: CalendarOfBars = None,
 ) -> None:
     """Score the bars of a file or of the lake (`--symbols AAPL --lookback 60`), and list the anomalies.
@@ -47,6 +58,7 @@ def detect(
     Bars outside the report still serve as history of the reported ones. Only the files you name are written.
     """
     from surveillance_pipelines.services import detection
+    from surveillance_pipelines.services.files import file_options
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
 
@@ -59,7 +71,8 @@ def detect(
             raise typer.BadParameter(f"expected the folder {path.absolute().parent} to exist", param_hint=option)
     platform = open_platform()
     wanted, since = require_symbols(symbols.split(",")), None if first is None else first.date()
-    found = _bars_of_file(bars, tz, symbol) if bars else detection.bars_of_lake(platform, since)
+    facts = file_options(columns=columns, timezone=tz, symbol=symbol, unit=unit, date_order=date_order)
+    found = _bars_of_file(bars, facts) if bars else detection.bars_of_lake(platform, since)
     chosen = detection.choose_predictor(platform, bundle=bundle, warmup=warmup)
     echo(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {chosen.name}")
     _warn_of_simulated_training(detection.simulated_training_symbols(platform, chosen, found), chosen)
@@ -97,12 +110,16 @@ def show(anomalies: "pl.DataFrame") -> None:
     table(f"strongest {len(rows)}, by time", columns, rows, right=("score", "confidence", "price", "volume"))
 
 
-def _bars_of_file(path: Path, tz: str | None, symbol: str | None) -> "pl.DataFrame":
+def _bars_of_file(path: Path, options: "FileOptions") -> "pl.DataFrame":
     from surveillance_pipelines.services.detection import bars_of_file
 
-    found = bars_of_file(path, timezone=tz, symbol=symbol)
+    found = bars_of_file(path, options)
+    for note in found.notes:
+        echo(f"note: {note}")
     if found.refusals or found.duplicates:
         echo(f"left out: {len(found.refusals):,} invalid rows, {found.duplicates:,} duplicates", style="yellow")
+    if found.refusals:
+        echo(f"first invalid row: {found.first_reason}", style="yellow")
     return found.frame
 
 

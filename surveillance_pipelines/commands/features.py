@@ -9,12 +9,20 @@ import typer
 
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.commands.console import counted, echo, progress, table
-from surveillance_pipelines.commands.options import CalendarOfBars, SymbolOfFile, TimeZone
+from surveillance_pipelines.commands.options import (
+    CalendarOfBars,
+    DateOrderOption,
+    FileColumns,
+    SymbolOfFile,
+    TimeZone,
+    Unit,
+)
 from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from surveillance_pipelines.services.files import FileOptions
     from surveillance_pipelines.services.known_bars import KnownBars
 
 _DAY = ["%Y-%m-%d"]
@@ -39,6 +47,9 @@ def features(
     out: Annotated[Path | None, typer.Option(help="Write the features to this file: .parquet or .csv.")] = None,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
+    file_columns: FileColumns = "",
+    unit: Unit = None,
+    date_order: DateOrderOption = None,
     calendar: CalendarOfBars = None,
 ) -> None:
     """Compute the features that training and the live lane use, for bars of a file or of the lake.
@@ -46,6 +57,7 @@ def features(
     Bars outside the result still serve as history and peers. Bars of a file need no service.
     """
     from surveillance_pipelines.services.features import require_view, write_features
+    from surveillance_pipelines.services.files import file_options
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.known_bars import bars_of_lake
     from surveillance_pipelines.services.platform import open_platform
@@ -56,7 +68,8 @@ def features(
     moment = None if as_of is None else _instant(as_of)
     days = (first.date() if first else None, last.date() if last else None)
     platform = open_platform()
-    known = bars_of_lake(platform, days, as_of=moment) if bars is None else _bars_of_file(bars, tz, symbol, moment)
+    facts = file_options(columns=file_columns, timezone=tz, symbol=symbol, unit=unit, date_order=date_order)
+    known = bars_of_lake(platform, days, as_of=moment) if bars is None else _bars_of_file(bars, facts, moment)
     wanted = require_symbols(symbols.split(","))
     scope = known.within(days, wanted)
     echo(
@@ -72,12 +85,12 @@ def features(
     known.require_mostly_valid()
 
 
-def _bars_of_file(path: Path, tz: str | None, symbol: str | None, as_of: int | None) -> "KnownBars":
+def _bars_of_file(path: Path, options: "FileOptions", as_of: int | None) -> "KnownBars":
     """Return the bars of a file; print which rows were left out and why."""
     from surveillance_pipelines.services.known_bars import bars_of_file
 
     echo(f"reading {path} …")
-    known = bars_of_file(path, timezone=tz, symbol=symbol, as_of=as_of)
+    known = bars_of_file(path, options, as_of=as_of)
     for note in known.notes:
         echo(note, style="yellow")
     if known.refusals:

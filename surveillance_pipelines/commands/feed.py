@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from surveillance_pipelines.commands.console import counted, echo, progress
-from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
+from surveillance_pipelines.commands.options import (
+    Columns,
+    DateOrderOption,
+    SymbolOfFile,
+    TimeZone,
+    Unit,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from surveillance_pipelines.services.files import FileOptions
     from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
@@ -36,6 +43,9 @@ def feed(
     ] = "",
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
+    columns: Columns = "",
+    unit: Unit = None,
+    date_order: DateOrderOption = None,
 ) -> None:
     """Send ticks, or ticks made from bars, to the input queue.
 
@@ -44,6 +54,7 @@ def feed(
     again has no effect: SQS drops them within five minutes, and later the ledger records them as duplicates.
     """
     from surveillance_pipelines.services.feeding import filter_ticks, prepare_feed
+    from surveillance_pipelines.services.files import file_options
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
 
@@ -54,7 +65,8 @@ def feed(
     if source == _SIMULATED:
         ticks = _simulated_ticks(platform, wanted or platform.settings.symbols, only, ticks_per_bar, seed)
     else:
-        ticks = _ticks_of_file(Path(source), ticks_per_bar, seed, tz, symbol)
+        facts = file_options(columns=columns, timezone=tz, symbol=symbol, unit=unit, date_order=date_order)
+        ticks = _ticks_of_file(Path(source), facts, ticks_per_bar, seed)
     ticks = filter_ticks(ticks, wanted, only)
     _warn_of_late(prepare_feed(platform, ticks))
     sent = send(platform, ticks, speed=pace, feed_id=feed_id)
@@ -85,13 +97,18 @@ def send(platform: "Platform", ticks: "pl.DataFrame", *, speed: float | None, fe
         return send_ticks(ticks, queues, speed=speed, clock=platform.clock, feed_id=feed_id, advanced=bar.set)
 
 
-def _ticks_of_file(path: Path, per_bar: int, seed: int, tz: str | None, symbol: str | None) -> "pl.DataFrame":
+def _ticks_of_file(path: Path, options: "FileOptions", per_bar: int, seed: int) -> "pl.DataFrame":
     from surveillance_pipelines.services.feeding import ticks_of_file
 
-    found = ticks_of_file(path, per_bar=per_bar, seed=seed, timezone=tz, symbol=symbol)
+    found = ticks_of_file(path, options, per_bar=per_bar, seed=seed)
+    for note in found.notes:
+        echo(f"note: {note}")
     if found.refused:
         reasons = ", ".join(f"{count:,} {code}" for code, count in found.refused.most_common())
-        echo(f"left out {found.refused.total():,} of {found.rows_in:,} rows: {reasons}", style="yellow")
+        echo(
+            f"left out {found.refused.total():,} of {found.rows_in:,} rows: {reasons}; {found.first_reason}",
+            style="yellow",
+        )
     return found.ticks
 
 

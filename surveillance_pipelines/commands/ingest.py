@@ -10,11 +10,20 @@ import typer
 from typer.core import TyperGroup
 
 from surveillance_pipelines.commands.console import counted, echo, table
-from surveillance_pipelines.commands.options import SymbolOfFile, TimeZone
+from surveillance_pipelines.commands.options import (
+    BarSize,
+    BarTime,
+    Columns,
+    DateOrderOption,
+    PriceDivisor,
+    SymbolOfFile,
+    TimeZone,
+    Unit,
+)
 from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
-from surveillance_pipelines.contracts.market import Timeframe
 
 if TYPE_CHECKING:
+    from surveillance_pipelines.services.files import FileOptions, NamedFile
     from surveillance_pipelines.services.ingestion import Ingestion
 
 _DAY = ["%Y-%m-%d"]
@@ -52,43 +61,77 @@ Calendar = Annotated[
 
 @app.command("file")
 def ingest_files(
-    paths: Annotated[list[Path], typer.Argument(help="Parquet or CSV files of bars.")],
+    paths: Annotated[list[Path], typer.Argument(help="Parquet or CSV files of bars, folders or ZIP archives of them.")],
     *,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
-    timeframe: Annotated[Timeframe | None, typer.Option(help="Set the bar size; default: detected.")] = None,
+    columns: Columns = "",
+    unit: Unit = None,
+    date_order: DateOrderOption = None,
+    bar_time: BarTime = None,
+    price_divisor: PriceDivisor = None,
+    timeframe: BarSize = None,
     adjustment: Annotated[Adjustment, typer.Option(help="Declare the price adjustment.")] = Adjustment.NONE,
     calendar: Calendar = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the files are read; store nothing.")] = False,
 ) -> None:
     """Load bars from files; invalid rows are stored as dead letters with their reason."""
+    from surveillance_pipelines.services.files import all_files, file_options
+
+    facts = file_options(
+        timezone=tz, symbol=symbol, columns=columns, unit=unit, date_order=date_order, bar_stamp=bar_time,
+        price_divisor=price_divisor, timeframe=timeframe, adjustment=adjustment.value,
+    )  # fmt: skip
+    with all_files(paths) as files:
+        if dry_run:
+            _preview(files, facts, calendar)
+        else:
+            _ingest(files, facts, calendar)
+
+
+def _ingest(files: "Sequence[NamedFile]", facts: "FileOptions", calendar: str | None) -> None:
     from surveillance_pipelines.services.ingestion import ingest_file
     from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
-    runs, unusable = [], []
-    for path in paths:
-        echo(f"reading {path} …")
-        done = ingest_file(
-            platform,
-            path,
-            timezone=tz,
-            symbol=symbol,
-            timeframe=timeframe,
-            adjustment=adjustment.value,
-            calendar=calendar,
-        )
+    runs: list[Ingestion] = []
+    unusable: list[str] = []
+    for number, file in enumerate(files, start=1):
+        echo(f"reading {file.name} …" if len(files) == 1 else f"reading {file.name} ({number} of {len(files)}) …")
+        try:
+            done = ingest_file(platform, file.path, facts, name=file.name, calendar=calendar)
+        except InvalidInputError as error:
+            if len(files) == 1:
+                raise
+            echo(f"  not read: {error}", style="yellow")
+            unusable.append(f"{file.name} (not read)")
+            continue
         show_ingestion(done)
         runs.append(done)
         received = done.received
         if received.mostly_refused:
             refused = f"{len(received.refusals):,} of {received.rows_in:,} refused; {received.first_reason}"
-            unusable.append(f"{path} ({refused if received.rows_in else '0 rows'})")
+            unusable.append(f"{file.name} ({refused if received.rows_in else '0 rows'})")
     _show_next_step(runs)
     if unusable:
         raise InvalidInputError(
             f"expected at least half of the rows of each file to be valid, got {', '.join(unusable)}",
-            remedy="`surveillance dead-letters list` shows why rows were refused; the valid rows are stored",
+            remedy="the valid rows are stored; `surveillance dead-letters list` shows why rows were refused, and "
+            "`surveillance ingest --dry-run` how a file is read",
         )
+
+
+def _preview(files: "Sequence[NamedFile]", facts: "FileOptions", calendar: str | None) -> None:
+    """Print how each file is read; store nothing."""
+    from surveillance_pipelines.services.file_preview import preview_file
+
+    for file in files:
+        seen = preview_file(file.path, facts, calendar=calendar)
+        table(f"{file.name} would be read as", ("property", "value"), seen.properties)
+        table("first rows", seen.columns, seen.first_rows)
+        if seen.refusals:
+            table("first refused rows", ("row", "code", "reason"), seen.refusals)
+    echo("nothing is stored; without --dry-run, the valid rows are")
 
 
 @app.command("yahoo")
@@ -149,19 +192,21 @@ def show_ingestion(done: "Ingestion") -> None:
     received = done.received
     refused = len(received.refusals)
     sums = f"{done.landed.height:,} landed + {refused:,} refused + {done.duplicates:,} duplicates"
-    columns = ("symbol", "landed", "duplicates", "first", "last")
+    columns = ("symbol", "landed", "duplicates", "first", "last", "calendar")
     table(
         f"{received.rows_in:,} rows in = {sums}", columns, done.per_symbol().iter_rows(), right=("landed", "duplicates")
     )
-    for note in received.notes:
+    for note in (*received.notes, *done.calendar_notes()):
         echo(f"note: {note}")
     if refused:
         echo("`surveillance dead-letters list` shows the refused rows with their reasons", style="yellow")
 
 
 def _show_next_step(runs: "Sequence[Ingestion]") -> None:
-    days = [day for done in runs if done.days for day in done.days]
-    if days:
-        echo(f"next: `surveillance backfill {min(days)} {max(days)}`, then `surveillance train`")
-    elif any(done.duplicates for done in runs):
+    from surveillance_pipelines.services.backfill import steps_after_landing
+
+    landed = [done.landed for done in runs if not done.landed.is_empty()]
+    for step in steps_after_landing(landed):
+        echo(step)
+    if not landed and any(done.duplicates for done in runs):
         echo("no new bars: all bars were stored before")

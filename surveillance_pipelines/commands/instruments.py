@@ -19,7 +19,11 @@ def list_instruments() -> None:
     if not rows:
         echo("no instruments yet: register them with `surveillance ingest` or `surveillance instruments add AAPL`")
         return
-    table("instruments", ("symbol", "name", "class", "calendar", "currency", "active", "source", "added"), rows)
+    table(
+        "instruments",
+        ("symbol", "name", "class", "calendar", "calendar by", "currency", "active", "source", "added"),
+        rows,
+    )
 
 
 @app.command("add")
@@ -35,5 +39,54 @@ def add_instruments(
 
     wanted = require_symbols(symbols)
     added = register(open_platform(), wanted, calendar=calendar, source="command line")
-    for name, names in sorted(added.items()):
-        echo(f"registered with calendar {name}: {', '.join(names)}")
+    for symbol, choice in added.items():
+        echo(f"{symbol}: calendar {choice.sentence}", style="yellow" if choice.is_assumed else "")
+    if any(choice.is_assumed for choice in added.values()):
+        echo("set another calendar with `surveillance instruments set SYMBOL --calendar NAME`")
+
+
+@app.command("set")
+def set_instruments(
+    symbols: Annotated[list[str], typer.Argument(help="Registered symbols.")],
+    calendar: Annotated[str, typer.Option(help="Set this trading calendar (XNYS, XHKG, 24/7 …).")],
+) -> None:
+    """Set the trading calendar of registered symbols."""
+    from surveillance_pipelines.services.instruments import change_calendar, require_symbols
+    from surveillance_pipelines.services.platform import open_platform
+
+    wanted = require_symbols(symbols)
+    change_calendar(open_platform(), wanted, calendar)
+    echo(f"calendar {calendar}: {', '.join(wanted)}")
+    echo("stored features keep the sessions of their time: run `surveillance backfill` for the days to compute again")
+
+
+@app.command("disable")
+def disable_instruments(symbols: Annotated[list[str], typer.Argument(help="Registered symbols.")]) -> None:
+    """Refuse messages of symbols from the next drain run on, and request no bars of them from Yahoo."""
+    _set_active(symbols, active=False)
+
+
+@app.command("enable")
+def enable_instruments(symbols: Annotated[list[str], typer.Argument(help="Registered symbols.")]) -> None:
+    """Accept messages of disabled symbols again."""
+    _set_active(symbols, active=True)
+
+
+@app.command("remove")
+def remove_instruments(symbols: Annotated[list[str], typer.Argument(help="Registered symbols.")]) -> None:
+    """Delete symbols from the registered instruments; their bars, scores and alerts stay."""
+    from surveillance_pipelines.services.instruments import remove, require_symbols
+    from surveillance_pipelines.services.platform import open_platform
+
+    wanted = require_symbols(symbols)
+    remove(open_platform(), wanted)
+    echo(f"removed: {', '.join(wanted)}")
+
+
+def _set_active(symbols: list[str], *, active: bool) -> None:
+    from surveillance_pipelines.services.instruments import change_activity, require_symbols
+    from surveillance_pipelines.services.platform import open_platform
+
+    wanted = require_symbols(symbols)
+    change_activity(open_platform(), wanted, active=active)
+    echo(f"{'enabled' if active else 'disabled'}: {', '.join(wanted)}")

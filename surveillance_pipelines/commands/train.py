@@ -33,10 +33,12 @@ def train(
     """
     from surveillance_pipelines.commands.training import train_range
     from surveillance_pipelines.services.platform import open_platform
+    from surveillance_pipelines.services.training_set import require_training_bars
 
     if first is not None and last is not None:
         as_days(first, last)
     platform = open_platform()
+    require_training_bars(platform, first and first.date(), last and last.date())
     result = train_range(platform, first and first.date(), last and last.date(), seed=seed)
     show_training(result)
     if not result.promoted:

@@ -1,5 +1,6 @@
 """``surveillance up``: run the embedded services, the Dagster UI and the daemon until ctrl-C."""
 
+import errno
 import socket
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -72,7 +73,7 @@ def _free_port(host: str, wanted: int | None) -> int:
     """Return the given port, or the first free one from 3000 on."""
     candidates = range(_DEFAULT_PORT, _DEFAULT_PORT + 100) if wanted is None else [wanted]
     for port in candidates:
-        if not _answers(host, port):
+        if _is_free(host, port):
             return port
     raise InvalidInputError(
         f"expected a free port for the UI on {host}, but {wanted or 'each port from 3000 to 3099'} is in use",
@@ -80,12 +81,33 @@ def _free_port(host: str, wanted: int | None) -> int:
     )
 
 
+def _is_free(host: str, port: int) -> bool:
+    """Return whether nothing answers on a port and this process may listen there."""
+    if _answers(host, port):
+        return False
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a process that has just ended is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise InvalidInputError(
+                f"expected an address of this machine, got {host}: {error.strerror}",
+                remedy="set another address with --host",
+            ) from error
+    return True
+
+
 def _wait_for_port(host: str, port: int, children: list[Child]) -> None:
-    """Wait until the UI answers, as long as its process works; print every few seconds what is awaited."""
+    """Wait until the UI answers, as long as its process works; print every few seconds what is awaited.
+
+    An answer of another process on the port does not count; the UI then ends, because it cannot listen.
+    """
     ui = children[0]
     waited = stalled = reported = 0.0
     seen = ui.activity()
-    while not _answers(host, port):
+    while not (ui.listens(port) and _answers(host, port)):
         for child in children:
             child.check_alive()
         if (found := ui.activity()) != seen:
@@ -104,6 +126,9 @@ def _wait_for_port(host: str, port: int, children: list[Child]) -> None:
 
 
 def _answers(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1" if host == "0.0.0.0" else host, port)) == 0  # noqa: S104
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    try:
+        with socket.create_connection((everywhere.get(host, host), port), timeout=1.0):
+            return True
+    except OSError:
+        return False

@@ -12,6 +12,10 @@ Source = Literal["sqs", "file", "yfinance", "simulated"]
 BarStatus = Literal["provisional", "final", "revised"]
 Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
 Adjustment = Literal["none", "split", "split+dividend"]
+EpochUnit = Literal["s", "ms", "us", "ns"]
+DateOrder = Literal["dmy", "mdy"]
+BarStamp = Literal["start", "end"]
+"""Which instant of a bar its time is."""
 MarketCentre = Literal["mean", "median"]
 """Which centre of the peers' returns a ``market_return`` is."""
 

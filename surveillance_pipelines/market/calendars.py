@@ -1,6 +1,7 @@
 """Trading sessions from the exchange-calendars library, as rows. Only this module uses it, because it needs pandas."""
 
 import warnings
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -9,79 +10,86 @@ import polars as pl
 from surveillance_pipelines.clock import DAY_US, day_start_us
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import session_rows
-
-ALWAYS_OPEN: Final = "24/7"
-"""Calendar of crypto pairs: each UTC day is a session."""
+from surveillance_pipelines.market.calendar_choice import ALWAYS_OPEN
 
 _LONGEST_CLOSURE: Final = timedelta(days=30)
 """Margin around a range of dates, because the library refuses ranges without a session. None of its exchanges closes
 for longer."""
-
-_CRYPTO_QUOTES: Final = ("USDT", "BUSD", "USDC")
-_SUFFIX_CALENDARS: Final = {
-    ".HK": "XHKG", ".L": "XLON", ".T": "XTKS", ".DE": "XETR", ".PA": "XPAR", ".TO": "XTSE", ".AX": "XASX",
-    ".OL": "XOSL", ".SW": "XSWX", ".AS": "XAMS", ".MI": "XMIL", ".KS": "XKRX", ".SI": "XSES",
-}  # fmt: skip
+_COVERED: Final = (date(2026, 3, 2), date(2026, 6, 30))
+"""Days that all calendars of the library cover, to build one of each."""
+_SHOWN: Final = 120
 
 
 def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
     """Return the sessions of a calendar between two dates, both included, in the columns of ``SESSION_SCHEMA``.
 
-    For some exchanges, the library records holidays only up to a certain year; their sessions end there.
+    For some exchanges, the library covers only the days from or to a certain year; other days have no sessions.
 
     Raises:
-        InvalidInputError: if the library has no such calendar, or not for these dates.
+        InvalidInputError: if the library has no such calendar.
     """
     if last < first:
         raise InvalidInputError(f"expected first ≤ last, got {first} and {last}")
     if calendar == ALWAYS_OPEN:
         days = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
         return session_rows((calendar, day, day_start_us(day), day_start_us(day) + DAY_US) for day in days)
-    schedule = _exchange(calendar, first, last).schedule.loc[str(first) : str(last)]
+    exchange = _exchange(calendar, first, last)
+    if exchange is None:
+        return session_rows(())
+    schedule = exchange.schedule.loc[str(first) : str(last)]
     opens, closes = (_microseconds(schedule[column]) for column in ("open", "close"))
     dates = [label.date() for label in schedule.index]
     return session_rows(zip([calendar] * len(dates), dates, opens, closes, strict=True))
 
 
-def guess_calendar(symbol: str, default: str) -> str:
-    """Return the calendar implied by a symbol: ``24/7`` for crypto pairs, else by its Yahoo suffix, else default."""
-    is_pair = "/" in symbol or symbol.endswith((*_CRYPTO_QUOTES, "-USD", "-PERP"))
-    if is_pair or symbol in {"BTCUSD", "ETHUSD"}:
-        return ALWAYS_OPEN
-    _, dot, suffix = symbol.rpartition(".")
-    return _SUFFIX_CALENDARS.get(f"{dot}{suffix}", default)
+def calendar_begins(calendar: str) -> date | None:
+    """Return the first day that the library covers; None if it sets no limit.
+
+    Raises:
+        InvalidInputError: if the library cannot build the calendar.
+    """
+    if calendar == ALWAYS_OPEN:
+        return None
+    limit = _built(calendar, *_COVERED).bound_min()
+    return None if limit is None else limit.date()
 
 
-def _exchange(calendar: str, first: date, last: date) -> Any:
+def _exchange(calendar: str, first: date, last: date) -> Any | None:
+    """Return a calendar for the part of a range that the library covers; None if it covers no part."""
     import exchange_calendars
-    import pandas as pd
 
     names = exchange_calendars.get_calendar_names(include_aliases=True)
     if calendar not in names:
         raise InvalidInputError(f"expected a calendar such as XNYS, XHKG or {ALWAYS_OPEN}, got {calendar!r}")
-    start, end = str(first - _LONGEST_CLOSURE), str(last + _LONGEST_CLOSURE)
-    with warnings.catch_warnings():
-        # The library uses pandas calls that pandas 4 will remove.
-        warnings.simplefilter("ignore", pd.errors.PandasDeprecationWarning)
-        try:
-            return exchange_calendars.get_calendar(calendar, start=start, end=end)
-        except ValueError as error:
-            recorded = _as_far_as_recorded(calendar, start)
-            if recorded is None or recorded.last_session.date() < first:
-                raise InvalidInputError(
-                    f"expected dates that {calendar} covers, got {first} to {last}: {error}"
-                ) from error
-            return recorded
-
-
-def _as_far_as_recorded(calendar: str, start: str) -> Any | None:
-    """Return a calendar from a date to the last date that the library covers; None if the start is not covered."""
-    import exchange_calendars
-
-    try:
-        return exchange_calendars.get_calendar(calendar, start=start)
-    except ValueError:
+    start, end = first - _LONGEST_CLOSURE, last + _LONGEST_CLOSURE
+    with suppress(InvalidInputError):
+        return _built(calendar, start, end)
+    begins = calendar_begins(calendar)
+    if begins is not None and last < begins:
         return None
+    start = max(start, begins or start)
+    with suppress(InvalidInputError):
+        return _built(calendar, start, end)
+    recorded = _built(calendar, start, None)  # up to the last date that the library covers
+    return None if recorded.last_session.date() < first else recorded
+
+
+def _built(calendar: str, start: date, end: date | None) -> Any:
+    import exchange_calendars
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        # The library uses pandas calls that pandas 4 will remove, and slow ones for the orthodox Easter.
+        warnings.simplefilter("ignore", pd.errors.PandasDeprecationWarning)
+        warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
+        try:
+            return exchange_calendars.get_calendar(calendar, start=str(start), end=None if end is None else str(end))
+        except (ValueError, NotImplementedError) as error:
+            raise InvalidInputError(
+                f"expected a calendar that exchange_calendars can build from {start} on, {calendar} cannot be: "
+                f"{str(error)[:_SHOWN]}",
+                remedy="state another calendar with --calendar",
+            ) from error
 
 
 def _microseconds(instants: Any) -> list[int]:

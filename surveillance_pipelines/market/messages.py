@@ -1,7 +1,7 @@
 """Strict decoder of the input queue's market message (SCH-01): JSON text to ``Tick`` or ``Refusal``.
 
-Missing optional fields and extra fields are accepted; malformed messages are refused with a stable code and a message.
-docs/producer-contract.md is the contract for producers.
+Missing optional fields, extra fields, quoted numbers and messages in known envelopes are accepted; malformed messages
+are refused with a stable code and a message. docs/producer-contract.md is the contract for producers.
 """
 
 import json
@@ -14,6 +14,14 @@ from typing import Any, Final, Literal, get_args
 from surveillance_pipelines.clock import MICROSECONDS, to_iso, to_us
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.contracts.market import Refusal, Tick
+from surveillance_pipelines.market.envelopes import (
+    MAX_ENVELOPES,
+    content_of,
+    decoded_base64,
+    is_sns_confirmation,
+    remedy_of,
+)
+from surveillance_pipelines.market.instants import parse_instant
 from surveillance_pipelines.symbols import SYMBOL_RULE, is_symbol
 
 RefusalCode = Literal[
@@ -28,6 +36,7 @@ RefusalCode = Literal[
     "bad_symbol",
     "bad_timestamp",
     "future_timestamp",
+    "wrapped",
 ]
 REFUSAL_CODES: Final[tuple[RefusalCode, ...]] = get_args(RefusalCode)
 """All codes that ``decode_tick`` can return. Dead-letter rows and dashboards group by them, so they never change."""
@@ -103,26 +112,53 @@ def encode_tick(tick: Tick) -> str:
 
 
 def _object(body: str) -> dict[str, Any]:
-    if len(body) > MAX_BODY_CHARACTERS:
+    """Return the message's fields, also from within envelopes."""
+    value, envelope = _json(body), ""
+    for _ in range(MAX_ENVELOPES):
+        found = content_of(value)
+        if found is None:
+            break
+        content, envelope = found
+        value = _json(content, envelope) if isinstance(content, str) else content
+    if content_of(value) is not None:
+        raise _RefusedError("wrapped", f"expected at most {MAX_ENVELOPES} envelopes around a tick, got more")
+    if isinstance(value, dict):
+        if is_sns_confirmation(value):
+            raise _RefusedError(
+                "wrapped",
+                f"expected a tick, got a {value['Type']} of SNS: confirm the subscription at its SubscribeURL",
+            )
+        return value
+    if envelope:
+        raise _RefusedError(
+            "wrapped", f"expected a JSON object in {envelope}, got {_kind(value)}: {remedy_of(envelope)}"
+        )
+    raise _RefusedError("not_object", f"expected a JSON object, got {_kind(value)}: wrap the fields in braces")
+
+
+def _json(text: str, envelope: str = "") -> Any:
+    """Return the JSON value of a text, or of base64 of JSON."""
+    if len(text) > MAX_BODY_CHARACTERS:
         raise _RefusedError(
             "too_large",
-            f"expected a message of at most {MAX_BODY_CHARACTERS} characters, got {len(body)}: send one tick a message",
+            f"expected a message of at most {MAX_BODY_CHARACTERS} characters, got {len(text)}: send one tick a message",
         )
-    if body.count("[") + body.count("{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise _RefusedError("not_json", f"expected a flat JSON object, got one nested deeper than {MAX_DEPTH} levels")
     try:
-        value = _DECODER.decode(body)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
+        if not envelope and (inner := decoded_base64(text)) is not None:
+            return _json(inner, "base64")
+        where, fix = (f" in {envelope}", f"; {remedy_of(envelope)}") if envelope else ("", "")
         raise _RefusedError(
-            "not_json", f"expected one JSON object in UTF-8, got {_show(body)} ({error.msg} at character {error.pos})"
+            "not_json",
+            f"expected one JSON object in UTF-8{where}, got {_show(text)} ({error.msg} at character {error.pos}){fix}",
         ) from error
     except ValueError as error:  # an integer past the interpreter's limit of 4,300 digits
         raise _RefusedError(
             "out_of_bounds", "expected numbers of a sane length, got one of thousands of digits"
         ) from error
-    if not isinstance(value, dict):
-        raise _RefusedError("not_object", f"expected a JSON object, got {_kind(value)}: wrap the fields in braces")
-    return value
 
 
 def _depth(body: str) -> int:
@@ -150,6 +186,8 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
+_QUOTED_NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+"""A JSON number in quotes; the length is limited like that of a plausible number."""
 # The C scanner supports both hooks; a decoder can be shared between threads.
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_refuse_repeats, parse_constant=_refuse_constant)
 
@@ -185,6 +223,8 @@ def _symbol(value: Any, *, is_new: bool) -> str:
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, str) and _QUOTED_NUMBER.fullmatch(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _RefusedError(
             "wrong_type", f"expected {name} as a JSON number, got {_kind(value)} {_show(value)}: send it unquoted"
@@ -205,7 +245,7 @@ def _event_time(value: Any, sent_at: int | None) -> int:
             "wrong_type", f"expected timestamp as an ISO 8601 string, got {_kind(value)} {_show(value)}"
         )
     try:
-        instant = to_us(datetime.fromisoformat(value))
+        instant = parse_instant(value)
     except (ValueError, OverflowError) as error:
         raise _RefusedError(
             "bad_timestamp", f"expected ISO 8601 with a time zone such as 2024-01-15T10:30:00Z, got {_show(value)}"

@@ -21,7 +21,6 @@ from surveillance_pipelines.contracts.market import Adjustment, Source, Timefram
 from surveillance_pipelines.market.client import BarRequest, FetchResult, MarketDataClient, SymbolOutcome
 
 _PRICES: Final = ("Open", "High", "Low", "Close", "Volume")
-_ROUNDING: Final = 1e-9
 _NOT_FOUND: Final = re.compile(r"\b404\b")
 _TOO_MANY: Final = re.compile(r"\b429\b")
 _UNKNOWN_WORDS: Final = ("no data found", "not found", "delisted", "no timezone")
@@ -123,8 +122,6 @@ class YahooClient(MarketDataClient):
             keepna=True,  # keep rows without prices, so that they are refused with a reason
         )
         rows = _rows(request.symbol, history, request.interval)
-        if request.adjustment == "split+dividend":
-            return widen_to_rounding(rows)
         if request.adjustment != "none" or rows.is_empty():
             return rows
         # Yahoo adjusts prices for every split up to today, so splits after the range also count.
@@ -157,20 +154,6 @@ def undo_splits(rows: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
     for at, ratio in splits.select("at", "ratio").iter_rows():
         factor = factor * pl.when(pl.col("bar_start") < at).then(ratio).otherwise(1.0)
     return rows.with_columns(pl.col("open", "high", "low", "close") * factor, pl.col("volume") / factor)
-
-
-def widen_to_rounding(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return bars whose low and high include open and close, correcting differences due to rounding.
-
-    yfinance adjusts open, high and low by a ratio and keeps Yahoo's close, so a close at the low or the high can differ
-    from it in the last bit. A larger difference is kept, and the row is refused as inconsistent.
-    """
-    inner = pl.min_horizontal("open", "close"), pl.max_horizontal("open", "close")
-    low, high = pl.col("low"), pl.col("high")
-    return rows.with_columns(
-        low=pl.when((low - inner[0]).is_between(0.0, _ROUNDING * low)).then(inner[0]).otherwise(low),
-        high=pl.when((inner[1] - high).is_between(0.0, _ROUNDING * high)).then(inner[1]).otherwise(high),
-    )
 
 
 def _without_prices(symbol: str, reason: str) -> SymbolOutcome:

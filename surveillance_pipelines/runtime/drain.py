@@ -307,14 +307,16 @@ def build_engine(
 ) -> Engine:
     """Return an engine for the instruments and sessions in the database, and record the run with their calendars.
 
-    ``SYMBOLS`` are served without an instrument row.
+    ``SYMBOLS`` are served without an instrument row; disabled instruments are not served.
     """
-    calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
+    instruments = load_instruments(connection)
+    calendar_of = {row.symbol: row.calendar for row in instruments}
+    disabled = {row.symbol for row in instruments if not row.active}
     run = ScoringRun(lane="live", run_id=plan.run_id, calendar_of=calendar_of, queue_url=plan.queue_url)
     record_run(connection, settings, run)
     config = engine_config(settings, predictor, run_id=plan.run_id, content_based_dedup=content_based_dedup)
     sessions = load_calendars(connection, settings, calendar_of)
-    return Engine(config, predictor, sessions, {*calendar_of, *settings.symbols})
+    return Engine(config, predictor, sessions, {*calendar_of, *settings.symbols} - disabled)
 
 
 def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:

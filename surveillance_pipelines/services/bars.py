@@ -65,15 +65,27 @@ def resolve_days(stores: Stores, first: date, last: date) -> ResolvedBars:
 
 
 def resample_days(stores: Stores, timeframe: "Timeframe", first: date, last: date) -> WrittenTable:
-    """Resample the 1-minute bars of revision 0 to a longer timeframe and write them."""
+    """Write the bars of a longer timeframe: received ones of this length, else resampled 1-minute bars of revision 0.
+
+    A received bar takes precedence over a resampled one of its symbol and start. For daily bars, the date counts,
+    because a received one starts at 00:00 UTC and a resampled one at the opening.
+    """
+    import polars as pl
+
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.aggregation import resample
+    from surveillance_pipelines.market.bar_frames import empty_bars
+    from surveillance_pipelines.market.source_resolution import resolve_bars
 
     # A session may cross midnight UTC, so that bars of a day can start or end on an adjacent day.
     margin = timedelta(days=1)
     minutes = stores.lake.read("bars_1m", days=(first - margin, last + margin), schema=BAR_SCHEMA)
     longer = resample(minutes, timeframe, stores.session_table(first - margin, last + margin))
-    frame = longer.filter(longer["date"].is_between(first, last))
+    landed = stores.lake.read(LANDED_TABLE, days=(first, last), schema=BAR_SCHEMA)
+    received = resolve_bars(landed.filter(pl.col("timeframe") == timeframe), empty_bars()).bars
+    key = ["symbol", "date"] if timeframe == "1d" else ["symbol", "bar_start"]
+    resampled = longer.join(received, on=key, how="anti", maintain_order="left")
+    frame = pl.concat([received, resampled]).filter(pl.col("date").is_between(first, last)).sort("symbol", "bar_start")
     return WrittenTable(frame, stores.replace_days(f"bars_{timeframe}", frame, first, last))
 
 

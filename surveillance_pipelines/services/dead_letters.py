@@ -203,7 +203,9 @@ def judge(
         raise InvalidInputError(
             f"expected one dead letter with a repaired body, got {len(letters)}", remedy="replay them one by one"
         )
-    known = {row.symbol for row in load_instruments(connection)} | set(settings.symbols)
+    registered = load_instruments(connection)
+    disabled = {row.symbol for row in registered if not row.active}
+    known = ({row.symbol for row in registered} | set(settings.symbols)) - disabled
     instruments = None if settings.unknown_symbols == "register" else known
     replays = replays_of(connection, [letter.message_id for letter in letters])
     received_at = clock.now_us()

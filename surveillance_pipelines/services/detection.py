@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from surveillance_pipelines.contracts.outputs import Anomaly
     from surveillance_pipelines.contracts.sessions import SessionTable
-    from surveillance_pipelines.market.files import FileResult
+    from surveillance_pipelines.market.files.options import FileOptions
+    from surveillance_pipelines.market.files.result import FileResult
     from surveillance_pipelines.models.bundle import Bundle
     from surveillance_pipelines.models.ensemble import Predictor
     from surveillance_pipelines.stores.model_store import StoredBundle
@@ -191,16 +192,16 @@ def _frame(rows: "Sequence[Anomaly]") -> "pl.DataFrame":
     )
 
 
-def bars_of_file(path: Path, *, timezone: str | None, symbol: str | None) -> "FileResult":
+def bars_of_file(path: Path, options: "FileOptions") -> "FileResult":
     """Return the 1-minute bars of a file.
 
     Raises:
         FileError: if the file as a whole cannot be read.
         InvalidInputError: if no row is valid, or the bars are not 1-minute bars.
     """
-    from surveillance_pipelines.market.files import read_bars
+    from surveillance_pipelines.market.files.bars import read_bars
 
-    found = read_bars(path, timezone=timezone, symbol=symbol)
+    found = read_bars(path, options)
     if found.frame.is_empty():
         raise InvalidInputError(
             f"expected bars in {path}, got no valid row: {found.first_reason or 'the file has no rows'}",

@@ -13,13 +13,15 @@ from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.messages import encode_tick
-from surveillance_pipelines.services.instruments import register, span
+from surveillance_pipelines.services.instruments import register, require_registered, span
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.transports.queue_routing import queue_for_symbol
 from surveillance_pipelines.transports.sqs import BATCH_SIZE, QueueClient
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from surveillance_pipelines.market.files.options import FileOptions
 
 _PACE_SECONDS: Final = 0.25
 """Maximum lead of a batch over the replayed clock; a smaller one only adds calls."""
@@ -34,7 +36,6 @@ _LAST_BARS: Final = """
         ORDER BY bar_start DESC, revision DESC LIMIT 1
     ) AS last
 """
-_TRADE_COLUMNS: Final = frozenset({"price", "last"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,15 @@ class FileTicks:
         ticks: ``TICK_SCHEMA``.
         rows_in: rows of the file.
         refused: refusal code → number of rows left out.
+        first_reason: position and reason of the first refused row; empty if none was refused.
+        notes: assumptions of the reader.
     """
 
     ticks: "pl.DataFrame"
     rows_in: int
     refused: Counter[str]
+    first_reason: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +65,27 @@ class LastBar:
     close: float
 
 
-def ticks_of_file(path: Path, *, per_bar: int, seed: int, timezone: str | None, symbol: str | None = None) -> FileTicks:
-    """Return the ticks of a file, or ticks made from its bars. Refused rows are counted and left out.
+def ticks_of_file(path: Path, options: "FileOptions", *, per_bar: int, seed: int) -> FileTicks:
+    """Return the ticks of a file, or ticks made from its bars. Refused rows are left out, with their reasons.
 
     Raises:
         FileError: if the file as a whole cannot be read.
+        InvalidInputError: if all rows are refused.
     """
     from surveillance_pipelines.market.bars_to_ticks import ticks_from_bars
-    from surveillance_pipelines.market.files import read_bars, read_ticks
+    from surveillance_pipelines.market.files.bars import read_bars
+    from surveillance_pipelines.market.files.ticks import holds_trades, read_ticks
 
-    read = read_ticks if _holds_trades(path, timezone) else read_bars
-    found = read(path, timezone=timezone, symbol=symbol)
-    ticks = ticks_from_bars(found.frame, per_bar, seed) if "open" in found.frame.columns else found.frame
-    return FileTicks(ticks, found.rows_in, Counter(refusal.code for refusal in found.refusals))
-
-
-def _holds_trades(path: Path, timezone: str | None) -> bool:
-    """Return whether a file holds trades or bars shorter than a minute, which count as trades, instead of bars."""
-    from surveillance_pipelines.market.file_columns import load_table, pick_columns
-
-    loaded = load_table(path)
-    if _TRADE_COLUMNS & set(loaded.columns):
-        return True
-    times = pick_columns(loaded, ("symbol", "time"), path=path, symbol="ANY", timezone=timezone, dates=True)["time"]
-    return bool((times.dt.truncate("1m") != times).any())
+    has_trades = holds_trades(path, options)
+    found = read_ticks(path, options) if has_trades else read_bars(path, options)
+    if found.frame.is_empty():
+        raise InvalidInputError(
+            f"expected ticks or bars in {path}, got no valid row: {found.first_reason or 'the file has no rows'}",
+            remedy="correct the rows, or name the columns with --columns",
+        )
+    ticks = found.frame if has_trades else ticks_from_bars(found.frame, per_bar, seed)
+    counts = Counter(refusal.code for refusal in found.refusals)
+    return FileTicks(ticks, found.rows_in, counts, found.first_reason, found.notes)
 
 
 def simulated_ticks(
@@ -146,8 +148,13 @@ def late_symbols(ticks: "pl.DataFrame", served: Mapping[str, LastBar]) -> dict[d
 
 
 def prepare_feed(stores: Stores, ticks: "pl.DataFrame") -> dict[datetime, list[str]]:
-    """Register the symbols of the ticks and their sessions; return the symbols with late ticks (``late_symbols``)."""
+    """Register the symbols of the ticks and their sessions; return the symbols with late ticks (``late_symbols``).
+
+    Raises:
+        NotFoundError: if a symbol is not registered and ``UNKNOWN_SYMBOLS`` is ``refuse``: its ticks would be refused.
+    """
     symbols = ticks["symbol"].unique()
+    require_registered(stores, symbols)
     first, last = span(ticks["event_time"].dt.date())
     register(stores, symbols, source="feed", first=first, last=last)
     return late_symbols(ticks, last_served(stores, symbols))

@@ -5,7 +5,7 @@ is a duplicate. The newest version wins. A correction of a correction counts: 10
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -21,12 +21,16 @@ from surveillance_pipelines.services.platform import Stores
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.contracts.market import Adjustment, Timeframe
+    from surveillance_pipelines.contracts.market import Timeframe
+    from surveillance_pipelines.market.calendar_choice import CalendarChoice
     from surveillance_pipelines.market.client import SymbolOutcome
+    from surveillance_pipelines.market.files.options import FileOptions
     from surveillance_pipelines.market.row_checks import RowRefusal
 
 _YAHOO_REACH: Final = {"1m": timedelta(days=30), "5m": timedelta(days=60), "15m": timedelta(days=60)}
 """Interval → age of the oldest bars at Yahoo; longer intervals reach further back."""
+_SHOWN: Final = 10
+"""Maximum number of symbols in a note."""
 _PREDECESSOR: Final = "predecessor_known_at"
 _CONTENT: Final = (
     "symbol", "timeframe", "bar_start", "open", "high", "low", "close", "volume", "source", "adjustment", _PREDECESSOR,
@@ -74,12 +78,14 @@ class Ingestion:
         landed: ``BAR_SCHEMA``, the added bars.
         outcomes: symbol → outcome of the vendor's request; empty for other sources.
         unfinished: number of bars left out because their interval is not over; not part of ``rows_in``.
+        calendars: symbol → its calendar, with the basis of the choice.
     """
 
     received: ReceivedBars
     landed: "pl.DataFrame"
     outcomes: "Mapping[str, SymbolOutcome]" = field(default_factory=dict)
     unfinished: int = 0
+    calendars: "Mapping[str, CalendarChoice]" = field(default_factory=dict)
 
     @property
     def duplicates(self) -> int:
@@ -96,7 +102,7 @@ class Ingestion:
         return tuple(sorted(symbol for symbol, ended in self.outcomes.items() if ended.outcome != "ok"))
 
     def per_symbol(self) -> "pl.DataFrame":
-        """Return symbol, landed, duplicates, and the start of the first and the last bar received."""
+        """Return symbol, landed, duplicates, the start of the first and the last bar received, and the calendar."""
         import polars as pl
 
         added = self.landed.group_by("symbol").agg(landed=pl.len())
@@ -110,31 +116,49 @@ class Ingestion:
             duplicates=pl.col("rows").cast(pl.Int64) - pl.col("landed").cast(pl.Int64),
             first=pl.col("first").dt.to_string("%Y-%m-%d %H:%M"),
             last=pl.col("last").dt.to_string("%Y-%m-%d %H:%M"),
+            calendar=pl.col("symbol").replace_strict(
+                {symbol: choice.sentence for symbol, choice in self.calendars.items()},
+                default="",
+                return_dtype=pl.String,
+            ),
         ).sort("symbol")
+
+    def calendar_notes(self) -> list[str]:
+        """Return notes about assumed calendars, and about bars before the first day of a calendar."""
+        from surveillance_pipelines.market.calendars import calendar_begins
+
+        assumed = sorted(symbol for symbol, choice in self.calendars.items() if choice.is_assumed)
+        notes = [_assumed_calendars(assumed, self.calendars[assumed[0]].calendar)] if assumed else []
+        if self.received.bars.is_empty():
+            return notes
+        first = span(self.received.bars["date"])[0]
+        for name in sorted({choice.calendar for choice in self.calendars.values()}):
+            begins = calendar_begins(name)
+            if begins is not None and first < begins:
+                notes.append(f"bars before {begins} are stored without sessions: the calendar {name} begins then")
+        return notes
 
 
 def ingest_file(
-    stores: Stores,
-    path: Path,
-    *,
-    timezone: str | None = None,
-    symbol: str | None = None,
-    timeframe: "Timeframe | None" = None,
-    adjustment: "Adjustment" = "none",
-    calendar: str | None = None,
+    stores: Stores, path: Path, options: "FileOptions", *, name: str = "", calendar: str | None = None
 ) -> Ingestion:
-    """Ingest the bars of a Parquet or CSV file; see ``market.files.read_bars`` for the options.
+    """Ingest the bars of a Parquet or text file.
+
+    Args:
+        stores: lake and database.
+        path: the file.
+        options: facts that the file does not state.
+        name: the file's name for people; default: its path.
+        calendar: calendar of new symbols; None derives it from the spelling of each symbol.
 
     Raises:
         FileError: if the file as a whole cannot be read.
     """
-    from surveillance_pipelines.market.files import read_bars
+    from surveillance_pipelines.market.files.bars import read_bars
 
-    found = read_bars(
-        path, timezone=timezone, symbol=symbol, timeframe=timeframe, adjustment=adjustment, clock=stores.clock
-    )
+    found = read_bars(path, options, clock=stores.clock)
     received = ReceivedBars("file", found.frame, found.refusals, found.duplicates, found.rows_in, found.notes)
-    return land(stores, received, calendar=calendar, detail={"path": str(path), "file": found.batch_id})
+    return land(stores, received, calendar=calendar, detail={"path": name or str(path), "file": found.batch_id})
 
 
 def ingest_yahoo(
@@ -186,7 +210,7 @@ def ingest_yahoo(
     outcomes = {symbol: ended.outcome for symbol, ended in result.outcomes.items()}
     detail = {"symbols": list(symbols), "interval": interval, "fallback": fallback, "outcomes": outcomes}
     done = land(stores, received, calendar=calendar, detail=detail, started_at=started_at)
-    return Ingestion(received, done.landed, result.outcomes, result.unfinished)
+    return replace(done, outcomes=result.outcomes, unfinished=result.unfinished)
 
 
 def require_within_yahoo_reach(stores: Stores, first: date, interval: str) -> None:
@@ -234,11 +258,12 @@ def land(
 
     began = started_at or now(stores.clock)
     changed = _changed(stores, received.bars)
+    calendars: Mapping[str, CalendarChoice] = {}
     if not received.bars.is_empty():
         first, last = span(received.bars["date"])
         symbols = received.bars["symbol"].unique()
-        register(stores, symbols, source=received.source, calendar=calendar, first=first, last=last)
-    done = Ingestion(received, _append(stores, received.source, changed))
+        calendars = register(stores, symbols, source=received.source, calendar=calendar, first=first, last=last)
+    done = Ingestion(received, _append(stores, received.source, changed), calendars=calendars)
     run = IngestionRun(
         source=received.source,
         started_at=began,
@@ -252,6 +277,14 @@ def land(
     with stores.connect() as connection:
         record_ingestion_run(connection, run)
     return done
+
+
+def _assumed_calendars(symbols: Sequence[str], calendar: str) -> str:
+    shown = ", ".join(symbols[:_SHOWN]) + (f" and {len(symbols) - _SHOWN} more" if len(symbols) > _SHOWN else "")
+    return (
+        f"calendar {calendar} is assumed for {shown}: DEFAULT_CALENDAR; set another with "
+        "`surveillance instruments set SYMBOL --calendar NAME`"
+    )
 
 
 def _changed(stores: Stores, bars: "pl.DataFrame") -> "pl.DataFrame":

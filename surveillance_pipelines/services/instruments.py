@@ -1,20 +1,25 @@
 """Registration of instruments and of the trading sessions of their calendars."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
+from surveillance_pipelines.contracts.market import LANDED_TABLE
 from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:
     import polars as pl
+    import psycopg
 
     from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.market.calendar_choice import CalendarChoice
 
 _BEFORE: Final = timedelta(days=10)
 _AHEAD: Final = timedelta(days=60)
 """Future sessions; the live lane needs those of the coming weeks."""
+_SHOWN: Final = 10
+"""Maximum number of symbols in a message."""
 
 
 def register(
@@ -25,7 +30,7 @@ def register(
     calendar: str | None = None,
     first: date | None = None,
     last: date | None = None,
-) -> dict[str, list[str]]:
+) -> "dict[str, CalendarChoice]":
     """Register symbols, and the sessions of their calendars from before ``first`` to after ``last`` and today.
 
     Args:
@@ -37,45 +42,132 @@ def register(
         last: latest day of their bars.
 
     Returns:
-        Calendar → symbols.
+        Symbol → its calendar, with the basis of the choice.
+
+    Raises:
+        InvalidInputError: if there is no such calendar.
     """
     import polars as pl
 
+    from surveillance_pipelines.market.calendar_choice import choose_calendar, recorded_choice
     from surveillance_pipelines.market.calendars import build_sessions
-    from surveillance_pipelines.stores.instruments import load_instruments, register_instruments
+    from surveillance_pipelines.stores.instruments import load_instruments
     from surveillance_pipelines.stores.sessions import save_sessions
 
     wanted = sorted(set(symbols))
     with stores.connect() as connection:
-        for name, names in by_calendar(wanted, calendar, stores.settings.default_calendar).items():
-            register_instruments(connection, names, name, source, stores.clock)
-        known = {row.symbol: row.calendar for row in load_instruments(connection)}
+        known = {row.symbol: row for row in load_instruments(connection)}
+        chosen = {
+            symbol: choose_calendar(symbol, stated=calendar, default=stores.settings.default_calendar)
+            for symbol in wanted
+            if symbol not in known
+        }
         today = stores.today()
         reach = (min(first or today, today) - _BEFORE, max(last or today, today) + _AHEAD)
-        calendars = sorted({known[symbol] for symbol in wanted})
-        save_sessions(connection, pl.concat([build_sessions(name, *reach) for name in calendars]))
-    return {name: [symbol for symbol in wanted if known[symbol] == name] for name in calendars}
+        calendars = {known[symbol].calendar if symbol in known else chosen[symbol].calendar for symbol in wanted}
+        save_sessions(connection, pl.concat([build_sessions(name, *reach) for name in sorted(calendars)]))
+        _register(connection, chosen, source, stores)
+    recorded = {symbol: recorded_choice(row.calendar, row.calendar_basis) for symbol, row in known.items()}
+    return {symbol: recorded.get(symbol) or chosen[symbol] for symbol in wanted}
+
+
+def _register(
+    connection: "psycopg.Connection[Any]", chosen: "Mapping[str, CalendarChoice]", source: str, stores: Stores
+) -> None:
+    from surveillance_pipelines.stores.instruments import register_instruments
+
+    for choice in sorted(set(chosen.values()), key=lambda choice: choice.sentence):
+        names = [symbol for symbol, of in chosen.items() if of == choice]
+        register_instruments(
+            connection, names, choice.calendar, source, stores.clock, basis=choice.basis,
+            asset_class=choice.asset_class,
+        )  # fmt: skip
 
 
 def register_watched(stores: Stores) -> list[str]:
     """Register the symbols of ``SYMBOLS``, and return all registered symbols, sorted."""
-    from surveillance_pipelines.stores.instruments import load_instruments, register_instruments
+    from surveillance_pipelines.market.calendar_choice import choose_calendar
+    from surveillance_pipelines.stores.instruments import load_instruments
 
     settings = stores.settings
+    chosen = {symbol: choose_calendar(symbol, default=settings.default_calendar) for symbol in settings.symbols}
     with stores.connect() as connection:
-        for calendar, symbols in by_calendar(settings.symbols, None, settings.default_calendar).items():
-            register_instruments(connection, symbols, calendar, "settings", stores.clock)
+        _register(connection, chosen, "settings", stores)
         return sorted(row.symbol for row in load_instruments(connection))
 
 
-def by_calendar(symbols: Iterable[str], calendar: str | None, default: str) -> dict[str, list[str]]:
-    """Return calendar → symbols. Without ``calendar``, the spelling of each symbol decides."""
-    from surveillance_pipelines.market.calendars import guess_calendar
+def require_registered(stores: Stores, symbols: Iterable[str]) -> None:
+    """Check that all symbols are accepted from the queue, if ``UNKNOWN_SYMBOLS`` is ``refuse``.
 
-    found: dict[str, list[str]] = {}
-    for symbol in symbols:
-        found.setdefault(calendar or guess_calendar(symbol, default), []).append(symbol)
-    return found
+    Raises:
+        NotFoundError: if some are not registered, or not active.
+    """
+    from surveillance_pipelines.stores.instruments import load_instruments
+
+    settings = stores.settings
+    if settings.unknown_symbols == "register":
+        return
+    with stores.connect() as connection:
+        known = {row.symbol: row.active for row in load_instruments(connection)}
+    refused = sorted(symbol for symbol in set(symbols) - set(settings.symbols) if not known.get(symbol, False))
+    if refused:
+        names = " ".join(refused[:_SHOWN])
+        raise NotFoundError(
+            f"expected registered instruments, because UNKNOWN_SYMBOLS=refuse, got {names}",
+            remedy=f"register them with `surveillance instruments add {names}`, or set UNKNOWN_SYMBOLS=register",
+        )
+
+
+def change_calendar(stores: Stores, symbols: Sequence[str], calendar: str) -> None:
+    """Set the calendar of registered symbols, and record its sessions for the days of their bars.
+
+    Raises:
+        InvalidInputError: if there is no such calendar.
+        NotFoundError: if a symbol is not registered; nothing is changed.
+    """
+    from surveillance_pipelines.market.calendars import build_sessions
+    from surveillance_pipelines.stores.instruments import set_calendar
+    from surveillance_pipelines.stores.sessions import save_sessions
+
+    today = stores.today()
+    days = stores.lake.days(LANDED_TABLE) or [today]
+    sessions = build_sessions(calendar, min(days[0], today) - _BEFORE, today + _AHEAD)
+    with stores.connect() as connection:
+        save_sessions(connection, sessions)
+        _require_all(symbols, set_calendar(connection, symbols, calendar))
+
+
+def change_activity(stores: Stores, symbols: Sequence[str], *, active: bool) -> None:
+    """Set whether messages of registered symbols are accepted; a running drain run applies it when it starts again.
+
+    Raises:
+        NotFoundError: if a symbol is not registered; nothing is changed.
+    """
+    from surveillance_pipelines.stores.instruments import set_active
+
+    with stores.connect() as connection:
+        _require_all(symbols, set_active(connection, symbols, active=active))
+
+
+def remove(stores: Stores, symbols: Sequence[str]) -> None:
+    """Delete instruments; their bars and outputs stay.
+
+    Raises:
+        NotFoundError: if a symbol is not registered; nothing is changed.
+    """
+    from surveillance_pipelines.stores.instruments import remove_instruments
+
+    with stores.connect() as connection:
+        _require_all(symbols, remove_instruments(connection, symbols))
+
+
+def _require_all(wanted: Iterable[str], found: Iterable[str]) -> None:
+    """Raise within the transaction, which is rolled back."""
+    if unknown := sorted(set(wanted) - set(found)):
+        raise NotFoundError(
+            f"expected registered instruments, got {', '.join(unknown)}",
+            remedy="`surveillance instruments list` shows them",
+        )
 
 
 def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "SessionTable":
@@ -83,13 +175,17 @@ def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "Se
     import polars as pl
 
     from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.market.calendar_choice import choose_calendar
     from surveillance_pipelines.market.calendars import build_sessions
 
-    grouped = by_calendar(bars["symbol"].unique().sort(), calendar, default)
+    calendar_of = {
+        symbol: choose_calendar(symbol, stated=calendar, default=default).calendar
+        for symbol in bars["symbol"].unique().sort()
+    }
     first, last = span(bars["date"])
-    rows = pl.concat([build_sessions(name, first - _BEFORE, last + _BEFORE) for name in grouped])
-    calendar_of = {symbol: name for name, symbols in grouped.items() for symbol in symbols}
-    return SessionTable.from_frame(rows, calendar=min(grouped), calendar_of=calendar_of)
+    used = sorted(set(calendar_of.values()))
+    rows = pl.concat([build_sessions(name, first - _BEFORE, last + _BEFORE) for name in used])
+    return SessionTable.from_frame(rows, calendar=used[0], calendar_of=calendar_of)
 
 
 def require_symbols(texts: Iterable[str]) -> tuple[str, ...]:
@@ -107,10 +203,10 @@ def require_symbols(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def list_instruments(stores: Stores) -> list[tuple[Any, ...]]:
-    """Return symbol, name, asset class, calendar, currency, active, source and day of each instrument, by symbol."""
+    """Return symbol, name, asset class, calendar and its basis, currency, active, source and day, by symbol."""
     with stores.connect() as connection:
         return connection.execute(
-            "SELECT symbol, name, asset_class, calendar, currency, active, source, added_at::date "
+            "SELECT symbol, name, asset_class, calendar, calendar_basis, currency, active, source, added_at::date "
             "FROM surveillance.instruments ORDER BY symbol"
         ).fetchall()
 

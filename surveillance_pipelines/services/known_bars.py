@@ -12,6 +12,7 @@ from surveillance_pipelines.services.platform import Stores
 if TYPE_CHECKING:
     import polars as pl
 
+    from surveillance_pipelines.market.files.options import FileOptions
     from surveillance_pipelines.market.row_checks import RowRefusal
 
 Days = tuple[date | None, date | None]
@@ -87,15 +88,15 @@ class KnownBars:
             )
 
 
-def bars_of_file(path: Path, *, timezone: str | None, symbol: str | None, as_of: int | None) -> KnownBars:
+def bars_of_file(path: Path, options: "FileOptions", *, as_of: int | None) -> KnownBars:
     """Return the bars of a file.
 
     Raises:
         InvalidInputError: if no row is valid, or the bars are not 1-minute bars.
     """
-    from surveillance_pipelines.market.files import read_known_bars
+    from surveillance_pipelines.market.files.bars import read_known_bars
 
-    found = read_known_bars(path, timezone=timezone, symbol=symbol, as_of=as_of)
+    found = read_known_bars(path, options, as_of=as_of)
     if len(found.refusals) == found.rows_in:
         raise InvalidInputError(
             f"expected bars in {path}, got no valid row: {found.first_reason or 'the file has no rows'}",

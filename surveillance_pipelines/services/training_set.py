@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.contracts.errors import NotReadyError
 from surveillance_pipelines.contracts.feature_tables import TRAINING_VIEW
+from surveillance_pipelines.contracts.market import LANDED_TABLE
 from surveillance_pipelines.services.build_folder import BuildFolder
 from surveillance_pipelines.services.platform import Stores
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from surveillance_pipelines.training.training_data import TrainingSet
+
+MIN_DAYS: Final = 3
+"""Days for training, calibration and test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,26 @@ def build_rows(
     built.save(folder.training_set)
     folder.save_facts("data", {"bars_1m_delta_version": version, "fingerprint": built.fingerprint})
     return BuiltTrainingSet(built, version)
+
+
+def require_training_bars(stores: Stores, first: date | None, last: date | None) -> None:
+    """Check that the lake has enough days of 1-minute bars, before a run starts.
+
+    Raises:
+        NotReadyError: if it has not; the remedy depends on what has landed.
+    """
+    days = [day for day in stores.lake.days("bars_1m") if (first or day) <= day <= (last or day)]
+    if len(days) >= MIN_DAYS:
+        return
+    asked = f"from {first or 'any day'} to {last or 'any day'}"
+    landed = stores.lake.days(LANDED_TABLE)
+    raise NotReadyError(
+        f"expected at least {MIN_DAYS} days of 1-minute bars in the lake {asked}, found {len(days)}",
+        remedy=f"`surveillance backfill {landed[0]} {landed[-1]}` computes them from the landed bars, if these are "
+        "1-minute bars; the models train on no others"
+        if landed
+        else "load 1-minute bars with `surveillance ingest`, then run `surveillance backfill`",
+    )
 
 
 def _bounds(days: list[date], first: date | None, last: date | None) -> tuple[date, date]:

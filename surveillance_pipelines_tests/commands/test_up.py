@@ -9,7 +9,7 @@ import pytest
 
 from surveillance_pipelines.commands import up
 from surveillance_pipelines.commands.children import Child
-from surveillance_pipelines.contracts.errors import OperationFailedError
+from surveillance_pipelines.contracts.errors import InvalidInputError, OperationFailedError
 
 _SLOW = """
 import socket, sys, time
@@ -52,3 +52,27 @@ def test_wait_for_port_of_a_stalled_start_gives_up(port: int, tmp_path: Path) ->
             up._wait_for_port("127.0.0.1", port, [child])
     finally:
         child.stop()
+
+
+def test_wait_for_port_does_not_take_the_answer_of_another_process(port: int, tmp_path: Path) -> None:
+    child = Child("ui", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ, tmp_path / "log")
+    try:
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(OperationFailedError, match="neither answered"):
+            up._wait_for_port("127.0.0.1", port, [child])
+    finally:
+        child.stop()
+
+
+def test_port_in_use_is_refused_and_the_default_skips_it(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "_DEFAULT_PORT", port)
+    assert up._free_port("127.0.0.1", None) == port
+    with socket.socket() as bound:  # bound without listening: nothing answers, and nobody else can listen
+        bound.bind(("127.0.0.1", port))
+        assert up._free_port("127.0.0.1", None) > port
+        with pytest.raises(InvalidInputError, match=f"{port} is in use; what to do: set another port"):
+            up._free_port("127.0.0.1", port)
+
+
+def test_address_of_another_machine_is_refused(port: int) -> None:
+    with pytest.raises(InvalidInputError, match=r"expected an address of this machine, got 192\.0\.2\.1"):
+        up._free_port("192.0.2.1", port)

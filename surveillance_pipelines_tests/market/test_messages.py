@@ -1,3 +1,4 @@
+import base64
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -66,6 +67,52 @@ def test_decode_tick_harmless_variation_is_accepted(changes: dict[str, Any]) -> 
     assert isinstance(decode_tick(body(**changes), sent_at=SENT), Tick)
 
 
+SNS = {
+    "Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:us-east-1:000000000000:ticks", "Message": body(),
+    "Timestamp": "2024-01-15T10:30:00.000Z", "SignatureVersion": "1",
+}  # fmt: skip
+EVENT = {
+    "version": "0", "id": "1", "detail-type": "Tick", "source": "feed", "account": "000000000000",
+    "time": "2024-01-15T10:30:00Z", "region": "us-east-1", "resources": [], "detail": GOOD,
+}  # fmt: skip
+
+
+def wrapped(content: str) -> str:
+    return json.dumps({**SNS, "Message": content})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        wrapped(body()), json.dumps(EVENT), wrapped(json.dumps(EVENT)), json.dumps(body()),
+        base64.b64encode(body().encode()).decode(), base64.b64encode(json.dumps(EVENT).encode()).decode() + "\n",
+        body(price="150.25", volume="1000000", change="2.5", change_percent="1.69"), body(price="1.5025e2"),
+    ],
+    ids=["SNS", "EventBridge", "EventBridge over SNS", "JSON in a string", "base64", "base64 of EventBridge",
+         "quoted numbers", "quoted number with an exponent"],
+)  # fmt: skip
+def test_decode_tick_unambiguous_envelope_is_removed(message: str) -> None:
+    assert decode_tick(message, sent_at=SENT) == decode_tick(body(), sent_at=SENT)
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (wrapped("hello"), "turn on raw message delivery"),
+        (json.dumps({**EVENT, "detail": 5}), "set the input path $.detail"),
+        (json.dumps({**SNS, "Type": "SubscriptionConfirmation"}), "confirm the subscription"),
+    ],
+)
+def test_decode_tick_reason_of_an_envelope_names_the_fix(message: str, remedy: str) -> None:
+    refusal = decode_tick(message, sent_at=SENT)
+    assert isinstance(refusal, Refusal)
+    assert remedy in refusal.reason
+
+
+def test_decode_tick_message_with_a_symbol_is_no_envelope() -> None:
+    assert isinstance(decode_tick(body(Type="Notification", TopicArn="x", Message="y"), sent_at=SENT), Tick)
+
+
 MALFORMED = [
     ("empty", "", "not_json"),
     ("words", "AAPL 150.25", "not_json"),
@@ -82,14 +129,26 @@ MALFORMED = [
     ("array", f"[{body()}]", "not_object"),
     ("bare number", "150.25", "not_object"),
     ("bare null", "null", "not_object"),
-    ("string in a string", json.dumps(body()), "not_object"),
+    ("text in a string", json.dumps("AAPL 150.25"), "not_json"),
+    ("number in a string", json.dumps("150.25"), "wrapped"),
+    ("base64 of no JSON", base64.b64encode(b"AAPL 150.25 ").decode(), "not_json"),
+    ("confirmation of SNS", json.dumps({**SNS, "Type": "SubscriptionConfirmation"}), "wrapped"),
+    ("notification of SNS with text", json.dumps({**SNS, "Message": "hello"}), "not_json"),
+    ("notification of SNS with a list", json.dumps({**SNS, "Message": "[]"}), "wrapped"),
+    ("event of EventBridge with a text", json.dumps({**EVENT, "detail": 5}), "wrapped"),
+    ("four envelopes", wrapped(wrapped(wrapped(wrapped(body())))), "wrapped"),
     ("key twice", body()[:-1] + ',"price":1}', "duplicate_key"),
     ("no symbol", body(symbol=...), "missing_field"),
     ("no price", body(price=...), "missing_field"),
     ("null volume", body(volume=None), "missing_field"),
     ("no timestamp", body(timestamp=...), "missing_field"),
     ("capital field names", body().replace('"price"', '"Price"'), "missing_field"),
-    ("price as text", body(price="150.25"), "wrong_type"),
+    ("price with a comma", body(price="150,25"), "wrong_type"),
+    ("price with a unit", body(price="150.25 USD"), "wrong_type"),
+    ("price in hexadecimal", body(price="0x10"), "wrong_type"),
+    ("price with an underscore", body(price="1_000"), "wrong_type"),
+    ("price NaN in quotes", body(price="NaN"), "wrong_type"),
+    ("quoted zero price", body(price="0"), "out_of_bounds"),
     ("price true", body(price=True), "wrong_type"),
     ("volume false", body(volume=False), "wrong_type"),
     ("price list", body(price=[150.25]), "wrong_type"),

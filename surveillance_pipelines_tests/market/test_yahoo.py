@@ -13,7 +13,8 @@ import pytest
 from surveillance_pipelines.clock import ManualClock, to_datetime
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.market.client import FIRST_WAIT_SECONDS, FetchResult
-from surveillance_pipelines.market.yahoo import YahooClient, _split_table, fetch_bars, undo_splits, widen_to_rounding
+from surveillance_pipelines.market.row_checks import widen_to_rounding
+from surveillance_pipelines.market.yahoo import YahooClient, _split_table, fetch_bars, undo_splits
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 MINUTES = "chart-AAPL-2024-10-02-to-2024-10-03-includePrePost-false-interval-1m.json.gz"

@@ -12,6 +12,7 @@ from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.market import yahoo
 from surveillance_pipelines.market.bar_frames import complete_bars, empty_bars
 from surveillance_pipelines.market.client import FetchResult, SymbolOutcome
+from surveillance_pipelines.market.files.options import FileOptions
 from surveillance_pipelines.market.source_resolution import resolve_bars
 from surveillance_pipelines.services import ingestion, simulation
 from surveillance_pipelines.services.ingestion import (
@@ -67,7 +68,7 @@ class Source:
     def _file(self, close: float) -> Ingestion:
         path = self._folder / f"{close}.csv"
         path.write_text(f"symbol,ts,open,high,low,close,volume\nAAPL,{START.isoformat()},10,12,9,{close},1\n")
-        return ingest_file(self._platform, path)
+        return ingest_file(self._platform, path, FileOptions())
 
     def _yfinance(self, close: float) -> Ingestion:
         frame = bars_of(close, "yfinance", self._platform.clock.now_us())

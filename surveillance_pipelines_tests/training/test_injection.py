@@ -6,7 +6,8 @@ import pytest
 
 from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
-from surveillance_pipelines.market.files import read_bars
+from surveillance_pipelines.market.files.bars import read_bars
+from surveillance_pipelines.market.files.options import FileOptions
 from surveillance_pipelines.training.anomaly_shapes import KIND_BARS, SHAPES
 from surveillance_pipelines.training.injection import LABEL_SCHEMA, PLAN_SCHEMA, Injected, plant
 from surveillance_pipelines.training.injection_plan import SPACING_BARS, plan_injections
@@ -206,7 +207,7 @@ def test_plant_repeated_bars_raise(plan: pl.DataFrame) -> None:
 
 @pytest.mark.shared_data
 def test_plant_keeps_real_bars_consistent_for_every_kind(shared_data: Path) -> None:
-    bars = read_bars(shared_data / "equity_minute" / "yahoo_1m_2019_2022.parquet").frame
+    bars = read_bars(shared_data / "equity_minute" / "yahoo_1m_2019_2022.parquet", FileOptions()).frame
     days = bars.filter(pl.col("date").is_between(pl.date(2022, 3, 15), pl.date(2022, 3, 31)))
     regular = days.filter(pl.col("bar_start").dt.time().is_between(pl.time(13, 30), pl.time(19, 59)))
     plan = plan_injections(regular, per_symbol_day=1, seed=2)

@@ -24,8 +24,6 @@ MEMORY_SHARE: Final = 0.25
 """Part of the available memory that the expanded file may take; checks and conversions need the rest."""
 
 _CHUNK: Final = 1 << 20
-_DEFLATE_EXPANSION: Final = 1_032
-"""Largest expansion that the format allows."""
 _VALUE_BYTES: Final = 8
 
 
@@ -33,29 +31,31 @@ class FileLimitError(SurveillanceError, code=ErrorCode.INVALID_INPUT):
     """The file is larger than what is read, before or after its expansion."""
 
 
-def check_text(path: Path) -> None:
-    """Check the size of a CSV file, compressed or not, and its number of columns.
+def read_text(path: Path) -> bytes:
+    """Return the content of a text file, expanded if it is compressed.
 
     Raises:
-        FileLimitError: if the file is too large.
+        FileLimitError: if the file is too large, expands too much, or has too many columns.
         OSError: if the file cannot be expanded.
     """
     size, most = path.stat().st_size, _most_bytes()
     form = _compression(path)
     if form == "zip":
-        raise FileLimitError(f"expected text or gzip in {path.name}, got a zip archive: unpack it")
+        raise FileLimitError(f"expected text, gzip or zstd in {path.name}, got a zip archive: name it .zip")
     if form == "":
         _require_bytes(path, size, most)
+    pieces: list[bytes] = []
     expanded = 0
     with closing(_chunks(path, form)) as chunks:
         for chunk in chunks:
-            if expanded == 0:
+            if not pieces:
                 _require_columns(path, chunk)
             expanded += len(chunk)
-            if form == "" or (form != "zstd" and size * _DEFLATE_EXPANSION <= min(FREE_BYTES, most)):
-                return
-            _require_bytes(path, expanded, most)
-            _require_expansion(path, expanded, size)
+            if form:
+                _require_bytes(path, expanded, most)
+                _require_expansion(path, expanded, size)
+            pieces.append(chunk)
+    return b"".join(pieces)
 
 
 def check_parquet(path: Path) -> None:
@@ -83,6 +83,16 @@ def check_parquet(path: Path) -> None:
     declared = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
     expanded = max(declared, facts.num_rows * facts.num_columns * _VALUE_BYTES)
     _require_bytes(path, expanded, most)
+    _require_expansion(path, expanded, path.stat().st_size)
+
+
+def require_expansion(path: Path, expanded: int) -> None:
+    """Check the declared size of an archive's members; reading stops at the declared size.
+
+    Raises:
+        FileLimitError: if they are too large.
+    """
+    _require_bytes(path, expanded, _most_bytes())
     _require_expansion(path, expanded, path.stat().st_size)
 
 

@@ -10,8 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from surveillance_pipelines.market import file_limits
-from surveillance_pipelines.market.file_columns import FileError, load_table
+from surveillance_pipelines.market.files import limits
+from surveillance_pipelines.market.files.options import FileError, FileOptions
+from surveillance_pipelines.market.files.table import load_table
 
 _HEADER = b"symbol,bar_start,open,high,low,close,volume\n"
 _ROW = b"AAPL,2024-01-15T14:30:00Z,1,1,1,1,1\n"
@@ -21,8 +22,8 @@ _TEXT = _HEADER + _ROW * 200_000
 
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_limits, "FREE_BYTES", 2_000_000)
-    monkeypatch.setattr(file_limits, "MAX_ROWS", 1_000_000)
+    monkeypatch.setattr(limits, "FREE_BYTES", 2_000_000)
+    monkeypatch.setattr(limits, "MAX_ROWS", 1_000_000)
 
 
 def _gzip(path: Path) -> None:
@@ -82,35 +83,35 @@ def test_file_that_expands_too_much_is_refused(
 ) -> None:
     write(tmp_path / name)
     with pytest.raises(FileError, match=reason):
-        load_table(tmp_path / name)
+        load_table(tmp_path / name, FileOptions())
 
 
 @pytest.mark.parametrize(("write", "name"), [(_gzip, "bars.csv.gz"), (_parquet, "bars.parquet")])
 def test_file_larger_than_the_available_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], name: str
 ) -> None:
-    monkeypatch.setattr(file_limits, "FREE_BYTES", 1 << 40)
-    monkeypatch.setattr(file_limits, "_most_bytes", lambda: 5_000_000)
+    monkeypatch.setattr(limits, "FREE_BYTES", 1 << 40)
+    monkeypatch.setattr(limits, "_most_bytes", lambda: 5_000_000)
     write(tmp_path / name)
     with pytest.raises(FileError, match="memory that is available"):
-        load_table(tmp_path / name)
+        load_table(tmp_path / name, FileOptions())
 
 
 @pytest.mark.parametrize("write", [_gzip, _zlib, _zstd])
 def test_compressed_file_within_the_limits_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
 ) -> None:
-    monkeypatch.setattr(file_limits, "FREE_BYTES", 1 << 30)
+    monkeypatch.setattr(limits, "FREE_BYTES", 1 << 30)
     write(tmp_path / "bars.csv")
-    assert load_table(tmp_path / "bars.csv").height == 200_000
+    assert load_table(tmp_path / "bars.csv", FileOptions()).rows == 200_000
 
 
 @pytest.mark.parametrize("name", ["bars.csv.gz", "bars.parquet"])
 def test_damaged_file_is_refused_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(file_limits, "FREE_BYTES", 1 << 30)
+    monkeypatch.setattr(limits, "FREE_BYTES", 1 << 30)
     (tmp_path / name).write_bytes(gzip.compress(_TEXT)[:-200])
     with pytest.raises(FileError, match="could not be read"):
-        load_table(tmp_path / name)
+        load_table(tmp_path / name, FileOptions())
 
 
 def test_bomb_of_the_default_limits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,4 +122,4 @@ def test_bomb_of_the_default_limits_is_refused(tmp_path: Path, monkeypatch: pyte
             file.write(_ROW * 29_000)  # 1 MB
     assert (tmp_path / "bomb.csv.gz").stat().st_size < 6_000_000
     with pytest.raises(FileError, match="expand at most 100 times"):
-        load_table(tmp_path / "bomb.csv.gz")
+        load_table(tmp_path / "bomb.csv.gz", FileOptions())

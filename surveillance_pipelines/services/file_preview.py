@@ -1,0 +1,81 @@
+"""How a file of bars would be read: its layout, columns, times, calendars and first rows. Nothing is stored."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from surveillance_pipelines.market.files.options import FileOptions
+    from surveillance_pipelines.market.files.result import FileResult
+
+_ROWS: Final = 3
+_REFUSALS: Final = 5
+_SYMBOLS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FilePreview:
+    """How a file would be read.
+
+    Attributes:
+        properties: name and value of each property.
+        columns: names of the columns of ``first_rows``.
+        first_rows: the first bars.
+        refusals: position, code and reason of the first refused rows.
+    """
+
+    properties: list[tuple[str, str]]
+    columns: tuple[str, ...]
+    first_rows: list[tuple[Any, ...]]
+    refusals: list[tuple[str, str, str]]
+
+
+def preview_file(
+    path: Path, options: "FileOptions", *, calendar: str | None = None, clock: Clock = SYSTEM_CLOCK
+) -> FilePreview:
+    """Return how a file of bars would be read.
+
+    Raises:
+        FileError: if the file as a whole cannot be read.
+    """
+    from surveillance_pipelines.market.files.bars import read_bars
+
+    found = read_bars(path, options, clock=clock)
+    columns = ("symbol", "bar_start", "open", "high", "low", "close", "volume")
+    shown = found.frame.head(_ROWS).with_columns(
+        found.frame["bar_start"].head(_ROWS).dt.to_string("%Y-%m-%d %H:%M UTC")
+    )
+    refusals = [(refusal.where, refusal.code, refusal.reason) for refusal in found.refusals[:_REFUSALS]]
+    return FilePreview(_properties(found, calendar), columns, shown.select(columns).rows(), refusals)
+
+
+def _properties(found: "FileResult", calendar: str | None) -> list[tuple[str, str]]:
+    reading = found.reading
+    counts = (
+        f"{found.rows_in:,} = {found.frame.height:,} valid + {len(found.refusals):,} refused + "
+        f"{found.duplicates:,} duplicates"
+    )
+    return [
+        ("layout", reading.layout),
+        *((f"column of {ours}", theirs) for ours, theirs in reading.sources.items()),
+        ("times", reading.times),
+        ("bar size", str(reading.timeframe)),
+        ("rows", counts),
+        *_calendars(found.frame, calendar),
+        *(("note", note) for note in found.notes),
+    ]
+
+
+def _calendars(bars: "pl.DataFrame", calendar: str | None) -> list[tuple[str, str]]:
+    from surveillance_pipelines.market.calendar_choice import choose_calendar
+
+    symbols = bars["symbol"].unique().sort().to_list()
+    shown = [
+        (f"calendar of {symbol}", choose_calendar(symbol, stated=calendar).sentence) for symbol in symbols[:_SYMBOLS]
+    ]
+    more = len(symbols) - _SYMBOLS
+    return shown if more <= 0 else [*shown, ("further symbols", f"{more:,}")]
