@@ -6,7 +6,9 @@ import typer
 
 from surveillance_pipelines.commands.console import echo, table
 
-app: Final = typer.Typer(help="List and register the watched symbols.", no_args_is_help=True)
+app: Final = typer.Typer(help="List and change the instruments and their calendars.", no_args_is_help=True)
+
+_COLUMNS: Final = ("symbol", "name", "class", "calendar", "calendar by", "currency", "active", "source", "added")
 
 
 @app.command("list")
@@ -19,11 +21,9 @@ def list_instruments() -> None:
     if not rows:
         echo("no instruments yet: register them with `surveillance ingest` or `surveillance instruments add AAPL`")
         return
-    table(
-        "instruments",
-        ("symbol", "name", "class", "calendar", "calendar by", "currency", "active", "source", "added"),
-        rows,
-    )
+    # Narrow terminals: names and currencies are mostly unknown.
+    known = [place for place in range(len(_COLUMNS)) if any(row[place] is not None for row in rows)]
+    table("instruments", [_COLUMNS[place] for place in known], [[row[place] for place in known] for row in rows])
 
 
 @app.command("add")

@@ -150,7 +150,7 @@ def test_ingest_with_most_rows_refused_fails_and_lands_the_right_ones(surveillan
     answer = surveillance("ingest", tmp_path / "mixed.csv")
     assert answer.exit_code == ExitCode.USAGE
     said = " ".join(answer.output.split())
-    assert "11 of 21 refused; line 12: expected prices between" in said
+    assert "11 of 21 refused; line 12: expected close above 0, got -1.0" in said
     assert platform.lake.read("bars_landed").height == 10
     with platform.connect() as connection:
         reasons = connection.execute("SELECT reason FROM ops.dead_letters").fetchall()

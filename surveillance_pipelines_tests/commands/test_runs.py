@@ -16,6 +16,7 @@ from surveillance_pipelines.commands import training
 from surveillance_pipelines.commands.dagster_home import open_instance
 from surveillance_pipelines.commands.dagster_runs import RunOutcome
 from surveillance_pipelines.commands.exit_codes import ExitCode
+from surveillance_pipelines.services import training_set
 from surveillance_pipelines_tests.commands.waiting import wait_for
 from surveillance_pipelines_tests.market.markets import FIRST, LAST, market_bars
 
@@ -81,7 +82,16 @@ def test_backfill_scores_with_the_bundle_that_is_asked_for(landed, platform) -> 
 def test_train_without_bars_says_what_was_expected_in_one_line(surveillance) -> None:
     answer = surveillance("train")
     assert answer.exit_code == ExitCode.FAILED
-    assert "training_set: expected bars_1m to hold days to train on" in answer.output
+    said = " ".join(answer.output.split())
+    assert "expected at least 3 days of 1-minute bars in the lake from any day to any day, found 0" in said
+    assert "load 1-minute bars with `surveillance ingest`" in said
+
+
+def test_train_on_landed_bars_without_a_backfill_names_the_command_that_helps(surveillance, platform) -> None:
+    platform.lake.append("bars_landed", market_bars(), batch_id="x")
+    first, last = market_bars()["date"].min(), market_bars()["date"].max()
+    said = " ".join(surveillance("train").output.split())
+    assert f"`surveillance backfill {first} {last}` computes them from the landed bars" in said
 
 
 def test_backfill_the_wrong_way_round_is_a_usage_error(surveillance) -> None:
@@ -119,6 +129,7 @@ def test_train_without_a_first_or_last_day_leaves_it_to_the_bars_there_are(bare,
         return RunOutcome("run", succeeded=True, materialized={}, checks=(), errors=(), seconds=1.0)
 
     monkeypatch.setattr(training, "run_job", run)
+    monkeypatch.setattr(training_set, "require_training_bars", lambda *_: None)
     bare("train", *options)
     assert asked == [("training_job", {**days, "seed": 7})]
 

@@ -100,7 +100,7 @@ def test_unknown_symbol_goes_back_as_it_is_once_the_instrument_is_known(live_lan
 
 
 def test_replay_that_sqs_refuses_is_sent_by_the_next_try(live_lane: LiveLane):
-    (letter,) = refused(live_lane, changed(price="150"))
+    (letter,) = refused(live_lane, changed(price="150 USD"))
 
     class Refusing:
         def send(self, entries: list[SendEntry]) -> list[str]:
