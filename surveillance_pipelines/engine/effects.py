@@ -3,6 +3,7 @@
 Two runs over the same inputs give equal effects, however the inputs are split into micro-batches.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
@@ -110,10 +111,16 @@ class NewInstrument:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The ids of a micro-batch that already have a ledger row."""
+    """The ids of a micro-batch that already have a ledger row.
+
+    Attributes:
+        message_ids: ids that the queue gave.
+        dedup_ids: the producer's ids → content of the message that had it first (``repeats.kept_content``); None if it
+            is not stored any more.
+    """
 
     message_ids: frozenset[str] = frozenset()
-    dedup_ids: frozenset[str] = frozenset()
+    dedup_ids: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ from surveillance_pipelines.engine.effects import (
 from surveillance_pipelines.engine.event_clock import Anchor, ClockReading, DueBars
 from surveillance_pipelines.engine.live_market import LiveMarket
 from surveillance_pipelines.engine.model_guard import ModelGuard
+from surveillance_pipelines.engine.repeats import CONFLICT, conflict, is_same_content, kept_content
 from surveillance_pipelines.engine.scoring_rows import Candidate, RowConfig, row_config, with_predictor
 from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.engine.symbol_state import SymbolState
@@ -258,8 +259,11 @@ class Engine:
             call.effects.redelivered.append(message.message_id)
             return
         dedup_id = None if self._config.content_based_dedup else message.dedup_id
-        if call.is_repeat(dedup_id):
-            call.record(message, tick, dedup_id, "duplicate", "its dedup id was already taken in")
+        if dedup_id is not None and (first := call.claim(dedup_id, message.body)) is not None:
+            if is_same_content(first, message.body):
+                call.record(message, tick, dedup_id, "duplicate", "its dedup id was already taken in")
+            else:  # the ledger keeps the id of the first message
+                call.record(message, conflict(dedup_id), None, "dead", CONFLICT)
         elif isinstance(tick, Refusal):
             call.record(message, tick, dedup_id, "dead", tick.code)
         else:
@@ -351,18 +355,23 @@ class _EngineCall:
         self.candidates: list[tuple[SymbolState, Candidate]] = []
         self.touched: dict[str, SymbolState] = {}
         self._message_ids = set(known.message_ids)
-        self._dedup_ids = set(known.dedup_ids)
+        self._contents = dict(known.dedup_ids)
 
     def is_new(self, message: Received) -> bool:
         new = message.message_id not in self._message_ids
         self._message_ids.add(message.message_id)
         return new
 
-    def is_repeat(self, dedup_id: str | None) -> bool:
-        repeat = dedup_id is not None and dedup_id in self._dedup_ids
-        if dedup_id is not None:
-            self._dedup_ids.add(dedup_id)
-        return repeat
+    def claim(self, dedup_id: str, body: str) -> str | None:
+        """Return the content of the first message with a deduplication id; None if this is the first.
+
+        Without the stored content of the first, a message is taken for its repetition.
+        """
+        if dedup_id not in self._contents:
+            self._contents[dedup_id] = kept_content(body)
+            return None
+        first = self._contents[dedup_id]
+        return kept_content(body) if first is None else first
 
     def record(
         self,

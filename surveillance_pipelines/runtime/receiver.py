@@ -8,6 +8,7 @@ from surveillance_pipelines.clock import Clock
 from surveillance_pipelines.contracts.queue import Poll, Received
 from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.event_clock import ClockReading
+from surveillance_pipelines.engine.repeats import kept_content
 from surveillance_pipelines.runtime.initial_visibility import InitialVisibility
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.ports import InputQueue, Store
@@ -15,7 +16,7 @@ from surveillance_pipelines.runtime.received_until import ReceivedUntil
 from surveillance_pipelines.telemetry import get_logger
 
 RECENT_IDS: Final = 10_000
-"""Number of recent message ids kept; far more than can be between ``load`` and ``commit``."""
+"""Number of recent ids of each kind that are kept; far more than can be between ``load`` and ``commit``."""
 
 _LOG = get_logger("receiver")
 
@@ -54,6 +55,7 @@ class Receiver:
         self._visibility: Final = InitialVisibility(shortest, longest)
         self._received_until: Final = ReceivedUntil()
         self._recent_ids: Final[OrderedDict[str, int]] = OrderedDict()  # each with its initial visibility timeout
+        self._recent_contents: Final[OrderedDict[str, str]] = OrderedDict()  # of each deduplication id
         self.queue_ahead = 0
 
     @property
@@ -114,19 +116,19 @@ class Receiver:
 
         Messages that this process receives again were visible too early, so the next ones are hidden for longer.
         """
-        messages = [message.message_id for message in batch]
-        dedups = [message.dedup_id for message in batch if message.dedup_id is not None]
-        recent = self._recent_ids
-        again = {id_: used for id_ in messages if (used := recent.get(f"m{id_}")) is not None}
-        found = Known(
-            known.message_ids | again.keys(), known.dedup_ids | {id_ for id_ in dedups if f"d{id_}" in recent}
-        )
-        ids = [*(f"m{id_}" for id_ in messages), *(f"d{id_}" for id_ in dedups)]
-        recent.update(dict.fromkeys(ids, self._visibility.seconds))
+        recent, contents = self._recent_ids, self._recent_contents
+        again = {m.message_id: used for m in batch if (used := recent.get(m.message_id)) is not None}
+        repeated = {m.dedup_id: contents[m.dedup_id] for m in batch if m.dedup_id in contents and m.dedup_id}
+        found = Known(known.message_ids | again.keys(), {**repeated, **known.dedup_ids})
+        for message in batch:
+            recent[message.message_id] = self._visibility.seconds
+            if message.dedup_id is not None:
+                contents.setdefault(message.dedup_id, kept_content(message.body))
         if again:
             self._lengthen(max(again.values()))
-        while len(recent) > 2 * RECENT_IDS:
-            recent.popitem(last=False)
+        for kept in (recent, contents):
+            while len(kept) > RECENT_IDS:
+                kept.popitem(last=False)
         return found
 
     def _lengthen(self, used: int) -> None:

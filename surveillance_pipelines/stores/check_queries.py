@@ -9,6 +9,7 @@ import polars as pl
 import psycopg
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
+from surveillance_pipelines.engine.repeats import CONFLICT
 
 _BALANCE: Final = """
     SELECT (SELECT count(*) FROM ops.inbox),
@@ -84,6 +85,15 @@ def dead_letter_codes(connection: psycopg.Connection[Any], *, source: str) -> di
         "SELECT code, count(*) FROM ops.dead_letters WHERE source = %s GROUP BY code ORDER BY 2 DESC", (source,)
     )
     return dict(rows.fetchall())
+
+
+def unreplayed_conflicts(connection: psycopg.Connection[Any]) -> int:
+    """Return the number of messages with the id of an earlier one and another content that were not replayed."""
+    rows = connection.execute(
+        "SELECT count(*) FROM ops.dead_letters WHERE code = %s AND replayed_at IS NULL", (CONFLICT,)
+    )
+    ((count,),) = rows.fetchall()
+    return count
 
 
 def compute_latency(

@@ -8,18 +8,24 @@ import psycopg
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.contracts.text import storable
 from surveillance_pipelines.engine.effects import BreakerEvent, BundleRow, ClockRow, Effects, Known, LaneSeed
+from surveillance_pipelines.engine.repeats import LONGEST_KEPT
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.stores import tables
 from surveillance_pipelines.stores.lease import COMMITS, RENEW_BY_COMMIT, Lease, renewal, require_held
 from surveillance_pipelines.stores.outbox import OutboxRow
 
 _KNOWN = """
-    SELECT 'message', message_id FROM ops.ledger WHERE message_id = ANY(%(messages)s)
+    SELECT 'message', message_id, NULL FROM ops.ledger WHERE message_id = ANY(%(messages)s)
     UNION ALL
-    SELECT 'dedup', dedup_id FROM ops.ledger
-    WHERE queue_url = %(queue_url)s AND dedup_id = ANY(%(dedups)s) AND outcome <> 'duplicate'
+    SELECT 'dedup', ledger.dedup_id,
+           CASE WHEN length(body) <= %(longest)s THEN body
+                ELSE 'sha256:' || encode(sha256(convert_to(body, 'UTF8')), 'hex') END
+    FROM ops.ledger LEFT JOIN ops.inbox USING (message_id)
+    WHERE ledger.queue_url = %(queue_url)s AND ledger.dedup_id = ANY(%(dedups)s) AND outcome <> 'duplicate'
 """
+"""The third column is ``repeats.kept_content`` of the first message with the id; null without an inbox row."""
 
 _RECORD_RECEIPTS = """
     INSERT INTO ops.in_flight (queue_url, fencing, batch, receipts, received_at)
@@ -89,14 +95,15 @@ def _known_values(queue_url: str, batch: Sequence[Received]) -> dict[str, Any]:
         "queue_url": queue_url,
         "messages": [message.message_id for message in batch],
         "dedups": [message.dedup_id for message in batch if message.dedup_id is not None],
+        "longest": LONGEST_KEPT,
     }
 
 
 def _known(found: psycopg.Cursor) -> Known:
     rows = found.fetchall()
     return Known(
-        frozenset(id_ for what, id_ in rows if what == "message"),
-        frozenset(id_ for what, id_ in rows if what == "dedup"),
+        frozenset(id_ for what, id_, _ in rows if what == "message"),
+        {id_: content for what, id_, content in rows if what == "dedup"},
     )
 
 
@@ -220,7 +227,7 @@ def _rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
 
 def _input_rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
     queue_url, run_id, now = context.queue_url, context.run_id, context.committed_at
-    text = tables.storable
+    text = storable
     yield (
         tables.INBOX,
         [

@@ -6,7 +6,9 @@ from typing import Any, Final
 import psycopg
 
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.contracts.text import storable
 from surveillance_pipelines.engine.effects import OutcomeName
+from surveillance_pipelines.engine.repeats import is_same_content, kept_content
 from surveillance_pipelines.stores import tables
 from surveillance_pipelines.stores.ledger import known_ids
 
@@ -26,7 +28,7 @@ def record_set_aside(
 ) -> int:
     """Record messages without an outcome in inbox and ledger, and as dead letters; return their number.
 
-    A message whose deduplication id has a ledger row is a duplicate and no dead letter, as in a drain run.
+    A message that repeats another one with its deduplication id is a duplicate and no dead letter, as in a drain run.
 
     Args:
         connection: connection of a transaction that the caller commits.
@@ -39,12 +41,17 @@ def record_set_aside(
     new = [message for message in batch if message.message_id not in known.message_ids]
     if not new:
         return 0
-    taken, outcomes = set(known.dedup_ids), list[tuple[str | None, OutcomeName]]()
+    contents, outcomes = dict(known.dedup_ids), list[tuple[str | None, OutcomeName]]()
     for message in new:
         dedup_id = None if content_based_dedup else message.dedup_id
-        outcomes.append((dedup_id, "duplicate" if dedup_id in taken else "dead"))
-        taken |= {dedup_id} - {None}
-    now, text = committed_at, tables.storable
+        if dedup_id is None or dedup_id not in contents:
+            outcomes.append((dedup_id, "dead"))
+            contents |= {} if dedup_id is None else {dedup_id: kept_content(message.body)}
+        elif (first := contents[dedup_id]) is None or is_same_content(first, message.body):
+            outcomes.append((dedup_id, "duplicate"))
+        else:  # another content: a dead letter, and the ledger keeps the id of the first message
+            outcomes.append((None, "dead"))
+    now, text = committed_at, storable
     inbox = [
         [m.message_id, queue_url, text(m.group_id), m.dedup_id, m.sequence_number, text(m.body),
          m.sent_at, m.received_at, m.receive_count, m.sender_id, None, None, None, now]

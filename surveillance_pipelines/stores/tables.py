@@ -216,10 +216,3 @@ def bar_of(row: Sequence[Any]) -> Bar:
         values[name] = to_us(values[name])
     values["market_centre"] = values["market_centre"] or "mean"
     return Bar(**values)
-
-
-def storable(text: str) -> str:
-    """Return text that PostgreSQL can store: NUL and lone surrogates become visible escapes."""
-    if "\x00" not in text and text.isascii():
-        return text
-    return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()

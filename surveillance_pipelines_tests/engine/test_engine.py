@@ -1,5 +1,6 @@
 """The pure core: what it makes of messages and clock readings."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.engine.event_clock import ClockReading
+from surveillance_pipelines.engine.repeats import kept_content
 from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.strategies.pacing import SignalPace
@@ -42,14 +44,16 @@ def make_engine(**overrides) -> Engine:
 
 
 def feed(engine: Engine, batches: list[list[Received]], known: Known = Known()) -> Effects:  # noqa: B008 (frozen)
-    parts, message_ids, dedup_ids = [], set(known.message_ids), set(known.dedup_ids)
+    parts, message_ids, dedup_ids = [], set(known.message_ids), dict(known.dedup_ids)
     for batch in batches:
         readings = engine.read(batch)
         for symbol in engine.symbols_to_seed(readings):
             engine.seed(symbol, Seed())
-        parts.append(engine.process(readings, Known(frozenset(message_ids), frozenset(dedup_ids))))
+        parts.append(engine.process(readings, Known(frozenset(message_ids), dict(dedup_ids))))
         message_ids |= {message.message_id for message in batch}
-        dedup_ids |= {message.dedup_id for message in batch if message.dedup_id}
+        for message in batch:
+            if message.dedup_id:
+                dedup_ids.setdefault(message.dedup_id, kept_content(message.body))
     return merged(parts)
 
 
@@ -194,11 +198,32 @@ def test_repeated_dedup_id_is_a_duplicate_unless_derived_from_content():
     assert [(row.outcome, row.dedup_id) for row in content.outcomes] == [("scored", None), ("scored", None)]
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["one batch", "two batches"])
+def test_known_dedup_id_with_another_content_is_a_conflict(apart: bool):
+    first, other = (received(tick("SPY", 0, second, 10.0), second, dedup_id="7") for second in (1, 2))
+    spelled = replace(first, message_id="m9", body=json.dumps({**json.loads(first.body), "venue": "XNAS"}))
+    batches = [[first], [other, spelled]] if apart else [[first, other, spelled]]
+    effects = feed(make_engine(), batches)
+    assert [(row.outcome, row.reason, row.dedup_id) for row in effects.outcomes] == [
+        ("scored", None, "7"),
+        ("dead", "conflict", None),
+        ("duplicate", "its dedup id was already taken in", "7"),
+    ]
+    (letter,) = effects.dead_letters
+    assert (letter.code, letter.body) == ("conflict", other.body)
+    assert "got '7' again: use ids that never repeat" in letter.reason
+
+
+def test_known_dedup_id_without_stored_content_is_a_duplicate():
+    again = feed(make_engine(), [[received(tick("SPY", 0, 1, 10.0), 1, dedup_id="7")]], Known(dedup_ids={"7": None}))
+    assert [row.outcome for row in again.outcomes] == ["duplicate"]
+
+
 def test_redelivered_message_has_no_effect():
     engine = make_engine()
     batch = [received(tick("SPY", 0, 1, 10.0), 0)]
     feed(engine, [batch])
-    again = feed(engine, [batch], Known(frozenset({"m000000"}), frozenset()))
+    again = feed(engine, [batch], Known(frozenset({"m000000"})))
     assert again.redelivered == ["m000000"]
     assert again.is_empty()
 
@@ -232,6 +257,7 @@ def dirty_stream() -> list[Received]:
     extra = [received(tick("SPY", m, 5.5, 299.0), n + m) for m in (3, 40, 90, 100)]
     extra += [received("[]", n + 200), received(tick("NOPE", 2, 0, 1.0), n + 201), messages[50]]
     extra += [received(tick("AAPL", 100, 3, 101.0), n + 202, dedup_id=messages[10].dedup_id)]
+    extra += [replace(messages[20], message_id="repeated", receipt_handle="repeated")]
     for i, message in enumerate(extra):
         messages.insert(60 + i * 120, message)
     return messages

@@ -5,6 +5,7 @@ from typing import Final
 
 from surveillance_pipelines.clock import MICROSECONDS, to_us
 from surveillance_pipelines.contracts.market import Refusal, Tick
+from surveillance_pipelines.contracts.text import storable
 from surveillance_pipelines.market.messages import (
     MAX_BODY_CHARACTERS,
     MAX_FUTURE_SECONDS,
@@ -17,7 +18,6 @@ from surveillance_pipelines.market.messages import (
     encode_tick,
     read_tick,
 )
-from surveillance_pipelines.stores.tables import storable
 from surveillance_pipelines.symbols import is_symbol
 
 SENT: Final = to_us(datetime(2024, 1, 15, 10, 30, 1, tzinfo=UTC))

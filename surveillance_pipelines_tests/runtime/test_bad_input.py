@@ -13,11 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surveillance_pipelines.clock import MICROSECONDS
-from surveillance_pipelines.contracts.market import Refusal
+from surveillance_pipelines.contracts.market import Refusal, Tick
 from surveillance_pipelines.contracts.queue import Received, SendEntry
-from surveillance_pipelines.market.messages import MAX_BODY_CHARACTERS, REFUSAL_CODES, encode_tick, read_tick
+from surveillance_pipelines.contracts.text import storable
+from surveillance_pipelines.market.messages import (
+    MAX_BODY_CHARACTERS,
+    REFUSAL_CODES,
+    decode_tick,
+    encode_tick,
+    read_tick,
+)
 from surveillance_pipelines.runtime.shell import Shell
-from surveillance_pipelines.stores.tables import storable
 from surveillance_pipelines_tests.engine.market import SYMBOLS, received, ticks
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
 from surveillance_pipelines_tests.live_lane_fixtures import LiveLane
@@ -79,17 +85,24 @@ def streams(draw: st.DrawFn) -> list[Received]:
 def foreseen(delivered: Sequence[Received]) -> Foreseen:
     """Say how each message ends, by the rules of docs/live-lane.md."""
     ends: Foreseen = {}
-    taken: set[str | None] = set()
+    taken: dict[str | None, str] = {}
     for message in delivered:
         if message.message_id in ends:
             continue
         answer = read_tick(message.body, sent_at=message.sent_at, instruments=SYMBOLS)
         if message.dedup_id in taken:
-            ends[message.message_id] = ("duplicate", None)
+            same = is_repetition(taken[message.dedup_id], message.body)
+            ends[message.message_id] = ("duplicate", None) if same else ("dead", "conflict")
             continue
-        taken.add(message.dedup_id)
+        taken[message.dedup_id] = message.body
         ends[message.message_id] = ("dead", answer.code) if isinstance(answer, Refusal) else ("accepted", None)
     return ends
+
+
+def is_repetition(first: str, body: str) -> bool:
+    """Return whether two bodies are equal or have the same tick."""
+    ticks = [decode_tick(each, sent_at=None) for each in (first, body)]
+    return first == body or (ticks[0] == ticks[1] and isinstance(ticks[0], Tick))
 
 
 def check_books(live_lane: LiveLane, ends: Foreseen, bodies_of: dict[str, str]) -> Counter[str]:

@@ -16,6 +16,7 @@ from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.bar_builder import bar_start_of
 from surveillance_pipelines.engine.effects import ClockRow, DeadLetter, Effects, LaneSeed, Outcome, StateRow
+from surveillance_pipelines.engine.repeats import kept_content
 from surveillance_pipelines.engine.symbol_state import REVISABLE_BARS
 from surveillance_pipelines.features.views import HISTORY_BARS
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
@@ -74,7 +75,8 @@ class Database:
     leases: dict[str, LeaseRow] = field(default_factory=dict)
     inbox: dict[str, Received] = field(default_factory=dict)
     ledger: dict[str, Outcome] = field(default_factory=dict)
-    dedup_ids: set[str] = field(default_factory=set)
+    dedup_ids: dict[str, str] = field(default_factory=dict)
+    """Each with the content of the message that had it first."""
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
     instruments: dict[str, str] = field(default_factory=dict)
     live_bars: dict[tuple[str, int, int], Bar] = field(default_factory=dict)
@@ -148,7 +150,7 @@ class Database:
         for outcome in effects.outcomes:
             self.ledger[outcome.message_id] = outcome
             if outcome.dedup_id is not None and outcome.outcome != "duplicate":
-                self.dedup_ids.add(outcome.dedup_id)
+                self.dedup_ids[outcome.dedup_id] = kept_content(self.inbox[outcome.message_id].body)
         for letter in effects.dead_letters:
             self.dead_letters.setdefault(letter.message_id, letter)
         for instrument in effects.instruments:

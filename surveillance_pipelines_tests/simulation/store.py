@@ -57,7 +57,11 @@ class MemoryStore:
         ledger, taken = self.database.ledger, self.database.dedup_ids
         return Known(
             frozenset(message.message_id for message in batch if message.message_id in ledger),
-            frozenset(message.dedup_id for message in batch if message.dedup_id in taken and message.dedup_id),
+            {
+                message.dedup_id: taken[message.dedup_id]
+                for message in batch
+                if message.dedup_id in taken and message.dedup_id
+            },
         )
 
     def served(self) -> Mapping[str, Seed]:

@@ -6,7 +6,12 @@ import polars as pl
 import psycopg
 import pytest
 
-from surveillance_pipelines.stores.check_queries import balance, outside_unit_interval, refused_share
+from surveillance_pipelines.stores.check_queries import (
+    balance,
+    outside_unit_interval,
+    refused_share,
+    unreplayed_conflicts,
+)
 from surveillance_pipelines.stores.ingestion_runs import IngestionRun, record_ingestion_run
 
 NOW = datetime(2024, 3, 5, 15, tzinfo=UTC)
@@ -53,3 +58,13 @@ def test_outside_unit_interval_counts_nan_null_and_out_of_bounds():
     scores = pl.DataFrame({"score": [0.0, 1.0, 1.5, None], "confidence": [0.1, 0.2, 0.3, float("nan")]})
     assert outside_unit_interval(scores, ["score", "confidence"]) == {"score": 2, "confidence": 1}
     assert outside_unit_interval(scores.head(2), ["score", "confidence"]) == {}
+
+
+def test_unreplayed_conflicts_counts_conflicts_that_wait(connection):
+    insert = (
+        "INSERT INTO ops.dead_letters (message_id, body, code, reason, received_at, replayed_at) "
+        "VALUES (%s, '{}', %s, 'expected …', now(), %s)"
+    )
+    for number, (code, replayed_at) in enumerate([("conflict", None), ("conflict", "now"), ("not_json", None)]):
+        connection.execute(insert, (f"m{number}", code, replayed_at))
+    assert unreplayed_conflicts(connection) == 1

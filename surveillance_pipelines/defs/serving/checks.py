@@ -62,6 +62,29 @@ def dead_letters_are_few(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset="market_queue",
+    description="No producer gives the deduplication id of one message to another one.",
+)
+def deduplication_ids_do_not_repeat(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.stores.check_queries import unreplayed_conflicts
+
+    with platform.connect() as connection:
+        found = unreplayed_conflicts(connection)
+    return dg.AssetCheckResult(
+        passed=found == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=(
+            f"{found:,} messages have the deduplication id of an earlier message with another content; they are in "
+            "ops.dead_letters with the code conflict. Correct the producer's ids, then run "
+            "`surveillance dead-letters replay --code conflict`"
+            if found
+            else "no message has the deduplication id of an earlier one with another content"
+        ),
+        metadata={"conflicts": found},
+    )
+
+
+@dg.asset_check(
+    asset="market_queue",
     description="SQS has moved no message to a dead-letter queue, which no run reads.",
 )
 def sqs_sets_no_message_aside(platform: PlatformResource) -> dg.AssetCheckResult:
