@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from surveillance_pipelines.commands import (
+    alerts,
     backfill,
     dead_letters,
     demo,
@@ -93,6 +94,7 @@ app.command("train")(train.train)
 app.command("detect")(detect.detect)
 app.command("features")(features.features)
 app.command("feed")(feed.feed)
+app.add_typer(alerts.app, name="alerts")
 app.command("tail")(tail.tail)
 app.command("replay")(replay.replay)
 app.command("status")(status.status)

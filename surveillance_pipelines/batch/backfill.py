@@ -107,7 +107,8 @@ class ScoredRange:
     Attributes:
         rows: number of bars scored.
         days: days with at least one bar.
-        symbols: symbols of those bars.
+        bars_of: symbol → number of those bars.
+        alerts_of: symbol → number of anomalies.
         version: version of the scores table after the last day; None if no day was written.
         kinds: kind → number of anomalies.
         actions: action → number of signals.
@@ -118,7 +119,8 @@ class ScoredRange:
 
     rows: int = 0
     days: list[date] = field(default_factory=list)
-    symbols: set[str] = field(default_factory=set)
+    bars_of: Counter[str] = field(default_factory=Counter)
+    alerts_of: Counter[str] = field(default_factory=Counter)
     version: int | None = None
     kinds: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
@@ -131,7 +133,8 @@ class ScoredRange:
         scores = done.scored.scores
         self.rows += scores.height
         self.days += [done.day] if scores.height else []
-        self.symbols.update(scores["symbol"].unique().to_list())
+        self.bars_of.update(dict(scores["symbol"].value_counts().iter_rows()))
+        self.alerts_of.update(row.symbol for row in done.scored.anomalies)
         self.version = done.version
         self.kinds.update(row.kind for row in done.scored.anomalies)
         self.actions.update(row.action for row in done.scored.signals)

@@ -163,6 +163,7 @@ def _candidates(
             volume=volume,
             features=windows[i] if windows.ndim == 2 else windows[i, -1],
             earlier=() if windows.ndim == 2 else tuple(windows[i, :-1]),
+            calendar=None if sessions is None else sessions.for_symbol(symbol).calendar,
             fallback_used=sessions is not None and not sessions.for_symbol(symbol).covers(bar_start),
             correlation_id=message,
         )

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from surveillance_pipelines.contracts.errors import SurveillanceError
+from surveillance_pipelines.contracts.price_text import price_text
 
 _PLAIN_WIDTH: Final = 140
 """Width in columns without a terminal; keeps each row of a table on one line of a log."""
@@ -60,9 +61,9 @@ def echo(text: str, *, style: str = "") -> None:
     console().print(escape(text), style=style or None)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number and its noun, in the plural unless the number is 1."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number and its noun, in the plural unless the number is 1; the default plural ends in s."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def heading(text: str) -> None:
@@ -111,11 +112,8 @@ def cell(value: Any) -> str:
 
 
 def price_cell(value: float | None) -> str:
-    """Format a price with two to four decimals; ``–`` for None."""
-    if value is None:
-        return cell(value)
-    whole, _, decimals = f"{value:,.4f}".partition(".")
-    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
+    """Format a price with at least two decimals and six significant digits; ``–`` for None."""
+    return cell(value) if value is None else price_text(value)
 
 
 class Bar(Protocol):

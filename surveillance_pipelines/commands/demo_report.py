@@ -76,6 +76,7 @@ def show_next_steps(home: Path, charts: Sequence[Path]) -> None:
     if charts:
         echo(f"  charts       {charts[0].parent}/*.png")
     echo("  Dagster UI   `make dev` (or `surveillance up`): the runs of this demo, lineage, models and their plots")
+    echo("  alerts       `surveillance alerts` lists them, `surveillance alerts show ID` explains one")
     echo("  your bars    `surveillance detect bars.parquet --out anomalies.parquet`, `surveillance ingest PATH`")
     echo(
         "  live queue   `surveillance up`; in other terminals `surveillance feed simulated --speed 60`, which sends the"

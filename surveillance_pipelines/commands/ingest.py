@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 from typer.core import TyperGroup
 
-from surveillance_pipelines.commands.console import counted, echo, table
+from surveillance_pipelines.commands.console import counted, echo, price_cell, table
 from surveillance_pipelines.commands.options import (
     BarSize,
     BarTime,
@@ -128,7 +128,8 @@ def _preview(files: "Sequence[NamedFile]", facts: "FileOptions", calendar: str |
     for file in files:
         seen = preview_file(file.path, facts, calendar=calendar)
         table(f"{file.name} would be read as", ("property", "value"), seen.properties)
-        table("first rows", seen.columns, seen.first_rows)
+        rows = [(*row[:2], *map(price_cell, row[2:6]), *row[6:]) for row in seen.first_rows]
+        table("first rows", seen.columns, rows, right=seen.columns[2:])
         if seen.refusals:
             table("first refused rows", ("row", "code", "reason"), seen.refusals)
     echo("nothing is stored; without --dry-run, the valid rows are")

@@ -27,12 +27,18 @@ from surveillance_pipelines.contracts.outputs import (
 from surveillance_pipelines.contracts.predictions import DIRECTIONS
 from surveillance_pipelines.engine.code_version import scoring_code_version
 from surveillance_pipelines.hashing import sha256_bytes, sha256_rows
+from surveillance_pipelines.market.asset_classes import asset_class_of
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.models.explanations import exclusions, explanation
 from surveillance_pipelines.models.runtime import runtime_hash
+from surveillance_pipelines.models.training_domain import TrainingDomain
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.strategies.pacing import SignalGate, SignalPace
+
+OUTSIDE_TRAINING: Final = "outside_training"
+"""Key of an explanation: property of the instrument (symbol, calendar, asset_class) → its value, which no training bar
+had. Bundles of earlier releases do not record these properties, so the explanations of their rows never have it."""
 
 RowType = Literal["anomaly", "signal", "score"]
 
@@ -57,6 +63,7 @@ class RowConfig:
     strategy: str = DEFAULT_STRATEGY
     timeframe: str = "1m"
     model_ids: tuple[str, ...] = ()
+    training_domain: TrainingDomain | None = None
 
 
 def row_config(settings: Settings, predictor: Predictor, *, run_id: str | None = None) -> RowConfig:
@@ -85,6 +92,7 @@ def current_row_config(
         pace=pace,
         strategy=strategy,
         model_ids=predictor.model_ids,
+        training_domain=predictor.training_domain,
     )
 
 
@@ -97,6 +105,7 @@ def with_predictor(config: RowConfig, predictor: Predictor) -> RowConfig:
         warmup=predictor.warmup,
         horizon_minutes=predictor.horizon_minutes,
         model_ids=predictor.model_ids,
+        training_domain=predictor.training_domain,
     )
 
 
@@ -106,6 +115,7 @@ class Candidate:
 
     Attributes:
         features: float64[F], the columns of the feature view.
+        calendar: the symbol's trading calendar; None if it is not known.
         earlier: feature rows of the preceding bars, oldest first, for models that read windows; empty otherwise.
         fallback_used: whether the features use a fallback, because the trading session is not on record.
         trigger_message_id: the message that caused a provisional score; None on a final bar.
@@ -125,6 +135,7 @@ class Candidate:
     price: float
     volume: float
     features: npt.NDArray[np.float64]
+    calendar: str | None = None
     earlier: tuple[npt.NDArray[np.float64], ...] = ()
     fallback_used: bool = False
     trigger_message_id: str | None = None
@@ -170,7 +181,7 @@ def anomaly_row(
         kind=kind,
         confidence=confidence,
         risk_score=score * confidence,
-        explanation=explanation(predictions, i),
+        explanation=_explanation(config, bar, predictions, i),
         warmup=config.warmup,
         alert_status=status,
         alert_id=alert_id(
@@ -200,7 +211,7 @@ def signal_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions
         kind=action,
         confidence=probabilities[action],
         risk_score=_score(predictions, i),
-        explanation=explanation(predictions, i),
+        explanation=_explanation(config, bar, predictions, i),
         warmup=_is_warmup_signal(config, predictions),
         action=action,
         price=bar.price,
@@ -297,6 +308,15 @@ def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
         bundle_hash=config.bundle_hash,
         config_hash=config.config_hash,
     )
+
+
+def _explanation(config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int) -> dict[str, Any]:
+    """Return the explanation of a row; it names what of the bar is outside the training data of the models."""
+    explained, domain = explanation(predictions, i), config.training_domain
+    if domain is None:
+        return explained
+    outside = domain.outside(bar.symbol, bar.calendar, asset_class_of(bar.symbol, bar.calendar))
+    return explained | {OUTSIDE_TRAINING: outside} if outside else explained
 
 
 def _common(config: RowConfig, bar: Candidate, predictions: BundlePredictions) -> dict[str, Any]:

@@ -388,6 +388,7 @@ class SymbolState:
             volume=bar.volume,
             features=features,
             earlier=self._rows_before(features),
+            calendar=self._sessions.calendar,
             fallback_used=not self._sessions.covers(bar.bar_start),
             trigger_message_id=cause if provisional else None,
             correlation_id=cause,

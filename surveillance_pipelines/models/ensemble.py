@@ -42,6 +42,7 @@ from surveillance_pipelines.models.member_checks import (
 from surveillance_pipelines.models.members import BundleError, MemberSpec
 from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
 from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, MIN_BATCH_ROWS
+from surveillance_pipelines.models.training_domain import TrainingDomain
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,6 +64,11 @@ class Predictor(Protocol):
     @property
     def model_ids(self) -> tuple[str, ...]:
         """Ids of the serving models; empty for the warm-up rules."""
+        ...
+
+    @property
+    def training_domain(self) -> TrainingDomain | None:
+        """Domain of the training data; None for the warm-up rules, which are not trained."""
         ...
 
     @property
@@ -93,6 +99,7 @@ class Ensemble:
         require_members(bundle.members, bundle.view)
         self.bundle_hash: Final = bundle.bundle_hash
         self.feature_view: Final = bundle.view.name
+        self.training_domain: Final = TrainingDomain.of_manifest(bundle.manifest)
         self.members: Final = {spec.name: spec for spec in bundle.members}
         self.models: dict[str, Model] = {spec.name: load_model(spec, bundle.files) for spec in bundle.members}
         self.window_length: Final = max(spec.input.length for spec in bundle.members)

@@ -18,6 +18,7 @@ from surveillance_pipelines.models.bundle_predictions import BundlePredictions, 
 from surveillance_pipelines.models.calibration import THRESHOLD
 from surveillance_pipelines.models.contract import FeatureWindow
 from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
+from surveillance_pipelines.models.training_domain import TrainingDomain
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,6 +71,7 @@ class WarmupRules:
     feature_view: str = CORE_V1.name
     window_length: int = 1
     model_ids: tuple[str, ...] = ()
+    training_domain: TrainingDomain | None = None
     warmup: bool = True
     horizon_minutes: int = MOMENTUM_HORIZON_MINUTES
 

@@ -13,6 +13,7 @@ from surveillance_pipelines.clock import to_datetime, to_iso, to_us
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA
 from surveillance_pipelines.contracts.market import MarketCentre
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.scoring_rows import Candidate
 from surveillance_pipelines.features.batch import feature_schema, features_of_days, with_history
 from surveillance_pipelines.features.inputs import market_context
@@ -73,8 +74,7 @@ class BatchRebuilder:
             versions = (table, version, features_run.versions_read.get(BARS))
             _require_same(vector, _vector(rebuilt, view), output, view, versions)
         sessions = self._repository.sessions(run, knobs)
-        covered = sessions.for_symbol(output.symbol).covers(output.bar_start)
-        candidate = _candidate(stored, output, vector, covered=covered)
+        candidate = _candidate(stored, output, vector, sessions.for_symbol(output.symbol))
         if window_length > 1:
             candidate = replace(candidate, earlier=self._earlier(output, table, version, view, window_length - 1))
         return Rebuilt(candidate, notes)
@@ -154,7 +154,7 @@ def _require_same(
         raise DamagedInputError(Difference(name, float(stored[first]), float(rebuilt[first]), cause))
 
 
-def _candidate(row: Mapping[str, Any], output: StoredOutput, features: Floats, *, covered: bool) -> Candidate:
+def _candidate(row: Mapping[str, Any], output: StoredOutput, features: Floats, sessions: SessionTable) -> Candidate:
     return Candidate(
         symbol=output.symbol,
         bar_start=output.bar_start,
@@ -166,6 +166,7 @@ def _candidate(row: Mapping[str, Any], output: StoredOutput, features: Floats, *
         price=row["close"],
         volume=0.0 if row["volume"] is None else row["volume"],
         features=features,
-        fallback_used=not covered,
+        calendar=sessions.calendar,
+        fallback_used=not sessions.covers(output.bar_start),
         correlation_id=row["source_message_id"],
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.engine.effects import Effects
+from surveillance_pipelines.engine.scoring_rows import OUTSIDE_TRAINING
 from surveillance_pipelines.stores.outbox import OutboxRow
 
 StopReason = Literal["window", "idle", "signal", "lease_held", "lease_lost"]
@@ -53,7 +54,8 @@ class DrainReport:
     Attributes:
         totals: count by name: messages (received), each of which becomes one of scored, late, dead, duplicate,
             redelivered; finished (deletion requested from the queue); bars, revisions, clock_rows; opened, confirmed,
-            retracted, signals, scores, fallback; published, delete_refused.
+            retracted, outside_training (rows of alerts whose bar is outside the training data of the models), signals,
+            scores, fallback; published, delete_refused.
         latency: percentiles by step (load, seed, process, commit, publish, mark, delete) and of queue_to_queue.
         stopped_by: why the run ended; None while it serves.
     """
@@ -179,6 +181,7 @@ class Meter:
         totals["bars"] += sum(bar.revision == 0 for bar in effects.bars)
         totals["revisions"] += sum(bar.revision > 0 for bar in effects.bars)
         totals.update(row.alert_status for row in effects.anomalies)
+        totals["outside_training"] += sum(OUTSIDE_TRAINING in row.explanation for row in effects.anomalies)
         totals["signals"] += len(effects.signals)
         totals["scores"] += effects.scored
         totals["fallback"] += effects.fallbacks

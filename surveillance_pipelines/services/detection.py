@@ -1,16 +1,18 @@
 """Detection of anomalies in the bars of a file or of the lake, with a chosen model."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args, get_type_hints
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.services.homes import is_untouched
 from surveillance_pipelines.services.instruments import sessions_of
 from surveillance_pipelines.services.platform import Stores
+from surveillance_pipelines.services.training_match import InstrumentMatch, match_instruments, with_training_match
 from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.market.files.result import FileResult
     from surveillance_pipelines.models.bundle import Bundle
     from surveillance_pipelines.models.ensemble import Predictor
+    from surveillance_pipelines.models.training_domain import TrainingDomain
     from surveillance_pipelines.stores.model_store import StoredBundle
 
 BARS_TABLE: Final = "bars_1m"
@@ -35,12 +38,15 @@ class ChosenPredictor:
     Attributes:
         predictor: the models.
         name: name of the models for display.
-        trained_to: last day of the training bars; None for the warm-up rules.
     """
 
     predictor: "Predictor"
     name: str
-    trained_to: date | None = None
+
+    @property
+    def domain(self) -> "TrainingDomain | None":
+        """Domain of the training data; None for the warm-up rules."""
+        return self.predictor.training_domain
 
 
 def choose_predictor(stores: Stores, *, bundle: Path | None, warmup: bool) -> ChosenPredictor:
@@ -70,7 +76,7 @@ def simulated_training_symbols(stores: Stores, chosen: ChosenPredictor, bars: "p
 
     Scores of models that were trained on a simulated market are not meaningful for a real one.
     """
-    last = chosen.trained_to
+    last = None if chosen.domain is None else chosen.domain.last
     if last is None or is_untouched(stores.settings) or "simulated" in bars["source"].unique():
         return []
     if not stores.lake.exists(BARS_TABLE):
@@ -83,11 +89,10 @@ def _choice(bundle: "Bundle", name: str) -> ChosenPredictor:
     from surveillance_pipelines.models.ensemble import warmed_ensemble
 
     predictor = warmed_ensemble(bundle)
-    data = bundle.manifest["training"].get("data", {})
-    if not {"first", "last"} <= set(data):
+    days = predictor.training_domain
+    if days.first is None or days.last is None:
         return ChosenPredictor(predictor, name)
-    trained = f"{name}, trained on {data['first']} to {data['last']}"
-    return ChosenPredictor(predictor, trained, date.fromisoformat(data["last"]))
+    return ChosenPredictor(predictor, f"{name}, trained on {days.first} to {days.last}")
 
 
 def _champion(stores: Stores) -> "StoredBundle | None":
@@ -111,12 +116,22 @@ class Detection:
     """Detected anomalies and the scored bars.
 
     Attributes:
-        anomalies: columns of ``surveillance.anomalies``; ``explanation`` is JSON text.
-        bars: symbol, bar_start, close and volume of every scored bar.
+        anomalies: columns of ``surveillance.anomalies``, then ``MATCH_COLUMNS``; ``explanation`` is JSON text.
+        scores: columns of the lake table ``scores``, then ``MATCH_COLUMNS``; one row per scored bar, by symbol and
+            time.
+        instruments: every scored symbol, compared with the training data.
+        domain: domain of the training data; None for the warm-up rules.
     """
 
     anomalies: "pl.DataFrame"
-    bars: "pl.DataFrame"
+    scores: "pl.DataFrame"
+    instruments: "list[InstrumentMatch]"
+    domain: "TrainingDomain | None"
+
+    @property
+    def bars(self) -> "pl.DataFrame":
+        """symbol, bar_start, close and volume of every scored bar."""
+        return self.scores.select("symbol", "bar_start", "volume", close="price")
 
 
 def find_anomalies(
@@ -129,8 +144,14 @@ def find_anomalies(
     sessions = sessions_of(bars, calendar, settings.default_calendar)
     features, earlier = _features(bars, sessions, predictor, scope)
     scored = score_day(features, predictor, row_config(settings, predictor), earlier=earlier, sessions=sessions)
-    scored_bars = scored.scores.select("symbol", "bar_start", "volume", close="price")
-    return Detection(_frame(scored.anomalies), scored_bars)
+    domain, bars_of = predictor.training_domain, Counter(scored.scores["symbol"].to_list())
+    instruments = match_instruments(bars_of, Counter(row.symbol for row in scored.anomalies), domain, sessions)
+    return Detection(
+        anomalies=with_training_match(_frame(scored.anomalies), instruments, domain),
+        scores=with_training_match(scored.scores.sort("symbol", "bar_start"), instruments, domain),
+        instruments=instruments,
+        domain=domain,
+    )
 
 
 def _features(
@@ -182,14 +203,24 @@ def _frame(rows: "Sequence[Anomaly]") -> "pl.DataFrame":
     import polars as pl
 
     from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
-    from surveillance_pipelines.contracts.outputs import INSTANT_FIELDS, Anomaly, column_names, to_record
+    from surveillance_pipelines.contracts.outputs import INSTANT_FIELDS, to_record
 
     records = [to_record(row) | {"explanation": json.dumps(row.explanation)} for row in rows]
-    columns = column_names(Anomaly)
-    frame = pl.DataFrame(records, schema=list(columns), infer_schema_length=None)
-    return frame.with_columns(
-        pl.col(name).cast(pl.Int64).cast(UTC_MICROSECONDS) for name in columns if name in INSTANT_FIELDS
-    )
+    frame = pl.DataFrame(records, schema=_anomaly_schema())
+    return frame.with_columns(pl.col(name).cast(UTC_MICROSECONDS) for name in frame.columns if name in INSTANT_FIELDS)
+
+
+def _anomaly_schema() -> "dict[str, pl.DataType | type[pl.DataType]]":
+    """Return the columns of ``Anomaly``, so that a file has the same types with and without anomalies."""
+    import polars as pl
+
+    from surveillance_pipelines.contracts.outputs import Anomaly, column_names
+
+    hints, types = get_type_hints(Anomaly), {float: pl.Float64, bool: pl.Boolean, int: pl.Int64}
+    return {
+        name: next((types[each] for each in (hints[name], *get_args(hints[name])) if each in types), pl.String)
+        for name in column_names(Anomaly)
+    }
 
 
 def bars_of_file(path: Path, options: "FileOptions") -> "FileResult":
@@ -235,11 +266,23 @@ def bars_of_lake(stores: Stores, first: date | None) -> "pl.DataFrame":
     return stores.lake.read(BARS_TABLE, days=(begin, days[-1]), schema=BAR_SCHEMA)
 
 
-def price_chart(detection: Detection, title: str) -> bytes:
-    """Return a price chart with the anomalies marked, as PNG."""
-    from surveillance_pipelines.training.price_plot import prices_with_anomalies
+@dataclass(frozen=True, slots=True)
+class PriceChart:
+    """A price chart as PNG, with the symbols that it shows and those that it has no room for."""
 
-    return prices_with_anomalies(detection.bars, detection.anomalies, title=title)
+    png: bytes
+    drawn: list[str]
+    left_out: list[str]
+
+
+def price_chart(detection: Detection, title: str) -> PriceChart:
+    """Return a price chart with the anomalies marked."""
+    from surveillance_pipelines.training.price_plot import drawn_symbols, prices_with_anomalies
+
+    bars = detection.bars
+    drawn = drawn_symbols(bars, detection.anomalies)
+    left_out = sorted(set(bars["symbol"].unique()) - set(drawn))
+    return PriceChart(prices_with_anomalies(bars, detection.anomalies, title=title), drawn, left_out)
 
 
 def pinned_bundle_hash(stores: Stores, bundle: str) -> str:

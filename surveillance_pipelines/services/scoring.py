@@ -6,18 +6,30 @@ from typing import TYPE_CHECKING
 
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
 from surveillance_pipelines.services.platform import Stores
+from surveillance_pipelines.services.training_match import InstrumentMatch, match_instruments
 
 if TYPE_CHECKING:
     from surveillance_pipelines.batch.backfill import ScoredRange
+    from surveillance_pipelines.models.training_domain import TrainingDomain
 
 
 @dataclass(frozen=True, slots=True)
 class BatchScoring:
-    """Totals over the scored days, and the models."""
+    """Totals over the scored days, and the models.
+
+    Attributes:
+        found: the totals.
+        bundle_hash: hash of the bundle; ``warmup`` for the warm-up rules.
+        warmup: whether the warm-up rules scored.
+        instruments: every scored symbol, compared with the training data of the models.
+        domain: domain of the training data; None for the warm-up rules.
+    """
 
     found: "ScoredRange"
     bundle_hash: str
     warmup: bool
+    instruments: "list[InstrumentMatch]"
+    domain: "TrainingDomain | None"
 
 
 def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id: str) -> BatchScoring:
@@ -62,4 +74,6 @@ def score_range(stores: Stores, first: date, last: date, *, bundle: str, run_id:
         )
         for done in days:
             found.add(done)
-    return BatchScoring(found, predictor.bundle_hash, predictor.warmup)
+    domain = predictor.training_domain
+    instruments = match_instruments(found.bars_of, found.alerts_of, domain, sessions)
+    return BatchScoring(found, predictor.bundle_hash, predictor.warmup, instruments, domain)

@@ -20,6 +20,7 @@ from surveillance_pipelines.evaluation.splits import FRACTIONS, PURGE_BARS, assi
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.hashing import sha256_bytes, sha256_json
+from surveillance_pipelines.market.asset_classes import asset_class_of
 from surveillance_pipelines.models.kinds import longest_window
 from surveillance_pipelines.training.labelled_features import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
 from surveillance_pipelines.training.training_data import ROW_COLUMNS, TrainingSet
@@ -82,6 +83,7 @@ def build_training_set(
     params = {
         "first": first.isoformat(),
         "last": last.isoformat(),
+        **_instruments(splits["symbol"].unique().sort().to_list(), sessions),
         "seed": seed,
         "per_symbol_day": per_symbol_day,
         "copies": copies,
@@ -123,6 +125,16 @@ def _thinned(rows: pl.DataFrame, seed: int, *, context: bool) -> pl.DataFrame:
     return rows.with_columns(
         label=pl.when(example).then("label"), split=pl.when(example).then("split").otherwise(pl.lit("context"))
     )
+
+
+def _instruments(symbols: list[str], sessions: SessionTable) -> dict[str, Any]:
+    """Return the domain of the training data (``models/training_domain``): symbols, calendars and asset classes."""
+    calendar_of = {symbol: sessions.for_symbol(symbol).calendar for symbol in symbols}
+    return {
+        "symbols": symbols,
+        "calendars": sorted(set(calendar_of.values())),
+        "asset_classes": sorted({asset_class_of(symbol, calendar) for symbol, calendar in calendar_of.items()}),
+    }
 
 
 def _fixed_parameters(view: FeatureView) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_error_is_one_line_whatever_its_length_and_its_line_breaks(capsys) -> No
 
 @pytest.mark.parametrize(
     ("price", "shown"),
-    [(1631.25, "1,631.25"), (150.0, "150.00"), (0.00123, "0.0012"), (12345.6789, "12,345.6789"), (None, "–")],
+    [(1631.25, "1,631.25"), (150.0, "150.00"), (0.00123, "0.00123"), (12345.6789, "12,345.6789"), (None, "–")],
 )
 def test_price_cell_keeps_the_price_as_given(price: float | None, shown: str) -> None:
     assert price_cell(price) == shown

@@ -74,6 +74,14 @@ def test_drain_job_scores_a_queue_and_logs_batched_materializations(
     result = run_job("drain_job", impatient, instance)
     figures = metadata_of(result, "anomalies")
     assert "alert_status" in [column.name for column in figures["dagster/column_schema"].columns]
+    assert figures["alerts_outside_training"] == 0  # the warm-up rules are not trained
+    with impatient.connect() as connection:
+        newest: Any = connection.execute("SELECT max(bar_start) FROM surveillance.anomalies").fetchone()
+        ids = {row[0] for row in connection.execute("SELECT id FROM surveillance.anomalies")}
+    latest = [record.data for record in figures["latest_alerts"].records]
+    assert latest[0]["bar_start"] == f"{newest[0]:%Y-%m-%d %H:%M} UTC"
+    assert {row["id"] for row in latest} <= ids
+    assert f"surveillance alerts show {latest[0]['id'][:12]}" in figures["explain"]
     (observed, *_) = result.get_asset_observation_events()
     assert observed.asset_observation_data.asset_observation.asset_key == dg.AssetKey("market_queue")
     assert figures["since_start"]["scored"] + figures["since_start"].get("late", 0) == len(sent)

@@ -43,7 +43,10 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
 
     scored = run_job("scoring_job", with_registry, instance, tags=days)
     assert metadata_of(scored, "scores")["bundle_hash"] == active.bundle_hash
-    assert metadata_of(scored, "anomalies")["new_rows"] > 0
+    alerts = metadata_of(scored, "anomalies")
+    assert alerts["new_rows"] > 0
+    assert alerts["training_match"] == "all symbols, calendars and asset classes are in the training data"
+    assert all(len(record.data["id"]) == 64 for record in alerts["latest_alerts"].records)
     again = run_job("scoring_job", with_registry, instance, tags=days)
     assert metadata_of(again, "anomalies")["new_rows"] == 0, "expected the same rows to have the same ids"
     assert_drift_sensor_looks_once(with_registry, instance)

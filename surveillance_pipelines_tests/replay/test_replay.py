@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
@@ -13,6 +13,7 @@ import pytest
 from surveillance_pipelines.clock import DAY_US, to_datetime
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.market.calendars import build_sessions
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models import classifier as classifier_module
 from surveillance_pipelines.models.bundle import BundleError
@@ -23,8 +24,10 @@ from surveillance_pipelines.replay.comparison import Replayed
 from surveillance_pipelines.replay.replayer import Replayer
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.deployments import deploy_version
+from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
+from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines_tests.batch.test_scoring import bars_frame
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, received, stream, ticks
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
@@ -284,3 +287,19 @@ def test_sample_is_the_same_for_one_seed_and_begins_at_its_day(live_lane: LiveLa
         assert newest is not None
         assert len(drawn.sample(9, 1, since=newest)) == 9
         assert drawn.sample(9, 1, since=newest + timedelta(days=1)) == []
+
+
+def test_outputs_outside_the_training_data_are_marked_and_replayed(live_lane: LiveLane) -> None:
+    path = live_lane.settings.models_path / "v1"
+    live_lane.promote(build_tiny_bundle(path), path)
+    with live_lane.connect() as connection:
+        save_sessions(connection, build_sessions("24/7", date(2024, 2, 25), date(2024, 3, 15)))
+        register_instruments(connection, ["BTC-USD"], "24/7", "test")
+    serve(live_lane, stream(90, symbols=("BTC-USD", "MSFT")))
+    marked = live_lane.query(
+        "SELECT DISTINCT symbol, explanation ->> 'outside_training' IS NOT NULL FROM surveillance.anomalies "
+        "UNION SELECT symbol, explanation ->> 'outside_training' IS NOT NULL FROM surveillance.signals"
+    )
+    assert ("BTC-USD", True) in marked
+    assert set(marked) <= {("BTC-USD", True), ("MSFT", False)}
+    assert failures(replay_all(live_lane)) == []

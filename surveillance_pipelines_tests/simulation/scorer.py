@@ -30,6 +30,7 @@ class TinyPredictor:
     feature_view: str = CORE_V1.name
     window_length: int = 1
     model_ids: tuple[str, ...] = ()
+    training_domain: None = None
     warmup: bool = False
     horizon_minutes: int = 15
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.anomalies.charts import chart_of_highest_score
 from surveillance_pipelines.defs.anomalies.checks import scores_result
+from surveillance_pipelines.defs.anomalies.latest import latest_alerts, training_match
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
 from surveillance_pipelines.defs.metadata import rows_metadata, stored_schema, value_counts
@@ -82,13 +83,16 @@ def batch_scoring(
     from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
     from surveillance_pipelines.services.scoring import score_range
 
-    done = score_range(platform, *days_of_run(context), bundle=config.bundle_hash, run_id=context.run.run_id)
+    first, last = days_of_run(context)
+    done = score_range(platform, first, last, bundle=config.bundle_hash, run_id=context.run.run_id)
     found = done.found
+    about_training = training_match(done)
     with platform.connect() as connection:
         schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
+        latest = latest_alerts(connection, platform.settings.tenant, first, last)
     about = {"bundle_hash": done.bundle_hash, "warmup": done.warmup, "bars_scored": found.rows}
-    of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.symbols, version=found.version)
-    yield dg.MaterializeResult(asset_key="scores", metadata=of_scores | about)
+    of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.bars_of, version=found.version)
+    yield dg.MaterializeResult(asset_key="scores", metadata=of_scores | about | about_training)
     yield scores_result(found.out_of_range)
     yield dg.MaterializeResult(
         asset_key="anomalies",
@@ -97,6 +101,8 @@ def batch_scoring(
             "dagster/column_schema": schemas["anomalies"],
             "new_rows": found.stored.anomalies,
             **about,
+            **latest,
+            **about_training,
             **value_counts("kinds", found.kinds),
             **chart_of_highest_score(found.most_anomalous),
         },

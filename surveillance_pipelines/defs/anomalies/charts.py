@@ -17,7 +17,7 @@ def chart_of_highest_score(scored: "DayScores | None") -> dict[str, Any]:
 
     worst = max(scored.anomalies, key=lambda row: (row.score, row.confidence))
     title = f"{worst.symbol} on {utc_date(worst.bar_start)}"
-    return {"strangest": inline_plot(lambda: _draw(scored, worst, title), title)}
+    return {"chart_of_highest_score": inline_plot(lambda: _draw(scored, worst, title), title)}
 
 
 def _draw(scored: "DayScores", worst: "Anomaly", title: str) -> bytes:

@@ -1,11 +1,12 @@
 """Jobs of the live lane: drain run, checks and replay of outputs."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
+from surveillance_pipelines.defs.anomalies.latest import latest_alerts
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving.publication import PublicationCheck
@@ -41,7 +42,7 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 
     def on_report(report: "DrainReport") -> None:
         with ignore_report_failures():
-            log_report(context, report, schemas)
+            log_report(context, report, schemas, latest=lambda: _latest_alerts(platform))
             published.evaluate(context, report)
 
     queue_url = config.queue_url or platform.endpoints.queue_urls[0]
@@ -66,6 +67,12 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 def _schemas(platform: PlatformResource) -> dict[str, dg.TableSchema]:
     with platform.connect() as connection:
         return {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
+
+
+def _latest_alerts(platform: PlatformResource) -> dict[str, Any]:
+    with ignore_report_failures(), platform.connect() as connection:
+        return latest_alerts(connection, platform.settings.tenant)
+    return {}  # the report does without them
 
 
 @dg.job(

@@ -1,6 +1,6 @@
 """Reports of a drain run as materializations with metrics, instead of an event per message."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -50,12 +50,15 @@ def ignore_report_failures() -> Iterator[None]:
 
 
 def log_report(
-    context: dg.OpExecutionContext, report: "DrainReport", schemas: Mapping[str, dg.TableSchema] = MappingProxyType({})
+    context: dg.OpExecutionContext,
+    report: "DrainReport",
+    schemas: Mapping[str, dg.TableSchema] = MappingProxyType({}),
+    latest: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
     """Log an observation of the queue, the conservation check, and a materialization of each asset with new rows.
 
     The last report of a run covers the whole run, so that the latest metrics of an asset in the UI are those of the
-    run. It includes ``schemas``, by asset.
+    run. It includes ``schemas``, by asset, and the metadata ``latest`` of the latest alerts.
     """
     if report.stopped_by or any(report.interval.values()):  # no log lines of an idle run
         context.log.info(_sentence(report))
@@ -66,8 +69,13 @@ def log_report(
     for asset, names in ROW_COUNTS.items():
         gained = sum(counts.get(name, 0) for name in names)
         if gained:
-            columns = {"dagster/column_schema": schemas[asset]} if report.stopped_by and asset in schemas else {}
-            context.log_event(dg.AssetMaterialization(asset, metadata=_metadata(report, gained) | columns))
+            metadata = _metadata(report, gained)
+            if asset == "anomalies":
+                metadata["alerts_outside_training"] = counts.get("outside_training", 0)
+                metadata |= latest() if report.stopped_by else {}
+            if report.stopped_by and asset in schemas:
+                metadata["dagster/column_schema"] = schemas[asset]
+            context.log_event(dg.AssetMaterialization(asset, metadata=metadata))
 
 
 def _evaluate_conservation(context: dg.OpExecutionContext, report: "DrainReport") -> None:
