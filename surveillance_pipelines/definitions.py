@@ -35,7 +35,7 @@ from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.defs.signals import assets as signal_assets
-from surveillance_pipelines.services.platform import read_settings
+from surveillance_pipelines.services.configuration import read_settings
 
 _settings = read_settings()
 

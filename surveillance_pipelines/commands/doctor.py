@@ -18,7 +18,7 @@ def doctor(
     from surveillance_pipelines.services.doctor import Finding, all_checks, load_settings
 
     found, platform = load_settings()
-    findings: list[Finding] = [found]
+    findings: list[Finding] = list(found)
     if platform is not None:
         checks = all_checks(network=network)
         with progress("checks", total=len(checks)) as bar:

@@ -14,6 +14,7 @@ from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
+from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSettingsError, unknown_settings
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
 from surveillance_pipelines.services.failures import PATH_REMEDY, translate
 from surveillance_pipelines.services.health import (
@@ -77,16 +78,23 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
     return [*checks, check_yahoo] if network else checks
 
 
-def load_settings() -> tuple[Finding, Platform | None]:
-    """Read the settings; None instead of a platform if they are invalid."""
+def load_settings() -> tuple[list[Finding], Platform | None]:
+    """Read the settings, with a finding for each invalid or misspelled one; None if a value is invalid."""
     from surveillance_pipelines.services.platform import open_platform
 
     try:
         platform = open_platform()
+    except InvalidSettingsError as error:
+        wrong = [Finding(f"setting {one.name}", "fail", one.found, one.remedy) for one in error.problems]
+        return [*wrong, *_misspelled()], None
     except InvalidInputError as error:
-        return Finding("settings", "fail", error.message, error.remedy), None
-    source = ".env and the environment" if Path(".env").is_file() else "the environment"
-    return Finding("settings", "ok", f"read from {source}; home {platform.home}"), platform
+        return [Finding("settings", "fail", error.message, error.remedy)], None
+    source = f"{ENV_FILE} and the environment" if Path(ENV_FILE).is_file() else "the environment"
+    return [Finding("settings", "ok", f"read from {source}; home {platform.home}"), *_misspelled()], platform
+
+
+def _misspelled() -> list[Finding]:
+    return [Finding(f"variable {one.name}", "warn", one.found, one.remedy) for one in unknown_settings()]
 
 
 def check_python(_: Platform) -> list[Finding]:
