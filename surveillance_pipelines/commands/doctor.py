@@ -15,7 +15,7 @@ def doctor(
 
     Exits with 1 if a check fails. A warning concerns something that the platform can work without.
     """
-    from surveillance_pipelines.services.doctor import Finding, all_checks, load_settings
+    from surveillance_pipelines.services.doctor import Finding, all_checks, load_settings, once_per_cause
 
     found, platform = load_settings()
     findings: list[Finding] = list(found)
@@ -25,6 +25,7 @@ def doctor(
             for check in checks:
                 findings += check(platform)
                 bar.advance()
+    findings = once_per_cause(findings)
     table(
         "doctor",
         ("check", "", "result", "what to do"),

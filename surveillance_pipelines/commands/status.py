@@ -6,7 +6,7 @@ from surveillance_pipelines.clock import now
 from surveillance_pipelines.commands.console import echo, heading, mark, table
 
 if TYPE_CHECKING:
-    from surveillance_pipelines.services.health import Fact
+    from surveillance_pipelines.services.facts import Fact
     from surveillance_pipelines.services.platform import Platform
 
 
@@ -31,7 +31,7 @@ def status() -> None:
 
 
 def _training(platform: "Platform") -> "list[Fact]":
-    from surveillance_pipelines.services.health import Fact, instant
+    from surveillance_pipelines.services.facts import Fact, instant
 
     cron = platform.settings.model_retraining_schedule.strip()
     if not cron:

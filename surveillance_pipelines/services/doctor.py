@@ -5,10 +5,12 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
+
+from psycopg import OperationalError
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
@@ -16,6 +18,7 @@ from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSettingsError, unknown_settings
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
+from surveillance_pipelines.services.facts import Verdict
 from surveillance_pipelines.services.failures import PATH_REMEDY, translate
 from surveillance_pipelines.services.health import (
     LAKE_REMEDY,
@@ -26,15 +29,15 @@ from surveillance_pipelines.services.health import (
 from surveillance_pipelines.services.homes import uses_embedded_services
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.database import is_refused
 from surveillance_pipelines.transports.channels import open_channel
-
-Verdict = Literal["ok", "warn", "fail"]
 
 _PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 _MIN_FREE_GB: Final = 2.0
 _QUEUE_REMEDY: Final = (
     "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and their permissions (sqs:ReceiveMessage …)"
 )
+_ALSO: Final = "; also stops the checks of: "
 _HOME_REMEDY: Final = "set SURVEILLANCE_HOME to a folder that can be created and written, or correct its permissions"
 _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "ui": (("dagster-webserver",), "the Dagster UI (`surveillance up`)"),
@@ -315,9 +318,29 @@ def _specific_remedy(error: Exception) -> str:
     """Return the remedy of an error that knows its cause better than the check that met it."""
     if isinstance(error, SurveillanceError):
         return error.remedy
+    if isinstance(error, OperationalError) and is_refused(error):
+        return translate(error).remedy
     if isinstance(error, OSError) and error.filename is not None:  # any check may be the first to need the home folder
         return _HOME_REMEDY if translate(error).remedy == PATH_REMEDY else translate(error).remedy
     return ""
+
+
+def once_per_cause(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings with each failure once: later checks that fail for the same reason are named by the first."""
+    kept: list[Finding] = []
+    for finding in findings:
+        same = next((place for place, one in enumerate(kept) if _same_cause(one, finding)), None)
+        if same is None:
+            kept.append(finding)
+            continue
+        first = kept[same]
+        joint = f"{first.found}, {finding.name}" if _ALSO in first.found else f"{first.found}{_ALSO}{finding.name}"
+        kept[same] = replace(first, found=joint)
+    return kept
+
+
+def _same_cause(first: Finding, later: Finding) -> bool:
+    return first.verdict == later.verdict == "fail" and first.found.partition(_ALSO)[0] == later.found
 
 
 def _is_installed(package: str) -> bool:
