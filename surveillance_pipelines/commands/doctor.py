@@ -15,7 +15,8 @@ def doctor(
 
     Exits with 1 if a check fails. A warning concerns something that the platform can work without.
     """
-    from surveillance_pipelines.services.doctor import Finding, all_checks, load_settings, once_per_cause
+    from surveillance_pipelines.commands.dagster_health import dagster_health
+    from surveillance_pipelines.services.doctor import Finding, all_checks, as_findings, load_settings, once_per_cause
 
     found, platform = load_settings()
     findings: list[Finding] = list(found)
@@ -25,6 +26,7 @@ def doctor(
             for check in checks:
                 findings += check(platform)
                 bar.advance()
+        findings += as_findings(dagster_health(platform))
     findings = once_per_cause(findings)
     table(
         "doctor",

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.facts import Fact
 from surveillance_pipelines.setting_rules import NOT_SHOWN, nearest_name, without_user
 from surveillance_pipelines.settings import Settings
 
@@ -93,6 +94,11 @@ def unknown_settings(
         for name, source in sorted(found.items())
         if (meant := _meant(name, in_file=source != "the environment")) is not None
     ]
+
+
+def misspelled_settings() -> list[Fact]:
+    """Return a warning for each variable that is no setting but looks like a misspelled one."""
+    return [Fact(f"variable {one.name}", "warn", one.found, one.remedy) for one in unknown_settings()]
 
 
 def _known() -> list[str]:

@@ -5,7 +5,7 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -16,9 +16,9 @@ from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
-from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSettingsError, unknown_settings
+from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSettingsError, misspelled_settings
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
-from surveillance_pipelines.services.facts import Verdict
+from surveillance_pipelines.services.facts import Fact, Verdict
 from surveillance_pipelines.services.failures import PATH_REMEDY, translate
 from surveillance_pipelines.services.health import (
     LAKE_REMEDY,
@@ -89,15 +89,19 @@ def load_settings() -> tuple[list[Finding], Platform | None]:
         platform = open_platform()
     except InvalidSettingsError as error:
         wrong = [Finding(f"setting {one.name}", "fail", one.found, one.remedy) for one in error.problems]
-        return [*wrong, *_misspelled()], None
+        return [*wrong, *as_findings(misspelled_settings())], None
     except InvalidInputError as error:
         return [Finding("settings", "fail", error.message, error.remedy)], None
     source = f"{ENV_FILE} and the environment" if Path(ENV_FILE).is_file() else "the environment"
-    return [Finding("settings", "ok", f"read from {source}; home {platform.home}"), *_misspelled()], platform
+    return [
+        Finding("settings", "ok", f"read from {source}; home {platform.home}"),
+        *as_findings(misspelled_settings()),
+    ], platform
 
 
-def _misspelled() -> list[Finding]:
-    return [Finding(f"variable {one.name}", "warn", one.found, one.remedy) for one in unknown_settings()]
+def as_findings(facts: Iterable[Fact]) -> list[Finding]:
+    """Return lines of the status as rows of the doctor's table."""
+    return [Finding(fact.name, fact.verdict, fact.found, fact.remedy) for fact in facts]
 
 
 def check_python(_: Platform) -> list[Finding]:

@@ -14,12 +14,14 @@ class Fact:
     Attributes:
         name: name of the part.
         verdict: ok, warn or fail.
-        found: state of the part and, unless it is ok, what to do.
+        found: state of the part.
+        remedy: what to do; empty if nothing is to be done, or ``found`` says it.
     """
 
     name: str
     verdict: Verdict
     found: str
+    remedy: str = ""
 
 
 def instant(value: datetime | None) -> str:
