@@ -23,6 +23,7 @@ from surveillance_pipelines.defs.models import promotion
 from surveillance_pipelines.defs.models.jobs import model_checks_job, training_job
 from surveillance_pipelines.defs.models.schedules import daily_model_checks_schedule, retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
+from surveillance_pipelines.defs.notifications import notification_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
@@ -80,6 +81,7 @@ defs = dg.Definitions(
         yahoo_fallback_sensor,
         model_drift_sensor,
         operations.run_failure_sensor,
+        notification_sensor,
     ],
     schedules=[
         daily_bars_schedule,

