@@ -22,7 +22,7 @@ UNSERVED_SECONDS: Final = 120.0
 _FIRST_RETRY_SECONDS: Final = 60.0
 _LONGEST_RETRY_SECONDS: Final = 3600.0
 _FAILURES_AT_ONCE: Final = 3
-"""Failed attempts per evaluation of the sensor, because each may take seconds; the other receivers wait for the next."""
+"""Failed attempts per evaluation of the sensor, because each may take seconds; other receivers wait for the next."""
 _SEEN: Final = 500
 """Keys kept per kind: more than can be read again, and more alerts than can be opened and not yet confirmed."""
 _LONGEST_LINE: Final = 300
@@ -170,12 +170,11 @@ def deliver(
         if now_us < receiver.next_at:
             outcomes.append(_waits(name, receiver))
             continue
-        waiting = receiver.waiting
+        sent = f"sent {_counted(receiver.waiting)} to {name} in one message"
         error = send(named[name], title(settings.tenant, receiver), body(receiver))
         _record(receiver, error, settings.notify_min_interval_seconds, now_us)
-        outcomes.append(
-            f"sent {_counted(waiting)} to {name} in one message" if error is None else _waits(name, receiver)
-        )
+        failed += error is not None
+        outcomes.append(sent if error is None else _waits(name, receiver))
     return outcomes
 
 
@@ -215,10 +214,12 @@ def _record(receiver: Receiver, error: str | None, interval_seconds: float, now_
 
 
 def _waits(name: str, receiver: Receiver) -> str:
-    until = f"{_counted(receiver.waiting)} wait until {instant(to_datetime(receiver.next_at))}"
+    verb = "waits" if receiver.waiting == 1 else "wait"
+    until = f"{_counted(receiver.waiting)} {verb} until {instant(to_datetime(receiver.next_at))}"
     if not receiver.failures:
         return f"{name}: {until} (NOTIFY_MIN_INTERVAL_SECONDS)"
-    failed = f"failed {receiver.failures} times, last at {instant(to_datetime(receiver.failed_at))}: {receiver.error}"
+    times = "once" if receiver.failures == 1 else f"{receiver.failures} times"
+    failed = f"failed {times}, last at {instant(to_datetime(receiver.failed_at))}: {receiver.error}"
     return f"{name} {failed}; {until}"
 
 

@@ -138,7 +138,7 @@ def test_only_listed_channels_are_checked(settings):
 def test_wrong_password_is_one_failure_with_its_own_remedy(settings):
     assert settings.database_url is not None
     parts = urlsplit(settings.database_url.get_secret_value())
-    wrong = urlunsplit(parts._replace(netloc=f"{parts.username}:hunter2@{parts.hostname}:{parts.port}"))
+    wrong = str(urlunsplit(parts._replace(netloc=f"{parts.username}:hunter2@{parts.hostname}:{parts.port}")))
     platform = Platform(settings.model_copy(update={"database_url": SecretStr(wrong)}))
     checks = (check_database, check_queues, check_lake, check_models, check_registry)
     (found,) = once_per_cause([finding for check in checks for finding in check(platform)])
