@@ -23,6 +23,7 @@ from surveillance_pipelines.defs.models import promotion
 from surveillance_pipelines.defs.models.jobs import model_checks_job, training_job
 from surveillance_pipelines.defs.models.schedules import daily_model_checks_schedule, retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
+from surveillance_pipelines.defs.notifications import notification_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
@@ -35,7 +36,7 @@ from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
 from surveillance_pipelines.defs.serving.sensors import queue_sensor, yahoo_fallback_sensor
 from surveillance_pipelines.defs.signals import assets as signal_assets
-from surveillance_pipelines.services.platform import read_settings
+from surveillance_pipelines.services.configuration import read_settings
 
 _settings = read_settings()
 
@@ -80,6 +81,7 @@ defs = dg.Definitions(
         yahoo_fallback_sensor,
         model_drift_sensor,
         operations.run_failure_sensor,
+        notification_sensor,
     ],
     schedules=[
         daily_bars_schedule,

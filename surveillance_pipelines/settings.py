@@ -4,20 +4,29 @@
 ``SecretStr`` and never appear in logs, representations or run configs.
 """
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.hashing import sha256_json
+from surveillance_pipelines.setting_rules import cron_problem, require_http, require_scheme, split_urls
 from surveillance_pipelines.symbols import SYMBOL_RULE, is_symbol
 
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
+
+NotificationKind = Literal["failed_run", "red_check", "alert", "queue_not_served"]
+
+_POSTGRES_EXAMPLE = "postgresql://user:password@host:5432/name"
+_QUEUE_EXAMPLE = "https://sqs.us-east-1.amazonaws.com/000000000000/market_queue.fifo"
+_APPRISE_URL = re.compile(r"[A-Za-z0-9]+://\S+")
+_MLFLOW_SCHEMES = ("http", "https", "postgresql", "mysql", "sqlite", "mssql", "file", "databricks")
 
 _SCORING_FIELDS = (
     "tenant",
@@ -39,6 +48,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,
+        allow_inf_nan=False,
         hide_input_in_errors=True,  # the input of a check of several settings is all settings, with the secrets
     )
 
@@ -103,9 +113,19 @@ class Settings(BaseSettings):
     redis_stream: Annotated[str, Field(min_length=1)] = "surveillance:output"
     redis_max_length: Annotated[int, Field(ge=1000)] = 1_000_000
 
+    # Notifications
+    notify_urls: SecretStr | None = None
+    notify_on: Annotated[tuple[NotificationKind, ...], NoDecode] = (
+        "failed_run",
+        "red_check",
+        "alert",
+        "queue_not_served",
+    )
+    notify_min_interval_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("sqs_queue_url", "symbols", "output_channels", mode="before")
+    @field_validator("sqs_queue_url", "symbols", "output_channels", "notify_on", mode="before")
     @classmethod
     def _split_on_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -117,6 +137,66 @@ class Settings(BaseSettings):
     def _check_symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [symbol for symbol in value if not is_symbol(symbol)]:
             raise ValueError(f"expected {SYMBOL_RULE} as each symbol, got {', '.join(wrong)}: correct SYMBOLS")
+        return value
+
+    @field_validator("database_url", "dagster_database_url", mode="after")
+    @classmethod
+    def _check_postgres_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        # SQLAlchemy, which Dagster uses, knows no postgres://.
+        schemes = ("postgresql", "postgres") if info.field_name == "database_url" else ("postgresql",)
+        if value is not None:
+            url = value.get_secret_value()
+            require_scheme(_name(info), url, schemes, example=_POSTGRES_EXAMPLE, is_secret=True)
+        return value
+
+    @field_validator("mlflow_tracking_uri", mode="after")
+    @classmethod
+    def _check_mlflow_uri(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and "://" in value:
+            require_scheme(_name(info), value, _MLFLOW_SCHEMES, example="http://host:5000", is_secret=True)
+        return value
+
+    @field_validator("lake_url", mode="after")
+    @classmethod
+    def _check_lake_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and "://" in value:
+            require_scheme(_name(info), value, ("s3",), example="s3://bucket/lake or /data/lake", is_secret=False)
+        return value
+
+    @field_validator("lake_endpoint_url", "sqs_endpoint_url", mode="after")
+    @classmethod
+    def _check_endpoint(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            require_http(_name(info), value, example="http://localhost:4566")
+        return value
+
+    @field_validator("sqs_queue_url", "output_queue_url", mode="after")
+    @classmethod
+    def _check_queue_url(
+        cls, value: tuple[str, ...] | str | None, info: ValidationInfo
+    ) -> tuple[str, ...] | str | None:
+        for url in (value,) if isinstance(value, str) else value or ():
+            require_http(_name(info), url, example=_QUEUE_EXAMPLE, path=True)
+        return value
+
+    @field_validator("model_retraining_schedule", mode="after")
+    @classmethod
+    def _check_cron(cls, value: str, info: ValidationInfo) -> str:
+        if value.strip() and (problem := cron_problem(value)):
+            raise ValueError(
+                f"expected {_name(info)} as a cron expression, as in '0 6 * * 6' (Saturdays at 06:00 UTC), "
+                f"got {value!r}: {problem}"
+            )
+        return value
+
+    @field_validator("notify_urls", mode="after")
+    @classmethod
+    def _check_notify_urls(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and not all(map(_APPRISE_URL.fullmatch, split_urls(value.get_secret_value()))):
+            raise ValueError(
+                f"expected {_name(info)} as URLs of Apprise, as in mailto://user:password@example.com, "
+                "got another value (not shown: it may contain a password)"
+            )
         return value
 
     @field_validator("surveillance_home", "model_storage_path", mode="after")
@@ -156,6 +236,11 @@ class Settings(BaseSettings):
         """Channels of ``OUTPUT_CHANNELS`` with delivery runs, that is, all except sqs."""
         return tuple(channel for channel in self.output_channels if channel != "sqs")
 
+    @property
+    def notification_urls(self) -> tuple[str, ...]:
+        """URLs of ``NOTIFY_URLS``; they contain secrets."""
+        return () if self.notify_urls is None else split_urls(self.notify_urls.get_secret_value())
+
     @cached_property
     def models_path(self) -> Path:
         """Folder of the frozen bundles ``v1/``, ``v2/``, …"""
@@ -170,3 +255,7 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """Hash of ``scoring_knobs``; the ``config_hash`` of output rows."""
         return sha256_json(self.scoring_knobs)
+
+
+def _name(info: ValidationInfo) -> str:
+    return str(info.field_name).upper()

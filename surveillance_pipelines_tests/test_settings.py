@@ -143,6 +143,7 @@ SECRETS = {
     "DATABASE_URL": "postgresql://user:hidden-password@db/surveillance",
     "DAGSTER_DATABASE_URL": "postgresql://user:hidden-dagster@db/dagster",
     "MLFLOW_TRACKING_URI": "postgresql://user:hidden-mlflow@db/mlflow",
+    "NOTIFY_URLS": "json://user:hidden-receiver@host/path",
 }
 
 
@@ -205,6 +206,63 @@ def test_env_example_uncommented_gives_the_defaults(repository, tmp_path):
     default = Settings()
     (tmp_path / ".env").write_text("\n".join(example_lines(repository)))
     assert Settings() == default
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "example"),
+    [
+        ("MODEL_RETRAINING_SCHEDULE", "every day", "'0 6 * * 6'"),
+        ("SQS_QUEUE_URL", "market_queue.fifo", QUEUE_URL),
+        ("SQS_QUEUE_URL", f"{QUEUE_URL},https://host", QUEUE_URL),
+        ("OUTPUT_QUEUE_URL", "arn:aws:sqs:us-east-1:0:q.fifo", QUEUE_URL),
+        ("SQS_ENDPOINT_URL", "localhost:4566", "http://localhost:4566"),
+        ("LAKE_ENDPOINT_URL", "http://host:port", "http://localhost:4566"),
+        ("LAKE_URL", "gs://bucket/lake", "s3://bucket/lake"),
+    ],
+)
+def test_settings_malformed_value_is_refused_with_name_value_and_example(monkeypatch, name, value, example):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=f"expected {name}") as caught:
+        Settings()
+    assert value.rpartition(",")[2] in str(caught.value)
+    assert example in str(caught.value)
+
+
+@pytest.mark.requirement("SEC-09")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://user:hidden@host/db"),
+        ("DAGSTER_DATABASE_URL", "postgres://user:hidden@host/db"),
+        ("MLFLOW_TRACKING_URI", "gopher://user:hidden@host/db"),
+        ("NOTIFY_URLS", "hidden"),
+    ],
+)
+def test_settings_malformed_secret_is_refused_by_name_and_not_shown(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=f"expected {name}.*as in") as caught:
+        Settings()
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_settings_number_must_be_finite(monkeypatch, value):
+    monkeypatch.setenv("DRAIN_WINDOW_SECONDS", value)
+    with pytest.raises(ValidationError, match="drain_window_seconds"):
+        Settings()
+
+
+def test_notification_urls_are_split_where_a_url_begins(monkeypatch):
+    monkeypatch.setenv("NOTIFY_URLS", "json://host/a?to=x,y, mailto://me:pw@example.com")
+    assert Settings().notification_urls == ("json://host/a?to=x,y", "mailto://me:pw@example.com")
+
+
+def test_settings_unknown_event_of_notifications_is_refused(monkeypatch):
+    monkeypatch.setenv("NOTIFY_ON", "alert, earthquake")
+    with pytest.raises(ValidationError, match="'failed_run', 'red_check', 'alert' or 'queue_not_served'"):
+        Settings()
+    monkeypatch.setenv("NOTIFY_ON", "alert, red_check")
+    assert Settings().notify_on == ("alert", "red_check")
 
 
 @pytest.mark.parametrize("channels", ["redis", "sqs,kafka", "sqs,sqs"])

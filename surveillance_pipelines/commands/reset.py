@@ -14,12 +14,12 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without confirmation.")] = False,
 ) -> None:
     """Stop the embedded services and delete SURVEILLANCE_HOME. Configured external stores are not changed."""
+    from surveillance_pipelines.services.configuration import read_settings
     from surveillance_pipelines.services.homes import (
         delete_home,
         folder_size,
         is_platform_home,
     )
-    from surveillance_pipelines.services.platform import read_settings
 
     settings = read_settings()
     home = settings.surveillance_home

@@ -14,7 +14,7 @@ from surveillance_pipelines.defs.dagster_internals import (
     UserConfigSchema,
 )
 from surveillance_pipelines.embedded.parent_watch import tie_to_command
-from surveillance_pipelines.services.platform import read_settings
+from surveillance_pipelines.services.configuration import read_settings
 
 VARIABLE: Final = "DAGSTER_DATABASE_URL"
 

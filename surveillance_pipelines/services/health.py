@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, LiteralString
 
 from surveillance_pipelines.clock import to_datetime
@@ -11,19 +10,12 @@ from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.embedded.queue_credentials import client_config
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
+from surveillance_pipelines.services.facts import Fact, instant
+from surveillance_pipelines.services.lease_facts import lease_facts
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
 
 LAKE_REMEDY: Final = "restore the files of the table from a backup"
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One fact about a part of the platform, with a verdict: ok, warn or fail."""
-
-    name: str
-    verdict: str
-    found: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ def check_health(stores: Stores) -> Health:
     """Return the state of services, queues, champion, leases, ledger, dead letters and tables."""
     lines = [*_services(stores), *_queues(stores)]
     with stores.connect() as connection:
-        lines += [*_champion(stores, connection), *_leases(connection), *_ledger_tables(stores, connection)]
+        lines += [*_champion(stores, connection), *lease_facts(stores, connection), *_ledger_tables(stores, connection)]
         lines += _dead_letters(connection)
         tables = _tables(connection, stores.settings.output_channels)
         features = serving_features(stores, connection)
@@ -104,25 +96,6 @@ def _champion(stores: Stores, connection: Any) -> list[Fact]:
         return [Fact("champion", verdict, f"{models.sentence}. {models.remedy}")]
     decided = f"since {instant(found.since)}, decided by {found.decided_by}"
     return [Fact("champion", "ok", f"{found.name} {found.model_id[:12]}, {decided}")]
-
-
-def _leases(connection: Any) -> list[Fact]:
-    rows = _rows(
-        connection,
-        "SELECT queue_url, role, holder, heartbeat_at, expires_at < now(), (SELECT bundle_hash FROM ops.served_bundles"
-        " AS served WHERE served.queue_url = leases.queue_url ORDER BY id DESC LIMIT 1)"
-        " FROM ops.leases ORDER BY queue_url, role",
-    )
-    lines = []
-    for url, role, holder, heartbeat, expired, bundle in rows:
-        if role == "standby" and expired:
-            continue
-        held = "standby" if role == "standby" else "held by"
-        state = "expired, last held by" if expired else held
-        serving = "" if role == "standby" or bundle is None else f", bundle {bundle[:12]}"
-        found = f"{state} {holder}{serving}, heartbeat {instant(heartbeat)}"
-        lines.append(Fact(f"lease {url.rsplit('/', 1)[-1]}", "ok", found))
-    return lines or [Fact("leases", "ok", "none: no drain run has started yet")]
 
 
 def _ledger_tables(stores: Stores, connection: Any) -> list[Fact]:
@@ -201,8 +174,3 @@ def _lake(stores: Stores, features: str, damaged: Collection[str]) -> list[Seque
 
 def _rows(connection: Any, query: LiteralString) -> list[tuple[Any, ...]]:
     return connection.execute(query).fetchall()
-
-
-def instant(value: datetime | None) -> str:
-    """Format an instant as ``2024-03-06 14:30:00`` UTC; ``–`` for None."""
-    return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,16 +1,13 @@
 """The stores of all use cases, opened on first use."""
 
 import os
-import re
 from abc import ABC, abstractmethod
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock, now
-from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.services.configuration import read_settings
 from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
 
 _SESSION_MARGIN: Final = timedelta(days=14)
 """An instant between sessions belongs to the nearer one, which may be after a long holiday."""
-_BOUNDS: Final = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more than", "expected": "one of"}
-"""Pydantic's name of a bound → text."""
-_USER_OF_URL: Final = re.compile(r"://\S*@")
-"""User and password of a URL; a password may contain ``@`` and ``/``."""
 
 
 class Stores(ABC):
@@ -156,39 +149,6 @@ def open_platform() -> Platform:
     """Return a platform with the settings of the environment and ``.env``.
 
     Raises:
-        InvalidInputError: if a setting is invalid; the message lists all of them.
+        InvalidSettingsError: if a setting is invalid; the message names each of them.
     """
     return Platform(read_settings())
-
-
-def read_settings() -> Settings:
-    """Return the settings of the environment and ``.env``.
-
-    Raises:
-        InvalidInputError: if a setting is invalid; the message lists all of them.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise InvalidInputError(
-            "; ".join(_describe(found) for found in error.errors()),
-            remedy=".env.example describes all settings and their valid values",
-        ) from error
-
-
-def _describe(found: Any) -> str:
-    """Describe a validation error, as in ``SQS_MAX_MESSAGES: expected at most 10, got 50``; secrets are not shown."""
-    context = found.get("ctx", {})
-    if found["type"] == "value_error":  # a validator of ``Settings`` states name, expected and received value
-        return str(context["error"])
-    name = ".".join(str(part) for part in found["loc"]).upper()
-    bounds = [f"{text} {context[bound]}" for bound, text in _BOUNDS.items() if bound in context]
-    wanted = " and ".join(bounds) or found["msg"].removeprefix("Input should be ")
-    return f"{name}: expected {wanted}, got {_shown_input(found)}"
-
-
-def _shown_input(found: Any) -> str:
-    field = Settings.model_fields.get(str(found["loc"][0])) if found["loc"] else None
-    if field is None or "Secret" in str(field.annotation) or not field.repr:
-        return "another value (not shown: it may contain a password)"
-    return _USER_OF_URL.sub("://***@", str(found["input"]))

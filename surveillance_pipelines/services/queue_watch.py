@@ -64,6 +64,12 @@ class QueueView:
     def has_work(self) -> bool:
         return self.has_input or self.orphaned > 0
 
+    @property
+    def work(self) -> str:
+        """What a drain run has to do."""
+        orphaned = f", and {self.orphaned} receipts of a dead run" if self.orphaned else ""
+        return f"{self.waiting} messages, {self.unsent} unsent alerts and {self.due_bars} bars to close{orphaned}"
+
 
 def queue_state(client: QueueClient, connection: psycopg.Connection, clock: Clock = SYSTEM_CLOCK) -> QueueView:
     """Read the state of a client's queue. An unreachable queue is reported, not raised."""

@@ -1,5 +1,6 @@
 """PostgreSQL: connections, URLs per driver, bulk inserts and migrations. Alembic is imported only on use."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -89,18 +90,39 @@ class Reconnector:
 
 
 OUTAGE_ERRORS: Final = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
-"""Exceptions that mean that PostgreSQL cannot work now."""
+"""Exceptions that mean that PostgreSQL cannot work now, or refuses the connection (``is_outage`` tells)."""
+
+
+_REFUSAL: Final = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects"
+    r'|role "[^"]*" (?:does not exist|is not permitted to log in)|database "[^"]*" does not exist'
+    r"|permission denied for database"
+)
+"""Messages with which PostgreSQL refuses a user, a password or a database. A refused connection has no SQLSTATE, so a
+server with messages in another language than English is not understood."""
+_ACCESS_REMEDY: Final = (
+    "correct user, password and name of the database in DATABASE_URL (or DAGSTER_DATABASE_URL, MLFLOW_TRACKING_URI); "
+    "the server decides in pg_hba.conf who may connect and whether it needs sslmode"
+)
+
+
+def is_refused(error: Exception) -> bool:
+    """Return whether PostgreSQL answers and refuses the user, the password or the name of the database."""
+    return isinstance(error, psycopg.OperationalError) and _REFUSAL.search(str(error)) is not None
 
 
 def is_outage(error: Exception) -> bool:
     """Return whether an exception means that PostgreSQL cannot work now: unreachable, full, stopping, read-only."""
-    return isinstance(error, OUTAGE_ERRORS)
+    return isinstance(error, OUTAGE_ERRORS) and not is_refused(error)
 
 
 def translate_error(error: Exception) -> SurveillanceError | None:
     """Translate ``psycopg.OperationalError`` to an error of the platform; None for other exceptions."""
     if not isinstance(error, psycopg.OperationalError):
         return None
+    if is_refused(error):
+        found = " ".join(str(error).split())
+        return InvalidInputError(f"expected PostgreSQL to accept the connection: {found}", remedy=_ACCESS_REMEDY)
     return UnavailableError(
         f"expected PostgreSQL to answer: {error}", remedy="check DATABASE_URL, or run `surveillance doctor`"
     )

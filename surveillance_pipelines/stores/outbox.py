@@ -110,6 +110,13 @@ _CLEAR_FAILURE: Final = """
 """
 
 
+_ALERTS_AFTER: Final = """
+    SELECT position, body FROM ops.outbox
+    WHERE queue_url = %s AND position > %s AND row_type = 'anomaly' ORDER BY position LIMIT %s
+"""
+_NEWEST: Final = "SELECT position FROM ops.outbox WHERE queue_url = %s ORDER BY position DESC LIMIT 1"
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """One message to deliver.
@@ -272,3 +279,16 @@ def mark_published(
             ids = [row.id for row in rows if row.row_type == row_type]
             if ids:
                 connection.execute(statement, (instant, ids))
+
+
+def alerts_after(
+    connection: psycopg.Connection, queue_url: str, position: int, *, limit: int = 2000
+) -> list[tuple[int, str]]:
+    """Return position and JSON body of a queue's alerts after a position, in the order of their commits."""
+    return connection.execute(_ALERTS_AFTER, (queue_url, position, limit)).fetchall()
+
+
+def newest_position(connection: psycopg.Connection, queue_url: str) -> int:
+    """Return the position of a queue's newest message; 0 if it has none."""
+    row = connection.execute(_NEWEST, (queue_url,)).fetchone()
+    return 0 if row is None else row[0]

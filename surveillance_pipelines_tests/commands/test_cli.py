@@ -150,5 +150,5 @@ def test_database_url_of_another_kind_exits_with_usage_and_hides_the_password(ba
     monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/000000000000/x.fifo")
     answer = bare("status")
     assert answer.exit_code == ExitCode.USAGE
-    assert "got another scheme or none" in answer.output
+    assert "expected DATABASE_URL to start with postgresql://" in answer.output
     assert "secret" not in answer.output

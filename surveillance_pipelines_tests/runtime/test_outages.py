@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -12,7 +13,8 @@ from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, ManualClock
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.runtime.meter import DrainReport
 from surveillance_pipelines.runtime.outages import Outages
-from surveillance_pipelines.runtime.service_outages import START_OUTAGE_SECONDS, await_services
+from surveillance_pipelines.runtime.service_outages import START_OUTAGE_SECONDS, await_services, is_outage
+from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.transports.sqs import QueueClient
 from surveillance_pipelines_tests.engine.market import OPEN, stream
 from surveillance_pipelines_tests.live_lane_fixtures import LiveLane
@@ -174,3 +176,19 @@ def test_outage_past_the_end_of_the_run_is_raised():
 
     with pytest.raises(ConnectionError):
         outages.repeat("input queue", call)
+
+
+def test_call_with_a_refused_password_is_not_repeated(database_url):
+    parts, calls = urlsplit(database_url), 0
+    wrong = urlunsplit(parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}"))
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        connect(wrong)
+
+    outages = Outages(ManualClock(to_datetime(OPEN)), is_outage=is_outage)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        outages.repeat("database", call)
+    assert calls == 1
+    assert not outages.is_ongoing

@@ -4,6 +4,7 @@ import builtins
 import importlib.metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ from surveillance_pipelines.services.doctor import (
     check_models,
     check_queues,
     check_registry,
+    once_per_cause,
 )
 from surveillance_pipelines.services.models import activate
 from surveillance_pipelines.services.platform import Platform
@@ -131,3 +133,27 @@ def test_champion_that_cannot_serve_fails_the_check_of_models(settings, tmp_path
 
 def test_only_listed_channels_are_checked(settings):
     assert check_channels(Platform(settings)) == []
+
+
+def test_wrong_password_is_one_failure_with_its_own_remedy(settings):
+    assert settings.database_url is not None
+    parts = urlsplit(settings.database_url.get_secret_value())
+    wrong = str(urlunsplit(parts._replace(netloc=f"{parts.username}:hunter2@{parts.hostname}:{parts.port}")))
+    platform = Platform(settings.model_copy(update={"database_url": SecretStr(wrong)}))
+    checks = (check_database, check_queues, check_lake, check_models, check_registry)
+    (found,) = once_per_cause([finding for check in checks for finding in check(platform)])
+    assert (found.name, found.verdict) == ("database", "fail")
+    assert "expected PostgreSQL to accept the connection" in found.found
+    assert found.found.endswith("also stops the checks of: queues, lake, models, model registry")
+    assert found.remedy.startswith("correct user, password and name of the database in DATABASE_URL")
+    assert "hunter2" not in str(found)
+
+
+def test_different_failures_are_kept_apart():
+    findings = [
+        Finding("a", "fail", "x"),
+        Finding("b", "warn", "x"),
+        Finding("c", "fail", "y"),
+        Finding("d", "fail", "x"),
+    ]
+    assert once_per_cause(findings) == [Finding("a", "fail", "x; also stops the checks of: d"), *findings[1:3]]

@@ -2,17 +2,22 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
+from surveillance_pipelines.contracts.errors import ErrorCode
 from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Signal, column_names
 from surveillance_pipelines.stores.database import (
     connect,
     ensure_database,
     is_migrated,
+    is_outage,
+    is_refused,
     migrate,
     normalise_url,
+    translate_error,
     upsert_rows,
     with_database,
 )
@@ -33,6 +38,44 @@ def test_normalise_url_other_database_is_refused_without_its_password() -> None:
 
 def test_with_database_socket_url_keeps_its_folder() -> None:
     assert with_database("postgresql://me@/one?host=/run/pg", "two") == "postgresql://me@/two?host=/run/pg"
+
+
+def with_password(url: str, password: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.username}{password}@{parts.hostname}:{parts.port}"))
+
+
+def refused_connection(url: str) -> psycopg.OperationalError:
+    with pytest.raises(psycopg.OperationalError) as caught, connect(url):
+        pass
+    return caught.value
+
+
+@pytest.mark.parametrize("password", [":wrong", ""])
+def test_wrong_password_is_no_outage_and_an_invalid_setting(database_url: str, password: str) -> None:
+    error = refused_connection(with_password(database_url, password))
+    assert not is_outage(error)
+    known = translate_error(error)
+    assert known is not None
+    assert known.code is ErrorCode.INVALID_INPUT
+    assert "DATABASE_URL" in known.remedy
+
+
+def test_missing_database_is_no_outage(database_url: str) -> None:
+    error = refused_connection(with_database(database_url, "absent"))
+    assert is_refused(error)
+    assert not is_outage(error)
+
+
+def test_server_that_does_not_answer_or_has_no_connection_left_is_an_outage() -> None:
+    absent = refused_connection("postgresql://me:pw@127.0.0.1:1/db")
+    full = psycopg.OperationalError('connection failed: FATAL:  too many connections for database "db"')
+    role = psycopg.OperationalError('connection failed: FATAL:  too many connections for role "me"')
+    starting = psycopg.OperationalError("connection failed: FATAL:  the database system is starting up")
+    assert [is_outage(error) for error in (absent, full, role, starting)] == [True] * 4
+    known = translate_error(absent)
+    assert known is not None
+    assert known.code is ErrorCode.UNAVAILABLE
 
 
 def test_connect_session_is_in_utc(connection: psycopg.Connection[Any]) -> None:

@@ -168,7 +168,7 @@ def _judge(
     if view.holder is None and not coming and not view.has_work:
         return f"{name} is empty{_last_message(view, now_us)}; {_fallback(settings)}", None
     if view.holder is None and not coming:
-        state, wanted = f"{name} has {_work(view)}", "a drain run"
+        state, wanted = f"{name} has {view.work}", "a drain run"
     elif view.holder is not None and not (view.standby or starting) and _wants_standby(settings, view, now_us):
         state, wanted = f"{name} is served by {view.holder} without a standby", "a standby run"
     else:
@@ -202,11 +202,6 @@ def _wants_standby(settings: "Settings", view: "QueueView", now_us: int) -> bool
     idle_since = 0 if view.last_message_at is None else view.last_message_at
     busy = view.has_work or now_us - idle_since < settings.drain_idle_seconds * MICROSECONDS
     return settings.drain_standby and busy
-
-
-def _work(view: "QueueView") -> str:
-    orphaned = f", and {view.orphaned} receipts of a dead run" if view.orphaned else ""
-    return f"{view.waiting} messages, {view.unsent} unsent alerts and {view.due_bars} bars to close{orphaned}"
 
 
 def _servers(view: "QueueView", starting: int) -> str:
