@@ -14,6 +14,7 @@ from surveillance_pipelines.models.classifier import MODEL_FILE
 from surveillance_pipelines.services.doctor import (
     Finding,
     check_channels,
+    check_compilation,
     check_database,
     check_extras,
     check_home,
@@ -131,3 +132,11 @@ def test_champion_that_cannot_serve_fails_the_check_of_models(settings, tmp_path
 
 def test_only_listed_channels_are_checked(settings):
     assert check_channels(Platform(settings)) == []
+
+
+def test_compiled_code_is_kept_or_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    (found,) = check_compilation(Platform(settings))
+    assert found.verdict == "ok"
+    monkeypatch.setattr("surveillance_pipelines.services.doctor.find_cache", lambda: None)
+    (found,) = check_compilation(Platform(settings))
+    assert (found.verdict, "NUMBA_CACHE_DIR" in found.remedy) == ("warn", True)
