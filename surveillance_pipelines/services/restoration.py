@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.errors import ConflictError, IntegrityError, InvalidInputError
@@ -56,7 +56,7 @@ def restore(settings: Settings, source: Path, advanced: Advanced) -> Restored:
         _require_empty(settings)
         backup.verify(advanced)
         building = home.with_name(f".{home.name}.restoring")
-        work = Settings(**{**_given(settings), "surveillance_home": building}, _env_file=None)  # pyright: ignore[reportCallIssue]
+        work = _of_home(settings, building)
         _delete(work)
         try:
             rows = _build(work, backup, advanced)
@@ -124,8 +124,12 @@ def _outside(settings: Settings) -> list[Path]:
     return folders + ([] if settings.model_storage_path is None else [settings.model_storage_path])
 
 
-def _given(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in Settings.model_fields}
+def _of_home(settings: Settings, home: Path) -> Settings:
+    copied = settings.model_copy(update={"surveillance_home": home})
+    cast("dict[str, Any]", copied.__dict__).pop(
+        "models_path", None
+    )  # derived from the home, and copied if it was computed before
+    return copied
 
 
 def _build(work: Settings, backup: BackupReader, advanced: Advanced) -> dict[str, dict[str, int]]:
