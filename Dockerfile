@@ -12,12 +12,13 @@ ENV PYTHONUNBUFFERED=1 \
     SURVEILLANCE_HOME=/var/lib/surveillance
 
 # libgomp: XGBoost and scikit-learn load it at run time.
+# A new volume takes the owner of the folder at its mount point, so every mount point of docker-compose.yml is created here.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 surveillance \
-    && mkdir -p "$DAGSTER_HOME" "$SURVEILLANCE_HOME" /models \
-    && chown surveillance "$DAGSTER_HOME" "$SURVEILLANCE_HOME" /models
+    && mkdir -p "$DAGSTER_HOME/storage" "$SURVEILLANCE_HOME/dagster/storage" /models /mlflow /emulator \
+    && chown --recursive surveillance "$DAGSTER_HOME" "$SURVEILLANCE_HOME" /models /mlflow /emulator
 
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from surveillance_pipelines.commands import (
     alerts,
     backfill,
+    backup,
     dead_letters,
     demo,
     detect,
@@ -103,6 +104,8 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(instruments.app, name="instruments")
 app.add_typer(models.app, name="models")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("reset")(reset.reset)
 
 

@@ -103,3 +103,18 @@ def _follow(watch: RunWatch, child: Child, title: str) -> None:
             bar.set(len(watch.done), total=max(watch.steps, 1), note=watch.done[-1] if watch.done else "starting")
             if not ended:
                 SYSTEM_CLOCK.sleep(_POLL_SECONDS)
+
+
+def cancel_unfinished_runs(platform: Platform, reason: str) -> int:
+    """Report the runs that the database calls unfinished as canceled, and return their number.
+
+    For a restored home, in which no run has a process. A canceled run is not retried.
+    """
+    with open_instance(platform) as instance:
+        import dagster as dg
+
+        ended = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=list(set(dg.DagsterRunStatus) - ended)))
+        for run in unfinished:
+            instance.report_run_canceled(run, reason)
+    return len(unfinished)

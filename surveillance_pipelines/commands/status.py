@@ -20,7 +20,7 @@ def status() -> None:
 
     platform = open_platform()
     if is_untouched(platform.settings):
-        echo(f"no data yet: {platform.home} does not exist and DATABASE_URL is not set")
+        echo(f"no data yet: {platform.home} is empty or does not exist, and DATABASE_URL is not set")
         echo("start with `surveillance demo` (synthetic data) or `surveillance ingest PATH`")
         return
     health = check_health(platform)

@@ -4,8 +4,10 @@ Dagster's default launcher does not check started runs: after a kill of their co
 they stay STARTED and keep their slots. ``LocalRunLauncher`` gives this check to Dagster's run monitoring; the sensor of
 the queues uses it too, so that a new drain run need not wait for the monitoring.
 
-A run is judged only on the machine that launched it. Times are not compared, because the clock may be set: a process is
-the run's if it has the recorded pid, is a run worker of this Dagster home, and no newer run has started with that pid.
+A run is judged only on the machine of its process: of the command or code server that starts it. In containers, the
+daemon launches a run and the code server's container executes it. Times are not compared, because the clock may be set:
+a process is the run's if it has the recorded pid, is a run worker of this Dagster home, and no newer run has started
+with that pid.
 """
 
 import json
@@ -37,6 +39,7 @@ _PID: Final = re.compile(r"Started process for run \(pid: (\d+)\)")
 _WORKERS: Final = ("multiprocessing", "surveillance_pipelines.commands.run_job")
 _ACTIVE: Final = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 _RUNS_CHECKED: Final = 100
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
@@ -72,7 +75,7 @@ def own_process() -> dict[str, str]:
 
 def process_problem(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     """Return why the process of an active run is known to have ended; None if it runs or cannot be judged here."""
-    if run.tags.get(MACHINE_TAG) != machine():
+    if _machine_of(run.tags) != machine():
         return None
     pid = _pid(instance, run)
     if pid is None:
@@ -82,6 +85,13 @@ def process_problem(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | N
     if _newest_claim(instance, pid) != run.run_id:
         return f"the process {pid} of the run was killed; another run has that pid"
     return None
+
+
+def _machine_of(tags: Mapping[str, str]) -> str | None:
+    """Return the machine of a run's process: the host of a code server that is reached by port, else the launcher's."""
+    address = json.loads(tags.get(GRPC_INFO_TAG, "{}"))
+    host = address.get("host") if address.get("port") else None
+    return tags.get(MACHINE_TAG) if host in (None, *_LOOPBACK) else host
 
 
 def report_gone(instance: dg.DagsterInstance, run: dg.DagsterRun, problem: str) -> None:

@@ -65,8 +65,12 @@ def symbol_features(
 
 def is_compiled() -> bool:
     """Return whether numba's cache contains the batch kernel; otherwise the first call takes about 15 seconds."""
-    compiled: list[Any] = [batch_prices.prices, batch_context.context]
-    return all(any(Path(of.stats.cache_path).glob(f"*.{of.__name__}-*.nbi")) for of in compiled)
+    return all(map(_is_cached, (batch_prices.prices, batch_context.context)))
+
+
+def _is_cached(function: Any) -> bool:
+    folder = function.stats.cache_path  # None without a cache
+    return folder is not None and any(Path(folder).glob(f"*.{function.__name__}-*.nbi"))
 
 
 def _sparse(inputs: Floats, begin: int, end: int, days: Integers) -> Flags:

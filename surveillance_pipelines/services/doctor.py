@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from psycopg import OperationalError
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
+from surveillance_pipelines.compilation import VARIABLE, find_cache
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
@@ -68,6 +69,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
     """Return the checks in the order of their rows."""
     checks: list[CheckFunction] = [
         check_python,
+        check_compilation,
         check_extras,
         check_home,
         check_disk,
@@ -112,6 +114,14 @@ def check_python(_: Platform) -> list[Finding]:
     if (3, 11) <= sys.version_info[:2] < (3, 13):
         return [Finding("python", "ok", version)]
     return [Finding("python", "fail", version, "install with Python 3.11 or 3.12")]
+
+
+def check_compilation(_: Platform) -> list[Finding]:
+    """Check that compiled functions can be kept: a drain run would compile for seconds before its first message."""
+    if (folder := find_cache()) is not None:
+        return [Finding("compiled code", "ok", f"kept in {folder}")]
+    remedy = f"make SURVEILLANCE_HOME writable, or set {VARIABLE} to a writable folder"
+    return [Finding("compiled code", "warn", "no writable folder: each process compiles the features again", remedy)]
 
 
 def check_extras(platform: Platform) -> list[Finding]:

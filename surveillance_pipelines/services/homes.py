@@ -42,8 +42,13 @@ def uses_embedded_services(settings: "Settings") -> bool:
 
 
 def is_untouched(settings: "Settings") -> bool:
-    """Return whether nothing has been stored: the home does not exist and no database is configured."""
-    return settings.database_url is None and not settings.surveillance_home.exists()
+    """Return whether nothing has been stored: the home has no data and no database is configured."""
+    return settings.database_url is None and is_empty(settings.surveillance_home)
+
+
+def is_empty(home: Path) -> bool:
+    """Return whether a home does not exist or has no data; compiled functions (``cache``) can be computed again."""
+    return not home.exists() or (home.is_dir() and not {path.name for path in home.iterdir()} - {"cache"})
 
 
 def folder_size(path: Path) -> int:

@@ -1,5 +1,6 @@
 """Runs whose process was killed: recognised by the process table, and reported once."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from surveillance_pipelines.defs.dagster_internals import GRPC_INFO_TAG
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.run_processes import (
     GONE_TAG,
@@ -72,6 +74,15 @@ def test_pid_that_a_newer_run_has_is_not_the_older_run(instance, worker):
 
 def test_run_of_another_machine_is_not_judged(instance):
     assert process_problem(instance, started(instance, ended_pid(), where="elsewhere")) is None
+
+
+def test_run_of_a_code_server_in_another_container_is_judged_there_and_not_by_its_launcher(instance):
+    """The daemon's container has other processes, or none, with the pids of the code server's container."""
+    run = started(instance, ended_pid())
+    for host, is_judged in (("platform", False), (machine(), True), ("localhost", True)):
+        instance.add_run_tags(run.run_id, {GRPC_INFO_TAG: json.dumps({"host": host, "port": 4000})})
+        found = instance.get_run_by_id(run.run_id)
+        assert (process_problem(instance, found) is not None) == is_judged, host
 
 
 def test_run_of_a_command_is_judged_by_its_tag(instance):

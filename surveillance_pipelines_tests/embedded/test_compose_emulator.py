@@ -37,11 +37,13 @@ def _emulator(folder: Path, port: int) -> Iterator[dict[str, str]]:
         file.write_text(_with_defaults(compose["configs"][config["source"]]["content"]))
         files[config["target"]] = str(file)
     environment = {str(name): files.get(value, str(value)) for name, value in service["environment"].items()}
+    folders = {"STATE_DIR": str(folder / "state"), "S3_DATA_DIR": str(folder / "s3")}
+    assert folders.keys() <= environment.keys(), "the volume of the container"
     _, *command = service["command"]
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=folder,
-        env={**os.environ, **environment, "GATEWAY_PORT": str(port), "STATE_DIR": str(folder / "state")},
+        env={**os.environ, **environment, **folders, "GATEWAY_PORT": str(port)},
     )
     try:
         wait_until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}"), 60)
@@ -70,3 +72,20 @@ def test_emulator_accepts_the_platform_under_its_name_and_nobody_else(tmp_path: 
             call_as(f"attacker.example:{port}", keys)
         with pytest.raises(ClientError, match="access key"):
             call_as(f"{name}:{port}", AwsCredentials("other", "other"))
+
+
+def test_emulator_keeps_queues_and_buckets_when_it_is_stopped(tmp_path: Path) -> None:
+    port = preferred_port(None)
+    for is_first in (True, False):
+        with _emulator(tmp_path, port) as platform:
+            keys = AwsCredentials(platform["AWS_ACCESS_KEY_ID"], platform["AWS_SECRET_ACCESS_KEY"])
+            queues, buckets = (sqs_client(f"http://127.0.0.1:{port}", keys, service) for service in ("sqs", "s3"))
+            if is_first:
+                url = queues.create_queue(QueueName="q.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+                queues.send_message(QueueUrl=url, MessageBody="kept", MessageGroupId="g", MessageDeduplicationId="d")
+                buckets.create_bucket(Bucket="lake")
+                buckets.put_object(Bucket="lake", Key="k", Body=b"kept")
+            else:
+                url = queues.get_queue_url(QueueName="q.fifo")["QueueUrl"]
+                assert [m["Body"] for m in queues.receive_message(QueueUrl=url)["Messages"]] == ["kept"]
+                assert buckets.get_object(Bucket="lake", Key="k")["Body"].read() == b"kept"

@@ -15,6 +15,7 @@ from surveillance_pipelines.models.classifier import MODEL_FILE
 from surveillance_pipelines.services.doctor import (
     Finding,
     check_channels,
+    check_compilation,
     check_database,
     check_extras,
     check_home,
@@ -157,3 +158,11 @@ def test_different_failures_are_kept_apart():
         Finding("d", "fail", "x"),
     ]
     assert once_per_cause(findings) == [Finding("a", "fail", "x; also stops the checks of: d"), *findings[1:3]]
+
+
+def test_compiled_code_is_kept_or_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    (found,) = check_compilation(Platform(settings))
+    assert found.verdict == "ok"
+    monkeypatch.setattr("surveillance_pipelines.services.doctor.find_cache", lambda: None)
+    (found,) = check_compilation(Platform(settings))
+    assert (found.verdict, "NUMBA_CACHE_DIR" in found.remedy) == ("warn", True)
