@@ -19,7 +19,8 @@ from surveillance_pipelines.contracts.price_text import price_text
 
 _PLAIN_WIDTH: Final = 140
 """Width in columns without a terminal; keeps each row of a table on one line of a log."""
-_PLAIN_EVERY_SECONDS: Final = 5.0
+_PLAIN_SECONDS: Final = (10.0, 60.0)
+"""First and longest interval between two lines of progress in a log. Each interval is twice the previous one."""
 
 
 @cache
@@ -126,7 +127,7 @@ class Bar(Protocol):
 
 @contextmanager
 def progress(title: str, total: float) -> Iterator[Bar]:
-    """Show a progress bar on a terminal, or a line every few seconds in a log."""
+    """Show a progress bar on a terminal, or a line from time to time in a log, and one at the end."""
     if not is_live():
         bar = _PlainBar(title, total)
         yield bar
@@ -160,6 +161,7 @@ class _PlainBar:
     def __init__(self, title: str, total: float) -> None:
         self._title, self._total, self._done, self._note = title, total, 0.0, ""
         self._started = self._printed = time.monotonic()
+        self._interval = _PLAIN_SECONDS[0]
 
     def advance(self, amount: float = 1) -> None:
         self.set(self._done + amount, note=self._note)
@@ -167,8 +169,9 @@ class _PlainBar:
     def set(self, completed: float, *, total: float | None = None, note: str = "") -> None:
         self._done, self._note = completed, note
         self._total = self._total if total is None else total
-        if time.monotonic() - self._printed >= _PLAIN_EVERY_SECONDS:
+        if time.monotonic() - self._printed >= self._interval:
             self._print()
+            self._interval = min(2.0 * self._interval, _PLAIN_SECONDS[1])
 
     def finish(self) -> None:
         self._print()

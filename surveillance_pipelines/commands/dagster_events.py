@@ -29,6 +29,7 @@ class RunWatch:
 
     Attributes:
         steps: number of steps of the run; 0 until the run exists.
+        running: keys of the steps in progress, in the order of their starts.
         done: keys of the ended steps, in order.
         materialized: asset key → metadata of its last materialization, as plain values.
         checks: results so far.
@@ -38,6 +39,7 @@ class RunWatch:
     instance: "dg.DagsterInstance"
     run_id: str
     steps: int = 0
+    running: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     materialized: dict[str, dict[str, Any]] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
@@ -64,8 +66,7 @@ class RunWatch:
         return run is not None and run.is_success
 
     def _record(self, event: "dg.DagsterEvent") -> None:
-        if event.is_step_success or event.is_step_failure or event.is_step_skipped:
-            self.done.append(str(event.step_key))
+        self._record_step(event)
         if event.is_step_failure:
             self.errors.append(f"{event.step_key}: {_root_cause(event.step_failure_data.error)}")
         elif event.is_run_failure and event.job_failure_data.error and not self.errors:
@@ -76,6 +77,15 @@ class RunWatch:
             self.materialized[made.asset_key.to_user_string()] = plain(made.metadata)
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             self._record_check(event.asset_check_evaluation_data)
+
+    def _record_step(self, event: "dg.DagsterEvent") -> None:
+        key, ended = str(event.step_key), event.is_step_success or event.is_step_failure or event.is_step_skipped
+        if event.is_step_start or event.is_step_restarted:
+            self.running.append(key)
+        elif key in self.running and (ended or event.is_step_up_for_retry):
+            self.running.remove(key)
+        if ended:
+            self.done.append(key)
 
     def _record_check(self, result: "dg.AssetCheckEvaluation") -> None:
         asset = result.asset_key.to_user_string()

@@ -100,7 +100,7 @@ def _follow(watch: RunWatch, child: Child, title: str) -> None:
         while not ended:
             ended = child.exit_code is not None
             watch.poll()
-            bar.set(len(watch.done), total=max(watch.steps, 1), note=watch.done[-1] if watch.done else "starting")
+            bar.set(len(watch.done), total=max(watch.steps, 1), note=_note(watch, ended=ended))
             if not ended:
                 SYSTEM_CLOCK.sleep(_POLL_SECONDS)
 
@@ -118,3 +118,14 @@ def cancel_unfinished_runs(platform: Platform, reason: str) -> int:
         for run in unfinished:
             instance.report_run_canceled(run, reason)
     return len(unfinished)
+
+
+def _note(watch: RunWatch, *, ended: bool) -> str:
+    """Return the steps in progress, or the state of a run without one."""
+    if ended:
+        return ""
+    if watch.running:
+        return f"running {', '.join(watch.running)}"
+    if watch.steps and len(watch.done) >= watch.steps:
+        return "ending"
+    return "starting a step" if watch.done else "starting"

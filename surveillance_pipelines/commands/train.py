@@ -1,6 +1,7 @@
 """``surveillance train``: train and evaluate the models, and promote them if the gate passes."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -42,12 +43,23 @@ def train(
     result = train_range(platform, first and first.date(), last and last.date(), seed=seed)
     show_training(result)
     if not result.promoted:
-        advice = "what to do: train on more days or symbols"
-        if result.version is not None:
-            folder = platform.endpoints.models_path / f"v{result.version}"
-            advice += f"; to use this version anyway: `surveillance detect FILE --bundle {folder}`"
-        echo(advice)
+        for line in _advice(result, platform.endpoints.models_path):
+            echo(line)
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _advice(refused: "Training", models: Path) -> list[str]:
+    """Return what a user can do after a refusal; each line holds whatever the cause of the low values is."""
+    failed = {check.name for check in refused.gate if check.blocking and not check.passed}
+    lines = []
+    if "trained_on_enough_rows" in failed:
+        lines.append("what to do: train on more days or symbols, or lower MODEL_TRAINING_MIN_DATASET_SIZE")
+    elif failed:
+        lines.append("what to do: see in the tables which kinds are weak; more days give more examples of each kind")
+    if refused.version is not None:
+        folder = models / f"v{refused.version}"
+        lines.append(f"to use this version anyway: `surveillance detect FILE --bundle {folder}`")
+    return lines
 
 
 def show_training(training: "Training") -> None:
@@ -77,3 +89,7 @@ def _show_metrics(training: "Training") -> None:
         rows = [(row["label"], *(row.get(name) for name in _OF_LABELS)) for row in training.by_label]
         columns = tuple(_OF_LABELS.values())
         table("by kind of anomaly", ("kind", *columns), rows, right=columns)
+    for kind, reason in training.left_out.items():
+        echo(f"left out: {kind} {reason}")
+    if training.untested:
+        echo(f"not tested: {', '.join(training.untested)}: no such anomaly fitted into the test days")

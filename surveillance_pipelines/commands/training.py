@@ -23,6 +23,8 @@ class Training:
         version: number of the bundle.
         metrics: name → value on the held-out days.
         by_label: one row of metrics per kind of anomaly, and one for ordinary bars.
+        left_out: kinds that cannot exist in the training bars, with the reasons.
+        untested: trained kinds of which the test days have no planted anomaly.
         seconds: duration of the run.
         days: first and last day of the training bars; None if the run failed before it selected them.
     """
@@ -33,6 +35,8 @@ class Training:
     version: int | None
     metrics: dict[str, float]
     by_label: tuple[Mapping[str, str | float | None], ...]
+    left_out: Mapping[str, str]
+    untested: tuple[str, ...]
     seconds: float
     days: tuple[str, str] | None
 
@@ -70,6 +74,8 @@ def train_range(platform: Platform, first: date | None, last: date | None, *, se
         version=measured.get("version"),
         metrics={name: value for name, value in measured.items() if isinstance(value, float)},
         by_label=tuple(record.data for record in getattr(measured.get("by_label"), "records", ())),
+        left_out=measured.get("kinds_left_out", {}),
+        untested=tuple(measured.get("kinds_not_tested", ())),
         seconds=outcome.seconds,
         days=(params["first"], params["last"]) if params else None,
     )

@@ -13,7 +13,7 @@ from surveillance_pipelines.models.bundle import write_bundle
 from surveillance_pipelines.models.kinds import KINDS
 from surveillance_pipelines.training.deadline import Deadline, Progress, no_progress
 from surveillance_pipelines.training.member import MemberContext, TrainedMember, trainer_of
-from surveillance_pipelines.training.training_data import LABELS, TrainingSet
+from surveillance_pipelines.training.training_data import TrainingSet
 
 LIBRARIES: Final = ("numpy", "onnx", "onnxmltools", "onnxruntime", "polars", "scikit-learn", "torch", "xgboost")
 
@@ -88,7 +88,7 @@ def save_bundle(trained: TrainedBundle, path: Path) -> str:
         [member.spec for member in members],
         view=trained.training_set.feature_view,
         reference=_reference(trained.training_set),
-        settings={"labels": list(LABELS), "alerts_per_symbol_day": ALERTS_PER_SYMBOL_DAY},
+        settings={"labels": list(trained.training_set.labels), "alerts_per_symbol_day": ALERTS_PER_SYMBOL_DAY},
         training=training_parameters(trained),
     )
 

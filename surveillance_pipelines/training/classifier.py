@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.evaluation.thresholds import budget_threshold
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.hashing import sha256_bytes
@@ -25,7 +26,7 @@ from surveillance_pipelines.training.boosting import (
 from surveillance_pipelines.training.deadline import Deadline, Progress, no_progress
 from surveillance_pipelines.training.export import PARITY_ROWS, booster_to_onnx, require_parity
 from surveillance_pipelines.training.member import MemberContext, TrainedMember, TrainingCheck
-from surveillance_pipelines.training.training_data import LABELS, Split, class_numbers
+from surveillance_pipelines.training.training_data import Split, TrainingSet, class_numbers
 
 DEFAULT: Final = BoostingConfig()
 
@@ -57,10 +58,12 @@ def train(context: MemberContext) -> TrainedMember:
         frame = rows.rows(split, labelled=True)
         return inputs(frame), frame["label"]
 
+    _require_examples(rows)
     ordinary = inputs(rows.rows("validation", labelled=True, original=True))
     trained = train_classifier(
         labelled("train"),
         labelled("validation"),
+        labels=rows.labels,
         ordinary=ordinary,
         seed=context.seed,
         deadline=context.deadline,
@@ -78,7 +81,7 @@ def train(context: MemberContext) -> TrainedMember:
             files=(MODEL_FILE,),
             file_hashes=(sha256_bytes(content),),
             input=InputSpec(rows.view, (*columns, f"autoencoder.{autoencoder.spec.output.statistic}")),
-            output=OutputSpec("anomaly_kind", labels=LABELS),
+            output=OutputSpec("anomaly_kind", labels=rows.labels),
             calibration={"rule": "threshold", "threshold": trained.threshold},
         ),
         files={MODEL_FILE: content},
@@ -95,6 +98,7 @@ def train_classifier(
     training: tuple[npt.NDArray[np.float32], pl.Series],
     validation: tuple[npt.NDArray[np.float32], pl.Series],
     *,
+    labels: tuple[str, ...],
     ordinary: npt.NDArray[np.float32],
     seed: int,
     deadline: Deadline,
@@ -106,6 +110,7 @@ def train_classifier(
     Args:
         training: inputs float32[n, d + 1]: raw features and the autoencoder's error; and labels.
         validation: inputs and labels of later days, for early stopping.
+        labels: the classes, ``normal`` first.
         ordinary: inputs of the unchanged validation days, without planted anomalies.
         seed: seed of the subsampling.
         deadline: end of the training.
@@ -113,9 +118,9 @@ def train_classifier(
         progress: called after each round.
     """
     model = train_booster(
-        _weighted(*training),
-        _weighted(*validation),
-        classes=len(LABELS),
+        _weighted(*training, labels),
+        _weighted(*validation, labels),
+        classes=len(labels),
         config=config,
         seed=seed,
         deadline=deadline,
@@ -125,6 +130,15 @@ def train_classifier(
     return TrainedClassifier(model, budget_threshold(1.0 - predict(model, ordinary)[:, 0]))
 
 
-def _weighted(inputs: npt.NDArray[np.float32], labels: pl.Series) -> LabelledRows:
-    numbers = class_numbers(labels)
-    return LabelledRows(inputs, numbers, balanced_weights(numbers, len(LABELS), power=WEIGHT_POWER))
+def _require_examples(rows: TrainingSet) -> None:
+    found = set(rows.rows("train", labelled=True)["label"])
+    if missing := [label for label in rows.labels if label not in found]:
+        raise TooLittleDataError(
+            f"expected training bars of {', '.join(rows.labels)}, got none of {', '.join(missing)}: too few anomalies "
+            "fit into the training days"
+        )
+
+
+def _weighted(inputs: npt.NDArray[np.float32], rows: pl.Series, labels: tuple[str, ...]) -> LabelledRows:
+    numbers = class_numbers(rows, labels)
+    return LabelledRows(inputs, numbers, balanced_weights(numbers, len(labels), power=WEIGHT_POWER))

@@ -1,16 +1,18 @@
 """Labelled feature rows of copies of bars with planted anomalies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import polars as pl
 
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V1, FeatureView
 from surveillance_pipelines.training.injection import plant
 from surveillance_pipelines.training.injection_plan import plan_injections
+from surveillance_pipelines.training.possible_kinds import PEER_KINDS, PRICE_KINDS, bars_with_peers, silent_symbols
 
 ECHO_BARS: Final = 60
 """Bars after a planted anomaly whose windows contain it: neither ordinary nor anomalous, so they have no label."""
@@ -18,22 +20,24 @@ ECHO_BARS: Final = 60
 SEED_STRIDE: Final = 1_000
 """Distance between the seeds of two training sets, so that their copies never share a seed."""
 
-OFF_HOURS_KINDS: Final = (
-    "price_gap", "volatility_burst", "ramping", "pump_and_dump", "momentum_ignition", "cross_symbol_divergence",
-)  # fmt: skip
-"""Kinds that affect prices only, because some sources report no volume before the opening and after the close."""
-
 OFF_HOURS_SHARE: Final = 0.05
 """Share of bars outside sessions from which anomalies are also planted there. Otherwise the classifier would learn that
 anomalies never occur outside sessions."""
 
 
 def plan_copies(
-    bars: pl.DataFrame, sessions: SessionTable, *, copies: int, per_symbol_day: float, seed: int
+    bars: pl.DataFrame,
+    sessions: SessionTable,
+    *,
+    copies: int,
+    per_symbol_day: float,
+    seed: int,
+    kinds: Sequence[str] = ANOMALY_KINDS,
 ) -> Iterator[pl.DataFrame]:
     """Yield the plan of each copy: ``copies`` with every kind in the regular sessions, then the off-hours copies.
 
-    If enough bars lie outside the sessions, half as many copies follow with price-only kinds at any hour.
+    Symbols without volume get price-only kinds. If enough bars lie outside the sessions, half as many copies follow
+    with price-only kinds at any hour, because some sources report no volume before the opening and after the close.
 
     Args:
         bars: ``BAR_SCHEMA``, one row per symbol and minute.
@@ -41,17 +45,25 @@ def plan_copies(
         copies: number of copies for the regular sessions.
         per_symbol_day: anomalies per symbol and day in each copy.
         seed: seed of all plans.
+        kinds: the kinds to plant, at least one of ``PRICE_KINDS``.
     """
+    # Plans require minutes with volume, because a volume effect needs a usual volume. Price-only kinds do not.
+    traded = bars.with_columns(volume=pl.lit(1.0))
+    silent = pl.col("symbol").is_in(silent_symbols(bars))
+    price_kinds = [kind for kind in kinds if kind in PRICE_KINDS]
     for copy in range(1, copies + 1):
-        plan = plan_injections(bars, per_symbol_day=per_symbol_day, seed=seed * SEED_STRIDE + copy, sessions=sessions)
-        yield _without_lone_divergences(plan, bars)
+        number = seed * SEED_STRIDE + copy
+        plans = [
+            plan_injections(part, per_symbol_day=per_symbol_day, seed=number, kinds=planted, sessions=sessions)
+            for part, planted in ((bars.filter(~silent), kinds), (traded.filter(silent), price_kinds))
+            if not part.is_empty()
+        ]
+        yield _without_lone_divergences(pl.concat(plans).sort("symbol", "bar_start"), bars)
     if _off_hours_share(bars, sessions) < OFF_HOURS_SHARE:
         return
-    # Plans require minutes with volume, because a volume effect needs a usual volume. These kinds do not.
-    traded = bars.with_columns(volume=pl.lit(1.0))
     for copy in range(copies + 1, copies + 1 + max(1, copies // 2)):
         number = seed * SEED_STRIDE + copy
-        plan = plan_injections(traded, per_symbol_day=per_symbol_day, seed=number, kinds=OFF_HOURS_KINDS)
+        plan = plan_injections(traded, per_symbol_day=per_symbol_day, seed=number, kinds=price_kinds)
         yield _without_lone_divergences(plan, bars)
 
 
@@ -88,10 +100,11 @@ def planted_features(
 
 
 def _without_lone_divergences(plan: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """Drop cross-symbol divergences of minutes in which only one symbol has a bar."""
-    peers = bars.group_by("bar_start").agg(symbols=pl.len())
-    joined = plan.join(peers, on="bar_start", how="left", maintain_order="left")
-    return joined.filter((pl.col("kind") != "cross_symbol_divergence") | (pl.col("symbols") > 1)).select(plan.columns)
+    """Drop kinds relative to other symbols in minutes in which only one symbol has a bar."""
+    lone = plan.filter(pl.col("kind").is_in(PEER_KINDS)).join(
+        bars_with_peers(bars), on=["symbol", "bar_start"], how="anti"
+    )
+    return plan.join(lone, on="anomaly_id", how="anti", maintain_order="left")
 
 
 def _off_hours_share(bars: pl.DataFrame, sessions: SessionTable) -> float:

@@ -16,7 +16,6 @@ from surveillance_pipelines.training.bundle_training import TrainedBundle
 from surveillance_pipelines.training.figures import BLUE, GREEN, GREY, ORANGE, PALE, new_figure, to_png
 from surveillance_pipelines.training.member import TrainedMember
 from surveillance_pipelines.training.report import EvaluatedRows, Evaluation, event_recall
-from surveillance_pipelines.training.training_data import LABELS
 
 Floats = npt.NDArray[np.float64]
 
@@ -120,14 +119,14 @@ def roc_and_pr(evaluated: EvaluatedRows, split: str) -> bytes:
 
 def confusion(evaluated: EvaluatedRows, split: str) -> bytes:
     """Draw the confusion matrix in percent of the actual kind."""
-    table = confusion_matrix(evaluated.actual, evaluated.predicted, len(LABELS))
+    table = confusion_matrix(evaluated.actual, evaluated.predicted, len(evaluated.labels))
     rates = 100.0 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure, (axes,) = new_figure(9.5, 8)
     axes.grid(visible=False)
     image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="bars of the actual kind (%)", shrink=0.8)
     _label_cells(axes, rates, table)
-    names = [label.replace("_", " ") for label in LABELS]
+    names = [label.replace("_", " ") for label in evaluated.labels]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), [f"{n} ({c:,})" for n, c in zip(names, table.sum(axis=1), strict=True)])
     axes.set(title=f"Anomaly classifier, bars of the {split} days", xlabel="predicted", ylabel="actual (bars)")

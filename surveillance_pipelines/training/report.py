@@ -1,6 +1,7 @@
 """Evaluation of a bundle on held-out days: metrics, naive baselines, gates."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ from surveillance_pipelines.models.bundle import BundleError
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.models.warmup import WarmupRules
-from surveillance_pipelines.training.training_data import LABELS, Split, TrainingSet, class_numbers
+from surveillance_pipelines.training.training_data import Split, TrainingSet, class_numbers
 
 Classes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -65,8 +66,9 @@ class EvaluatedRows:
     """The labelled test bars with the bundle's predictions; the input of all plots.
 
     Attributes:
+        labels: the classes: ``normal``, then the kinds that were trained.
         frame: ``ROW_COLUMNS`` of the bars.
-        actual: class numbers int64[n], positions in ``LABELS``.
+        actual: class numbers int64[n], positions in ``labels``.
         predicted: the classifier's most probable class, int64[n].
         predictions: predictions of the whole bundle.
         original: bool[n], True for bars of the unchanged data, without planted anomalies.
@@ -74,6 +76,7 @@ class EvaluatedRows:
         direction_predicted: the direction model's most probable class, int64[m].
     """
 
+    labels: tuple[str, ...]
     frame: pl.DataFrame
     actual: Classes
     predicted: Classes
@@ -97,6 +100,7 @@ class Evaluation:
         anomaly_gate: whether the bundle may be promoted.
         direction_gate: whether its direction model serves; otherwise momentum is used, marked as warm-up.
         evaluated: the rows behind the metrics.
+        left_out: kinds that cannot exist in the training days and are not part of the evaluation, with the reasons.
     """
 
     split: Split
@@ -104,6 +108,13 @@ class Evaluation:
     anomaly_gate: GateDecision
     direction_gate: GateDecision
     evaluated: EvaluatedRows
+    left_out: Mapping[str, str]
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """The trained kinds of which the evaluated days have no planted anomaly."""
+        found = set(self.evaluated.frame["label"])
+        return tuple(label for label in self.evaluated.labels if label not in found)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -120,7 +131,7 @@ class Evaluation:
         """Return one row per class: ``label``, then its metrics by name, None if absent."""
         found = {(measure.label, measure.name): measure.value for measure in self.measures if measure.label}
         known, names = {label for label, _ in found}, sorted({name for _, name in found})
-        labels = [label for label in LABELS if label in known]
+        labels = [label for label in self.evaluated.labels if label in known]
         return [{"label": label, **{name: found.get((label, name)) for name in names}} for label in labels]
 
 
@@ -145,7 +156,7 @@ def evaluate(
 
     Raises:
         TooLittleDataError: if the split has no labelled bars.
-        BundleError: if no member predicts kinds of anomalies, or none predicts directions.
+        BundleError: if no member predicts the kinds of anomalies of the training set, or none predicts directions.
     """
     rows = training_set.rows(split, labelled=True)
     if rows.is_empty():
@@ -156,6 +167,11 @@ def evaluate(
         direction_labels(pl.col("forward_return"), pl.col("realised_volatility")).alias("direction")
     ).to_series()
     classifier, direction = (_member(ensemble, each.kind) for each in (AnomalyKinds, Directions))
+    if ensemble.members[classifier].output.labels != training_set.labels:
+        raise BundleError(
+            f"expected a classifier of {', '.join(training_set.labels)}, as in the training set, got one of "
+            f"{', '.join(ensemble.members[classifier].output.labels)}"
+        )
     evaluated = _predict(rows, windows, known, ensemble, direction)
     measures = [
         *_anomaly_measures(evaluated),
@@ -177,6 +193,7 @@ def evaluate(
             seed=seed,
         ),
         evaluated=evaluated,
+        left_out=training_set.left_out,
     )
 
 
@@ -211,10 +228,12 @@ def _predict(
     rows: pl.DataFrame, windows: Floats, known: pl.Series, ensemble: Ensemble, direction: str
 ) -> EvaluatedRows:
     predictions = ensemble.predict(windows)
+    labels = predictions.labels
     directed = known.is_not_null().to_numpy()
     return EvaluatedRows(
+        labels=labels,
         frame=rows.drop(features_of(rows)),
-        actual=class_numbers(rows["label"]),
+        actual=class_numbers(rows["label"], labels),
         predicted=predictions.probabilities.argmax(axis=1),
         predictions=predictions,
         original=(rows["replica"] == 0).to_numpy(),
@@ -275,9 +294,10 @@ def _classifier_measures(evaluated: EvaluatedRows, classifier: str) -> list[Meas
         "balanced_accuracy": balanced_accuracy(actual, predicted),
         "macro_f1": macro_f1(actual, predicted),
     }
-    found_of, count_of = recalls(actual, predicted, len(LABELS)), np.bincount(actual, minlength=len(LABELS))
+    labels = evaluated.labels
+    found_of, count_of = recalls(actual, predicted, len(labels)), np.bincount(actual, minlength=len(labels))
     by_class = [
-        Measure(classifier, "recall", float(found_of[n]), int(count_of[n]), label) for n, label in enumerate(LABELS)
+        Measure(classifier, "recall", float(found_of[n]), int(count_of[n]), label) for n, label in enumerate(labels)
     ]
     return _named(classifier, figures, len(actual)) + by_class
 
@@ -288,7 +308,7 @@ def _baseline_measures(
     """Return metrics of untrained baselines: the most frequent class, the warm-up rules, the largest robust z-score."""
     actual = evaluated.actual
     majority = int(np.bincount(actual).argmax())
-    rules = WarmupRules().predict(features).probabilities.argmax(axis=1)
+    rules = _warmup_classes(features, evaluated.labels)
     columns = [training_set.feature_view.columns.index(name) for name in ROBUST_Z_COLUMNS]
     largest = np.nanmax(np.abs(np.nan_to_num(features[:, columns], nan=0.0)), axis=1)
     figures = {
@@ -299,6 +319,13 @@ def _baseline_measures(
         "robust_z_pr_auc": ranking_metrics(evaluated.planted, largest)["pr_auc"],
     }
     return _named(classifier, figures, len(actual))
+
+
+def _warmup_classes(features: Floats, labels: tuple[str, ...]) -> Classes:
+    """Return the classes that the warm-up rules predict, int64[n]; a kind that is not in ``labels`` gets the next."""
+    predictions = WarmupRules().predict(features)
+    places = [labels.index(label) if label in labels else len(labels) for label in predictions.labels]
+    return np.array(places)[predictions.probabilities.argmax(axis=1)]
 
 
 def _direction_measures(evaluated: EvaluatedRows, direction: str) -> list[Measure]:

@@ -1,6 +1,7 @@
 """The rows for training and evaluation, as a frame with a fingerprint, built by ``training_set``."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,7 +21,10 @@ Split = Literal["train", "validation", "test", "purged", "context"]
 """``context`` rows are not examples; they only provide earlier bars for windows of several bars."""
 
 LABELS: Final = (NORMAL, *ANOMALY_KINDS)
-"""Classes of the classifier, in order."""
+"""All labels, in order; ``TrainingSet.labels`` are those of one training set."""
+
+LEFT_OUT: Final = "kinds_left_out"
+"""Name of the kinds left out, with their reasons, in ``TrainingSet.params``; absent if there are none."""
 
 ROW_COLUMNS: Final = {
     "date": pl.Date,  # UTC date of bar_start
@@ -55,6 +59,16 @@ class TrainingSet:
     @property
     def feature_view(self) -> FeatureView:
         return VIEWS[self.view]
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The kinds of anomaly that cannot exist in the training days, each with the reason."""
+        return self.params.get(LEFT_OUT, {})
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the classifier: ``normal`` and all kinds that are not left out, in the order of ``LABELS``."""
+        return tuple(label for label in LABELS if label not in self.left_out)
 
     def rows(self, *splits: Split, labelled: bool = False, original: bool = False) -> pl.DataFrame:
         """Return the rows of some splits.
@@ -104,10 +118,10 @@ class TrainingSet:
         return cls(frame=pl.read_parquet(folder / "rows.parquet"), **about)
 
 
-def class_numbers(labels: pl.Series) -> npt.NDArray[np.int64]:
-    """Return labels as their positions in ``LABELS``, int64[n].
+def class_numbers(labels: pl.Series, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return labels as their positions in ``classes``, int64[n].
 
     Raises:
-        polars.exceptions.InvalidOperationError: if a label is not in ``LABELS``.
+        polars.exceptions.InvalidOperationError: if a label is not in ``classes``.
     """
-    return labels.replace_strict(list(LABELS), list(range(len(LABELS))), return_dtype=pl.Int64).to_numpy()
+    return labels.replace_strict(list(classes), list(range(len(classes))), return_dtype=pl.Int64).to_numpy()

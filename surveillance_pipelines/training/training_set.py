@@ -23,7 +23,8 @@ from surveillance_pipelines.hashing import sha256_bytes, sha256_json
 from surveillance_pipelines.market.asset_classes import asset_class_of
 from surveillance_pipelines.models.kinds import longest_window
 from surveillance_pipelines.training.labelled_features import ECHO_BARS, SEED_STRIDE, plan_copies, planted_features
-from surveillance_pipelines.training.training_data import ROW_COLUMNS, TrainingSet
+from surveillance_pipelines.training.possible_kinds import impossible_kinds, possible_kinds
+from surveillance_pipelines.training.training_data import LEFT_OUT, ROW_COLUMNS, TrainingSet
 
 MIN_HISTORY_BARS: Final = 60
 """Number of bars of a symbol before the first labelled one; until then, the volatility that scales most features is
@@ -35,6 +36,8 @@ MAX_PER_COPY: Final = 3.0
 ORDINARY_PER_COPY: Final = 0.25
 """Share of a copy's ordinary bars that is kept. They teach the classifier that an anomaly of a peer is not an anomaly
 of the symbol; otherwise they repeat the unchanged bars."""
+
+_KEY: Final = ["symbol", "bar_start"]
 
 _FINGERPRINTED: Final = (
     "symbol", "bar_start", "open", "high", "low", "close", "volume", "market_return", "market_peers",
@@ -54,6 +57,8 @@ def build_training_set(
     window_length: int | None = None,
 ) -> TrainingSet:
     """Return feature rows of the days ``first`` to ``last`` with labels, splits and forward returns.
+
+    Kinds of anomaly that cannot exist in the training days are left out (``possible_kinds``).
 
     Args:
         bars_1m: ``BAR_SCHEMA``, 1-minute bars; bars before ``first`` are history for the features, bars after
@@ -75,7 +80,15 @@ def build_training_set(
     context = (longest_window() if window_length is None else window_length) > 1
     copies = max(1, int(np.ceil(per_symbol_day / MAX_PER_COPY)))
     parts = [_original_rows(bars, sessions, splits, view)]
-    plans = plan_copies(bars, sessions, copies=copies, per_symbol_day=per_symbol_day / copies, seed=seed)
+    left_out = impossible_kinds(bars.join(splits.filter(pl.col("split") == "train"), on=_KEY, how="semi"))
+    plans = plan_copies(
+        bars,
+        sessions,
+        copies=copies,
+        per_symbol_day=per_symbol_day / copies,
+        seed=seed,
+        kinds=possible_kinds(left_out),
+    )
     for copy, plan in enumerate(plans, start=1):
         features = planted_features(bars, plan, sessions, seed=seed * SEED_STRIDE + copy, view=view)
         rows = features.with_columns(replica=pl.lit(copy), forward_return=pl.lit(None, pl.Float64))
@@ -88,6 +101,7 @@ def build_training_set(
         "per_symbol_day": per_symbol_day,
         "copies": copies,
         **_fixed_parameters(view),
+        **({LEFT_OUT: left_out} if left_out else {}),  # an empty entry would change the hashes of all bundles
     }
     frame = pl.concat([part.select(*ROW_COLUMNS, *view.columns).cast(pl.Schema(ROW_COLUMNS)) for part in parts])
     return TrainingSet(frame=frame, view=view.name, params=params, fingerprint=_fingerprint(bars, sessions, params))
@@ -108,8 +122,8 @@ def _original_rows(bars: pl.DataFrame, sessions: SessionTable, splits: pl.DataFr
 def _placed(rows: pl.DataFrame, bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
     """Add the splits, drop days outside the range, and remove the labels of bars with too little history."""
     ages = bars.select("symbol", "bar_start", age=pl.int_range(pl.len()).over("symbol"))
-    placed = rows.join(ages, on=["symbol", "bar_start"], how="left", maintain_order="left").join(
-        splits.select("symbol", "bar_start", "split"), on=["symbol", "bar_start"], how="inner", maintain_order="left"
+    placed = rows.join(ages, on=_KEY, how="left", maintain_order="left").join(
+        splits.select("symbol", "bar_start", "split"), on=_KEY, how="inner", maintain_order="left"
     )
     return placed.with_columns(label=pl.when(pl.col("age") >= MIN_HISTORY_BARS).then("label"))
 

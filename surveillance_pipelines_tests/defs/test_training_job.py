@@ -1,19 +1,24 @@
 """Train, judge, promote; and what happens when the gate says no."""
 
+from datetime import date
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
+from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.models.schedules import retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.market.simulator import default_market, simulate
 from surveillance_pipelines.stores.deployments import champion
+from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.model_store import list_versions
 from surveillance_pipelines.stores.predictors import load_stored
+from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 
@@ -50,6 +55,41 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
     again = run_job("scoring_job", with_registry, instance, tags=days)
     assert metadata_of(again, "anomalies")["new_rows"] == 0, "expected the same rows to have the same ids"
     assert_drift_sensor_looks_once(with_registry, instance)
+
+
+@pytest.mark.requirement("TRN-04", "TRN-08")
+def test_training_job_of_one_symbol_promotes_a_bundle_without_the_kinds_that_need_another(
+    with_registry: PlatformResource,
+    simulated_sessions: pl.DataFrame,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("SYMBOLS", "AAPL")
+    monkeypatch.setenv("MODEL_QUALITY_THRESHOLD_ACCURACY", "0.3")
+    sessions = simulated_sessions.filter(pl.col("session_date").is_between(FIRST, date(2024, 3, 13)))
+    bars = simulate(default_market(("AAPL",), seed=5), sessions)
+    with with_registry.connect() as connection:
+        register_instruments(connection, ("AAPL",), "XNYS", "test")
+        save_sessions(connection, simulated_sessions)
+    with_registry.lake.append("bars_landed", bars, batch_id="simulated")
+    days = range_tags(FIRST, date(2024, 3, 13))
+    run_job("market_data_job", with_registry, instance, tags=days)
+
+    trained = run_job("training_job", with_registry, instance)
+    with with_registry.connect() as connection:
+        active = champion(connection)
+    assert active is not None
+    labels = load_stored(with_registry.settings, active).member("classifier").output.labels
+    assert set(labels) == {"normal", *ANOMALY_KINDS} - {"cross_symbol_divergence"}
+    evaluated = metadata_of(trained, "model_evaluation")
+    reason = "needs another symbol in the same minutes, the bars have one symbol"
+    assert evaluated["kinds_left_out"] == {"cross_symbol_divergence": reason}
+    assert metadata_of(trained, "training_set")["params"]["kinds_left_out"] == evaluated["kinds_left_out"]
+    tested = {record.data["label"] for record in evaluated["by_label"].records}
+    assert tested | set(evaluated["kinds_not_tested"]) == set(labels)
+    scored = run_job("scoring_job", with_registry, instance, tags=days)
+    assert metadata_of(scored, "scores")["bundle_hash"] == active.bundle_hash
+    assert metadata_of(scored, "scores")["dagster/row_count"] == bars.height
 
 
 def assert_drift_sensor_looks_once(platform: PlatformResource, instance: dg.DagsterInstance) -> None:

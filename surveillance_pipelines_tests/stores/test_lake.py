@@ -19,6 +19,7 @@ from surveillance_pipelines.clock import SYSTEM_CLOCK, now
 from surveillance_pipelines.contracts.errors import NotFoundError
 from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS
 from surveillance_pipelines.embedded.services import EmbeddedServices
+from surveillance_pipelines.market.bar_frames import complete_bars
 from surveillance_pipelines.stores import lake as lake_module
 from surveillance_pipelines.stores.lake import Lake, LostLogError, SchemaMismatchError
 from surveillance_pipelines_tests.features.bars import market_bars
@@ -52,6 +53,33 @@ sys.stdin.readline()
 for day in days:
     lake.write_days("bars", bars([day], close=float(sys.argv[2])), days=[day])
 """
+
+_WRITER_OF_MANY_DAYS = """
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+from surveillance_pipelines.stores.lake import Lake
+from surveillance_pipelines_tests.stores.test_lake import bars_with_all_columns
+lake, days = Lake(sys.argv[1]), [date(2004, 1, 1) + timedelta(n) for n in range(2_000)]
+frame = bars_with_all_columns(days)
+def peak():
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) // 1024
+before = peak()
+lake.append("landed", frame, batch_id="a")
+lake.write_days("daily", frame, days=days)
+lake.write_days("daily", frame, days=days)
+print(peak() - before)
+"""
+
+
+def bars_with_all_columns(days: Sequence[date]) -> pl.DataFrame:
+    """A daily bar per symbol and day, with every column of ``BAR_SCHEMA``."""
+    raw = pl.DataFrame({"day": days}).join(pl.DataFrame({"symbol": ["A", "B", "C"]}), how="cross")
+    starts = pl.col("day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    prices = {name: pl.int_range(pl.len()).cast(pl.Float64) + 100.0 for name in ("open", "high", "low", "close")}
+    columns = raw.select("symbol", bar_start=starts, **prices, volume=pl.lit(1_000.0))
+    return complete_bars(columns, source="file", adjustment="none", timeframe="1d", batch_id="test")
 
 
 def bars(days: Sequence[date], *, close: float = 1.0, symbols: Sequence[str] = ("B", "A")) -> pl.DataFrame:
@@ -313,6 +341,21 @@ def test_first_write_that_crashed_before_its_commit_can_be_repeated(lake: Lake, 
     assert not lake.exists("bars")
     lake.write_days("bars", bars([MONDAY]), days=[MONDAY])
     assert closes(lake, MONDAY) == [1.0]
+
+
+def test_write_of_many_days_needs_little_memory_per_day(lake: Lake) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WRITER_OF_MANY_DAYS, lake.url], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 400, "MB above the frame itself; with dictionaries in each file, it is 800 MB"
+    assert lake.version("landed") == 0
+    assert lake.version("daily") == 1
+    days = lake.days("landed")
+    assert len(days) == 2_000
+    expected = bars_with_all_columns(days)
+    for table in ("landed", "daily"):
+        assert lake.read(table).sort("date", "symbol").select(expected.columns).equals(expected.sort("date", "symbol"))
+    assert not lake.append("landed", expected, batch_id="a")
 
 
 def test_other_threads_run_while_an_object_store_does_not_answer() -> None:

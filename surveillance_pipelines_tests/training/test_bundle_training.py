@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.clock import ManualClock
+from surveillance_pipelines.contracts.errors import TooLittleDataError
 from surveillance_pipelines.models.arrays import run_model
 from surveillance_pipelines.models.autoencoder import MODEL_FILE
 from surveillance_pipelines.models.runtime import inference_session
@@ -98,6 +99,14 @@ def test_train_booster_without_rows_of_a_class_is_refused():
             rows, rows, classes=3, config=BoostingConfig(), seed=1, deadline=Deadline.after(9.0),
             progress=no_progress, stage="demo",
         )  # fmt: skip
+
+
+def test_train_bundle_without_bars_of_a_kind_names_it():
+    rows = tiny_training_set()
+    gone = pl.col("label").is_in(["ramping", "price_gap"]) & (pl.col("split") == "train")
+    thin = replace(rows, frame=rows.frame.filter(~gone.fill_null(value=False)))
+    with pytest.raises(TooLittleDataError, match=r"got none of price_gap, ramping: too few anomalies fit"):
+        train_bundle(thin, seed=7, deadline=Deadline.after(120.0), configs=TINY_CONFIGS)
 
 
 def test_train_bundle_without_a_known_move_on_the_test_days_refuse_the_direction_model_only():

@@ -14,10 +14,15 @@ from surveillance_pipelines.models.bundle import BundleError, load_bundle
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.training.bundle_training import save_bundle, train_bundle
 from surveillance_pipelines.training.deadline import Deadline
+from surveillance_pipelines.training.plots import evaluation_figures
 from surveillance_pipelines.training.report import evaluate, event_recall
 from surveillance_pipelines.training.training_data import LABELS
 from surveillance_pipelines.training.training_set import build_training_set
-from surveillance_pipelines_tests.training.tiny_bundle import tiny_training_set
+from surveillance_pipelines_tests.training.tiny_bundle import (
+    TINY_CONFIGS,
+    single_symbol_training_set,
+    tiny_training_set,
+)
 
 
 def test_evaluate_uses_only_labelled_test_bars(evaluation):
@@ -72,6 +77,30 @@ def test_evaluate_without_a_required_member_says_which_output_is_missing(bundle,
     output = bundle.member(kind).output.kind
     with pytest.raises(BundleError, match=f"expected a member with output '{output}', got autoencoder, "):
         evaluate(tiny_training_set(), Ensemble(replace(bundle, members=rest)), min_rows=1, min_accuracy=0.5, seed=1)
+
+
+@pytest.mark.requirement("MOD-02", "TRN-04")
+def test_evaluate_of_one_symbol_covers_the_kinds_that_exist(tmp_path):
+    rows = single_symbol_training_set()
+    save_bundle(train_bundle(rows, seed=7, deadline=Deadline.after(120.0), configs=TINY_CONFIGS), tmp_path / "v1")
+    bundle = load_bundle(tmp_path / "v1")
+    assert bundle.member("classifier").output.labels == rows.labels
+    assert bundle.manifest["training"]["data"]["kinds_left_out"] == rows.left_out
+    found = evaluate(rows, Ensemble(bundle), min_rows=1_000, min_accuracy=0.75, seed=1)
+    assert found.left_out == rows.left_out
+    tested = set(rows.rows("test", labelled=True)["label"])
+    assert {row["label"] for row in found.by_label} == tested
+    assert set(found.untested) == set(rows.labels) - tested
+    assert "cross_symbol_divergence" not in found.evaluated.labels
+    assert found.metrics["classifier_majority_balanced_accuracy"] == 1 / len(tested)
+    assert all(math.isfinite(rule.value) for rule in found.anomaly_gate.rules)
+    assert found.metrics["classifier_balanced_accuracy"] > 2 / len(tested)
+    assert set(evaluation_figures(found)) == {"reconstruction_error", "roc_pr", "confusion", "event_recall"}
+
+
+def test_evaluate_on_other_kinds_than_the_bundle_has_says_which(bundle):
+    with pytest.raises(BundleError, match=r"momentum_ignition, as in the training set, got .*cross_symbol_divergence"):
+        evaluate(single_symbol_training_set(), Ensemble(bundle), min_rows=1, min_accuracy=0.5, seed=1)
 
 
 def test_event_recall_counts_each_planted_anomaly_once(evaluation):

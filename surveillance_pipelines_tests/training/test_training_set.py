@@ -8,10 +8,17 @@ from surveillance_pipelines.contracts.outputs import ANOMALY_KINDS
 from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.views import CORE_V1
-from surveillance_pipelines.training.labelled_features import ECHO_BARS, OFF_HOURS_KINDS, plan_copies, planted_features
+from surveillance_pipelines.training.labelled_features import ECHO_BARS, plan_copies, planted_features
+from surveillance_pipelines.training.possible_kinds import PRICE_KINDS, VOLUME_KINDS
 from surveillance_pipelines.training.training_data import LABELS, TrainingSet, class_numbers
 from surveillance_pipelines.training.training_set import MIN_HISTORY_BARS, build_training_set
-from surveillance_pipelines_tests.training.tiny_bundle import TINY_FIRST, TINY_LAST, tiny_market, tiny_training_set
+from surveillance_pipelines_tests.training.tiny_bundle import (
+    TINY_FIRST,
+    TINY_LAST,
+    single_symbol_training_set,
+    tiny_market,
+    tiny_training_set,
+)
 
 
 def build(**changes) -> TrainingSet:
@@ -24,6 +31,36 @@ def build(**changes) -> TrainingSet:
 def test_build_training_set_has_every_label_in_every_split():
     for split in ("train", "validation", "test"):
         assert set(tiny_training_set().rows(split, labelled=True)["label"]) == set(LABELS), split
+
+
+def test_build_training_set_of_one_symbol_leaves_out_what_needs_another():
+    rows = single_symbol_training_set()
+    assert list(rows.left_out) == ["cross_symbol_divergence"]
+    assert rows.labels == tuple(label for label in LABELS if label != "cross_symbol_divergence")
+    assert set(rows.rows("train", labelled=True)["label"]) == set(rows.labels)
+    assert set(rows.frame["label"].drop_nulls()) == set(rows.labels)
+
+
+def test_build_training_set_of_a_peer_that_begins_on_the_test_days_leaves_out_what_needs_it():
+    bars, _ = tiny_market()
+    later = bars.filter((pl.col("symbol") == "AAPL") | (pl.col("date") == TINY_LAST))
+    rows = build(bars=later, last=TINY_LAST, per_symbol_day=6.0)
+    assert list(rows.left_out) == ["cross_symbol_divergence"]
+    assert "cross_symbol_divergence" not in set(rows.frame["label"].drop_nulls())
+
+
+def test_build_training_set_without_volume_has_anomalies_of_the_price_only():
+    bars, _ = tiny_market()
+    rows = build(bars=bars.with_columns(volume=pl.lit(0.0)), last=TINY_LAST, per_symbol_day=6.0)
+    assert list(rows.left_out) == list(VOLUME_KINDS)
+    assert set(rows.rows("train", labelled=True)["label"]) == {NORMAL, *PRICE_KINDS}
+    assert (rows.frame["has_volume"] == 0.0).all()
+
+
+def test_build_training_set_of_every_kind_has_the_parameters_of_earlier_releases():
+    assert tiny_training_set().left_out == {}
+    assert tiny_training_set().labels == LABELS
+    assert "kinds_left_out" not in tiny_training_set().params  # it would change the hash of every bundle
 
 
 def test_build_training_set_splits_are_in_time_order():
@@ -99,8 +136,13 @@ def test_save_and_load_round_trip(tmp_path):
     assert (loaded.fingerprint, loaded.view, loaded.params) == (small.fingerprint, small.view, small.params)
 
 
+def test_save_and_load_keep_the_kinds_left_out(tmp_path):
+    single_symbol_training_set().save(tmp_path / "set")
+    assert TrainingSet.load(tmp_path / "set").left_out == single_symbol_training_set().left_out
+
+
 def test_class_numbers_follow_the_order_of_labels():
-    assert class_numbers(pl.Series([NORMAL, ANOMALY_KINDS[-1]])).tolist() == [0, len(ANOMALY_KINDS)]
+    assert class_numbers(pl.Series([NORMAL, ANOMALY_KINDS[-1]]), LABELS).tolist() == [0, len(ANOMALY_KINDS)]
 
 
 def test_planted_features_label_the_anomaly_and_not_the_bars_after_it():
@@ -131,7 +173,7 @@ def test_plan_copies_outside_sessions_have_price_only_kinds():
     )
     plans = list(plan_copies(bars, later, copies=2, per_symbol_day=2.0, seed=3))
     assert len(plans) == 3
-    assert set(plans[-1]["kind"]) <= set(OFF_HOURS_KINDS)
+    assert set(plans[-1]["kind"]) <= set(PRICE_KINDS)
     early = plans[-1].filter(pl.col("bar_start").dt.timestamp("us") < int(later.opens_at[-1]))
     assert len(early) > 0
     assert len(list(plan_copies(bars, sessions, copies=2, per_symbol_day=2.0, seed=3))) == 2

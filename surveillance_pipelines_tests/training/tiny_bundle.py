@@ -39,6 +39,14 @@ def tiny_training_set(seed: int = 7) -> TrainingSet:
 
 
 @cache
+def single_symbol_training_set() -> TrainingSet:
+    """Return the training set of one symbol, in which no anomaly is relative to another symbol."""
+    bars, sessions = tiny_market()
+    alone = bars.filter(pl.col("symbol") == "AAPL")
+    return build_training_set(alone, sessions, first=TINY_FIRST, last=TINY_LAST, seed=7, per_symbol_day=12.0)
+
+
+@cache
 def tiny_models(seed: int = 7) -> TrainedBundle:
     return train_bundle(tiny_training_set(seed), seed=seed, deadline=Deadline.after(120.0), configs=TINY_CONFIGS)
 

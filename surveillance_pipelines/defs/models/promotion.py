@@ -71,6 +71,8 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
             # Plots first: the UI keeps this order, and about forty metrics follow.
             **{name: inline_image(png, name) for name, png in done.figures.items()},
             "by_label": counts_table([_rounded(row) for row in done.verdict.by_label]),
+            "kinds_left_out": dict(done.verdict.left_out),
+            "kinds_not_tested": list(done.verdict.untested),
             **{name: round(value, 4) for name, value in done.verdict.overall.items()},
         },
         check_results=gate_results(done.verdict),
