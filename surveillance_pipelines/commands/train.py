@@ -1,5 +1,6 @@
 """``surveillance train``: train and evaluate the models, and promote them if the gate passes."""
 
+import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -45,7 +46,7 @@ def train(
         advice = "what to do: train on more days or symbols"
         if result.version is not None:
             folder = platform.endpoints.models_path / f"v{result.version}"
-            advice += f"; to use this version anyway: `surveillance detect FILE --bundle {folder}`"
+            advice += f"; to use this version anyway: `surveillance detect FILE --bundle {shlex.quote(str(folder))}`"
         echo(advice)
         raise typer.Exit(ExitCode.FAILED)
 

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
+from surveillance_pipelines.contracts.lake_urls import local_folder
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
@@ -233,7 +234,7 @@ def check_lake(platform: Platform) -> list[Finding]:
 
     def check() -> list[Finding]:
         url = platform.endpoints.lake_url
-        if "://" in url:
+        if local_folder(url) is None:
             tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
             return [Finding("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
         with platform.connect() as connection:

@@ -156,9 +156,14 @@ def open_platform() -> Platform:
     """Return a platform with the settings of the environment and ``.env``.
 
     Raises:
-        InvalidInputError: if a setting is invalid; the message lists all of them.
+        InvalidInputError: if a setting is invalid; the message lists all of them. Also if the lake cannot be stored in
+            its folder, so that nothing is created before that is known.
     """
-    return Platform(read_settings())
+    from surveillance_pipelines.services.endpoints import lake_url
+
+    settings = read_settings()
+    lake_url(settings)
+    return Platform(settings)
 
 
 def read_settings() -> Settings:
