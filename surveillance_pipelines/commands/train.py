@@ -1,5 +1,6 @@
 """``surveillance train``: train and evaluate the models, and promote them if the gate passes."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -58,7 +59,7 @@ def _advice(refused: "Training", models: Path) -> list[str]:
         lines.append("what to do: see in the tables which kinds are weak; more days give more examples of each kind")
     if refused.version is not None:
         folder = models / f"v{refused.version}"
-        lines.append(f"to use this version anyway: `surveillance detect FILE --bundle {folder}`")
+        lines.append(f"to use this version anyway: `surveillance detect FILE --bundle {shlex.quote(str(folder))}`")
     return lines
 
 

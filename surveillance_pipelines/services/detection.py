@@ -1,6 +1,7 @@
 """Detection of anomalies in the bars of a file or of the lake, with a chosen model."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -236,7 +237,7 @@ def bars_of_file(path: Path, options: "FileOptions") -> "FileResult":
     if found.frame.is_empty():
         raise InvalidInputError(
             f"expected bars in {path}, got no valid row: {found.first_reason or 'the file has no rows'}",
-            remedy=f"`surveillance ingest {path}` records the reasons of all rows",
+            remedy=f"`surveillance ingest {shlex.quote(str(path))}` records the reasons of all rows",
         )
     timeframe = found.frame["timeframe"][0]
     if timeframe != "1m":

@@ -15,6 +15,7 @@ from psycopg import OperationalError
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.compilation import VARIABLE, find_cache
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
+from surveillance_pipelines.contracts.lake_urls import local_folder
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSettingsError, misspelled_settings
@@ -279,7 +280,7 @@ def check_lake(platform: Platform) -> list[Finding]:
 
     def check() -> list[Finding]:
         url = platform.endpoints.lake_url
-        if "://" in url:
+        if local_folder(url) is None:
             tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
             return [Finding("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
         with platform.connect() as connection:

@@ -1,9 +1,9 @@
 """Addresses of all stores and queues: configured ones, else the embedded services. Starts and creates nothing."""
 
-from pathlib import Path
 from typing import Final
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
+from surveillance_pipelines.contracts.lake_urls import local_folder, require_addressable
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import require_readable_url
 from surveillance_pipelines.embedded.queue_credentials import credentials_of_endpoint
@@ -43,7 +43,7 @@ def locate(settings: Settings, services: EmbeddedServices | None) -> Endpoints:
         mlflow_tracking_uri=settings.mlflow_tracking_uri
         or normalise_url(with_database(database_url, "mlflow"), "psycopg2"),
         mlflow_artifact_root=_artifact_root(settings),
-        lake_url=_lake_url(settings),
+        lake_url=lake_url(settings),
         lake_storage_options=_lake_options(settings),
         models_path=settings.models_path,
         sqs_endpoint_url=services.queue_endpoint if services and needs_queue else settings.sqs_endpoint_url,
@@ -102,7 +102,9 @@ def _dagster_url(settings: Settings, database_url: str) -> str:
 
 def _artifact_root(settings: Settings) -> str | None:
     by_server = (settings.mlflow_tracking_uri or "").startswith(("http://", "https://"))
-    return None if by_server else str(settings.surveillance_home / "mlartifacts")
+    folder = settings.surveillance_home / "mlartifacts"
+    # MLflow decodes a path, too, so that the files of a home "a%20b" would be stored in "a b".
+    return None if by_server else folder.as_uri() if "%" in str(folder) else str(folder)
 
 
 def _default_output_queue_url(settings: Settings) -> str:
@@ -149,9 +151,17 @@ def _lake_options(settings: Settings) -> dict[str, str]:
     return options
 
 
-def _lake_url(settings: Settings) -> str:
+def lake_url(settings: Settings) -> str:
+    """Return the address of the lake: an absolute folder, or the URL of an object store.
+
+    Raises:
+        InvalidInputError: if Delta tables cannot be stored in the folder.
+    """
     if settings.lake_url is None:
-        return str(settings.surveillance_home / "lake")
-    # A child process has another working directory, so a folder must be absolute.
-    is_folder = "://" not in settings.lake_url
-    return str(Path(settings.lake_url).expanduser().absolute()) if is_folder else settings.lake_url
+        folder = settings.surveillance_home / "lake"
+    elif (configured := local_folder(settings.lake_url)) is None:
+        return settings.lake_url
+    else:
+        folder = configured.expanduser().absolute()  # a child process has another working directory
+    require_addressable(folder, "SURVEILLANCE_HOME" if settings.lake_url is None else "LAKE_URL")
+    return str(folder)

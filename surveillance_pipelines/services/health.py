@@ -1,5 +1,6 @@
 """The state of the platform, as shown by ``surveillance status``."""
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
@@ -57,7 +58,7 @@ def _services(stores: Stores) -> list[Fact]:
     lines.append(Fact("MLflow", "ok", without_password(found.mlflow_tracking_uri)))
     config = client_config(ServiceHome(found.home))
     if needs_embedded_queue(stores.settings) and config.is_file():
-        lines.append(Fact("your own client", "ok", f"AWS_CONFIG_FILE={config} aws sqs list-queues"))
+        lines.append(Fact("your own client", "ok", f"AWS_CONFIG_FILE={shlex.quote(str(config))} aws sqs list-queues"))
     return lines
 
 

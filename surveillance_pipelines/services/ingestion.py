@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from surveillance_pipelines.market.client import SymbolOutcome
     from surveillance_pipelines.market.files.options import FileOptions
     from surveillance_pipelines.market.row_checks import RowRefusal
+    from surveillance_pipelines.stores.open_table import OpenTable
 
 _YAHOO_REACH: Final = {"1m": timedelta(days=30), "5m": timedelta(days=60), "15m": timedelta(days=60)}
 """Interval → age of the oldest bars at Yahoo; longer intervals reach further back."""
@@ -244,8 +245,9 @@ def land(
 ) -> Ingestion:
     """Store the bars that differ from the newest landed version, register their symbols, and record the run.
 
-    The write is one lake transaction. Its id is a hash of the bars and of the versions that they correct, so that the
-    same file ingested twice, also concurrently, is stored once, and is stored again after another correction.
+    The write is one lake transaction on top of the version that the bars were compared with; if another process commits
+    first, they are compared again. Its id is a hash of the bars and of the versions that they correct. Therefore the
+    same bars ingested twice, also concurrently, are stored once, and are stored again after another correction.
 
     Args:
         stores: lake and database.
@@ -257,13 +259,12 @@ def land(
     from surveillance_pipelines.stores.ingestion_runs import IngestionRun, record_ingestion_run
 
     began = started_at or now(stores.clock)
-    changed = _changed(stores, received.bars)
     calendars: Mapping[str, CalendarChoice] = {}
     if not received.bars.is_empty():
         first, last = span(received.bars["date"])
         symbols = received.bars["symbol"].unique()
         calendars = register(stores, symbols, source=received.source, calendar=calendar, first=first, last=last)
-    done = Ingestion(received, _append(stores, received.source, changed), calendars=calendars)
+    done = Ingestion(received, _append(stores, received), calendars=calendars)
     run = IngestionRun(
         source=received.source,
         started_at=began,
@@ -287,7 +288,7 @@ def _assumed_calendars(symbols: Sequence[str], calendar: str) -> str:
     )
 
 
-def _changed(stores: Stores, bars: "pl.DataFrame") -> "pl.DataFrame":
+def _changed(landed: "pl.DataFrame", bars: "pl.DataFrame", now_us: int) -> "pl.DataFrame":
     """Return the bars that differ from the newest landed version, with the knowledge time of that version.
 
     The first version keeps the knowledge time of its source. A correction is known from its landing on, and later than
@@ -295,34 +296,40 @@ def _changed(stores: Stores, bars: "pl.DataFrame") -> "pl.DataFrame":
     """
     import polars as pl
 
-    from surveillance_pipelines.contracts.frames import BAR_SCHEMA, UTC_MICROSECONDS
+    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
     from surveillance_pipelines.market.bar_frames import BAR_KEY
     from surveillance_pipelines.market.source_resolution import without_repeats
 
-    if bars.is_empty():
-        return bars.with_columns(pl.lit(None, UTC_MICROSECONDS).alias(_PREDECESSOR))
-    landed = stores.lake.read(
-        LANDED_TABLE, days=span(bars["date"]), symbols=bars["symbol"].unique().to_list(), schema=BAR_SCHEMA
-    )
     key = [*BAR_KEY, "source"]
     newest = landed.group_by(key).agg(pl.col("knowledge_time").max().alias(_PREDECESSOR))
     changed = without_repeats(bars, landed).join(newest, on=key, how="left", maintain_order="left")
-    landing_at = pl.lit(stores.clock.now_us()).cast(UTC_MICROSECONDS)
+    landing_at = pl.lit(now_us).cast(UTC_MICROSECONDS)
     corrected = pl.max_horizontal("knowledge_time", landing_at, pl.col(_PREDECESSOR) + pl.duration(microseconds=1))
     known = pl.when(pl.col(_PREDECESSOR).is_null()).then("knowledge_time").otherwise(corrected)
     return changed.with_columns(known.alias("knowledge_time"))
 
 
-def _append(stores: Stores, source: str, changed: "pl.DataFrame") -> "pl.DataFrame":
-    """Append bars to the lake and return the added ones: none if another process added the same batch before."""
+def _append(stores: Stores, received: ReceivedBars) -> "pl.DataFrame":
+    """Append the bars that differ from the newest landed version to the lake, and return them."""
     import polars as pl
 
-    bars = changed.drop(_PREDECESSOR)
-    if changed.is_empty():
+    from surveillance_pipelines.contracts.frames import BAR_SCHEMA
+
+    bars = received.bars
+    if bars.is_empty():
         return bars
-    batch_id = f"{source}-{_content_hash(changed)[:24]}"
-    bars = bars.with_columns(pl.lit(batch_id).alias("batch_id"))
-    return bars if stores.lake.append(LANDED_TABLE, bars, batch_id=batch_id) else bars.clear()
+    days, symbols = span(bars["date"]), bars["symbol"].unique().to_list()
+
+    def compare(table: "OpenTable | None") -> "tuple[pl.DataFrame, str] | None":
+        landed = BAR_SCHEMA.to_frame() if table is None else table.read(days=days, symbols=symbols, schema=BAR_SCHEMA)
+        changed = _changed(landed, bars, stores.clock.now_us())
+        if changed.is_empty():
+            return None
+        batch_id = f"{received.source}-{_content_hash(changed)[:24]}"
+        return changed.drop(_PREDECESSOR).with_columns(pl.lit(batch_id).alias("batch_id")), batch_id
+
+    added = stores.lake.append_compared(LANDED_TABLE, compare)
+    return bars.clear() if added is None else added
 
 
 def _content_hash(changed: "pl.DataFrame") -> str:

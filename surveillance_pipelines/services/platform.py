@@ -150,5 +150,10 @@ def open_platform() -> Platform:
 
     Raises:
         InvalidSettingsError: if a setting is invalid; the message names each of them.
+        InvalidInputError: if the lake cannot be stored in its folder, so that nothing is created before that is known.
     """
-    return Platform(read_settings())
+    from surveillance_pipelines.services.endpoints import lake_url
+
+    settings = read_settings()
+    lake_url(settings)
+    return Platform(settings)

@@ -28,14 +28,14 @@ def relocate_artifacts(tracking_uri: str, root: str) -> int:
 
     Args:
         tracking_uri: MLflow's database.
-        root: folder of the files in this home.
+        root: folder of the files in this home, or its ``file://`` URL.
     """
     with connect(normalise_url(tracking_uri, "libpq")) as connection:
         if connection.execute("SELECT to_regclass('experiments')").fetchone() == (None,):
             return 0
         row = connection.execute(_LOCATION, (EXPERIMENT,)).fetchone()
         before = None if row is None else str(row[0])
-        if before is None or before == root or not before.startswith("/"):
+        if before is None or before == root or not before.startswith(("/", "file://")):
             return 0
         return sum(_replace(connection, table, column, before, root) for table, column in _COLUMNS)
 

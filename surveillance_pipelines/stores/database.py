@@ -189,7 +189,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))  # % begins a reference
     config.attributes["database_url"] = normalise_url(database_url, "psycopg")
     if revision == "head" or revision.startswith("+"):
         command.upgrade(config, revision)

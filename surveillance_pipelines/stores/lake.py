@@ -21,7 +21,9 @@ from surveillance_pipelines.contracts.errors import (
     UnavailableError,
 )
 from surveillance_pipelines.contracts.frames import LATER_COLUMNS
-from surveillance_pipelines.stores.open_table import PARTITION, DayRange, OpenTable, read_rows
+from surveillance_pipelines.contracts.lake_urls import local_folder
+from surveillance_pipelines.stores.lake_scan import PARTITION, DayRange, scan_table
+from surveillance_pipelines.stores.open_table import OpenTable, read_rows
 
 COMMIT_ATTEMPTS: Final = 50
 """Attempts of a commit. Writers of other days may commit concurrently; in each round, at least one succeeds."""
@@ -100,7 +102,11 @@ class Lake:
 
     def quick(self) -> "Lake":
         """Return the same lake, whose calls fail within seconds if its object store does not answer."""
-        return replace(self, storage_options={**self.storage_options, **QUICK_OPTIONS}) if "://" in self.url else self
+        return (
+            replace(self, storage_options={**self.storage_options, **QUICK_OPTIONS})
+            if local_folder(self.url) is None
+            else self
+        )
 
     def exists(self, table: str) -> bool:
         """Return whether a table exists.
@@ -128,9 +134,8 @@ class Lake:
         except Exception as error:  # noqa: BLE001 (delta-rs raises many types, all of which are damage here)
             named = sorted(set(_FILES.findall(str(error))))
             return plain_text(error)[:200] + (f" (it names {', '.join(named[:3])})" if named else "")
-        if "://" in self.url:
+        if (folder := self._folder(table)) is None:
             return None
-        folder = Path(self._uri(table))
         for commit in sorted(folder.glob("_delta_log/*.json")):
             if commit.stat().st_size == 0:  # delta-rs takes it for a commit without changes
                 return f"expected a commit in {commit.relative_to(folder)}, found an empty file"
@@ -149,7 +154,7 @@ class Lake:
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         """Return the table as a lazy frame, at its newest version or an older one."""
-        return pl.scan_delta(self._open(table, version))
+        return scan_table(self._open(table, version), self._folder(table))
 
     def read(
         self,
@@ -181,13 +186,13 @@ class Lake:
                 raise NotFoundError(f"expected table {table!r} in the lake {self.url}, found none: materialize it")
             empty = schema.to_frame()
             return empty if columns is None else empty.select(columns)
-        names = {field.name for field in opened.schema().fields}
-        return read_rows(pl.scan_delta(opened), names, days=days, symbols=symbols, columns=columns, schema=schema)
+        folder = self._folder(table)
+        return read_rows(opened, folder, days=days, symbols=symbols, columns=columns, schema=schema)
 
     def open(self, table: str) -> OpenTable | None:
         """Return a table that stays open for repeated reads; None if it does not exist."""
         found = self._find(table)
-        return None if found is None else OpenTable(found)
+        return None if found is None else OpenTable(found, self._folder(table))
 
     def write_days(self, table: str, frame: pl.DataFrame, *, days: Collection[date]) -> int:
         """Replace exactly the given days of a table with ``frame`` in one commit, and return the new version.
@@ -227,16 +232,38 @@ class Lake:
         Raises:
             SchemaMismatchError: if the columns differ from those of the table.
         """
-        transaction = Transaction(batch_id, 1)
+        return self.append_compared(table, lambda _: (frame, batch_id)) is not None
 
-        def add(current: DeltaTable | None) -> bool:
+    def append_compared(
+        self, table: str, compare: Callable[[OpenTable | None], tuple[pl.DataFrame, str] | None]
+    ) -> pl.DataFrame | None:
+        """Append rows that depend on the rows of the table, and return them; None if there were none to append.
+
+        The commit succeeds only on top of the version that was compared with. If another writer committed first, the
+        rows are compared again with its version, so that no two writers add the same rows.
+
+        Args:
+            table: name of the table, created on the first write.
+            compare: takes the open table, or None if it does not exist; returns rows and the id of their batch (see
+                ``append``), or None for no rows. Called once per attempt.
+
+        Raises:
+            SchemaMismatchError: if the columns differ from those of the table.
+        """
+
+        def add(current: DeltaTable | None) -> pl.DataFrame | None:
+            found = compare(None if current is None else OpenTable(current, self._folder(table)))
+            if found is None:
+                return None
+            frame, batch_id = found
+            transaction = Transaction(batch_id, 1)
             if current is None:
                 self._create(table, frame, transaction)
-                return True
+                return frame
             if current.transaction_version(batch_id) is not None:
-                return False
+                return None
             _commit(current, _aligned(table, current, frame), mode="append", transaction=transaction)
-            return True
+            return frame
 
         return self._retry_on_conflict(table, add)
 
@@ -264,7 +291,8 @@ class Lake:
             ) from error
 
     def _create(self, table: str, frame: pl.DataFrame, transaction: Transaction | None = None) -> None:
-        mark = None if "://" in self.url else Path(self._uri(table)) / FIRST_WRITE
+        folder = self._folder(table)
+        mark = None if folder is None else folder / FIRST_WRITE
         if mark is not None:  # if this write crashes, its files are not taken for a table that lost its log
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
@@ -300,8 +328,8 @@ class Lake:
         try:
             return self._open(table, version)
         except TableNotFoundError:
-            folder = Path(self._uri(table))
-            if "://" in self.url or (folder / FIRST_WRITE).exists() or not any(folder.glob("*/*.parquet")):
+            folder = self._folder(table)
+            if folder is None or (folder / FIRST_WRITE).exists() or not any(folder.glob("*/*.parquet")):
                 return None
             raise LostLogError(table, folder) from None
 
@@ -310,6 +338,11 @@ class Lake:
 
     def _uri(self, table: str) -> str:
         return f"{self.url.rstrip('/')}/{table}"
+
+    def _folder(self, table: str) -> Path | None:
+        """Return the folder of a table; None if the lake is on an object store."""
+        lake = local_folder(self.url)
+        return None if lake is None else lake / table
 
     def _options(self) -> dict[str, str] | None:
         return dict(self.storage_options) or None
@@ -358,7 +391,7 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _aligned(table: str, current: DeltaTable, frame: pl.DataFrame) -> pl.DataFrame:
     """Return the frame with the table's columns in its order, then those to add; raise if the columns differ."""
-    expected = dict(pl.scan_delta(current).collect_schema())
+    expected = dict(pl.Schema(current.schema()))
     got = dict(frame.schema)
     if expected == got:
         return frame.select(expected.keys())

@@ -2,23 +2,22 @@
 
 from collections.abc import Collection, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 from deltalake import DeltaTable
 
 from surveillance_pipelines.contracts.frames import LATER_COLUMNS
-
-PARTITION: Final = "date"
-
-DayRange = tuple[date, date]
+from surveillance_pipelines.stores.lake_scan import PARTITION, DayRange, scan_table
 
 
 class OpenTable:
     """A Delta table partitioned by ``date``, at the version of the last ``refresh``. Used by one thread."""
 
-    def __init__(self, table: DeltaTable) -> None:
+    def __init__(self, table: DeltaTable, folder: Path | None) -> None:
         self._table: Final = table
+        self._folder: Final = folder
         self._files: dict[date, tuple[str, ...]] | None = None
 
     def refresh(self) -> None:
@@ -45,20 +44,21 @@ class OpenTable:
         schema: pl.Schema | None = None,
     ) -> pl.DataFrame:
         """Return the rows of the table; see ``Lake.read``."""
-        names = {field.name for field in self._table.schema().fields}
-        return read_rows(pl.scan_delta(self._table), names, days=days, symbols=symbols, columns=columns, schema=schema)
+        return read_rows(self._table, self._folder, days=days, symbols=symbols, columns=columns, schema=schema)
 
 
 def read_rows(
-    frame: pl.LazyFrame,
-    names: Collection[str],
+    table: DeltaTable,
+    folder: Path | None,
     *,
     days: Collection[date] | DayRange | None,
     symbols: Collection[str] | None,
     columns: Sequence[str] | None,
     schema: pl.Schema | None,
 ) -> pl.DataFrame:
-    """Return rows of a lazy frame with the columns ``names``; see ``Lake.read``."""
+    """Return rows of an open table in a folder, or on an object store; see ``Lake.read``."""
+    names = {field.name for field in table.schema().fields}
+    frame = scan_table(table, folder, days=days)
     if days is not None:
         frame = frame.filter(_on(days))
     if symbols is not None:

@@ -115,7 +115,7 @@ class TrainingSet:
     def load(cls, folder: Path) -> "TrainingSet":
         """Read a set written by ``save``."""
         about = json.loads((folder / "training_set.json").read_text())
-        return cls(frame=pl.read_parquet(folder / "rows.parquet"), **about)
+        return cls(frame=pl.read_parquet(folder / "rows.parquet", glob=False), **about)
 
 
 def class_numbers(labels: pl.Series, classes: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -1,5 +1,9 @@
 """One way into the lake for every source: the newest landing wins, and each landing is kept once."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from surveillance_pipelines.market.client import FetchResult, SymbolOutcome
 from surveillance_pipelines.market.files.options import FileOptions
 from surveillance_pipelines.market.source_resolution import resolve_bars
 from surveillance_pipelines.services import ingestion, simulation
+from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.services.ingestion import (
     Ingestion,
     ReceivedBars,
@@ -135,17 +140,72 @@ def test_sources_do_not_correct_each_other(platform: Platform) -> None:
     assert sorted(landed(platform)["source"]) == ["file", "simulated"]
 
 
-def test_bars_that_another_process_landed_meanwhile_are_duplicates(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("landed_before", [0, 1])
+def test_bars_that_another_process_lands_between_comparison_and_commit_are_duplicates(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, landed_before: int
 ) -> None:
     bars = market_bars().head(20)
-    received = ReceivedBars("file", bars, rows_in=bars.height)
-    before = ingestion._changed(platform, bars)  # looked before the other's commit
-    assert land(platform, received, detail={}).landed.height == bars.height
-    monkeypatch.setattr(ingestion, "_changed", lambda *_: before)
-    again = land(platform, received, detail={})
-    assert (again.landed.height, again.duplicates, again.days) == (0, bars.height, None)
-    assert landed(platform).height == bars.height
+    compare, others = ingestion._changed, [bars.slice(landed_before, 10)]
+    if landed_before:
+        land(platform, ReceivedBars("file", bars.head(landed_before), rows_in=landed_before), detail={})
+
+    def compare_and_lose_the_race(*arguments: Any) -> pl.DataFrame:
+        found = compare(*arguments)
+        if others:
+            assert land(platform, ReceivedBars("file", others.pop(), rows_in=10), detail={}).landed.height == 10
+        return found
+
+    monkeypatch.setattr(ingestion, "_changed", compare_and_lose_the_race)
+    done = land(platform, ReceivedBars("file", bars, rows_in=bars.height), detail={})
+    assert (done.landed.height, done.duplicates) == (10 - landed_before, 10 + landed_before)
+    assert landed(platform).height == landed(platform).unique(["symbol", "bar_start"]).height == 20
+
+
+_INGESTER = """
+import sys
+from pathlib import Path
+from surveillance_pipelines.market.files.options import FileOptions
+from surveillance_pipelines.services.ingestion import ingest_file
+from surveillance_pipelines.services.platform import open_platform
+import surveillance_pipelines.market.files.bars
+platform, path = open_platform(), Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+done = ingest_file(platform, path, FileOptions())
+print(done.landed.height, done.duplicates)
+"""
+
+
+def test_overlapping_ingests_of_processes_store_each_bar_once(platform: Platform, tmp_path: Path) -> None:
+    bars = market_bars().select("symbol", "bar_start", "open", "high", "low", "close", "volume")
+    whole, half = tmp_path / "whole.parquet", tmp_path / "half.parquet"
+    bars.write_parquet(whole)
+    bars.head(bars.height // 2).write_parquet(half)
+    environment = {**os.environ, **child_environment(platform.endpoints)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _INGESTER, str(path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )
+        for path in (whole, half, whole, whole)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    counts = [tuple(map(int, process.communicate()[0].split())) for process in _released(processes)]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert sum(count for count, _ in counts) == bars.height == landed(platform).height
+    assert landed(platform).unique(["symbol", "bar_start"]).height == bars.height
+    assert [sum(pair) for pair in counts] == [bars.height, bars.height // 2, bars.height, bars.height]
+
+
+def _released(processes: Sequence[subprocess.Popen[str]]) -> Sequence[subprocess.Popen[str]]:
+    """Let all processes continue at the same time."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return processes
 
 
 def test_answer_without_bars_is_recorded_and_registers_nothing(platform: Platform) -> None:

@@ -86,7 +86,7 @@ def _endings() -> str:
 
 def _parquet(path: Path) -> Table:
     check_parquet(path)
-    cells = pl.read_parquet(path)
+    cells = pl.read_parquet(path, glob=False)  # [ and * in a name are no pattern
     written = tuple(cells.columns)
     cells.columns = _distinct([layouts.normal_name(name) for name in written], path)
     lines = pl.Series("line", [None], dtype=pl.Int64).new_from_index(0, cells.height)
