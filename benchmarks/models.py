@@ -157,7 +157,7 @@ class RecordingPredictor:
         self._predictor = predictor
         self.bundle_hash, self.feature_view = predictor.bundle_hash, predictor.feature_view
         self.window_length, self.model_ids = predictor.window_length, predictor.model_ids
-        self.horizon_minutes = predictor.horizon_minutes
+        self.horizon_minutes, self.training_domain = predictor.horizon_minutes, predictor.training_domain
         self.features: Floats = np.empty((0, 0))
 
     def warm_up(self) -> None:

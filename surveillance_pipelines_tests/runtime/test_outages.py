@@ -185,7 +185,7 @@ def test_call_with_a_refused_password_is_not_repeated(database_url):
     def call() -> None:
         nonlocal calls
         calls += 1
-        connect(wrong)
+        connect(str(wrong))
 
     outages = Outages(ManualClock(to_datetime(OPEN)), is_outage=is_outage)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
