@@ -139,6 +139,13 @@ class Platform(Stores):
             self._endpoints = provision(self.settings)
         return self._endpoints
 
+    def prepare(self) -> "Endpoints":
+        """Create and migrate what is missing, also in embedded services that were prepared before."""
+        from surveillance_pipelines.services.provisioning import provision
+
+        self._endpoints = provision(self.settings, verify=True)
+        return self._endpoints
+
     @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
@@ -156,13 +163,13 @@ def open_platform() -> Platform:
     """Return a platform with the settings of the environment and ``.env``.
 
     Raises:
-        InvalidInputError: if a setting is invalid; the message lists all of them. Also if the lake cannot be stored in
-            its folder, so that nothing is created before that is known.
+        InvalidInputError: if a setting is invalid; the message lists all of them. Also if a library cannot use the
+            home or the folder of the lake.
     """
-    from surveillance_pipelines.services.endpoints import lake_url
+    from surveillance_pipelines.services.endpoints import require_usable_folders
 
     settings = read_settings()
-    lake_url(settings)
+    require_usable_folders(settings)
     return Platform(settings)
 
 
