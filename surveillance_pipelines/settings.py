@@ -205,6 +205,17 @@ class Settings(BaseSettings):
         # A Dagster run may have another working directory than the command that started it.
         return value if value is None else value.expanduser().absolute()
 
+    @field_validator("lake_url", "lake_endpoint_url", "sqs_endpoint_url", "output_queue_url", mode="after")
+    @classmethod
+    def _check_no_credentials(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # These addresses are shown in messages, and the libraries that use them show them too.
+        if value is not None and "@" in value.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                f"expected {str(info.field_name).upper()} without user and password, got an @ before its host: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return value
+
     @field_validator("redis_url", mode="after")
     @classmethod
     def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:

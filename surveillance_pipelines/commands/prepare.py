@@ -14,7 +14,7 @@ def prepare() -> None:
 
     platform = open_platform()
     echo("connecting to the services and migrating the database …")
-    endpoints = platform.endpoints
+    endpoints = platform.prepare()
     queues = ensure_queues(endpoints)
     buckets = ensure_bucket(endpoints, platform.settings.lake_endpoint_url)
     wanted = [url.rsplit("/", 1)[1] for url in (*endpoints.queue_urls, endpoints.output_queue_url)]

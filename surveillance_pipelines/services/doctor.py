@@ -15,7 +15,7 @@ from psycopg import OperationalError
 from surveillance_pipelines.channels import SIDE_CHANNELS
 from surveillance_pipelines.compilation import VARIABLE, find_cache
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, extra_remedy
-from surveillance_pipelines.contracts.lake_urls import local_folder
+from surveillance_pipelines.contracts.locations import local_folder
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSettingsError, misspelled_settings
@@ -183,14 +183,20 @@ def check_database(platform: Platform) -> list[Finding]:
     """Connect and check the schema version; the first access to the endpoints also migrates."""
 
     def check() -> list[Finding]:
+        from surveillance_pipelines.stores.database import is_migrated, newest_revision, recorded_revision
+
+        is_newest = is_migrated(platform.endpoints.database_url)
         with platform.connect() as connection:
             version = connection.execute("SELECT split_part(version(), ' ', 2)").fetchone()
-            revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            revision = recorded_revision(connection)
         url = platform.settings.database_url
         where = "embedded" if url is None else without_password(url.get_secret_value())
         if version is None or revision is None:
             return [Finding("database", "fail", f"{where}: no tables", "run `surveillance prepare`")]
-        return [Finding("database", "ok", f"PostgreSQL {version[0]}, {where}, migrated to {revision[0]}")]
+        if not is_newest:
+            found = f"{where}: at migration {revision}, expected {newest_revision()}"
+            return [Finding("database", "fail", found, "run `surveillance prepare`")]
+        return [Finding("database", "ok", f"PostgreSQL {version[0]}, {where}, migrated to {revision}")]
 
     return _guarded("database", check, "start PostgreSQL, check DATABASE_URL (user, password, host, sslmode)")
 

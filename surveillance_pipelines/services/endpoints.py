@@ -3,13 +3,14 @@
 from typing import Final
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
-from surveillance_pipelines.contracts.lake_urls import local_folder, require_addressable
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.locations import local_folder, require_addressable, require_usable_home
 from surveillance_pipelines.contracts.queue import AwsCredentials
 from surveillance_pipelines.contracts.urls import require_readable_url
 from surveillance_pipelines.embedded.queue_credentials import credentials_of_endpoint
 from surveillance_pipelines.embedded.services import EmbeddedServices
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.database import normalise_url, postgres_variables, with_database
+from surveillance_pipelines.stores.database import is_same_database, normalise_url, postgres_variables, with_database
 
 # The queue URL keys leases, states and outboxes, so it must not contain the port of the embedded server, which changes.
 # The embedded server accepts any host name in a queue URL.
@@ -40,8 +41,7 @@ def locate(settings: Settings, services: EmbeddedServices | None) -> Endpoints:
     return Endpoints(
         database_url=database_url,
         dagster_database_url=_dagster_url(settings, database_url),
-        mlflow_tracking_uri=settings.mlflow_tracking_uri
-        or normalise_url(with_database(database_url, "mlflow"), "psycopg2"),
+        mlflow_tracking_uri=_mlflow_uri(settings, database_url),
         mlflow_artifact_root=_artifact_root(settings),
         lake_url=lake_url(settings),
         lake_storage_options=_lake_options(settings),
@@ -94,10 +94,35 @@ def _database_url(settings: Settings, server_url: str) -> str:
 
 def _dagster_url(settings: Settings, database_url: str) -> str:
     if settings.dagster_database_url is not None:
-        url = settings.dagster_database_url.get_secret_value()
-        require_readable_url(url, "DAGSTER_DATABASE_URL")
+        url = normalise_url(settings.dagster_database_url.get_secret_value(), "psycopg2", "DAGSTER_DATABASE_URL")
+        _require_own_database(url, database_url, "DAGSTER_DATABASE_URL")
         return url
     return normalise_url(with_database(database_url, "dagster"), "psycopg2")
+
+
+def _mlflow_uri(settings: Settings, database_url: str) -> str:
+    if settings.mlflow_tracking_uri is None:
+        return normalise_url(with_database(database_url, "mlflow"), "psycopg2")
+    if "://" in settings.mlflow_tracking_uri:
+        require_readable_url(settings.mlflow_tracking_uri, "MLFLOW_TRACKING_URI")
+    if settings.mlflow_tracking_uri.startswith(("http://", "https://")) and "?" in settings.mlflow_tracking_uri:
+        raise InvalidInputError(  # MLflow's errors contain the address
+            "expected MLFLOW_TRACKING_URI as http://user:password@host:port, got a query after a ? (not shown: it may "
+            "contain a password)",
+            remedy="remove the query; MLflow reads a token from MLFLOW_TRACKING_TOKEN",
+        )
+    if settings.mlflow_tracking_uri.startswith("postgres"):
+        _require_own_database(settings.mlflow_tracking_uri, database_url, "MLFLOW_TRACKING_URI")
+    return settings.mlflow_tracking_uri
+
+
+def _require_own_database(url: str, database_url: str, setting: str) -> None:
+    if is_same_database(url, database_url):
+        raise InvalidInputError(
+            f"expected {setting} and DATABASE_URL to name two databases, got the same one: both programs record their "
+            "migrations in a table of the same name",
+            remedy=f"create another database on the server and set {setting} to it, or leave {setting} unset",
+        )
 
 
 def _artifact_root(settings: Settings) -> str | None:
@@ -149,6 +174,16 @@ def _lake_options(settings: Settings) -> dict[str, str]:
     if aws.session_token is not None:
         options["AWS_SESSION_TOKEN"] = aws.session_token
     return options
+
+
+def require_usable_folders(settings: Settings) -> None:
+    """Check the folders of the settings, before anything is created in them.
+
+    Raises:
+        InvalidInputError: if a library cannot use the home, or the folder of the lake.
+    """
+    require_usable_home(settings.surveillance_home)
+    lake_url(settings)
 
 
 def lake_url(settings: Settings) -> str:

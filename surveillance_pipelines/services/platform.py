@@ -132,6 +132,13 @@ class Platform(Stores):
             self._endpoints = provision(self.settings)
         return self._endpoints
 
+    def prepare(self) -> "Endpoints":
+        """Create and migrate what is missing, also in embedded services that were prepared before."""
+        from surveillance_pipelines.services.provisioning import provision
+
+        self._endpoints = provision(self.settings, verify=True)
+        return self._endpoints
+
     @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
@@ -150,10 +157,10 @@ def open_platform() -> Platform:
 
     Raises:
         InvalidSettingsError: if a setting is invalid; the message names each of them.
-        InvalidInputError: if the lake cannot be stored in its folder, so that nothing is created before that is known.
+        InvalidInputError: if a library cannot use the home or the folder of the lake.
     """
-    from surveillance_pipelines.services.endpoints import lake_url
+    from surveillance_pipelines.services.endpoints import require_usable_folders
 
     settings = read_settings()
-    lake_url(settings)
+    require_usable_folders(settings)
     return Platform(settings)

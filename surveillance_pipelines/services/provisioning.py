@@ -4,7 +4,12 @@ import psycopg
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.errors import NotReadyError
-from surveillance_pipelines.services.endpoints import locate, needs_embedded_database, needs_embedded_queue
+from surveillance_pipelines.services.endpoints import (
+    locate,
+    needs_embedded_database,
+    needs_embedded_queue,
+    require_usable_folders,
+)
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.artifact_locations import relocate_artifacts
 from surveillance_pipelines.stores.database import (
@@ -16,15 +21,24 @@ from surveillance_pipelines.stores.database import (
 )
 
 
-def provision(settings: Settings) -> Endpoints:
+def provision(settings: Settings, *, verify: bool = False) -> Endpoints:
     """Create and migrate the databases, create the embedded queues, and return all addresses.
 
     Embedded services are started only if needed: PostgreSQL without ``DATABASE_URL``, queues without ``SQS_QUEUE_URL``.
+
+    Args:
+        settings: the settings.
+        verify: whether to look at running embedded services that another process has prepared before; a user may have
+            changed their databases since.
+
+    Raises:
+        ForeignDatabaseError: if the database belongs to another program, or to a newer release.
     """
     from surveillance_pipelines.embedded.private_folders import protect_home
     from surveillance_pipelines.embedded.services import ensure_services, is_prepared, record_prepared
     from surveillance_pipelines.services.cloud_stores import ensure_queues
 
+    require_usable_folders(settings)
     protect_home(settings.surveillance_home)
     needs_queue = needs_embedded_queue(settings)
     services = ensure_services(settings) if needs_embedded_database(settings) or needs_queue else None
@@ -34,7 +48,7 @@ def provision(settings: Settings) -> Endpoints:
         return found
     # Another release may have prepared the services for an older revision.
     wanted = newest_revision()
-    if not is_prepared(settings.surveillance_home, services, wanted):
+    if verify or not is_prepared(settings.surveillance_home, services, wanted):
         _prepare_databases(found, settings)
         if settings.mlflow_tracking_uri is None and found.mlflow_artifact_root is not None:
             relocate_artifacts(found.mlflow_tracking_uri, found.mlflow_artifact_root)

@@ -4,14 +4,21 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError, UnavailableError
+from surveillance_pipelines.contracts.errors import (
+    ConflictError,
+    InvalidInputError,
+    SurveillanceError,
+    UnavailableError,
+)
 from surveillance_pipelines.contracts.urls import require_readable_url
+
+_OWN_REVISION: Final = re.compile(r"\d{4}")
+"""Ids of the platform's migrations; those of Alembic are hexadecimal and longer."""
 
 Driver = Literal["psycopg", "psycopg2", "libpq"]
 
@@ -23,26 +30,60 @@ _SCHEMES: Final[dict[Driver, str]] = {
 }
 
 
-def normalise_url(url: str, driver: Driver) -> str:
+class ForeignDatabaseError(ConflictError):
+    """A database belongs to another program, or to a newer release, so that it must not be migrated."""
+
+
+def normalise_url(url: str, driver: Driver, setting: str = "DATABASE_URL") -> str:
     """Return a PostgreSQL URL with the scheme that a driver expects.
+
+    Args:
+        url: the URL.
+        driver: the driver that will read it.
+        setting: name of the setting, for the error.
 
     Raises:
         InvalidInputError: if the URL is not a PostgreSQL URL. The message omits the URL, because it may contain a
             password.
     """
-    parts = urlsplit(url)
-    if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
-        raise InvalidInputError("expected a postgresql:// URL (DATABASE_URL), got another scheme or none")
-    require_readable_url(url, "a URL of PostgreSQL (DATABASE_URL)")
-    return _SCHEMES[driver] + url[len(parts.scheme) :]
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0].lower() not in ("postgresql", "postgres"):
+        raise InvalidInputError(
+            f"expected {setting} as a postgresql:// URL, got another scheme or none (not shown: it may "
+            "contain a password)",
+            remedy=f"set {setting} to postgresql://user:password@host:port/name",
+        )
+    require_readable_url(url, setting)
+    _parameters(f"postgresql://{rest}", setting)
+    return f"{_SCHEMES[driver]}://{rest}"
 
 
 def with_database(url: str, name: str) -> str:
     """Return the URL of another database on the same server."""
-    parts = urlsplit(url)
-    # A URL with a socket folder has an empty host, for which urlunsplit would drop the //.
-    rest = urlunsplit(("", "", f"/{name}", parts.query, ""))
-    return f"{parts.scheme}://{parts.netloc}{rest}"
+    scheme, _, rest = url.partition("://")
+    path, question_mark, query = rest.partition("?")
+    return f"{scheme}://{path.partition('/')[0]}/{name}{question_mark}{query}"
+
+
+def is_same_database(one: str, other: str) -> bool:
+    """Return whether two PostgreSQL URLs name the same host, port and database."""
+    usual = {"host": "localhost", "port": "5432"}
+    names = ("host", "port", "dbname")
+    first, second = ({**usual, **_parameters(f"postgresql://{url.partition('://')[2]}")} for url in (one, other))
+    return all(str(first.get(name)) == str(second.get(name)) for name in names)
+
+
+def _parameters(url: str, setting: str = "DATABASE_URL") -> dict[str, Any]:
+    """Return the parameters of a connection; the errors of libpq contain parts of the URL, and are not shown."""
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise InvalidInputError(
+            f"expected {setting} as a URL that PostgreSQL accepts, got one that it cannot read (not shown: it may "
+            "contain a password)",
+            remedy="write it as postgresql://user:password@host:port/name?parameter=value, and & and = of a password "
+            "as %26 and %3D",
+        ) from None
 
 
 def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
@@ -51,7 +92,7 @@ def connect(database_url: str, *, autocommit: bool = False) -> psycopg.Connectio
     Raises:
         psycopg.OperationalError: if the server cannot be reached.
     """
-    parameters: dict[str, Any] = {"connect_timeout": 10, **conninfo_to_dict(normalise_url(database_url, "libpq"))}
+    parameters: dict[str, Any] = {"connect_timeout": 10, **_parameters(normalise_url(database_url, "libpq"))}
     parameters["options"] = f"{parameters.get('options', '')} -c timezone=UTC"
     return psycopg.connect(autocommit=autocommit, **parameters)
 
@@ -170,17 +211,56 @@ def ensure_database(server_url: str, name: str) -> bool:
 
 
 def is_migrated(database_url: str) -> bool:
-    """Return whether the database is at the newest migration, without importing Alembic."""
+    """Return whether the database has the tables of the newest migration, without importing Alembic.
+
+    Raises:
+        ForeignDatabaseError: if it is the database of another program, or of a newer release.
+    """
     with connect(database_url, autocommit=True) as connection:
-        if connection.execute("SELECT to_regclass('public.alembic_version')").fetchone() == (None,):
-            return False
-        row = connection.execute("SELECT version_num FROM public.alembic_version").fetchone()
-    return row is not None and row[0] == newest_revision()
+        revision = recorded_revision(connection)
+        has_tables = connection.execute("SELECT to_regclass('ops.ledger')").fetchone() != (None,)
+    if revision is not None and not has_tables:
+        raise ForeignDatabaseError(
+            f"expected the tables of migration {revision} in the database of DATABASE_URL, found none: "
+            "another program manages it, or its tables were dropped",
+            remedy="set DATABASE_URL to an empty database, or restore this one from a backup",
+        )
+    return revision == newest_revision()
+
+
+def recorded_revision(connection: psycopg.Connection[Any]) -> str | None:
+    """Return the newest migration that a database records; None if none was applied.
+
+    Raises:
+        ForeignDatabaseError: if another program, for example Dagster or MLflow, has recorded it, or a newer release.
+    """
+    if connection.execute("SELECT to_regclass('public.alembic_version')").fetchone() == (None,):
+        return None
+    recorded = {str(revision) for (revision,) in connection.execute("SELECT version_num FROM public.alembic_version")}
+    if recorded - set(_revisions()):
+        found = ", ".join(sorted(recorded))
+        if all(_OWN_REVISION.fullmatch(revision) for revision in recorded):
+            raise ForeignDatabaseError(
+                f"expected a database at migration {newest_revision()} or an older one, found {found}: "
+                "a newer release has migrated it",
+                remedy="use that release or a newer one, or set DATABASE_URL to another database",
+            )
+        raise ForeignDatabaseError(
+            f"expected a database of the platform, or an empty one, found migration {found}: the database of "
+            "DATABASE_URL belongs to another program, for example Dagster or MLflow",
+            remedy="set DATABASE_URL to a database of its own; Dagster's is DAGSTER_DATABASE_URL, and MLflow's "
+            "MLFLOW_TRACKING_URI",
+        )
+    return max(recorded, default=None)
 
 
 def newest_revision() -> str:
     """Return the id of the newest migration, from the file names."""
-    return max(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return max(_revisions())
+
+
+def _revisions() -> list[str]:
+    return [path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")]
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
@@ -200,9 +280,8 @@ def migrate(database_url: str, revision: str = "head") -> None:
 def postgres_variables(database_url: str) -> dict[str, str]:
     """Return a database URL as environment variables for libpq and the dbt profile."""
     from psycopg import pq
-    from psycopg.conninfo import conninfo_to_dict
 
     variable_of = {option.keyword.decode(): option.envvar for option in pq.Conninfo.get_defaults()}
     usual = {"PGHOST": "localhost", "PGPORT": "5432", "PGUSER": "postgres", "PGPASSWORD": ""}
-    given = {variable_of[keyword]: str(value) for keyword, value in conninfo_to_dict(database_url).items()}
+    given = {variable_of[keyword]: str(value) for keyword, value in _parameters(database_url).items()}
     return usual | {variable.decode(): value for variable, value in given.items() if variable}

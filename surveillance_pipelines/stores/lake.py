@@ -21,7 +21,7 @@ from surveillance_pipelines.contracts.errors import (
     UnavailableError,
 )
 from surveillance_pipelines.contracts.frames import LATER_COLUMNS
-from surveillance_pipelines.contracts.lake_urls import local_folder
+from surveillance_pipelines.contracts.locations import local_folder
 from surveillance_pipelines.stores.lake_scan import PARTITION, DayRange, scan_table
 from surveillance_pipelines.stores.open_table import OpenTable, read_rows
 

@@ -4,6 +4,7 @@
 partition, and ``*`` and ``?`` as patterns.
 """
 
+import os
 import re
 from collections.abc import Collection
 from datetime import date
@@ -33,7 +34,7 @@ def scan_table(
         folder: its folder; None if it is on an object store.
         days: days whose rows will be selected; None means all. The frame may contain other days too.
     """
-    if folder is None or _PLAIN.fullmatch(str(folder.resolve())):
+    if folder is None or _PLAIN.fullmatch(os.path.realpath(folder)):
         return pl.scan_delta(table)
     schema = pl.Schema(table.schema())
     stored = pl.Schema({name: kind for name, kind in schema.items() if name != PARTITION})

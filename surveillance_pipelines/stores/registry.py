@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.hashing import canonical_json
 
 if TYPE_CHECKING:
@@ -132,9 +135,18 @@ class ModelRegistry:
     def _client(self) -> "MlflowClient":
         # MLflow sends usage telemetry unless this is set before the import.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        uri, variables = split_credentials(self.tracking_uri)
+        os.environ.update(variables)
+        try:
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        except MlflowException:  # it contains the URI
+            raise InvalidInputError(
+                f"expected a tracking URI that MLflow accepts, got {without_password(uri)}",
+                remedy="set MLFLOW_TRACKING_URI to a database URL, or to the http:// address of an MLflow server",
+            ) from None
 
     @cached_property
     def _experiment_id(self) -> str:
@@ -173,6 +185,20 @@ class ModelRegistry:
 
     def _model_names(self) -> list[str]:
         return [model.name for model in self._client.search_registered_models(f"name = '{MODEL_NAME}'")]
+
+
+def split_credentials(tracking_uri: str) -> tuple[str, dict[str, str]]:
+    """Return the address of an MLflow server without user and password, and the variables that MLflow reads them from.
+
+    MLflow's errors contain the address. A database URL is returned as it is.
+    """
+    scheme, _, rest = tracking_uri.partition("://")
+    before, at, _ = rest.partition("/")[0].rpartition("@")
+    if scheme not in ("http", "https") or not at:
+        return tracking_uri, {}
+    user, _, password = before.partition(":")
+    names = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
+    return f"{scheme}://{rest.removeprefix(before + at)}", names
 
 
 def _as_text(value: Any) -> str:

@@ -17,7 +17,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.queue import SendEntry
+from surveillance_pipelines.contracts.urls import without_password
 from surveillance_pipelines.transports.publisher import ChannelDownError, Guarantee, PublishError
 
 DEDUP_SECONDS: Final = 3600
@@ -77,14 +79,7 @@ class RedisStream:
     def __init__(self, url: str, stream: str, max_length: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._stream: Final = stream
         self._max_length: Final = max_length
-        self._client: Final[Any] = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),  # the delivery loop retries, and reports it
-            health_check_interval=0,
-        )
+        self._client: Final[Any] = _client(url, timeout_seconds)
         self._add: Final = self._client.register_script(_ADD)
 
     def send(self, entries: Sequence[SendEntry]) -> list[str]:
@@ -124,6 +119,23 @@ class RedisStream:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _client(url: str, timeout_seconds: float) -> Any:
+    try:
+        return redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),  # the delivery loop retries, and reports it
+            health_check_interval=0,
+        )
+    except ValueError:  # it contains a part of the URL, which may be the password
+        raise InvalidInputError(
+            f"expected REDIS_URL as redis://user:password@host:port/number, got {without_password(url)}",
+            remedy="write @ : / ? # % and spaces of the password as %40 %3A %2F %3F %23 %25 and %20",
+        ) from None
 
 
 def _sentence(error: redis.RedisError) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
-from surveillance_pipelines.contracts.lake_urls import local_folder, require_addressable
+from surveillance_pipelines.contracts.locations import local_folder, require_addressable
 from surveillance_pipelines.stores.lake import Lake
 
 MONDAY = date(2024, 1, 15)
