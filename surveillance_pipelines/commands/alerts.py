@@ -100,6 +100,8 @@ def show_alert(
 
 
 def _show_list(found: "AlertList") -> None:
+    from surveillance_pipelines.services.alerts import MAX_COUNT
+
     rows = [
         (
             alert.id[:_SHOWN_ID],
@@ -116,7 +118,8 @@ def _show_list(found: "AlertList") -> None:
         for alert in found.alerts
     ]
     shown = len(rows)
-    title = counted(shown, "alert") if shown == found.matching else f"newest {shown:,} of {found.matching:,} alerts"
+    total = f"more than {MAX_COUNT:,}" if found.matching is None else f"{found.matching:,}"
+    title = counted(shown, "alert") if shown == found.matching else f"newest {shown:,} of {total} alerts"
     noted = any(alert.outside_training for alert in found.alerts)
     columns = _COLUMNS if noted else _COLUMNS[:-1]
     table(title, columns, [row[: len(columns)] for row in rows], right=("score", "confidence", "price"))

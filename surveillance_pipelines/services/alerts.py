@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from surveillance_pipelines.models.training_domain import TrainingDomain
 
 BARS_TABLE: Final = "bars_1m"
+MAX_COUNT: Final = 10_000
+"""Alerts are counted up to this: counting hundreds of thousands takes seconds, and listing the newest does not."""
 MIN_ID_LENGTH: Final = 6
 """Minimum length of an id prefix."""
 _ID: Final = re.compile(r"[0-9a-f]{6,64}")
@@ -38,12 +40,12 @@ class AlertList:
 
     Attributes:
         alerts: the newest ones, up to the limit.
-        matching: number of all alerts that match.
+        matching: number of all alerts that match; None if there are more than ``MAX_COUNT``.
         existing: summary of all alerts of the tenant, if none matches; None if there are none at all.
     """
 
     alerts: list[Alert]
-    matching: int
+    matching: int | None
     existing: ExistingAlerts | None = None
 
 
@@ -89,8 +91,8 @@ def list_alerts(stores: Stores, conditions: AlertFilter, limit: int) -> AlertLis
         alerts = newest_alerts(connection, tenant, conditions, limit)
         if not alerts:
             return AlertList([], 0, existing_alerts(connection, tenant))
-        matching = len(alerts) if len(alerts) < limit else count_alerts(connection, tenant, conditions)
-    return AlertList(alerts, matching)
+        matching = len(alerts) if len(alerts) < limit else count_alerts(connection, tenant, conditions, MAX_COUNT + 1)
+    return AlertList(alerts, matching if matching <= MAX_COUNT else None)
 
 
 def explain_alert(stores: Stores, id_: str) -> AlertDetails:

@@ -38,12 +38,19 @@ _NEWEST: Final = f"""
     {_MATCHING}
     ORDER BY alert.bar_start DESC, alert.symbol, alert.kind LIMIT %(limit)s
 """
-_COUNT: Final = f"SELECT count(*) {_MATCHING}"
+_COUNT: Final = f"SELECT count(*) FROM (SELECT 1 {_MATCHING} LIMIT %(at_most)s) AS matching"  # noqa: S608 (constant text)
 _EXISTING: Final = """
-    SELECT count(DISTINCT alert_id) AS alerts, min(bar_start) AS first, max(bar_start) AS last,
-           max(score) AS highest_score, array_agg(DISTINCT symbol) AS symbols, array_agg(DISTINCT kind) AS kinds
-    FROM surveillance.anomalies WHERE tenant = %s HAVING count(*) > 0
+    WITH grouped AS (
+        SELECT symbol, kind, min(bar_start) AS first, max(bar_start) AS last, max(score) AS highest_score
+        FROM surveillance.anomalies WHERE tenant = %(tenant)s GROUP BY symbol, kind
+    )
+    SELECT (SELECT count(*) FROM (SELECT 1 FROM surveillance.anomalies WHERE tenant = %(tenant)s
+                                  GROUP BY alert_id) AS ids) AS alerts,
+           min(first) AS first, max(last) AS last, max(highest_score) AS highest_score,
+           array_agg(DISTINCT symbol) AS symbols, array_agg(DISTINCT kind) AS kinds
+    FROM grouped HAVING count(*) > 0
 """
+"""Groups are hashed; DISTINCT over all rows would sort them."""
 _BY_ID: Final = """
     SELECT DISTINCT alert_id FROM surveillance.anomalies
     WHERE tenant = %(tenant)s
@@ -120,16 +127,16 @@ def newest_alerts(connection: psycopg.Connection[Any], tenant: str, conditions: 
         return cursor.execute(_NEWEST.encode(), _values(tenant, conditions) | {"limit": limit}).fetchall()
 
 
-def count_alerts(connection: psycopg.Connection[Any], tenant: str, conditions: AlertFilter) -> int:
-    """Return the number of alerts that match."""
-    row = connection.execute(_COUNT.encode(), _values(tenant, conditions)).fetchone()
+def count_alerts(connection: psycopg.Connection[Any], tenant: str, conditions: AlertFilter, at_most: int) -> int:
+    """Return the number of alerts that match, or ``at_most`` if there are more."""
+    row = connection.execute(_COUNT.encode(), _values(tenant, conditions) | {"at_most": at_most}).fetchone()
     return 0 if row is None else row[0]
 
 
 def existing_alerts(connection: psycopg.Connection[Any], tenant: str) -> ExistingAlerts | None:
     """Return a summary of all alerts of a tenant; None if it has none."""
     with connection.cursor(row_factory=class_row(ExistingAlerts)) as cursor:
-        return cursor.execute(_EXISTING, (tenant,)).fetchone()
+        return cursor.execute(_EXISTING, {"tenant": tenant}).fetchone()
 
 
 def alert_ids_like(connection: psycopg.Connection[Any], tenant: str, prefix: str) -> list[str]:

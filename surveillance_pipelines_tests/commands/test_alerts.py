@@ -15,6 +15,7 @@ from surveillance_pipelines.contracts.outputs import Anomaly
 from surveillance_pipelines.engine.scoring_rows import Candidate, anomaly_row
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.warmup import WarmupRules
+from surveillance_pipelines.services import alerts as alerts_service
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, stream
 from surveillance_pipelines_tests.engine.test_engine import make_config
@@ -201,3 +202,10 @@ def test_alerts_of_the_live_lane_are_shown_with_bar_and_model_and_stay_on_the_qu
     replayed = surveillance("replay", newest["id"])
     assert replayed.exit_code == 0, replayed.output
     assert "1 equal" in replayed.output
+
+
+def test_alerts_beyond_the_limit_of_counting_are_listed_without_a_total(
+    surveillance, stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_service, "MAX_COUNT", 3)
+    assert "newest 2 of more than 3 alerts" in surveillance("alerts", "--limit", "2").output
