@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, Protocol
 
+from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -57,9 +58,9 @@ def is_live() -> bool:
     return console().is_terminal and not console().is_dumb_terminal
 
 
-def echo(text: str, *, style: str = "") -> None:
-    """Print one line; square brackets are text, not markup."""
-    console().print(escape(text), style=style or None)
+def echo(text: str, *, style: str = "", wrap: bool = True) -> None:
+    """Print one line, wrapped at words unless it holds a command to copy; square brackets are text, not markup."""
+    console().print(escape(text), style=style or None, soft_wrap=not wrap)
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -68,16 +69,25 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def heading(text: str) -> None:
-    """Print the heading of a section of a command's output."""
-    console().print(f"\n[bold]{escape(text)}[/bold]")
+    """Print the heading of a section of a command's output; an empty line precedes it on a terminal."""
+    if is_live():
+        console().print()
+    console().print(f"[bold]{escape(text)}[/bold]")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; values are formatted by ``cell``, except ``Text`` from ``mark``."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    lines: bool = True,
+) -> None:
+    """Print a table, with or without lines; values are formatted by ``cell``, except ``Text`` from ``mark``."""
     if title:
         # Above the table, not inside it: rich wraps a title to the width of its table.
         console().print(f"[bold]{escape(title)}[/bold]")
-    shown = Table(header_style="bold")
+    shown = Table(header_style="bold", box=HEAVY_HEAD if lines else None)
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:

@@ -1,63 +1,81 @@
 """The report of the demo: printed tables and saved charts."""
 
-from collections import Counter
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from surveillance_pipelines.clock import to_datetime
-from surveillance_pipelines.commands.console import counted, echo, heading, mark, table
+from surveillance_pipelines.commands.console import cell, counted, echo, heading, table
 from surveillance_pipelines.commands.demo_serving import Served
+from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.services.demo_market import DemoMarket, served_charts
-from surveillance_pipelines.services.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, Comparison
+from surveillance_pipelines.services.demo_matching import ECHO_MINUTES, SLACK_BARS, Alert, Comparison, Match
 from surveillance_pipelines.services.demo_outputs import Latencies
+from surveillance_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from surveillance_pipelines.commands.training import Training
+
+
+def show_models(training: "Training") -> None:
+    """Print the most important metrics and the decision of the gate; after a refusal, all of them."""
+    if not training.promoted:
+        show_training(training)
+        echo("the demo continues with the warm-up rules", style="yellow")
+        return
+    value = training.metrics
+    echo(
+        f"on held-out days: accuracy {value['classifier_accuracy']:.3f} "
+        f"(always the most frequent class: {value['classifier_majority_accuracy']:.3f}), "
+        f"balanced accuracy {value['classifier_balanced_accuracy']:.3f} "
+        f"(warm-up rules: {value['classifier_warmup_balanced_accuracy']:.3f})"
+    )
+    warnings = [check.name for check in training.gate if not check.passed]
+    noted = f"; not blocking: {', '.join(warnings)} failed" if warnings else ""
+    echo(f"the gate passed: v{training.version} is the champion{noted}", style="green")
 
 
 def show_comparison(comparison: Comparison, bars: int) -> None:
-    """Print planted anomalies with the matching alerts of the output queue; ``bars`` is the number of served bars."""
-    rows = [
-        (
-            f"{to_datetime(match.bar_start):%H:%M}",
-            match.symbol,
-            match.kind,
-            match.bars,
-            mark("yes" if match.found else "missed"),
-            match.delay_bars,
-            match.detected_kind,
-            match.score,
-        )
-        for match in comparison.matches
-    ]
-    columns = ("UTC", "symbol", "planted kind", "bars", "detected", "delay (bars)", "detected kind", "score")
-    table("planted and detected anomalies", columns, rows, right=("bars", "delay (bars)", "score"))
-    planted = len(comparison.matches)
-    right_kind = sum(match.detected_kind == match.kind for match in comparison.matches)
-    echo(f"detected {comparison.found} of {planted} planted anomalies, {right_kind} with the planted kind")
+    """Print the planted anomalies of each kind with their alerts; ``bars`` is the number of served bars."""
+    columns = ("planted kind", "planted", "detected", "with this kind", "first alert after (bars)")
+    title = "planted anomalies and the alerts of the output queue"
+    table(title, columns, _by_kind(comparison.matches), right=columns[1:], lines=False)
     echo(
-        f"(an alert counts if its bar is planted, or at most {SLACK_BARS} bars after a planted one, in the same symbol)"
+        f"detected {comparison.found} of {len(comparison.matches)} (an alert counts on a planted bar, or at most "
+        f"{SLACK_BARS} bars after one, in the same symbol)"
     )
-    kinds = Counter(alert.kind for alert in comparison.false_alerts)
-    by_kind = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    named = f" ({by_kind})" if by_kind else ""
     false_bars = {(alert.symbol, alert.bar_start) for alert in comparison.false_alerts}
-    echo(f"false alerts: on {len(false_bars)} of {bars:,} bars{named}")
     echoes = sum(comparison.is_echo(*bar) for bar in false_bars)
     echo(
-        f"({echoes} of these bars follow a planted anomaly within {ECHO_MINUTES} minutes: it is still in their windows)"
+        f"false alerts: on {len(false_bars)} of {bars:,} bars, {echoes} of them within {ECHO_MINUTES} minutes after a "
+        "planted anomaly"
     )
+
+
+def _by_kind(matches: Sequence[Match]) -> list[tuple[str, int, int, int, str]]:
+    rows = []
+    for kind in sorted({match.kind for match in matches}):
+        planted = [match for match in matches if match.kind == kind]
+        delays = [match.delay_bars for match in planted if match.delay_bars is not None]
+        named = sum(match.detected_kind == kind for match in planted)
+        rows.append((kind, len(planted), sum(match.found for match in planted), named,
+                     ", ".join(str(delay) for delay in delays) or cell(None)))  # fmt: skip
+    return rows
 
 
 def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bool) -> None:
     """Print the outcomes of the inputs and their latencies."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
-    echo(f"{sent:,} ticks sent = {outcomes}; served by {counted(len(served.run_ids), 'drain run')}")
     alerts = sum(message["type"] == "anomaly" for message in served.messages)
     signals = sum(message["type"] == "signal" for message in served.messages)
-    echo(f"read from the output queue: {alerts:,} alert messages (opened, confirmed or retracted), {signals:,} signals")
-    rows = [(name, *(values.get(key) for key in ("p50", "p95", "p99"))) for name, values in latencies.items()]
-    if rows:
-        table("latency, ms", ("from … to", "p50", "p95", "p99"), rows, right=("p50", "p95", "p99"))
-        if at_once:
-            echo("(the whole day was sent at once, so latencies include the backlog; use `--speed 300` to pace it)")
+    echo(f"{sent:,} ticks sent = {outcomes}; {counted(len(served.run_ids), 'drain run')}")
+    echo(f"received: {alerts:,} alert messages (opened, confirmed or retracted) and {signals:,} signals")
+    spans = [f"{name} {' / '.join(cell(round(ms)) for ms in values.values())}" for name, values in latencies.items()]
+    if spans:
+        backlog = "; the whole day was sent at once, `--speed 300` paces it" if at_once else ""
+        echo(f"latency, p50 / p95 / p99 in ms: {', '.join(spans)}{backlog}")
 
 
 def save_charts(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> list[Path]:
@@ -71,15 +89,29 @@ def save_charts(folder: Path, market: DemoMarket, alerts: Sequence[Alert]) -> li
 
 
 def show_next_steps(home: Path, charts: Sequence[Path]) -> None:
-    """Print the folder of the charts and the next commands to try."""
-    heading("next steps")
-    if charts:
-        echo(f"  charts       {charts[0].parent}/*.png")
-    echo("  Dagster UI   `make dev` (or `surveillance up`): the runs of this demo, lineage, models and their plots")
-    echo("  alerts       `surveillance alerts` lists them, `surveillance alerts show ID` explains one")
-    echo("  your bars    `surveillance detect bars.parquet --out anomalies.parquet`, `surveillance ingest PATH`")
-    echo(
-        "  live queue   `surveillance up`; in other terminals `surveillance feed simulated --speed 60`, which sends the"
+    """Print the folder of the charts and the next commands to try, as they work in the current folder."""
+    program = _program()
+    command = (
+        program
+        if home == Path(Settings.model_fields["surveillance_home"].default).absolute()
+        else f"{program} --home {shlex.quote(str(home))}"
     )
-    echo("               next session, and `surveillance tail`")
-    echo(f"  start over   `surveillance reset` deletes {home}")
+    heading("next steps")
+    lines = [
+        *([f"charts       {charts[0].parent}/*.png"] if charts else []),
+        f"Dagster UI   `{command} up`: the runs of this demo, lineage, models and their plots",
+        f"alerts       `{command} alerts` lists them, `{command} alerts show ID` explains one",
+        f"live queue   while it runs: `{command} feed simulated --speed 60` sends the next session,",
+        f"             `{command} tail` shows the alerts",
+        f"your bars    `{program} --home DIR ingest PATH`, DIR being a new folder; its last line names the next step",
+        f"start over   `{command} reset` deletes all data of this demo, {home}",
+    ]
+    for line in lines:
+        echo(f"  {line}", wrap=False)
+
+
+def _program() -> str:
+    """Return how the user can start this program: by its name if it is on PATH."""
+    started = Path(sys.argv[0])
+    found = shutil.which(started.name)
+    return started.name if found is not None and Path(found).samefile(started) else shlex.quote(sys.argv[0])

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
 
-STALL_TIMEOUT_SECONDS: Final = 90.0
-"""Time without progress after which the demo fails; about ten times a sensor tick plus the start of a run."""
+STALL_TIMEOUT_SECONDS: Final = 180.0
+"""Time without progress after which the demo fails; more than the start of a run on a busy machine."""
 
 
 @dataclass
@@ -39,31 +39,32 @@ def serve(platform: Platform, instance: "dg.DagsterInstance", daemon: Child, sen
     """
     served = Served()
     queue = platform.queue(platform.endpoints.output_queue_url)
-    moved_at, before = platform.clock.now_us(), (-1, -1)
+    moved_at, before = platform.clock.now_us(), (-1, -1, frozenset[str]())
     with progress("inputs with an outcome", total=sent) as bar:
         while True:
             received = receive_messages(queue)
             served.messages += received
             served.outcomes, unpublished = count_outcomes(platform)
-            _show(bar, served)
-            state = (served.completed, len(served.messages))
+            running = _drain_runs(instance, served)
+            _show(bar, served, running=running)
+            state = (served.completed, len(served.messages), running)
             if state != before:
                 moved_at, before = platform.clock.now_us(), state
-            running = _drain_runs(instance, served)
             if served.completed >= sent and not unpublished and not running and not received:
                 return served
             daemon.check_alive()
-            _check_progress(platform, served, sent, running=running, since=moved_at)
+            _check_progress(platform, served, sent, running=bool(running), since=moved_at)
 
 
-def _show(bar: Bar, served: Served) -> None:
+def _show(bar: Bar, served: Served, *, running: frozenset[str]) -> None:
     summary = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
     alerts = sum(message["type"] == "anomaly" for message in served.messages)
-    bar.set(served.completed, note=f"{summary or 'waiting for the sensor'}; {alerts} alert messages received")
+    waiting = "a drain run is starting" if running else "waiting for the sensor"
+    bar.set(served.completed, note=f"{summary}; {alerts} alert messages received" if summary else waiting)
 
 
-def _drain_runs(instance: "dg.DagsterInstance", served: Served) -> bool:
-    """Record the ids of the drain runs and return whether one is unfinished."""
+def _drain_runs(instance: "dg.DagsterInstance", served: Served) -> frozenset[str]:
+    """Record the ids of the drain runs, and return the unfinished ones with their status."""
     import dagster as dg
 
     runs = instance.get_runs(filters=dg.RunsFilter(job_name="drain_job"), limit=20)
@@ -73,7 +74,7 @@ def _drain_runs(instance: "dg.DagsterInstance", served: Served) -> bool:
             f"every drain run failed; the last one is {runs[0].run_id}",
             remedy=f"open it in the Dagster UI (`surveillance up`), under Runs, id {runs[0].run_id[:8]}",
         )
-    return any(not run.is_finished for run in runs)
+    return frozenset(f"{run.run_id} {run.status.value}" for run in runs if not run.is_finished)
 
 
 def _check_progress(platform: Platform, served: Served, sent: int, *, running: bool, since: int) -> None:

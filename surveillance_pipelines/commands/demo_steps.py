@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Self
 
 from surveillance_pipelines.commands import demo_report
 from surveillance_pipelines.commands.children import Child
-from surveillance_pipelines.commands.console import echo, table
+from surveillance_pipelines.commands.console import echo
 from surveillance_pipelines.commands.dagster_home import open_instance, prepare, start_daemon
 from surveillance_pipelines.commands.dagster_runs import run_job
 from surveillance_pipelines.commands.demo_serving import Served, serve
 from surveillance_pipelines.commands.feed import send
-from surveillance_pipelines.commands.ingest import show_ingestion
-from surveillance_pipelines.commands.train import show_training
 from surveillance_pipelines.commands.training import Training, train_range
 from surveillance_pipelines.contracts.endpoints import DEMO_MARKER
 from surveillance_pipelines.contracts.errors import InvalidInputError
@@ -91,14 +89,15 @@ class Demo:
         self._instance: dg.DagsterInstance = self._stack.enter_context(open_instance(self._platform))
         self._daemon: Child = start_daemon(self._platform, environment)
         self._stack.callback(self._daemon.stop)
-        echo(f"all data is in {self._platform.home}")
 
     def land_history(self) -> None:
         """Simulate the market and ingest its history, as ``surveillance ingest`` does."""
         settings = self._platform.settings
         self._market: DemoMarket = build_market(settings.symbols, self._seed, self._platform.clock)
         received = ReceivedBars("simulated", self._market.history, rows_in=self._market.history.height)
-        show_ingestion(land(self._platform, received, detail={"seed": self._seed, "demo": True}))
+        landed = land(self._platform, received, detail={"seed": self._seed, "demo": True}).landed
+        symbols = ", ".join(settings.symbols)
+        echo(f"{landed.height:,} bars of {symbols} from {self._market.first} to {self._market.last}")
         register(self._platform, settings.symbols, source="demo", first=self._market.first, last=self._market.day)
         echo(f"{self._market.planted.height} anomalies of {self._market.planted['kind'].n_unique()} kinds are planted "
             f"in the bars of {self._market.day}, which is not part of the training data")  # fmt: skip
@@ -106,16 +105,12 @@ class Demo:
     def compute_features(self) -> None:
         """Resolve and resample bars and compute features of the history, in one run."""
         tags = range_tags(self._market.first, self._market.last)
-        outcome = run_job(self._platform, "market_data_job", tags=tags).require_success("market_data_job")
-        rows = [(key, made.get("dagster/row_count")) for key, made in outcome.materialized.items()]
-        table(f"run {outcome.run_id[:8]}, {outcome.seconds:.1f} s", ("table", "rows"), rows, right=("rows",))
+        run_job(self._platform, "market_data_job", tags=tags).require_success("market_data_job")
 
     def train(self) -> None:
         """Train on the history; the gate decides about the promotion."""
         self._training: Training = train_range(self._platform, self._market.first, self._market.last, seed=self._seed)
-        show_training(self._training)
-        if not self._training.promoted:
-            echo("the demo continues with the warm-up rules", style="yellow")
+        demo_report.show_models(self._training)
 
     def serve(self) -> None:
         """Feed the last day as ticks and read the output queue."""

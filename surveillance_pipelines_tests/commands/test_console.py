@@ -1,8 +1,11 @@
 """What is printed of inputs that may hold anything."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from surveillance_pipelines.commands.console import mark, price_cell, show_error, table
+from surveillance_pipelines.commands import console
+from surveillance_pipelines.commands.console import mark, price_cell, progress, show_error, table
 from surveillance_pipelines.contracts.errors import OperationFailedError
 
 
@@ -42,3 +45,19 @@ def test_error_is_one_line_whatever_its_length_and_its_line_breaks(capsys) -> No
 )
 def test_price_cell_keeps_the_price_as_given(price: float | None, shown: str) -> None:
     assert price_cell(price) == shown
+
+
+def test_progress_of_a_long_operation_in_a_log_is_a_few_lines(capsys, monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now))
+    with progress("steps", total=4) as bar:
+        for second in range(400):
+            now = float(second)
+            bar.set(1, note=f"running part {second // 100}")
+        bar.set(4, note="")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "  steps: 1 of 4  10.0 s  running part 0"
+    assert lines[3] == "  steps: 1 of 4  130.0 s  running part 1"
+    assert lines[-1] == "  steps: 4 of 4  399.0 s"
+    elapsed = [float(line.split()[4]) for line in lines]
+    assert elapsed == [10.0, 30.0, 70.0, 130.0, 190.0, 250.0, 310.0, 370.0, 399.0]

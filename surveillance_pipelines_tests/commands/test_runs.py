@@ -53,6 +53,39 @@ def test_backfill_of_days_without_bars_says_how_to_get_them(landed) -> None:
     assert "`surveillance ingest`" in answer.output
 
 
+def test_backfill_of_days_with_daily_bars_only_writes_them_as_received_and_says_so(
+    surveillance, platform, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("FALLBACK_TO_YFINANCE", "false")
+    rows = [
+        "date,symbol,open,high,low,close,volume",
+        "2024-03-04,AAPL,176.15,176.90,173.79,175.10,81510101",
+        "2024-03-04,MSFT,413.44,417.35,412.32,414.92,17596000",
+        "2024-03-05,AAPL,170.76,172.04,169.62,170.12,95132355",
+        "2024-03-05,MSFT,413.96,414.25,400.64,402.65,26919200",
+    ]
+    (tmp_path / "daily.csv").write_text("\n".join(rows))
+    ingested = surveillance("ingest", tmp_path / "daily.csv")
+    assert "next: `surveillance backfill 2024-03-04 2024-03-05` writes bars_1d" in " ".join(ingested.output.split())
+
+    answer = surveillance("backfill", "2024-03-04", "2024-03-05")
+    assert answer.exit_code == 0, answer.output
+    written = {cells[1]: cells[3] for line in answer.output.splitlines() if len(cells := line.split()) == 5}
+    assert written["bars_1d"] == "4"
+    assert written["bars_1m"] == "0"
+    assert "no bars" not in answer.output
+    bars = platform.lake.read("bars_1d").sort("date", "symbol")
+    assert (
+        bars.select("date", "symbol", "open", "high", "low", "close", "volume")
+        .with_columns(pl.col("date").cast(pl.String), pl.col("volume").cast(pl.Int64))
+        .write_csv(float_precision=2)
+        .splitlines()
+        == rows
+    )
+    assert bars.select("source", "timeframe").unique().rows() == [("file", "1d")]
+    assert bars["batch_id"].n_unique() == 1
+
+
 def test_backfill_with_an_unknown_bundle_is_a_usage_error_before_any_run(surveillance, platform) -> None:
     answer = surveillance("backfill", *DAYS, "--job", "scoring_job", "--bundle", "0123456789")
     assert answer.exit_code == ExitCode.USAGE
