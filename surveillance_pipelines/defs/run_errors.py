@@ -1,11 +1,14 @@
 """Errors of failed steps, as text."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import dagster as dg
 
 _LONGEST: Final = 400
+_FAILURE: Final = re.compile(r"\bdagster\._core\.definitions\.events\.Failure: ")
+"""Class name before the message of ``dg.Failure``; the message is complete without it."""
 
 
 def step_errors(failures: Iterable[dg.DagsterEvent]) -> list[str]:
@@ -22,4 +25,5 @@ def step_errors(failures: Iterable[dg.DagsterEvent]) -> list[str]:
 def innermost_line(errors: Sequence[str]) -> str:
     """Return the first line of the innermost error, shortened to one line of a table."""
     line = errors[-1].strip().splitlines()[0] if errors and errors[-1].strip() else ""
+    line = _FAILURE.sub("", line)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

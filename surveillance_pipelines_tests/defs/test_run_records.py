@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, now
+from surveillance_pipelines.defs.run_errors import innermost_line
 from surveillance_pipelines.defs.run_processes import MACHINE_TAG, PROCESS_TAG, machine
 from surveillance_pipelines.defs.run_records import active_runs, check_states, dagster_state, failed_runs
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
@@ -43,6 +44,12 @@ def test_failed_run_has_the_first_line_of_its_cause_without_secrets(instance):
     (found,) = failures(instance)
     assert (found.run_id, found.job, found.is_superseded) == (run_id, "fragile_job", False)
     assert found.error == "work: ValueError: expected a market at postgresql://user:[redacted]@host/db,"
+
+
+def test_line_of_a_declared_failure_has_its_message_only():
+    assert (
+        innermost_line(["a: x", "check: dagster._core.definitions.events.Failure: too few\nrows"]) == "check: too few"
+    )
 
 
 def test_failed_run_is_superseded_by_a_success_of_the_same_queue_only(instance):
