@@ -16,6 +16,7 @@ from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
 from surveillance_pipelines.contracts.market import DateOrder, EpochUnit
 from surveillance_pipelines.market.instants import parse_instant
+from surveillance_pipelines.market.local_times import RowSymbols, localised, no_reasons, with_value
 
 Lacking = Literal["timezone", "date_order", "unit"]
 
@@ -34,7 +35,6 @@ _EPOCH_SECONDS: Final = (157_766_400, 4_102_444_800)
 _DIGITS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Length of a time written as digits → its format, for the years from 1900 to 2100."""
 _NUMBER: Final = r"^[+-]?\d+(?:\.\d*)?$"
-_SHOWN: Final = 40
 _EXAMPLE: Final = "2024-03-06T14:30:00Z"
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SHORT_ZONES: Final = {"EST": "-05:00", "EDT": "-04:00"}
@@ -106,14 +106,6 @@ class ParsedTimes:
     has_clock: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The symbol of each row, and whether rows of a symbol may have the same time."""
-
-    names: pl.Series
-    has_repeats: bool
-
-
 def parse_times(
     values: pl.Series, options: TimeOptions, *, series: pl.Series | None = None, has_repeats: bool = True
 ) -> ParsedTimes:
@@ -132,7 +124,7 @@ def parse_times(
     if options.timezone is not None:
         _require_zone(options.timezone)
     names = pl.Series("series", [""], dtype=pl.String).new_from_index(0, len(values)) if series is None else series
-    symbols = _Rows(names, has_repeats)
+    symbols = RowSymbols(names, has_repeats)
     if values.dtype.is_integer() or values.dtype.is_float() or values.dtype.is_decimal():
         return _numbers(values.cast(pl.String), options, symbols)
     if values.dtype == pl.String:
@@ -148,7 +140,7 @@ def parse_times(
         if values.dtype.time_zone is None:
             return _local(exact, options, symbols, form="times")
         instants, written = exact.dt.convert_time_zone("UTC"), exact.dt.replace_time_zone(None)
-        return ParsedTimes(instants, written, _no_reasons(values), f"times in {values.dtype.time_zone}")
+        return ParsedTimes(instants, written, no_reasons(values), f"times in {values.dtype.time_zone}")
     raise TimeFormatError(f"expected times, dates, text or epoch numbers in {values.name!r}, got {values.dtype}")
 
 
@@ -164,7 +156,7 @@ def exchange_dates(times: ParsedTimes, timezone: str | None) -> pl.Series | None
     return times.instants.dt.convert_time_zone(timezone).dt.date().cast(_NAIVE).dt.replace_time_zone("UTC")
 
 
-def _numbers(text: pl.Series, options: TimeOptions, symbols: _Rows) -> ParsedTimes:
+def _numbers(text: pl.Series, options: TimeOptions, symbols: RowSymbols) -> ParsedTimes:
     whole = text.str.contains(r"^\d+$").fill_null(value=False)
     digits = _written_digits(text.filter(whole)) if options.unit is None else None
     if digits is not None:
@@ -220,10 +212,10 @@ def _unit(numbers: pl.Series) -> EpochUnit:
     )
 
 
-def _texts(text: pl.Series, options: TimeOptions, symbols: _Rows) -> ParsedTimes:
+def _texts(text: pl.Series, options: TimeOptions, symbols: RowSymbols) -> ParsedTimes:
     if text.null_count() == len(text):
         empty = pl.Series(text.name, [None], dtype=UTC_MICROSECONDS).new_from_index(0, len(text))
-        return ParsedTimes(empty, empty.dt.replace_time_zone(None), _no_reasons(text), "no times")
+        return ParsedTimes(empty, empty.dt.replace_time_zone(None), no_reasons(text), "no times")
     parts = text.str.extract_groups(_PATTERN).struct.unnest()
     order, note = _date_order(parts, options, text)
     fields = parts.select(
@@ -289,7 +281,7 @@ def _date_order(parts: pl.DataFrame, options: TimeOptions, text: pl.Series) -> t
 
 
 def _zoned(
-    written: pl.Series, zone: pl.Series, options: TimeOptions, symbols: _Rows, *, text: pl.Series, form: str
+    written: pl.Series, zone: pl.Series, options: TimeOptions, symbols: RowSymbols, *, text: pl.Series, form: str
 ) -> ParsedTimes:
     """Convert times of which some or all state their zone."""
     frame = pl.DataFrame({"written": written, "zone": zone, "symbol": symbols.names}).with_columns(
@@ -304,7 +296,7 @@ def _zoned(
         .select((pl.col("written") - pl.duration(minutes=signed)).dt.replace_time_zone("UTC").alias("instant"))
         .to_series()
     )
-    reasons = _no_reasons(text)
+    reasons = no_reasons(text)
     names = [name for name in frame["zone"].unique().drop_nulls().to_list() if not _is_offset(name)]
     known = [name for name in names if _is_zone(name)]
     for name in [*known, *([options.timezone] if options.timezone else [])]:
@@ -315,60 +307,17 @@ def _zoned(
     missing = instants.is_null() & text.is_not_null() & reasons.is_null()
     without = missing & frame["zone"].is_null() & written.is_not_null()
     reasons = reasons.zip_with(
-        ~without, _shown(text, f"expected a time zone, as the other values of {text.name} have, got '{{}}'")
+        ~without, with_value(text, f"expected a time zone, as the other values of {text.name} have, got '{{}}'")
     )
     reasons = reasons.zip_with(reasons.is_not_null() | ~missing, _reasons(text, instants, _expected(text.name)))
     shown = ", ".join(sorted(known)) if known else "offsets"
     return ParsedTimes(instants, written.set(instants.is_null(), None), reasons, f"times with {shown}{form}")
 
 
-def localised(written: pl.Series, zone: str, symbols: _Rows) -> tuple[pl.Series, pl.Series]:
-    """Return the instants of local times, and the reason of each that has none.
-
-    The hour that a clock change repeats is told apart by the order of each symbol's rows, which steps back once: rows
-    before the step are in the first pass, the others in the second. Without such a step, the instant is ambiguous.
-    """
-    first = written.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-    last = written.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
-    ambiguous = (first != last).fill_null(value=False)
-    instants, reasons = first, _no_reasons(written)
-    if ambiguous.any():
-        passes = _passes(written, symbols, ambiguous)
-        instants = first.zip_with(~(passes == 2).fill_null(value=False), last)
-        unclear = ambiguous & passes.is_null()
-        instants = instants.set(unclear, None)
-        text = f"expected an offset, because clocks change: '{{}}' occurs twice in {zone}; write it with its offset"
-        reasons = reasons.zip_with(~unclear, _shown(written.dt.to_string("%Y-%m-%d %H:%M:%S"), text))
-    skipped = first.is_null() & written.is_not_null()
-    text = f"expected a time that exists, because clocks change: '{{}}' is skipped in {zone}"
-    return instants, reasons.zip_with(~skipped, _shown(written.dt.to_string("%Y-%m-%d %H:%M:%S"), text))
-
-
-def _passes(written: pl.Series, symbols: _Rows, ambiguous: pl.Series) -> pl.Series:
-    """Return 1 or 2, the pass of the repeated hour of each ambiguous row; null where the order does not tell it."""
-    rows = pl.DataFrame({"written": written, "symbol": symbols.names, "ambiguous": ambiguous}).with_row_index("row")
-    direction = rows.drop_nulls("written").group_by("symbol").agg(
-        falls=(pl.col("written").last() < pl.col("written").first())
-    )  # fmt: skip
-    repeated = rows.filter("ambiguous").join(direction, on="symbol", how="left", maintain_order="left")
-    repeated = repeated.with_columns(day=pl.col("written").dt.date())
-    place = pl.when(pl.col("falls")).then(-pl.col("row").cast(pl.Int64)).otherwise(pl.col("row").cast(pl.Int64))
-    ordered = repeated.with_columns(place=place).sort("place")
-    key = ["symbol", "day"]
-    distance = pl.col("written").diff().over(key).dt.total_microseconds()
-    back = distance < 0 if symbols.has_repeats else distance <= 0
-    stepped = ordered.with_columns(back=back.fill_null(value=False))
-    counted = stepped.with_columns(
-        steps=pl.col("back").sum().over(key), number=1 + pl.col("back").cast(pl.Int64).cum_sum().over(key)
-    )
-    told = counted.select("row", number=pl.when(pl.col("steps") == 1).then(pl.col("number")))
-    return rows.select("row").join(told, on="row", how="left", maintain_order="left")["number"]
-
-
 def _local(
     written: pl.Series,
     options: TimeOptions,
-    symbols: _Rows,
+    symbols: RowSymbols,
     *,
     form: str,
     text: pl.Series | None = None,
@@ -447,13 +396,4 @@ def _expected(name: str) -> str:
 def _reasons(text: pl.Series, found: pl.Series, reason: str) -> pl.Series:
     """Return the reason of each present value that was not found, with the value in place of ``{}``."""
     unread = text.is_not_null() & found.is_null()
-    return _no_reasons(text).zip_with(~unread, _shown(text, reason))
-
-
-def _shown(text: pl.Series, reason: str) -> pl.Series:
-    shown = text.cast(pl.String).str.slice(0, _SHOWN)
-    return shown.to_frame("shown").select(pl.format(reason, pl.col("shown"))).to_series()
-
-
-def _no_reasons(values: pl.Series) -> pl.Series:
-    return pl.Series("reason", [None], dtype=pl.String).new_from_index(0, len(values))
+    return no_reasons(text).zip_with(~unread, with_value(text, reason))
