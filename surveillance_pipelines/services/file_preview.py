@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
+from surveillance_pipelines.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,9 +36,21 @@ class FilePreview:
 
 
 def preview_file(
-    path: Path, options: "FileOptions", *, calendar: str | None = None, clock: Clock = SYSTEM_CLOCK
+    settings: Settings,
+    path: Path,
+    options: "FileOptions",
+    *,
+    calendar: str | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> FilePreview:
     """Return how a file of bars would be read.
+
+    Args:
+        settings: for the default calendar.
+        path: the file.
+        options: facts that the file does not state.
+        calendar: stated calendar of new symbols.
+        clock: for times in the future.
 
     Raises:
         FileError: if the file as a whole cannot be read.
@@ -50,10 +63,12 @@ def preview_file(
         found.frame["bar_start"].head(_ROWS).dt.to_string("%Y-%m-%d %H:%M UTC")
     )
     refusals = [(refusal.where, refusal.code, refusal.reason) for refusal in found.refusals[:_REFUSALS]]
-    return FilePreview(_properties(found, calendar), columns, shown.select(columns).rows(), refusals)
+    return FilePreview(
+        _properties(found, calendar, settings.default_calendar), columns, shown.select(columns).rows(), refusals
+    )
 
 
-def _properties(found: "FileResult", calendar: str | None) -> list[tuple[str, str]]:
+def _properties(found: "FileResult", calendar: str | None, default: str) -> list[tuple[str, str]]:
     reading = found.reading
     counts = (
         f"{found.rows_in:,} = {found.frame.height:,} valid + {len(found.refusals):,} refused + "
@@ -65,17 +80,18 @@ def _properties(found: "FileResult", calendar: str | None) -> list[tuple[str, st
         ("times", reading.times),
         ("bar size", str(reading.timeframe)),
         ("rows", counts),
-        *_calendars(found.frame, calendar),
+        *_calendars(found.frame, calendar, default),
         *(("note", note) for note in found.notes),
     ]
 
 
-def _calendars(bars: "pl.DataFrame", calendar: str | None) -> list[tuple[str, str]]:
+def _calendars(bars: "pl.DataFrame", calendar: str | None, default: str) -> list[tuple[str, str]]:
     from surveillance_pipelines.market.calendar_choice import choose_calendar
 
     symbols = bars["symbol"].unique().sort().to_list()
     shown = [
-        (f"calendar of {symbol}", choose_calendar(symbol, stated=calendar).sentence) for symbol in symbols[:_SYMBOLS]
+        (f"calendar of {symbol}", choose_calendar(symbol, stated=calendar, default=default).sentence)
+        for symbol in symbols[:_SYMBOLS]
     ]
     more = len(symbols) - _SYMBOLS
     return shown if more <= 0 else [*shown, ("further symbols", f"{more:,}")]
