@@ -2,7 +2,6 @@
 
 import shlex
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -13,6 +12,7 @@ from surveillance_pipelines.commands.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from surveillance_pipelines.commands.training import Training
+    from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
 _OF_LABELS: Final = {"recall": "recall of bars", "events_found": "events found", "events_named": "events named"}
@@ -44,12 +44,12 @@ def train(
     result = train_range(platform, first and first.date(), last and last.date(), seed=seed)
     show_training(result)
     if not result.promoted:
-        for line in _advice(result, platform.endpoints.models_path):
+        for line in _advice(result, platform):
             echo(line)
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _advice(refused: "Training", models: Path) -> list[str]:
+def _advice(refused: "Training", platform: "Platform") -> list[str]:
     """Return what a user can do after a refusal; each line holds whatever the cause of the low values is."""
     failed = {check.name for check in refused.gate if check.blocking and not check.passed}
     lines = []
@@ -58,7 +58,7 @@ def _advice(refused: "Training", models: Path) -> list[str]:
     elif failed:
         lines.append("what to do: see in the tables which kinds are weak; more days give more examples of each kind")
     if refused.version is not None:
-        folder = models / f"v{refused.version}"
+        folder = platform.endpoints.models_path / f"v{refused.version}"
         lines.append(f"to use this version anyway: `surveillance detect FILE --bundle {shlex.quote(str(folder))}`")
     return lines
 
