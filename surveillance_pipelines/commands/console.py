@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final, Protocol
 
 from rich.box import HEAVY_HEAD
@@ -24,13 +23,11 @@ _PLAIN_SECONDS: Final = (10.0, 60.0)
 """First and longest interval between two lines of progress in a log. Each interval is twice the previous one."""
 
 
-@cache
 def console() -> Console:
     """Return the console of standard output."""
     return Console(highlight=False, soft_wrap=False, width=_width(sys.stdout))
 
 
-@cache
 def error_console() -> Console:
     """Return the console of standard error."""
     return Console(highlight=False, stderr=True, width=_width(sys.stderr))

@@ -17,6 +17,12 @@ _SETTINGS_OF_A_USER = ("DATABASE_URL", "SQS_QUEUE_URL", "LAKE_URL", "OUTPUT_QUEU
 
 
 @pytest.fixture(autouse=True)
+def width_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands print as they do without a terminal; workers of pytest-xdist set 80 columns."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory without ``.env``, a home of the test's own, and no configured store."""
     monkeypatch.chdir(tmp_path)

@@ -51,10 +51,10 @@ def test_show_next_steps_prints_commands_that_exist_for_the_home_of_the_demo(cap
     show_next_steps(tmp_path / folder, [tmp_path / folder / "demo" / "AAPL.png"])
     commands = [shlex.split(found) for found in re.findall("`([^`]+)`", capsys.readouterr().out)]
     known = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] (a group)
-    assert [command[3] for command in commands] == ["up", "feed", "tail", "ingest", "reset"]
+    assert [command[3] for command in commands] == ["up", "alerts", "alerts", "feed", "tail", "ingest", "reset"]
     assert {command[3] for command in commands} <= set(known)
     assert {command[0] for command in commands} == {str(program)}
-    assert [Path(command[2]) for command in commands if command[3] != "ingest"] == [tmp_path / folder] * 4
+    assert [Path(command[2]) for command in commands if command[3] != "ingest"] == [tmp_path / folder] * 6
 
 
 @pytest.mark.usefixtures("own_folder")

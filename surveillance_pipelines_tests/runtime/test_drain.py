@@ -32,7 +32,7 @@ MALFORMED = (
     '{"symbol":"SPY","price":0,"volume":1,"timestamp":"2024-03-05T15:00:00Z"}',
     '{"symbol":"SPY","price":1e300,"volume":1,"timestamp":"2024-03-05T15:00:00Z"}',
     '{"symbol":"SPY","price":1,"volume":-1,"timestamp":"2024-03-05T15:00:00Z"}',
-    '{"symbol":"SPY","price":"1","volume":1,"timestamp":"2024-03-05T15:00:00Z"}',
+    '{"symbol":"SPY","price":"1,0","volume":1,"timestamp":"2024-03-05T15:00:00Z"}',
     '{"symbol":"spy","price":1,"volume":1,"timestamp":"2024-03-05T15:00:00Z"}',
     '{"symbol":"SPY","price":1,"volume":1,"timestamp":"yesterday"}',
     '{"symbol":"SPY","price":1,"volume":1,"timestamp":"2024-03-05T15:00:00"}',

@@ -219,7 +219,7 @@ def test_lease_is_renewed_while_a_run_loads_what_its_symbols_need(live_lane, mak
 
 
 def test_repeated_dedup_id_of_an_earlier_batch_is_a_duplicate(live_lane, make_shell):
-    first, second = stream(10)[:15], received(stream(10)[0].body, 900, dedup_id="d000003")
+    first, second = stream(10)[:15], received(stream(10)[3].body, 900, dedup_id="d000003")
     inputs = ListQueue([*first, second])
     drive(make_shell(inputs, Wire()), inputs)
     assert live_lane.outcomes() == {"scored": 15, "duplicate": 1}

@@ -104,7 +104,7 @@ def test_red_checks_are_named_with_their_description():
         ("check market_queue: few_dead", "warn"),
         ("check market_queue: balance", "fail"),
     ]
-    assert found[0].found == "failed at 2026-03-02 12:00:00: 3%"
+    assert found[0].found == "failed at 2026-03-02 12:00:00: 3% are dead"
 
 
 def test_failed_sensor_is_a_failure():

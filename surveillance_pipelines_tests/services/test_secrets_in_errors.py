@@ -142,7 +142,8 @@ def test_redis_url(bare: pytest.MonkeyPatch, database_url: str, shape: str) -> N
 
 @pytest.mark.parametrize("setting", ["LAKE_URL", "LAKE_ENDPOINT_URL", "SQS_ENDPOINT_URL", "OUTPUT_QUEUE_URL"])
 def test_address_with_a_password_is_refused_without_showing_it(bare: pytest.MonkeyPatch, setting: str) -> None:
-    bare.setenv(setting, f"http://me:s3cretApwB9@{HOST}/x")
+    scheme = "s3" if setting == "LAKE_URL" else "http"
+    bare.setenv(setting, f"{scheme}://me:s3cretApwB9@{HOST}/x")
     text = shown(open_platform)
     assert f"expected {setting} without user and password" in text
     require_no_part(text)
