@@ -12,6 +12,7 @@ from rich.text import Text
 
 from surveillance_pipelines.commands.console import counted, echo, price_cell, table
 from surveillance_pipelines.contracts.outputs import AlertStatus
+from surveillance_pipelines.contracts.text import listed
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.alerts import AlertDetails, AlertList
@@ -133,15 +134,13 @@ def _show_none(found: "AlertList") -> None:
         echo("score stored days: `surveillance backfill FIRST LAST --job scoring_job`")
         echo("score live ticks: `surveillance up`; the bars of a file: `surveillance detect FILE`")
         return
-    more = len(known.symbols) - _LISTED
-    names = ", ".join(known.symbols[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
     echo(f"no alert matches the filter. There {'is' if known.alerts == 1 else 'are'} {counted(known.alerts, 'alert')}:")
     table(
         "",
         ("", ""),
         [
             ("bars", f"{_minute(known.first)} to {_minute(known.last)}"),
-            ("symbols", names),
+            ("symbols", listed(known.symbols, _LISTED)),
             ("kinds", ", ".join(known.kinds)),
             ("highest score", known.highest_score),
         ],

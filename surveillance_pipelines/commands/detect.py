@@ -17,6 +17,7 @@ from surveillance_pipelines.commands.options import (
     TimeZone,
     Unit,
 )
+from surveillance_pipelines.contracts.text import listed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,6 +84,13 @@ def detect(
     show(result.anomalies)
     show_instruments(result)
     warn_of_training_match(result)
+    _write_files(result, f"Anomalies found by {chosen.name}", out=out, scores=scores, plot=plot)
+
+
+def _write_files(result: "Detection", title: str, *, out: Path | None, scores: Path | None, plot: Path | None) -> None:
+    """Write the requested files, and say so."""
+    from surveillance_pipelines.services.detection import price_chart
+
     if out is not None:
         getattr(result.anomalies, _WRITERS[out.suffix])(out)
         echo(f"wrote {counted(result.anomalies.height, 'anomaly', 'anomalies')} to {out}")
@@ -90,11 +98,11 @@ def detect(
         getattr(result.scores, _WRITERS[scores.suffix])(scores)
         echo(f"wrote the scores of {counted(result.scores.height, 'bar')} to {scores}")
     if plot is not None:
-        chart = detection.price_chart(result, f"Anomalies found by {chosen.name}")
+        chart = price_chart(result, title)
         plot.write_bytes(chart.png)
         echo(f"wrote {plot}")
         if chart.left_out:
-            echo(f"left out of the chart, which has room for {len(chart.drawn)}: {_listed(chart.left_out)}")
+            echo(f"left out of the chart, which has room for {len(chart.drawn)}: {listed(chart.left_out, _LISTED)}")
 
 
 def _require_writable(*, out: Path | None, scores: Path | None, plot: Path | None) -> None:
@@ -155,7 +163,7 @@ def show_instruments(result: "Detection") -> None:
         alerts = sum(match.alerts for match in left_out)
         echo(
             f"left out of the table: {counted(len(left_out), 'symbol')} with "
-            f"{counted(alerts, 'anomaly', 'anomalies')}, {_listed([match.symbol for match in left_out])}; "
+            f"{counted(alerts, 'anomaly', 'anomalies')}, {listed([match.symbol for match in left_out], _LISTED)}; "
             "--out and --scores write all"
         )
 
@@ -177,7 +185,7 @@ def warn_of_training_match(result: "Detection") -> None:
         return
     for group in outside_instruments(result.instruments, domain):
         echo(
-            f"outside the training data: {_listed(group.symbols)} ({group.reason}): "
+            f"outside the training data: {listed(group.symbols, _LISTED)} ({group.reason}): "
             f"{counted(group.alerts, 'anomaly', 'anomalies')} on {counted(group.bars, 'bar')}. The models were trained "
             f"on {group.trained_on}",
             style="yellow",
@@ -197,12 +205,6 @@ def warn_of_training_match(result: "Detection") -> None:
         )
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Return names separated by commas, and how many more there are."""
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-
-
 def _bars_of_file(path: Path, options: "FileOptions") -> "pl.DataFrame":
     from surveillance_pipelines.services.detection import bars_of_file
 
@@ -219,8 +221,8 @@ def _bars_of_file(path: Path, options: "FileOptions") -> "pl.DataFrame":
 def _warn_of_simulated_training(symbols: Sequence[str], chosen: "ChosenPredictor") -> None:
     if symbols and chosen.domain is not None:
         echo(
-            f"the model was trained on simulated bars ({_listed(symbols)} up to {chosen.domain.last}), so its results "
-            "for these bars mean little; run `ingest`, `backfill` and `train` in a separate home "
+            f"the model was trained on simulated bars ({listed(symbols, _LISTED)} up to {chosen.domain.last}), so its "
+            "results for these bars mean little; run `ingest`, `backfill` and `train` in a separate home "
             "(`surveillance --home DIR …`)",
             style="yellow",
         )

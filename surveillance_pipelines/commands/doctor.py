@@ -16,17 +16,18 @@ def doctor(
     Exits with 1 if a check fails. A warning concerns something that the platform can work without.
     """
     from surveillance_pipelines.commands.dagster_health import dagster_health
-    from surveillance_pipelines.services.doctor import Finding, all_checks, as_findings, load_settings, once_per_cause
+    from surveillance_pipelines.services.doctor import all_checks, load_settings
+    from surveillance_pipelines.services.facts import once_per_cause
 
     found, platform = load_settings()
-    findings: list[Finding] = list(found)
+    findings = list(found)
     if platform is not None:
         checks = all_checks(network=network)
         with progress("checks", total=len(checks)) as bar:
             for check in checks:
                 findings += check(platform)
                 bar.advance()
-        findings += as_findings(dagster_health(platform))
+        findings += dagster_health(platform)
     findings = once_per_cause(findings)
     table(
         "doctor",

@@ -11,8 +11,8 @@ from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.commands.console import counted, echo, progress, table
 from surveillance_pipelines.commands.options import (
     CalendarOfBars,
+    Columns,
     DateOrderOption,
-    FileColumns,
     SymbolOfFile,
     TimeZone,
     Unit,
@@ -47,7 +47,7 @@ def features(
     out: Annotated[Path | None, typer.Option(help="Write the features to this file: .parquet or .csv.")] = None,
     tz: TimeZone = None,
     symbol: SymbolOfFile = None,
-    file_columns: FileColumns = "",
+    file_columns: Columns = "",
     unit: Unit = None,
     date_order: DateOrderOption = None,
     calendar: CalendarOfBars = None,

@@ -1,6 +1,6 @@
 """Options shared by several commands: properties of a file that its columns do not state."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,10 @@ SymbolOfFile = Annotated[str | None, typer.Option(help="Set the symbol of a file
 CalendarOfBars = Annotated[
     str | None, typer.Option(help="Set the trading calendar; default: by the spelling of each symbol.")
 ]
-_COLUMNS_HELP: Final = "Name the columns of the file, such as time=window_start,open=o or, by position, time=1,open=2."
-Columns = Annotated[str, typer.Option(help=_COLUMNS_HELP)]
-FileColumns = Annotated[str, typer.Option(help=_COLUMNS_HELP)]
+Columns = Annotated[
+    str,
+    typer.Option(help="Name the columns of the file, such as time=window_start,open=o or, by position, time=1,open=2."),
+]
 Unit = Annotated[EpochUnit | None, typer.Option(help="Set the unit of epoch numbers; default: by their size.")]
 DateOrderOption = Annotated[
     DateOrder | None, typer.Option("--date-order", help="Set the order of day and month in dates such as 03/04/2024.")

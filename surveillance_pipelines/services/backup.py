@@ -12,6 +12,7 @@ from typing import Any, Final
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.contracts.endpoints import DEMO_MARKER, Endpoints
 from surveillance_pipelines.contracts.errors import InvalidInputError
+from surveillance_pipelines.contracts.locations import local_folder
 from surveillance_pipelines.services.backup_archive import Advanced, BackupWriter, open_writer
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
@@ -84,7 +85,8 @@ def expected_bytes(platform: Platform) -> int:
     require_embedded_database(platform.settings)
     endpoints = platform.endpoints
     files = sum(path.stat().st_size for _, path in _files(platform.settings, endpoints))
-    return files if "://" in endpoints.lake_url else files + folder_size(Path(endpoints.lake_url))
+    lake = local_folder(endpoints.lake_url)
+    return files if lake is None else files + folder_size(lake)
 
 
 def require_embedded_database(settings: Settings) -> None:
@@ -145,14 +147,14 @@ def _add_lake(writer: BackupWriter, platform: Platform, problems: list[str]) -> 
     from surveillance_pipelines.stores.lake_files import table_files, table_names
 
     lake = platform.lake
-    if "://" in lake.url:
+    if (folder := local_folder(lake.url)) is None:
         return {}
     versions: dict[str, int | None] = {}
     for table in table_names(lake):
         found = table_files(lake, table)
         versions[table] = found.version
         for path in found.paths:
-            writer.add(f"lake/{table}/{path.as_posix()}", Path(lake.url) / table / path)
+            writer.add(f"lake/{table}/{path.as_posix()}", folder / table / path)
         if found.problem:
             problems.append(f"lake table {table}: {found.problem}")
     return versions
@@ -184,7 +186,7 @@ def _left_out(settings: Settings, endpoints: Endpoints) -> list[str]:
         left.append("Dagster's database (DAGSTER_DATABASE_URL): back it up on its server")
     if settings.mlflow_tracking_uri is not None:
         left.append("MLflow (MLFLOW_TRACKING_URI): back it up on its server")
-    if "://" in endpoints.lake_url:
+    if local_folder(endpoints.lake_url) is None:
         left.append(f"the lake {endpoints.lake_url}: its bucket keeps it; turn on versioning there")
     return left
 

@@ -5,8 +5,7 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -40,7 +39,6 @@ _MIN_FREE_GB: Final = 2.0
 _QUEUE_REMEDY: Final = (
     "check the URL, SQS_ENDPOINT_URL, AWS_REGION, the credentials and their permissions (sqs:ReceiveMessage …)"
 )
-_ALSO: Final = "; also stops the checks of: "
 _HOME_REMEDY: Final = "set SURVEILLANCE_HOME to a folder that can be created and written, or correct its permissions"
 _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "ui": (("dagster-webserver",), "the Dagster UI (`surveillance up`)"),
@@ -53,17 +51,7 @@ _EXTRAS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One row of the doctor's table."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    remedy: str = ""
-
-
-CheckFunction: TypeAlias = Callable[[Platform], list[Finding]]
+CheckFunction: TypeAlias = Callable[[Platform], list[Fact]]
 
 
 def all_checks(*, network: bool) -> list[CheckFunction]:
@@ -87,55 +75,50 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
     return [*checks, check_yahoo] if network else checks
 
 
-def load_settings() -> tuple[list[Finding], Platform | None]:
+def load_settings() -> tuple[list[Fact], Platform | None]:
     """Read the settings, with a finding for each invalid or misspelled one; None if a value is invalid."""
     from surveillance_pipelines.services.platform import open_platform
 
     try:
         platform = open_platform()
     except InvalidSettingsError as error:
-        wrong = [Finding(f"setting {one.name}", "fail", one.found, one.remedy) for one in error.problems]
-        return [*wrong, *as_findings(misspelled_settings())], None
+        wrong = [Fact(f"setting {one.name}", "fail", one.found, one.remedy) for one in error.problems]
+        return [*wrong, *misspelled_settings()], None
     except InvalidInputError as error:
-        return [Finding("settings", "fail", error.message, error.remedy)], None
+        return [Fact("settings", "fail", error.message, error.remedy)], None
     source = f"{ENV_FILE} and the environment" if Path(ENV_FILE).is_file() else "the environment"
     return [
-        Finding("settings", "ok", f"read from {source}; home {platform.home}"),
-        *as_findings(misspelled_settings()),
+        Fact("settings", "ok", f"read from {source}; home {platform.home}"),
+        *misspelled_settings(),
     ], platform
 
 
-def as_findings(facts: Iterable[Fact]) -> list[Finding]:
-    """Return lines of the status as rows of the doctor's table."""
-    return [Finding(fact.name, fact.verdict, fact.found, fact.remedy) for fact in facts]
-
-
-def check_python(_: Platform) -> list[Finding]:
+def check_python(_: Platform) -> list[Fact]:
     version = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] < (3, 13):
-        return [Finding("python", "ok", version)]
-    return [Finding("python", "fail", version, "install with Python 3.11 or 3.12")]
+        return [Fact("python", "ok", version)]
+    return [Fact("python", "fail", version, "install with Python 3.11 or 3.12")]
 
 
-def check_compilation(_: Platform) -> list[Finding]:
+def check_compilation(_: Platform) -> list[Fact]:
     """Check that compiled functions can be kept: a drain run would compile for seconds before its first message."""
     if (folder := find_cache()) is not None:
-        return [Finding("compiled code", "ok", f"kept in {folder}")]
+        return [Fact("compiled code", "ok", f"kept in {folder}")]
     remedy = f"make SURVEILLANCE_HOME writable, or set {VARIABLE} to a writable folder"
-    return [Finding("compiled code", "warn", "no writable folder: each process compiles the features again", remedy)]
+    return [Fact("compiled code", "warn", "no writable folder: each process compiles the features again", remedy)]
 
 
-def check_extras(platform: Platform) -> list[Finding]:
+def check_extras(platform: Platform) -> list[Fact]:
     """Check the packages of each extra; a missing one is a failure only if the settings require it."""
     findings = []
     for extra, (packages, purpose) in _EXTRAS.items():
         missing = [name for name in packages if not _is_installed(name)]
         if not missing:
-            findings.append(Finding(f"extra {extra}", "ok", purpose))
+            findings.append(Fact(f"extra {extra}", "ok", purpose))
             continue
         needed = extra in _required_extras(platform.settings)
         findings.append(
-            Finding(
+            Fact(
                 f"extra {extra}",
                 "fail" if needed else "warn",
                 f"{', '.join(missing)} not installed, required for {purpose}",
@@ -152,37 +135,37 @@ def _required_extras(settings: Settings) -> set[str]:
     return extras | {"embedded"} if uses_embedded_services(settings) else extras
 
 
-def check_home(platform: Platform) -> list[Finding]:
+def check_home(platform: Platform) -> list[Fact]:
     """Check that SURVEILLANCE_HOME is writable; it is created only if embedded services need it."""
     if not platform.home.exists() and not uses_embedded_services(platform.settings):
-        return [Finding("home", "ok", f"{platform.home} does not exist and is not needed yet")]
+        return [Fact("home", "ok", f"{platform.home} does not exist and is not needed yet")]
 
-    def check() -> list[Finding]:
-        return [Finding("home", "ok", f"{_touch(platform.home)} is writable")]
+    def check() -> list[Fact]:
+        return [Fact("home", "ok", f"{_touch(platform.home)} is writable")]
 
     return _guarded("home", check, _HOME_REMEDY)
 
 
-def check_disk(platform: Platform) -> list[Finding]:
+def check_disk(platform: Platform) -> list[Fact]:
     folder = next(path for path in (platform.home, *platform.home.parents) if path.exists())
     free = shutil.disk_usage(folder).free / 1e9
     verdict: Verdict = "ok" if free >= _MIN_FREE_GB else "warn"
     remedy = "" if verdict == "ok" else f"free at least {_MIN_FREE_GB:.0f} GB, or move SURVEILLANCE_HOME"
-    return [Finding("disk", verdict, f"{free:,.1f} GB free at {folder}", remedy)]
+    return [Fact("disk", verdict, f"{free:,.1f} GB free at {folder}", remedy)]
 
 
-def check_ports(_: Platform) -> list[Finding]:
+def check_ports(_: Platform) -> list[Fact]:
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", 3000)) == 0
     if taken:
-        return [Finding("port 3000", "warn", "in use", "none required: `surveillance up` uses the next free port")]
-    return [Finding("port 3000", "ok", "free for the UI")]
+        return [Fact("port 3000", "warn", "in use", "none required: `surveillance up` uses the next free port")]
+    return [Fact("port 3000", "ok", "free for the UI")]
 
 
-def check_database(platform: Platform) -> list[Finding]:
+def check_database(platform: Platform) -> list[Fact]:
     """Connect and check the schema version; the first access to the endpoints also migrates."""
 
-    def check() -> list[Finding]:
+    def check() -> list[Fact]:
         from surveillance_pipelines.stores.database import is_migrated, newest_revision, recorded_revision
 
         is_newest = is_migrated(platform.endpoints.database_url)
@@ -192,19 +175,19 @@ def check_database(platform: Platform) -> list[Finding]:
         url = platform.settings.database_url
         where = "embedded" if url is None else without_password(url.get_secret_value())
         if version is None or revision is None:
-            return [Finding("database", "fail", f"{where}: no tables", "run `surveillance prepare`")]
+            return [Fact("database", "fail", f"{where}: no tables", "run `surveillance prepare`")]
         if not is_newest:
             found = f"{where}: at migration {revision}, expected {newest_revision()}"
-            return [Finding("database", "fail", found, "run `surveillance prepare`")]
-        return [Finding("database", "ok", f"PostgreSQL {version[0]}, {where}, migrated to {revision}")]
+            return [Fact("database", "fail", found, "run `surveillance prepare`")]
+        return [Fact("database", "ok", f"PostgreSQL {version[0]}, {where}, migrated to {revision}")]
 
     return _guarded("database", check, "start PostgreSQL, check DATABASE_URL (user, password, host, sslmode)")
 
 
-def check_queues(platform: Platform) -> list[Finding]:
+def check_queues(platform: Platform) -> list[Fact]:
     """Read the depth of every queue, which tests endpoint, credentials and permissions."""
 
-    def check() -> list[Finding]:
+    def check() -> list[Fact]:
         urls = (*platform.endpoints.queue_urls, platform.endpoints.output_queue_url)
         access = _check_queue_access(platform) if needs_embedded_queue(platform.settings) else []
         return [*(finding for url in urls for finding in _check_queue(platform, url)), *access]
@@ -212,19 +195,19 @@ def check_queues(platform: Platform) -> list[Finding]:
     return _guarded("queues", check, _QUEUE_REMEDY)
 
 
-def _check_queue(platform: Platform, url: str) -> list[Finding]:
+def _check_queue(platform: Platform, url: str) -> list[Fact]:
     name = f"queue {url.rsplit('/', 1)[-1]}"
     if not url.endswith(".fifo"):
-        return [Finding(name, "fail", f"not a FIFO queue: {url}", "create a FIFO queue; its name ends in .fifo")]
+        return [Fact(name, "fail", f"not a FIFO queue: {url}", "create a FIFO queue; its name ends in .fifo")]
 
-    def check() -> list[Finding]:
+    def check() -> list[Fact]:
         depth = platform.queue(url).depth()
-        return [Finding(name, "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in flight")]
+        return [Fact(name, "ok", f"{depth.visible:,} waiting, {depth.in_flight:,} in flight")]
 
     return _guarded(name, check, _QUEUE_REMEDY)
 
 
-def _check_queue_access(platform: Platform) -> list[Finding]:
+def _check_queue_access(platform: Platform) -> list[Fact]:
     """Check that the embedded queue refuses other credentials, which a server of an older version does not."""
     from botocore.exceptions import ClientError
 
@@ -238,19 +221,19 @@ def _check_queue_access(platform: Platform) -> list[Finding]:
     except ClientError as error:
         if error.response["Error"]["Code"] != "InvalidClientTokenId":
             raise
-        return [Finding("queue access", "ok", "only with the credentials of this home")]
+        return [Fact("queue access", "ok", "only with the credentials of this home")]
     finally:
         client.close()
     remedy = "stop all processes of the home and repeat: a server of an older version runs"
-    return [Finding("queue access", "fail", "the embedded queue accepts every local user", remedy)]
+    return [Fact("queue access", "fail", "the embedded queue accepts every local user", remedy)]
 
 
-def check_channels(platform: Platform) -> list[Finding]:
+def check_channels(platform: Platform) -> list[Fact]:
     """Connect to every channel of ``OUTPUT_CHANNELS`` with delivery runs."""
     return [_check_channel(platform.settings, channel) for channel in platform.settings.side_channels]
 
 
-def _check_channel(settings: Settings, channel: str) -> Finding:
+def _check_channel(settings: Settings, channel: str) -> Fact:
     name, required = f"channel {channel}", SIDE_CHANNELS[channel].required_settings
     try:
         publisher = open_channel(settings, channel)
@@ -261,11 +244,11 @@ def _check_channel(settings: Settings, channel: str) -> Finding:
     except Exception as error:  # noqa: BLE001 - any failure becomes a finding
         found = translate(error)
         remedy = f"start the server of the channel, check {', '.join(required).upper()} (address and password)"
-        return Finding(name, "fail", found.message, found.remedy or remedy)
-    return Finding(name, "ok", "answers")
+        return Fact(name, "fail", found.message, found.remedy or remedy)
+    return Fact(name, "ok", "answers")
 
 
-def check_receivers(platform: Platform) -> list[Finding]:
+def check_receivers(platform: Platform) -> list[Fact]:
     """Check that Apprise knows the receivers of ``NOTIFY_URLS``; nothing is sent."""
     urls = platform.settings.notification_urls
     if not urls or not _is_installed("apprise"):  # check_extras reports a missing package
@@ -274,86 +257,86 @@ def check_receivers(platform: Platform) -> list[Finding]:
 
     remedy = "correct this URL of NOTIFY_URLS: https://appriseit.com lists the receivers and their URLs"
     return [
-        Finding(name, "ok", "Apprise knows the receiver; nothing was sent")
+        Fact(name, "ok", "Apprise knows the receiver; nothing was sent")
         if understands(url)
-        else Finding(name, "fail", "not a URL of a receiver that Apprise knows", remedy)
+        else Fact(name, "fail", "not a URL of a receiver that Apprise knows", remedy)
         for name, url in zip(receiver_names(urls), urls, strict=True)
     ]
 
 
-def check_lake(platform: Platform) -> list[Finding]:
+def check_lake(platform: Platform) -> list[Fact]:
     """Check that the bucket answers, or that the folder is writable."""
 
-    def check() -> list[Finding]:
+    def check() -> list[Fact]:
         url = platform.endpoints.lake_url
         if local_folder(url) is None:
             tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
-            return [Finding("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
+            return [Fact("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
         with platform.connect() as connection:
             features = serving_features(platform, connection)
         if problems := damaged_tables(platform, features):
-            return [Finding("lake", "fail", f"{name}: {problem}", LAKE_REMEDY) for name, problem in problems.items()]
-        return [Finding("lake", "ok", f"{_touch(Path(url))} is writable, all files of its tables exist")]
+            return [Fact("lake", "fail", f"{name}: {problem}", LAKE_REMEDY) for name, problem in problems.items()]
+        return [Fact("lake", "ok", f"{_touch(Path(url))} is writable, all files of its tables exist")]
 
     return _guarded("lake", check, "check LAKE_URL, LAKE_ENDPOINT_URL, the credentials and the folder's permissions")
 
 
-def check_models(platform: Platform) -> list[Finding]:
+def check_models(platform: Platform) -> list[Fact]:
     """Load the champion, which verifies its files, and let its models predict; if it is damaged, find what serves."""
 
-    def check() -> list[Finding]:
+    def check() -> list[Fact]:
         from surveillance_pipelines.services.serving_models import serving_models
 
         with platform.connect() as connection:
             models = serving_models(platform, connection, predict=True)
         if models.champion is None:
             text = f"no champion: {serving_without_champion(platform.settings)}"
-            return [Finding("models", "warn", text, "`surveillance train`")]
+            return [Fact("models", "warn", text, "`surveillance train`")]
         if models.is_damaged:
-            return [Finding("models", "fail", models.sentence, models.remedy)]
+            return [Fact("models", "fail", models.sentence, models.remedy)]
         text = f"champion {models.champion}, all files match the manifest, all models predict"
-        return [Finding("models", "ok", text)]
+        return [Fact("models", "ok", text)]
 
     return _guarded("models", check, "check DATABASE_URL and MODEL_STORAGE_PATH")
 
 
-def check_registry(platform: Platform) -> list[Finding]:
+def check_registry(platform: Platform) -> list[Fact]:
     """Compare the aliases in MLflow with the deployments; MLflow is imported only if it has a version."""
 
-    def check() -> list[Finding]:
+    def check() -> list[Fact]:
         from surveillance_pipelines.services.models import all_alias_differences
 
         differences = all_alias_differences(platform)
         if not differences:
-            return [Finding("model registry", "ok", "aliases match the deployments")]
+            return [Fact("model registry", "ok", "aliases match the deployments")]
         remedy = "none required: serving is not affected, and the next change of a version's role updates its aliases"
-        return [Finding("model registry", "warn", "; ".join(map(str, differences)), remedy)]
+        return [Fact("model registry", "warn", "; ".join(map(str, differences)), remedy)]
 
     return _guarded("model registry", check, "check MLFLOW_TRACKING_URI; serving does not need MLflow")
 
 
-def check_manifest(_: Platform) -> list[Finding]:
+def check_manifest(_: Platform) -> list[Fact]:
     manifest = _PROJECT_ROOT / "dbt_project" / "target" / "manifest.json"
     if manifest.is_file():
-        return [Finding("dbt manifest", "ok", "prepared")]
-    return [Finding("dbt manifest", "warn", "missing: the marts do not load", "run `make install` (dbt parse)")]
+        return [Fact("dbt manifest", "ok", "prepared")]
+    return [Fact("dbt manifest", "warn", "missing: the marts do not load", "run `make install` (dbt parse)")]
 
 
-def check_yahoo(_: Platform) -> list[Finding]:
+def check_yahoo(_: Platform) -> list[Fact]:
     address = ("query1.finance.yahoo.com", 443)
     try:
         with socket.create_connection(address, timeout=5):
-            return [Finding("yahoo", "ok", f"{address[0]} answers")]
+            return [Fact("yahoo", "ok", f"{address[0]} answers")]
     except OSError as error:
         remedy = "check the network, or set FALLBACK_TO_YFINANCE=false"
-        return [Finding("yahoo", "warn", f"{address[0]}: {error}", remedy)]
+        return [Fact("yahoo", "warn", f"{address[0]}: {error}", remedy)]
 
 
-def _guarded(name: str, check: Callable[[], list[Finding]], remedy: str) -> list[Finding]:
+def _guarded(name: str, check: Callable[[], list[Fact]], remedy: str) -> list[Fact]:
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - any failure becomes a finding
-        return [Finding(name, "fail", translate(error).message, _specific_remedy(error) or remedy)]
+        return [Fact(name, "fail", translate(error).message, _specific_remedy(error) or remedy)]
 
 
 def _specific_remedy(error: Exception) -> str:
@@ -365,24 +348,6 @@ def _specific_remedy(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:  # any check may be the first to need the home folder
         return _HOME_REMEDY if translate(error).remedy == PATH_REMEDY else translate(error).remedy
     return ""
-
-
-def once_per_cause(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings with each failure once: later checks that fail for the same reason are named by the first."""
-    kept: list[Finding] = []
-    for finding in findings:
-        same = next((place for place, one in enumerate(kept) if _same_cause(one, finding)), None)
-        if same is None:
-            kept.append(finding)
-            continue
-        first = kept[same]
-        joint = f"{first.found}, {finding.name}" if _ALSO in first.found else f"{first.found}{_ALSO}{finding.name}"
-        kept[same] = replace(first, found=joint)
-    return kept
-
-
-def _same_cause(first: Finding, later: Finding) -> bool:
-    return first.verdict == later.verdict == "fail" and first.found.partition(_ALSO)[0] == later.found
 
 
 def _is_installed(package: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from surveillance_pipelines.clock import now
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.market import LANDED_TABLE
+from surveillance_pipelines.contracts.text import listed
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.services.instruments import register, span
 from surveillance_pipelines.services.platform import Stores
@@ -281,9 +282,8 @@ def land(
 
 
 def _assumed_calendars(symbols: Sequence[str], calendar: str) -> str:
-    shown = ", ".join(symbols[:_SHOWN]) + (f" and {len(symbols) - _SHOWN} more" if len(symbols) > _SHOWN else "")
     return (
-        f"calendar {calendar} is assumed for {shown}: DEFAULT_CALENDAR; set another with "
+        f"calendar {calendar} is assumed for {listed(symbols, _SHOWN)}: DEFAULT_CALENDAR; set another with "
         "`surveillance instruments set SYMBOL --calendar NAME`"
     )
 

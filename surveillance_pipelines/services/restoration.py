@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from surveillance_pipelines.contracts.endpoints import Endpoints
 from surveillance_pipelines.contracts.errors import ConflictError, IntegrityError, InvalidInputError
+from surveillance_pipelines.contracts.locations import local_folder
 from surveillance_pipelines.services.backup import FORMAT, database_urls, require_embedded_database
 from surveillance_pipelines.services.backup_archive import Advanced, BackupReader, open_reader
 from surveillance_pipelines.settings import Settings
@@ -119,8 +120,8 @@ def _some_names(folder: Path) -> str:
 
 def _outside(settings: Settings) -> list[Path]:
     """Return the configured folders of lake and models, which lie outside of the new home."""
-    lake = settings.lake_url
-    folders = [] if lake is None or "://" in lake else [Path(lake).expanduser().absolute()]
+    lake = None if settings.lake_url is None else local_folder(settings.lake_url)
+    folders = [] if lake is None else [lake.expanduser().absolute()]
     return folders + ([] if settings.model_storage_path is None else [settings.model_storage_path])
 
 
@@ -141,15 +142,15 @@ def _build(work: Settings, backup: BackupReader, advanced: Advanced) -> dict[str
         rows = _restore_databases(work, endpoints, services, backup, advanced)
     stop_services(work)
     folders = {
-        "lake": Path(endpoints.lake_url),
+        "lake": local_folder(endpoints.lake_url),
         "models": endpoints.models_path,
         "mlartifacts": work.surveillance_home / "mlartifacts",
         "home": work.surveillance_home,
     }
     for part in backup.parts:
         kind, _, rest = part.name.partition("/")
-        if kind in folders and not (kind == "lake" and "://" in endpoints.lake_url):
-            backup.copy(part, folders[kind] / rest, advanced)
+        if (folder := folders.get(kind)) is not None:
+            backup.copy(part, folder / rest, advanced)
         elif not rest:
             backup.copy(part, work.surveillance_home / SETTINGS_OF_BACKUP, advanced)
     return rows

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeVar
 from urllib.parse import unquote
 
 import polars as pl
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
@@ -24,6 +24,7 @@ from surveillance_pipelines.contracts.frames import LATER_COLUMNS
 from surveillance_pipelines.contracts.locations import local_folder
 from surveillance_pipelines.stores.lake_scan import PARTITION, DayRange, scan_table
 from surveillance_pipelines.stores.open_table import OpenTable, read_rows
+from surveillance_pipelines.stores.parquet_properties import writer_properties
 
 COMMIT_ATTEMPTS: Final = 50
 """Attempts of a commit. Writers of other days may commit concurrently; in each round, at least one succeeds."""
@@ -33,12 +34,6 @@ first later checkpoint would remove the version from the log. Replaced files are
 CHECKPOINT_COMMITS: Final = "10"
 """Commits between two checkpoints of a table's log. Opening a table reads every commit since the last checkpoint, at
 0.5 ms each, and a backfill opens and commits once per day. Delta's default is 100."""
-DICTIONARY_DAYS: Final = 256
-DICTIONARY_ROWS_PER_DAY: Final = 2_000
-"""A write of more days than the first, with fewer rows per day than the second, has files without dictionaries.
-delta-rs keeps the file of every day open until the commit, and the dictionaries of one file take 0.5 MB of memory
-whatever its rows: 2.5 GB for 20 years of daily bars. At 2,000 rows per day, that is as much as the rows themselves.
-Other writes keep dictionaries, without which a day of 1-minute bars takes up to six times the space."""
 _ORDER: Final = ("date", "symbol", "timeframe", "bar_start", "revision", "event_time")
 
 QUICK_OPTIONS: Final = {"connect_timeout": "2s", "timeout": "10s", "retry_timeout": "5s"}
@@ -307,7 +302,7 @@ class Lake:
                     "delta.logRetentionDuration": KEPT_VERSIONS,
                     "delta.checkpointInterval": CHECKPOINT_COMMITS,
                 },
-                writer_properties=_writer_properties(frame),
+                writer_properties=writer_properties(frame),
                 commit_properties=_properties(transaction),
             )
         except DeltaError as error:
@@ -366,21 +361,13 @@ def _commit(
         mode=mode,  # pyright: ignore[reportArgumentType] (the overloads know one mode each)
         predicate=predicate,
         schema_mode="merge",
-        writer_properties=_writer_properties(frame),
+        writer_properties=writer_properties(frame),
         commit_properties=_properties(transaction),
     )
 
 
 def _properties(transaction: Transaction | None) -> CommitProperties:
     return CommitProperties(max_commit_retries=0, app_transactions=None if transaction is None else [transaction])
-
-
-def _writer_properties(frame: pl.DataFrame) -> WriterProperties:
-    """Return the properties of the files of a write: the defaults of delta-rs, or no dictionaries."""
-    days = frame[PARTITION].n_unique()
-    if days <= DICTIONARY_DAYS or frame.height >= days * DICTIONARY_ROWS_PER_DAY:
-        return WriterProperties()
-    return WriterProperties(default_column_properties=ColumnProperties(dictionary_enabled=False))
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import polars as pl
 from deltalake import DeltaTable
 
+from surveillance_pipelines.contracts.locations import local_folder
 from surveillance_pipelines.stores.lake import Lake
 
 _LOG: Final = "_delta_log"
@@ -35,9 +36,15 @@ class TableFiles:
     problem: str = ""
 
 
+def _folder(lake: Lake) -> Path:
+    if (folder := local_folder(lake.url)) is None:
+        raise ValueError(f"expected a lake in a folder, got {lake.url}")
+    return folder
+
+
 def table_names(lake: Lake) -> list[str]:
     """Return the names of the tables in a lake's folder."""
-    folders = Path(lake.url).glob("*")
+    folders = _folder(lake).glob("*")
     return sorted(one.name for one in folders if (one / _LOG).is_dir() or any(one.glob("*/*.parquet")))
 
 
@@ -47,7 +54,7 @@ def table_files(lake: Lake, table: str) -> TableFiles:
     Writers may go on: a file never changes, and a later version has a commit with a higher number. Files that a commit
     names and that do not exist are reported. If the log cannot be read, all files of the folder are returned.
     """
-    folder = Path(lake.url) / table
+    folder = _folder(lake) / table
     try:
         version = lake.version(table)
         if version is None:  # its first write is in progress

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from surveillance_pipelines.contracts.errors import InvalidInputError, SurveillanceError
 from surveillance_pipelines.embedded.services import stop_services
 from surveillance_pipelines.market.files.options import FileOptions
-from surveillance_pipelines.services.doctor import Finding, check_database, check_home, check_lake
+from surveillance_pipelines.services.doctor import check_database, check_home, check_lake
+from surveillance_pipelines.services.facts import Fact
 from surveillance_pipelines.services.failures import translate
 from surveillance_pipelines.services.ingestion import ingest_file
 from surveillance_pipelines.services.platform import Platform, open_platform
@@ -131,7 +132,7 @@ def test_database_that_is_not_of_this_release_is_refused_and_not_changed(
     assert says in refused.value.message
     assert remedy in refused.value.remedy
     (found,) = check_database(platform)
-    assert found == Finding("database", "fail", refused.value.message, refused.value.remedy)
+    assert found == Fact("database", "fail", refused.value.message, refused.value.remedy)
     assert _tables(empty_database_url) == before
 
 

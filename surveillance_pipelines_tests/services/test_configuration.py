@@ -11,7 +11,8 @@ from surveillance_pipelines.services.configuration import (
     read_settings,
     unknown_settings,
 )
-from surveillance_pipelines.services.doctor import Finding, load_settings
+from surveillance_pipelines.services.doctor import load_settings
+from surveillance_pipelines.services.facts import Fact
 from surveillance_pipelines.settings import Settings
 
 
@@ -88,7 +89,7 @@ def test_doctor_warns_of_a_misspelled_setting(monkeypatch):
     findings, platform = load_settings()
     assert platform is not None
     assert findings[1:] == [
-        Finding(
+        Fact(
             "variable SQS_QUEUE_URLS",
             "warn",
             "SQS_QUEUE_URLS in the environment is no setting: did you mean SQS_QUEUE_URL?",

@@ -13,7 +13,6 @@ from benchmarks.valkey import ValkeyProcess
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.classifier import MODEL_FILE
 from surveillance_pipelines.services.doctor import (
-    Finding,
     check_channels,
     check_compilation,
     check_database,
@@ -23,8 +22,8 @@ from surveillance_pipelines.services.doctor import (
     check_models,
     check_queues,
     check_registry,
-    once_per_cause,
 )
+from surveillance_pipelines.services.facts import Fact, once_per_cause
 from surveillance_pipelines.services.models import activate
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
@@ -60,7 +59,7 @@ def without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", find_module)
 
 
-def extra(platform: Platform) -> Finding:
+def extra(platform: Platform) -> Fact:
     (found,) = [finding for finding in check_extras(platform) if finding.name == "extra redis"]
     return found
 
@@ -84,7 +83,7 @@ def test_extra_of_a_channel_that_is_installed_is_ok(settings):
 
 def test_channel_that_answers_is_ok_and_receives_nothing(settings, valkey: ValkeyProcess):
     platform = listing(settings, valkey.url)
-    assert check_channels(platform) == [Finding("channel redis", "ok", "answers")]
+    assert check_channels(platform) == [Fact("channel redis", "ok", "answers")]
     assert valkey.entries(platform.settings.redis_stream) == []
 
 
@@ -152,12 +151,12 @@ def test_wrong_password_is_one_failure_with_its_own_remedy(settings):
 
 def test_different_failures_are_kept_apart():
     findings = [
-        Finding("a", "fail", "x"),
-        Finding("b", "warn", "x"),
-        Finding("c", "fail", "y"),
-        Finding("d", "fail", "x"),
+        Fact("a", "fail", "x"),
+        Fact("b", "warn", "x"),
+        Fact("c", "fail", "y"),
+        Fact("d", "fail", "x"),
     ]
-    assert once_per_cause(findings) == [Finding("a", "fail", "x; also stops the checks of: d"), *findings[1:3]]
+    assert once_per_cause(findings) == [Fact("a", "fail", "x; also stops the checks of: d"), *findings[1:3]]
 
 
 def test_compiled_code_is_kept_or_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:

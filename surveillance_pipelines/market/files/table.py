@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from surveillance_pipelines.contracts.text import listed
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.files import layouts, yfinance_csv
 from surveillance_pipelines.market.files.layouts import Layout
@@ -48,8 +49,7 @@ class Table:
     @property
     def spelled(self) -> str:
         """The columns' names for a message."""
-        more = len(self.names) - _SHOWN_NAMES
-        return ", ".join(self.names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+        return listed(self.names, _SHOWN_NAMES)
 
 
 def load_table(path: Path, options: FileOptions) -> Table:
