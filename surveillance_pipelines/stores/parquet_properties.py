@@ -10,8 +10,8 @@ from surveillance_pipelines.stores.lake_scan import PARTITION
 DICTIONARY_DAYS: Final = 256
 DICTIONARY_ROWS_PER_DAY: Final = 2_000
 """A write of more days than the first, with fewer rows per day than the second, has files without dictionaries.
-delta-rs keeps the file of every day open until the commit, and its dictionaries take memory whatever its rows, which adds
-up for 20 years of daily bars. Other writes keep dictionaries, which save space where a day has many rows."""
+delta-rs keeps the file of every day open until the commit, and its dictionaries take memory whatever its rows; that
+adds up for 20 years of daily bars. Other writes keep dictionaries, which save space where a day has many rows."""
 
 
 def writer_properties(frame: pl.DataFrame) -> WriterProperties:
