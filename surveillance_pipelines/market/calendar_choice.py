@@ -13,6 +13,11 @@ ALWAYS_OPEN: Final = "24/7"
 WEEKDAYS: Final = "24/5"
 """Calendar of currency pairs: each UTC weekday is a session."""
 
+CLASSES: Final[Mapping[str, AssetClass]] = {
+    ALWAYS_OPEN: "crypto", WEEKDAYS: "fx", "CMES": "future", "IEPA": "future", "XEUR": "future",
+}  # fmt: skip
+"""Calendar → asset class of all its instruments."""
+
 SUFFIXES: Final[Mapping[str, str]] = {
     "AS": "XAMS", "AT": "ASEX", "AX": "XASX", "BA": "XBUE", "BD": "XBUD", "BE": "XFRA", "BK": "XBKK", "BO": "XBOM",
     "BR": "XBRU", "CL": "XBOG", "CO": "XCSE", "DE": "XETR", "DU": "XFRA", "F": "XFRA", "HE": "XHEL", "HK": "XHKG",
@@ -277,9 +282,7 @@ def _by_parts(symbol: str) -> CalendarChoice | None:
 
 
 def _class_at(calendar: str, pair: CalendarChoice | None) -> AssetClass:
-    if calendar == ALWAYS_OPEN:
-        return "crypto"
-    return "future" if calendar in {"CMES", "IEPA", "XEUR"} else pair.asset_class or "equity" if pair else "equity"
+    return CLASSES.get(calendar) or (pair.asset_class if pair else None) or "equity"
 
 
 def _pair(name: str) -> CalendarChoice | None:
