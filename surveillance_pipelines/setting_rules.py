@@ -17,18 +17,19 @@ _MACROS: Final = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@mid
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _LONGEST_MONTHS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_PART: Final = re.compile(r"(?P<first>\*|\?|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d+))?")
+_PART: Final = re.compile(r"(?P<first>\*|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of a cron expression: its name, bounds, names of values from the lowest on, and special forms."""
+    """A field of a cron expression: its name, bounds, names of values from the lowest on, special forms, and whether a lone ? means any."""
 
     name: str
     lowest: int
     highest: int
     names: tuple[str, ...] = ()
     special: str = ""
+    has_question_mark: bool = False
 
     def value(self, text: str) -> int | None:
         """Return a value of the field; None if the text is not one."""
@@ -38,6 +39,8 @@ class _Field:
         return number if number is not None and self.lowest <= number <= self.highest else None
 
     def is_valid(self, text: str) -> bool:
+        if text == "?":
+            return self.has_question_mark
         return all(self._is_part(part) for part in text.split(","))
 
     def _is_part(self, text: str) -> bool:
@@ -46,7 +49,7 @@ class _Field:
         part = _PART.fullmatch(text)
         if part is None or (part["step"] is not None and int(part["step"]) == 0):
             return False
-        if part["first"] in ("*", "?"):
+        if part["first"] == "*":
             return part["last"] is None
         return all(self.value(bound) is not None for bound in (part["first"], part["last"]) if bound is not None)
 
@@ -54,9 +57,9 @@ class _Field:
 _FIELDS: Final = (
     _Field("minute", 0, 59),
     _Field("hour", 0, 23),
-    _Field("day of the month", 1, 31, special="L"),
+    _Field("day of the month", 1, 31, special="L", has_question_mark=True),
     _Field("month", 1, 12, _MONTHS),
-    _Field("day of the week", 0, 7, _WEEKDAYS, special="L[0-6]|[0-7]#[1-5]"),
+    _Field("day of the week", 0, 7, _WEEKDAYS, special="L[0-6]|[0-7]#[1-5]", has_question_mark=True),
 )
 
 

@@ -12,6 +12,7 @@ from surveillance_pipelines.setting_rules import cron_problem, nearest_name, req
 VALID = [
     "0 6 * * 6", "*/15 * * * *", "0 6 * jan-mar SAT", "0 0 L * *", "0 6 * * 5#2", "0 6 * * 6-2", "5/10 * * * *",
     "1,2,3-9/2 * * * *", "@daily", "@Weekly", "  0  6 * * 7 ", "0 0 29 2 *", "0 0 31 1,4 *", "0 0 31 4 1",
+    "0 0 ? * 1", "0 0 1 * ?",
 ]  # fmt: skip
 INVALID = {
     "every day": "2 fields instead of 5",
@@ -26,6 +27,10 @@ INVALID = {
     "0,, * * * *": "is not a minute",
     "0 0 30 2 *": "month 2 has no day 30",
     "0 0 31 4,6 *": "month 4,6 has no day 31",
+    "0 0 1 ? 0": "'?' is not a month",
+    "? 0 1 * 0": "'?' is not a minute",
+    "0 0 ?/2 * 0": "'?/2' is not a day of the month",
+    "0 0 ?,1 * 0": "'?,1' is not a day of the month",
     "@reboot": "@daily",
 }
 
