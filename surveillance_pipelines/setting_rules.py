@@ -22,13 +22,18 @@ _PART: Final = re.compile(r"(?P<first>\*|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d+
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field of a cron expression: its name, bounds, names of values from the lowest on, special forms, and whether a lone ? means any."""
+    """A field of a cron expression: its name, bounds, names of values from the lowest on, and special forms.
+
+    ``is_special_alone``: whether a list of special forms has no other values.
+    ``has_question_mark``: whether a lone ``?`` means any value.
+    """
 
     name: str
     lowest: int
     highest: int
     names: tuple[str, ...] = ()
     special: str = ""
+    is_special_alone: bool = False
     has_question_mark: bool = False
 
     def value(self, text: str) -> int | None:
@@ -41,11 +46,16 @@ class _Field:
     def is_valid(self, text: str) -> bool:
         if text == "?":
             return self.has_question_mark
-        return all(self._is_part(part) for part in text.split(","))
+        parts = text.split(",")
+        special = [part for part in parts if self._is_special(part)]
+        if special and self.is_special_alone:
+            return special == parts
+        return all(self._is_special(part) or self._is_part(part) for part in parts)
+
+    def _is_special(self, text: str) -> bool:
+        return bool(self.special and re.fullmatch(self.special, text, re.IGNORECASE))
 
     def _is_part(self, text: str) -> bool:
-        if self.special and re.fullmatch(self.special, text, re.IGNORECASE):
-            return True
         part = _PART.fullmatch(text)
         if part is None or (part["step"] is not None and int(part["step"]) == 0):
             return False
@@ -59,7 +69,9 @@ _FIELDS: Final = (
     _Field("hour", 0, 23),
     _Field("day of the month", 1, 31, special="L", has_question_mark=True),
     _Field("month", 1, 12, _MONTHS),
-    _Field("day of the week", 0, 7, _WEEKDAYS, special="L[0-6]|[0-7]#[1-5]", has_question_mark=True),
+    _Field(
+        "day of the week", 0, 7, _WEEKDAYS, special="L[0-6]|[0-7]#[1-5]", is_special_alone=True, has_question_mark=True
+    ),
 )
 
 
@@ -74,18 +86,26 @@ def cron_problem(text: str) -> str | None:
         if not field.is_valid(part):
             return f"{part!r} is not a {field.name} ({field.lowest}–{field.highest}, a range, a list, a step or *)"
     _, _, days, months, weekdays = parts
-    return None if weekdays not in ("*", "?") else _date_problem(days, months)
+    return _date_problem(days, months, has_weekday=weekdays not in ("*", "?"))
 
 
-def _date_problem(days: str, months: str) -> str | None:
-    """Return that a day does not exist in any of the months; only plain lists are judged."""
+def _date_problem(days: str, months: str, *, has_weekday: bool) -> str | None:
+    """Return that a day does not exist in any of the months; only plain lists are judged.
+
+    Cron joins day and weekday by "or", so with a weekday such an expression does occur; but Dagster refuses a single
+    day that February lacks even then.
+    """
     day_field, month_field = _FIELDS[2], _FIELDS[3]
     chosen_days = [day_field.value(part) for part in days.split(",")]
     chosen_months = [month_field.value(part) for part in months.split(",")]
     pairs = [(day, month) for day, month in product(chosen_days, chosen_months)]
     if any(day is None or month is None or day <= _LONGEST_MONTHS[month - 1] for day, month in pairs):
         return None
-    return f"month {months} has no day {days}, so it never occurs"
+    if not has_weekday:
+        return f"month {months} has no day {days}, so it never occurs"
+    if set(chosen_months) != {2} or len(set(chosen_days)) != 1:
+        return None
+    return f"month {months} has no day {days}; for the day of the week alone, write * as the day"
 
 
 def require_scheme(name: str, url: str, schemes: Sequence[str], *, example: str, is_secret: bool) -> None:

@@ -12,7 +12,7 @@ from surveillance_pipelines.setting_rules import cron_problem, nearest_name, req
 VALID = [
     "0 6 * * 6", "*/15 * * * *", "0 6 * jan-mar SAT", "0 0 L * *", "0 6 * * 5#2", "0 6 * * 6-2", "5/10 * * * *",
     "1,2,3-9/2 * * * *", "@daily", "@Weekly", "  0  6 * * 7 ", "0 0 29 2 *", "0 0 31 1,4 *", "0 0 31 4 1",
-    "0 0 ? * 1", "0 0 1 * ?",
+    "0 0 ? * 1", "0 0 1 * ?", "0 0 31 2,4 5", "0 0 L,5 * *", "0 0 * * L3,2#2",
 ]  # fmt: skip
 INVALID = {
     "every day": "2 fields instead of 5",
@@ -26,6 +26,8 @@ INVALID = {
     "*/0 * * * *": "is not a minute",
     "0,, * * * *": "is not a minute",
     "0 0 30 2 *": "month 2 has no day 30",
+    "0 0 30 2 5": "month 2 has no day 30; for the day of the week alone, write *",
+    "0 0 * * 1,2#2": "'1,2#2' is not a day of the week",
     "0 0 31 4,6 *": "month 4,6 has no day 31",
     "0 0 1 ? 0": "'?' is not a month",
     "? 0 1 * 0": "'?' is not a minute",
@@ -65,7 +67,28 @@ def test_no_expression_without_problem_is_refused_by_dagster(cron):
     assert cron_problem(cron) is not None or dagster_accepts(cron)
 
 
-FIELDS = ((0, 59), (0, 23), (1, 28), (1, 12), (0, 7))
+FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+SPECIAL = ((), (), ("L", "?"), ("jan", "DEC"), ("?", "L3", "2#2", "7#5", "sun", "FRI"))
+
+
+def value(index: int) -> st.SearchStrategy[str]:
+    return st.one_of(st.just("*"), st.integers(*FIELDS[index]).map(str), st.sampled_from(("*", *SPECIAL[index])))
+
+
+def stepped(index: int) -> st.SearchStrategy[str]:
+    last = st.one_of(st.just(""), value(index).map("-{}".format))
+    step = st.one_of(st.just(""), st.integers(1, 70).map("/{}".format))
+    return st.tuples(value(index), last, step).map("".join)
+
+
+def near_valid(index: int) -> st.SearchStrategy[str]:
+    return st.one_of(value(index), st.lists(stepped(index), min_size=1, max_size=3).map(",".join))
+
+
+@given(st.tuples(*(near_valid(index) for index in range(5))).map(" ".join))
+@settings(max_examples=500)
+def test_no_nearly_valid_expression_without_problem_is_refused_by_dagster(cron):
+    assert cron_problem(cron) is not None or dagster_accepts(cron)
 
 
 def part(lowest: int, highest: int) -> st.SearchStrategy[str]:
