@@ -9,7 +9,8 @@ from surveillance_pipelines.contracts.market import BarStamp, DateOrder, EpochUn
 TimeZone = Annotated[str | None, typer.Option(help="Set the time zone of naive timestamps, such as America/New_York.")]
 SymbolOfFile = Annotated[str | None, typer.Option(help="Set the symbol of a file without a symbol column.")]
 CalendarOfBars = Annotated[
-    str | None, typer.Option(help="Set the trading calendar; default: by the spelling of each symbol.")
+    str | None,
+    typer.Option(help="Set the trading calendar; default: as registered, else by the spelling of each symbol."),
 ]
 Columns = Annotated[
     str,

@@ -1,6 +1,6 @@
 """Computes features of bars as known at an instant, with the functions of training and the live lane."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +10,8 @@ from surveillance_pipelines.services.known_bars import KnownBars
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from surveillance_pipelines.market.calendar_choice import CalendarChoice
 
 WRITERS: Final = {".parquet": "write_parquet", ".csv": "write_csv"}
 """File suffix → writer method of a frame."""
@@ -39,8 +41,7 @@ def compute_features(
     view: str,
     *,
     columns: list[str] | None,
-    calendar: str | None,
-    default_calendar: str,
+    calendars: "Mapping[str, CalendarChoice]",
     advanced: Callable[[int], None],
 ) -> "pl.DataFrame":
     """Return the features of the bars in scope; the other known bars serve as history and peers.
@@ -50,8 +51,7 @@ def compute_features(
         scope: the bars of the result, a part of the known ones.
         view: name of a feature view.
         columns: columns of the view; None means all.
-        calendar: calendar of all symbols; None derives it from the spelling of each symbol.
-        default_calendar: calendar of symbols with an unspecific spelling.
+        calendars: symbol → its calendar.
         advanced: progress callback, called with the number of bars computed since the last call.
 
     Raises:
@@ -61,7 +61,7 @@ def compute_features(
     from surveillance_pipelines.features.views import VIEWS
 
     answer = features_of_days(
-        known.bars, scope["date"].unique().sort().to_list(), sessions_of(known.bars, calendar, default_calendar),
+        known.bars, scope["date"].unique().sort().to_list(), sessions_of(known.bars, calendars),
         VIEWS[view], columns=columns, symbols=set(scope["symbol"]), advanced=advanced,
     )  # fmt: skip
     if answer.is_empty():
