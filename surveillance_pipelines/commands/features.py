@@ -1,7 +1,6 @@
 """``surveillance features``: compute the features of bars from a file or the lake, as known at an instant."""
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,9 +22,9 @@ from surveillance_pipelines.contracts.feature_tables import DEFAULT_VIEW
 if TYPE_CHECKING:
     import polars as pl
 
-    from surveillance_pipelines.market.calendar_choice import CalendarChoice
     from surveillance_pipelines.services.files import FileOptions
     from surveillance_pipelines.services.known_bars import KnownBars
+    from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
 
@@ -60,7 +59,7 @@ def features(
     """
     from surveillance_pipelines.services.features import require_view, write_features
     from surveillance_pipelines.services.files import file_options
-    from surveillance_pipelines.services.instruments import calendars_of, require_symbols
+    from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.known_bars import bars_of_lake
     from surveillance_pipelines.services.platform import open_platform
 
@@ -78,8 +77,7 @@ def features(
         f"{known.rows:,} rows in = {known.bars.height:,} bars (revisions included) + {known.refused:,} refused + "
         f"{known.duplicates:,} duplicates + {known.overruled:,} overruled + {known.not_yet_known:,} not yet known"
     )
-    calendars = calendars_of(platform, known.bars["symbol"].unique(), calendar)
-    answer = _compute(known, scope, view, names=names, calendars=calendars)
+    answer = _compute(platform, known, scope, view, names=names, calendar=calendar)
     _show(answer)
     if out is not None:
         write_features(answer, out)
@@ -121,19 +119,20 @@ def _instant(text: str) -> int:
 
 
 def _compute(
+    platform: "Platform",
     known: "KnownBars",
     scope: "pl.DataFrame",
     view: str,
     *,
     names: list[str] | None,
-    calendars: "Mapping[str, CalendarChoice]",
+    calendar: str | None,
 ) -> "pl.DataFrame":
     from surveillance_pipelines.services.features import compute_features, is_compiled
 
     if not is_compiled():
         echo("compiling the feature kernel (once, about 15 s)")
     with progress("features", scope.height) as bar:
-        return compute_features(known, scope, view, columns=names, calendars=calendars, advanced=bar.advance)
+        return compute_features(platform, known, scope, view, columns=names, calendar=calendar, advanced=bar.advance)
 
 
 def _show(answer: "pl.DataFrame") -> None:
