@@ -13,20 +13,20 @@ from surveillance_pipelines.models.calibration import THRESHOLD, calibrated
 def test_calibrate_error_alerts_on_the_budgeted_share_of_a_lognormal():
     errors = np.exp(np.random.default_rng(3).exponential(0.5, 400_000))
     calibration = calibrate_error(errors[:20_000])
-    rate = float(np.mean(calibrated(errors, calibration.error, calibration.score) >= THRESHOLD))
+    rate = float(np.mean(calibrated(errors, calibration.statistic, calibration.score) >= THRESHOLD))
     assert rate == pytest.approx(AUTOENCODER_RATE, rel=0.5)
 
 
 def test_calibrate_error_rises_from_zero_to_one():
     calibration = calibrate_error(np.random.default_rng(3).lognormal(size=5_000))
-    assert (np.diff(calibration.error) > 0).all()
+    assert (np.diff(calibration.statistic) > 0).all()
     assert (np.diff(calibration.score) > 0).all()
     assert (calibration.score[0], calibration.score[-1]) == (0.0, pytest.approx(1.0))
 
 
 def test_calibrate_error_of_equal_errors_still_rises():
     calibration = calibrate_error(np.full(200, 0.3))
-    assert (np.diff(calibration.error) > 0).all()
+    assert (np.diff(calibration.statistic) > 0).all()
 
 
 def test_calibrate_error_of_few_bars_is_refused():

@@ -95,7 +95,13 @@ def test_evaluate_of_one_symbol_covers_the_kinds_that_exist(tmp_path):
     assert found.metrics["classifier_majority_balanced_accuracy"] == 1 / len(tested)
     assert all(math.isfinite(rule.value) for rule in found.anomaly_gate.rules)
     assert found.metrics["classifier_balanced_accuracy"] > 2 / len(tested)
-    assert set(evaluation_figures(found)) == {"reconstruction_error", "roc_pr", "confusion", "event_recall"}
+    assert set(evaluation_figures(found)) == {
+        "tail_surprise",
+        "reconstruction_error",
+        "roc_pr",
+        "confusion",
+        "event_recall",
+    }
 
 
 def test_evaluate_on_other_kinds_than_the_bundle_has_says_which(bundle):
