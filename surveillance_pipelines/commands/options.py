@@ -25,6 +25,8 @@ PriceDivisor = Annotated[
 ]
 BarTime = Annotated[
     BarStamp | None,
-    typer.Option("--bar-time", help="Set whether times are the start or the end of bars; default: start."),
+    typer.Option(
+        "--bar-time", help="Set whether times are the start or the end of bars; default: as the vendor, else start."
+    ),
 ]
 BarSize = Annotated[Timeframe | None, typer.Option("--timeframe", help="Set the bar size; default: detected.")]

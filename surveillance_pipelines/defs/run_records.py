@@ -94,7 +94,7 @@ def active_runs(instance: dg.DagsterInstance) -> Iterable[ActiveRun]:
             job=run.job_name,
             status=status,
             since=_instant(record.start_time) if has_started else record.update_timestamp.astimezone(UTC),
-            gone=None if status == "queued" else process_problem(instance, run),
+            process_problem=None if status == "queued" else process_problem(instance, run),
         )
 
 

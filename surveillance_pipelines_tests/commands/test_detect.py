@@ -41,7 +41,7 @@ def test_detect_file_finds_the_planted_spike_and_writes_the_row_contract(bare, s
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.requirement("INF-01", "FE-03")
+@pytest.mark.requirement("INF-01", "FE-03", "ING-11")
 def test_detect_named_symbols_and_lookback_reports_only_those_bars(bare, spiked, tmp_path) -> None:
     path, _ = spiked
     newest = market_bars().filter(pl.col("symbol") == "AAPL").sort("bar_start")["bar_start"].tail(30)

@@ -28,7 +28,7 @@ def test_anomaly_gate_of_a_good_model_passes():
     assert anomaly_gate(**GOOD).passed
 
 
-@pytest.mark.requirement("TRN-02", "TRN-04")
+@pytest.mark.requirement("TRN-02", "TRN-04", "NUM-002-min-rows-1000", "NUM-002-accuracy-0.75")
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
