@@ -127,8 +127,8 @@ class Ensemble:
 
     @property
     def detectors(self) -> frozenset[str]:
-        """Serving members that measure how unusual a bar is."""
-        return frozenset(name for name in self._member_inputs if self.members[name].output.kind in DETECTOR_KINDS)
+        """Serving members whose score can raise an alert."""
+        return frozenset(self._calibrations)
 
     def without(self, members: Collection[str]) -> "Ensemble":
         """Return an ensemble of the same bundle that does not run some of its members.
