@@ -21,8 +21,10 @@ from surveillance_pipelines.models.arrays import as_float32
 from surveillance_pipelines.models.autoencoder import SCALER_FILE, Scaling, parse_scaling, scale
 from surveillance_pipelines.models.bundle import Bundle, load_bundle
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
-from surveillance_pipelines.models.calibration import calibration_of
+from surveillance_pipelines.models.calibration import Calibration, calibration_of
 from surveillance_pipelines.models.ensemble import Ensemble
+from surveillance_pipelines.models.fusion import floor_scores
+from surveillance_pipelines.models.tail_detector import TailDetector
 
 Floats = npt.NDArray[np.float64]
 Model = Callable[[Any], Any]
@@ -123,9 +125,23 @@ def anomaly_scores(bundle: Bundle, features: Floats, reconstructed: Model, class
     squares = np.where(missing, 0.0, (scaled.astype(np.float64) - reconstructed(scaled)) ** 2)
     error = squares.sum(axis=1) / np.maximum((~missing).sum(axis=1), 1)
     probabilities = classify(classifier_inputs(inputs, error))
-    unusual = calibration_of(bundle.member("autoencoder").calibration or {})(error)
+    detector, calibrate = _tail_detector(bundle)
+    places = [bundle.view.columns.index(name) for name in detector.input.columns]
+    unusual = calibrate(detector.predict(features[:, np.newaxis, places]).statistic)
     known = calibration_of(bundle.member("classifier").calibration or {})(1.0 - probabilities[:, 0].astype(np.float64))
-    return np.maximum(unusual, known)
+    return np.maximum(np.maximum(unusual, known), floor_scores(features, bundle.view.columns))
+
+
+_TAIL_DETECTORS: Final[dict[str, tuple[TailDetector, Calibration]]] = {}
+"""Bundle hash → its tail detector, which has one form only, and its calibration."""
+
+
+def _tail_detector(bundle: Bundle) -> tuple[TailDetector, Calibration]:
+    if bundle.bundle_hash not in _TAIL_DETECTORS:
+        spec = bundle.member("tail_detector")
+        found = TailDetector.load(spec, bundle.files), calibration_of(spec.calibration or {})
+        _TAIL_DETECTORS[bundle.bundle_hash] = found
+    return _TAIL_DETECTORS[bundle.bundle_hash]
 
 
 def scaling_of(bundle: Bundle) -> Scaling:

@@ -116,7 +116,7 @@ def anomaly_gate(
             GateRule("pr_auc_over_robust_z", pr_auc, robust_z_pr_auc, strict=True),
             GateRule("alerts_per_symbol_day_lower_bound", alert_rate, budget, at_most=True),
             *(
-                GateRule(f"p_value_finds_as_many_as_rules_{kind}", value, MIN_P_VALUE)
+                GateRule(f"not_worse_than_rules_on_{kind}_p_value", value, MIN_P_VALUE)
                 for kind, value in worse_than_rules.items()
             ),
         )

@@ -61,7 +61,7 @@ def fuse_largest(kinds: AnomalyKinds, classifier_score: Floats, other_scores: Se
 
 def fuse_with_floors(
     kinds: AnomalyKinds, classifier_score: Floats, other_scores: Sequence[Floats], *, features: Floats,
-    columns: Sequence[str],
+    columns: tuple[str, ...],
 ) -> Fused:  # fmt: skip
     """Return the fused score and kind by the rule ``FLOORED``.
 
@@ -89,7 +89,7 @@ def fuse_with_floors(
     return Fused(score, codes, confidence, refused)
 
 
-def floor_scores(features: Floats, columns: Sequence[str]) -> Floats:
+def floor_scores(features: Floats, columns: tuple[str, ...]) -> Floats:
     """Return the score of the strongest floor, float64[n]: 0.5 at its limits, towards 1 far beyond them."""
     strength = strengths(features, FLOORS, columns).max(axis=1)
     return strength / (1.0 + strength)
@@ -109,14 +109,18 @@ def name_kinds(kinds: AnomalyKinds, classifier_score: Floats, other_score: Float
 
 
 def _kinds_with_evidence(
-    kinds: AnomalyKinds, classifier_score: Floats, rows: npt.NDArray[np.intp], features: Floats, columns: Sequence[str]
+    kinds: AnomalyKinds,
+    classifier_score: Floats,
+    rows: npt.NDArray[np.intp],
+    features: Floats,
+    columns: tuple[str, ...],
 ) -> tuple[Codes, Floats, Codes]:
     """Return the likeliest kind with evidence (0 if none), its probability, and the likeliest kind if it has none."""
     labels, probabilities = kinds.labels, kinds.probabilities[rows, 1:]
     known = classifier_score >= THRESHOLD
     if probabilities.shape[1] == 0 or not known.any():
         return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows)), np.full(len(rows), NO_KIND)
-    needed = [EVIDENCE.get(label, _NOTHING) for label in labels[1:]]
+    needed = tuple(EVIDENCE.get(label, _NOTHING) for label in labels[1:])
     shown = strengths(features[rows], needed, columns) >= 1.0
     likeliest = probabilities.argmax(axis=1)
     supported = np.where(shown, probabilities, -1.0)
@@ -127,7 +131,7 @@ def _kinds_with_evidence(
     return named, probabilities[places, best], refused
 
 
-def _kinds_by_rule(labels: Sequence[str], features: Floats, columns: Sequence[str]) -> Codes:
+def _kinds_by_rule(labels: Sequence[str], features: Floats, columns: tuple[str, ...]) -> Codes:
     """Return the kind of the strongest floor or rule that the bar reaches, else that of ``unclassified``."""
     rules = (*FLOORS, *RULES)
     code_of = {label: code for code, label in enumerate(labels)} | {UNCLASSIFIED: len(labels)}

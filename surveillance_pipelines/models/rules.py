@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,8 @@ Limits = tuple[tuple[str, float], ...]
 
 TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", "sign_balance_10", "divergence_z_15"})
 """Features that are compared by their absolute value."""
+
+_LARGEST: Final = float(np.finfo(np.float64).max)
 
 AROUND_THE_CLOCK_MINUTES: Final = 1_380.0
 """A session of at least 23 hours has no close that a trader could mark."""
@@ -64,40 +67,70 @@ EVIDENCE: Final[Mapping[str, Rule]] = {
 """Kind → the least that a bar must show for the kind to be named."""
 
 
-def strengths(features: Floats, rules: Sequence[Rule], columns: Sequence[str]) -> Floats:
-    """Return float64[n, rules]: the smallest ratio of each rule's features to their limits, 0 where it does not apply.
+class RuleSet:
+    """Rules prepared for the columns of a feature view, so that few array operations evaluate all of them."""
 
-    Args:
-        features: float64[n, F], NaN for missing features, whose ratio is 0.
-        rules: the rules.
-        columns: names of the features, in order.
-    """
-    place = {name: position for position, name in enumerate(columns)}
-    return np.column_stack([_strength(features, rule, place) for rule in rules])
+    def __init__(self, rules: Sequence[Rule], columns: Sequence[str]) -> None:
+        place = {name: position for position, name in enumerate(columns)}
+        limits = [pair for rule in rules for pair in rule.limits]
+        self._count: Final = len(rules)
+        self._limited: Final = np.array([number for number, rule in enumerate(rules) if rule.limits], dtype=np.intp)
+        self._places: Final = np.array([place[name] for name, _ in limits], dtype=np.intp)
+        self._limits: Final = np.array([limit for _, limit in limits])
+        self._two_sided: Final = np.array([name in TWO_SIDED for name, _ in limits])
+        sizes = [len(rule.limits) for rule in rules if rule.limits]
+        self._starts: Final = np.cumsum([0, *sizes[:-1]])
+        self._at_most: Final = [
+            (number, place[name], limit) for number, rule in enumerate(rules) for name, limit in rule.at_most
+        ]
+        self._timed: Final = [
+            (number, rule.last_minutes, rule.needs_close)
+            for number, rule in enumerate(rules)
+            if rule.last_minutes is not None
+        ]
+        self._progress, self._left = place["session_progress"], place["minutes_to_close"]
+
+    def strengths(self, features: Floats) -> Floats:
+        """Return float64[n, rules]: the smallest ratio of each rule's features to their limits.
+
+        It is 0 where the rule does not apply, and infinite for a rule without limits.
+
+        Args:
+            features: float64[n, F], NaN for missing features, whose ratio is 0.
+        """
+        values = features[:, self._places]
+        sizes = np.where(self._two_sided, np.abs(values), np.maximum(values, 0.0)) / self._limits
+        ratios = np.where(np.isnan(sizes), 0.0, np.minimum(sizes, _LARGEST))
+        strength = np.full((len(features), self._count), np.inf)
+        strength[:, self._limited] = np.minimum.reduceat(ratios, self._starts, axis=1)
+        for number, column, limit in self._at_most:
+            strength[:, number] = np.where(features[:, column] <= limit, strength[:, number], 0.0)
+        for number, minutes, needs_close in self._timed:
+            applies = self._is_before_close(features, minutes, needs_close=needs_close)
+            strength[:, number] = np.where(applies, strength[:, number], 0.0)
+        return strength
+
+    def _is_before_close(self, features: Floats, minutes: float, *, needs_close: bool) -> npt.NDArray[np.bool_]:
+        left = features[:, self._left]
+        applies = (left > 0.0) & (left <= minutes)
+        if needs_close:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                applies &= left / (1.0 - features[:, self._progress]) < AROUND_THE_CLOCK_MINUTES
+        return applies
+
+
+@cache
+def rule_set(rules: tuple[Rule, ...], columns: tuple[str, ...]) -> RuleSet:
+    """Return the rules prepared for columns; each pair is prepared once."""
+    return RuleSet(rules, columns)
+
+
+def strengths(features: Floats, rules: tuple[Rule, ...], columns: tuple[str, ...]) -> Floats:
+    """Return ``RuleSet.strengths`` of rules for features with these columns."""
+    return rule_set(rules, columns).strengths(features)
 
 
 def limit_ratio(values: Floats, name: str, limit: float) -> Floats:
     """Return the ratio of a feature to its limit, at least 0; 0 for a missing value."""
     sizes = np.abs(values) if name in TWO_SIDED else np.maximum(values, 0.0)
     return np.nan_to_num(sizes / limit, nan=0.0)
-
-
-def _strength(features: Floats, rule: Rule, place: Mapping[str, int]) -> Floats:
-    ratios = [limit_ratio(features[:, place[name]], name, limit) for name, limit in rule.limits]
-    strength = np.minimum.reduce(ratios) if ratios else np.full(len(features), np.inf)
-    for name, limit in rule.at_most:
-        strength = np.where(features[:, place[name]] <= limit, strength, 0.0)
-    if rule.last_minutes is None:
-        return strength
-    minutes = features[:, place["minutes_to_close"]]
-    applies = (minutes > 0.0) & (minutes <= rule.last_minutes)
-    if rule.needs_close:
-        applies &= session_minutes(features, place) < AROUND_THE_CLOCK_MINUTES
-    return np.where(applies, strength, 0.0)
-
-
-def session_minutes(features: Floats, place: Mapping[str, int]) -> Floats:
-    """Return the length of each bar's session in minutes; NaN without a session."""
-    progress, left = features[:, place["session_progress"]], features[:, place["minutes_to_close"]]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return left / (1.0 - progress)

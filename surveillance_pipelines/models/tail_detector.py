@@ -6,6 +6,7 @@ it among all columns.
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ TAILS_FILE: Final = "market_tails.json"
 STATISTIC: Final = "tail_surprise"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Tails:
     """The tails of c features in each session phase, as piecewise linear maps with k knots.
 
@@ -46,7 +47,11 @@ class Tails:
         The largest of them is −ln of the weighted Bonferroni p-value (Genovese, Roeder and Wasserman, "False discovery
         control with p-value weighting", Biometrika 2006).
         """
-        return np.maximum(self.surprises(values, phases) + np.log(self.shares), 0.0)
+        return np.maximum(self.surprises(values, phases) + self.log_shares, 0.0)
+
+    @cached_property
+    def log_shares(self) -> Floats:
+        return np.log(self.shares)
 
     def surprises(self, values: Floats, phases: npt.NDArray[np.int64]) -> Floats:
         """Return the surprise of each feature in nats, float64[n, c]; 0 for a missing value, constant past the knots.
@@ -57,12 +62,13 @@ class Tails:
         """
         sizes = np.where(self.two_sided, np.abs(values), values)
         knots, surprise = self.knots[phases], self.surprise[phases]
-        last = knots.shape[2] - 1
-        right = np.minimum(np.maximum((knots <= sizes[:, :, np.newaxis]).sum(axis=2), 1), last)[:, :, np.newaxis]
-        low, high = (np.take_along_axis(knots, place, axis=2)[:, :, 0] for place in (right - 1, right))
-        start, end = (np.take_along_axis(surprise, place, axis=2)[:, :, 0] for place in (right - 1, right))
-        part = np.minimum(np.maximum((sizes - low) / (high - low), 0.0), 1.0)
-        return np.where(np.isnan(sizes), 0.0, start + part * (end - start))
+        count = knots.shape[2]
+        right = np.minimum(np.maximum((knots <= sizes[:, :, np.newaxis]).sum(axis=2), 1), count - 1)
+        places = right + count * np.arange(sizes.size).reshape(sizes.shape)
+        flat_knots, flat_surprise = knots.reshape(-1), surprise.reshape(-1)
+        low, start = flat_knots[places - 1], flat_surprise[places - 1]
+        part = np.minimum(np.maximum((sizes - low) / (flat_knots[places] - low), 0.0), 1.0)
+        return np.where(np.isnan(sizes), 0.0, start + part * (flat_surprise[places] - start))
 
 
 class TailDetector:

@@ -44,7 +44,7 @@ def test_anomaly_gate_of_a_good_model_passes():
         ({"pr_auc": float("nan")}, "pr_auc_over_robust_z"),
         ({"alert_rate": 1.01}, "alerts_per_symbol_day_lower_bound"),
         ({"alert_rate": float("nan")}, "alerts_per_symbol_day_lower_bound"),
-        ({"worse_than_rules": {"ramping": 0.009, "price_gap": 1.0}}, "p_value_finds_as_many_as_rules_ramping"),
+        ({"worse_than_rules": {"ramping": 0.009, "price_gap": 1.0}}, "not_worse_than_rules_on_ramping_p_value"),
     ],
 )
 def test_anomaly_gate_with_one_failed_rule_fails_and_lists_it_first(change, rule):

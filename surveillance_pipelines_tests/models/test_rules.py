@@ -95,7 +95,7 @@ def test_anomaly_that_the_classifier_misses_gets_the_kind_of_the_rule_that_it_re
 
 def test_every_kind_needs_evidence():
     assert set(EVIDENCE) == set(ANOMALY_KINDS)
-    assert (strengths(bar(), list(EVIDENCE.values()), CORE_V2.columns) < 1.0).all()
+    assert (strengths(bar(), tuple(EVIDENCE.values()), CORE_V2.columns) < 1.0).all()
 
 
 @pytest.mark.parametrize(
