@@ -122,10 +122,13 @@ def _active(count: int) -> str:
 
 
 def failed_run_facts(failed: Iterable[FailedRun], now: datetime) -> list[Fact]:
-    """Return a line for each job and error; an older failure is left out if a later run of the job succeeded."""
+    """Return a line for each job and error.
+
+    An older failure and an interruption are left out if a later run of the job succeeded.
+    """
     causes: dict[tuple[str, str, str], list[FailedRun]] = {}
     for run in failed:
-        if not run.is_superseded or now - run.failed_at < SUPERSEDED:
+        if not run.is_superseded or (now - run.failed_at < SUPERSEDED and not run.is_interrupted):
             causes.setdefault((run.job, run.scope, run.error), []).append(run)
     return [_failure_fact(runs) for runs in causes.values()]
 
@@ -178,7 +181,7 @@ def _check_facts(checks: Sequence[CheckState]) -> list[Fact]:
     if not red:
         found = f"{len(checks)} evaluated, none failed" if checks else "none has been evaluated in the last 30 days"
         return [Fact("asset checks", "ok", found)]
-    remedy = "docs/runbook.md describes the checks and their remedies; the Dagster UI shows the details"
+    remedy = "find the check in docs/runbook.md; its details are in the Dagster UI (`surveillance up`)"
     return [
         Fact(
             f"check {check.name}",
@@ -198,7 +201,8 @@ def _tick_fact(tick: FailedTick) -> Fact:
 def _daemon_fact(state: DagsterState) -> Fact:
     if state.heartbeat is None:
         return Fact("daemon", "ok", "has not run yet; `surveillance up` starts it, and with it sensors and schedules")
-    if (state.now - state.heartbeat).total_seconds() > _DAEMON_SECONDS:
+    seconds = (state.now - state.heartbeat).total_seconds()
+    if seconds > _DAEMON_SECONDS:
         found = f"stopped: last heartbeat {instant(state.heartbeat)}; no queue is served and no schedule starts"
         return Fact("daemon", "warn", found, "`surveillance up`, or `docker compose up -d daemon`")
-    return Fact("daemon", "ok", f"runs, heartbeat {instant(state.heartbeat)}")
+    return Fact("daemon", "ok", f"last heartbeat {instant(state.heartbeat)}, {seconds:.0f} s ago")
