@@ -43,7 +43,7 @@ def upgrade(old: Terminal, release: Release) -> None:
     """Create and serve a home with an older release, then continue it with this one."""
     old.transcript.part("8. upgrade a home of an older release")
     old.configure(SETTINGS)
-    bars, ticks, expected = market_files(old.folder, SYMBOLS[:2])
+    bars, ticks, expected = market_files(old.folder, SYMBOLS)
     old.transcript.note("commands of the older release")
     old.run("ingest", str(bars))
     old.run("feed", str(ticks))
@@ -193,7 +193,7 @@ def _dead_letters(terminal: Terminal) -> None:
         terminal.run("dead-letters", "list", "--code", "unknown_symbol", says=("scored",))
         terminal.run(*bulk, says=("nothing to replay",), note="again")
         terminal.run("dead-letters", "replay", "--code", "not_json", code=1, says=("cannot be sent",))
-        terminal.run("dead-letters", "redrive")
+        terminal.run("dead-letters", "redrive", says=("nothing to redrive",))
         terminal.run("status")
         terminal.run("doctor")
 

@@ -26,7 +26,8 @@ class RunFailure:
 
 def record_failure(connection: psycopg.Connection[Any], failure: RunFailure) -> None:
     """Record a failure, once per run."""
-    values = (failure.run_id, failure.job, failure.queue, failure.error, failure.failed_at)
+    error = failure.error.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL stores no NUL
+    values = (failure.run_id, failure.job, failure.queue, error, failure.failed_at)
     connection.execute(_RECORD, values)
 
 
