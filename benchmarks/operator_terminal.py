@@ -212,7 +212,8 @@ class Terminal:
         """Return the passwords and keys of all homes below the working folder."""
         found = []
         for place, name in _SECRETS.items():
-            found += [json.loads(file.read_text())[name] for file in self.folder.glob(f"*/{place}")]
+            files = [*self.folder.glob(f"*/{place}"), *self.folder.glob(f"*/*/{place}")]
+            found += [json.loads(file.read_text())[name] for file in files]
         return found
 
     def _compare(
@@ -254,7 +255,6 @@ class Session:
         while self._process.poll() is None and time.monotonic() < deadline:
             self._pause()
         self.kill()
-        self._reader.join(_STOP_SECONDS)
         return Shown(self._process.returncode, "".join(self._lines), time.monotonic() - self._began)
 
     def wait_for(self, pattern: str, seconds: float) -> str | None:
@@ -274,14 +274,16 @@ class Session:
         self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill the command if it still runs."""
+        """Kill the command if it still runs, and read the rest of its output."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._reader.join(_STOP_SECONDS)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        self._lines.extend(self._process.stdout)
+        with self._process.stdout as output:
+            self._lines.extend(output)
 
     def _pause(self) -> None:
         """Wait for a moment; print the last line of the output from time to time."""
