@@ -22,7 +22,7 @@ _UNPUBLISHED: Final = """
     WHERE NOT EXISTS (SELECT FROM ops.outbox_deliveries d WHERE d.position = o.position)
 """
 _LONGEST: Final = 400.0
-_RED: Final = ("│ fail", "dagster._core", "__ASSET_JOB")
+_RED: Final = ("│ fail │", "dagster._core", "__ASSET_JOB")
 """What `status` does not print while nothing has failed; names of Dagster's classes and jobs mean nothing to a user."""
 
 
@@ -52,7 +52,7 @@ def upgrade(old: Terminal, release: Release) -> None:
     stop_services(old.home)
     new = old.with_release(release)
     new.transcript.note("commands of this release")
-    new.run("backup", "before-upgrade.tar", code=1, note="what happens if the backup is forgotten until now?")
+    new.run("backup", "before-upgrade.tar", says=("wrote before-upgrade.tar",))
     new.run("prepare", says=("up to date",))
     new.run("doctor", says=("no check failed",), never=("fail ",))
     with new.serving():
@@ -72,8 +72,8 @@ def copy_to_another_place(terminal: Terminal) -> None:
         terminal.run("backup", str(archive), says=("not included", f"wrote {archive}"))
         terminal.run("backup", str(archive), code=2, says=("expected", "what to do"), note="the same target again")
     say.part("10. restore into an empty home at another path")
-    terminal.run("restore", str(archive), code=2, says=("what to do",), note="forget to name another home")
-    terminal.run("--home", str(place), "restore", str(archive), says=("restored", "as in the manifest"))
+    terminal.run("restore", str(archive), code=1, says=("what to do",), note="forget to name another home")
+    terminal.run("--home", str(place), "restore", str(archive), says=("restored", "as in the manifest", "next:"))
     terminal.run("--home", str(place), "doctor", says=("no check failed",))
     terminal.run("--home", str(place), "status")
     say.part("11. replay 20 outputs at the other path")
@@ -185,7 +185,8 @@ def _dead_letters(terminal: Terminal) -> None:
         terminal.run("dead-letters", "show", _first_id(listed.text.split("newest", 1)[1]), says=("reason",))
         bulk = ("dead-letters", "replay", "--code", "unknown_symbol")
         terminal.run(*bulk, code=1, note="before the symbol is registered")
-        terminal.run("instruments", "add", NEW_SYMBOL, says=(NEW_SYMBOL,))
+    terminal.run("instruments", "add", NEW_SYMBOL, says=("from their next start",), note="after ctrl-C")
+    with terminal.serving():
         terminal.run(*bulk, "--dry-run", says=("would be sent",))
         known = sum(entry.group_id == NEW_SYMBOL for entry in bad)
         terminal.run(*bulk, says=("sent as",))

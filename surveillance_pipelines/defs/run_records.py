@@ -7,6 +7,7 @@ from typing import Final
 import dagster as dg
 
 from surveillance_pipelines.clock import to_datetime
+from surveillance_pipelines.contracts.text import listed
 from surveillance_pipelines.defs.run_errors import INTERRUPTED, innermost_line, step_errors
 from surveillance_pipelines.defs.run_processes import process_problem
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
@@ -31,6 +32,8 @@ _ACTIVE: Final[dict[dg.DagsterRunStatus, ActiveStatus]] = {
 }
 _ASSET_JOB: Final = "__ASSET_JOB"
 """Name of Dagster's job for runs of selected assets, which the UI and automation conditions start."""
+_NAMED: Final = 3
+"""Assets of a run that are named."""
 _FAILED_RUNS: Final = 50
 """Newest failed runs whose errors are read, one query each."""
 _ACTIVE_RUNS: Final = 200
@@ -155,7 +158,7 @@ def sensor_cursor(instance: dg.DagsterInstance, name: str) -> str | None:
 def _scope(run: dg.DagsterRun) -> str:
     """Return the queue of a run, or the assets of a run of selected assets."""
     if run.job_name.startswith(_ASSET_JOB):
-        return ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
+        return listed(sorted(key.to_user_string() for key in run.asset_selection or ()), _NAMED)
     return run.tags.get(QUEUE_TAG, "")
 
 

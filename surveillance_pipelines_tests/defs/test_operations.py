@@ -31,5 +31,5 @@ def test_run_failure_sensor_records_the_cause_without_secrets(platform: Platform
         ((run_id, job, error),) = connection.execute("SELECT run_id, job, error FROM ops.run_failures").fetchall()
     assert (run_id, job) == (result.run_id, "broken_job")
     # PostgreSQL stores no NUL.
-    expected = "expected a market, found none at postgresql://user:[redacted]@host/db\N{REPLACEMENT CHARACTER}"
+    expected = "expected a market, found none at postgresql://user:[redacted]@host/db\\u0000"
     assert error.splitlines()[-1] == f"break_down: ValueError: {expected}"

@@ -68,6 +68,16 @@ def test_line_of_a_declared_failure_has_its_message_only():
     )
 
 
+def test_line_of_a_failed_dbt_build_says_where_its_cause_is():
+    error = (
+        "marts: dagster_dbt.errors.DagsterDbtCliRuntimeError: The dbt CLI process with command\n\n`dbt build`\n\n"
+        "failed with exit code `1`. Check the stdout in the Dagster compute logs."
+    )
+    assert innermost_line([error]) == (
+        "marts: dbt failed with exit code `1`; the output of the run names the models and tests"
+    )
+
+
 def test_failed_run_is_superseded_by_a_success_of_the_same_queue_only(instance):
     run(instance, fails=True, queue="a")
     run(instance, fails=True, queue="b")
