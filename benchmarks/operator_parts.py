@@ -1,6 +1,5 @@
 """The parts of the scripted day, in the order in which they run."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,15 +156,12 @@ def _failed_run(terminal: Terminal) -> None:
     terminal.transcript.part("6. a failed run")
     file, day = newest_file(terminal.home / "lake" / "bars_landed")
     terminal.run("backfill", "2015-01-05", "2015-01-05", says=("no bars for these days",), note="a day without bars")
-    spare = terminal.folder / "spare.parquet"
-    shutil.copy2(file, spare)
     damage(file)
     terminal.transcript.note(f"a disk error damages {file.name}")
     terminal.run("backfill", day, day, code=1, says=("what to do",))
     terminal.run("status", says=("failed market_data_job",))
-    terminal.run("doctor", code=1, says=("failed market_data_job",))
-    shutil.copy2(spare, file)
-    terminal.transcript.note("the file is restored from a copy")
+    checked = terminal.run("doctor", code=1, says=("failed market_data_job", file.name[:30]))
+    terminal.run(*checked.suggested("ingest"), says=("landed",), note="follow the remedy of `doctor`")
     terminal.run("backfill", day, day, says=("checks passed",))
     terminal.run("status")
     terminal.run("doctor", says=("no check failed",))
