@@ -25,6 +25,7 @@ from surveillance_pipelines.defs.models.schedules import daily_model_checks_sche
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.notifications import notification_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.defs.secret_masking import console_log
 from surveillance_pipelines.defs.serving import assets as serving_assets
 from surveillance_pipelines.defs.serving import checks as serving_checks
 from surveillance_pipelines.defs.serving import clock_checks
@@ -92,6 +93,7 @@ defs = dg.Definitions(
         *retraining_schedules(_settings.model_retraining_schedule),
     ],
     resources={"platform": PlatformResource()},
+    loggers={"console": console_log},
     # One process per run: the assets are small, and a process per step would repeat all imports.
     executor=dg.in_process_executor,
 )

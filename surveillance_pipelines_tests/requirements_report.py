@@ -28,7 +28,13 @@ _MIN_WIDTH: Final = 120  # a pipe or a CI log reports 80 columns, too few for th
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One row of the table: its id, a short statement, and the service descriptions that ask for it."""
+    """One row of the table.
+
+    Attributes:
+        id: id of the requirement.
+        item: a short statement.
+        source: numbers of the service descriptions that ask for it; empty if only this platform does.
+    """
 
     id: str
     item: str

@@ -66,6 +66,7 @@ def test_count_line_names_every_status():
     assert count_line(["passed", "none", "none"]) == "3 requirements: 1 passed, 0 failed, 0 skipped, 2 none"
 
 
+@pytest.mark.requirement("BEY-17")
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_requirements_option_any_worker_count_prints_status_of_each_row(pytester, workers):
     pytester.makepyfile(MARKED_TESTS)
@@ -79,6 +80,7 @@ def test_requirements_option_any_worker_count_prints_status_of_each_row(pytester
     assert f"{len(load_requirements())} requirements: 1 passed, 1 failed, 1 skipped" in output
 
 
+@pytest.mark.requirement("BEY-17")
 def test_requirement_marker_unknown_id_is_a_collection_error(pytester):
     pytester.makepyfile("import pytest\n@pytest.mark.requirement('ING-99')\ndef test_it():\n    pass\n")
     result = pytester.runpytest_subprocess(*PLUGIN)

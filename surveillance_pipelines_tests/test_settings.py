@@ -24,6 +24,11 @@ def knob(name, value, *requirements, expected=None):
     return pytest.param(name, value, held, marks=pytest.mark.requirement(*requirements), id=name)
 
 
+def default(name, *requirements, value):
+    """A variable of the environment, and what its setting holds when it is not set."""
+    return pytest.param(name, value, marks=pytest.mark.requirement(*requirements), id=name)
+
+
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/000000000000/market_queue.fifo"
 
 
@@ -48,7 +53,8 @@ QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/000000000000/market_queue.fifo"
         knob("MODEL_STORAGE_PATH", "/models", "ENV-MODEL_STORAGE_PATH", expected=Path("/models")),
         knob("WARMUP_MODE_ENABLED", "false", "ENV-WARMUP_MODE_ENABLED", expected=False),
         knob("WARMUP_SIGNAL_FREQUENCY", "5", "ENV-WARMUP_SIGNAL_FREQUENCY", expected=5),
-        knob("SIGNAL_COOLDOWN_SECONDS", "1", "ENV-SIGNAL_COOLDOWN_SECONDS", expected=1),
+        knob("SIGNAL_COOLDOWN_SECONDS", "1", "ENV-SIGNAL_COOLDOWN_SECONDS", "SIG-06", expected=1),
+        knob("REDIS_URL", "redis://host:6379/0", "ENV-REDIS_URL", expected=SecretStr("redis://host:6379/0")),
     ],
 )
 def test_settings_environment_variable_sets_its_knob(monkeypatch, name, value, expected):
@@ -60,17 +66,17 @@ def test_settings_environment_variable_sets_its_knob(monkeypatch, name, value, e
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        pytest.param("AWS_REGION", "us-east-1", marks=pytest.mark.requirement("ING-05")),
-        pytest.param("USE_SQS_DATA_SOURCE", True, marks=pytest.mark.requirement("ING-03")),
-        pytest.param("SQS_POLLING_INTERVAL", 10, marks=pytest.mark.requirement("ING-04")),
-        pytest.param("SQS_MAX_MESSAGES", 10, marks=pytest.mark.requirement("ING-04")),
-        pytest.param("SQS_WAIT_TIME", 20, marks=pytest.mark.requirement("ING-04")),
-        pytest.param("FALLBACK_TO_YFINANCE", True, marks=pytest.mark.requirement("ING-02")),
-        pytest.param("LOG_LEVEL", "INFO", marks=pytest.mark.requirement("ENV-LOG_LEVEL")),
-        ("SIGNAL_COOLDOWN_SECONDS", 60),
-        ("MODEL_TRAINING_MIN_DATASET_SIZE", 1000),
-        ("MODEL_TRAINING_MAX_DURATION_SECONDS", 1800),
-        ("MODEL_QUALITY_THRESHOLD_ACCURACY", 0.75),
+        default("AWS_REGION", "ING-05", value="us-east-1"),
+        default("USE_SQS_DATA_SOURCE", "ING-03", value=True),
+        default("SQS_POLLING_INTERVAL", "ING-04", value=10),
+        default("SQS_MAX_MESSAGES", "ING-04", value=10),
+        default("SQS_WAIT_TIME", "ING-04", value=20),
+        default("FALLBACK_TO_YFINANCE", "ING-02", value=True),
+        default("LOG_LEVEL", "ENV-LOG_LEVEL", value="INFO"),
+        default("SIGNAL_COOLDOWN_SECONDS", "SIG-06", "NUM-001-cooldown-60s", value=60),
+        default("MODEL_TRAINING_MIN_DATASET_SIZE", "TRN-02", "NUM-002-min-rows-1000", value=1000),
+        default("MODEL_TRAINING_MAX_DURATION_SECONDS", "TRN-03", "NUM-002-training-1800s", value=1800),
+        default("MODEL_QUALITY_THRESHOLD_ACCURACY", "TRN-04", "NUM-002-accuracy-0.75", value=0.75),
         ("MODEL_RETRAINING_SCHEDULE", ""),
         ("WARMUP_MODE_ENABLED", True),
         ("WARMUP_SIGNAL_FREQUENCY", 60),

@@ -68,7 +68,7 @@ def detect(
     """
     from surveillance_pipelines.services import detection
     from surveillance_pipelines.services.files import file_options
-    from surveillance_pipelines.services.instruments import require_symbols
+    from surveillance_pipelines.services.instruments import calendars_of, require_symbols
     from surveillance_pipelines.services.platform import open_platform
 
     _require_writable(out=out, scores=scores, plot=plot)
@@ -80,9 +80,11 @@ def detect(
     echo(f"{found.height:,} bars of {counted(found['symbol'].n_unique(), 'symbol')}, scored by {chosen.name}")
     _warn_of_simulated_training(detection.simulated_training_symbols(platform, chosen, found), chosen)
     scope = detection.Scope(wanted, lookback, since)
-    result = detection.find_anomalies(platform.settings, found, chosen.predictor, scope=scope, calendar=calendar)
+    calendars = calendars_of(platform, found["symbol"].unique(), calendar)
+    result = detection.find_anomalies(platform.settings, found, chosen.predictor, scope=scope, calendars=calendars)
     show(result.anomalies)
     show_instruments(result)
+    _warn_of_assumed_calendars(result)
     warn_of_training_match(result)
     _write_files(result, f"Anomalies found by {chosen.name}", out=out, scores=scores, plot=plot)
 
@@ -152,12 +154,12 @@ def show_instruments(result: "Detection") -> None:
             match.alerts,
             ", ".join(f"{kind} {count:,}" for kind, count in kinds.get(match.symbol, Counter()).most_common()) or None,
             highest.get(match.symbol),
-            match.calendar,
+            f"{match.calendar} ({result.calendars[match.symbol].basis})",
             _training_cell(match, result),
         )
         for match in ranked[:_SHOWN_SYMBOLS]
     ]
-    columns = ("symbol", "bars", "anomalies", "kinds", "highest score", "calendar", "in the training data")
+    columns = ("symbol", "bars", "anomalies", "kinds", "highest score", "calendar (basis)", "in the training data")
     table(counted(len(ranked), "symbol"), columns, rows, right=("bars", "anomalies", "highest score"))
     if left_out := ranked[_SHOWN_SYMBOLS:]:
         alerts = sum(match.alerts for match in left_out)
@@ -165,6 +167,15 @@ def show_instruments(result: "Detection") -> None:
             f"left out of the table: {counted(len(left_out), 'symbol')} with "
             f"{counted(alerts, 'anomaly', 'anomalies')}, {listed([match.symbol for match in left_out], _LISTED)}; "
             "--out and --scores write all"
+        )
+
+
+def _warn_of_assumed_calendars(result: "Detection") -> None:
+    assumed = [match.symbol for match in result.instruments if result.calendars[match.symbol].is_assumed]
+    if assumed:
+        echo(
+            f"the calendar of {listed(assumed, _LISTED)} is assumed to be DEFAULT_CALENDAR; if it is another one, "
+            "use --calendar, or `surveillance instruments set SYMBOL --calendar NAME`"
         )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from surveillance_pipelines.services.files import FileOptions
     from surveillance_pipelines.services.known_bars import KnownBars
+    from surveillance_pipelines.services.platform import Platform
 
 _DAY = ["%Y-%m-%d"]
 
@@ -76,8 +77,7 @@ def features(
         f"{known.rows:,} rows in = {known.bars.height:,} bars (revisions included) + {known.refused:,} refused + "
         f"{known.duplicates:,} duplicates + {known.overruled:,} overruled + {known.not_yet_known:,} not yet known"
     )
-    default = platform.settings.default_calendar
-    answer = _compute(known, scope, view, names=names, calendar=calendar, default=default)
+    answer = _compute(platform, known, scope, view, names=names, calendar=calendar)
     _show(answer)
     if out is not None:
         write_features(answer, out)
@@ -119,16 +119,20 @@ def _instant(text: str) -> int:
 
 
 def _compute(
-    known: "KnownBars", scope: "pl.DataFrame", view: str, *, names: list[str] | None, calendar: str | None, default: str
+    platform: "Platform",
+    known: "KnownBars",
+    scope: "pl.DataFrame",
+    view: str,
+    *,
+    names: list[str] | None,
+    calendar: str | None,
 ) -> "pl.DataFrame":
     from surveillance_pipelines.services.features import compute_features, is_compiled
 
     if not is_compiled():
         echo("compiling the feature kernel (once, about 15 s)")
     with progress("features", scope.height) as bar:
-        return compute_features(
-            known, scope, view, columns=names, calendar=calendar, default_calendar=default, advanced=bar.advance
-        )
+        return compute_features(platform, known, scope, view, columns=names, calendar=calendar, advanced=bar.advance)
 
 
 def _show(answer: "pl.DataFrame") -> None:

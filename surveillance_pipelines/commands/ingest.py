@@ -123,12 +123,12 @@ def _ingest(files: "Sequence[NamedFile]", facts: "FileOptions", calendar: str | 
 
 def _preview(files: "Sequence[NamedFile]", facts: "FileOptions", calendar: str | None) -> None:
     """Print how each file is read; store nothing."""
-    from surveillance_pipelines.services.configuration import read_settings
     from surveillance_pipelines.services.file_preview import preview_file
+    from surveillance_pipelines.services.platform import open_platform
 
-    settings = read_settings()
+    platform = open_platform()
     for file in files:
-        seen = preview_file(settings, file.path, facts, calendar=calendar)
+        seen = preview_file(platform, file.path, facts, calendar=calendar)
         table(f"{file.name} would be read as", ("property", "value"), seen.properties)
         rows = [(*row[:2], *map(price_cell, row[2:6]), *row[6:]) for row in seen.first_rows]
         table("first rows", seen.columns, rows, right=seen.columns[2:])

@@ -9,7 +9,8 @@ from surveillance_pipelines.contracts.market import BarStamp, DateOrder, EpochUn
 TimeZone = Annotated[str | None, typer.Option(help="Set the time zone of naive timestamps, such as America/New_York.")]
 SymbolOfFile = Annotated[str | None, typer.Option(help="Set the symbol of a file without a symbol column.")]
 CalendarOfBars = Annotated[
-    str | None, typer.Option(help="Set the trading calendar; default: by the spelling of each symbol.")
+    str | None,
+    typer.Option(help="Set the trading calendar; default: as registered, else by the spelling of each symbol."),
 ]
 Columns = Annotated[
     str,
@@ -24,6 +25,8 @@ PriceDivisor = Annotated[
 ]
 BarTime = Annotated[
     BarStamp | None,
-    typer.Option("--bar-time", help="Set whether times are the start or the end of bars; default: start."),
+    typer.Option(
+        "--bar-time", help="Set whether times are the start or the end of bars; default: as the vendor, else start."
+    ),
 ]
 BarSize = Annotated[Timeframe | None, typer.Option("--timeframe", help="Set the bar size; default: detected.")]

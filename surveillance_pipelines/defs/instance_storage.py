@@ -13,6 +13,7 @@ from surveillance_pipelines.defs.dagster_internals import (
     DagsterStorage,
     UserConfigSchema,
 )
+from surveillance_pipelines.defs.secret_masking import mask_secrets
 from surveillance_pipelines.embedded.parent_watch import tie_to_command
 from surveillance_pipelines.services.configuration import read_settings
 
@@ -40,7 +41,9 @@ class InstanceStorage(DagsterStorage, ConfigurableClass):
         inst_data: ConfigurableClassData | None,
         config_value: Mapping[str, Any],  # noqa: ARG003 (Dagster's signature)
     ) -> DagsterStorage:
-        tie_to_command()  # here, because each of Dagster's processes opens the instance when it starts
+        # Here, because each of Dagster's processes opens the instance when it starts.
+        tie_to_command()
+        mask_secrets()
         url = os.environ.get(VARIABLE)
         if url:
             return _postgres(url, inst_data)

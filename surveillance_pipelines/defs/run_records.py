@@ -106,7 +106,7 @@ def active_runs(instance: dg.DagsterInstance) -> Iterable[ActiveRun]:
             job=job_title(run.job_name),
             status=status,
             since=_instant(record.start_time) if has_started else record.update_timestamp.astimezone(UTC),
-            gone=None if status == "queued" else process_problem(instance, run),
+            process_problem=None if status == "queued" else process_problem(instance, run),
         )
 
 

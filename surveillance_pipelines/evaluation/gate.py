@@ -1,5 +1,6 @@
 """The gates: rules that decide whether a model serves, each with a reason. No I/O."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,9 @@ import numpy.typing as npt
 from surveillance_pipelines.evaluation.metrics import balanced_accuracy, block_bootstrap_interval, side_accuracy
 
 CONFIDENCE: Final = 0.95
+
+MIN_P_VALUE: Final = 0.01
+"""A kind counts as found less often than by the rules if this p-value is not reached; nine kinds are tested."""
 
 MIN_DIRECTION_DAYS: Final = 5
 """Minimum number of test days of a direction model. With fewer, its interval is not meaningful, because results vary
@@ -22,23 +26,27 @@ class GateRule:
     Attributes:
         name: stable name, shown in checks and tables.
         value: the measured value.
-        limit: the value to reach, or to exceed if ``strict``.
+        limit: the value to reach, to exceed if ``strict``, or not to exceed if ``at_most``.
         strict: whether the value must exceed the limit.
+        at_most: whether the limit is the largest accepted value.
     """
 
     name: str
     value: float
     limit: float
     strict: bool = False
+    at_most: bool = False
 
     @property
     def passed(self) -> bool:
         """Whether the rule holds; always False for NaN."""
+        if self.at_most:
+            return self.value <= self.limit
         return self.value > self.limit if self.strict else self.value >= self.limit
 
     def __str__(self) -> str:
         verdict = "holds" if self.passed else "fails"
-        needs = "more than" if self.strict else "at least"
+        needs = "at most" if self.at_most else "more than" if self.strict else "at least"
         return f"{self.name} {verdict}: {_readable(self.value)}, needs {needs} {_readable(self.limit)}"
 
 
@@ -73,12 +81,16 @@ def anomaly_gate(
     warmup_balanced: float,
     pr_auc: float,
     robust_z_pr_auc: float,
+    alert_rate: float,
+    budget: float,
+    worse_than_rules: Mapping[str, float],
 ) -> GateDecision:
     """Evaluate the gate of an anomaly classifier on its test days.
 
     A model that predicts "ordinary" for every bar would pass on accuracy alone, so the class-balanced accuracy has to
     reach the same threshold. The naive baselines are the most frequent class, the warm-up rules that the model would
-    replace, and the largest robust z-score of the bar.
+    replace, and the largest robust z-score of the bar. Two promises are tested: the alert budget, and that no kind is
+    found less often than by the warm-up rules. Both rules allow for chance, so that they block clear breaches only.
 
     Args:
         rows: number of training rows.
@@ -90,6 +102,9 @@ def anomaly_gate(
         warmup_balanced: balanced accuracy of the warm-up rules.
         pr_auc: average precision of the anomaly score.
         robust_z_pr_auc: average precision of the largest robust z-score.
+        alert_rate: lower bound of the 98% interval of alerts per symbol and ordinary day.
+        budget: promised alerts per symbol and ordinary day.
+        worse_than_rules: kind → p-value of the test that the bundle finds it at least as often as the warm-up rules.
     """
     return GateDecision(
         (
@@ -99,6 +114,11 @@ def anomaly_gate(
             GateRule("balanced_accuracy", balanced, min_accuracy),
             GateRule("balanced_accuracy_over_warmup_rules", balanced, warmup_balanced, strict=True),
             GateRule("pr_auc_over_robust_z", pr_auc, robust_z_pr_auc, strict=True),
+            GateRule("alerts_per_symbol_day_lower_bound", alert_rate, budget, at_most=True),
+            *(
+                GateRule(f"p_value_finds_as_many_as_rules_{kind}", value, MIN_P_VALUE)
+                for kind, value in worse_than_rules.items()
+            ),
         )
     )
 

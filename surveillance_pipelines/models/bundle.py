@@ -21,7 +21,7 @@ from typing import Any, Final
 from surveillance_pipelines.features.views import VIEWS, FeatureView
 from surveillance_pipelines.hashing import canonical_json, sha256_bytes, sha256_text
 from surveillance_pipelines.models import bundle_v1
-from surveillance_pipelines.models.fusion import LARGEST
+from surveillance_pipelines.models.fusion import FLOORED, LARGEST
 from surveillance_pipelines.models.members import BundleError, MemberSpec
 
 FEATURES_FILE: Final = bundle_v1.FEATURES_FILE
@@ -157,7 +157,7 @@ def write_bundle(
     odd = [name for name in files if _FILE_NAME.fullmatch(name) is None]
     if wanted != sorted(files) or odd:
         raise ValueError(f"expected the members' files {wanted} with plain names, got {sorted(files)}")
-    config = {**settings, "members": [member.to_json() for member in members], "fusion": LARGEST}
+    config = {**settings, "members": [member.to_json() for member in members], "fusion": FLOORED}
     contents = {
         **files,
         FEATURES_FILE: canonical_json(reference).encode(),

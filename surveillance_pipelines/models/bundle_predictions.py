@@ -37,6 +37,8 @@ class BundlePredictions:
         direction_probabilities: float64[n, 3] in the order of ``DIRECTIONS``.
         direction_ready: False if no direction model serves; the probabilities are then computed from momentum, and
             signals from them are marked as warm-up.
+        refused_kinds: int64[n], the likeliest kind of a bar that shows too little evidence for it, as a position in
+            ``kind_names``; -1 if there is none. None for predictions without such a rule.
         others: predictions of members that predict neither anomalies nor a direction, by member.
         excluded: members out of service because they failed, sorted; fallbacks are used instead.
         wording: version of the explanation texts for these predictions.
@@ -58,6 +60,7 @@ class BundlePredictions:
     top_values: Floats
     direction_probabilities: Floats
     direction_ready: bool
+    refused_kinds: npt.NDArray[np.int64] | None = None
     others: Mapping[str, Predictions] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     wording: Wording = "v2"

@@ -30,7 +30,15 @@ from surveillance_pipelines.models.bundle_predictions import (
 )
 from surveillance_pipelines.models.calibration import THRESHOLD, Calibration, calibration_of
 from surveillance_pipelines.models.contract import SEPARATOR, FeatureWindow, Model, ModelFailedError
-from surveillance_pipelines.models.fusion import LARGEST, fuse_largest
+from surveillance_pipelines.models.fusion import (
+    FLOORED,
+    FLOORS_DETECTOR,
+    FUSIONS,
+    Fused,
+    floor_scores,
+    fuse_largest,
+    fuse_with_floors,
+)
 from surveillance_pipelines.models.kinds import load_model
 from surveillance_pipelines.models.member_checks import (
     DETECTOR_KINDS,
@@ -92,9 +100,9 @@ class Ensemble:
     warmup: bool = False
 
     def __init__(self, bundle: Bundle) -> None:
-        if bundle.fusion != LARGEST:
+        if bundle.fusion not in FUSIONS:
             raise BundleError(
-                f"expected the fusion rule {LARGEST!r}, got {bundle.fusion!r}", remedy="use a newer release"
+                f"expected a fusion rule among {list(FUSIONS)}, got {bundle.fusion!r}", remedy="use a newer release"
             )
         require_members(bundle.members, bundle.view)
         self.bundle_hash: Final = bundle.bundle_hash
@@ -114,6 +122,7 @@ class Ensemble:
         }
         self._statistics: Final = {spec.output.statistic: spec.name for spec in serving if spec.output.statistic}
         self._wording: Final[Wording] = "v1" if bundle.format == 1 else "v2"
+        self._has_floors: Final = bundle.fusion == FLOORED
         self._excluded: frozenset[str] = frozenset()
 
     @property
@@ -173,8 +182,9 @@ class Ensemble:
         predictions, inputs = self._predict_members(pad_rows(window, MIN_BATCH_ROWS))
         scores = {name: self._score(name, predictions[name], rows) for name in self._calibrations}
         classifier, kinds = self._kinds(predictions, rows)
-        others = [score for name, score in scores.items() if name != classifier]
-        fused = fuse_largest(kinds, scores.get(classifier, np.zeros(rows)), others)
+        if self._has_floors:
+            scores[FLOORS_DETECTOR] = floor_scores(window[:, -1, :], self._columns)
+        fused = self._fuse(classifier, kinds, scores, window[:, -1, :])
         names, top, shares, values = self._top_contributions(predictions, inputs, rows)
         return BundlePredictions(
             anomaly_score=fused.score,
@@ -194,9 +204,17 @@ class Ensemble:
             direction_probabilities=self._directions(predictions, window),
             direction_ready=any(isinstance(each, Directions) for each in predictions.values()),
             others=self._others(predictions, rows),
+            refused_kinds=fused.refused,
             excluded=tuple(sorted(self._excluded)),
             wording=self._wording,
         )
+
+    def _fuse(self, classifier: str, kinds: AnomalyKinds, scores: Mapping[str, Floats], features: Floats) -> Fused:
+        own = scores.get(classifier, np.zeros(len(features)))
+        others = [score for name, score in scores.items() if name != classifier]
+        if self._has_floors:
+            return fuse_with_floors(kinds, own, others, features=features, columns=self._columns)
+        return fuse_largest(kinds, own, others)
 
     def _predict_members(self, padded: FeatureWindow) -> tuple[dict[str, Predictions], dict[str, FeatureWindow]]:
         """Run every serving member in order; return predictions and inputs of the padded rows, by member."""

@@ -31,8 +31,15 @@ def _explanation(predictions: BundlePredictions, i: int) -> dict[str, Any]:
         "detectors": {name: _finite(score) for name, score in zip(predictions.detectors, scores, strict=True)},
         "statistics": {name: _finite(values[i]) for name, values in predictions.statistics.items()},
         "kinds": _kinds(predictions, i),
+        **_refused_kind(predictions, i),
         "features": _features(predictions, i),
     }
+
+
+def _refused_kind(predictions: BundlePredictions, i: int) -> dict[str, str]:
+    """Return the likeliest kind, if the bar shows too little evidence for it."""
+    code = -1 if predictions.refused_kinds is None else int(predictions.refused_kinds[i])
+    return {} if code < 0 else {"kind_without_evidence": predictions.kind_names[code]}
 
 
 def _summary(predictions: BundlePredictions, i: int) -> str:

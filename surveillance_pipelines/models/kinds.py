@@ -13,6 +13,7 @@ from surveillance_pipelines.models.classifier import Classifier
 from surveillance_pipelines.models.contract import Model
 from surveillance_pipelines.models.direction import DirectionModel
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
+from surveillance_pipelines.models.tail_detector import TailDetector
 
 _OTHER_BUNDLE: Final = "use another bundle, or train a new one"
 
@@ -53,10 +54,18 @@ KINDS: Final[dict[str, ModelKind]] = {
     kind.name: kind
     for kind in (
         ModelKind(
+            name="tail_detector",
+            output="anomaly_score",
+            load=TailDetector.load,
+            description="Compares each of a few features with its own tail on ordinary bars of the same session phase.",
+            libraries=frozenset({"scipy"}),
+            checks=("tails_are_finite",),
+        ),
+        ModelKind(
             name="autoencoder",
             output="anomaly_score",
             load=Autoencoder.load,
-            description="Learns ordinary bars; a high reconstruction error marks a bar that is unlike them.",
+            description="Learns ordinary bars; the classifier reads its error, which is high for a bar unlike them.",
             libraries=frozenset({"pytorch", "onnx"}),
             checks=("has_learned",),
         ),

@@ -4,7 +4,6 @@ Each rule compares features, which are normalised by their usual size, with fixe
 coarse, for few alerts with simple reasons. Every row they produce is marked ``warmup``.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,6 +17,7 @@ from surveillance_pipelines.models.bundle_predictions import BundlePredictions, 
 from surveillance_pipelines.models.calibration import THRESHOLD
 from surveillance_pipelines.models.contract import FeatureWindow
 from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
+from surveillance_pipelines.models.rules import Rule, limit_ratio, strengths
 from surveillance_pipelines.models.training_domain import TrainingDomain
 
 Floats = npt.NDArray[np.float64]
@@ -25,24 +25,6 @@ Floats = npt.NDArray[np.float64]
 WARMUP_BUNDLE: Final = "warmup"
 """Value of ``bundle_hash`` in rows of the warm-up rules."""
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One kind of anomaly and the features that must all reach their limits.
-
-    Attributes:
-        kind: the anomaly kind.
-        limits: (feature, limit) pairs; for features in ``TWO_SIDED``, the absolute value is compared.
-        last_minutes: the rule applies only in this many minutes before the close; None means always.
-    """
-
-    kind: str
-    limits: tuple[tuple[str, float], ...]
-    last_minutes: float | None = None
-
-
-TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", "sign_balance_10", "divergence_z_15"})
-"""Features that are compared by their absolute value."""
 
 RULES: Final = (
     Rule("volume_spike", (("volume_z", 5.0),)),
@@ -90,7 +72,7 @@ class WarmupRules:
                 features; only the last row of a window is used.
         """
         features = as_window(window, len(CORE_V1.columns), 1)[:, -1, :]
-        strength = np.column_stack([_strength(features, rule) for rule in RULES])
+        strength = strengths(features, RULES, CORE_V1.columns)
         points = strength / (1.0 + strength)  # 0.5 at the limits, towards 1 far beyond them
         best = np.argmax(points, axis=1)
         score = points[np.arange(len(points)), best]
@@ -118,25 +100,6 @@ class WarmupRules:
         )
 
 
-def _strength(features: Floats, rule: Rule) -> Floats:
-    """Return the smallest ratio of the rule's features to their limits; a missing feature has ratio 0."""
-    strength = np.minimum.reduce([_ratio(features, name, limit) for name, limit in rule.limits])
-    if rule.last_minutes is None:
-        return strength
-    minutes = _column(features, "minutes_to_close")
-    return np.where((minutes > 0.0) & (minutes <= rule.last_minutes), strength, 0.0)
-
-
-def _ratio(features: Floats, name: str, limit: float) -> Floats:
-    values = _column(features, name)
-    sizes = np.abs(values) if name in TWO_SIDED else np.maximum(values, 0.0)
-    return np.nan_to_num(sizes / limit, nan=0.0)
-
-
-def _column(features: Floats, name: str) -> Floats:
-    return features[:, CORE_V1.columns.index(name)]
-
-
 def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
     """Return, per row, the ratio to its limit of each feature of the strongest rule; 0 for other features."""
     evidence = np.zeros_like(features)
@@ -144,7 +107,7 @@ def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
         rows = best == k
         for name, limit in rule.limits:
             column = CORE_V1.columns.index(name)
-            evidence[rows, column] = _ratio(features, name, limit)[rows]
+            evidence[rows, column] = limit_ratio(features[rows, column], name, limit)
     return evidence
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from surveillance_pipelines.contracts.errors import IntegrityError
 from surveillance_pipelines.contracts.market import LANDED_TABLE
 from surveillance_pipelines.services.platform import Stores
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from surveillance_pipelines.contracts.market import Timeframe
+    from surveillance_pipelines.stores.lake_damage import LostFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +35,40 @@ class ResolvedBars(WrittenTable):
 
 
 def write_ticks(stores: Stores, first: date, last: date) -> WrittenTable:
-    """Write the accepted messages of the queue; ticks that retention dropped from PostgreSQL stay in the lake."""
-    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
+    """Write the accepted messages of the queue; ticks that retention dropped from PostgreSQL stay in the lake.
+
+    Raises:
+        IntegrityError: if a file of the lake is lost, and PostgreSQL no longer has its ticks.
+    """
     from surveillance_pipelines.stores.live_rows import read_ticks, with_dropped
 
     with stores.connect() as connection:
         held = read_ticks(connection, first, last)
-    frame = with_dropped(held, stores.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA))
+    landed, lost = _landed_ticks(stores, first, last)
+    frame = with_dropped(held, landed)
+    for file in lost:
+        found = frame.filter(frame["date"] == file.day).height - landed.filter(landed["date"] == file.day).height
+        if found < file.rows:
+            raise IntegrityError(
+                f"ticks: {file.problem}; expected its {file.rows:,} ticks in PostgreSQL, found {found:,}",
+                remedy="copy the file from a backup; `surveillance doctor` shows the commands",
+            )
     version = stores.lake.write_days("ticks", frame, days=frame["date"].unique().sort().to_list())
     return WrittenTable(frame, version)
+
+
+def _landed_ticks(stores: Stores, first: date, last: date) -> "tuple[pl.DataFrame, list[LostFile]]":
+    """Return the ticks of a range of days in the intact files of the lake, and the lost files."""
+    from surveillance_pipelines.contracts.frames import TICK_SCHEMA
+    from surveillance_pipelines.stores.lake_history import READ_ERRORS
+
+    try:
+        return stores.lake.read("ticks", days=(first, last), schema=TICK_SCHEMA), []
+    except READ_ERRORS:
+        table = stores.lake.open("ticks")
+        if table is None or not (lost := table.lost_files((first, last))):
+            raise
+        return table.read_intact((first, last)), lost
 
 
 def resolve_days(stores: Stores, first: date, last: date) -> ResolvedBars:

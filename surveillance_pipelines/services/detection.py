@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from surveillance_pipelines.contracts.outputs import Anomaly
     from surveillance_pipelines.contracts.sessions import SessionTable
+    from surveillance_pipelines.market.calendar_choice import CalendarChoice
     from surveillance_pipelines.market.files.options import FileOptions
     from surveillance_pipelines.market.files.result import FileResult
     from surveillance_pipelines.models.bundle import Bundle
@@ -121,12 +122,14 @@ class Detection:
         scores: columns of the lake table ``scores``, then ``MATCH_COLUMNS``; one row per scored bar, by symbol and
             time.
         instruments: every scored symbol, compared with the training data.
+        calendars: symbol → its calendar, with the basis of the choice.
         domain: domain of the training data; None for the warm-up rules.
     """
 
     anomalies: "pl.DataFrame"
     scores: "pl.DataFrame"
     instruments: "list[InstrumentMatch]"
+    calendars: "Mapping[str, CalendarChoice]"
     domain: "TrainingDomain | None"
 
     @property
@@ -136,13 +139,18 @@ class Detection:
 
 
 def find_anomalies(
-    settings: Settings, bars: "pl.DataFrame", predictor: "Predictor", *, scope: Scope, calendar: str | None
+    settings: Settings,
+    bars: "pl.DataFrame",
+    predictor: "Predictor",
+    *,
+    scope: Scope,
+    calendars: "Mapping[str, CalendarChoice]",
 ) -> Detection:
     """Compute the features of every bar in scope and score it; windows of several bars may begin before the scope."""
     from surveillance_pipelines.batch.scoring import score_day
     from surveillance_pipelines.engine.scoring_rows import row_config
 
-    sessions = sessions_of(bars, calendar, settings.default_calendar)
+    sessions = sessions_of(bars, calendars)
     features, earlier = _features(bars, sessions, predictor, scope)
     scored = score_day(features, predictor, row_config(settings, predictor), earlier=earlier, sessions=sessions)
     domain, bars_of = predictor.training_domain, Counter(scored.scores["symbol"].to_list())
@@ -151,6 +159,7 @@ def find_anomalies(
         anomalies=with_training_match(_frame(scored.anomalies), instruments, domain),
         scores=with_training_match(scored.scores.sort("symbol", "bar_start"), instruments, domain),
         instruments=instruments,
+        calendars=calendars,
         domain=domain,
     )
 

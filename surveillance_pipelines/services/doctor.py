@@ -21,13 +21,9 @@ from surveillance_pipelines.services.configuration import ENV_FILE, InvalidSetti
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
 from surveillance_pipelines.services.facts import Fact, Verdict
 from surveillance_pipelines.services.failures import PATH_REMEDY, translate
-from surveillance_pipelines.services.health import (
-    LAKE_REMEDY,
-    damaged_tables,
-    serving_features,
-    serving_without_champion,
-)
+from surveillance_pipelines.services.health import serving_features, serving_tables, serving_without_champion
 from surveillance_pipelines.services.homes import uses_embedded_services
+from surveillance_pipelines.services.lake_remedies import lake_problems
 from surveillance_pipelines.services.notifications import receiver_names
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
@@ -69,6 +65,7 @@ def all_checks(*, network: bool) -> list[CheckFunction]:
         check_receivers,
         check_lake,
         check_models,
+        check_bundles,
         check_registry,
         check_manifest,
     ]
@@ -265,7 +262,7 @@ def check_receivers(platform: Platform) -> list[Fact]:
 
 
 def check_lake(platform: Platform) -> list[Fact]:
-    """Check that the bucket answers, or that the folder is writable."""
+    """Check that the bucket answers, or that the folder is writable, and the log and the files of every table."""
 
     def check() -> list[Fact]:
         url = platform.endpoints.lake_url
@@ -273,10 +270,12 @@ def check_lake(platform: Platform) -> list[Fact]:
             tables = platform.lake.days("bars_1m") if platform.lake.exists("bars_1m") else []
             return [Fact("lake", "ok", f"{url} answers; {len(tables)} days of bars_1m")]
         with platform.connect() as connection:
-            features = serving_features(platform, connection)
-        if problems := damaged_tables(platform, features):
-            return [Fact("lake", "fail", f"{name}: {problem}", LAKE_REMEDY) for name, problem in problems.items()]
-        return [Fact("lake", "ok", f"{_touch(Path(url))} is writable, all files of its tables exist")]
+            tables = serving_tables(serving_features(platform, connection))
+            problems = lake_problems(platform, connection, tables)
+        if problems:
+            return [Fact("lake", "fail", f"{one.table}: {one.problem}", one.remedy) for one in problems]
+        text = f"{_touch(Path(url))} is writable; its tables have complete logs, and all files that these name"
+        return [Fact("lake", "ok", text)]
 
     return _guarded("lake", check, "check LAKE_URL, LAKE_ENDPOINT_URL, the credentials and the folder's permissions")
 
@@ -298,6 +297,24 @@ def check_models(platform: Platform) -> list[Fact]:
         return [Fact("models", "ok", text)]
 
     return _guarded("models", check, "check DATABASE_URL and MODEL_STORAGE_PATH")
+
+
+def check_bundles(platform: Platform) -> list[Fact]:
+    """Compare the files of every registered bundle with its manifest, except the champion's: see ``check_models``."""
+
+    def check() -> list[Fact]:
+        from surveillance_pipelines.services.bundle_health import damaged_bundles
+
+        with platform.connect() as connection:
+            checked, damaged = damaged_bundles(platform, connection)
+        if not damaged:
+            return [Fact("bundles", "ok", f"all files of {checked} other registered bundles match their manifests")]
+        return [
+            Fact("bundles", "fail" if one.served else "warn", f"{one.name}: {one.problem}", one.remedy)
+            for one in damaged
+        ]
+
+    return _guarded("bundles", check, "check DATABASE_URL and MODEL_STORAGE_PATH")
 
 
 def check_registry(platform: Platform) -> list[Fact]:

@@ -20,7 +20,20 @@ def translate(error: Exception) -> SurveillanceError:
     """Return an exception as an error of the platform; unknown exceptions get the code ``internal``."""
     if isinstance(error, SurveillanceError):
         return error
-    return _disk_error(error) or _library_error(error) or _path_error(error) or _internal_error(error)
+    known = _disk_error(error) or _library_error(error) or _path_error(error) or _internal_error(error)
+    known.message = _without_secrets(known.message)  # a library may show a part of its address or its credentials
+    return known
+
+
+def _without_secrets(text: str) -> str:
+    from surveillance_pipelines.services.configuration import read_settings
+    from surveillance_pipelines.telemetry import redact, secret_values
+
+    try:
+        secrets = secret_values(read_settings())
+    except InvalidInputError:
+        secrets = ()
+    return redact(text, secrets=secrets)
 
 
 def print_failure(error: Exception) -> int:

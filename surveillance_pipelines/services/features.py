@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
-from surveillance_pipelines.services.instruments import sessions_of
+from surveillance_pipelines.services.instruments import calendars_of, sessions_of
 from surveillance_pipelines.services.known_bars import KnownBars
+from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,24 +35,25 @@ def is_compiled() -> bool:
 
 
 def compute_features(
+    stores: Stores,
     known: KnownBars,
     scope: "pl.DataFrame",
     view: str,
     *,
     columns: list[str] | None,
     calendar: str | None,
-    default_calendar: str,
     advanced: Callable[[int], None],
 ) -> "pl.DataFrame":
     """Return the features of the bars in scope; the other known bars serve as history and peers.
 
     Args:
+        stores: settings and database, for the calendars of registered instruments.
         known: the known bars.
         scope: the bars of the result, a part of the known ones.
         view: name of a feature view.
         columns: columns of the view; None means all.
-        calendar: calendar of all symbols; None derives it from the spelling of each symbol.
-        default_calendar: calendar of symbols with an unspecific spelling.
+        calendar: calendar of all symbols; None takes that of the registered instrument, else derives it from the
+            spelling of each symbol.
         advanced: progress callback, called with the number of bars computed since the last call.
 
     Raises:
@@ -60,8 +62,9 @@ def compute_features(
     from surveillance_pipelines.features.batch import features_of_days
     from surveillance_pipelines.features.views import VIEWS
 
+    sessions = sessions_of(known.bars, calendars_of(stores, known.bars["symbol"].unique(), calendar))
     answer = features_of_days(
-        known.bars, scope["date"].unique().sort().to_list(), sessions_of(known.bars, calendar, default_calendar),
+        known.bars, scope["date"].unique().sort().to_list(), sessions,
         VIEWS[view], columns=columns, symbols=set(scope["symbol"]), advanced=advanced,
     )  # fmt: skip
     if answer.is_empty():

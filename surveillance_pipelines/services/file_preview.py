@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK, Clock
-from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.services.instruments import recorded_calendars
+from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,7 +37,7 @@ class FilePreview:
 
 
 def preview_file(
-    settings: Settings,
+    stores: Stores,
     path: Path,
     options: "FileOptions",
     *,
@@ -46,7 +47,7 @@ def preview_file(
     """Return how a file of bars would be read.
 
     Args:
-        settings: for the default calendar.
+        stores: settings and database, for the calendars of registered instruments and the default calendar.
         path: the file.
         options: facts that the file does not state.
         calendar: stated calendar of new symbols.
@@ -64,11 +65,14 @@ def preview_file(
     )
     refusals = [(refusal.where, refusal.code, refusal.reason) for refusal in found.refusals[:_REFUSALS]]
     return FilePreview(
-        _properties(found, calendar, settings.default_calendar), columns, shown.select(columns).rows(), refusals
+        [*_properties(found), *_calendars(stores, found.frame, calendar), *(("note", note) for note in found.notes)],
+        columns,
+        shown.select(columns).rows(),
+        refusals,
     )
 
 
-def _properties(found: "FileResult", calendar: str | None, default: str) -> list[tuple[str, str]]:
+def _properties(found: "FileResult") -> list[tuple[str, str]]:
     reading = found.reading
     counts = (
         f"{found.rows_in:,} = {found.frame.height:,} valid + {len(found.refusals):,} refused + "
@@ -80,17 +84,20 @@ def _properties(found: "FileResult", calendar: str | None, default: str) -> list
         ("times", reading.times),
         ("bar size", str(reading.timeframe)),
         ("rows", counts),
-        *_calendars(found.frame, calendar, default),
-        *(("note", note) for note in found.notes),
     ]
 
 
-def _calendars(bars: "pl.DataFrame", calendar: str | None, default: str) -> list[tuple[str, str]]:
+def _calendars(stores: Stores, bars: "pl.DataFrame", stated: str | None) -> list[tuple[str, str]]:
+    """Return the calendars that an ingest would use: a registered symbol keeps its own."""
     from surveillance_pipelines.market.calendar_choice import choose_calendar
 
+    recorded, default = recorded_calendars(stores), stores.settings.default_calendar
     symbols = bars["symbol"].unique().sort().to_list()
     shown = [
-        (f"calendar of {symbol}", choose_calendar(symbol, stated=calendar, default=default).sentence)
+        (
+            f"calendar of {symbol}",
+            (recorded.get(symbol) or choose_calendar(symbol, stated=stated, default=default)).sentence,
+        )
         for symbol in symbols[:_SYMBOLS]
     ]
     more = len(symbols) - _SYMBOLS

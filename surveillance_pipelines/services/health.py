@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString
+from typing import Any, LiteralString
 
 from surveillance_pipelines.clock import to_datetime
 from surveillance_pipelines.contracts.feature_tables import feature_table_of
@@ -12,11 +12,10 @@ from surveillance_pipelines.embedded.queue_credentials import client_config
 from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.services.endpoints import needs_embedded_queue
 from surveillance_pipelines.services.facts import Fact, instant
+from surveillance_pipelines.services.lake_remedies import lake_problems
 from surveillance_pipelines.services.lease_facts import lease_facts
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
-
-LAKE_REMEDY: Final = "restore the files of the table from a backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,9 @@ def check_health(stores: Stores) -> Health:
         lines += _dead_letters(connection)
         tables = _tables(connection, stores.settings.output_channels)
         features = serving_features(stores, connection)
-    damaged = damaged_tables(stores, features)
-    lines += [Fact(f"lake table {name}", "fail", f"{problem}. {LAKE_REMEDY}") for name, problem in damaged.items()]
-    return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features, damaged)))
+        damaged = lake_problems(stores, connection, serving_tables(features))
+    lines += [Fact(f"lake table {one.table}", "fail", f"{one.problem}. {one.remedy}") for one in damaged]
+    return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features, {one.table for one in damaged})))
 
 
 def _services(stores: Stores) -> list[Fact]:
@@ -152,18 +151,14 @@ def serving_features(stores: Stores, connection: Any) -> str:
     return feature_table_of(serving_view(connection, stores.settings.tenant))
 
 
-def damaged_tables(stores: Stores, features: str) -> dict[str, str]:
-    """Return the damaged tables of the lake, and what is damaged; ``features`` is the name of the feature table."""
-    return {name: problem for name in _lake_tables(features) if (problem := stores.lake.problem(name))}
-
-
-def _lake_tables(features: str) -> tuple[str, ...]:
+def serving_tables(features: str) -> tuple[str, ...]:
+    """Return the lake tables that serving and scoring use; ``features`` is the name of the feature table."""
     return "bars_landed", "bars_1m", features, "scores"
 
 
 def _lake(stores: Stores, features: str, damaged: Collection[str]) -> list[Sequence[Any]]:
     rows: list[Sequence[Any]] = []
-    for name in _lake_tables(features):
+    for name in serving_tables(features):
         if name in damaged:
             rows.append((name, "damaged", None, None))
             continue

@@ -17,6 +17,7 @@ from surveillance_pipelines.contracts.market import LANDED_TABLE
 from surveillance_pipelines.contracts.text import listed
 from surveillance_pipelines.hashing import sha256_bytes
 from surveillance_pipelines.services.instruments import register, span
+from surveillance_pipelines.services.landed_bars import PREDECESSOR, changed_bars
 from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ _YAHOO_REACH: Final = {"1m": timedelta(days=30), "5m": timedelta(days=60), "15m"
 """Interval → age of the oldest bars at Yahoo; longer intervals reach further back."""
 _SHOWN: Final = 10
 """Maximum number of symbols in a note."""
-_PREDECESSOR: Final = "predecessor_known_at"
 _CONTENT: Final = (
-    "symbol", "timeframe", "bar_start", "open", "high", "low", "close", "volume", "source", "adjustment", _PREDECESSOR,
+    "symbol", "timeframe", "bar_start", "open", "high", "low", "close", "volume", "source", "adjustment", PREDECESSOR,
 )  # fmt: skip
 """Columns hashed for the id of a batch."""
 
@@ -265,7 +265,8 @@ def land(
         first, last = span(received.bars["date"])
         symbols = received.bars["symbol"].unique()
         calendars = register(stores, symbols, source=received.source, calendar=calendar, first=first, last=last)
-    done = Ingestion(received, _append(stores, received), calendars=calendars)
+    landed, received = _append_or_rebuild(stores, received)
+    done = Ingestion(received, landed, calendars=calendars)
     run = IngestionRun(
         source=received.source,
         started_at=began,
@@ -288,25 +289,17 @@ def _assumed_calendars(symbols: Sequence[str], calendar: str) -> str:
     )
 
 
-def _changed(landed: "pl.DataFrame", bars: "pl.DataFrame", now_us: int) -> "pl.DataFrame":
-    """Return the bars that differ from the newest landed version, with the knowledge time of that version.
+def _append_or_rebuild(stores: Stores, received: ReceivedBars) -> "tuple[pl.DataFrame, ReceivedBars]":
+    """Append the bars; if files of their days are lost, first rebuild those that they came from, and note it."""
+    from surveillance_pipelines.services.landed_repair import rebuild_landed
+    from surveillance_pipelines.stores.lake_history import READ_ERRORS
 
-    The first version keeps the knowledge time of its source. A correction is known from its landing on, and later than
-    the version that it corrects, so that knowledge times have the order of the landings, independent of clocks.
-    """
-    import polars as pl
-
-    from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
-    from surveillance_pipelines.market.bar_frames import BAR_KEY
-    from surveillance_pipelines.market.source_resolution import without_repeats
-
-    key = [*BAR_KEY, "source"]
-    newest = landed.group_by(key).agg(pl.col("knowledge_time").max().alias(_PREDECESSOR))
-    changed = without_repeats(bars, landed).join(newest, on=key, how="left", maintain_order="left")
-    landing_at = pl.lit(now_us).cast(UTC_MICROSECONDS)
-    corrected = pl.max_horizontal("knowledge_time", landing_at, pl.col(_PREDECESSOR) + pl.duration(microseconds=1))
-    known = pl.when(pl.col(_PREDECESSOR).is_null()).then("knowledge_time").otherwise(corrected)
-    return changed.with_columns(known.alias("knowledge_time"))
+    try:
+        return _append(stores, received), received
+    except READ_ERRORS as error:
+        rebuilt = rebuild_landed(stores, received.bars, error)
+        noted = replace(received, notes=(*received.notes, *rebuilt.notes))
+        return (received.bars.clear() if rebuilt.left else _append(stores, received)), noted
 
 
 def _append(stores: Stores, received: ReceivedBars) -> "pl.DataFrame":
@@ -322,11 +315,11 @@ def _append(stores: Stores, received: ReceivedBars) -> "pl.DataFrame":
 
     def compare(table: "OpenTable | None") -> "tuple[pl.DataFrame, str] | None":
         landed = BAR_SCHEMA.to_frame() if table is None else table.read(days=days, symbols=symbols, schema=BAR_SCHEMA)
-        changed = _changed(landed, bars, stores.clock.now_us())
+        changed = changed_bars(landed, bars, stores.clock.now_us())
         if changed.is_empty():
             return None
         batch_id = f"{received.source}-{_content_hash(changed)[:24]}"
-        return changed.drop(_PREDECESSOR).with_columns(pl.lit(batch_id).alias("batch_id")), batch_id
+        return changed.drop(PREDECESSOR).with_columns(pl.lit(batch_id).alias("batch_id")), batch_id
 
     added = stores.lake.append_compared(LANDED_TABLE, compare)
     return bars.clear() if added is None else added

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
 from surveillance_pipelines.contracts.market import LANDED_TABLE
+from surveillance_pipelines.services.homes import is_untouched
 from surveillance_pipelines.services.platform import Stores
 
 if TYPE_CHECKING:
@@ -170,18 +171,44 @@ def _require_all(wanted: Iterable[str], found: Iterable[str]) -> None:
         )
 
 
-def sessions_of(bars: "pl.DataFrame", calendar: str | None, default: str) -> "SessionTable":
+def recorded_calendars(stores: Stores) -> "dict[str, CalendarChoice]":
+    """Return each registered symbol with its calendar; empty, without access to a service, for an untouched home."""
+    from surveillance_pipelines.market.calendar_choice import recorded_choice
+    from surveillance_pipelines.stores.instruments import load_instruments
+
+    if is_untouched(stores.settings):
+        return {}
+    with stores.connect() as connection:
+        return {row.symbol: recorded_choice(row.calendar, row.calendar_basis) for row in load_instruments(connection)}
+
+
+def calendars_of(stores: Stores, symbols: Iterable[str], stated: str | None) -> "dict[str, CalendarChoice]":
+    """Return the calendars with which bars are scored, and their basis.
+
+    Args:
+        stores: settings and database.
+        symbols: symbols of the bars.
+        stated: calendar of all symbols; None takes that of the registered instrument, else derives it from the
+            spelling, else uses DEFAULT_CALENDAR.
+    """
+    from surveillance_pipelines.market.calendar_choice import choose_calendar
+
+    recorded = recorded_calendars(stores) if stated is None else {}
+    default = stores.settings.default_calendar
+    return {
+        symbol: recorded.get(symbol) or choose_calendar(symbol, stated=stated, default=default)
+        for symbol in sorted(set(symbols))
+    }
+
+
+def sessions_of(bars: "pl.DataFrame", calendars: "Mapping[str, CalendarChoice]") -> "SessionTable":
     """Return the sessions around the bars for the calendars of their symbols, without access to a store."""
     import polars as pl
 
     from surveillance_pipelines.contracts.sessions import SessionTable
-    from surveillance_pipelines.market.calendar_choice import choose_calendar
     from surveillance_pipelines.market.calendars import build_sessions
 
-    calendar_of = {
-        symbol: choose_calendar(symbol, stated=calendar, default=default).calendar
-        for symbol in bars["symbol"].unique().sort()
-    }
+    calendar_of = {symbol: calendars[symbol].calendar for symbol in bars["symbol"].unique().sort()}
     first, last = span(bars["date"])
     used = sorted(set(calendar_of.values()))
     rows = pl.concat([build_sessions(name, first - _BEFORE, last + _BEFORE) for name in used])

@@ -49,13 +49,13 @@ class FailedRun:
 
 @dataclass(frozen=True, slots=True)
 class ActiveRun:
-    """A run that has not ended; ``gone`` is the reason if its process has ended without a report."""
+    """A run that has not ended; ``process_problem`` says that its process has ended without a report."""
 
     run_id: str
     job: str
     status: ActiveStatus
     since: datetime
-    gone: str | None = None
+    process_problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +138,14 @@ def _failure_fact(runs: Sequence[FailedRun]) -> Fact:
     scope = f" of {newest.scope}" if newest.scope else ""
     count = "" if len(runs) == 1 else f"{len(runs)} times, last in "
     found = f"{count}run {newest.run_id[:8]}{scope} at {instant(newest.failed_at)}: {newest.error}"
-    open_run = f"open the run in the Dagster UI (`surveillance up`), under Runs, id {newest.run_id[:8]}"
     if newest.is_superseded:
         return Fact(f"failed {newest.job}", "warn", f"{found}; a later run succeeded")
     if newest.is_interrupted:
         cause = f"{found}, because its process was told to stop, as by the end of `surveillance up`"
         again = f"if its result is missing, re-execute it in the Dagster UI (`surveillance up`), id {newest.run_id[:8]}"
         return Fact(f"interrupted {newest.job}", "warn", cause, again)
-    return Fact(f"failed {newest.job}", "fail", found, open_run)
+    remedy = f"open the run in the Dagster UI (`surveillance up`), under Runs, id {newest.run_id[:8]}"
+    return Fact(f"failed {newest.job}", "fail", found, remedy)
 
 
 def longest_seconds(job: str, settings: Settings) -> float | None:
@@ -161,9 +161,9 @@ def longest_seconds(job: str, settings: Settings) -> float | None:
 def _stuck(run: ActiveRun, now: datetime, settings: Settings) -> Fact | None:
     name, seconds = f"stuck {run.job}", (now - run.since).total_seconds()
     found = f"run {run.run_id[:8]} is {run.status} since {instant(run.since)}"
-    if run.gone is not None:
+    if run.process_problem is not None:
         remedy = "the daemon (`surveillance up`) reports it as failed within 15 s"
-        return Fact(name, "fail", f"{found}: {run.gone}", remedy)
+        return Fact(name, "fail", f"{found}: {run.process_problem}", remedy)
     longest = longest_seconds(run.job, settings)
     limit = _LIMIT_SECONDS.get(run.status) or longest or _UNLIMITED_SECONDS
     if seconds <= limit:

@@ -1,13 +1,16 @@
 """Which models a drain run would serve with, and why not the champion: for status, doctor, checks and sensors."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 from surveillance_pipelines.contracts.errors import SurveillanceError
+from surveillance_pipelines.services.backup_copies import copy_from_backup
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.bundle_folders import bundle_folder
 
-_REPAIR: Final = "restore the folder of the champion from a backup, or train again (`surveillance train`)"
+if TYPE_CHECKING:
+    from surveillance_pipelines.stores.model_store import StoredBundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def serving_models(stores: Stores, connection: Any, *, predict: bool = False) ->
     from surveillance_pipelines.models.ensemble import Ensemble, warmed_ensemble
     from surveillance_pipelines.stores.predictors import load_stored, serving_candidates
 
-    champion, problem = None, None
+    champion, problem, repair = None, None, ""
     for stored in serving_candidates(connection, stores.settings):
         name = f"v{stored.version} {stored.bundle_hash[:12]}"
         champion = champion or name
@@ -57,13 +60,19 @@ def serving_models(stores: Stores, connection: Any, *, predict: bool = False) ->
             _ = warmed_ensemble(bundle) if predict else Ensemble(bundle)
         except (SurveillanceError, OSError) as error:
             problem = problem or str(error)
+            repair = repair or _repair(stores, stored)
             continue
         remedy = f"`surveillance models activate v{stored.version}` makes it the champion; " if problem else ""
-        return ServingModels(champion, problem, name, remedy + _REPAIR if problem else "")
+        return ServingModels(champion, problem, name, remedy + repair if problem else "")
     if champion is None:
         return ServingModels(None, None, _rules(stores.settings), "`surveillance train`")
-    remedy = _REPAIR if stores.settings.warmup_mode_enabled else f"{_REPAIR}, or set WARMUP_MODE_ENABLED=true"
+    remedy = repair if stores.settings.warmup_mode_enabled else f"{repair}, or set WARMUP_MODE_ENABLED=true"
     return ServingModels(champion, problem, _rules(stores.settings), remedy)
+
+
+def _repair(stores: Stores, stored: "StoredBundle") -> str:
+    folder = bundle_folder(stores.models_path, stored.path, stored.bundle_hash)
+    return f"{copy_from_backup(stores, folder)}; or train again (`surveillance train`)"
 
 
 def _rules(settings: Settings) -> str | None:

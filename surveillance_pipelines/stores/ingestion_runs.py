@@ -53,3 +53,19 @@ def record_ingestion_run(connection: psycopg.Connection[Any], run: IngestionRun)
     row = (uuid.uuid4().hex, run.source, run.started_at, run.finished_at, *counts, json.dumps(run.detail))
     upsert_rows(connection, "ops.dead_letters", _DEAD_LETTER_COLUMNS, dead_letters, ("message_id",))
     upsert_rows(connection, "surveillance.ingestion_runs", _RUN_COLUMNS, [row], ("id",))
+
+
+def ingestion_run_at(connection: psycopg.Connection[Any], source: str, at: datetime) -> dict[str, Any] | None:
+    """Return the details of the ingestion from a source that was in progress at an instant; None unless it is one.
+
+    Args:
+        connection: connection to PostgreSQL.
+        source: source of the bars.
+        at: instant of a commit of the lake, in whole milliseconds.
+    """
+    rows = connection.execute(
+        "SELECT detail FROM surveillance.ingestion_runs"
+        " WHERE source = %s AND rows_landed > 0 AND started_at < %s AND finished_at >= %s",
+        (source, at + timedelta(milliseconds=1), at),
+    ).fetchall()
+    return rows[0][0] if len(rows) == 1 else None

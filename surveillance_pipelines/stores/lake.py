@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final, Literal, TypeVar
-from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -22,6 +21,7 @@ from surveillance_pipelines.contracts.errors import (
 )
 from surveillance_pipelines.contracts.frames import LATER_COLUMNS
 from surveillance_pipelines.contracts.locations import local_folder
+from surveillance_pipelines.stores.lake_damage import TableDamage, find_log_damage, find_lost_files
 from surveillance_pipelines.stores.lake_scan import PARTITION, DayRange, scan_table
 from surveillance_pipelines.stores.open_table import OpenTable, read_rows
 from surveillance_pipelines.stores.parquet_properties import writer_properties
@@ -117,29 +117,27 @@ class Lake:
         return None if found is None else found.version()
 
     def problem(self, table: str) -> str | None:
-        """Return what is damaged in a table: its log, or a file that the log names; None if nothing is found.
+        """Return the first damage of a table as text; None if nothing is found. See ``damage``."""
+        found = self.damage(table)
+        return None if found is None else found.problem
 
-        In a folder, the existence and size of each file are compared with the log; on S3, only the log is read.
+    def damage(self, table: str) -> TableDamage | None:
+        """Return what is damaged in a table: its log, or files that the log names; None if nothing is found.
+
+        In a folder, the whole log is read, and existence, size and footer of each file are compared with it. On S3,
+        only the part of the log is read that the newest version needs.
         """
+        folder = self._folder(table)
+        if folder is not None and (log := find_log_damage(folder)) is not None:
+            return TableDamage(table, log.problem, log=log)
         try:
             found = self._find(table)
-            if found is None:
-                return None
-            actions = pl.DataFrame(found.get_add_actions(flatten=True))
+            files = () if found is None or folder is None else tuple(find_lost_files(found, folder))
         except Exception as error:  # noqa: BLE001 (delta-rs raises many types, all of which are damage here)
             named = sorted(set(_FILES.findall(str(error))))
-            return plain_text(error)[:200] + (f" (it names {', '.join(named[:3])})" if named else "")
-        if (folder := self._folder(table)) is None:
-            return None
-        for commit in sorted(folder.glob("_delta_log/*.json")):
-            if commit.stat().st_size == 0:  # delta-rs takes it for a commit without changes
-                return f"expected a commit in {commit.relative_to(folder)}, found an empty file"
-        for path, size in actions.select("path", "size_bytes").iter_rows():
-            file = folder / unquote(path)
-            there = file.stat().st_size if file.is_file() else None
-            if there != size:
-                return f"expected {size} bytes in {file.relative_to(folder)}, found {there or 'no file'}"
-        return None
+            text = plain_text(error)[:200] + (f" (it names {', '.join(named[:3])})" if named else "")
+            return TableDamage(table, text)
+        return TableDamage(table, files[0].problem, files=files) if files else None
 
     def days(self, table: str) -> list[date]:
         """Return the days with rows, ascending; empty if the table does not exist."""
@@ -294,7 +292,7 @@ class Lake:
         try:
             write_deltalake(
                 self._uri(table),
-                _in_order(frame),
+                in_order(frame),
                 mode="error",
                 partition_by=PARTITION,
                 storage_options=self._options(),
@@ -357,7 +355,7 @@ def _commit(
 ) -> None:
     write_deltalake(
         current,
-        _in_order(frame),
+        in_order(frame),
         mode=mode,  # pyright: ignore[reportArgumentType] (the overloads know one mode each)
         predicate=predicate,
         schema_mode="merge",
@@ -370,7 +368,7 @@ def _properties(transaction: Transaction | None) -> CommitProperties:
     return CommitProperties(max_commit_retries=0, app_transactions=None if transaction is None else [transaction])
 
 
-def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+def in_order(frame: pl.DataFrame) -> pl.DataFrame:
     """Sort rows by the available keys, so that related rows are adjacent and equal frames produce equal files."""
     keys = [name for name in _ORDER if name in frame.columns]
     return frame.sort(keys, maintain_order=True)

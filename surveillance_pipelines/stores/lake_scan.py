@@ -6,7 +6,7 @@ partition, and ``*`` and ``?`` as patterns.
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -36,16 +36,21 @@ def scan_table(
     """
     if folder is None or _PLAIN.fullmatch(os.path.realpath(folder)):
         return pl.scan_delta(table)
-    schema = pl.Schema(table.schema())
+    by_day = {day: files for day, files in _files_by_day(table).items() if days is None or is_selected(day, days)}
+    return scan_files(pl.Schema(table.schema()), folder, by_day)
+
+
+def scan_files(schema: pl.Schema, folder: Path, by_day: Mapping[date, Sequence[str]]) -> pl.LazyFrame:
+    """Return the rows of files of a table as a lazy frame; the paths are relative to its folder."""
     stored = pl.Schema({name: kind for name, kind in schema.items() if name != PARTITION})
-    by_day = _files_by_day(table, folder)
     parts = [
         pl.scan_parquet(
-            files, schema=stored, glob=False, hive_partitioning=False, missing_columns="insert", extra_columns="ignore"
+            [folder / file for file in files], schema=stored, glob=False, hive_partitioning=False,
+            missing_columns="insert", extra_columns="ignore",
         ).with_columns(pl.lit(day).alias(PARTITION))
         for day, files in by_day.items()
-        if days is None or is_selected(day, days)
-    ]
+        if files
+    ]  # fmt: skip
     return pl.concat(parts).select(schema.names()) if parts else pl.LazyFrame(schema=schema)
 
 
@@ -54,9 +59,9 @@ def is_selected(day: date, days: Collection[date] | DayRange) -> bool:
     return days[0] <= day <= days[1] if isinstance(days, tuple) and len(days) == 2 else day in days
 
 
-def _files_by_day(table: DeltaTable, folder: Path) -> dict[date, list[Path]]:
+def _files_by_day(table: DeltaTable) -> dict[date, list[str]]:
     actions = pl.DataFrame(table.get_add_actions(flatten=True))
-    found: dict[date, list[Path]] = {}
+    found: dict[date, list[str]] = {}
     for day, path in actions.select(f"partition.{PARTITION}", "path").sort(pl.all()).iter_rows():
-        found.setdefault(day, []).append(folder / unquote(path))
+        found.setdefault(day, []).append(unquote(path))
     return found

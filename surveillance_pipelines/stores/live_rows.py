@@ -19,6 +19,11 @@ _TICKS: Final = """
     ORDER BY inbox.position
 """
 
+_COUNT_TICKS: Final = """
+    SELECT count(*) FROM ops.inbox JOIN ops.ledger USING (message_id)
+    WHERE ledger.outcome IN ('scored', 'late') AND inbox.event_time >= %s AND inbox.event_time < %s
+"""
+
 _BAR_COLUMNS: Final = (
     "symbol", "bar_start", "open", "high", "low", "close", "volume", "trades", "source", "revision", "bar_status",
     "event_time", "knowledge_time", "source_message_id", "market_return", "market_peers",
@@ -42,6 +47,11 @@ def read_ticks(connection: psycopg.Connection[Any], first: date, last: date) -> 
     rows = [_tick_row(*row) for row in connection.execute(_TICKS, _bounds(first, last))]
     raw = {name: pl.Int64 if dtype == UTC_MICROSECONDS else dtype for name, dtype in TICK_SCHEMA.items()}
     return pl.DataFrame(rows, schema={**raw, "date": pl.Int32}, orient="row").cast(TICK_SCHEMA)
+
+
+def count_ticks(connection: psycopg.Connection[Any], day: date) -> int:
+    """Return the number of accepted ticks of a UTC day in PostgreSQL."""
+    return (connection.execute(_COUNT_TICKS, _bounds(day, day)).fetchone() or (0,))[0]
 
 
 def with_dropped(ticks: pl.DataFrame, landed: pl.DataFrame) -> pl.DataFrame:

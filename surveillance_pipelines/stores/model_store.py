@@ -205,6 +205,18 @@ def find_bundle(connection: psycopg.Connection[Any], bundle_hash: str) -> Stored
     return stored_bundle(*rows[0])
 
 
+def registered_bundles(connection: psycopg.Connection[Any]) -> list[tuple[StoredBundle, bool]]:
+    """Return every registered bundle once, and whether it was ever deployed or served a queue."""
+    rows = connection.execute(
+        "SELECT DISTINCT ON (bundle_hash) version, path, bundle_hash,"
+        " EXISTS (SELECT FROM surveillance.deployments WHERE model_id = versions.bundle_hash)"
+        " OR EXISTS (SELECT FROM ops.served_bundles WHERE bundle_hash = versions.bundle_hash)"
+        " FROM surveillance.model_versions AS versions ORDER BY bundle_hash, trained_at DESC, version DESC"
+    ).fetchall()
+    found = [(stored_bundle(*row[:3]), bool(row[3])) for row in rows]
+    return sorted(found, key=lambda one: one[0].version)
+
+
 def stored_bundle(version: str, path: str, bundle_hash: str) -> StoredBundle:
     """Return a bundle from the columns of a row."""
     return StoredBundle(int(version.removeprefix("v")), path, bundle_hash)

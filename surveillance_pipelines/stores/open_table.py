@@ -4,12 +4,14 @@ from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable
 
 from surveillance_pipelines.contracts.frames import LATER_COLUMNS
-from surveillance_pipelines.stores.lake_scan import PARTITION, DayRange, scan_table
+from surveillance_pipelines.stores.lake_damage import LostFile, find_lost_files
+from surveillance_pipelines.stores.lake_scan import PARTITION, DayRange, is_selected, scan_files, scan_table
 
 
 class OpenTable:
@@ -45,6 +47,22 @@ class OpenTable:
     ) -> pl.DataFrame:
         """Return the rows of the table; see ``Lake.read``."""
         return read_rows(self._table, self._folder, days=days, symbols=symbols, columns=columns, schema=schema)
+
+    def lost_files(self, days: Collection[date] | DayRange) -> list[LostFile]:
+        """Return the missing and damaged files of days; none if the table is on an object store."""
+        if self._folder is None:
+            return []
+        return [file for file in find_lost_files(self._table, self._folder) if is_selected(file.day, days)]
+
+    def read_intact(self, days: Collection[date] | DayRange) -> pl.DataFrame:
+        """Return the rows of days that are in intact files, of a table in a folder."""
+        lost = {file.path.as_posix() for file in self.lost_files(days)}
+        kept = {
+            day: [path for path in map(unquote, paths) if path not in lost]
+            for day, paths in self.files().items()
+            if is_selected(day, days)
+        }
+        return scan_files(pl.Schema(self._table.schema()), self._folder or Path(), kept).collect()
 
 
 def read_rows(

@@ -46,13 +46,6 @@ def row_counts(database_url: str) -> dict[str, int]:
         return _count(connection)
 
 
-def database_bytes(database_url: str) -> int:
-    """Return the size of a database, indexes included."""
-    with connect(database_url) as connection:
-        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-    return 0 if row is None else int(row[0])
-
-
 def _count(connection: psycopg.Connection[Any]) -> dict[str, int]:
     counts = {}
     for schema, name in connection.execute(_TABLES).fetchall():

@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from surveillance_pipelines.contracts.errors import TooLittleDataError
-from surveillance_pipelines.evaluation.thresholds import calibrate_error
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.hashing import canonical_json, sha256_bytes
-from surveillance_pipelines.models.autoencoder import MODEL_FILE, SCALER_FILE, STATISTIC, reconstruct, scale
+from surveillance_pipelines.models.autoencoder import MODEL_FILE, SCALER_FILE, STATISTIC, scale
 from surveillance_pipelines.models.contract import InputSpec, OutputSpec
 from surveillance_pipelines.models.members import MemberSpec
-from surveillance_pipelines.models.runtime import inference_session
 from surveillance_pipelines.training.deadline import Deadline, Progress, no_progress
 from surveillance_pipelines.training.export import autoencoder_to_onnx
 from surveillance_pipelines.training.member import MemberContext, TrainedMember, TrainingCheck
@@ -82,7 +80,10 @@ class ScaledRows:
 
 
 def train(context: MemberContext) -> TrainedMember:
-    """Train scaler and autoencoder on ordinary bars, calibrate the error, and export the network."""
+    """Train scaler and autoencoder on ordinary bars, and export the network.
+
+    The error has no calibration and raises no alert; the classifier reads it.
+    """
     rows, columns = context.training_set, context.training_set.feature_view.model_columns
     training, validation = (
         feature_matrix(rows.rows(split, labelled=True, original=True), columns) for split in ("train", "validation")
@@ -100,7 +101,6 @@ def train(context: MemberContext) -> TrainedMember:
         MODEL_FILE: autoencoder_to_onnx(trained.layers),
         SCALER_FILE: canonical_json(scaling_to_json(scaling, columns)).encode(),
     }
-    error, _ = reconstruct(inference_session(files[MODEL_FILE]), scale(validation, scaling), np.isnan(validation))
     losses = trained.validation_loss
     return TrainedMember(
         spec=MemberSpec(
@@ -111,7 +111,6 @@ def train(context: MemberContext) -> TrainedMember:
             file_hashes=tuple(sha256_bytes(content) for content in files.values()),
             input=InputSpec(rows.view, columns),
             output=OutputSpec("anomaly_score", statistic=STATISTIC),
-            calibration=calibrate_error(error).to_json(),
         ),
         files=files,
         native=trained,

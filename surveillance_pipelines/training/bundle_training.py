@@ -15,7 +15,17 @@ from surveillance_pipelines.training.deadline import Deadline, Progress, no_prog
 from surveillance_pipelines.training.member import MemberContext, TrainedMember, trainer_of
 from surveillance_pipelines.training.training_data import TrainingSet
 
-LIBRARIES: Final = ("numpy", "onnx", "onnxmltools", "onnxruntime", "polars", "scikit-learn", "torch", "xgboost")
+LIBRARIES: Final = (
+    "numpy",
+    "onnx",
+    "onnxmltools",
+    "onnxruntime",
+    "polars",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "xgboost",
+)
 
 Configs = Mapping[str, Any]
 """Kind → configuration, a dataclass such as ``AutoencoderConfig``; other kinds use their defaults."""

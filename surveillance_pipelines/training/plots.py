@@ -1,6 +1,7 @@
 """Plots of a training and of its evaluation, as PNG bytes by name."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
@@ -36,7 +37,11 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, bytes]:
     """Return plots of the evaluation on held-out days."""
     evaluated = evaluation.evaluated
     return {
-        "reconstruction_error": reconstruction_error(evaluated, evaluation.split),
+        **{
+            plot.statistic: statistic_histogram(evaluated, evaluation.split, plot)
+            for plot in STATISTIC_PLOTS
+            if plot.statistic in evaluated.predictions.statistics
+        },
         "roc_pr": roc_and_pr(evaluated, evaluation.split),
         "confusion": confusion(evaluated, evaluation.split),
         "event_recall": events_found(evaluated, evaluation.split),
@@ -74,24 +79,47 @@ def feature_importance(importance: Floats, columns: Sequence[str], model: str) -
     return to_png(figure)
 
 
-def reconstruction_error(evaluated: EvaluatedRows, split: str) -> bytes:
-    """Draw histograms of the reconstruction error for unchanged bars and planted anomalies."""
-    errors = np.maximum(evaluated.predictions.statistic("reconstruction_error"), 1e-4)
-    edges = np.geomspace(errors.min(), errors.max() * 1.001, 60)
+@dataclass(frozen=True, slots=True)
+class StatisticPlot:
+    """How the histogram of a member's statistic is drawn."""
+
+    member: str
+    statistic: str
+    title: str
+    unit: str
+    least: float
+    logarithmic: bool
+
+
+STATISTIC_PLOTS: Final = (
+    StatisticPlot("tail_detector", "tail_surprise", "Tail detector: weighted surprise", "nats", 0.0, logarithmic=False),
+    StatisticPlot(
+        "autoencoder",
+        "reconstruction_error",
+        "Autoencoder: reconstruction error",
+        "mean squared error (scaled units, logarithmic)",
+        1e-4,
+        logarithmic=True,
+    ),
+)
+
+
+def statistic_histogram(evaluated: EvaluatedRows, split: str, plot: StatisticPlot) -> bytes:
+    """Draw histograms of a statistic for unchanged bars and planted anomalies, and its alert threshold, if any."""
+    values = np.maximum(evaluated.predictions.statistic(plot.statistic), plot.least)
+    spaced = np.geomspace if plot.logarithmic else np.linspace
+    edges = spaced(values.min(), values.max() * 1.001 + plot.least, 60)
     figure, (axes,) = new_figure(8, 4.2)
     for mask, colour, name in ((evaluated.original, BLUE, "unchanged bars"), (evaluated.planted, ORANGE, "planted")):
         weights = np.full(int(mask.sum()), 100.0 / max(int(mask.sum()), 1))
         label = f"{name} ({int(mask.sum()):,})"
-        axes.hist(errors[mask], bins=edges.tolist(), weights=weights, color=colour, alpha=0.6, label=label)
-    alerting = errors[evaluated.predictions.detector_score("autoencoder") >= THRESHOLD]
+        axes.hist(values[mask], bins=edges.tolist(), weights=weights, color=colour, alpha=0.6, label=label)
+    alerting = values[evaluated.predictions.detector_score(plot.member) >= THRESHOLD]
     if len(alerting):
         axes.axvline(float(alerting.min()), color=GREY, linestyle="--", label="alert threshold")
-    axes.set_xscale("log")
-    axes.set(
-        title=f"Autoencoder: reconstruction error on the {split} days",
-        xlabel="mean squared error (scaled units, logarithmic)",
-        ylabel="bars of each group (%)",
-    )
+    if plot.logarithmic:
+        axes.set_xscale("log")
+    axes.set(title=f"{plot.title} on the {split} days", xlabel=plot.unit, ylabel="bars of each group (%)")
     axes.legend(frameon=False)
     return to_png(figure)
 

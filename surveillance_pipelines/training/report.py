@@ -27,11 +27,13 @@ from surveillance_pipelines.evaluation.metrics import (
     recalls,
     side_accuracy,
 )
+from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.models.bundle import BundleError
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.models.warmup import WarmupRules
+from surveillance_pipelines.training.promises import alert_rate_bound, found_less_than_rules
 from surveillance_pipelines.training.training_data import Split, TrainingSet, class_numbers
 
 Classes = npt.NDArray[np.int64]
@@ -184,7 +186,17 @@ def evaluate(
     return Evaluation(
         split=split,
         measures=tuple(measure for measure in measures if math.isfinite(measure.value)),
-        anomaly_gate=_anomaly_gate(figures, classifier, training_set, min_rows=min_rows, min_accuracy=min_accuracy),
+        anomaly_gate=_anomaly_gate(
+            figures,
+            classifier,
+            training_set,
+            min_rows=min_rows,
+            min_accuracy=min_accuracy,
+            alert_rate=alert_rate_bound(
+                evaluated.frame, evaluated.original, evaluated.predictions.is_anomaly, seed=seed
+            ),
+            worse_than_rules=found_less_than_rules(evaluated.frame, evaluated.predictions, features),
+        ),
         direction_gate=direction_gate(
             evaluated.direction_actual,
             evaluated.direction_predicted,
@@ -343,7 +355,14 @@ def _direction_measures(evaluated: EvaluatedRows, direction: str) -> list[Measur
 
 
 def _anomaly_gate(
-    figures: dict[str, float], classifier: str, training_set: TrainingSet, *, min_rows: int, min_accuracy: float
+    figures: dict[str, float],
+    classifier: str,
+    training_set: TrainingSet,
+    *,
+    min_rows: int,
+    min_accuracy: float,
+    alert_rate: float,
+    worse_than_rules: Mapping[str, float],
 ) -> GateDecision:
     return anomaly_gate(
         rows=len(training_set.rows("train", labelled=True)),
@@ -355,6 +374,9 @@ def _anomaly_gate(
         warmup_balanced=figures[f"{classifier}_warmup_balanced_accuracy"],
         pr_auc=figures["anomaly_pr_auc"],
         robust_z_pr_auc=figures[f"{classifier}_robust_z_pr_auc"],
+        alert_rate=alert_rate,
+        budget=ALERTS_PER_SYMBOL_DAY,
+        worse_than_rules=worse_than_rules,
     )
 
 

@@ -165,6 +165,7 @@ def test_range_without_features_has_no_days(lake: Lake, connection, market):
     assert lake.read("scores", schema=SCORES_SCHEMA).is_empty()
 
 
+@pytest.mark.requirement("BEY-11")
 def test_pinned_bundle_scores_although_it_was_never_promoted(connection, tmp_path, settings):
     bundle_hash = build_tiny_bundle(tmp_path / "v1")
     version = ModelVersion(version=1, bundle_hash=bundle_hash, path=tmp_path / "v1", training_duration_seconds=1.0,

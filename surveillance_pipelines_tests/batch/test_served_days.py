@@ -31,6 +31,7 @@ def world(settings, services, market: Market, tmp_path) -> Iterator[World]:
     structlog.reset_defaults()
 
 
+@pytest.mark.requirement("BEY-11")
 def test_served_days_scored_at_rest_with_their_bundle_have_the_rows_that_were_served(world: World, market: Market):
     found = serve_and_compare(world, market, runs=2)
     assert sum(found.outcomes.values()) == 3 * 50 * len(SYMBOLS) * market.ticks_per_bar

@@ -41,7 +41,7 @@ def test_detect_file_finds_the_planted_spike_and_writes_the_row_contract(bare, s
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.requirement("INF-01", "FE-03")
+@pytest.mark.requirement("INF-01", "FE-03", "ING-11")
 def test_detect_named_symbols_and_lookback_reports_only_those_bars(bare, spiked, tmp_path) -> None:
     path, _ = spiked
     newest = market_bars().filter(pl.col("symbol") == "AAPL").sort("bar_start")["bar_start"].tail(30)
@@ -203,3 +203,22 @@ def test_detect_shows_every_symbol_or_says_how_many_are_left_out(bare, tmp_path)
         assert all(f"S{n:03d}" in said for n in range(min(count, 60)))
         assert f"left out of the chart, which has room for 6: S006, S007, S008{', S009' if count > 9 else ''}" in said
         assert ("left out of the table: 2 symbols with 0 anomalies, S060, S061" in said) == (count > 60)
+
+
+def test_detect_uses_registered_calendars_and_names_the_assumed_ones(surveillance, platform, tmp_path) -> None:
+    bars = market_bars().filter(pl.col("symbol") == "AAPL").select(COLUMNS).head(200)
+    symbols = ("600519.SS", "BTC-EUR", "KNOWN", "NEW")
+    pl.concat([bars.with_columns(symbol=pl.lit(name)) for name in symbols]).write_parquet(tmp_path / "bars.parquet")
+    assert surveillance("instruments", "add", "KNOWN", "600519.SS").exit_code == 0
+    assert surveillance("instruments", "set", "KNOWN", "--calendar", "XLON").exit_code == 0
+    asked = ("detect", tmp_path / "bars.parquet", "--warmup")
+    said = surveillance(*asked).output
+    for found in ("XSHG (suffix)", "24/7 (crypto pair)", "XLON (stated)", "XNYS (default)"):
+        assert found in said, said
+    assert "the calendar of NEW is assumed to be DEFAULT_CALENDAR; if it is another one" in " ".join(said.split())
+    stated = surveillance(*asked, "--calendar", "XNAS").output
+    assert stated.count("XNAS (stated)") == len(symbols)
+    assert "assumed" not in stated
+    read = surveillance("ingest", tmp_path / "bars.parquet", "--dry-run", "--calendar", "XNAS").output
+    assert "XLON (as stated)" in read, "a registered symbol keeps its calendar"
+    assert "XNAS (as stated)" in read

@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from surveillance_pipelines.commands.exit_codes import ExitCode
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.features.batch import feature_schema, features_of_days
 from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.market.calendar_choice import CalendarChoice
 from surveillance_pipelines.services.instruments import sessions_of
 from surveillance_pipelines_tests.features.bars import same_bits
 from surveillance_pipelines_tests.market.markets import market_bars
@@ -27,8 +29,12 @@ def bars() -> pl.DataFrame:
 def expected() -> pl.DataFrame:
     """Features of the market as the batch lane has them."""
     whole = market_bars()
-    sessions = sessions_of(whole, None, "XNYS")
+    sessions = new_york_sessions(whole)
     return features_of_days(whole, whole["date"].unique().to_list(), sessions)
+
+
+def new_york_sessions(bars: pl.DataFrame) -> SessionTable:
+    return sessions_of(bars, dict.fromkeys(bars["symbol"].unique(), CalendarChoice("XNYS", "default")))
 
 
 def equal(found: pl.DataFrame, wanted: pl.DataFrame) -> bool:
@@ -152,7 +158,7 @@ def test_corrections_change_no_feature_and_late_bars_count_once_they_are_known(b
         return pl.read_parquet(out), " ".join(answer.output.split())
 
     before, said = asked((noon - timedelta(minutes=1)).isoformat())
-    sessions = sessions_of(market_bars(), None, "XNYS")
+    sessions = new_york_sessions(market_bars())
 
     def features_of(rows: pl.DataFrame) -> pl.DataFrame:
         return features_of_days(rows, rows["date"].unique().to_list(), sessions)
@@ -209,5 +215,5 @@ def test_features_of_the_lake_as_known_at_an_instant_use_the_source_known_then(
     assert answer.exit_code == 0, answer.output
     found = pl.read_parquet(out)
     assert found["source"].unique().to_list() == ["yfinance"]
-    assert equal(found, features_of_days(vendor, days, sessions_of(vendor, None, "XNYS")))
+    assert equal(found, features_of_days(vendor, days, new_york_sessions(vendor)))
     assert f"{own.height:,} not yet known" in " ".join(answer.output.split())

@@ -101,6 +101,7 @@ def test_backfill_of_bars_takes_no_bundle(bare) -> None:
     assert "scoring_job" in answer.output
 
 
+@pytest.mark.requirement("BEY-11")
 def test_backfill_scores_with_the_bundle_that_is_asked_for(landed, platform) -> None:
     assert landed("backfill", DAYS[0], DAYS[0]).exit_code == 0
     answer = landed("backfill", DAYS[0], DAYS[0], "--job", "scoring_job", "--bundle", "warmup")

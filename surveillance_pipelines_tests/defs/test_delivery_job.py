@@ -55,6 +55,7 @@ def requests(outcome: Any) -> list[dg.RunRequest]:
     return list(outcome.run_requests or [])
 
 
+@pytest.mark.requirement("ENV-REDIS_URL")
 def test_delivery_job_fills_the_stream_and_logs_a_materialization(streaming, valkey, instance):
     post(streaming, "o1", "o2")
     result = run_job("delivery_job", streaming, instance)

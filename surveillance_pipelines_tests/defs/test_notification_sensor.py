@@ -92,6 +92,22 @@ def test_sensor_sends_each_kind_of_event_once(notified, receiver, instance):
     assert len(receiver.messages) == 1
 
 
+@pytest.mark.requirement("MON-07")
+@pytest.mark.parametrize(
+    ("asset", "check"), [("champion", "champion_can_serve"), ("features_core_v2", "features_do_not_drift")]
+)
+def test_failed_check_of_a_model_reaches_the_receiver(notified, receiver, instance, asset, check):
+    sensor = Sensor(notified, instance)
+    sensor.evaluate()
+    evaluation = dg.AssetCheckEvaluation(
+        check_name=check, asset_key=dg.AssetKey(asset), passed=False, severity=dg.AssetCheckSeverity.WARN,
+        description="expected another distribution",
+    )  # fmt: skip
+    instance.report_runless_asset_event(evaluation)
+    assert sensor.evaluate() == "sent 1 event to receiver 1 (json) in one message"
+    assert f"red check: {asset}: {check}: expected another distribution" in receiver.messages[0]["message"]
+
+
 def test_fifty_failed_runs_are_one_message(notified, receiver, instance):
     sensor = Sensor(notified, instance)
     sensor.evaluate()

@@ -122,9 +122,9 @@ def test_active_runs_tell_which_have_no_process(instance):
     instance.add_run(dg.DagsterRun(job_name="waits", tags=tags, status=dg.DagsterRunStatus.NOT_STARTED))
     instance.add_run(dg.DagsterRun(job_name="elsewhere", status=dg.DagsterRunStatus.STARTED))
     found = {active.job: active for active in active_runs(instance)}
-    assert "has ended without a report" in str(found["gone"].gone)
-    assert (found["waits"].status, found["waits"].gone) == ("queued", None)
-    assert found["elsewhere"].gone is None
+    assert "has ended without a report" in str(found["gone"].process_problem)
+    assert (found["waits"].status, found["waits"].process_problem) == ("queued", None)
+    assert found["elsewhere"].process_problem is None
 
 
 VERDICTS = {"fresh": True, "sound": True}

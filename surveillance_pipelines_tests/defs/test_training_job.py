@@ -105,7 +105,7 @@ def test_model_drift_sensor_without_a_champion_says_so(platform: PlatformResourc
     assert outcome.skip_message == "no champion yet: run training_job"
 
 
-@pytest.mark.requirement("TRN-04")
+@pytest.mark.requirement("TRN-04", "NUM-002-accuracy-0.75")
 def test_training_job_below_the_threshold_leaves_the_champion_alone(
     with_registry: PlatformResource,
     landed: Lake,
@@ -124,7 +124,7 @@ def test_training_job_below_the_threshold_leaves_the_champion_alone(
     assert with_registry.registry.aliases().get("champion") is None
 
 
-@pytest.mark.requirement("TRN-02")
+@pytest.mark.requirement("TRN-02", "NUM-002-min-rows-1000")
 def test_training_job_with_too_few_rows_trains_nothing(
     with_registry: PlatformResource,
     landed: Lake,
@@ -139,7 +139,7 @@ def test_training_job_with_too_few_rows_trains_nothing(
     assert materialized == {dg.AssetKey("training_set")}
 
 
-@pytest.mark.requirement("TRN-03")
+@pytest.mark.requirement("TRN-03", "NUM-002-training-1800s")
 def test_training_job_past_its_time_limit_keeps_no_model(
     with_registry: PlatformResource,
     landed: Lake,

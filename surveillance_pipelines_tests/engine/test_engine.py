@@ -19,9 +19,10 @@ from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.engine.repeats import kept_content
+from surveillance_pipelines.engine.scoring_rows import row_config
 from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.models.warmup import WarmupRules
-from surveillance_pipelines.strategies.pacing import SignalPace
+from surveillance_pipelines.strategies.pacing import SignalGate, SignalPace
 from surveillance_pipelines_tests.engine.market import (
     MINUTE,
     OPEN,
@@ -175,12 +176,50 @@ def test_alert_is_opened_once_then_confirmed_or_retracted():
     assert endings["opened", "retracted"] > 0
 
 
+@pytest.mark.requirement("SIG-06")
 def test_signals_keep_the_cooldown_in_event_time():
     effects = feed(make_engine(rows=replace(make_config().rows, pace=SignalPace(5 * MINUTE, MINUTE))), [stream(120)])
     starts = [row.bar_start for row in effects.signals if row.symbol == "AAPL"]
     assert len(starts) > 1
     assert min(b - a for a, b in pairwise(starts)) >= 5 * MINUTE
     assert all(row.bar_status == "final" and row.action != "HOLD" for row in effects.signals)
+
+
+@pytest.mark.requirement("SIG-06", "NUM-001-cooldown-60s")
+@pytest.mark.parametrize(("changed", "seconds"), [({}, 60), ({"signal_cooldown_seconds": 90.0}, 90)])
+def test_signal_within_the_cooldown_of_the_setting_is_held_back(changed, seconds):
+    gap = row_config(plain_settings(**changed), WarmupRules()).pace.gap(warmup=False)
+    gate = SignalGate(OPEN)
+    assert not gate.passes(OPEN + seconds * MICROSECONDS - 1, gap)
+    assert gate.passes(OPEN + seconds * MICROSECONDS, gap)
+
+
+@pytest.mark.requirement("INF-11")
+def test_warm_up_signals_keep_the_frequency_of_the_setting_and_say_that_they_are():
+    often, seldom = (
+        feed(
+            make_engine(rows=row_config(plain_settings(warmup_signal_frequency=seconds), WarmupRules())), [stream(120)]
+        )
+        for seconds in (60.0, 1800.0)
+    )
+    assert len(often.signals) > len(seldom.signals) > 0
+    assert all(row.warmup for row in (*often.signals, *seldom.signals))
+    for symbol in SYMBOLS:
+        starts = [row.bar_start for row in seldom.signals if row.symbol == symbol]
+        assert all(later - earlier >= 30 * MINUTE for earlier, later in pairwise(starts))
+
+
+@pytest.mark.requirement("SIG-01")
+def test_signal_has_the_probability_of_its_action_and_the_anomaly_score_of_its_bar_as_risk():
+    effects = feed(make_engine(), [stream(120)])
+    scores = {(row.symbol, row.bar_start): row for row in effects.scores if row.bar_status == "final"}
+    assert len(effects.signals) > 5
+    for signal in effects.signals:
+        score = scores[signal.symbol, signal.bar_start]
+        probabilities = {"BUY": score.buy_probability, "HOLD": score.hold_probability, "SELL": score.sell_probability}
+        assert signal.confidence == probabilities[signal.action] == max(probabilities.values())
+        assert signal.risk_score == score.score
+    assert len({signal.risk_score for signal in effects.signals}) > 1
 
 
 def test_unknown_symbol_is_dead_unless_registration_is_on():

@@ -45,7 +45,7 @@ def served():
     return feed(engine_of(MedianRules()), [messages(100)])
 
 
-@pytest.mark.requirement("FE-01", "FE-08")
+@pytest.mark.requirement("FE-01", "FE-08", "BEY-01")
 @pytest.mark.parametrize("recorded", [True, False])
 def test_batch_values_of_core_v2_are_the_served_ones_bit_for_bit(served, recorded):
     """Both for bars with their recorded values and for the same bars as if they had never been served."""

@@ -81,7 +81,7 @@ def assert_same(first: BundlePredictions, second: BundlePredictions) -> None:
             np.testing.assert_array_equal(left, right, err_msg=field.name)
 
 
-@pytest.mark.requirement("MON-05", "INF-03")
+@pytest.mark.requirement("INF-03", "INF-10")
 @pytest.mark.parametrize("answer", [None, np.nan, np.inf])
 def test_failing_model_is_left_out_and_tried_again_after_its_time(scorer, features, answer):
     healthy = scorer.predict(features)
@@ -105,6 +105,7 @@ def test_failing_model_is_left_out_and_tried_again_after_its_time(scorer, featur
     assert events == [("classifier", state) for state in states]
 
 
+@pytest.mark.requirement("INF-10")
 def test_every_model_has_a_substitute(scorer, features):
     out = scorer.without({"autoencoder"}).predict(features)
     assert np.isnan(out.statistic("reconstruction_error")).all()
@@ -118,7 +119,7 @@ def test_every_model_has_a_substitute(scorer, features):
     np.testing.assert_array_equal(rules.anomaly_score, WarmupRules().predict(features).anomaly_score)
 
 
-@pytest.mark.requirement("INF-06")
+@pytest.mark.requirement("INF-06", "NUM-003-cache-1000-30s")
 def test_prediction_of_equal_features_is_taken_from_the_cache_for_thirty_seconds(scorer, features):
     session = break_model(scorer, "autoencoder")
     session.broken = False
@@ -130,6 +131,22 @@ def test_prediction_of_equal_features_is_taken_from_the_cache_for_thirty_seconds
     assert_same(guard.predict(mixed, MICROSECONDS), scorer.predict(mixed))
     guard.predict(features, round(CACHE_SECONDS * MICROSECONDS) + 1)
     assert session.calls == 4, "once for the two new rows, once by this test, once after the time"
+
+
+@pytest.mark.requirement("INF-06", "NUM-003-cache-1000-30s")
+def test_cache_holds_a_thousand_predictions(scorer):
+    rows = np.random.default_rng(4).normal(size=(1001, len(CORE_V1.columns)))
+    session = break_model(scorer, "autoencoder")
+    session.broken = False
+    guard = ModelGuard(scorer, COOLDOWN)
+    guard.predict(rows[:1000], 0)
+    guard.predict(rows[:1000], 1)
+    assert session.calls == 1
+    guard.predict(rows[1000:], 2)
+    guard.predict(rows[1:], 3)
+    assert session.calls == 2
+    guard.predict(rows[:1], 4)
+    assert session.calls == 3, "the oldest of 1,001 predictions was dropped"
 
 
 def test_trial_of_a_model_asks_it_whatever_is_cached(scorer, features):
@@ -153,7 +170,6 @@ def test_rows_of_the_engine_say_which_models_were_out(scorer):
     assert [(event.model, event.state) for event in effects.breakers] == [("classifier", "open")]
 
 
-@pytest.mark.requirement("MON-05")
 def test_breaker_is_on_record_and_no_message_is_lost(live_lane, bundle, monkeypatch):
     def fail(*_):
         raise RuntimeError("out of memory")

@@ -13,6 +13,9 @@ GOOD = {
     "warmup_balanced": 0.3,
     "pr_auc": 0.8,
     "robust_z_pr_auc": 0.5,
+    "alert_rate": 0.9,
+    "budget": 1.0,
+    "worse_than_rules": {"ramping": 0.4, "price_gap": 1.0},
 }
 
 
@@ -28,7 +31,7 @@ def test_anomaly_gate_of_a_good_model_passes():
     assert anomaly_gate(**GOOD).passed
 
 
-@pytest.mark.requirement("TRN-02", "TRN-04")
+@pytest.mark.requirement("TRN-02", "TRN-04", "NUM-002-min-rows-1000", "NUM-002-accuracy-0.75")
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
@@ -39,6 +42,9 @@ def test_anomaly_gate_of_a_good_model_passes():
         ({"warmup_balanced": 0.8}, "balanced_accuracy_over_warmup_rules"),
         ({"robust_z_pr_auc": 0.8}, "pr_auc_over_robust_z"),
         ({"pr_auc": float("nan")}, "pr_auc_over_robust_z"),
+        ({"alert_rate": 1.01}, "alerts_per_symbol_day_lower_bound"),
+        ({"alert_rate": float("nan")}, "alerts_per_symbol_day_lower_bound"),
+        ({"worse_than_rules": {"ramping": 0.009, "price_gap": 1.0}}, "p_value_finds_as_many_as_rules_ramping"),
     ],
 )
 def test_anomaly_gate_with_one_failed_rule_fails_and_lists_it_first(change, rule):
@@ -50,6 +56,7 @@ def test_anomaly_gate_with_one_failed_rule_fails_and_lists_it_first(change, rule
 
 def test_gate_rule_text_has_value_and_limit():
     assert str(GateRule("training_rows", 28_400.0, 1_000.0)) == "training_rows holds: 28,400, needs at least 1,000"
+    assert str(GateRule("rate", 1.5, 1.0, at_most=True)) == "rate fails: 1.500, needs at most 1.000"
     assert str(GateRule("edge", 0.5, 0.5, strict=True)) == "edge fails: 0.500, needs more than 0.500"
 
 

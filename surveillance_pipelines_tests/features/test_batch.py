@@ -167,7 +167,7 @@ def live_features(bars: pl.DataFrame, sessions: SessionTable, batches: int, seed
 
 
 @pytest.mark.shared_data
-@pytest.mark.requirement("FE-01", "FE-08")
+@pytest.mark.requirement("FE-01", "FE-08", "BEY-01")
 def test_live_on_recorded_bars_equals_batch_bit_for_bit(market: tuple[pl.DataFrame, SessionTable]) -> None:
     bars, sessions = market
     chosen = bars.filter(pl.col("date") >= date(2022, 3, 14))

@@ -56,7 +56,7 @@ def days_of(borders: list[int], begin: int = 0) -> np.ndarray:
     return np.array([(max(begin, start - HISTORY_BARS), start, stop) for start, stop in pairs])
 
 
-@pytest.mark.requirement("FE-01")
+@pytest.mark.requirement("FE-01", "BEY-01")
 @settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),

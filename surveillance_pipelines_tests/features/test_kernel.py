@@ -91,7 +91,7 @@ def reference_prices() -> dict[str, pl.Expr]:
     }
 
 
-@pytest.mark.requirement("FE-01", "FE-08")
+@pytest.mark.requirement("FE-01", "FE-08", "ING-18")
 @pytest.mark.parametrize("column", sorted(reference_prices()))
 def test_price_feature_equals_polars(column: str, bars: pl.DataFrame, features: pl.DataFrame) -> None:
     expected = bars.select(reference_prices()[column]).to_series().fill_null(math.nan).to_numpy()
@@ -172,6 +172,7 @@ def test_talib_agrees_where_initial_values_are_equal_or_decayed(bars: pl.DataFra
         np.testing.assert_allclose(features[column][500:], values[500:], rtol=0, atol=1e-9)
 
 
+@pytest.mark.requirement("ING-18", "FE-08")
 def test_peer_features_use_the_previous_bars(bars: pl.DataFrame, features: pl.DataFrame) -> None:
     paired = bars.with_columns(own=pl.col("r").shift(), index=pl.int_range(pl.len())).filter(
         pl.col("own").is_not_null() & pl.col("market_return").is_finite()

@@ -100,7 +100,7 @@ def test_batch_of_some_symbols_equals_the_live_context_bit_for_bit(centre):
     assert peers.sum() == sum(count for _, count in live), "bars that are not wanted are not computed"
 
 
-@pytest.mark.requirement("FE-08")
+@pytest.mark.requirement("FE-08", "ING-18")
 @pytest.mark.parametrize(("centre", "expected"), [("mean", mean), ("median", median)])
 def test_market_return_is_the_centre_of_the_others_one_minute_before(centre, expected):
     bars = market_context(market_bars(seed=12, count=200), centre)

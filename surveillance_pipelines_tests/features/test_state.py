@@ -39,7 +39,7 @@ def served(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
     )
 
 
-@pytest.mark.requirement("FE-01", "FE-08")
+@pytest.mark.requirement("FE-01", "FE-08", "BEY-01")
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),

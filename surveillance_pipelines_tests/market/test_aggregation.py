@@ -93,7 +93,6 @@ def test_ticks_from_bars_are_ordered_within_their_minutes_and_seeded() -> None:
     assert not frame.equals(ticks_from_bars(bars, 6, seed=3))
 
 
-@pytest.mark.requirement("ING-12")
 @pytest.mark.parametrize(("timeframe", "per_session"), [("5m", 78), ("15m", 26), ("1h", 7), ("4h", 2), ("1d", 1)])
 def test_resample_aggregates_the_values_of_the_minutes(timeframe: Timeframe, per_session: int) -> None:
     bars = market_bars()

@@ -57,8 +57,8 @@ def test_load_bundle_of_a_written_folder_returns_its_content(bundle_path):
     bundle = load_bundle(bundle_path)
     assert bundle.view is CORE_V1
     assert bundle.model_columns == CORE_V1.model_columns
-    assert [member.name for member in bundle.members] == ["autoencoder", "classifier", "direction"]
-    assert [member.serves for member in bundle.members] == [True, True, False]
+    assert [member.name for member in bundle.members] == ["tail_detector", "autoencoder", "classifier", "direction"]
+    assert [member.serves for member in bundle.members] == [True, True, True, False]
     assert load_bundle(bundle_path, expected_hash=bundle.bundle_hash).bundle_hash == bundle.bundle_hash
 
 

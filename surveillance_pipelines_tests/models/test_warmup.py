@@ -8,7 +8,8 @@ from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.explanations import explanation
-from surveillance_pipelines.models.warmup import RULES, TWO_SIDED, WarmupRules
+from surveillance_pipelines.models.rules import TWO_SIDED
+from surveillance_pipelines.models.warmup import RULES, WarmupRules
 from surveillance_pipelines_tests.training.tiny_bundle import tiny_training_set
 
 

@@ -39,7 +39,7 @@ def killed(live_lane):
     return live_lane
 
 
-@pytest.mark.requirement("ING-01")
+@pytest.mark.requirement("ING-01", "BEY-02")
 def test_kill_at_every_step_leaves_each_input_with_one_effect(killed):
     messages = stream(75)
     assert killed.inputs.depth().total == 0

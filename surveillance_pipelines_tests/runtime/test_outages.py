@@ -49,6 +49,7 @@ def received_once(lane: LiveLane) -> bool:
     return lane.column("SELECT count(*) FROM ops.ledger WHERE outcome = 'scored'") == [len(MESSAGES)]
 
 
+@pytest.mark.requirement("BEY-02")
 def test_drain_run_survives_the_loss_of_all_its_connections(live_lane, drained):
     send(live_lane, MESSAGES[:20])
     run = drained()
@@ -63,6 +64,7 @@ def test_drain_run_survives_the_loss_of_all_its_connections(live_lane, drained):
     assert len(bodies) == live_lane.column("SELECT count(*) FROM ops.outbox")[0]
 
 
+@pytest.mark.requirement("BEY-02")
 def test_drain_run_waits_while_the_database_accepts_no_writes(live_lane, drained):
     (database,) = live_lane.column("SELECT current_database()")
     send(live_lane, MESSAGES[:20])
@@ -85,6 +87,7 @@ def test_drain_run_waits_while_the_database_accepts_no_writes(live_lane, drained
     assert received_once(live_lane)
 
 
+@pytest.mark.requirement("BEY-02")
 def test_drain_run_survives_errors_of_the_queue(live_lane, drained, monkeypatch):
     failures = iter(range(6))
     poll = QueueClient.poll

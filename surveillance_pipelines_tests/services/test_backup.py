@@ -1,7 +1,9 @@
 """A home that is backed up while a drain run serves, and restored elsewhere, with real services."""
 
 import json
+import re
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from surveillance_pipelines.embedded.service_home import ServiceHome
 from surveillance_pipelines.embedded.services import release, stop_services
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.services.backup import BackedUp, back_up, settings_text
+from surveillance_pipelines.services.doctor import check_lake, check_models
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.services.replays import replay_outputs
 from surveillance_pipelines.services.restoration import restore
@@ -180,6 +183,28 @@ def test_restored_home_has_all_rows_and_files_and_serves_on_as_the_original_did(
         assert rows(restored, statement) == rows(original.platform, statement) != []
     outcomes = rows(restored, "SELECT outcome, count(*) FROM ops.ledger GROUP BY outcome")
     assert dict(outcomes) == {"scored": len(MESSAGES), "duplicate": repeated}
+
+
+@pytest.mark.slow
+def test_files_that_nothing_can_compute_again_come_back_by_the_commands_of_doctor(
+    original: Original, place: Settings
+) -> None:
+    platform = original.platform
+    log = Path(platform.lake.url) / "bars_1m" / "_delta_log" / f"{0:020}.json"
+    lost = [log, next(platform.models_path.glob("v1/*.onnx"))]
+    for file in lost:
+        file.unlink()
+    facts = [*check_lake(platform), *check_models(platform)]
+    assert [fact.verdict for fact in facts] == ["fail", "fail"]
+    assert all(file.name in fact.found for file, fact in zip(lost, facts, strict=True))
+    restore(place, original.backup, ignore)
+    for fact in facts:
+        first, *copies = re.findall(r"`((?:surveillance --home|mkdir|cp) [^`]*)`", fact.remedy)
+        assert first == "surveillance --home NEW restore BACKUP"
+        for command in copies:
+            here = command.replace(" NEW/", f" {place.surveillance_home}/")
+            subprocess.run(here, shell=True, check=True)
+    assert [fact.verdict for fact in (*check_lake(platform), *check_models(platform))] == ["ok", "ok"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 
 from surveillance_pipelines.clock import DAY_US
 from surveillance_pipelines.contracts.market import Bar
+from surveillance_pipelines.market.calendar_choice import CalendarChoice
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.contract import FeatureWindow
 from surveillance_pipelines.services.detection import Scope, find_anomalies
@@ -35,7 +36,9 @@ def two_days() -> list[Bar]:
 
 
 def hashes(scope: Scope) -> dict[tuple, str]:
-    found = find_anomalies(plain_settings(), frame_of(two_days()), EveryBarRules(), scope=scope, calendar="XNYS")
+    bars = frame_of(two_days())
+    calendars = dict.fromkeys(bars["symbol"].unique(), CalendarChoice("XNYS", "stated"))
+    found = find_anomalies(plain_settings(), bars, EveryBarRules(), scope=scope, calendars=calendars)
     assert found.anomalies.height == found.bars.height
     return {(symbol, start): digest for symbol, start, digest in found.anomalies.select(
         "symbol", "bar_start", "input_hash").iter_rows()}  # fmt: skip

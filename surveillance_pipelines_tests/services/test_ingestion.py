@@ -145,7 +145,7 @@ def test_bars_that_another_process_lands_between_comparison_and_commit_are_dupli
     platform: Platform, monkeypatch: pytest.MonkeyPatch, landed_before: int
 ) -> None:
     bars = market_bars().head(20)
-    compare, others = ingestion._changed, [bars.slice(landed_before, 10)]
+    compare, others = ingestion.changed_bars, [bars.slice(landed_before, 10)]
     if landed_before:
         land(platform, ReceivedBars("file", bars.head(landed_before), rows_in=landed_before), detail={})
 
@@ -155,7 +155,7 @@ def test_bars_that_another_process_lands_between_comparison_and_commit_are_dupli
             assert land(platform, ReceivedBars("file", others.pop(), rows_in=10), detail={}).landed.height == 10
         return found
 
-    monkeypatch.setattr(ingestion, "_changed", compare_and_lose_the_race)
+    monkeypatch.setattr(ingestion, "changed_bars", compare_and_lose_the_race)
     done = land(platform, ReceivedBars("file", bars, rows_in=bars.height), detail={})
     assert (done.landed.height, done.duplicates) == (10 - landed_before, 10 + landed_before)
     assert landed(platform).height == landed(platform).unique(["symbol", "bar_start"]).height == 20

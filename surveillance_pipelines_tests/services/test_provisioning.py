@@ -37,7 +37,7 @@ def bare_settings(tmp_path: Path) -> Iterator[Settings]:
     stop_services(settings)
 
 
-@pytest.mark.requirement("ING-01")
+@pytest.mark.requirement("ING-01", "ING-05")
 def test_provision_nothing_configured_gives_ready_databases_and_queues(bare_settings: Settings) -> None:
     found = provision(bare_settings)
     assert found.embedded

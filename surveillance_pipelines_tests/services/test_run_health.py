@@ -98,7 +98,7 @@ def test_run_is_stuck_when_it_lasts_longer_than_possible(job, status, minutes, v
 
 
 def test_run_without_process_is_stuck_at_once_and_says_why():
-    run = ActiveRun("0123456789ab", "drain_job", "started", NOW, gone="the process 7 of the run has ended")
+    run = ActiveRun("0123456789ab", "drain_job", "started", NOW, process_problem="the process 7 of the run has ended")
     (found,) = degraded(replace(NOTHING, active=(run,)))
     assert (found.name, found.verdict) == ("stuck drain_job", "fail")
     assert found.found.endswith("the process 7 of the run has ended")

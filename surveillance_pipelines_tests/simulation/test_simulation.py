@@ -2,8 +2,12 @@
 
 import pytest
 
+from surveillance_pipelines.clock import MICROSECONDS
+from surveillance_pipelines.contracts.market import Tick
+from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines_tests.simulation.__main__ import main
 from surveillance_pipelines_tests.simulation.bugs import BUGS
+from surveillance_pipelines_tests.simulation.market import MARKETS, market
 from surveillance_pipelines_tests.simulation.naive import naive_violations
 from surveillance_pipelines_tests.simulation.proof import BUG_SEEDS, first_catch, replay_command, run_seeds
 from surveillance_pipelines_tests.simulation.schedule import run_schedule
@@ -12,6 +16,7 @@ SCHEDULES = 200
 CHUNK = 100
 
 
+@pytest.mark.requirement("BEY-02")
 @pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
 def test_every_schedule_ends_with_each_effect_once_and_in_order(first):
     chunk = run_seeds(range(first, first + CHUNK))
@@ -19,6 +24,16 @@ def test_every_schedule_ends_with_each_effect_once_and_in_order(first):
     assert chunk.schedules == CHUNK
     for trouble in ("process killed", "process ended by an exception", "write refused by the fencing number"):
         assert chunk.troubled[trouble] > 0, f"no schedule had {trouble}: the faults have lost their teeth"
+
+
+@pytest.mark.requirement("BEY-02")
+def test_schedules_have_producers_whose_clocks_are_ahead():
+    def is_ahead(sent_at: int, body: str) -> bool:
+        tick = decode_tick(body, sent_at=None)
+        return isinstance(tick, Tick) and tick.event_time > sent_at + 30 * MICROSECONDS
+
+    markets = [market(number) for number in range(MARKETS)]
+    assert sum(any(is_ahead(at, entry.body) for at, entry in each.sends) for each in markets) > 5
 
 
 @pytest.mark.parametrize("bug", BUGS)

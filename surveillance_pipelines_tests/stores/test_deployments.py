@@ -71,6 +71,7 @@ def test_refused_transition_changes_nothing(connection: psycopg.Connection):
     assert [row for row in history(connection, Scope()) if row.version != "v2"] == before
 
 
+@pytest.mark.requirement("INF-03")
 def test_tenant_without_a_champion_is_served_by_that_of_the_default_tenant(connection: psycopg.Connection):
     acme = Scope(tenant="acme")
     deploy_version(connection, 1, decided_by="test")

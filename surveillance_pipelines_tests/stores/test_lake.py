@@ -107,6 +107,7 @@ def test_read_table_that_does_not_exist_gives_the_schema_asked_for_or_an_error(l
         lake.read("bars")
 
 
+@pytest.mark.requirement("ING-15")
 def test_write_days_rows_come_back_in_order_with_their_types(lake: Lake) -> None:
     written = bars([TUESDAY, MONDAY])
     assert lake.write_days("bars", written, days=[MONDAY, TUESDAY]) == 0

@@ -131,6 +131,7 @@ def begin_start(history: LakeHistory, day: date, centre: MarketCentre) -> None:
         history.bars(["AAA"], day, WANTED, centre)
 
 
+@pytest.mark.requirement("ING-15")
 def test_all_symbols_are_read_once(lake, bars):
     history, day = LakeHistory(lake), last_day(bars)
     begin_start(history, day, "mean")
@@ -168,6 +169,7 @@ def test_peers_are_read_once_for_new_symbols_and_again_only_for_changed_days(lak
         assert lake.reads.count(["symbol", "bar_start", "close", "revision"]) == 2  # that day, and the one before it
 
 
+@pytest.mark.requirement("ING-15")
 def test_changed_table_is_read_again(lake, bars):
     history, day = LakeHistory(lake), last_day(bars)
     before = history.bars(["EEE"], day, WANTED, "mean")["EEE"]

@@ -1,6 +1,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from surveillance_pipelines.clock import ManualClock
 from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.model_store import (
+    MetricType,
     ModelVersion,
     QualityMetric,
     find_bundle,
@@ -57,6 +60,39 @@ def test_record_version_keeps_metadata_and_quality(connection: psycopg.Connectio
     assert row == ("v3", datetime(2024, 1, 15, 12, tzinfo=UTC), 50_000)
     figures = connection.execute("SELECT metric_name, metric_value, metric_type FROM surveillance.model_metrics")
     assert figures.fetchall() == [("accuracy", 0.82, "classification")]
+
+
+@pytest.mark.requirement("SCH-10")
+def test_record_version_keeps_every_field_of_a_version(connection: psycopg.Connection):
+    trained = datetime(2024, 1, 15, 12, tzinfo=UTC)
+    model = replace(a_version(2), model_type="xgboost", strategy_id="momentum_v1", is_warmup_mode=True)
+    metric = QualityMetric(name="accuracy", value=0.82, model="classifier", split="test", dataset_size=10_000)
+    identity = record_version(connection, model, [metric], ManualClock(trained))
+    record = find_version(connection, 2, "momentum_v1")
+    assert (record.id, record.version, record.model_type) == (identity, "v2", "xgboost")
+    assert (record.strategy_id, record.trained_at, record.training_duration_seconds) == ("momentum_v1", trained, 12.5)
+    assert (record.training_dataset_size, record.is_active, record.is_warmup_mode) == (50_000, False, True)
+    row = connection.execute(
+        "SELECT created_at, updated_at, array_agg(metric_name) FROM surveillance.model_versions AS versions "
+        "JOIN surveillance.model_metrics AS metrics ON model_version_id = versions.id GROUP BY versions.id"
+    ).fetchone()
+    assert row == (trained, trained, ["accuracy"])
+
+
+@pytest.mark.requirement("SCH-11")
+@pytest.mark.parametrize("metric_type", get_args(MetricType))
+def test_record_version_keeps_every_field_of_a_metric(connection: psycopg.Connection, metric_type: MetricType):
+    clock = ManualClock(datetime(2024, 1, 15, 12, tzinfo=UTC))
+    metric = QualityMetric(
+        name="accuracy", value=0.82, model="classifier", split="test", dataset_size=10_000, metric_type=metric_type
+    )
+    version = record_version(connection, a_version(3), [metric], clock)
+    ((identity, *fields),) = connection.execute(
+        "SELECT id, model_version_id, metric_name, metric_value, metric_type, evaluated_at, evaluation_dataset_size "
+        "FROM surveillance.model_metrics"
+    )
+    assert isinstance(identity, UUID)
+    assert fields == [version, "accuracy", 0.82, metric_type, datetime(2024, 1, 15, 12, tzinfo=UTC), 10_000]
 
 
 def test_record_version_twice_raises(connection: psycopg.Connection):

@@ -39,7 +39,7 @@ def test_train_bundle_reports_progress_of_every_stage():
     train_bundle(
         tiny_training_set(), seed=7, deadline=Deadline.after(120.0), configs=TINY_CONFIGS, progress=stages.__setitem__
     )
-    assert list(stages) == ["autoencoder", "classifier", "direction", "export"]
+    assert list(stages) == ["tail_detector", "autoencoder", "classifier", "direction", "export"]
     assert stages["export"] == 1.0
 
 

@@ -31,7 +31,7 @@ def marked(rows: pl.DataFrame) -> pl.DataFrame:
 
 def test_evaluation_figures_are_images(evaluation):
     figures = evaluation_figures(evaluation)
-    assert set(figures) == {"reconstruction_error", "roc_pr", "confusion", "event_recall"}
+    assert set(figures) == {"tail_surprise", "reconstruction_error", "roc_pr", "confusion", "event_recall"}
     assert all(png.startswith(PNG) and len(png) > 5_000 for png in figures.values())
 
 

@@ -38,7 +38,7 @@ def test_evaluate_measures_are_finite_and_uniquely_named(evaluation):
     assert all(math.isfinite(measure.value) for measure in evaluation.measures)
     wanted = {
         "classifier_accuracy", "classifier_balanced_accuracy", "classifier_macro_f1", "classifier_majority_accuracy",
-        "anomaly_pr_auc", "anomaly_alerts_per_symbol_day", "anomaly_events_found", "autoencoder_roc_auc",
+        "anomaly_pr_auc", "anomaly_alerts_per_symbol_day", "anomaly_events_found", "tail_detector_roc_auc",
         "autoencoder_error_ratio", "direction_balanced_accuracy",
     }  # fmt: skip
     assert wanted <= set(evaluation.metrics)
@@ -48,7 +48,7 @@ def test_evaluate_tiny_models_beat_the_naive_baselines(evaluation):
     metrics = evaluation.metrics
     assert metrics["classifier_balanced_accuracy"] > 2 * metrics["classifier_majority_balanced_accuracy"]
     assert metrics["anomaly_pr_auc"] > metrics["classifier_robust_z_pr_auc"]
-    assert metrics["autoencoder_roc_auc"] > 0.75
+    assert metrics["tail_detector_roc_auc"] > 0.75
 
 
 def test_evaluate_direction_of_one_test_day_stays_in_warm_up(evaluation):
@@ -68,14 +68,18 @@ def test_evaluate_finds_members_by_their_output_not_by_name(evaluation, bundle):
     )
     assert [rule.value for rule in other.anomaly_gate.rules] == [rule.value for rule in evaluation.anomaly_gate.rules]
     renamed = {names.get(measure.model, measure.model) for measure in evaluation.measures}
-    assert {measure.model for measure in other.measures} == renamed == {"anomaly", "autoencoder", *names.values()}
+    assert {measure.model for measure in other.measures} == renamed == {
+        "anomaly", "tail_detector", "autoencoder", "floors", *names.values(),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["classifier", "direction"])
 def test_evaluate_without_a_required_member_says_which_output_is_missing(bundle, kind):
     rest = tuple(spec for spec in bundle.members if spec.name != kind)
     output = bundle.member(kind).output.kind
-    with pytest.raises(BundleError, match=f"expected a member with output '{output}', got autoencoder, "):
+    with pytest.raises(
+        BundleError, match=f"expected a member with output '{output}', got tail_detector, autoencoder, "
+    ):
         evaluate(tiny_training_set(), Ensemble(replace(bundle, members=rest)), min_rows=1, min_accuracy=0.5, seed=1)
 
 
@@ -95,7 +99,13 @@ def test_evaluate_of_one_symbol_covers_the_kinds_that_exist(tmp_path):
     assert found.metrics["classifier_majority_balanced_accuracy"] == 1 / len(tested)
     assert all(math.isfinite(rule.value) for rule in found.anomaly_gate.rules)
     assert found.metrics["classifier_balanced_accuracy"] > 2 / len(tested)
-    assert set(evaluation_figures(found)) == {"reconstruction_error", "roc_pr", "confusion", "event_recall"}
+    assert set(evaluation_figures(found)) == {
+        "tail_surprise",
+        "reconstruction_error",
+        "roc_pr",
+        "confusion",
+        "event_recall",
+    }
 
 
 def test_evaluate_on_other_kinds_than_the_bundle_has_says_which(bundle):

@@ -127,12 +127,14 @@ def _symbol_of_file(
     table: Table, path: Path, options: FileOptions, column: str | None
 ) -> tuple[str | None, tuple[str, ...]]:
     """Return the symbol of all rows, if no column has it, and a note about a symbol taken from the file's name."""
-    if column is not None or options.symbol is not None:
-        return (None, ()) if column is not None else (options.symbol, ())
-    named = table.layout.named(path.name)
-    if named is None:
+    if column is not None:
         return None, ()
-    symbol = named["symbol"].upper()
+    if options.symbol is not None:
+        return options.symbol, ()
+    stated = table.layout.match_name(path.name)
+    if stated is None:
+        return None, ()
+    symbol = stated["symbol"].upper()
     return symbol, (f"symbol {symbol}, from the file's name, as {table.layout.name} writes it",)
 
 
@@ -146,10 +148,10 @@ def _times(
     allows_dates: bool,
     has_repeats: bool,
 ) -> ParsedTimes:
-    named = table.layout.named(path.name)
+    stated = table.layout.match_name(path.name)
     written = _with_clock(table.cells, name)
-    if named is not None and "day" in named.groupdict():
-        midnight = datetime.strptime(named["day"], "%Y%m%d")  # noqa: DTZ007 -- in the zone of the layout
+    if stated is not None and "day" in stated.groupdict():
+        midnight = datetime.strptime(stated["day"], "%Y%m%d")  # noqa: DTZ007 -- in the zone of the layout
         milliseconds = pl.col(name).cast(pl.Int64, strict=False)
         written = table.cells.select((pl.lit(midnight) + pl.duration(milliseconds=milliseconds)).alias(name))[name]
     return _parse(
@@ -251,11 +253,10 @@ def _refused(cells: pl.DataFrame, numbers: Mapping[str, str], times: ParsedTimes
         for name in numbers.values()
         if cells.schema[name] == pl.String
     ]
-    texts = (
-        cells.select(pl.coalesce(wrong).alias("text")) if wrong else cells.select(pl.lit(None, pl.String).alias("text"))
-    )
-    if texts.height != cells.height:
-        texts = pl.DataFrame({"text": pl.Series([None], dtype=pl.String).new_from_index(0, cells.height)})
+    if wrong:
+        texts = cells.select(pl.coalesce(wrong).alias("text"))
+    else:
+        texts = pl.Series("text", [None], dtype=pl.String).new_from_index(0, cells.height).to_frame()
     bad_time, bad_number = pl.col("time").is_not_null(), pl.col("text").is_not_null()
     return texts.with_columns(times.reasons.alias("time")).select(
         pl.when(bad_time).then(pl.lit("bad_timestamp")).when(bad_number).then(pl.lit("wrong_type")).alias(CODE),

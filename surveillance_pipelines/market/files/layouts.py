@@ -70,12 +70,12 @@ class Layout:
         """Return whether a first row and the file's name are of this layout."""
         if not self.forms or len(fields) != len(self.forms):
             return False
-        if "day" in self.symbol_in_name and self.named(file_name) is None:
+        if "day" in self.symbol_in_name and self.match_name(file_name) is None:
             return False
         return all(re.fullmatch(form, text) for form, text in zip(self.forms, fields, strict=True))
 
-    def named(self, file_name: str) -> re.Match[str] | None:
-        """Return what the file's name states."""
+    def match_name(self, file_name: str) -> re.Match[str] | None:
+        """Return what a file's name states: ``symbol``, and ``day`` in some layouts; None if it states nothing."""
         return re.match(self.symbol_in_name, file_name, re.IGNORECASE) if self.symbol_in_name else None
 
 

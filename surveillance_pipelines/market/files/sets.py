@@ -35,10 +35,12 @@ def files_of(path: Path) -> Iterator[list[NamedFile]]:
     """
     if path.is_dir():
         found = [each for each in sorted(path.rglob("*")) if each.is_file() and is_readable(each)]
-        yield _some([NamedFile(str(each), each) for each in found if not _is_hidden(each.relative_to(path))], path)
+        yield _at_least_one(
+            [NamedFile(str(each), each) for each in found if not _is_hidden(each.relative_to(path))], path
+        )
     elif path.suffix.lower() == _ZIP and path.is_file():
         with tempfile.TemporaryDirectory() as folder:
-            yield _some(_unpacked(path, Path(folder)), path)
+            yield _at_least_one(_unpacked(path, Path(folder)), path)
     else:
         yield [NamedFile(str(path), path)]
 
@@ -77,7 +79,7 @@ def _is_hidden(place: Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) and part != ".." for part in place.parts)
 
 
-def _some(found: list[NamedFile], path: Path) -> list[NamedFile]:
+def _at_least_one(found: list[NamedFile], path: Path) -> list[NamedFile]:
     if not found:
         raise FileError(f"expected Parquet or CSV files in {path}, found none")
     return found

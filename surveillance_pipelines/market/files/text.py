@@ -15,7 +15,6 @@ SEPARATORS: Final = (",", ";", "\t", "|")
 FIRST_LINES: Final = 20
 """Number of lines in which the header or the first row is looked for; vendors write titles and notes above it."""
 
-_NAMES: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -30,10 +29,6 @@ class TextRows:
 
     frame: pl.DataFrame
     separator: str
-
-    @property
-    def separator_name(self) -> str:
-        return _NAMES[self.separator]
 
     def head(self) -> list[list[str]]:
         """Return the fields of the first lines."""

@@ -1,0 +1,62 @@
+"""Tests of a bundle's promises on held-out days: its alert budget, and that it finds what the warm-up rules find."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import binomtest
+
+from surveillance_pipelines.evaluation.metrics import block_bootstrap_interval
+from surveillance_pipelines.evaluation.thresholds import BARS_PER_DAY
+from surveillance_pipelines.models.bundle_predictions import BundlePredictions
+from surveillance_pipelines.models.warmup import WarmupRules
+
+Floats = npt.NDArray[np.float64]
+
+CONFIDENCE: Final = 0.98
+
+
+def alert_rate_bound(
+    frame: pl.DataFrame, original: npt.NDArray[np.bool_], alerts: npt.NDArray[np.bool_], *, seed: int
+) -> float:
+    """Return the lower bound of the interval of alerts per symbol and day of ``BARS_PER_DAY`` ordinary bars.
+
+    Alerts come in bursts, so the bootstrap draws whole days.
+
+    Args:
+        frame: the evaluated bars, with ``date``.
+        original: bool[n], True for unchanged bars.
+        alerts: bool[n], True for anomalous bars.
+        seed: seed of the bootstrap.
+    """
+    found, days = alerts[original], frame["date"].to_numpy()[original]
+    low, _ = block_bootstrap_interval(
+        lambda rows: BARS_PER_DAY * float(found[rows].mean()), days, confidence=CONFIDENCE, seed=seed
+    )
+    return low
+
+
+def found_less_than_rules(frame: pl.DataFrame, predictions: BundlePredictions, features: Floats) -> dict[str, float]:
+    """Return, per planted kind, the p-value of "the bundle finds it at least as often as the warm-up rules".
+
+    The exact sign test of the events that only one of the two finds.
+
+    Args:
+        frame: the evaluated bars, with ``label``, ``replica`` and ``anomaly_id``.
+        predictions: those of the bundle.
+        features: float64[n, F], the columns of the feature view.
+    """
+    bars = frame.select("label", "replica", "anomaly_id").with_columns(
+        bundle=pl.Series(predictions.is_anomaly), rules=pl.Series(WarmupRules().predict(features).is_anomaly)
+    )
+    planted = bars.filter(pl.col("anomaly_id").is_not_null())
+    events = planted.group_by("label", "replica", "anomaly_id").agg(pl.col("bundle", "rules").any())
+    counts = events.group_by("label").agg(
+        lost=(pl.col("rules") & ~pl.col("bundle")).sum(), gained=(pl.col("bundle") & ~pl.col("rules")).sum()
+    )
+    return {label: _p_value(lost, gained) for label, lost, gained in counts.sort("label").iter_rows()}
+
+
+def _p_value(lost: int, gained: int) -> float:
+    return 1.0 if lost + gained == 0 else float(binomtest(lost, lost + gained, alternative="greater").pvalue)
