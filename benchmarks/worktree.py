@@ -36,5 +36,18 @@ def short_hash(folder: Path, name: str) -> str:
     return _git(folder, "describe", "--always", "--dirty", "--exclude", "*").stdout.strip() or "no commit"
 
 
+def commit_before(folder: Path, path: str) -> str:
+    """Return the short hash of the parent of the newest commit that changed a path.
+
+    Raises:
+        UnknownCommitError: if git does not know it, as in a shallow clone.
+    """
+    newest = _git(folder, "log", "-1", "--format=%h", "--", path).stdout.strip()
+    done = _git(folder, "rev-parse", "--short", f"{newest}^")
+    if not newest or done.returncode != 0:
+        raise UnknownCommitError(f"expected a commit before the newest one of {path}, git says: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from surveillance_pipelines.commands.console import echo, table
+from surveillance_pipelines.commands.console import counted, echo, table
 from surveillance_pipelines.commands.days import as_days
 
 _DAY = ["%Y-%m-%d"]
@@ -47,5 +47,7 @@ def backfill(
     table(f"{job.value} in {outcome.seconds:.1f} s, run {outcome.run_id[:8]}", ("table", "rows"), rows, right=("rows",))
     if rows and not any(count for key, count in rows if key.startswith("bars_")) and "bars_1m" in outcome.materialized:
         echo("the lake has no bars for these days: run `surveillance ingest` first", style="yellow")
-    failed = [f"{check.asset}: {check.name}" for check in outcome.checks if not check.passed]
-    echo(f"checks that did not pass: {', '.join(failed)}" if failed else f"{len(outcome.checks)} checks passed")
+    failed = [check for check in outcome.checks if not check.passed]
+    for check in failed:
+        echo(f"check {check.asset}: {check.name} did not pass: {check.summary}", style="yellow")
+    echo(f"{len(outcome.checks) - len(failed):,} of {counted(len(outcome.checks), 'check')} passed")

@@ -1,5 +1,6 @@
 """``surveillance backup`` and ``surveillance restore``: copies of a home for another disk or machine."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ def backup(
     for problem in done.problems:
         echo(f"damaged: {problem}", style="red")
     echo(f"wrote {target}, {done.bytes / 1e6:,.1f} MB")
+    echo(f"restore it into a new home: `surveillance --home DIR restore {shlex.quote(str(target))}`", wrap=False)
     if done.problems:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -60,6 +62,8 @@ def restore(
     if canceled:
         echo(f"{counted(canceled, 'run')} of Dagster had not finished and {'is' if canceled == 1 else 'are'} canceled")
     echo(f"the settings of the backup are in {done.settings_file}; they are not applied")
+    home = shlex.quote(str(platform.home))
+    echo(f"next: `surveillance --home {home} replay --sample 20`, then `surveillance --home {home} up`", wrap=False)
 
 
 @contextmanager

@@ -40,9 +40,9 @@ def list_dead_letters(
     table("refused inputs by reason code", columns, counts, right=("rows", "replayed"))
     rows = [(*row, _newest(replays[row[0]])) for row in shown]
     table(f"newest {len(shown)}", ("id", "received", "source", "code", "reason", "last replay"), rows)
-    echo(
-        "show one: `surveillance dead-letters show ID`; put it back on its queue: `surveillance dead-letters replay ID`"
-    )
+    echo("show one: `surveillance dead-letters show ID`")
+    echo("send one again: `surveillance dead-letters replay ID`")
+    echo("send all of a code again: `surveillance dead-letters replay --code CODE`")
 
 
 @app.command("show")
@@ -101,7 +101,8 @@ def replay_dead_letters(
     if unsent := len(done.unsent):
         raise OperationFailedError(
             f"expected to replay {counted(len(verdicts), 'dead letter')}, {unsent:,} cannot be sent: see above",
-            remedy="repair the body (--edit-body or --body), or send it although it would be refused again (--force)",
+            remedy="remove the cause that the table states, then repeat the command; or repair the body of one message "
+            "(--edit-body or --body); --force sends messages although they would be refused again",
         )
 
 
@@ -116,6 +117,9 @@ def redrive_dead_letter_queues() -> None:
     from surveillance_pipelines.services.redrive import redrive
 
     done = redrive(open_platform())
+    if not done.recorded and not done.known:
+        echo("nothing to redrive: SQS has set no message aside")
+        return
     echo(
         f"{counted(done.recorded, 'message')} recorded in the ledger, {done.known:,} already had an outcome, "
         f"{len(done.replayed.sent):,} sent to their queues again"

@@ -72,7 +72,7 @@ def feed(
     sent = send(platform, ticks, speed=pace, feed_id=feed_id)
     queues = len(platform.endpoints.queue_urls)
     echo(f"sent {sent:,} ticks of {counted(ticks['symbol'].n_unique(), 'symbol')} to {counted(queues, 'queue')}")
-    echo("the Dagster daemon serves them (`surveillance up`); watch the alerts with `surveillance tail`")
+    echo("the Dagster daemon (`surveillance up`) serves them; `surveillance alerts` then lists the alerts")
 
 
 def parse_speed(text: str) -> float | None:

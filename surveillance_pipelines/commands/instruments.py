@@ -37,12 +37,14 @@ def add_instruments(
     from surveillance_pipelines.services.instruments import register, require_symbols
     from surveillance_pipelines.services.platform import open_platform
 
-    wanted = require_symbols(symbols)
-    added = register(open_platform(), wanted, calendar=calendar, source="command line")
+    wanted, platform = require_symbols(symbols), open_platform()
+    added = register(platform, wanted, calendar=calendar, source="command line")
     for symbol, choice in added.items():
         echo(f"{symbol}: calendar {choice.sentence}", style="yellow" if choice.is_assumed else "")
     if any(choice.is_assumed for choice in added.values()):
         echo("set another calendar with `surveillance instruments set SYMBOL --calendar NAME`")
+    seconds = platform.settings.drain_window_seconds
+    echo(f"drain runs accept new symbols from their next start; one that serves now ends within {seconds:.0f} s")
 
 
 @app.command("set")

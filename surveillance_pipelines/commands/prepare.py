@@ -20,5 +20,6 @@ def prepare() -> None:
     wanted = [url.rsplit("/", 1)[1] for url in (*endpoints.queue_urls, endpoints.output_queue_url)]
     rows = [("database", "surveillance", "up to date")]
     rows += [("queue", name, "created" if name in queues else "exists") for name in wanted]
-    rows.append(("lake", endpoints.lake_url, "bucket created" if buckets else "exists or needs no bucket"))
+    bucket = "bucket created" if buckets else "bucket exists"
+    rows.append(("lake", endpoints.lake_url, bucket if endpoints.lake_url.startswith("s3://") else "local folder"))
     table("prepared", ("store", "name", ""), rows)

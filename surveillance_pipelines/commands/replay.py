@@ -57,7 +57,8 @@ def replay(
 
 def _show(results: "Sequence[Replayed]") -> None:
     if not results:
-        echo("no outputs to replay yet")
+        echo("no outputs to replay yet: no bar has been scored")
+        echo("score live ticks: `surveillance up`; stored days: `surveillance backfill FIRST LAST --job scoring_job`")
         return
     counts = Counter(result.outcome for result in results)
     shown = sorted(results, key=lambda result: result.passed)[:_SHOWN]  # failures first

@@ -47,6 +47,7 @@ def train(
         for line in _advice(result, platform):
             echo(line)
         raise typer.Exit(ExitCode.FAILED)
+    echo("next: `surveillance up` scores live ticks with it; `surveillance detect FILE` scores the bars of a file")
 
 
 def _advice(refused: "Training", platform: "Platform") -> list[str]:
@@ -77,6 +78,8 @@ def show_training(training: "Training") -> None:
         for check in training.gate
     ]
     table("promotion gate", ("", "check", "rules"), rows)
+    if any(not check.passed and not check.blocking for check in training.gate):
+        echo("warn: the check failed, and does not prevent the promotion")
     if training.promoted:
         echo(f"promoted: v{training.version} is the champion", style="green")
     else:

@@ -31,9 +31,12 @@ def up(
 ) -> None:
     """Run the Dagster UI and the daemon on the embedded or configured services, until ctrl-C."""
     from surveillance_pipelines.commands import dagster_home
+    from surveillance_pipelines.services.configuration import misspelled_settings
     from surveillance_pipelines.services.platform import open_platform
 
     platform = open_platform()
+    for variable in misspelled_settings():
+        echo(f"warning: {variable.found}", style="yellow")
     chosen = _free_port(host, port)
     echo("connecting to the services …")
     environment = disable_yahoo_fallback_in_demo(platform, dagster_home.prepare(platform))

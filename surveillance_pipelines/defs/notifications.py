@@ -7,7 +7,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs.automation import SENSORS_START
 from surveillance_pipelines.defs.resources import PlatformResource
-from surveillance_pipelines.defs.run_records import check_state, run_error
+from surveillance_pipelines.defs.run_records import check_state, job_title, run_error
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.notifications import Event, NotificationState
@@ -79,13 +79,15 @@ def new_failed_runs(state: "NotificationState", instance: dg.DagsterInstance) ->
     from surveillance_pipelines.services.notifications import Event
 
     records = _records(state, "runs", "failed_run", instance)
-    found = [
-        (record, f"{record.event_log_entry.job_name} {record.run_id[:8]}: {run_error(instance, record.run_id)}")
-        for record in records
-    ]
+    found = [(record, _failure(record, instance)) for record in records]
     _move(state, "runs", records)
     new = state.unseen("failed_run", map(_key, records))
     return [Event(kind="failed_run", text=f"failed run: {text}") for record, text in found if _key(record) in new]
+
+
+def _failure(record: dg.EventLogRecord, instance: dg.DagsterInstance) -> str:
+    job = job_title(record.event_log_entry.job_name or "")
+    return f"{job} {record.run_id[:8]}: {run_error(instance, record.run_id)}"
 
 
 def new_red_checks(state: "NotificationState", instance: dg.DagsterInstance) -> list["Event"]:

@@ -7,6 +7,13 @@ from typing import Final
 import dagster as dg
 
 _LONGEST: Final = 400
+INTERRUPTED: Final = "interrupted before its end"
+_INTERRUPTION: Final = re.compile(r"\bdagster\._core\.errors\.DagsterExecutionInterruptedError\b.*")
+"""Error of a step whose process was told to stop, as when `surveillance up` ends."""
+_DBT: Final = re.compile(
+    r"\bdagster_dbt\.errors\.DagsterDbtCliRuntimeError: .*?(failed with exit code `?\d+`?).*", re.DOTALL
+)
+"""Error of a failed `dbt build`, whose first line says nothing."""
 _FAILURE: Final = re.compile(r"\bdagster\._core\.definitions\.events\.Failure: ")
 """Class name before the message of ``dg.Failure``; the message is complete without it."""
 
@@ -24,6 +31,7 @@ def step_errors(failures: Iterable[dg.DagsterEvent]) -> list[str]:
 
 def innermost_line(errors: Sequence[str]) -> str:
     """Return the first line of the innermost error, shortened to one line of a table."""
-    line = errors[-1].strip().splitlines()[0] if errors and errors[-1].strip() else ""
-    line = _FAILURE.sub("", line)
+    error = _DBT.sub(r"dbt \1; the output of the run names the models and tests", errors[-1].strip()) if errors else ""
+    line = error.splitlines()[0] if error else ""
+    line = _FAILURE.sub("", _INTERRUPTION.sub(INTERRUPTED, line))
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

@@ -7,7 +7,8 @@ from typing import Final
 import dagster as dg
 
 from surveillance_pipelines.clock import to_datetime
-from surveillance_pipelines.defs.run_errors import innermost_line, step_errors
+from surveillance_pipelines.contracts.text import listed
+from surveillance_pipelines.defs.run_errors import INTERRUPTED, innermost_line, step_errors
 from surveillance_pipelines.defs.run_processes import process_problem
 from surveillance_pipelines.defs.serving.queues import QUEUE_TAG
 from surveillance_pipelines.services.run_health import (
@@ -29,6 +30,10 @@ _ACTIVE: Final[dict[dg.DagsterRunStatus, ActiveStatus]] = {
     dg.DagsterRunStatus.STARTED: "started",
     dg.DagsterRunStatus.CANCELING: "canceling",
 }
+_ASSET_JOB: Final = "__ASSET_JOB"
+"""Name of Dagster's job for runs of selected assets, which the UI and automation conditions start."""
+_NAMED: Final = 3
+"""Assets of a run that are named."""
 _FAILED_RUNS: Final = 50
 """Newest failed runs whose errors are read, one query each."""
 _ACTIVE_RUNS: Final = 200
@@ -60,17 +65,24 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterable[FailedR
     last_success: dict[tuple[str, str], float] = {}
     for record in instance.get_run_records(filters, limit=_FAILED_RUNS):
         run = record.dagster_run
-        scope, ended = run.tags.get(QUEUE_TAG, ""), record.end_time or record.update_timestamp.timestamp()
+        scope, ended = _scope(run), record.end_time or record.update_timestamp.timestamp()
         if (run.job_name, scope) not in last_success:
-            last_success[run.job_name, scope] = _last_success(instance, run.job_name, scope)
+            last_success[run.job_name, scope] = _last_success(instance, run)
+        error = run_error(instance, run.run_id)
         yield FailedRun(
             run_id=run.run_id,
-            job=run.job_name,
+            job=job_title(run.job_name),
             scope=scope,
-            error=run_error(instance, run.run_id),
+            error=error,
             failed_at=_instant(ended),
             is_superseded=last_success[run.job_name, scope] > ended,
+            is_interrupted=error.endswith(INTERRUPTED),
         )
+
+
+def job_title(job: str) -> str:
+    """Return the name of a job for a user; that of Dagster's job for selected assets is internal."""
+    return "asset run" if job.startswith(_ASSET_JOB) else job
 
 
 def run_error(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -91,7 +103,7 @@ def active_runs(instance: dg.DagsterInstance) -> Iterable[ActiveRun]:
         has_started = status in ("started", "canceling") and record.start_time is not None
         yield ActiveRun(
             run_id=run.run_id,
-            job=run.job_name,
+            job=job_title(run.job_name),
             status=status,
             since=_instant(record.start_time) if has_started else record.update_timestamp.astimezone(UTC),
             process_problem=None if status == "queued" else process_problem(instance, run),
@@ -143,10 +155,23 @@ def sensor_cursor(instance: dg.DagsterInstance, name: str) -> str | None:
     return cursors[0] if cursors else None
 
 
-def _last_success(instance: dg.DagsterInstance, job: str, scope: str) -> float:
-    """Return the end of the last successful run of a job, seconds since the epoch; 0 if there is none."""
-    tags = {QUEUE_TAG: scope} if scope else {}
-    filters = dg.RunsFilter(job_name=job, tags=tags, statuses=[dg.DagsterRunStatus.SUCCESS])
+def _scope(run: dg.DagsterRun) -> str:
+    """Return the queue of a run, or the assets of a run of selected assets."""
+    if run.job_name.startswith(_ASSET_JOB):
+        return listed(sorted(key.to_user_string() for key in run.asset_selection or ()), _NAMED)
+    return run.tags.get(QUEUE_TAG, "")
+
+
+def _last_success(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
+    """Return the end of the last success of a run's job and queue, seconds since the epoch; 0 if there is none.
+
+    A run of selected assets has succeeded when each of them has been materialized, by any job.
+    """
+    if run.job_name.startswith(_ASSET_JOB) and run.asset_selection:
+        events = [instance.get_latest_materialization_event(key) for key in run.asset_selection]
+        return min(0.0 if event is None else event.timestamp for event in events)
+    tags = {QUEUE_TAG: scope} if (scope := run.tags.get(QUEUE_TAG)) else {}
+    filters = dg.RunsFilter(job_name=run.job_name, tags=tags, statuses=[dg.DagsterRunStatus.SUCCESS])
     newest = instance.get_run_records(filters, limit=1)
     return (newest[0].end_time or 0.0) if newest else 0.0
 

@@ -88,7 +88,7 @@ _REASONS: Final[Mapping[Basis, str]] = {
     "currency pair": "a currency pair",
     "future": "a future",
     "index": "an index",
-    "default": "assumed: the spelling tells none, so DEFAULT_CALENDAR is used",
+    "default": "assumed from DEFAULT_CALENDAR: the symbol names no market",
 }
 
 

@@ -92,7 +92,8 @@ def read_tick(body: str, *, sent_at: int | None, instruments: Container[str] | N
         return tick
     return Refusal(
         "unknown_symbol",
-        f"expected a registered instrument, got {tick.symbol!r}: add it to SYMBOLS or set UNKNOWN_SYMBOLS=register",
+        f"expected a registered instrument, got {tick.symbol!r}: register it with `surveillance instruments add "
+        "SYMBOL`, or set UNKNOWN_SYMBOLS=register",
     )
 
 

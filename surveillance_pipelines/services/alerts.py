@@ -202,12 +202,17 @@ def explanation_tables(
     detectors = rest.pop("detectors", None) or _detectors_v1(rest, warmup=warmup)
     tables = [
         _table("detectors: from 0.5 on, a detector raises an alert", ("detector", "score"), detectors.items(), 1),
-        _table("most likely kinds", ("kind", "probability"), (rest.pop("kinds", None) or {}).items(), 1),
+        _table("most likely kinds", ("kind", "probability"), _descending(rest.pop("kinds", None) or {}), 1),
         _features(rest.pop("features", None) or [], feature_view),
         _table("statistics", ("statistic", "value"), (rest.pop("statistics", None) or {}).items(), 1),
         _table("further facts", ("fact", "value"), [(name, _text(value)) for name, value in rest.items()], 2),
     ]
     return summary, [table for table in tables if table.rows]
+
+
+def _descending(values: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return names with their values, highest first; JSON of PostgreSQL does not keep the order of names."""
+    return sorted(values.items(), key=lambda item: -item[1])
 
 
 def _detectors_v1(rest: dict[str, Any], *, warmup: bool) -> dict[str, Any]:

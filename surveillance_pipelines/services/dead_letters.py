@@ -21,7 +21,7 @@ from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.market.messages import read_tick
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.settings import Settings
-from surveillance_pipelines.stores.instruments import load_instruments
+from surveillance_pipelines.stores.instruments import load_instruments, newer_than_serving_runs
 from surveillance_pipelines.transports.publisher import Publisher
 from surveillance_pipelines.transports.queue_routing import queue_for_symbol
 from surveillance_pipelines.transports.sqs import BATCH_SIZE
@@ -209,13 +209,17 @@ def judge(
     instruments = None if settings.unknown_symbols == "register" else known
     replays = replays_of(connection, [letter.message_id for letter in letters])
     received_at = clock.now_us()
-    return [
+    verdicts = [
         _verdict(
             letter, letter.body if body is None else body, replays[letter.message_id], instruments, queue_urls,
             received_at=received_at, force=force,
         )
         for letter in letters
     ]  # fmt: skip
+    if force or instruments is None:
+        return verdicts
+    early = newer_than_serving_runs(connection) - set(settings.symbols)
+    return [_not_before_next_run(verdict, early, settings) for verdict in verdicts]
 
 
 def send(
@@ -360,6 +364,17 @@ def _verdict(
     target = queue_for_symbol(tick.symbol, queue_urls)
     summary = f"{tick.symbol}" if target == letter.queue_url else f"{tick.symbol}, to the queue of that symbol"
     return replace(verdict, summary=summary, queue_url=target, group_id=tick.symbol)
+
+
+def _not_before_next_run(verdict: Verdict, early: Container[str], settings: Settings) -> Verdict:
+    """Refuse to send a symbol that the run that serves now does not know."""
+    if verdict.action != "send" or verdict.group_id not in early:
+        return verdict
+    summary = (
+        f"the run that serves now started before {verdict.group_id} was registered and would refuse it: repeat in "
+        f"{settings.drain_window_seconds:.0f} s, when it has ended"
+    )
+    return replace(verdict, action="refused", summary=summary)
 
 
 def _batches(verdicts: Sequence[Verdict]) -> Iterator[tuple[str, list[Verdict]]]:

@@ -30,11 +30,12 @@ class FailedRun:
 
     Attributes:
         run_id: id of the run.
-        job: name of the job.
-        scope: queue or channel of the run; empty for other jobs.
+        job: name of the job, or "asset run" for a run of selected assets.
+        scope: queue, channel or assets of the run; empty for other jobs.
         error: first line of the innermost error.
         failed_at: end of the run.
         is_superseded: whether a later run of the job, for the same queue, succeeded.
+        is_interrupted: whether its process was told to stop before the run had ended, as when `surveillance up` ends.
     """
 
     run_id: str
@@ -43,6 +44,7 @@ class FailedRun:
     error: str
     failed_at: datetime
     is_superseded: bool
+    is_interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +109,26 @@ def dagster_facts(state: DagsterState, settings: Settings) -> list[Fact]:
     stuck = [fact for run in state.active if (fact := _stuck(run, state.now, settings)) is not None]
     return [
         *(failed_run_facts(state.failed, state.now) or [Fact("failed runs", "ok", "none in the last 7 days")]),
-        *(stuck or [Fact("stuck runs", "ok", f"none of {len(state.active)} active runs")]),
+        *(stuck or [Fact("stuck runs", "ok", _active(len(state.active)))]),
         *_check_facts(state.checks),
         *(_tick_fact(tick) for tick in state.ticks),
         _daemon_fact(state),
     ]
 
 
+def _active(count: int) -> str:
+    """Return the result of the check for stuck runs if there is none."""
+    return "none; no run is active" if count == 0 else f"none; {count} active {'run' if count == 1 else 'runs'}"
+
+
 def failed_run_facts(failed: Iterable[FailedRun], now: datetime) -> list[Fact]:
-    """Return a line for each job and error; an older failure is left out if a later run of the job succeeded."""
+    """Return a line for each job and error.
+
+    An older failure and an interruption are left out if a later run of the job succeeded.
+    """
     causes: dict[tuple[str, str, str], list[FailedRun]] = {}
     for run in failed:
-        if not run.is_superseded or now - run.failed_at < SUPERSEDED:
+        if not run.is_superseded or (now - run.failed_at < SUPERSEDED and not run.is_interrupted):
             causes.setdefault((run.job, run.scope, run.error), []).append(run)
     return [_failure_fact(runs) for runs in causes.values()]
 
@@ -130,6 +140,10 @@ def _failure_fact(runs: Sequence[FailedRun]) -> Fact:
     found = f"{count}run {newest.run_id[:8]}{scope} at {instant(newest.failed_at)}: {newest.error}"
     if newest.is_superseded:
         return Fact(f"failed {newest.job}", "warn", f"{found}; a later run succeeded")
+    if newest.is_interrupted:
+        cause = f"{found}, because its process was told to stop, as by the end of `surveillance up`"
+        again = f"if its result is missing, re-execute it in the Dagster UI (`surveillance up`), id {newest.run_id[:8]}"
+        return Fact(f"interrupted {newest.job}", "warn", cause, again)
     remedy = f"open the run in the Dagster UI (`surveillance up`), under Runs, id {newest.run_id[:8]}"
     return Fact(f"failed {newest.job}", "fail", found, remedy)
 
@@ -165,9 +179,9 @@ def _stuck(run: ActiveRun, now: datetime, settings: Settings) -> Fact | None:
 def _check_facts(checks: Sequence[CheckState]) -> list[Fact]:
     red = [check for check in checks if not check.passed]
     if not red:
-        found = f"none of {len(checks)} red" if checks else "none has been evaluated in the last 30 days"
+        found = f"{len(checks)} evaluated, none failed" if checks else "none has been evaluated in the last 30 days"
         return [Fact("asset checks", "ok", found)]
-    remedy = "docs/runbook.md lists the checks with what to do; the check has its details in the Dagster UI"
+    remedy = "find the check in docs/runbook.md; its details are in the Dagster UI (`surveillance up`)"
     return [
         Fact(
             f"check {check.name}",
@@ -187,7 +201,8 @@ def _tick_fact(tick: FailedTick) -> Fact:
 def _daemon_fact(state: DagsterState) -> Fact:
     if state.heartbeat is None:
         return Fact("daemon", "ok", "has not run yet; `surveillance up` starts it, and with it sensors and schedules")
-    if (state.now - state.heartbeat).total_seconds() > _DAEMON_SECONDS:
-        found = f"does not run since {instant(state.heartbeat)}: no queue is served and no schedule starts"
+    seconds = (state.now - state.heartbeat).total_seconds()
+    if seconds > _DAEMON_SECONDS:
+        found = f"stopped: last heartbeat {instant(state.heartbeat)}; no queue is served and no schedule starts"
         return Fact("daemon", "warn", found, "`surveillance up`, or `docker compose up -d daemon`")
-    return Fact("daemon", "ok", f"runs, heartbeat {instant(state.heartbeat)}")
+    return Fact("daemon", "ok", f"last heartbeat {instant(state.heartbeat)}, {seconds:.0f} s ago")

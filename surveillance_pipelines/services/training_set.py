@@ -86,14 +86,14 @@ def require_training_bars(stores: Stores, first: date | None, last: date | None)
     days = [day for day in stores.lake.days("bars_1m") if (first or day) <= day <= (last or day)]
     if len(days) >= MIN_DAYS:
         return
-    asked = f"from {first or 'any day'} to {last or 'any day'}"
+    asked = "".join([f" from {first}" if first else "", f" to {last}" if last else ""])
     landed = stores.lake.days(LANDED_TABLE)
     raise NotReadyError(
-        f"expected at least {MIN_DAYS} days of 1-minute bars in the lake {asked}, found {len(days)}",
+        f"expected at least {MIN_DAYS} days of 1-minute bars in the lake{asked}, found {len(days)}",
         remedy=f"`surveillance backfill {landed[0]} {landed[-1]}` computes them from the landed bars, if these are "
         "1-minute bars; the models train on no others"
         if landed
-        else "load 1-minute bars with `surveillance ingest`, then run `surveillance backfill`",
+        else "load 1-minute bars with `surveillance ingest PATH`, then run `surveillance backfill FIRST LAST`",
     )
 
 

@@ -37,6 +37,16 @@ def load_instruments(connection: psycopg.Connection[Any]) -> list[Instrument]:
     return [Instrument(*row) for row in rows]
 
 
+def newer_than_serving_runs(connection: psycopg.Connection[Any]) -> set[str]:
+    """Return the symbols that were registered after a run that serves now had loaded the instruments."""
+    rows = connection.execute(
+        "SELECT symbol FROM surveillance.instruments WHERE added_at > (SELECT min(runs.recorded_at) "
+        "FROM ops.leases JOIN ops.scoring_runs AS runs USING (run_id, queue_url) "
+        "WHERE role = 'holder' AND expires_at > clock_timestamp() AND lane = 'live')"
+    )
+    return {symbol for (symbol,) in rows}
+
+
 def register_instruments(
     connection: psycopg.Connection[Any],
     symbols: Iterable[str],

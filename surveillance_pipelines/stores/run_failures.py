@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import psycopg
 
+from surveillance_pipelines.contracts.text import storable
+
 _RECORD: Final = """
     INSERT INTO ops.run_failures (run_id, job, queue, error, failed_at) VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (run_id) DO NOTHING
@@ -26,7 +28,7 @@ class RunFailure:
 
 def record_failure(connection: psycopg.Connection[Any], failure: RunFailure) -> None:
     """Record a failure, once per run."""
-    values = (failure.run_id, failure.job, failure.queue, failure.error, failure.failed_at)
+    values = (failure.run_id, failure.job, failure.queue, storable(failure.error), failure.failed_at)
     connection.execute(_RECORD, values)
 
 

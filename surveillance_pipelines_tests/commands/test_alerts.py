@@ -16,6 +16,7 @@ from surveillance_pipelines.engine.scoring_rows import Candidate, anomaly_row
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.services import alerts as alerts_service
+from surveillance_pipelines.services.alerts import explanation_tables
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, stream
 from surveillance_pipelines_tests.engine.test_engine import make_config
@@ -209,3 +210,9 @@ def test_alerts_beyond_the_limit_of_counting_are_listed_without_a_total(
 ) -> None:
     monkeypatch.setattr(alerts_service, "MAX_COUNT", 3)
     assert "newest 2 of more than 3 alerts" in surveillance("alerts", "--limit", "2").output
+
+
+def test_kinds_are_listed_with_the_most_likely_first() -> None:
+    kinds = {"ramping": 0.1, "marking_the_close": 0.7, "normal": 0.2}
+    _, (table,) = explanation_tables({"kinds": kinds}, "core_v2", warmup=False)
+    assert [row[0] for row in table.rows] == ["marking_the_close", "normal", "ramping"]

@@ -74,6 +74,17 @@ def test_replay_of_nothing_that_can_be_meant_is_a_usage_error(surveillance, lett
     assert surveillance("dead-letters", "replay", *arguments).exit_code == ExitCode.USAGE
 
 
+def test_list_says_how_to_send_one_or_all_of_a_code_again(surveillance, letter) -> None:
+    said = surveillance("dead-letters", "list").output
+    assert "`surveillance dead-letters replay ID`" in said
+    assert "`surveillance dead-letters replay --code CODE`" in said
+
+
+def test_redrive_of_nothing_says_so(surveillance) -> None:
+    answer = surveillance("dead-letters", "redrive")
+    assert (answer.exit_code, answer.output.strip()) == (0, "nothing to redrive: SQS has set no message aside")
+
+
 def test_replay_of_a_code_without_letters_says_so(surveillance) -> None:
     answer = surveillance("dead-letters", "replay", "--code", "not_json")
     assert answer.exit_code == 0

@@ -15,7 +15,8 @@ def test_replay_without_ids_and_without_outputs_says_what_to_do(surveillance) ->
     assert asked.exit_code == ExitCode.USAGE
     nothing = surveillance("replay", "--sample", "5")
     assert nothing.exit_code == ExitCode.FAILED
-    assert "no outputs to replay yet" in nothing.output
+    assert "no outputs to replay yet: no bar has been scored" in nothing.output
+    assert "`surveillance up`" in nothing.output
 
 
 def test_replay_shows_what_differs_first_and_fails_for_it(surveillance, platform, settings) -> None:

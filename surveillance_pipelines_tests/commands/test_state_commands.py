@@ -130,6 +130,7 @@ def test_reset_of_nothing_is_no_error(bare) -> None:
 
 def test_instruments_add_puts_each_symbol_on_its_calendar(surveillance) -> None:
     answer = surveillance("instruments", "add", "aapl", "BTCUSDT", "9988.HK")
+    assert "one that serves now ends within 300 s" in answer.output
     assert answer.exit_code == 0, answer.output
     listed = surveillance("instruments", "list").output
     for symbol, calendar in (("AAPL", "XNYS"), ("BTCUSDT", "24/7"), ("9988.HK", "XHKG")):

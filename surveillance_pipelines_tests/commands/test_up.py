@@ -73,6 +73,14 @@ def test_port_in_use_is_refused_and_the_default_skips_it(port: int, monkeypatch:
             up._free_port("127.0.0.1", port)
 
 
+def test_up_warns_of_a_name_that_is_no_setting(bare, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URLS", "https://example.com/q.fifo")
+    with socket.create_server(("127.0.0.1", port)):  # in use, so that the command ends
+        ended = bare("up", "--port", port)
+    assert "warning: SQS_QUEUE_URLS in the environment is no setting: did you mean SQS_QUEUE_URL?" in ended.output
+    assert ended.exit_code == 2
+
+
 def test_address_of_another_machine_is_refused(port: int) -> None:
     with pytest.raises(InvalidInputError, match=r"expected an address of this machine, got 192\.0\.2\.1"):
         up._free_port("192.0.2.1", port)

@@ -78,6 +78,12 @@ def test_check_names_are_promises_and_described():
     assert [spec.name for spec in checks if "_" not in spec.name] == []
 
 
+def test_runbook_says_what_to_do_about_every_check(repository: Path):
+    # `status` and `doctor` send the reader of a red check there.
+    runbook = (repository / "docs" / "runbook.md").read_text()
+    assert [name for name in sorted({key.name for key in GRAPH.asset_check_keys}) if name not in runbook] == []
+
+
 def test_graph_equals_the_committed_snapshot():
     committed, current = SNAPSHOT.read_text(), graph_text()
     difference = "\n".join(difflib.unified_diff(committed.splitlines(), current.splitlines(), "committed", "now"))

@@ -8,7 +8,7 @@ from surveillance_pipelines.defs.resources import PlatformResource
 
 @dg.op
 def break_down() -> None:
-    raise ValueError("expected a market, found none at postgresql://user:hunter2@host/db")
+    raise ValueError("expected a market, found none at postgresql://user:hunter2@host/db\0")
 
 
 @dg.job
@@ -30,6 +30,6 @@ def test_run_failure_sensor_records_the_cause_without_secrets(platform: Platform
     with platform.connect() as connection:
         ((run_id, job, error),) = connection.execute("SELECT run_id, job, error FROM ops.run_failures").fetchall()
     assert (run_id, job) == (result.run_id, "broken_job")
-    assert error.splitlines()[-1] == (
-        "break_down: ValueError: expected a market, found none at postgresql://user:[redacted]@host/db"
-    )
+    # PostgreSQL stores no NUL.
+    expected = "expected a market, found none at postgresql://user:[redacted]@host/db\\u0000"
+    assert error.splitlines()[-1] == f"break_down: ValueError: {expected}"

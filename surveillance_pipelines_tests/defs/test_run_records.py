@@ -28,6 +28,22 @@ def fragile_job() -> None:
     work()
 
 
+@dg.op
+def stop() -> None:
+    raise dg.DagsterExecutionInterruptedError
+
+
+@dg.job
+def stopped_job() -> None:
+    stop()
+
+
+@dg.asset(config_schema={"fails": bool})
+def fragile_asset(context: dg.AssetExecutionContext) -> None:
+    if context.op_execution_context.op_config["fails"]:
+        raise ValueError("expected a market, found none")
+
+
 def run(instance: dg.DagsterInstance, *, fails: bool, queue: str = "") -> str:
     config = {"ops": {"work": {"config": {"fails": fails}}}}
     tags = {QUEUE_TAG: queue} if queue else {}
@@ -52,11 +68,43 @@ def test_line_of_a_declared_failure_has_its_message_only():
     )
 
 
+def test_line_of_a_failed_dbt_build_says_where_its_cause_is():
+    error = (
+        "marts: dagster_dbt.errors.DagsterDbtCliRuntimeError: The dbt CLI process with command\n\n`dbt build`\n\n"
+        "failed with exit code `1`. Check the stdout in the Dagster compute logs."
+    )
+    assert innermost_line([error]) == (
+        "marts: dbt failed with exit code `1`; the output of the run names the models and tests"
+    )
+
+
 def test_failed_run_is_superseded_by_a_success_of_the_same_queue_only(instance):
     run(instance, fails=True, queue="a")
     run(instance, fails=True, queue="b")
     run(instance, fails=False, queue="b")
     assert [(found.scope, found.is_superseded) for found in failures(instance)] == [("b", True), ("a", False)]
+
+
+def test_run_whose_process_was_told_to_stop_is_interrupted(instance):
+    result = stopped_job.execute_in_process(instance=instance, raise_on_error=False)
+    (found,) = failures(instance)
+    assert (found.run_id, found.is_interrupted) == (result.run_id, True)
+    assert found.error == "stop: interrupted before its end"
+
+
+def test_run_of_selected_assets_is_named_by_them_and_superseded_by_their_materialization(instance):
+    job = dg.Definitions(assets=[fragile_asset]).resolve_implicit_global_asset_job_def()
+    selected = [fragile_asset.key]
+
+    def materialize(*, fails: bool) -> None:
+        config = {"ops": {"fragile_asset": {"config": {"fails": fails}}}}
+        job.execute_in_process(instance=instance, run_config=config, asset_selection=selected, raise_on_error=False)
+
+    materialize(fails=True)
+    (found,) = failures(instance)
+    assert (found.job, found.scope, found.is_superseded) == ("asset run", "fragile_asset", False)
+    materialize(fails=False)
+    assert [run.is_superseded for run in failures(instance)] == [True]
 
 
 def test_run_that_was_reported_as_failed_has_that_message(instance):

@@ -18,6 +18,7 @@ from surveillance_pipelines.services.dead_letters import (
     replays_of,
     send,
 )
+from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.transports.queue_routing import queue_for_symbol
 from surveillance_pipelines.transports.sqs import QueueError
 from surveillance_pipelines_tests.engine.market import ticks
@@ -140,6 +141,20 @@ def test_repaired_symbol_goes_to_the_queue_of_that_symbol(live_lane: LiveLane):
             (verdict,) = judge(connection, letters, live_lane.settings, urls, body=changed(symbol=symbol))
         assert verdict.queue_url == queue_for_symbol(symbol, urls)
         assert verdict.summary.endswith("to the queue of that symbol") == (verdict.queue_url != live_lane.queue_url)
+
+
+def test_symbol_that_the_serving_run_does_not_know_waits_for_the_next_run(live_lane: LiveLane):
+    (letter,) = refused(live_lane, changed(symbol="NFLX"), group="NFLX")
+    runs = live_lane.column("SELECT run_id FROM ops.scoring_runs")
+    live_lane.query("UPDATE ops.leases SET expires_at = now() + interval '1 hour' RETURNING 1")  # as if it still served
+    with live_lane.connect() as connection:
+        register_instruments(connection, ["NFLX"], "XNYS", "test")
+    (verdict,), sent = replay(live_lane, letter)
+    assert (len(runs), verdict.action, sent) == (1, "refused", {})
+    assert verdict.summary.startswith("the run that serves now started before NFLX was registered")
+    live_lane.query("UPDATE ops.leases SET expires_at = now() RETURNING 1")
+    (verdict,), sent = replay(live_lane, letter)
+    assert (verdict.action, list(sent)) == ("send", [letter])
 
 
 def test_row_of_a_file_is_sent_nowhere_and_says_what_to_do(live_lane: LiveLane):

@@ -54,6 +54,21 @@ def test_failures_of_one_cause_are_one_line_with_their_number():
     assert [fact.found.partition(" at ")[0] for fact in causes] == ["5 times, last in run 00000000", "run 01234567"]
 
 
+def test_interrupted_run_is_a_warning_until_its_job_succeeds():
+    run = replace(FAILED, error="marts: interrupted before its end", is_interrupted=True)
+    (found,) = degraded(replace(NOTHING, failed=(run,)))
+    assert (found.name, found.verdict) == ("interrupted training_job", "warn")
+    assert "because its process was told to stop" in found.found
+    assert degraded(replace(NOTHING, failed=(replace(run, is_superseded=True),))) == []
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "none; no run is active"), (1, "none; 1 active run")])
+def test_no_stuck_run_is_said_with_the_number_of_active_runs(count, text):
+    active = (ActiveRun("0123456789ab", "drain_job", "started", NOW),) * count
+    found = {fact.name: fact.found for fact in dagster_facts(replace(NOTHING, active=active), SETTINGS)}
+    assert found["stuck runs"] == text
+
+
 @pytest.mark.parametrize(("age", "verdicts"), [(timedelta(hours=2), ["warn"]), (timedelta(days=2), [])])
 def test_failure_before_a_success_is_a_warning_for_a_day(age, verdicts):
     run = replace(FAILED, is_superseded=True, failed_at=NOW - age)
@@ -115,4 +130,5 @@ def test_failed_sensor_is_a_failure():
 def test_daemon_that_stopped_is_a_warning_and_one_that_never_ran_is_none():
     (found,) = degraded(replace(NOTHING, heartbeat=NOW - timedelta(minutes=5)))
     assert (found.name, found.verdict) == ("daemon", "warn")
+    assert found.found.startswith("stopped: last heartbeat 2026-03-02 11:55:00")
     assert degraded(replace(NOTHING, heartbeat=None)) == []

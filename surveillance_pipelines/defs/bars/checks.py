@@ -78,10 +78,11 @@ def bars_are_fresh(platform: PlatformResource) -> dg.AssetCheckResult:
         if behind:
             shown = to_iso(last_us) if symbol in newest else f"none since {since}"
             rows.append({"symbol": symbol, "newest_bar": shown, "sessions_behind": behind})
+    remedy = f"; ingest them if they were not served, then `surveillance backfill {days[-1]} {today}`" if rows else ""
     return dg.AssetCheckResult(
         passed=not rows,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(rows)} of {len(symbols)} watched symbols have no bars of the last closed session",
+        description=f"{len(rows)} of {len(symbols)} watched symbols have no bars of the last closed session{remedy}",
         metadata={"last_day": str(days[-1])} | ({"behind": counts_table(rows[:_SHOWN])} if rows else {}),
     )
 
