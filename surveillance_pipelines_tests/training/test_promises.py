@@ -1,0 +1,57 @@
+"""Tests of a bundle's promises on held-out days."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from surveillance_pipelines.features.views import CORE_V1
+from surveillance_pipelines.models.warmup import WarmupRules
+from surveillance_pipelines.training.promises import alert_rate_bound, found_less_than_rules
+
+DAYS, BARS = 10, 390
+
+
+def days() -> pl.DataFrame:
+    return pl.DataFrame({"date": np.repeat([date(2024, 3, 1) + timedelta(days=day) for day in range(DAYS)], BARS)})
+
+
+@pytest.mark.parametrize(("per_day", "exceeds"), [(0.5, False), (1.0, False), (4.4, True)])
+def test_lower_bound_of_the_alert_rate_exceeds_the_budget_only_if_it_is_clearly_broken(per_day, exceeds):
+    random = np.random.default_rng(1)
+    alerts = random.random(DAYS * BARS) < per_day / BARS
+    low = alert_rate_bound(days(), np.ones(DAYS * BARS, dtype=bool), alerts, seed=1)
+    assert (low > 1.0) == exceeds
+    assert low <= per_day * 1.5
+
+
+def test_alerts_on_planted_bars_do_not_count_against_the_budget():
+    original = np.arange(DAYS * BARS) % 2 == 0
+    assert alert_rate_bound(days(), original, ~original, seed=1) == 0.0
+
+
+def events(found_by_bundle: int, found_by_rules: int, planted: int = 40):
+    """Return planted single bars of which the bundle finds the first ones and the rules the last ones."""
+    frame = pl.DataFrame(
+        {"label": ["volume_spike"] * planted, "replica": [1] * planted, "anomaly_id": [str(n) for n in range(planted)]}
+    )
+    features = np.zeros((planted, len(CORE_V1.columns)))
+    features[planted - found_by_rules :, CORE_V1.columns.index("volume_z")] = 6.0
+    score = np.where(np.arange(planted) < found_by_bundle, 0.9, 0.1)
+    return frame, replace(WarmupRules().predict(features), anomaly_score=score), features
+
+
+@pytest.mark.parametrize(
+    ("bundle", "rules", "is_worse"), [(40, 40, False), (0, 0, False), (36, 38, False), (0, 20, True)]
+)
+def test_kind_that_the_rules_find_clearly_more_often_has_a_small_p_value(bundle, rules, is_worse):
+    found = found_less_than_rules(*events(bundle, rules))
+    assert found.keys() == {"volume_spike"}
+    assert (found["volume_spike"] < 0.01) == is_worse
+
+
+def test_p_value_is_that_of_the_exact_sign_test():
+    # The rules alone find 8 events, the bundle alone 2: P(X >= 8) of 10 fair coins.
+    assert found_less_than_rules(*events(2, 8, planted=40))["volume_spike"] == pytest.approx(56 / 1024)
