@@ -77,7 +77,21 @@ def _saliency_scores(prices: npt.NDArray[np.float64]) -> Scores:
     smooth = np.apply_along_axis(lambda row: np.convolve(row, kernel, mode="same"), 1, amplitude)
     saliency = np.abs(np.fft.ifft(np.exp(amplitude - smooth + 1j * np.angle(spectrum)), axis=1))[:, :WINDOW]
     local = saliency[:, -_LOCAL - 1 : -1].mean(axis=1)
-    return (saliency[:, -1] - local) / np.maximum(local, 1e-12)
+    scores = (saliency[:, -1] - local) / np.maximum(local, 1e-12)
+    scores[: WINDOW - 1] = 0.0  # their windows begin with repeated prices, beside which every move is salient
+    return scores
+
+
+def remembered(scorer: Scorer) -> Scorer:
+    """Return a scorer that computes the scores of each frame once."""
+    known: dict[int, tuple[pl.DataFrame, Scores]] = {}
+
+    def score(rows: pl.DataFrame) -> Scores:
+        if id(rows) not in known:
+            known[id(rows)] = rows, scorer(rows)  # the frame is kept, so its id is not used again
+        return known[id(rows)][1]
+
+    return score
 
 
 BASELINES: Final[Mapping[str, Callable[[pl.DataFrame], Scorer]]] = {

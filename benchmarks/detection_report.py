@@ -1,4 +1,4 @@
-"""Generator of the measured part of ``docs/detection.md`` from ``proof/counts/detection.json``."""
+"""Generator of the measured part of ``docs/detection.md`` from ``proof/detection/markets.json``."""
 
 import json
 import sys
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.harness import COUNTS, REPOSITORY
+from benchmarks.harness import REPOSITORY, RESULTS
 
+RECORD: Final = RESULTS / "detection" / "markets.json"
 PAGE: Final = REPOSITORY / "docs" / "detection.md"
 PICTURES: Final = REPOSITORY / "docs" / "images"
 BEGIN: Final = "<!-- measured: written by python -m benchmarks.detection -->"
@@ -146,5 +147,5 @@ def _row(market: Record, detector: str, size: str, kind: str) -> Record:
 
 
 if __name__ == "__main__":
-    print(write_page(json.loads((COUNTS / "detection.json").read_text())))
+    print(write_page(json.loads(RECORD.read_text())))
     sys.exit(0)

@@ -16,12 +16,14 @@ SYMBOLS = ("AAPL", "SPY")
 
 @pytest.fixture
 def market() -> Market:
-    """The first 50 minutes of four sessions of two symbols, three of them served."""
+    """The first 50 minutes of four sessions of two symbols with volume spikes, three of them served."""
     early = pl.col("bar_start").dt.time() < time(15, 20)
     bars = tiny_market()[0].filter(pl.col("symbol").is_in(SYMBOLS), early)
     days = bars["date"].unique().sort()[:4]
     sessions = build_sessions("XNYS", TINY_FIRST, TINY_LAST)
-    return Market(bars.filter(pl.col("date").is_in(days.implode())), sessions, served=3)
+    spiked = pl.int_range(pl.len()).over("symbol", "date").is_in((35, 47))
+    volume = pl.when(spiked).then(400.0 * pl.col("volume")).otherwise("volume")
+    return Market(bars.filter(pl.col("date").is_in(days.implode())).with_columns(volume=volume), sessions, served=3)
 
 
 @pytest.fixture

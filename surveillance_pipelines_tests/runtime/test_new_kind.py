@@ -47,7 +47,7 @@ def lane(live_lane: LiveLane, toy_bundle, monkeypatch) -> LiveLane:
 
 def test_training_and_evaluation_cover_the_new_kind(toy_bundle):
     path, trained, judged = toy_bundle
-    assert list(trained.members) == ["autoencoder", "classifier", "direction", "toy"]
+    assert list(trained.members) == ["tail_detector", "autoencoder", "classifier", "direction", "toy"]
     assert all(check.passed for member in trained.members.values() for check in member.checks)
     assert 0.5 < judged.metrics["toy_roc_auc"] <= 1.0
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +67,7 @@ def test_live_rows_and_predictions_rest_on_the_new_kind_and_replay(lane: LiveLan
     )
     (model_ids, excluded, config_hash, _) = rows[0]
     assert len(rows) == 1
-    assert [name.split("@")[0] for name in model_ids] == ["autoencoder", "classifier", "toy"]
+    assert [name.split("@")[0] for name in model_ids] == ["tail_detector", "autoencoder", "classifier", "toy"]
     assert (excluded, config_hash) == ([], lane.settings.config_hash)
     explained = lane.column("SELECT explanation->'detectors'->'toy' FROM surveillance.anomalies")
     assert explained
