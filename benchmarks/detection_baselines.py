@@ -68,13 +68,15 @@ def spectral_residual(_train: pl.DataFrame) -> Scorer:
 def _saliency_scores(prices: npt.NDArray[np.float64]) -> Scores:
     padded = np.concatenate([np.full(WINDOW - 1, prices[0]), prices])
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)
-    gradient = (windows[:, -1:] - windows[:, -_EXTENDED - 1 : -1]) / np.arange(_EXTENDED, 0, -1)
-    estimated = windows[:, -_EXTENDED : -_EXTENDED + 1] + gradient.mean(axis=1, keepdims=True) * _EXTENDED
+    # The points after the newest one are estimated from those before it, so that a spike does not hide in them.
+    gradients = (windows[:, -2:-1] - windows[:, -_EXTENDED - 2 : -2]) / np.arange(_EXTENDED, 0, -1)
+    estimated = windows[:, -_EXTENDED - 1 : -_EXTENDED] + gradients.sum(axis=1, keepdims=True)
     extended = np.concatenate([windows, np.repeat(estimated, _EXTENDED, axis=1)], axis=1)
-    spectrum = np.fft.fft(extended - extended.mean(axis=1, keepdims=True), axis=1)
+    spectrum = np.fft.fft(np.exp(extended), axis=1)
     amplitude = np.log(np.abs(spectrum) + 1e-12)
-    kernel = np.ones(_SMOOTHED) / _SMOOTHED
-    smooth = np.apply_along_axis(lambda row: np.convolve(row, kernel, mode="same"), 1, amplitude)
+    totals = np.cumsum(amplitude, axis=1)
+    totals[:, _SMOOTHED:] -= totals[:, :-_SMOOTHED].copy()
+    smooth = totals / np.minimum(np.arange(1, amplitude.shape[1] + 1), _SMOOTHED)
     saliency = np.abs(np.fft.ifft(np.exp(amplitude - smooth + 1j * np.angle(spectrum)), axis=1))[:, :WINDOW]
     local = saliency[:, -_LOCAL - 1 : -1].mean(axis=1)
     scores = (saliency[:, -1] - local) / np.maximum(local, 1e-12)

@@ -1,10 +1,18 @@
 from datetime import UTC, date, datetime
 
+import exchange_calendars
 import pytest
 
 from surveillance_pipelines.contracts.errors import InvalidInputError
 from surveillance_pipelines.contracts.frames import SESSION_SCHEMA
-from surveillance_pipelines.market.calendar_choice import INDICES, SUFFIXES, VENUES, WEEKDAYS, choose_calendar
+from surveillance_pipelines.market.calendar_choice import (
+    ALWAYS_OPEN,
+    INDICES,
+    SUFFIXES,
+    VENUES,
+    WEEKDAYS,
+    choose_calendar,
+)
 from surveillance_pipelines.market.calendars import build_sessions, calendar_begins
 
 
@@ -55,9 +63,16 @@ def test_build_sessions_with_an_unknown_calendar_raises() -> None:
         build_sessions("NOPE", date(2022, 1, 3), date(2022, 1, 3))
 
 
-def test_every_calendar_of_the_tables_exists() -> None:
-    calendars = {*SUFFIXES.values(), *VENUES.values(), *INDICES.values(), WEEKDAYS}
-    for calendar in calendars - {"ASEX", "XBSE"}:
+TABLES = {*SUFFIXES.values(), *VENUES.values(), *INDICES.values(), WEEKDAYS, ALWAYS_OPEN}
+
+
+def test_library_has_every_calendar_of_the_tables() -> None:
+    assert TABLES - {ALWAYS_OPEN} <= set(exchange_calendars.get_calendar_names(include_aliases=True))
+
+
+@pytest.mark.slow
+def test_every_calendar_of_the_tables_has_the_sessions_of_a_week() -> None:
+    for calendar in TABLES - {"ASEX", "XBSE"}:
         assert build_sessions(calendar, date(2026, 3, 2), date(2026, 3, 8)).height >= 4
 
 
