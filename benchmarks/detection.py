@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.detection`` trains a bundle on the first days of each market (``detection_markets.py``), plants
 anomalies of a generator that training never sees into copies of the last days, and counts the events that each
-detector finds. Every threshold is set so that the detector raises ``BUDGET`` alerts per symbol and clean day.
+detector finds. Every threshold is set so that the detector raises ``BUDGET`` alerts per symbol and 390 clean bars.
 """
 
 import json
@@ -28,7 +28,7 @@ from surveillance_pipelines.training.deadline import Deadline
 from surveillance_pipelines.training.training_set import build_training_set
 
 BUDGET: Final = 1.0
-"""Alerts per symbol and clean day, for every detector."""
+"""Alerts per symbol and ``BARS_PER_DAY`` clean bars, for every detector."""
 OURS: Final = "bundle"
 MEMBERS: Final = ("tail_detector", "classifier", "autoencoder")
 SEED: Final = 1
@@ -44,7 +44,7 @@ class Detected:
         detector: name of the detector.
         size: size of the events.
         events: kind, ``found``, and ``delay`` in minutes from the first changed bar to the first alert.
-        alerts_per_day: alerts per symbol and clean day at the threshold.
+        alerts_per_day: alerts per symbol and 390 clean bars at the threshold.
     """
 
     detector: str
@@ -100,7 +100,7 @@ def _market_result(market: Market, ensemble: Ensemble) -> dict[str, Any]:
         "market": market.spec.name,
         "symbols": list(market.spec.symbols),
         "test_days": [market.spec.test.isoformat(), market.spec.last.isoformat()],
-        "symbol_days": market.symbol_days,
+        "symbol_days": round(market.symbol_days, 1),
         "observed": float(predictions.is_anomaly.sum()) / market.symbol_days,
         "rows": rows,
     }

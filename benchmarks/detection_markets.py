@@ -13,6 +13,7 @@ import polars as pl
 from benchmarks.harness import REPOSITORY
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.evaluation.independent_anomalies import SIZES, plant_independent
+from surveillance_pipelines.evaluation.thresholds import BARS_PER_DAY
 from surveillance_pipelines.features.batch import features_of_days
 from surveillance_pipelines.features.views import CORE_V2
 from surveillance_pipelines.market.bar_frames import complete_bars
@@ -93,9 +94,9 @@ class Market:
     events: Mapping[str, pl.DataFrame]
 
     @property
-    def symbol_days(self) -> int:
-        """Number of symbols and days of the clean test rows."""
-        return self.clean.select("symbol", "date").n_unique()
+    def symbol_days(self) -> float:
+        """Clean test bars in units of the budget's day, ``BARS_PER_DAY`` bars of one symbol."""
+        return self.clean.height / BARS_PER_DAY
 
 
 def load_market(spec: MarketSpec, data: Path = DATA) -> Market:

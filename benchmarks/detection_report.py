@@ -35,8 +35,8 @@ def render(record: Record, pictures: Sequence[str]) -> str:
     lines = []
     for market, picture in zip(record["markets"], pictures, strict=True):
         first, last = market["test_days"]
-        days = f"test days {first} to {last}, {market['symbol_days']} symbol-days"
-        observed = f"{market['observed']:.2f} alerts per symbol and clean day; promised are {record['promised']:g}"
+        days = f"test days {first} to {last}, {market['symbol_days']:g} days of 390 bars of one symbol"
+        observed = f"{market['observed']:.2f} alerts per symbol and 390 clean bars; promised are {record['promised']:g}"
         lines += [
             f"### {market['market']}",
             "",
@@ -83,7 +83,7 @@ def _table(market: Record, size: str) -> list[str]:
     """Return the shares of events found; the largest of a row, members aside, is bold."""
     detectors, kinds = _detectors(market), _kinds(market)
     lines = [
-        f"{_size_text(size).capitalize()}: share of events found at {_rate(market):.2f} alerts per symbol-day.",
+        f"{_size_text(size).capitalize()}: share of events found at {_rate(market):.2f} alerts per 390 bars.",
         "",
         "| kind | events | " + " | ".join(detectors) + " | delay of the bundle (minutes) |",
         "|---" * (len(detectors) + 3) + "|",
