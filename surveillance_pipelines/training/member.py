@@ -61,6 +61,7 @@ class TrainedMember:
         curves: name → loss per epoch or round.
         importance: share of each input column in the model's gain, float64[d]; None if not available.
         gate: the gate's decision on the test days; None if the kind has no gate.
+        figures: name → plot of the model itself, PNG bytes.
     """
 
     spec: MemberSpec
@@ -72,6 +73,7 @@ class TrainedMember:
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     importance: Floats | None = None
     gate: GateDecision | None = None
+    figures: Mapping[str, bytes] = field(default_factory=dict)
 
     def statistic(self, values: Floats) -> Floats:
         """Return the exported model's statistic, float64[n], for inputs float64[n, d]."""

@@ -24,12 +24,13 @@ MAX_BARS: Final = 20
 
 
 def training_figures(trained: TrainedBundle) -> dict[str, bytes]:
-    """Return plots of the training: the losses of each member, and the feature importance of the tree ensembles."""
+    """Return plots of the training: the losses of all members; by member, its feature importance and own figures."""
     plots = {"losses": losses(trained.members)}
     for name, member in trained.members.items():
         if member.importance is not None:
             columns = [column.rpartition(".")[2] for column in member.spec.input.columns]
             plots[f"{name}_importance"] = feature_importance(member.importance, columns, f"The {name}")
+        plots |= {f"{name}_{figure}": png for figure, png in member.figures.items()}
     return plots
 
 

@@ -18,6 +18,7 @@ from surveillance_pipelines.models.rules import TWO_SIDED
 from surveillance_pipelines.models.session_phase import PHASE_COLUMNS, PHASES, session_phases
 from surveillance_pipelines.models.tail_detector import STATISTIC, TAILS_FILE, TailDetector, Tails, tails_to_json
 from surveillance_pipelines.training.member import MemberContext, TrainedMember, TrainingCheck
+from surveillance_pipelines.training.tail_plot import tails_figure
 
 Floats = npt.NDArray[np.float64]
 
@@ -94,6 +95,7 @@ def train(context: MemberContext) -> TrainedMember:
         files={TAILS_FILE: content},
         native=tails,
         facts={"threshold": float(np.interp(0.5, calibration["score"], calibration["statistic"]))},
+        figures={"tails": tails_figure(tails)},
         checks=(TrainingCheck("tails_are_finite", bool(np.isfinite(tails.knots).all()), {"knots": tails.knots.size}),),
     )
 

@@ -37,7 +37,7 @@ def test_evaluation_figures_are_images(evaluation):
 
 def test_training_figures_are_images():
     figures = training_figures(tiny_models())
-    assert set(figures) == {"losses", "classifier_importance", "direction_importance"}
+    assert set(figures) == {"losses", "tail_detector_tails", "classifier_importance", "direction_importance"}
     assert all(png.startswith(PNG) for png in figures.values())
 
 

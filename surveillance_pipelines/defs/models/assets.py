@@ -110,13 +110,14 @@ def train_models(
         progress=lambda stage, part: context.log.debug("%s: %.0f%%", stage, 100 * part),
     )
     for name, member in done.bundle.members.items():
-        figure = f"{name}_importance" if f"{name}_importance" in done.figures else "losses"
+        own = [figure for figure in done.figures if figure.startswith(f"{name}_")]
+        figures = own or (["losses"] if member.curves else [])
         metadata = {
             "bundle_hash": done.bundle_hash,
             "model_id": member.spec.id,
             "seconds_for_all_models": round(done.seconds, 1),
             **member.facts,
-            figure: inline_image(done.figures[figure], figure),
+            **{figure: inline_image(done.figures[figure], figure) for figure in figures},
         }
         yield dg.MaterializeResult(asset_key=model_asset(name), metadata=metadata)
     yield from training_results(done.bundle)
