@@ -102,8 +102,8 @@ def anomaly_gate(
         warmup_balanced: balanced accuracy of the warm-up rules.
         pr_auc: average precision of the anomaly score.
         robust_z_pr_auc: average precision of the largest robust z-score.
-        alert_rate: lower bound of the 98% interval of alerts per symbol and ordinary day.
-        budget: promised alerts per symbol and ordinary day.
+        alert_rate: lower bound of the 98% interval of alert episodes per symbol and ordinary day.
+        budget: promised alerts per symbol and ordinary day; an episode has at least one.
         worse_than_rules: kind → p-value of the test that the bundle finds it at least as often as the warm-up rules.
     """
     return GateDecision(
@@ -114,7 +114,7 @@ def anomaly_gate(
             GateRule("balanced_accuracy", balanced, min_accuracy),
             GateRule("balanced_accuracy_over_warmup_rules", balanced, warmup_balanced, strict=True),
             GateRule("pr_auc_over_robust_z", pr_auc, robust_z_pr_auc, strict=True),
-            GateRule("alerts_per_symbol_day_lower_bound", alert_rate, budget, at_most=True),
+            GateRule("alert_episodes_per_symbol_day_lower_bound", alert_rate, budget, at_most=True),
             *(
                 GateRule(f"not_worse_than_rules_on_{kind}_p_value", value, MIN_P_VALUE)
                 for kind, value in worse_than_rules.items()

@@ -1,5 +1,6 @@
 """Tests of a bundle's promises on held-out days: its alert budget, and that it finds what the warm-up rules find."""
 
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
@@ -16,21 +17,28 @@ Floats = npt.NDArray[np.float64]
 
 CONFIDENCE: Final = 0.98
 
+EPISODE_GAP: Final = timedelta(minutes=30)
+"""Alerts of one symbol at most this far apart belong to one episode."""
+
 
 def alert_rate_bound(
     frame: pl.DataFrame, original: npt.NDArray[np.bool_], alerts: npt.NDArray[np.bool_], *, seed: int
 ) -> float:
-    """Return the lower bound of the interval of alerts per symbol and day of ``BARS_PER_DAY`` ordinary bars.
+    """Return the lower bound of the interval of alert episodes per symbol and ``BARS_PER_DAY`` ordinary bars.
 
-    Alerts come in bursts, so the bootstrap draws whole days.
+    Unchanged bars may hold real events, which alert on many bars; an episode counts once. Episodes come in bursts, so
+    the bootstrap draws whole days.
 
     Args:
-        frame: the evaluated bars, with ``date``.
+        frame: the evaluated bars, with ``date``, ``symbol`` and ``bar_start``.
         original: bool[n], True for unchanged bars.
         alerts: bool[n], True for anomalous bars.
         seed: seed of the bootstrap.
     """
-    found, days = alerts[original], frame["date"].to_numpy()[original]
+    bars = frame.filter(pl.Series(original)).select("date", "symbol", "bar_start", alert=pl.Series(alerts[original]))
+    last = pl.when("alert").then("bar_start").forward_fill().shift(1).over("symbol", order_by="bar_start")
+    begins = pl.col("alert") & ((pl.col("bar_start") - last) > EPISODE_GAP).fill_null(value=True)
+    found, days = bars.select(begins).to_series().to_numpy(), bars["date"].to_numpy()
     low, _ = block_bootstrap_interval(
         lambda rows: BARS_PER_DAY * float(found[rows].mean()), days, confidence=CONFIDENCE, seed=seed
     )

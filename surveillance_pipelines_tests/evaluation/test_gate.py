@@ -42,8 +42,8 @@ def test_anomaly_gate_of_a_good_model_passes():
         ({"warmup_balanced": 0.8}, "balanced_accuracy_over_warmup_rules"),
         ({"robust_z_pr_auc": 0.8}, "pr_auc_over_robust_z"),
         ({"pr_auc": float("nan")}, "pr_auc_over_robust_z"),
-        ({"alert_rate": 1.01}, "alerts_per_symbol_day_lower_bound"),
-        ({"alert_rate": float("nan")}, "alerts_per_symbol_day_lower_bound"),
+        ({"alert_rate": 1.01}, "alert_episodes_per_symbol_day_lower_bound"),
+        ({"alert_rate": float("nan")}, "alert_episodes_per_symbol_day_lower_bound"),
         ({"worse_than_rules": {"ramping": 0.009, "price_gap": 1.0}}, "not_worse_than_rules_on_ramping_p_value"),
     ],
 )

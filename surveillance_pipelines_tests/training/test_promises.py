@@ -1,7 +1,7 @@
 """Tests of a bundle's promises on held-out days."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -14,22 +14,48 @@ from surveillance_pipelines.training.promises import alert_rate_bound, found_les
 DAYS, BARS = 10, 390
 
 
-def days() -> pl.DataFrame:
-    return pl.DataFrame({"date": np.repeat([date(2024, 3, 1) + timedelta(days=day) for day in range(DAYS)], BARS)})
+START = datetime(2024, 3, 1, 14, 30, tzinfo=UTC)
+
+
+def bars() -> pl.DataFrame:
+    """Return ten days of 390 minutes of one symbol."""
+    starts = [START + timedelta(days=day, minutes=minute) for day in range(DAYS) for minute in range(BARS)]
+    frame = pl.DataFrame({"bar_start": starts, "symbol": "AAPL"})
+    return frame.with_columns(date=pl.col("bar_start").dt.date())
+
+
+def alerts_at(*minutes: int) -> np.ndarray:
+    """Return alerts in the given minutes of every day."""
+    return np.isin(np.arange(DAYS * BARS) % BARS, minutes)
+
+
+def bound(alerts: np.ndarray) -> float:
+    return alert_rate_bound(bars(), np.ones(DAYS * BARS, dtype=bool), alerts, seed=1)
+
+
+def test_lower_bound_of_the_alert_rate_counts_episodes_not_bars():
+    assert bound(alerts_at()) == 0.0
+    assert bound(alerts_at(100)) == pytest.approx(1.0)
+    assert bound(alerts_at(*range(100, 140))) == pytest.approx(1.0), "one event of forty minutes"
+    assert bound(alerts_at(100, 130)) == pytest.approx(1.0)
+    assert bound(alerts_at(100, 131)) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(("per_day", "exceeds"), [(0.5, False), (1.0, False), (4.4, True)])
-def test_lower_bound_of_the_alert_rate_exceeds_the_budget_only_if_it_is_clearly_broken(per_day, exceeds):
-    random = np.random.default_rng(1)
-    alerts = random.random(DAYS * BARS) < per_day / BARS
-    low = alert_rate_bound(days(), np.ones(DAYS * BARS, dtype=bool), alerts, seed=1)
+def test_lower_bound_exceeds_the_budget_only_if_it_is_clearly_broken(per_day, exceeds):
+    low = bound(np.random.default_rng(1).random(DAYS * BARS) < per_day / BARS)
     assert (low > 1.0) == exceeds
-    assert low <= per_day * 1.5
+
+
+def test_alerts_of_different_symbols_are_different_episodes():
+    two = pl.concat([bars(), bars().with_columns(symbol=pl.lit("SPY"))])
+    found = alert_rate_bound(two, np.ones(len(two), dtype=bool), np.tile(alerts_at(100), 2), seed=1)
+    assert found == pytest.approx(1.0)
 
 
 def test_alerts_on_planted_bars_do_not_count_against_the_budget():
     original = np.arange(DAYS * BARS) % 2 == 0
-    assert alert_rate_bound(days(), original, ~original, seed=1) == 0.0
+    assert alert_rate_bound(bars(), original, ~original, seed=1) == 0.0
 
 
 def events(found_by_bundle: int, found_by_rules: int, planted: int = 40):
