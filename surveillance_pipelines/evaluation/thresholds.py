@@ -20,8 +20,8 @@ BARS_PER_DAY: Final = 390
 _BUDGET_RATE: Final = ALERTS_PER_SYMBOL_DAY / BARS_PER_DAY
 TAIL_RATE: Final = 0.6 * _BUDGET_RATE
 CLASSIFIER_RATE: Final = 0.4 * _BUDGET_RATE
-"""Share of ordinary bars on which each detector may alert; their sum bounds the rate of all. The autoencoder has none:
-at an equal rate, it finds less than the robust baselines (docs/detection.md)."""
+"""Share of ordinary bars on which each detector may alert; their sum bounds the rate of all. The autoencoder has none
+(docs/adr/0031-tails-and-floors.md)."""
 
 _TAIL: Final = 0.02
 """Share of the largest values used to estimate the tail."""
