@@ -155,7 +155,7 @@ def check_ports(_: Platform) -> list[Fact]:
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", 3000)) == 0
     if taken:
-        return [Fact("port 3000", "warn", "in use", "none required: `surveillance up` uses the next free port")]
+        return [Fact("port 3000", "ok", "in use; `surveillance up` then uses the next free port")]
     return [Fact("port 3000", "ok", "free for the UI")]
 
 

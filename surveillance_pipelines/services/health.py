@@ -42,7 +42,7 @@ def check_health(stores: Stores) -> Health:
         tables = _tables(connection, stores.settings.output_channels)
         features = serving_features(stores, connection)
         damaged = lake_problems(stores, connection, serving_tables(features))
-    lines += [Fact(f"lake table {one.table}", "fail", f"{one.problem}. {one.remedy}") for one in damaged]
+    lines += [Fact(f"lake table {one.table}", "fail", one.problem, one.remedy) for one in damaged]
     return Health(tuple(lines), tuple(tables), tuple(_lake(stores, features, {one.table for one in damaged})))
 
 
