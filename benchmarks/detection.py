@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.detection_baselines import BASELINES, combination, remembered
+from benchmarks.detection_budgets import budgets
 from benchmarks.detection_markets import DATA, MARKETS, VIEW, Market, Scorer, Scores, load_market
 from benchmarks.detection_report import RECORD, write_page
 from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY
@@ -102,6 +103,7 @@ def _market_result(market: Market, ensemble: Ensemble) -> dict[str, Any]:
         "test_days": [market.spec.test.isoformat(), market.spec.last.isoformat()],
         "symbol_days": round(market.symbol_days, 1),
         "observed": float(predictions.is_anomaly.sum()) / market.symbol_days,
+        "budgets": budgets(market.clean, predictions.is_anomaly),
         "rows": rows,
     }
 

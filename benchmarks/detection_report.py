@@ -49,7 +49,7 @@ def render(record: Record, pictures: Sequence[str]) -> str:
         ]
         for size in SIZES:
             lines += [*_table(market, size), ""]
-        lines += [*_verdict(market), ""]
+        lines += [*_verdict(market), "", *_budgets(market), ""]
     return "\n".join(lines)
 
 
@@ -101,6 +101,24 @@ def _table(market: Record, size: str) -> list[str]:
     means = [sum(_recall(market, name, size, kind) for kind in kinds) / len(kinds) for name in detectors]
     lines.append("| mean | | " + " | ".join(f"{mean:.2f}" for mean in means) + " | |")
     return lines
+
+
+def _budgets(market: Record) -> list[str]:
+    """Return promised and observed alerts per symbol and session phase."""
+    rows = market["budgets"]
+    above = [row["group"] for row in rows if row["alerts"] > row["most"]]
+    verdict = f"above it: {', '.join(above)}" if above else "none is above it"
+    meaning = f"the last column is the upper end of the 99% binomial interval of the promise ({verdict})"
+    return [
+        f"Alerts on the clean days at the bundle's own threshold; {meaning}.",
+        "",
+        "| symbol or session phase | bars | alerts | promised | at most |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['group']} | {row['bars']:,} | {row['alerts']} | {row['promised']:.1f} | {row['most']} |"
+            for row in rows
+        ),
+    ]
 
 
 def _verdict(market: Record) -> list[str]:
