@@ -37,7 +37,7 @@ def landed(surveillance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_backfill_is_one_run_that_the_ui_finds_under_its_job(landed, platform) -> None:
     answer = landed("backfill", DAYS[0], DAYS[0])
     assert answer.exit_code == 0, answer.output
-    assert "no bars" not in answer.output
+    assert "the lake has no bars" not in answer.output
     first_day = market_bars().filter(pl.col("date") == FIRST)
     assert platform.lake.read("features_core_v1").height == first_day.height
     with open_instance(platform) as instance:
@@ -73,7 +73,7 @@ def test_backfill_of_days_with_daily_bars_only_writes_them_as_received_and_says_
     written = {cells[1]: cells[3] for line in answer.output.splitlines() if len(cells := line.split()) == 5}
     assert written["bars_1d"] == "4"
     assert written["bars_1m"] == "0"
-    assert "no bars" not in answer.output
+    assert "the lake has no bars" not in answer.output
     bars = platform.lake.read("bars_1d").sort("date", "symbol")
     assert (
         bars.select("date", "symbol", "open", "high", "low", "close", "volume")
@@ -118,7 +118,7 @@ def test_train_without_bars_says_what_was_expected_in_one_line(surveillance) -> 
     assert answer.exit_code == ExitCode.FAILED
     said = " ".join(answer.output.split())
     assert "expected at least 3 days of 1-minute bars in the lake, found 0" in said
-    assert "load 1-minute bars with `surveillance ingest`" in said
+    assert "load 1-minute bars with `surveillance ingest PATH`" in said
 
 
 def test_train_on_landed_bars_without_a_backfill_names_the_command_that_helps(surveillance, platform) -> None:
