@@ -231,8 +231,8 @@ def _features(features: Sequence[Mapping[str, Any]], feature_view: str) -> Expla
         (feature.get("name"), feature.get("value"), feature.get("share"), meanings.get(str(feature.get("name"))))
         for feature in features
     ]
-    columns = ("feature", "value", "share of the error", "meaning, with its unit")
-    return ExplanationTable("features that contribute most", columns, rows, ("value", "share of the error"))
+    columns = ("feature", "value", "share", "meaning, with its unit")
+    return ExplanationTable("features that contribute most", columns, rows, ("value", "share"))
 
 
 def _table(title: str, columns: tuple[str, ...], items: Any, first_number: int) -> ExplanationTable:

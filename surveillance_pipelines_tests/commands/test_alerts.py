@@ -197,7 +197,7 @@ def test_alerts_of_the_live_lane_are_shown_with_bar_and_model_and_stay_on_the_qu
     assert f"volume {bar[1]:,.0f} (source sqs)" in said
     assert f"v1, bundle {bundle_hash}" in said
     assert "the models were trained on this symbol, calendar and asset class" in said
-    assert re.search(r"autoencoder │ +[0-9.]+", answer.output)
+    assert re.search(r"tail_detector │ +[0-9.]+", answer.output)
     assert re.search(r"reconstruction_error │ +[0-9.]+", answer.output)
     assert platform.queue(platform.endpoints.output_queue_url).depth().visible == waiting > 0
     replayed = surveillance("replay", newest["id"])
