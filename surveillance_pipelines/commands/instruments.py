@@ -57,8 +57,8 @@ def set_instruments(
     from surveillance_pipelines.services.platform import open_platform
 
     wanted = require_symbols(symbols)
-    change_calendar(open_platform(), wanted, calendar)
-    echo(f"calendar {calendar}: {', '.join(wanted)}")
+    name = change_calendar(open_platform(), wanted, calendar)
+    echo(f"calendar {name}: {', '.join(wanted)}")
     echo("stored features keep the sessions of their time: run `surveillance backfill` for the days to compute again")
 
 

@@ -42,6 +42,14 @@ def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
     return session_rows(zip([calendar] * len(dates), dates, opens, closes, strict=True))
 
 
+def canonical_calendar(name: str) -> str:
+    """Return the calendar that a name stands for, such as XNYS for NYSE and NASDAQ; an unknown name is unchanged."""
+    import exchange_calendars
+
+    known = name in exchange_calendars.get_calendar_names(include_aliases=True)
+    return exchange_calendars.resolve_alias(name) if known else name
+
+
 def calendar_begins(calendar: str) -> date | None:
     """Return the first day that the library covers; None if it sets no limit.
 

@@ -75,7 +75,8 @@ class Replayer:
                 yield Replayed(
                     id=id_,
                     outcome="impossible",
-                    reason="no row of surveillance.anomalies, signals or predictions and no message has this id",
+                    reason="no row of surveillance.anomalies, signals or predictions and no message has this id; an id "
+                    "has 64 characters, and `surveillance alerts show` prints that of an alert from its first ones",
                 )
             else:
                 yield _Replay(self._repository, self._batch, self._bundles, output).run()

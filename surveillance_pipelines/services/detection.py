@@ -194,7 +194,7 @@ def _features(
             remedy="select other symbols or days",
         )
     before = known.join(features, on=["symbol", "bar_start"], how="anti", maintain_order="left")
-    return features, before.group_by("symbol", maintain_order=True).tail(reach)
+    return features, _last_of_each_symbol(before, reach)
 
 
 def _days(bars: "pl.DataFrame", first: date | None, reach: int) -> "list[date]":
@@ -205,8 +205,13 @@ def _days(bars: "pl.DataFrame", first: date | None, reach: int) -> "list[date]":
     if first is None:
         return days
     earlier = bars.filter((pl.col("date") < first) & (pl.col("revision") == 0)).sort("bar_start")
-    reached = earlier.group_by("symbol").tail(reach)["date"].unique().to_list()
+    reached = _last_of_each_symbol(earlier, reach)["date"].unique().to_list()
     return sorted({*reached, *(day for day in days if day >= first)})
+
+
+def _last_of_each_symbol(rows: "pl.DataFrame", count: int) -> "pl.DataFrame":
+    # polars returns a row of nulls per group for tail(0).
+    return rows.group_by("symbol", maintain_order=True).tail(count) if count else rows.clear()
 
 
 def _frame(rows: "Sequence[Anomaly]") -> "pl.DataFrame":

@@ -51,15 +51,15 @@ def register(
     import polars as pl
 
     from surveillance_pipelines.market.calendar_choice import choose_calendar, recorded_choice
-    from surveillance_pipelines.market.calendars import build_sessions
+    from surveillance_pipelines.market.calendars import build_sessions, canonical_calendar
     from surveillance_pipelines.stores.instruments import load_instruments
     from surveillance_pipelines.stores.sessions import save_sessions
 
-    wanted = sorted(set(symbols))
+    wanted, stated = sorted(set(symbols)), None if calendar is None else canonical_calendar(calendar)
     with stores.connect() as connection:
         known = {row.symbol: row for row in load_instruments(connection)}
         chosen = {
-            symbol: choose_calendar(symbol, stated=calendar, default=stores.settings.default_calendar)
+            symbol: choose_calendar(symbol, stated=stated, default=stores.settings.default_calendar)
             for symbol in wanted
             if symbol not in known
         }
@@ -119,23 +119,28 @@ def require_registered(stores: Stores, symbols: Iterable[str]) -> None:
         )
 
 
-def change_calendar(stores: Stores, symbols: Sequence[str], calendar: str) -> None:
+def change_calendar(stores: Stores, symbols: Sequence[str], calendar: str) -> str:
     """Set the calendar of registered symbols, and record its sessions for the days of their bars.
+
+    Returns:
+        The calendar's name in ``exchange_calendars``: XNYS for NYSE.
 
     Raises:
         InvalidInputError: if there is no such calendar.
         NotFoundError: if a symbol is not registered; nothing is changed.
     """
-    from surveillance_pipelines.market.calendars import build_sessions
+    from surveillance_pipelines.market.calendars import build_sessions, canonical_calendar
     from surveillance_pipelines.stores.instruments import set_calendar
     from surveillance_pipelines.stores.sessions import save_sessions
 
     today = stores.today()
     days = stores.lake.days(LANDED_TABLE) or [today]
-    sessions = build_sessions(calendar, min(days[0], today) - _BEFORE, today + _AHEAD)
+    name = canonical_calendar(calendar)
+    sessions = build_sessions(name, min(days[0], today) - _BEFORE, today + _AHEAD)
     with stores.connect() as connection:
         save_sessions(connection, sessions)
-        _require_all(symbols, set_calendar(connection, symbols, calendar))
+        _require_all(symbols, set_calendar(connection, symbols, name))
+    return name
 
 
 def change_activity(stores: Stores, symbols: Sequence[str], *, active: bool) -> None:
@@ -192,8 +197,9 @@ def calendars_of(stores: Stores, symbols: Iterable[str], stated: str | None) -> 
             spelling, else uses DEFAULT_CALENDAR.
     """
     from surveillance_pipelines.market.calendar_choice import choose_calendar
+    from surveillance_pipelines.market.calendars import canonical_calendar
 
-    recorded = recorded_calendars(stores) if stated is None else {}
+    recorded, stated = (recorded_calendars(stores), None) if stated is None else ({}, canonical_calendar(stated))
     default = stores.settings.default_calendar
     return {
         symbol: recorded.get(symbol) or choose_calendar(symbol, stated=stated, default=default)

@@ -13,7 +13,7 @@ from surveillance_pipelines.market.calendar_choice import (
     WEEKDAYS,
     choose_calendar,
 )
-from surveillance_pipelines.market.calendars import build_sessions, calendar_begins
+from surveillance_pipelines.market.calendars import build_sessions, calendar_begins, canonical_calendar
 
 
 def test_build_sessions_holiday_is_absent_and_half_day_closes_early() -> None:
@@ -120,3 +120,10 @@ def test_choose_calendar_follows_the_spelling_and_says_so(
     assert (choice.calendar, choice.basis, choice.asset_class) == (calendar, basis, asset_class)
     assert choose_calendar(symbol, stated="XLON").sentence == "XLON (as stated)"
     assert choice.is_assumed == ("assumed" in choice.sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "calendar"), [("NYSE", "XNYS"), ("NASDAQ", "XNYS"), ("XHKG", "XHKG"), ("24/7", "24/7"), ("XXXX", "XXXX")]
+)
+def test_canonical_calendar_resolves_other_names_of_a_calendar(name: str, calendar: str) -> None:
+    assert canonical_calendar(name) == calendar

@@ -11,6 +11,7 @@ from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.market.calendar_choice import CalendarChoice
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.contract import FeatureWindow
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines.services.detection import Scope, find_anomalies
 from surveillance_pipelines_tests.engine.market import plain_settings, stream
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
@@ -60,3 +61,13 @@ def test_windows_of_the_first_bars_in_scope_reach_before_it(scope, bars):
     assert len(whole) == 3 * (39 + 29) > 3 * LENGTH
     assert len(scoped) == bars
     assert scoped == {key: whole[key] for key in scoped}
+
+
+@pytest.mark.parametrize(
+    ("scope", "bars"), [(Scope(first=date(2024, 3, 6)), 3 * 29), (Scope(lookback=40, first=date(2024, 3, 6)), 3 * 29)]
+)
+def test_models_with_windows_of_one_bar_score_the_days_in_scope(scope, bars):
+    frame = frame_of(two_days())
+    calendars = dict.fromkeys(frame["symbol"].unique(), CalendarChoice("XNYS", "stated"))
+    found = find_anomalies(plain_settings(), frame, WarmupRules(), scope=scope, calendars=calendars)
+    assert found.bars.height == bars

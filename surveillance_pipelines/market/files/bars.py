@@ -1,5 +1,6 @@
 """Bars of a user's file. Rows in = landed + refused + duplicates."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,9 @@ from surveillance_pipelines.market.source_resolution import resolve_bars
 from surveillance_pipelines.market.timestamps import exchange_dates
 
 _COLUMNS: Final = ("symbol", "time", *OHLC, "volume")
+
+_JUDGED_BARS: Final = 6
+"""Minimum number of bars of a symbol whose size is judged."""
 
 
 def read_bars(path: Path, options: FileOptions, *, clock: Clock = SYSTEM_CLOCK) -> FileResult:
@@ -156,4 +160,33 @@ def _timeframe(
             f"expected bars of {', '.join(TIMEFRAME_MINUTES)}, those in {path.name} are {seconds} s apart: specify the "
             "timeframe, or read one-second bars as ticks"
         )
+    _require_one_size(ordered, by_seconds, seconds, path)
     return by_seconds[seconds], ()
+
+
+def _require_one_size(ordered: pl.DataFrame, sizes: Mapping[int, Timeframe], common: int, path: Path) -> None:
+    """Check that no symbol has only bars of a larger size; rarely traded symbols have bars off any larger grid.
+
+    Args:
+        ordered: symbol, time; sorted.
+        sizes: seconds → bar size.
+        common: seconds between most bars of the file.
+        path: for the message.
+
+    Raises:
+        FileError: if the file mixes bar sizes.
+    """
+    gap = pl.col("time").diff().over("symbol").dt.total_seconds()
+    usual = ordered.with_columns(gap=gap).filter(pl.col("gap") > 0).group_by("symbol").agg(
+        size=pl.col("gap").mode().min(), bars=pl.len() + 1
+    )  # fmt: skip
+    larger = usual.filter(pl.col("bars") >= _JUDGED_BARS, pl.col("size") > common, pl.col("size").is_in(list(sizes)))
+    on_grid = ordered.join(larger, on="symbol").group_by("symbol", "size").agg(
+        (pl.col("time").dt.epoch("s") % pl.col("size") == 0).all().alias("all")
+    )  # fmt: skip
+    for symbol, size, every in on_grid.sort("symbol").iter_rows():
+        if every:
+            raise FileError(
+                f"expected bars of one size in {path.name}, those of {symbol} are {sizes[size]} bars and others "
+                f"{sizes[common]} bars: split the file by bar size"
+            )

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from surveillance_pipelines.market.bar_frames import OHLC
-from surveillance_pipelines.market.files.layouts import ALIASES, normal_name
+from surveillance_pipelines.market.files.layouts import ALIASES, is_header, normal_name
 from surveillance_pipelines.market.files.options import FileError, FileOptions
 from surveillance_pipelines.market.files.table import Table
 from surveillance_pipelines.market.row_checks import CODE, DETAIL, RAW
@@ -21,7 +21,9 @@ _NOT_REPORTED: Final = -1.0
 """Volume that IBKR and others write where they report none."""
 _NO_PRICE: Final = 2**63 - 1
 """Fixed-point price that Databento writes where there is none."""
-_CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?$"
+_CLOCK: Final = (
+    r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: *[AaPp]\.?[Mm]\.?)?(?: *(?:[Zz]|[+-]\d\d(?::?\d\d)?|[A-Z]{3,4}))?$"
+)
 _CLOCK_DIGITS: Final = r"^\d{3,6}$"
 """Clock times such as 930, 0930 and 093000 next to a column of dates."""
 _SHOWN: Final = 40
@@ -70,6 +72,10 @@ def standard_rows(
         table, str(found["time"]), symbols, path=path, options=options, allows_dates=allows_dates,
         has_repeats="open" not in wanted,
     )  # fmt: skip
+    if cells.schema[str(found["time"])] == pl.String:
+        _require_one_header(table, str(found["time"]), times, path)
+    if "time" not in options.columns and options.timeframe is None:
+        _require_times(table, str(found["time"]), times, path)
     numbers = {key: name for key in wanted if key not in {"symbol", "time"} and (name := found[key]) is not None}
     read = cells.select(_number(cells, name).alias(key) for key, name in numbers.items())
     read, divided = _divided(read, cells, numbers, table, options)
@@ -180,6 +186,33 @@ def _parse(
         raise FileError(f"{path.name}: {error.message}", lacks="" if error.lacks is None else error.lacks) from error
 
 
+def _require_one_header(table: Table, name: str, times: ParsedTimes, path: Path) -> None:
+    """Refuse a file with a second header of other columns: its rows would be read under the names of the first."""
+    unread = pl.concat([table.places, table.cells], how="horizontal").filter(times.reasons.is_not_null())
+    titles = [text for text in unread[name].unique().drop_nulls() if normal_name(text) in ALIASES["time"]]
+    for _, line, *fields in unread.filter(pl.col(name).is_in(titles)).iter_rows():
+        names = [normal_name(text or "") or f"column_{place}" for place, text in enumerate(fields, start=1)]
+        if is_header(names) and names != table.cells.columns:
+            raise FileError(
+                f"expected one header in {path.name}, line {line} is another one, {','.join(names)}: split the file"
+            )
+
+
+def _require_times(table: Table, name: str, times: ParsedTimes, path: Path) -> None:
+    """Refuse dates next to a column of times that is not read: each date would become a daily bar."""
+    if name != "date" or table.layout.columns or not times.written.drop_nulls().dt.time().eq(time()).all():
+        return
+    combined = {"time"} if "time" in table.cells.columns and _holds_clock_times(table.cells["time"]) else set[str]()
+    others = {*ALIASES["time"], "time"} - {"date"} - combined
+    for other in (each for each in table.cells.columns if each in others):
+        if len(values := table.cells[other].drop_nulls()) > 0:
+            raise FileError(
+                f"expected one column of times in {path.name}, got dates in {_spelled(table, name)} and values such as "
+                f"{str(values[0])[:_SHOWN]!r} in {_spelled(table, other)}",
+                lacks="columns",
+            )
+
+
 def _with_clock(cells: pl.DataFrame, name: str) -> pl.Series:
     """Return the times as in the file; separate columns of date and clock time are joined as text."""
     if name != "date" or "time" not in cells.columns or not _holds_clock_times(cells["time"]):
@@ -272,7 +305,8 @@ def _reported_volume(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]
     absent = (pl.col("volume").is_null() | (pl.col("volume") == _NOT_REPORTED)) & pl.col(CODE).is_null()
     count = int(frame.select(absent.sum()).item())
     notes = (f"{count:,} rows report no volume (empty or -1): their volume is 0",) if count else ()
-    if count < frame.height and frame["volume"].drop_nulls().eq(0.0).all():
+    reported = frame["volume"].drop_nulls()
+    if count < frame.height and len(reported) > 0 and reported.eq(0.0).all():
         notes = ("the volume of every row is 0, which means no volume reported",)
     return frame.with_columns(pl.when(~absent).then("volume").otherwise(0.0).alias("volume")), notes
 

@@ -41,7 +41,10 @@ def read_text(path: Path) -> bytes:
     size, most = path.stat().st_size, _most_bytes()
     form = _compression(path)
     if form == "zip":
-        raise FileLimitError(f"expected text, gzip or zstd in {path.name}, got a zip archive: name it .zip")
+        raise FileLimitError(
+            f"expected text, gzip or zstd in {path.name}, got a ZIP archive: name it .zip or, if it is a workbook of "
+            "Excel, save it as CSV"
+        )
     if form == "":
         _require_bytes(path, size, most)
     pieces: list[bytes] = []

@@ -149,11 +149,16 @@ def _above(frame: pl.DataFrame, header: int) -> tuple[str, ...]:
 def _fitted(
     data: pl.DataFrame, names: list[str], written: tuple[str, ...], layout: Layout, notes: tuple[str, ...]
 ) -> Table:
-    """Return the rows with as many fields as columns, and the others as misfits. Empty fields beyond do not count."""
+    """Return the rows with as many fields as columns, and the others as misfits.
+
+    Empty fields beyond the columns do not count if every row has some. If only some rows do, a value of theirs may
+    contain the separator, such as 1,234.
+    """
     width, numbered = len(names), data.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
     beyond = pl.col("fields").list.slice(width)
-    fits = (pl.col("fields").list.len() >= width) & beyond.list.eval(pl.element() == "").list.all()
-    verdict = numbered.with_columns(fits=fits)
+    size, padded = pl.col("fields").list.len(), beyond.list.eval(pl.element() == "").list.all()
+    every = pl.lit(not bool(data["fields"].list.len().eq(width).any()))
+    verdict = numbered.with_columns(fits=(size == width) | (every & (size > width) & padded))
     wrong = verdict.filter(~pl.col("fits"))
     misfits = tuple(
         RowRefusal(

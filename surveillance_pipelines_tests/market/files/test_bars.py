@@ -268,3 +268,68 @@ def test_read_bars_refusals_show_the_value_and_the_line_of_the_file(tmp_path: Pa
         ("line 4", "wrong_type", "expected a number, got 'abc' for open"),
     ]
     assert result.frame.height == 2
+
+
+@pytest.mark.parametrize(("clock", "zone"), [("9:30 AM", "America/New_York"), ("09:30:00 EST", None)])
+def test_read_bars_combines_dates_with_clock_times_of_12_hours_or_with_a_zone(
+    tmp_path: Path, clock: str, zone: str | None
+) -> None:
+    lines = f"2024-01-02,{clock},A,1,1,1,1,5\n2024-01-03,{clock},A,1,1,1,1,5\n"
+    result = read_csv(tmp_path, lines, SPLIT_HEADER, timezone=zone, timeframe="1m")
+    assert result.frame["bar_start"].to_list() == [datetime(2024, 1, day, 14, 30, tzinfo=UTC) for day in (2, 3)]
+
+
+@pytest.mark.parametrize(("other", "value"), [("time", "2024-01-02T14:30:00Z"), ("ts_event", "1704205800")])
+def test_read_bars_dates_next_to_unread_times_are_refused(tmp_path: Path, other: str, value: str) -> None:
+    header, line = f"date,{other},symbol,open,high,low,close,volume\n", f"2024-01-02,{value},A,1,1,1,1,5\n"
+    with pytest.raises(FileError, match=f"one column of times .* dates in date and values such as '{value}' in"):
+        read_csv(tmp_path, line, header)
+    named = read_csv(tmp_path, line, header, columns={"time": other})
+    assert named.frame["bar_start"].to_list() == [datetime(2024, 1, 2, 14, 30, tzinfo=UTC)]
+
+
+def test_read_bars_second_header_with_other_columns_is_refused(tmp_path: Path) -> None:
+    first = "ts,symbol,open,high,low,close,volume\n"
+    row = "2024-01-02T14:3{}:00Z,A,1,3,1,2,5\n"
+    with pytest.raises(FileError, match=r"one header in bars\.csv, line 3 is another one, ts,symbol,close"):
+        read_csv(tmp_path, row.format(0) + "ts,symbol,close,high,low,open,volume\n" + row.format(1), first)
+    again = read_csv(tmp_path, row.format(0) + first + row.format(1), first)
+    assert (again.frame.height, [refusal.where for refusal in again.refusals]) == (2, ["line 3"])
+
+
+def test_read_bars_thousands_before_an_empty_last_column_are_refused(tmp_path: Path) -> None:
+    header = "ts,symbol,open,high,low,close,volume,note\n"
+    row = "2024-01-02T14:3{}:00Z,A,1,3,1,2,{},\n"
+    result = read_csv(tmp_path, row.format(0, 999) + row.format(1, "1,234"), header)
+    assert result.frame["volume"].to_list() == [999.0]
+    assert [(refusal.where, refusal.code) for refusal in result.refusals] == [("line 3", "wrong_columns")]
+
+
+def test_read_bars_separator_at_the_end_of_every_row_is_no_field(tmp_path: Path) -> None:
+    rows = "".join(f"2024-01-02T14:3{minute}:00Z,A,1,3,1,2,5,\n" for minute in range(3))
+    assert read_csv(tmp_path, rows, "ts,symbol,open,high,low,close,volume\n").frame.height == 3
+
+
+def test_read_bars_unreadable_volumes_are_not_noted_as_zero(tmp_path: Path) -> None:
+    result = read_csv(tmp_path, "2024-01-02T14:30:00Z,A,1,3,1,2,2,5K\n")
+    assert not [note for note in result.notes if "volume of every row is 0" in note]
+
+
+def minutes_and(symbol: str, every: int, count: int) -> str:
+    """Return 30 one-minute bars of AAPL, and bars of another symbol ``every`` minutes."""
+    row = "2024-01-02T{:02d}:{:02d}:00Z,{},10,11,9,10.5,10.5,100".format
+    minutes = [row(14, minute, "AAPL") for minute in range(30)]
+    others = [row(10 + k * every // 60, k * every % 60, symbol) for k in range(count)]
+    return "\n".join([*minutes, *others]) + "\n"
+
+
+def test_file_that_mixes_bar_sizes_is_refused_with_the_symbol(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"one size in bars.csv, those of BTC-USD are 1h bars and others 1m bars"):
+        read_csv(tmp_path, minutes_and("BTC-USD", 60, 8))
+
+
+@pytest.mark.parametrize(("every", "count"), [(7, 12), (60, 5)])
+def test_rarely_traded_symbol_in_a_file_of_minutes_is_read(tmp_path: Path, every: int, count: int) -> None:
+    result = read_csv(tmp_path, minutes_and("THIN", every, count))
+    assert result.frame["timeframe"].unique().to_list() == ["1m"]
+    assert result.frame.height == 30 + count

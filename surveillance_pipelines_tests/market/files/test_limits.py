@@ -71,7 +71,7 @@ def _endless_line(path: Path) -> None:
         (_gzip_in_parts, "bars.csv.gz", "expand at most 100 times"),
         (_zlib, "bars.csv", "expand at most 100 times"),
         (_zstd, "bars.csv", "expand at most 100 times"),
-        (_zip, "bars.csv", "zip archive"),
+        (_zip, "bars.csv", "ZIP archive"),
         (_parquet, "bars.parquet", "expand at most 100 times"),
         (_many_rows, "bars.parquet", "1,000,000 rows"),
         (_many_columns, "bars.csv", "4,096 columns"),
