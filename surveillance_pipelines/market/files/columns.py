@@ -27,6 +27,8 @@ _CLOCK: Final = (
 _CLOCK_DIGITS: Final = r"^\d{3,6}$"
 """Clock times such as 930, 0930 and 093000 next to a column of dates."""
 _SHOWN: Final = 40
+_JUDGED_VOLUMES: Final = 3
+"""Minimum number of volumes of which the spelling is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def standard_rows(
         how="horizontal",
     ).with_columns(cells.to_struct(RAW))
     frame, volumes = _reported_volume(frame)
+    volumes = (*volumes, *_grouped_volumes(cells, numbers.get("volume")))
     sources = {key: _spelled(table, name) for key, name in found.items() if name is not None}
     return StandardRows(frame, times, sources, (*notes, *divided, *volumes))
 
@@ -309,6 +312,17 @@ def _reported_volume(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]
     if count < frame.height and len(reported) > 0 and reported.eq(0.0).all():
         notes = ("the volume of every row is 0, which means no volume reported",)
     return frame.with_columns(pl.when(~absent).then("volume").otherwise(0.0).alias("volume")), notes
+
+
+def _grouped_volumes(cells: pl.DataFrame, column: str | None) -> tuple[str, ...]:
+    """Return a note if all volumes look like ``1.234``, which is also how some languages write 1,234."""
+    if column is None or cells.schema[column] != pl.String:
+        return ()
+    texts = cells[column].drop_nulls().str.strip_chars()
+    if len(texts) < _JUDGED_VOLUMES or not texts.str.contains(r"^[1-9]\d{0,2}\.\d{3}$").all():
+        return ()
+    example = f"such as {texts[0]}, and is read so"
+    return (f"every volume has three decimals, {example}; if the dot separates thousands, remove it",)
 
 
 def _missing_columns(missing: Sequence[str], table: Table, path: Path) -> FileError:

@@ -333,3 +333,13 @@ def test_rarely_traded_symbol_in_a_file_of_minutes_is_read(tmp_path: Path, every
     result = read_csv(tmp_path, minutes_and("THIN", every, count))
     assert result.frame["timeframe"].unique().to_list() == ["1m"]
     assert result.frame.height == 30 + count
+
+
+@pytest.mark.parametrize(
+    ("volumes", "has_note"), [(("1.234", "17.700", "2.001"), True), (("1.234", "17.7", "2"), False)]
+)
+def test_volumes_that_may_have_separators_of_thousands_are_read_with_a_note(tmp_path: Path, volumes, has_note) -> None:
+    lines = [f"2024-01-02T14:{minute}:00Z,A,1,1,1,1,1,{volume}" for minute, volume in enumerate(volumes, start=30)]
+    result = read_csv(tmp_path, "\n".join(lines) + "\n")
+    assert result.frame["volume"].to_list() == [float(volume) for volume in volumes]
+    assert any("if the dot separates thousands" in note for note in result.notes) == has_note
