@@ -295,7 +295,8 @@ def _detector_measures(evaluated: EvaluatedRows, ensemble: Ensemble) -> list[Mea
         statistic = predictions.statistics.get(spec.output.statistic or "")
         if spec.output.kind == AnomalyScores.kind and statistic is not None:
             usual, odd = (float(np.median(statistic[mask])) for mask in (~evaluated.planted, evaluated.planted))
-            found.append(Measure(name, "error_ratio", odd / max(usual, 1e-12), rows))
+            if usual > 0.0:  # most ordinary bars do not surprise the tail detector at all
+                found.append(Measure(name, "error_ratio", odd / usual, rows))
     return found
 
 
