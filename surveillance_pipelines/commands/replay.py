@@ -23,7 +23,10 @@ _SHOWN: Final = 20
 
 def replay(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of anomalies, signals, predictions or messages.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Ids of anomalies, signals, predictions, messages or alerts, or unique prefixes.", show_default=False
+        ),
     ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Replay this many randomly selected outputs.")] = 0,
     seed: Annotated[int, typer.Option(help="Set the random seed of the sample.")] = 0,

@@ -26,6 +26,7 @@ from surveillance_pipelines.services.homes import uses_embedded_services
 from surveillance_pipelines.services.lake_remedies import lake_problems
 from surveillance_pipelines.services.notifications import receiver_names
 from surveillance_pipelines.services.platform import Platform
+from surveillance_pipelines.services.registry_probe import unreachable_registry
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import is_refused
 from surveillance_pipelines.transports.channels import open_channel
@@ -323,6 +324,9 @@ def check_registry(platform: Platform) -> list[Fact]:
     def check() -> list[Fact]:
         from surveillance_pipelines.services.models import all_alias_differences
 
+        unreachable = unreachable_registry("model registry", platform.endpoints.mlflow_tracking_uri)
+        if unreachable is not None:
+            return [unreachable]
         differences = all_alias_differences(platform)
         if not differences:
             return [Fact("model registry", "ok", "aliases match the deployments")]

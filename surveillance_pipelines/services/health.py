@@ -15,6 +15,7 @@ from surveillance_pipelines.services.facts import Fact, instant
 from surveillance_pipelines.services.lake_remedies import lake_problems
 from surveillance_pipelines.services.lease_facts import lease_facts
 from surveillance_pipelines.services.platform import Stores
+from surveillance_pipelines.services.registry_probe import unreachable_registry
 from surveillance_pipelines.settings import Settings
 
 
@@ -54,7 +55,8 @@ def _services(stores: Stores) -> list[Fact]:
         Fact("lake", "ok", found.lake_url),
         Fact("models", "ok", str(found.models_path)),
     ]
-    lines.append(Fact("MLflow", "ok", without_password(found.mlflow_tracking_uri)))
+    registry = found.mlflow_tracking_uri
+    lines.append(unreachable_registry("MLflow", registry) or Fact("MLflow", "ok", without_password(registry)))
     config = client_config(ServiceHome(found.home))
     if needs_embedded_queue(stores.settings) and config.is_file():
         lines.append(Fact("your own client", "ok", f"AWS_CONFIG_FILE={shlex.quote(str(config))} aws sqs list-queues"))

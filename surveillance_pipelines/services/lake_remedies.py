@@ -85,10 +85,19 @@ def _remedy(stores: Stores, connection: Any, damage: "TableDamage") -> str:
     text = ", then ".join(parts)
     if damage.table == LANDED_TABLE and parts:
         text += " (with the same options as then)"
+    if parts and _is_replayed(damage.table):
+        rebuilt = [file for file in damage.files if file not in lost]
+        copied = copy_from_backup(stores, *(folder / damage.table / file.path for file in rebuilt))
+        text = f"{copied}, which keeps replays of the outputs computed from it; or else {text}"
     if not lost:
         return text
     kept = copy_from_backup(stores, *(folder / damage.table / file.path for file in lost))
     return f"{text}; {kept}" if text else kept
+
+
+def _is_replayed(table: str) -> bool:
+    """Return whether replays read earlier versions of a table, whose files a backfill does not write again."""
+    return table == "bars_1m" or table.startswith("features_")
 
 
 def _commands(stores: Stores, connection: Any, damage: "TableDamage") -> tuple[list[str], "list[LostFile]"]:

@@ -22,6 +22,8 @@ _LIMIT_SECONDS: Final[dict[ActiveStatus, float]] = {"queued": 600.0, "starting":
 _UNLIMITED_SECONDS: Final = 86_400.0
 _DAEMON_SECONDS: Final = 90.0
 """The daemon sends a heartbeat every 30 s."""
+_SERVING_JOBS: Final = ("drain_job", "delivery_job")
+"""Jobs whose runs sensors start again, so that an interrupted one needs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,13 @@ def _active(count: int) -> str:
 def failed_run_facts(failed: Iterable[FailedRun], now: datetime) -> list[Fact]:
     """Return a line for each job and error.
 
-    An older failure and an interruption are left out if a later run of the job succeeded.
+    An older failure and an interruption are left out if a later run of the job succeeded, and so is every interruption
+    of a serving job: its sensor starts the next run.
     """
     causes: dict[tuple[str, str, str], list[FailedRun]] = {}
     for run in failed:
+        if run.is_interrupted and run.job in _SERVING_JOBS:
+            continue
         if not run.is_superseded or (now - run.failed_at < SUPERSEDED and not run.is_interrupted):
             causes.setdefault((run.job, run.scope, run.error), []).append(run)
     return [_failure_fact(runs) for runs in causes.values()]
@@ -153,7 +158,7 @@ def longest_seconds(job: str, settings: Settings) -> float | None:
 
     A standby waits for the window of the serving run before its own.
     """
-    if job in ("drain_job", "delivery_job"):
+    if job in _SERVING_JOBS:
         return 2 * settings.drain_window_seconds + 300.0
     return 2 * settings.model_training_max_duration_seconds + 1800.0 if job == "training_job" else None
 

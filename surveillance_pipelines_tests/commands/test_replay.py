@@ -7,7 +7,13 @@ from surveillance_pipelines.contracts.frames import session_rows
 from surveillance_pipelines.contracts.queue import SendEntry
 from surveillance_pipelines.runtime.drain import drain
 from surveillance_pipelines.stores.sessions import save_sessions
+from surveillance_pipelines_tests.commands.test_alerts import anomaly, store
 from surveillance_pipelines_tests.engine.market import SESSION_ROWS, SYMBOLS, stream
+
+INSERT = (
+    "INSERT INTO ops.outbox (id, created_at, queue_url, group_id, body, run_id, row_type)"
+    " VALUES (%s, now(), 'q', 'g', '{}', 'r', 'score')"
+)
 
 
 def test_replay_without_ids_and_without_outputs_says_what_to_do(surveillance) -> None:
@@ -40,4 +46,35 @@ def test_replay_shows_what_differs_first_and_fails_for_it(surveillance, platform
     assert (result["outcome"], result["difference"]["field"]) == ("different", "score")
     assert result["summary"].startswith("score")
     assert "said" not in result
-    assert "1 different" in surveillance("replay", id_).output
+    assert "1 different" in surveillance("replay", id_[:12]).output
+
+
+def test_replay_accepts_the_shortened_ids_of_alerts(surveillance, platform) -> None:
+    opened, confirmed = anomaly("AAPL", 1, "volume_spike", "opened"), anomaly("AAPL", 1, "volume_spike", score=0.9)
+    store(platform, opened, confirmed)
+    for given, expected in (
+        (opened.id[:12], opened.id),
+        (confirmed.id[:6].upper(), confirmed.id),
+        (confirmed.alert_id[:12], confirmed.id),
+        ("000000000000", "000000000000"),
+    ):
+        assert json.loads(surveillance("replay", given, "--json").output)["id"] == expected
+
+
+def test_replay_names_the_ids_that_an_ambiguous_prefix_matches(surveillance, platform) -> None:
+    ids = [f"abcdef{number}{'0' * 57}" for number in range(7)]
+    with platform.connect() as connection:
+        for id_ in ids[:2]:
+            connection.execute(INSERT, (id_,))
+    refused = surveillance("replay", "abcdef")
+    assert refused.exit_code == ExitCode.USAGE
+    text = "".join(refused.output.split())
+    assert f"whichmatches{ids[0]},{ids[1]}" in text
+    assert "andmore" not in text
+    assert "givemorecharactersoftheid" in text
+    with platform.connect() as connection:
+        for id_ in ids[2:]:
+            connection.execute(INSERT, (id_,))
+    many = "".join(surveillance("replay", "abcdef").output.split())
+    assert f"{ids[4]}andmore" in many
+    assert ids[5] not in many

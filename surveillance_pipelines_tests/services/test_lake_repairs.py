@@ -142,10 +142,12 @@ def lose(platform: Platform, table: str, *, cut: bool = False) -> list[str]:
 
 
 def commands(platform: Platform) -> dict[str, list[str]]:
-    """Return table → commands that the doctor names, in their order."""
+    """Return table → commands that the doctor names, in their order, without the copy from a backup."""
     found = check_lake(platform)
     assert {fact.verdict for fact in found} == {"fail"}
-    return {fact.found.partition(":")[0]: re.findall(r"`(surveillance [^`]*)`", fact.remedy) for fact in found}
+    return {
+        fact.found.partition(":")[0]: re.findall(r"`(surveillance (?!--home)[^`]*)`", fact.remedy) for fact in found
+    }
 
 
 def expected_commands(table: str, folder: Path) -> list[str]:
@@ -213,6 +215,22 @@ def test_ticks_that_only_the_lake_had_are_restored_from_a_backup(platform: Platf
     with pytest.raises(IntegrityError, match="expected its 3 ticks in PostgreSQL, found 2"):
         run(platform, DAY)
     assert [fact.verdict for fact in check_lake(platform)] == ["fail"]
+
+
+@pytest.mark.parametrize("table", ["bars_1m", FEATURES[0]])
+def test_lost_file_that_replays_read_is_first_copied_from_a_backup(platform: Platform, table: str) -> None:
+    (name,) = lose(platform, table)
+    (fact,) = check_lake(platform)
+    copied, _, backfill = fact.remedy.partition("; or else ")
+    assert copied.startswith(f"restore {folder_of(platform, table)}/")
+    assert copied.endswith(f"{name} from a backup, which keeps replays of the outputs computed from it")
+    assert backfill == f"`{DAY}`"
+
+
+def test_lost_file_that_no_replay_reads_is_computed_again(platform: Platform) -> None:
+    lose(platform, "bars_5m")
+    (fact,) = check_lake(platform)
+    assert fact.remedy == f"`{DAY}`"
 
 
 def test_other_bars_do_not_replace_a_lost_file(platform: Platform, tmp_path: Path) -> None:

@@ -62,6 +62,14 @@ def test_interrupted_run_is_a_warning_until_its_job_succeeds():
     assert degraded(replace(NOTHING, failed=(replace(run, is_superseded=True),))) == []
 
 
+@pytest.mark.parametrize("job", ["drain_job", "delivery_job"])
+def test_interrupted_run_that_its_sensor_starts_again_has_no_line(job):
+    run = replace(FAILED, job=job, scope="ticks.fifo", error="drain: interrupted before its end", is_interrupted=True)
+    assert degraded(replace(NOTHING, failed=(run,))) == []
+    (failed,) = degraded(replace(NOTHING, failed=(run, replace(run, is_interrupted=False))))
+    assert (failed.name, failed.verdict) == (f"failed {job}", "fail")
+
+
 @pytest.mark.parametrize(("count", "text"), [(0, "none; no run is active"), (1, "none; 1 active run")])
 def test_no_stuck_run_is_said_with_the_number_of_active_runs(count, text):
     active = (ActiveRun("0123456789ab", "drain_job", "started", NOW),) * count
