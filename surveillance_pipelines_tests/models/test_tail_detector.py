@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from scipy.stats import t
 
+from surveillance_pipelines.contracts.predictions import AnomalyScores
 from surveillance_pipelines.models.members import BundleError
 from surveillance_pipelines.models.session_phase import PHASE_COLUMNS, PHASES
 from surveillance_pipelines.models.tail_detector import TAILS_FILE, TailDetector, parse_tails, tails_to_json
@@ -75,8 +76,13 @@ def test_scores_do_not_depend_on_the_batch():
     for start in range(0, 50, 2):
         part = detector.predict(windows[start : start + 2])
         assert part.statistic.tobytes() == whole.statistic[start : start + 2].tobytes()
-        assert part.contributions.tobytes() == whole.contributions[start : start + 2].tobytes()
-    assert np.array_equal(whole.statistic, whole.contributions.max(axis=1))
+        assert contributions(part).tobytes() == contributions(whole)[start : start + 2].tobytes()
+    assert np.array_equal(whole.statistic, contributions(whole).max(axis=1))
+
+
+def contributions(scores: AnomalyScores) -> np.ndarray:
+    assert scores.contributions is not None
+    return scores.contributions
 
 
 COLUMNS = (*SHARES, *PHASE_COLUMNS)
