@@ -225,7 +225,7 @@ def draw(samples: Sequence[Sample], path: Path) -> None:
             axes.set_xlabel("minutes")
             axes.set_ylim(bottom=0)
             if any(lines):
-                axes.legend(fontsize=7)
+                axes.legend(fontsize=7, loc="upper left")
         figure.savefig(path, metadata={"Date": None})
 
 

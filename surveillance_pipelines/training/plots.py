@@ -66,7 +66,7 @@ def losses(members: Mapping[str, TrainedMember]) -> bytes:
             )
         axes.set(title=title, xlabel=unit, ylabel=label)
         if drawn:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="upper right")
     return to_png(figure)
 
 
@@ -121,7 +121,7 @@ def statistic_histogram(evaluated: EvaluatedRows, split: str, plot: StatisticPlo
     if plot.logarithmic:
         axes.set_xscale("log")
     axes.set(title=f"{plot.title} on the {split} days", xlabel=plot.unit, ylabel="bars of each group (%)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return to_png(figure)
 
 

@@ -38,5 +38,5 @@ def tails_figure(tails: Tails) -> bytes:
         axes.set_title(f"{feature}, {tails.shares[column]:.0%} of the budget", fontsize=10)
     for axes in panels[::COLUMNS]:
         axes.set_ylabel("probability")
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[0].legend(frameon=False, fontsize=8, loc="upper right")
     return to_png(figure)
