@@ -216,9 +216,9 @@ def test_detect_uses_registered_calendars_and_names_the_assumed_ones(surveillanc
     for found in ("XSHG (suffix)", "24/7 (crypto pair)", "XLON (stated)", "XNYS (default)"):
         assert found in said, said
     assert "the calendar of NEW is assumed to be DEFAULT_CALENDAR; if it is another one" in " ".join(said.split())
-    stated = surveillance(*asked, "--calendar", "XNAS").output
-    assert stated.count("XNAS (stated)") == len(symbols)
+    stated = surveillance(*asked, "--calendar", "XTSE").output
+    assert stated.count("XTSE (stated)") == len(symbols)
     assert "assumed" not in stated
-    read = surveillance("ingest", tmp_path / "bars.parquet", "--dry-run", "--calendar", "XNAS").output
+    read = surveillance("ingest", tmp_path / "bars.parquet", "--dry-run", "--calendar", "XTSE").output
     assert "XLON (as stated)" in read, "a registered symbol keeps its calendar"
-    assert "XNAS (as stated)" in read
+    assert "XTSE (as stated)" in read
