@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,16 +133,11 @@ def anomaly_scores(bundle: Bundle, features: Floats, reconstructed: Model, class
     return np.maximum(np.maximum(unusual, known), floor_scores(features, bundle.view.columns))
 
 
-_TAIL_DETECTORS: Final[dict[str, tuple[TailDetector, Calibration]]] = {}
-"""Bundle hash → its tail detector, which has one form only, and its calibration."""
-
-
+@cache
 def _tail_detector(bundle: Bundle) -> tuple[TailDetector, Calibration]:
-    if bundle.bundle_hash not in _TAIL_DETECTORS:
-        spec = bundle.member("tail_detector")
-        found = TailDetector.load(spec, bundle.files), calibration_of(spec.calibration or {})
-        _TAIL_DETECTORS[bundle.bundle_hash] = found
-    return _TAIL_DETECTORS[bundle.bundle_hash]
+    """Return the tail detector, which has one form only, and its calibration."""
+    spec = bundle.member("tail_detector")
+    return TailDetector.load(spec, bundle.files), calibration_of(spec.calibration or {})
 
 
 def scaling_of(bundle: Bundle) -> Scaling:

@@ -1,4 +1,4 @@
-"""Rules over features: the kinds of the warm-up rules, the floors, and the evidence that a kind needs."""
+"""Rules over features: the warm-up rules, the floors, and the evidence that a kind needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
+from surveillance_pipelines.models.session_phase import AROUND_THE_CLOCK_MINUTES, session_lengths
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,9 +19,6 @@ TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", 
 """Features that are compared by their absolute value."""
 
 _LARGEST: Final = float(np.finfo(np.float64).max)
-
-AROUND_THE_CLOCK_MINUTES: Final = 1_380.0
-"""A session of at least 23 hours has no close that a trader could mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,19 @@ class Rule:
     at_most: Limits = ()
     needs_close: bool = False
 
+
+WARMUP_RULES: Final = (
+    Rule("volume_spike", (("volume_z", 5.0),)),
+    Rule("price_gap", (("gap_z", 8.0),)),
+    Rule("price_volume_divergence", (("price_volume_divergence", 8.0), ("return_z", 6.0))),
+    Rule("volatility_burst", (("volatility_ratio", 4.0), ("range_ratio", 4.0))),
+    Rule("ramping", (("sign_balance_10", 0.9), ("return_z_15", 5.0))),
+    Rule("pump_and_dump", (("round_trip_30", 3.0), ("return_z_15", 2.0))),
+    Rule("marking_the_close", (("return_z", 5.0), ("volume_z", 3.0)), last_minutes=10.0),
+    Rule("momentum_ignition", (("return_z_5", 6.0), ("volume_z_5", 2.0))),
+    Rule("cross_symbol_divergence", (("divergence_z_15", 9.0), ("return_z_15", 4.0))),
+)
+"""Rules that serve until a model has passed its gate, one per kind (``models/warmup.py``)."""
 
 FLOORS: Final = (
     Rule("volume_spike", (("volume_z", 8.0),)),
@@ -76,6 +87,7 @@ class RuleSet:
         self._count: Final = len(rules)
         self._limited: Final = np.array([number for number, rule in enumerate(rules) if rule.limits], dtype=np.intp)
         self._places: Final = np.array([place[name] for name, _ in limits], dtype=np.intp)
+        self._rules: Final = np.array([number for number, rule in enumerate(rules) for _ in rule.limits])
         self._limits: Final = np.array([limit for _, limit in limits])
         self._two_sided: Final = np.array([name in TWO_SIDED for name, _ in limits])
         sizes = [len(rule.limits) for rule in rules if rule.limits]
@@ -98,9 +110,7 @@ class RuleSet:
         Args:
             features: float64[n, F], NaN for missing features, whose ratio is 0.
         """
-        values = features[:, self._places]
-        sizes = np.where(self._two_sided, np.abs(values), np.maximum(values, 0.0)) / self._limits
-        ratios = np.where(np.isnan(sizes), 0.0, np.minimum(sizes, _LARGEST))
+        ratios = self._ratios(features)
         strength = np.full((len(features), self._count), np.inf)
         strength[:, self._limited] = np.minimum.reduceat(ratios, self._starts, axis=1)
         for number, column, limit in self._at_most:
@@ -110,12 +120,29 @@ class RuleSet:
             strength[:, number] = np.where(applies, strength[:, number], 0.0)
         return strength
 
+    def evidence(self, features: Floats, chosen: npt.NDArray[np.intp]) -> Floats:
+        """Return, per row, the ratio to its limit of each feature of one rule; 0 for other features, float64[n, F].
+
+        Args:
+            features: float64[n, F].
+            chosen: position of each row's rule, int64[n].
+        """
+        evidence = np.zeros_like(features)
+        rows, limits = np.nonzero(chosen[:, np.newaxis] == self._rules)
+        evidence[rows, self._places[limits]] = self._ratios(features)[rows, limits]
+        return evidence
+
+    def _ratios(self, features: Floats) -> Floats:
+        """Return the ratio of each limited feature to its limit, at least 0, 0 if it is missing, float64[n, limits]."""
+        values = features[:, self._places]
+        sizes = np.where(self._two_sided, np.abs(values), np.maximum(values, 0.0)) / self._limits
+        return np.where(np.isnan(sizes), 0.0, np.minimum(sizes, _LARGEST))
+
     def _is_before_close(self, features: Floats, minutes: float, *, needs_close: bool) -> npt.NDArray[np.bool_]:
         left = features[:, self._left]
         applies = (left > 0.0) & (left <= minutes)
         if needs_close:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                applies &= left / (1.0 - features[:, self._progress]) < AROUND_THE_CLOCK_MINUTES
+            applies &= session_lengths(features[:, self._progress], left) < AROUND_THE_CLOCK_MINUTES
         return applies
 
 
@@ -128,9 +155,3 @@ def rule_set(rules: tuple[Rule, ...], columns: tuple[str, ...]) -> RuleSet:
 def strengths(features: Floats, rules: tuple[Rule, ...], columns: tuple[str, ...]) -> Floats:
     """Return ``RuleSet.strengths`` of rules for features with these columns."""
     return rule_set(rules, columns).strengths(features)
-
-
-def limit_ratio(values: Floats, name: str, limit: float) -> Floats:
-    """Return the ratio of a feature to its limit, at least 0; 0 for a missing value."""
-    sizes = np.abs(values) if name in TWO_SIDED else np.maximum(values, 0.0)
-    return np.nan_to_num(sizes / limit, nan=0.0)

@@ -17,7 +17,7 @@ from surveillance_pipelines.models.bundle_predictions import BundlePredictions, 
 from surveillance_pipelines.models.calibration import THRESHOLD
 from surveillance_pipelines.models.contract import FeatureWindow
 from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
-from surveillance_pipelines.models.rules import Rule, limit_ratio, strengths
+from surveillance_pipelines.models.rules import WARMUP_RULES, rule_set
 from surveillance_pipelines.models.training_domain import TrainingDomain
 
 Floats = npt.NDArray[np.float64]
@@ -25,25 +25,12 @@ Floats = npt.NDArray[np.float64]
 WARMUP_BUNDLE: Final = "warmup"
 """Value of ``bundle_hash`` in rows of the warm-up rules."""
 
-
-RULES: Final = (
-    Rule("volume_spike", (("volume_z", 5.0),)),
-    Rule("price_gap", (("gap_z", 8.0),)),
-    Rule("price_volume_divergence", (("price_volume_divergence", 8.0), ("return_z", 6.0))),
-    Rule("volatility_burst", (("volatility_ratio", 4.0), ("range_ratio", 4.0))),
-    Rule("ramping", (("sign_balance_10", 0.9), ("return_z_15", 5.0))),
-    Rule("pump_and_dump", (("round_trip_30", 3.0), ("return_z_15", 2.0))),
-    Rule("marking_the_close", (("return_z", 5.0), ("volume_z", 3.0)), last_minutes=10.0),
-    Rule("momentum_ignition", (("return_z_5", 6.0), ("volume_z_5", 2.0))),
-    Rule("cross_symbol_divergence", (("divergence_z_15", 9.0), ("return_z_15", 4.0))),
-)
-
 LABELS: Final = (NORMAL, *ANOMALY_KINDS)
 
 RULES_DETECTOR: Final = "rules"
 """Name of the rules in ``BundlePredictions.detectors``."""
 
-_KIND_CODES: Final = np.array([LABELS.index(rule.kind) for rule in RULES])
+_KIND_CODES: Final = np.array([LABELS.index(rule.kind) for rule in WARMUP_RULES])
 
 
 class WarmupRules:
@@ -72,12 +59,13 @@ class WarmupRules:
                 features; only the last row of a window is used.
         """
         features = as_window(window, len(CORE_V1.columns), 1)[:, -1, :]
-        strength = strengths(features, RULES, CORE_V1.columns)
+        rules = rule_set(WARMUP_RULES, CORE_V1.columns)
+        strength = rules.strengths(features)
         points = strength / (1.0 + strength)  # 0.5 at the limits, towards 1 far beyond them
         best = np.argmax(points, axis=1)
         score = points[np.arange(len(points)), best]
         is_anomaly = score >= THRESHOLD
-        top, shares, values = top_contributions(_evidence(features, best), features)
+        top, shares, values = top_contributions(rules.evidence(features, best), features)
         return BundlePredictions(
             anomaly_score=score,
             threshold=THRESHOLD,
@@ -98,17 +86,6 @@ class WarmupRules:
             excluded=self._excluded,
             wording="v1",
         )
-
-
-def _evidence(features: Floats, best: npt.NDArray[np.intp]) -> Floats:
-    """Return, per row, the ratio to its limit of each feature of the strongest rule; 0 for other features."""
-    evidence = np.zeros_like(features)
-    for k, rule in enumerate(RULES):
-        rows = best == k
-        for name, limit in rule.limits:
-            column = CORE_V1.columns.index(name)
-            evidence[rows, column] = limit_ratio(features[rows, column], name, limit)
-    return evidence
 
 
 def _probabilities(best: npt.NDArray[np.intp], score: Floats) -> Floats:

@@ -81,7 +81,7 @@ def _remedy(stores: Stores, connection: Any, damage: "TableDamage") -> str:
     commands, lost = _commands(stores, connection, damage)
     parts = [f"`{command}`" for command in commands[:_SHOWN]]
     if len(commands) > _SHOWN:
-        parts.append(f"{len(commands) - _SHOWN} more commands, which this line names after these")
+        parts.append(f"`surveillance doctor`, which names the {len(commands) - _SHOWN} commands that follow")
     text = ", then ".join(parts)
     if damage.table == LANDED_TABLE and parts:
         text += " (with the same options as then)"

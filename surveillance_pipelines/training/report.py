@@ -27,13 +27,13 @@ from surveillance_pipelines.evaluation.metrics import (
     recalls,
     side_accuracy,
 )
+from surveillance_pipelines.evaluation.promises import Promises, measure_promises
 from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.models.bundle import BundleError
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.ensemble import Ensemble
 from surveillance_pipelines.models.warmup import WarmupRules
-from surveillance_pipelines.training.promises import alert_rate_bound, found_less_than_rules
 from surveillance_pipelines.training.training_data import Split, TrainingSet, class_numbers
 
 Classes = npt.NDArray[np.int64]
@@ -183,27 +183,16 @@ def evaluate(
         *_direction_measures(evaluated, direction),
     ]
     figures = {measure.full_name: measure.value for measure in measures}
+    promises = measure_promises(
+        evaluated.frame, evaluated.predictions, features, original=evaluated.original, seed=seed
+    )
     return Evaluation(
         split=split,
         measures=tuple(measure for measure in measures if math.isfinite(measure.value)),
         anomaly_gate=_anomaly_gate(
-            figures,
-            classifier,
-            training_set,
-            min_rows=min_rows,
-            min_accuracy=min_accuracy,
-            alert_rate=alert_rate_bound(
-                evaluated.frame, evaluated.original, evaluated.predictions.is_anomaly, seed=seed
-            ),
-            worse_than_rules=found_less_than_rules(evaluated.frame, evaluated.predictions, features),
+            figures, classifier, training_set, min_rows=min_rows, min_accuracy=min_accuracy, promises=promises
         ),
-        direction_gate=direction_gate(
-            evaluated.direction_actual,
-            evaluated.direction_predicted,
-            rows.filter(known.is_not_null())["date"].to_numpy(),
-            classes=len(DIRECTIONS),
-            seed=seed,
-        ),
+        direction_gate=_direction_gate(evaluated, rows.filter(known.is_not_null())["date"], seed=seed),
         evaluated=evaluated,
         left_out=training_set.left_out,
     )
@@ -362,8 +351,7 @@ def _anomaly_gate(
     *,
     min_rows: int,
     min_accuracy: float,
-    alert_rate: float,
-    worse_than_rules: Mapping[str, float],
+    promises: Promises,
 ) -> GateDecision:
     return anomaly_gate(
         rows=len(training_set.rows("train", labelled=True)),
@@ -375,10 +363,15 @@ def _anomaly_gate(
         warmup_balanced=figures[f"{classifier}_warmup_balanced_accuracy"],
         pr_auc=figures["anomaly_pr_auc"],
         robust_z_pr_auc=figures[f"{classifier}_robust_z_pr_auc"],
-        alert_rate=alert_rate,
+        alert_rate=promises.alert_rate,
         budget=ALERTS_PER_SYMBOL_DAY,
-        worse_than_rules=worse_than_rules,
+        worse_than_rules=promises.worse_than_rules,
     )
+
+
+def _direction_gate(evaluated: EvaluatedRows, days: pl.Series, *, seed: int) -> GateDecision:
+    actual, predicted = evaluated.direction_actual, evaluated.direction_predicted
+    return direction_gate(actual, predicted, days.to_numpy(), classes=len(DIRECTIONS), seed=seed)
 
 
 def _named(model: str, figures: dict[str, Any], rows: int) -> list[Measure]:

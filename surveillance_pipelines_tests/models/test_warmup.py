@@ -8,8 +8,8 @@ from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.explanations import explanation
-from surveillance_pipelines.models.rules import TWO_SIDED
-from surveillance_pipelines.models.warmup import RULES, WarmupRules
+from surveillance_pipelines.models.rules import TWO_SIDED, WARMUP_RULES
+from surveillance_pipelines.models.warmup import WarmupRules
 from surveillance_pipelines_tests.training.tiny_bundle import tiny_training_set
 
 
@@ -26,11 +26,11 @@ def just_past(rule) -> np.ndarray:
 
 
 def test_rules_cover_every_kind_once():
-    assert sorted(rule.kind for rule in RULES) == sorted(ANOMALY_KINDS)
+    assert sorted(rule.kind for rule in WARMUP_RULES) == sorted(ANOMALY_KINDS)
 
 
 @pytest.mark.requirement("MOD-10", "INF-11")
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
+@pytest.mark.parametrize("rule", WARMUP_RULES, ids=lambda rule: rule.kind)
 def test_score_just_past_the_limits_of_a_rule_alerts(rule):
     scores = WarmupRules().predict(just_past(rule))
     assert scores.kinds == [rule.kind]
@@ -41,7 +41,7 @@ def test_score_of_little_volume_is_no_spike():
     assert WarmupRules().predict(row(volume_z=-20.0, minutes_to_close=200.0)).kinds == [NORMAL]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
+@pytest.mark.parametrize("rule", WARMUP_RULES, ids=lambda rule: rule.kind)
 def test_score_with_one_feature_missing_does_not_alert_for_its_rule(rule):
     features = just_past(rule)
     features[0, CORE_V1.columns.index(rule.limits[0][0])] = np.nan

@@ -1,5 +1,7 @@
 """Tests of a bundle's promises on held-out days: its alert budget, and that it finds what the warm-up rules find."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -19,6 +21,34 @@ CONFIDENCE: Final = 0.98
 
 EPISODE_GAP: Final = timedelta(minutes=30)
 """Alerts of one symbol at most this far apart belong to one episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """How a bundle kept its promises.
+
+    Attributes:
+        alert_rate: result of ``alert_rate_bound``.
+        worse_than_rules: result of ``found_less_than_rules``.
+    """
+
+    alert_rate: float
+    worse_than_rules: Mapping[str, float]
+
+
+def measure_promises(
+    frame: pl.DataFrame,
+    predictions: BundlePredictions,
+    features: Floats,
+    *,
+    original: npt.NDArray[np.bool_],
+    seed: int,
+) -> Promises:
+    """Measure both promises on evaluated bars; the arguments are those of the two functions."""
+    return Promises(
+        alert_rate_bound(frame, original, predictions.is_anomaly, seed=seed),
+        found_less_than_rules(frame, predictions, features),
+    )
 
 
 def alert_rate_bound(

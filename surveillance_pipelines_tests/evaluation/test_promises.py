@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from surveillance_pipelines.evaluation.promises import alert_rate_bound, found_less_than_rules
 from surveillance_pipelines.features.views import CORE_V1
 from surveillance_pipelines.models.warmup import WarmupRules
-from surveillance_pipelines.training.promises import alert_rate_bound, found_less_than_rules
 
 DAYS, BARS = 10, 390
 
