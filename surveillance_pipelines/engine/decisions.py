@@ -1,4 +1,4 @@
-"""Decisions on predictions: which alerts open, are confirmed or are retracted, and which signals are sent. No I/O.
+"""Decisions on predictions: alerts that open, are confirmed or are retracted, their incidents, and signals. No I/O.
 
 Predictions are shared; decisions belong to one tenant and strategy. Decision state is kept per tenant, strategy and
 symbol, so tenants with different budgets or cooldowns get different alerts from the same predictions.
@@ -9,6 +9,7 @@ from typing import Final
 
 from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.engine.alerts import OpenAlerts
+from surveillance_pipelines.engine.incidents import Incidents, OpenIncident, gap_of
 from surveillance_pipelines.engine.scoring_rows import (
     Candidate,
     RowConfig,
@@ -29,15 +30,18 @@ PRIMARY: Final[DecisionKey] = ("", "")
 
 @dataclass
 class DecisionState:
-    """State of one tenant, strategy and symbol: the alerts open on the bar in progress, and the last signal."""
+    """State of one tenant, strategy and symbol: alerts open on the bar in progress, open incident, last signal."""
 
     alerts: OpenAlerts = field(default_factory=OpenAlerts)
     gate: SignalGate = field(default_factory=SignalGate)
+    incidents: Incidents = field(default_factory=Incidents)
 
     @classmethod
-    def of(cls, alerts: tuple[str, ...], last_signal: int | None) -> "DecisionState":
+    def of(
+        cls, alerts: tuple[str, ...], last_signal: int | None, incident: OpenIncident | None = None
+    ) -> "DecisionState":
         """Return the state stored in a snapshot."""
-        return cls(OpenAlerts(alerts), SignalGate(last_signal))
+        return cls(OpenAlerts(alerts), SignalGate(last_signal), Incidents(incident))
 
 
 def decide(
@@ -65,6 +69,10 @@ def decide(
     outputs: list[OutputRow] = []
     if final or provisional_scores:
         outputs.append(score_row(config, bar, predictions, i))
-    outputs += [anomaly_row(config, bar, predictions, i, kind=event.kind, status=event.status) for event in events]
+    alerts = [anomaly_row(config, bar, predictions, i, kind=event.kind, status=event.status) for event in events]
+    outputs += alerts
+    outputs += state.incidents.on_bar(
+        bar.bar_start, bar.bar_status, config.bundle_hash, alerts, gap=gap_of(config.incident_gap_minutes)
+    )
     signal = paced_signal(config, bar, predictions, i, state.gate) if final else None
     return outputs if signal is None else [*outputs, signal]
