@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from surveillance_pipelines.clock import to_iso
 from surveillance_pipelines.contracts.market import BarStatus, Source
@@ -20,6 +20,8 @@ DEFAULT_STRATEGY: Final = "surveillance"
 AlertStatus = Literal["opened", "confirmed", "retracted"]
 IncidentStatus = Literal["opened", "confirmed", "updated", "closed", "retracted"]
 Severity = Literal["low", "medium", "high"]
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+"""Severities of incidents, ascending."""
 Action = Literal["BUY", "SELL", "HOLD"]
 RowType = Literal["anomaly", "incident", "signal", "score"]
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from surveillance_pipelines.clock import MICROSECONDS, utc_date
 from surveillance_pipelines.contracts.market import BarStatus
 from surveillance_pipelines.contracts.outputs import (
+    SEVERITIES,
     Anomaly,
     Incident,
     IncidentStatus,
@@ -36,7 +37,6 @@ LONG_ALERTS: Final = 5
 
 KEPT_ALERT_IDS: Final = 20
 
-_LEVELS: Final[tuple[Severity, ...]] = ("low", "medium", "high")
 _INHERITED: Final = tuple(
     name
     for name in column_names(Anomaly)
@@ -89,7 +89,7 @@ class OpenIncident:
         peak, ids = alert if is_peak else self.peak, self.alert_ids
         if is_peak or len(ids) < KEPT_ALERT_IDS:
             ids = (*ids[: KEPT_ALERT_IDS - 1], alert.alert_id)
-        severity = max(self.severity, severity_of(peak.score, sum(kinds.values())), key=_LEVELS.index)
+        severity = max(self.severity, severity_of(peak.score, sum(kinds.values())), key=SEVERITIES.index)
         return replace(self, last=alert, peak=peak, kinds=kinds, alert_ids=ids, severity=severity)
 
     def is_over(self, bar_start: int, bundle_hash: str, gap: int) -> bool:
@@ -107,7 +107,7 @@ class OpenIncident:
 def severity_of(score: float, alerts: int) -> Severity:
     """Return the severity of an incident from its highest score and its number of alerts."""
     level = 2 if score >= HIGH_SCORE else 1 if score >= MEDIUM_SCORE else 0
-    return _LEVELS[min(level + (alerts >= LONG_ALERTS), len(_LEVELS) - 1)]
+    return SEVERITIES[min(level + (alerts >= LONG_ALERTS), len(SEVERITIES) - 1)]
 
 
 def gap_of(minutes: float | None) -> int:
