@@ -90,8 +90,8 @@ class Settings(BaseSettings):
     yfinance_max_attempts: Annotated[int, Field(ge=1, le=10)] = 4
 
     # Live lane
-    publish: Literal["incidents", "alerts", "scores"] | None = None
-    publish_scores: Literal["all", "alerts"] = "alerts"  # of earlier releases; PUBLISH takes precedence
+    publish: Literal["incidents", "alerts", "scores"] = "alerts"
+    publish_scores: Literal["all", "alerts"] = "alerts"  # of earlier releases
     incident_gap_minutes: Annotated[float, Field(gt=0, le=1440)] | None = None
     drain_window_seconds: Annotated[float, Field(gt=0)] = 300.0
     drain_idle_seconds: Annotated[float, Field(gt=0)] = 30.0
@@ -264,7 +264,7 @@ class Settings(BaseSettings):
     @property
     def published(self) -> Literal["incidents", "alerts", "scores"]:
         """What is published besides signals; each value includes the ones before it."""
-        return self.publish or ("scores" if self.publish_scores == "all" else "alerts")
+        return "scores" if self.publish_scores == "all" else self.publish
 
     @cached_property
     def scoring_knobs(self) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import typer
 from rich.text import Text
 
 from surveillance_pipelines.commands.console import counted, echo, price_cell, table
-from surveillance_pipelines.contracts.outputs import SEVERITIES, IncidentStatus, Severity
-from surveillance_pipelines.stores.incidents import Disposition
+from surveillance_pipelines.contracts.outputs import SEVERITIES, Disposition, IncidentStatus, Severity
 
 if TYPE_CHECKING:
     from surveillance_pipelines.services.incidents import IncidentDetails, IncidentList
@@ -46,10 +45,9 @@ def incidents(
     """List incidents, newest first (`surveillance incidents show ID` shows one)."""
     if context.invoked_subcommand is not None:
         return
-    from surveillance_pipelines.services.incidents import list_incidents
+    from surveillance_pipelines.services.incidents import IncidentFilter, list_incidents
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
-    from surveillance_pipelines.stores.incidents import IncidentFilter
 
     if day is not None and (since is not None or until is not None):
         raise typer.BadParameter("expected --day, or --since and --until, got both", param_hint="--day")

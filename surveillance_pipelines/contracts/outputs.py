@@ -20,6 +20,8 @@ DEFAULT_STRATEGY: Final = "surveillance"
 AlertStatus = Literal["opened", "confirmed", "retracted"]
 IncidentStatus = Literal["opened", "confirmed", "updated", "closed", "retracted"]
 Severity = Literal["low", "medium", "high"]
+Disposition = Literal["manipulation", "suspicious", "explained", "data_error", "false_alarm"]
+"""What a person decided about an incident."""
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 """Severities of incidents, ascending."""
 Action = Literal["BUY", "SELL", "HOLD"]

@@ -7,6 +7,7 @@ symbol, so tenants with different budgets or cooldowns get different alerts from
 from dataclasses import dataclass, field
 from typing import Final
 
+from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.engine.alerts import OpenAlerts
 from surveillance_pipelines.engine.incidents import Incidents, OpenIncident, gap_of
@@ -20,6 +21,12 @@ from surveillance_pipelines.engine.scoring_rows import (
 )
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.strategies.pacing import SignalGate
+
+EARLIEST_ALERT: Final = 15 * MICROSECONDS
+"""Time of the bar that must have been seen before an alert opens on it; less says little about the whole bar."""
+
+CERTAIN_SCORE: Final = 0.99
+"""Score with which an alert opens at once."""
 
 DecisionKey = tuple[str, str]
 """Tenant and strategy."""
@@ -65,7 +72,10 @@ def decide(
     """
     kind = anomaly_kind(predictions, i)
     final = bar.bar_status == "final"
-    events = state.alerts.on_final(kind) if final else state.alerts.on_provisional(kind)
+    if final:
+        events = state.alerts.on_final(kind)
+    else:
+        events = state.alerts.on_provisional(kind if _may_open(predictions, i, bar) else None)
     outputs: list[OutputRow] = []
     if final or provisional_scores:
         outputs.append(score_row(config, bar, predictions, i))
@@ -76,3 +86,8 @@ def decide(
     )
     signal = paced_signal(config, bar, predictions, i, state.gate) if final else None
     return outputs if signal is None else [*outputs, signal]
+
+
+def _may_open(predictions: BundlePredictions, i: int, bar: Candidate) -> bool:
+    """Return whether enough of a bar in progress has been seen to open an alert."""
+    return bar.event_time - bar.bar_start >= EARLIEST_ALERT or predictions.anomaly_score[i] >= CERTAIN_SCORE

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
+from surveillance_pipelines.contracts.outputs import Disposition
 from surveillance_pipelines.services.homes import is_untouched
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.stores.incidents import (
-    Disposition,
     IncidentFilter,
     IncidentSummary,
     add_disposition,

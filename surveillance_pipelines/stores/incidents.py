@@ -6,15 +6,13 @@ step, so that a closed incident stays closed.
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import psycopg
 from psycopg.rows import class_row, dict_row
 
 from surveillance_pipelines.clock import to_datetime
-from surveillance_pipelines.contracts.outputs import IncidentStatus, Severity
-
-Disposition = Literal["manipulation", "suspicious", "explained", "data_error", "false_alarm"]
+from surveillance_pipelines.contracts.outputs import Disposition, IncidentStatus, Severity
 
 _ORDER: Final = (
     "({0}.last_bar_start, array_position(ARRAY['opened', 'retracted', 'confirmed', 'updated', 'closed'], "

@@ -122,9 +122,9 @@ _PUBLISHED_TYPES: Final[dict[Published, frozenset[RowType]]] = {
     "scores": frozenset({"incident", "signal", "anomaly", "score"}),
 }
 
-_ALERTS_AFTER: Final = """
+_INCIDENTS_AFTER: Final = """
     SELECT position, body FROM ops.outbox
-    WHERE queue_url = %s AND position > %s AND row_type = 'anomaly' ORDER BY position LIMIT %s
+    WHERE queue_url = %s AND position > %s AND row_type = 'incident' ORDER BY position LIMIT %s
 """
 _NEWEST: Final = "SELECT position FROM ops.outbox WHERE queue_url = %s ORDER BY position DESC LIMIT 1"
 
@@ -292,11 +292,11 @@ def mark_published(
                 connection.execute(statement, (instant, ids))
 
 
-def alerts_after(
+def incidents_after(
     connection: psycopg.Connection, queue_url: str, position: int, *, limit: int = 2000
 ) -> list[tuple[int, str]]:
-    """Return position and JSON body of a queue's alerts after a position, in the order of their commits."""
-    return connection.execute(_ALERTS_AFTER, (queue_url, position, limit)).fetchall()
+    """Return position and JSON body of a queue's rows of incidents after a position, in the order of their commits."""
+    return connection.execute(_INCIDENTS_AFTER, (queue_url, position, limit)).fetchall()
 
 
 def newest_position(connection: psycopg.Connection, queue_url: str) -> int:
