@@ -1,5 +1,6 @@
 import json
 import random
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_severity_rises_with_the_score_and_the_number_of_alerts():
 
 
 def test_incidents_outside_the_training_data_form_one_incident_per_day():
-    outside = {"explanation": {"summary": "s", OUTSIDE_TRAINING: {"calendar": "24/7"}}}
+    outside: dict[str, Any] = {"explanation": {"summary": "s", OUTSIDE_TRAINING: {"calendar": "24/7"}}}
     minutes = (0, 100, 400, 11 * 60)
     rows = incidents_of([alert(minute, **outside) for minute in minutes], GAP)
     assert [(row.incident_status, row.alerts) for row in rows if row.incident_status != "updated"] == [
