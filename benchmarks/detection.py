@@ -62,7 +62,7 @@ def main() -> int:
         print(f"{spec.name}: planting", flush=True)
         market = load_market(spec)
         print(f"{spec.name}: training", flush=True)
-        results.append(_market_result(market, _train(market)))
+        results.append(_market_result(market, trained_ensemble(market)))
     record = {"budget": BUDGET, "promised": ALERTS_PER_SYMBOL_DAY, "markets": results}
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
@@ -70,7 +70,8 @@ def main() -> int:
     return 0
 
 
-def _train(market: Market) -> Ensemble:
+def trained_ensemble(market: Market) -> Ensemble:
+    """Return a bundle trained on the training days of a market."""
     days = market.train["date"]
     rows = build_training_set(
         market.bars.filter(pl.col("date") < market.spec.test),

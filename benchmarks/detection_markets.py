@@ -99,20 +99,21 @@ class Market:
         return self.clean.height / BARS_PER_DAY
 
 
-def load_market(spec: MarketSpec, data: Path = DATA) -> Market:
-    """Read the regular sessions of a market, and plant the copies of its test days."""
+def load_market(spec: MarketSpec, data: Path = DATA, *, copies: int | None = None) -> Market:
+    """Read the regular sessions of a market, and plant the copies of its test days; None for the market's number."""
     sessions = SessionTable.from_frame(build_sessions(spec.calendar, spec.first - _MARGIN, spec.last + _MARGIN))
     bars = _bars(spec, data)
     features = _features(bars, sessions, spec.first)
     planted, events = {}, {}
     for size in SIZES:
         rows, found = [], []
-        for copy in range(spec.copies):
+        for copy in range(spec.copies if copies is None else copies):
             changed = plant_independent(bars.filter(pl.col("date") >= spec.test), sessions, size=size, seed=copy)
             whole = pl.concat([bars.filter(pl.col("date") < spec.test), changed.bars])
             rows.append(_features(whole, sessions, spec.test).with_columns(copy=pl.lit(copy)))
             found.append(changed.events.with_columns(copy=pl.lit(copy)))
-        planted[size], events[size] = pl.concat(rows), pl.concat(found)
+        if rows:
+            planted[size], events[size] = pl.concat(rows), pl.concat(found)
     return Market(
         spec=spec,
         sessions=sessions,

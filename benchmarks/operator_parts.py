@@ -160,7 +160,7 @@ def _failed_run(terminal: Terminal) -> None:
     terminal.transcript.note(f"a disk error damages {file.name}")
     terminal.run("backfill", day, day, code=1, says=("what to do",))
     terminal.run("status", says=("failed market_data_job",))
-    checked = terminal.run("doctor", code=1, says=("failed market_data_job", file.name[:30]))
+    checked = terminal.run("doctor", code=1, says=("failed market_data_job", file.name))
     terminal.run(*checked.suggested("ingest"), says=("landed",), note="follow the remedy of `doctor`")
     terminal.run("backfill", day, day, says=("checks passed",))
     terminal.run("status")

@@ -17,6 +17,7 @@ from surveillance_pipelines.commands import (
     doctor,
     features,
     feed,
+    incidents,
     ingest,
     instruments,
     models,
@@ -95,6 +96,7 @@ app.command("train")(train.train)
 app.command("detect")(detect.detect)
 app.command("features")(features.features)
 app.command("feed")(feed.feed)
+app.add_typer(incidents.app, name="incidents")
 app.add_typer(alerts.app, name="alerts")
 app.command("tail")(tail.tail)
 app.command("replay")(replay.replay)

@@ -8,6 +8,7 @@ import dagster as dg
 
 from surveillance_pipelines.defs import operations
 from surveillance_pipelines.defs.anomalies import assets as anomaly_assets
+from surveillance_pipelines.defs.anomalies import checks as anomaly_checks
 from surveillance_pipelines.defs.anomalies.jobs import scoring_job
 from surveillance_pipelines.defs.anomalies.schedules import daily_scoring_schedule
 from surveillance_pipelines.defs.bars import assets as bar_assets
@@ -59,7 +60,9 @@ defs = dg.Definitions(
         # A range of days is one run; the assets process only days with data.
         backfill_policy=dg.BackfillPolicy.single_run(),
     ),
-    asset_checks=dg.load_asset_checks_from_modules([bar_checks, model_checks, serving_checks, clock_checks]),
+    asset_checks=dg.load_asset_checks_from_modules(
+        [anomaly_checks, bar_checks, model_checks, serving_checks, clock_checks]
+    ),
     jobs=[
         reference_job,
         market_data_job,

@@ -38,6 +38,8 @@ _SCORING_FIELDS = (
     "bar_close_grace_seconds",
     "sqs_volume_is_cumulative",
 )
+_LATER_SCORING_FIELDS = ("incident_gap_minutes",)
+"""Optional, so that rows of configurations without them keep their ``config_hash``."""
 
 
 class Settings(BaseSettings):
@@ -88,7 +90,9 @@ class Settings(BaseSettings):
     yfinance_max_attempts: Annotated[int, Field(ge=1, le=10)] = 4
 
     # Live lane
-    publish_scores: Literal["all", "alerts"] = "alerts"
+    publish: Literal["incidents", "alerts", "scores"] = "alerts"
+    publish_scores: Literal["all", "alerts"] = "alerts"  # of earlier releases
+    incident_gap_minutes: Annotated[float, Field(gt=0, le=1440)] | None = None
     drain_window_seconds: Annotated[float, Field(gt=0)] = 300.0
     drain_idle_seconds: Annotated[float, Field(gt=0)] = 30.0
     drain_standby: bool = True
@@ -257,10 +261,18 @@ class Settings(BaseSettings):
         """Folder of the frozen bundles ``v1/``, ``v2/``, …"""
         return self.model_storage_path or self.surveillance_home / "models"
 
+    @property
+    def published(self) -> Literal["incidents", "alerts", "scores"]:
+        """What is published besides signals; each value includes the ones before it."""
+        return "scores" if self.publish_scores == "all" else self.publish
+
     @cached_property
     def scoring_knobs(self) -> dict[str, Any]:
-        """Settings that can change a score, as JSON values."""
-        return {name: getattr(self, name) for name in _SCORING_FIELDS}
+        """Settings that can change an output row, as JSON values; those of later releases only if they are set."""
+        later = {name: getattr(self, name) for name in _LATER_SCORING_FIELDS}
+        return {name: getattr(self, name) for name in _SCORING_FIELDS} | {
+            name: value for name, value in later.items() if value is not None
+        }
 
     @cached_property
     def config_hash(self) -> str:

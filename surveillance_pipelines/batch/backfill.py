@@ -109,6 +109,7 @@ class ScoredRange:
         days: days with at least one bar.
         bars_of: symbol → number of those bars.
         alerts_of: symbol → number of anomalies.
+        incidents: severity → number of incidents.
         version: version of the scores table after the last day; None if no day was written.
         kinds: kind → number of anomalies.
         actions: action → number of signals.
@@ -121,6 +122,7 @@ class ScoredRange:
     days: list[date] = field(default_factory=list)
     bars_of: Counter[str] = field(default_factory=Counter)
     alerts_of: Counter[str] = field(default_factory=Counter)
+    incidents: Counter[str] = field(default_factory=Counter)
     version: int | None = None
     kinds: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
@@ -135,6 +137,7 @@ class ScoredRange:
         self.days += [done.day] if scores.height else []
         self.bars_of.update(dict(scores["symbol"].value_counts().iter_rows()))
         self.alerts_of.update(row.symbol for row in done.scored.anomalies)
+        self.incidents.update(row.severity for row in done.scored.incidents if row.incident_status == "closed")
         self.version = done.version
         self.kinds.update(row.kind for row in done.scored.anomalies)
         self.actions.update(row.action for row in done.scored.signals)

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import polars as pl
 
 from surveillance_pipelines.contracts.frames import UTC_MICROSECONDS
-from surveillance_pipelines.contracts.outputs import Anomaly, Signal
+from surveillance_pipelines.contracts.outputs import Anomaly, Incident, Signal
 from surveillance_pipelines.contracts.predictions import DIRECTIONS
 from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.engine.incidents import gap_of, incidents_of
 from surveillance_pipelines.engine.scoring_rows import (
     Candidate,
     RowConfig,
@@ -71,6 +72,7 @@ class DayScores(NamedTuple):
     """The results of scoring a frame of features."""
 
     anomalies: list[Anomaly]
+    incidents: list[Incident]
     signals: list[Signal]
     scores: pl.DataFrame
     model_ids: tuple[str, ...] = ()
@@ -99,11 +101,12 @@ def score_day(
             not cover; None leaves it unset.
 
     Returns:
-        Confirmed anomalies and signals in the order of the frame, and a frame of ``SCORES_SCHEMA``.
+        Confirmed anomalies and signals in the order of the frame, the incidents of the anomalies, and a frame of
+        ``SCORES_SCHEMA``.
     """
     final = features.filter(pl.col("revision") == 0).with_columns(pl.col("volume").fill_null(0.0))
     if final.is_empty():
-        return DayScores([], [], SCORES_SCHEMA.to_frame())
+        return DayScores([], [], [], SCORES_SCHEMA.to_frame())
     values = final.select(VIEWS[predictor.feature_view].columns).to_numpy().astype(np.float64, order="C")
     windows = _windows(final, values, earlier, predictor) if predictor.window_length > 1 else values
     scores = predictor.predict(windows)
@@ -116,7 +119,9 @@ def score_day(
         if (kind := anomaly_kind(scores, i)) is not None
     ]
     signals = [signal_row(config, bars[i], scores, i) for i in signalled.tolist()]
-    return DayScores(anomalies, signals, _scores_frame(final, windows, scores, config), config.model_ids)
+    incidents = incidents_of(anomalies, gap_of(config.incident_gap_minutes))
+    frame = _scores_frame(final, windows, scores, config)
+    return DayScores(anomalies, incidents, signals, frame, config.model_ids)
 
 
 def _windows(bars: pl.DataFrame, values: Floats, earlier: pl.DataFrame | None, predictor: Predictor) -> Floats:

@@ -5,7 +5,7 @@ fails if a row exists; then all rows are copied to a temporary table, and only n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import polars as pl
@@ -29,20 +29,21 @@ class StoredCounts:
     anomalies: int = 0
     signals: int = 0
     predictions: int = 0
+    incidents: int = 0
 
     def __add__(self, other: "StoredCounts") -> "StoredCounts":
-        return StoredCounts(
-            self.anomalies + other.anomalies, self.signals + other.signals, self.predictions + other.predictions
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return StoredCounts(*(own + added for own, added in pairs))
 
 
 def store_scores(connection: psycopg.Connection[Any], scored: DayScores) -> StoredCounts:
-    """Write new anomalies, signals and predictions in one transaction."""
+    """Write new anomalies, incidents, signals and predictions in one transaction."""
     with connection.transaction():
         return StoredCounts(
             _store_rows(connection, tables.ANOMALIES, scored.anomalies),
             _store_rows(connection, tables.SIGNALS, scored.signals),
             _store_frame(connection, tables.PREDICTIONS, scored.scores, scored.model_ids),
+            _store_rows(connection, tables.INCIDENTS, scored.incidents),
         )
 
 

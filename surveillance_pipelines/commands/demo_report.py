@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,10 +69,14 @@ def _by_kind(matches: Sequence[Match]) -> list[tuple[str, int, int, int, str]]:
 def show_service(served: Served, sent: int, latencies: Latencies, *, at_once: bool) -> None:
     """Print the outcomes of the inputs and their latencies."""
     outcomes = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
-    alerts = sum(message["type"] == "anomaly" for message in served.messages)
-    signals = sum(message["type"] == "signal" for message in served.messages)
+    received = Counter(message["type"] for message in served.messages)
+    incidents = len({message["incident_id"] for message in served.messages if message["type"] == "incident"})
     echo(f"{sent:,} ticks sent = {outcomes}; {counted(len(served.run_ids), 'drain run')}")
-    echo(f"received: {alerts:,} alert messages (opened, confirmed or retracted) and {signals:,} signals")
+    echo(
+        f"received: {received['incident']:,} messages about {counted(incidents, 'incident')}, "
+        f"{received['anomaly']:,} about single alerts (`PUBLISH=incidents` omits them) and "
+        f"{counted(received['signal'], 'signal')}"
+    )
     spans = [f"{name} {' / '.join(cell(round(ms)) for ms in values.values())}" for name, values in latencies.items()]
     if spans:
         backlog = "; the whole day was sent at once, `--speed 300` paces it" if at_once else ""
@@ -100,6 +105,7 @@ def show_next_steps(home: Path, charts: Sequence[Path]) -> None:
     lines = [
         *([f"charts       {charts[0].parent}/*.png"] if charts else []),
         f"Dagster UI   `{command} up`: the runs of this demo, lineage, models and their plots",
+        f"incidents    `{command} incidents` lists them, `{command} incidents show ID` shows one with its alerts",
         f"alerts       `{command} alerts` lists them, `{command} alerts show ID` explains one",
         f"live queue   while it runs: `{command} feed simulated --speed 60` sends the next session,",
         f"             `{command} tail` shows the alerts",

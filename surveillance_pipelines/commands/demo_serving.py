@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.commands.children import Child
-from surveillance_pipelines.commands.console import Bar, progress
+from surveillance_pipelines.commands.console import Bar, counted, progress
 from surveillance_pipelines.contracts.errors import OperationFailedError
 from surveillance_pipelines.services.demo_outputs import count_outcomes, receive_messages
 from surveillance_pipelines.services.platform import Platform
@@ -58,9 +58,9 @@ def serve(platform: Platform, instance: "dg.DagsterInstance", daemon: Child, sen
 
 def _show(bar: Bar, served: Served, *, running: frozenset[str]) -> None:
     summary = ", ".join(f"{count:,} {name}" for name, count in served.outcomes.items())
-    alerts = sum(message["type"] == "anomaly" for message in served.messages)
+    incidents = len({message["incident_id"] for message in served.messages if message["type"] == "incident"})
     waiting = "a drain run is starting" if running else "waiting for the sensor"
-    bar.set(served.completed, note=f"{summary}; {alerts} alert messages received" if summary else waiting)
+    bar.set(served.completed, note=f"{summary}; {counted(incidents, 'incident')}" if summary else waiting)
 
 
 def _drain_runs(instance: "dg.DagsterInstance", served: Served) -> frozenset[str]:

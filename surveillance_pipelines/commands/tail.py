@@ -123,7 +123,7 @@ def _row(message: dict[str, Any]) -> list[str]:
         cell(str(message.get("symbol", ""))),
         cell(message["type"]),
         cell(str(message.get("kind", ""))),
-        cell(str(message.get("alert_status") or message.get("bar_status", ""))),
+        cell(str(message.get("alert_status") or message.get("incident_status") or message.get("bar_status", ""))),
         cell(message.get("score")),
         cell(message.get("confidence")),
         price_cell(price) if price is None or type(price) in (int, float) else cell(price),
@@ -133,7 +133,7 @@ def _row(message: dict[str, Any]) -> list[str]:
 
 def _show_live(messages: Iterator[dict[str, Any]]) -> None:
     rows: deque[list[str]] = deque(maxlen=_SHOWN_ROWS)
-    counts = {"anomaly": 0, "signal": 0}
+    counts = {"incident": 0, "anomaly": 0, "signal": 0}
     with Live(_table(rows, counts), console=console(), refresh_per_second=4) as live:
         for message in messages:
             rows.append(_row(message))

@@ -1,24 +1,31 @@
-"""Output rows of the platform: anomalies, signals and scores, with the same contract in tables and messages."""
+"""Output rows of the platform: alerts, incidents, signals and scores, with the same contract in tables and messages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from surveillance_pipelines.clock import to_iso
 from surveillance_pipelines.contracts.market import BarStatus, Source
 from surveillance_pipelines.hashing import canonical_json, sha256_json, sha256_text
 
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "1.2"
 """Version of the rows and of the messages on the output queue; see docs/output-messages.md."""
 
 DEFAULT_TENANT: Final = "default"
 DEFAULT_STRATEGY: Final = "surveillance"
 
 AlertStatus = Literal["opened", "confirmed", "retracted"]
+IncidentStatus = Literal["opened", "confirmed", "updated", "closed", "retracted"]
+Severity = Literal["low", "medium", "high"]
+Disposition = Literal["manipulation", "suspicious", "explained", "data_error", "false_alarm"]
+"""What a person decided about an incident."""
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+"""Severities of incidents, ascending."""
 Action = Literal["BUY", "SELL", "HOLD"]
+RowType = Literal["anomaly", "incident", "signal", "score"]
 
 ANOMALY_KINDS: Final = (
     "volume_spike",
@@ -99,6 +106,31 @@ class Anomaly(OutputRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Incident(OutputRow):
+    """A step in the life of an incident: the alerts of one symbol that have one cause.
+
+    An incident is opened by a strong alert on a bar in progress, confirmed by the first closed bar with an alert,
+    updated when its severity rises, and closed after some time without an alert. If the bar that opened it closes
+    without an alert, it is retracted. Score, kind, confidence and explanation are those of its strongest alert; price,
+    volume and the other fields are those of its last one.
+    """
+
+    incident_status: IncidentStatus
+    incident_id: str  # shared by all rows of one incident
+    severity: Severity
+    first_bar_start: int  # of the first alert
+    last_bar_start: int  # of the last alert
+    alerts: int  # number of confirmed alerts
+    kinds: dict[str, int]  # kind → number of confirmed alerts
+    alert_ids: tuple[str, ...]  # of the first alerts; the strongest alert is always among them
+    first_price: float
+    price: float
+    volume: float
+    market_return: float | None = None
+    market_peers: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signal(OutputRow):
     """A direction signal of a closed bar; ``kind`` repeats the action."""
 
@@ -140,15 +172,16 @@ IDENTITY_FREE: Final = frozenset(
 """Fields that are not part of a row's identity; rows that differ only in them are the same row."""
 
 INSTANT_FIELDS: Final = frozenset(
-    {"event_time", "knowledge_time", "bar_start", "t_received", "t_computed", "t_committed", "t_published"}
-)
+    {"event_time", "knowledge_time", "bar_start", "first_bar_start", "last_bar_start", "t_received", "t_computed",
+     "t_committed", "t_published"}
+)  # fmt: skip
 
 
 _Row = TypeVar("_Row", bound=OutputRow)
 
 
 def row_id(
-    row_type: Literal["anomaly", "signal", "score"],
+    row_type: RowType,
     *,
     kind: str,
     tenant: str,
@@ -212,6 +245,14 @@ def alert_id(
     return sha256_json(["alert", tenant, symbol, timeframe, bar_start, kind, *other])
 
 
+def incident_id(
+    *, tenant: str, symbol: str, timeframe: str, first_bar_start: int, strategy: str = DEFAULT_STRATEGY
+) -> str:
+    """Return the common id of the rows of one incident."""
+    other = [] if strategy == DEFAULT_STRATEGY else [strategy]
+    return sha256_json(["incident", tenant, symbol, timeframe, first_bar_start, *other])
+
+
 @cache
 def column_names(row_type: type[OutputRow]) -> tuple[str, ...]:
     """Return the columns of a row type in the order of the contract, which is also the order in PostgreSQL."""
@@ -233,10 +274,15 @@ def to_message(row: OutputRow) -> dict[str, Any]:
     """Return the message of a row as a JSON object; instants are ISO 8601 UTC (SCH-34)."""
     names, values = message_fields(type(row)), _message_values(type(row))(row)
     message = {"type": type(row).__name__.lower(), **dict(zip(names, values, strict=True))}
-    for name in INSTANT_FIELDS:
+    for name in _instants(type(row)):
         if message[name] is not None:
             message[name] = to_iso(message[name])
     return message
+
+
+@cache
+def _instants(row_type: type[OutputRow]) -> tuple[str, ...]:
+    return tuple(name for name in message_fields(row_type) if name in INSTANT_FIELDS)
 
 
 def with_stamps(row: _Row, *, t_computed: int, t_committed: int) -> _Row:

@@ -17,13 +17,14 @@ from surveillance_pipelines.contracts.outputs import (
     INSTANT_FIELDS,
     SCHEMA_VERSION,
     Anomaly,
+    Incident,
     OutputRow,
     Score,
     Signal,
     message_fields,
 )
 
-ROW_TYPES: Final[tuple[type[OutputRow], ...]] = (Anomaly, Signal, Score)
+ROW_TYPES: Final[tuple[type[OutputRow], ...]] = (Anomaly, Incident, Signal, Score)
 
 _MEANINGS: Final = {
     "type": "Type of the message.",
@@ -44,7 +45,7 @@ _MEANINGS: Final = {
     "code_version": "Version and source hash of the scoring code.",
     "config_hash": "Hash of the settings that can change a score.",
     "runtime_hash": "Hash of processor, libraries and inference settings.",
-    "score": "anomaly, score: anomaly score. signal: probability of the action.",
+    "score": "anomaly, score: anomaly score. incident: highest score. signal: probability of the action.",
     "threshold": "Score from which an anomaly or a signal is raised.",
     "kind": "Kind of anomaly, or the action of a signal, or normal. The set of kinds is open.",
     "confidence": "Probability of kind.",
@@ -62,6 +63,17 @@ _MEANINGS: Final = {
     "t_published": "When this message was sent.",
     "alert_status": "opened while the bar is in progress; confirmed or retracted when it closes.",
     "alert_id": "Id shared by the messages that open, confirm and retract one alert.",
+    "incident_status": "opened by a strong alert on a bar in progress; confirmed by the first closed bar with an "
+    "alert; updated when the severity rises; closed after some time without an alert; retracted if the bar that opened "
+    "it closes without an alert.",
+    "incident_id": "Id shared by the messages of one incident.",
+    "severity": "Severity, from the highest score and the number of alerts.",
+    "first_bar_start": "First instant of the bar of the incident's first alert.",
+    "last_bar_start": "First instant of the bar of its last alert.",
+    "alerts": "Number of confirmed alerts.",
+    "kinds": "Kind of anomaly to its number of confirmed alerts.",
+    "alert_ids": "Ids of its first alerts; the one of the strongest alert is among them.",
+    "first_price": "Price of the bar of the first alert.",
     "price": "Close of the bar, or last price of a bar in progress.",
     "volume": "Volume of the bar so far; 0 means that no volume was reported.",
     "reconstruction_error": "Mean squared error of the autoencoder in scaled units; null in warm-up.",
@@ -79,7 +91,7 @@ _SHARE: Final = Annotated[float, Field(ge=0, le=1)]
 _HASH: Final = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _MESSAGE_TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(INSTANT_FIELDS, datetime),
-    **dict.fromkeys(("id", "input_hash", "config_hash", "runtime_hash", "alert_id"), _HASH),
+    **dict.fromkeys(("id", "input_hash", "config_hash", "runtime_hash", "alert_id", "incident_id"), _HASH),
     **dict.fromkeys(("score", "threshold", "confidence", "risk_score"), _SHARE),
     **dict.fromkeys(("buy_probability", "hold_probability", "sell_probability"), _SHARE),
     "schema_version": Literal[SCHEMA_VERSION],

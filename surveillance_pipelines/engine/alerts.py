@@ -1,7 +1,8 @@
 """The lifecycle of an alert: opened while its bar is in progress, then confirmed or retracted.
 
-There is one alert per symbol, bar and kind. A bar that becomes anomalous only when it closes is confirmed without being
-opened first. Batch scoring sees only closed bars, so it writes exactly the confirmed rows of the live lane.
+There is one alert per symbol, bar and kind. A bar in progress opens at most one, because its kind often changes until
+it closes. A bar that becomes anomalous only when it closes is confirmed without being opened first. Batch scoring sees
+only closed bars, so it writes exactly the confirmed rows of the live lane.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ class AlertEvent:
 
 
 class OpenAlerts:
-    """The alert kinds open on one symbol's bar in progress, in the order in which they were opened."""
+    """The alert kinds open on one symbol's bar in progress; states of earlier releases may have several, in order."""
 
     def __init__(self, kinds: tuple[str, ...] = ()) -> None:
         self._kinds = list(kinds)
@@ -27,7 +28,7 @@ class OpenAlerts:
 
     def on_provisional(self, kind: str | None) -> list[AlertEvent]:
         """Return the events after a provisional score of this kind (None for a normal score), and record the kind."""
-        if kind is None or kind in self._kinds:
+        if kind is None or self._kinds:
             return []
         self._kinds.append(kind)
         return [AlertEvent(kind, "opened")]

@@ -1,4 +1,4 @@
-"""Decisions on predictions: which alerts open, are confirmed or are retracted, and which signals are sent. No I/O.
+"""Decisions on predictions: alerts that open, are confirmed or are retracted, their incidents, and signals. No I/O.
 
 Predictions are shared; decisions belong to one tenant and strategy. Decision state is kept per tenant, strategy and
 symbol, so tenants with different budgets or cooldowns get different alerts from the same predictions.
@@ -7,8 +7,10 @@ symbol, so tenants with different budgets or cooldowns get different alerts from
 from dataclasses import dataclass, field
 from typing import Final
 
+from surveillance_pipelines.clock import MICROSECONDS
 from surveillance_pipelines.contracts.outputs import OutputRow
 from surveillance_pipelines.engine.alerts import OpenAlerts
+from surveillance_pipelines.engine.incidents import Incidents, OpenIncident, gap_of
 from surveillance_pipelines.engine.scoring_rows import (
     Candidate,
     RowConfig,
@@ -20,6 +22,12 @@ from surveillance_pipelines.engine.scoring_rows import (
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.strategies.pacing import SignalGate
 
+EARLIEST_ALERT: Final = 15 * MICROSECONDS
+"""Time of the bar that must have been seen before an alert opens on it; less says little about the whole bar."""
+
+CERTAIN_SCORE: Final = 0.99
+"""Score with which an alert opens at once."""
+
 DecisionKey = tuple[str, str]
 """Tenant and strategy."""
 
@@ -29,15 +37,18 @@ PRIMARY: Final[DecisionKey] = ("", "")
 
 @dataclass
 class DecisionState:
-    """State of one tenant, strategy and symbol: the alerts open on the bar in progress, and the last signal."""
+    """State of one tenant, strategy and symbol: alerts open on the bar in progress, open incident, last signal."""
 
     alerts: OpenAlerts = field(default_factory=OpenAlerts)
     gate: SignalGate = field(default_factory=SignalGate)
+    incidents: Incidents = field(default_factory=Incidents)
 
     @classmethod
-    def of(cls, alerts: tuple[str, ...], last_signal: int | None) -> "DecisionState":
+    def of(
+        cls, alerts: tuple[str, ...], last_signal: int | None, incident: OpenIncident | None = None
+    ) -> "DecisionState":
         """Return the state stored in a snapshot."""
-        return cls(OpenAlerts(alerts), SignalGate(last_signal))
+        return cls(OpenAlerts(alerts), SignalGate(last_signal), Incidents(incident))
 
 
 def decide(
@@ -61,10 +72,22 @@ def decide(
     """
     kind = anomaly_kind(predictions, i)
     final = bar.bar_status == "final"
-    events = state.alerts.on_final(kind) if final else state.alerts.on_provisional(kind)
+    if final:
+        events = state.alerts.on_final(kind)
+    else:
+        events = state.alerts.on_provisional(kind if _may_open(predictions, i, bar) else None)
     outputs: list[OutputRow] = []
     if final or provisional_scores:
         outputs.append(score_row(config, bar, predictions, i))
-    outputs += [anomaly_row(config, bar, predictions, i, kind=event.kind, status=event.status) for event in events]
+    alerts = [anomaly_row(config, bar, predictions, i, kind=event.kind, status=event.status) for event in events]
+    outputs += alerts
+    outputs += state.incidents.on_bar(
+        bar.bar_start, bar.bar_status, config.bundle_hash, alerts, gap=gap_of(config.incident_gap_minutes)
+    )
     signal = paced_signal(config, bar, predictions, i, state.gate) if final else None
     return outputs if signal is None else [*outputs, signal]
+
+
+def _may_open(predictions: BundlePredictions, i: int, bar: Candidate) -> bool:
+    """Return whether enough of a bar in progress has been seen to open an alert."""
+    return bar.event_time - bar.bar_start >= EARLIEST_ALERT or predictions.anomaly_score[i] >= CERTAIN_SCORE

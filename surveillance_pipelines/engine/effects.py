@@ -9,7 +9,7 @@ from datetime import date
 from typing import Literal
 
 from surveillance_pipelines.contracts.market import Bar
-from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal, with_stamps
+from surveillance_pipelines.contracts.outputs import Anomaly, Incident, OutputRow, Score, Signal, with_stamps
 from surveillance_pipelines.contracts.queue import Received
 from surveillance_pipelines.engine.snapshots import History
 
@@ -156,6 +156,10 @@ class Effects:
     @property
     def anomalies(self) -> list[Anomaly]:
         return [row for row in self.outputs if isinstance(row, Anomaly)]
+
+    @property
+    def incidents(self) -> list[Incident]:
+        return [row for row in self.outputs if isinstance(row, Incident)]
 
     @property
     def signals(self) -> list[Signal]:

@@ -86,7 +86,7 @@ def engine_config(
         unknown_symbols=settings.unknown_symbols,
         default_calendar=settings.default_calendar,
         content_based_dedup=content_based_dedup,
-        provisional_scores=settings.publish_scores == "all",
+        provisional_scores=settings.published == "scores",
         breaker_cooldown=round(settings.model_breaker_seconds * MICROSECONDS),
     )
 

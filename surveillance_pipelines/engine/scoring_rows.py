@@ -6,7 +6,7 @@ Rows hold only values known when they are computed; the shell sets ``t_computed`
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from surveillance_pipelines.contracts.outputs import (
     Action,
     AlertStatus,
     Anomaly,
+    RowType,
     Score,
     Signal,
     alert_id,
@@ -39,8 +40,6 @@ from surveillance_pipelines.strategies.pacing import SignalGate, SignalPace
 OUTSIDE_TRAINING: Final = "outside_training"
 """Key of an explanation: property of the instrument (symbol, calendar, asset_class) → its value, which no training bar
 had. Bundles of earlier releases do not record these properties, so the explanations of their rows never have it."""
-
-RowType = Literal["anomaly", "signal", "score"]
 
 SIGNAL_THRESHOLD: Final = 1.0 / len(DIRECTIONS)
 """A signal names the most probable of three actions, so its probability is at least this."""
@@ -64,6 +63,7 @@ class RowConfig:
     timeframe: str = "1m"
     model_ids: tuple[str, ...] = ()
     training_domain: TrainingDomain | None = None
+    incident_gap_minutes: float | None = None  # None for the default
 
 
 def row_config(settings: Settings, predictor: Predictor, *, run_id: str | None = None) -> RowConfig:
@@ -73,7 +73,7 @@ def row_config(settings: Settings, predictor: Predictor, *, run_id: str | None =
         warmup=round(settings.warmup_signal_frequency * MICROSECONDS),
     )
     config = current_row_config(predictor, tenant=settings.tenant, config_hash=settings.config_hash, pace=pace)
-    return replace(config, run_id=run_id)
+    return replace(config, run_id=run_id, incident_gap_minutes=settings.incident_gap_minutes)
 
 
 def current_row_config(

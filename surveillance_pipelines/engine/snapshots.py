@@ -6,8 +6,8 @@ Floats are written by ``repr`` and read back bit for bit. The feature state has 
 
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from surveillance_pipelines.engine.bar_builder import OpenBar
 from surveillance_pipelines.engine.event_clock import Anchor
+from surveillance_pipelines.engine.incidents import OpenIncident, dump_incident, load_incident
 from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.volume import VolumeTotal
 
@@ -39,6 +40,7 @@ class ServingState:
         closed: number of bars closed since the features were last seeded from history.
         returns_before: ``(bar start, log return)`` of bars closed before that, which peers may still need.
         lacks_history: whether the symbol began without the lake's bars, because the lake could not be read.
+        incidents: (tenant, strategy) → open incident; empty names for the first tenant and strategy.
     """
 
     open_bar: OpenBar | None = None
@@ -50,6 +52,7 @@ class ServingState:
     closed: int = 0
     returns_before: tuple[tuple[int, float], ...] = ()
     lacks_history: bool = False
+    incidents: Mapping[tuple[str, str], OpenIncident] = field(default_factory=dict)
 
 
 def dump_serving_state(state: ServingState) -> bytes:
@@ -69,6 +72,8 @@ def dump_serving_state(state: ServingState) -> bytes:
         record["others"] = state.others
     if state.lacks_history:
         record["lacks_history"] = True
+    if state.incidents:
+        record["incidents"] = [[*key, dump_incident(each)] for key, each in sorted(state.incidents.items())]
     return canonical_json(record).encode()
 
 
@@ -96,6 +101,7 @@ def load_serving_state(data: bytes) -> ServingState:
         closed=record["closed"],
         returns_before=tuple((start, step) for start, step in record.get("returns_before", ())),
         lacks_history=record.get("lacks_history", False),
+        incidents={(tenant, strategy): load_incident(each) for tenant, strategy, each in record.get("incidents", ())},
     )
 
 

@@ -277,13 +277,20 @@ class SymbolState:
             closed=self._closed,
             returns_before=tuple(self._returns_before),
             lacks_history=self._lacks_history,
+            incidents={
+                key: incident
+                for key, decisions in self._decisions.items()
+                if (incident := decisions.incidents.open_incident) is not None
+            },
         )
         return self._state_row(SERVING_STATE, dump_serving_state(state))
 
     def _resume(self, state: ServingState) -> None:
         self.open_bar = state.open_bar
-        self._decisions = {PRIMARY: DecisionState.of(state.alerts, state.last_signal)} | {
-            (tenant, strategy): DecisionState.of(alerts, last) for tenant, strategy, alerts, last in state.others
+        first = (*PRIMARY, state.alerts, state.last_signal)
+        self._decisions = {
+            (tenant, strategy): DecisionState.of(alerts, last, state.incidents.get((tenant, strategy)))
+            for tenant, strategy, alerts, last in (first, *state.others)
         }
         self.anchor = state.anchor
         self._volume_total = state.volume_total

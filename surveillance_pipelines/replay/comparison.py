@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
-from surveillance_pipelines.contracts.outputs import Anomaly, OutputRow, Score, Signal, column_names, to_record
+from surveillance_pipelines.contracts.outputs import (
+    Anomaly,
+    Incident,
+    OutputRow,
+    Score,
+    Signal,
+    column_names,
+    to_record,
+)
 
 TOLERANCE: Final = 1e-6
 """Largest relative or absolute difference that counts as equivalent on another runtime."""
@@ -26,11 +34,12 @@ PROVENANCE: Final = frozenset({"config_hash", "runtime_hash", "model_ids", "excl
 _ROUNDED: Final = frozenset({"input_hash", "summary"})
 """Fields that change with the last bit of a number; they are not compared on another runtime."""
 
-RowKind = Literal["anomaly", "signal", "score", "prediction"]
+RowKind = Literal["anomaly", "incident", "signal", "score", "prediction"]
 ResultOutcome = Literal["equal", "equivalent", "different", "impossible"]
 
 ROW_TYPES: Final[dict[RowKind, type[OutputRow]]] = {
     "anomaly": Anomaly,
+    "incident": Incident,
     "signal": Signal,
     "score": Score,
     "prediction": Score,

@@ -11,6 +11,7 @@ from surveillance_pipelines.contracts.outputs import DEFAULT_STRATEGY, AlertStat
 from surveillance_pipelines.contracts.predictions import NORMAL
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
 from surveillance_pipelines.engine.code_version import scoring_code_version
+from surveillance_pipelines.engine.incidents import gap_of
 from surveillance_pipelines.engine.model_guard import without_members
 from surveillance_pipelines.engine.scoring_rows import (
     Candidate,
@@ -35,6 +36,7 @@ from surveillance_pipelines.replay.comparison import (
     StoredOutput,
     first_difference,
 )
+from surveillance_pipelines.replay.incidents import incident_difference
 from surveillance_pipelines.replay.live import (
     DamagedInputError,
     LiveInputs,
@@ -75,8 +77,9 @@ class Replayer:
                 yield Replayed(
                     id=id_,
                     outcome="impossible",
-                    reason="no row of surveillance.anomalies, signals or predictions and no message has this id; an id "
-                    "has 64 characters, and `surveillance alerts show` prints that of an alert from its first ones",
+                    reason="no row of surveillance.anomalies, incidents, signals or predictions and no message has "
+                    "this id; an id has 64 characters, and `surveillance alerts show` prints that of an alert from its "
+                    "first ones",
                 )
             else:
                 yield _Replay(self._repository, self._batch, self._bundles, output).run()
@@ -108,6 +111,8 @@ class _Replay:
         return self._result("equal" if same_runtime else "equivalent")
 
     def _compare(self) -> tuple[Difference | None, bool]:
+        if self._output.kind == "incident":
+            return self._compare_incident()
         output, run = self._output, self._recorded_run()
         values = output.values
         view, predictor = _view(values["feature_view"]), self._bundles.predictor(values["bundle_hash"])
@@ -122,6 +127,15 @@ class _Replay:
         if self._live is not None:
             difference = self._with_cause(difference)
         return difference, same_runtime
+
+    def _compare_incident(self) -> tuple[Difference | None, bool]:
+        """Group the alerts on record again; whether an alert itself can be repeated is shown by its own replay."""
+        output, values = self._output, self._output.values
+        gap = gap_of(self._repository.knobs(values["config_hash"]).get("incident_gap_minutes"))
+        self._note_code(values["code_version"])
+        same_runtime = self._same_runtime(values["runtime_hash"])
+        alerts = self._repository.alerts_of_day(output)
+        return incident_difference(output, alerts, gap=gap, same_runtime=same_runtime), same_runtime
 
     def _recorded_run(self) -> RecordedRun | None:
         output, run_id = self._output, self._output.values["run_id"]

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from surveillance_pipelines.clock import DAY_US, to_datetime, to_us, utc_date
 from surveillance_pipelines.contracts.market import Bar
-from surveillance_pipelines.contracts.outputs import INSTANT_FIELDS, column_names
+from surveillance_pipelines.contracts.outputs import INSTANT_FIELDS, Anomaly, column_names
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.bar_builder import MINUTE_US
 from surveillance_pipelines.features.views import HISTORY_BARS
@@ -19,6 +19,7 @@ from surveillance_pipelines.hashing import sha256_json
 from surveillance_pipelines.market.messages import decode_tick
 from surveillance_pipelines.market.volume import VolumeTotal
 from surveillance_pipelines.replay.comparison import PROVENANCE, ROW_TYPES, CannotReplayError, RowKind, StoredOutput
+from surveillance_pipelines.replay.incidents import alert_of
 from surveillance_pipelines.replay.live import Message, StoredSeed
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.sessions import load_sessions
@@ -26,6 +27,7 @@ from surveillance_pipelines.stores.tables import BAR_COLUMNS, PREDICTIONS, bar_o
 
 _KEYED_BY_ID: Final[tuple[tuple[RowKind, str], ...]] = (
     ("anomaly", "surveillance.anomalies"),
+    ("incident", "surveillance.incidents"),
     ("signal", "surveillance.signals"),
 )
 _MESSAGES: Final = """
@@ -74,6 +76,7 @@ _NEWEST: Final = """
 _SAMPLE: Final = """
     SELECT id, bar_start FROM (
         SELECT id, bar_start FROM surveillance.anomalies WHERE bar_start >= %(since)s
+        UNION ALL SELECT id, bar_start FROM surveillance.incidents WHERE bar_start >= %(since)s
         UNION ALL SELECT id, bar_start FROM surveillance.signals WHERE bar_start >= %(since)s
         UNION ALL SELECT id, bar_start FROM surveillance.predictions WHERE bar_start >= %(since)s
         UNION ALL SELECT id, NULL FROM ops.outbox
@@ -81,6 +84,15 @@ _SAMPLE: Final = """
           AND (body::jsonb ->> 'bar_start')::timestamptz >= %(since)s
     ) AS outputs
     ORDER BY md5(id || %(seed)s) LIMIT %(size)s
+"""
+_SAME_DAY: Final = """
+    symbol = %(symbol)s AND bar_start >= %(since)s AND bar_start < %(until)s
+    AND (tenant, strategy, timeframe) = (%(tenant)s, %(strategy)s, %(timeframe)s)
+"""
+_WRITTEN_LIVE: Final = "t_received IS NOT NULL"
+_WRITTEN_BY_BATCH: Final = """
+    alert_status = 'confirmed'
+    AND (bundle_hash, config_hash, feature_view) = (%(bundle_hash)s, %(config_hash)s, %(feature_view)s)
 """
 _MINUTES_PER_DAY: Final = 1440
 END_OF_TIME: Final = 2**62
@@ -142,7 +154,7 @@ class ReplayRepository:
             return None
         message = json.loads(row[0])
         kind: RowKind = message.pop("type")
-        given = [name for name in INSTANT_FIELDS if message[name] is not None]
+        given = [name for name in INSTANT_FIELDS if message.get(name) is not None]
         instants = {name: to_us(datetime.fromisoformat(message[name])) for name in given}
         return StoredOutput(kind, message | instants)
 
@@ -163,6 +175,20 @@ class ReplayRepository:
         """Return whether an alert was opened."""
         query = "SELECT 1 FROM surveillance.anomalies WHERE alert_id = %s AND alert_status = 'opened' LIMIT 1"
         return self._connection.execute(query, (alert_id,)).fetchone() is not None
+
+    def alerts_of_day(self, output: StoredOutput) -> list[Anomaly]:
+        """Return the alert rows of an output's symbol, tenant, strategy and UTC day.
+
+        For a row of the live lane, these are the live lane's; for one of batch scoring, the confirmed ones of its
+        bundle and settings, whichever lane wrote them first.
+        """
+        columns, values = column_names(Anomaly), dict(output.values)
+        day = values["bar_start"] - values["bar_start"] % DAY_US
+        values |= {"since": to_datetime(day), "until": to_datetime(day + DAY_US)}
+        written_by = _WRITTEN_LIVE if output.is_live else _WRITTEN_BY_BATCH
+        query = f"SELECT {', '.join(columns)} FROM surveillance.anomalies WHERE {_SAME_DAY} AND {written_by}"  # noqa: S608
+        rows = self._connection.execute(query.encode(), values)
+        return [alert_of(_values(dict(zip(columns, row, strict=True)))) for row in rows]
 
     def knobs(self, config_hash: str) -> Mapping[str, Any]:
         """Return the settings with a hash.

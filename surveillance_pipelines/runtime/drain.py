@@ -274,7 +274,7 @@ def shell_options(settings: Settings) -> ShellOptions:
         hidden_seconds=_hidden_seconds(settings),
         visibility_seconds=settings.sqs_visibility_timeout,
         poll_seconds=max(1, min(settings.sqs_wait_time, LONGEST_POLL_SECONDS)),
-        publish_scores=settings.publish_scores,
+        published=settings.published,
         heartbeat_seconds=settings.lease_seconds / leases.HEARTBEATS_PER_LEASE,
     )
 

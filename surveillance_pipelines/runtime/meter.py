@@ -181,6 +181,7 @@ class Meter:
         totals["bars"] += sum(bar.revision == 0 for bar in effects.bars)
         totals["revisions"] += sum(bar.revision > 0 for bar in effects.bars)
         totals.update(row.alert_status for row in effects.anomalies)
+        totals.update(f"incidents_{row.incident_status}" for row in effects.incidents)
         totals["outside_training"] += sum(OUTSIDE_TRAINING in row.explanation for row in effects.anomalies)
         totals["signals"] += len(effects.signals)
         totals["scores"] += effects.scored

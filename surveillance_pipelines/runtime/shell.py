@@ -29,7 +29,7 @@ from surveillance_pipelines.runtime.retrying_stores import RetryingStore
 from surveillance_pipelines.runtime.send_calls import ordered_calls, send_entries
 from surveillance_pipelines.runtime.tasks import Tasks
 from surveillance_pipelines.stores.lease import LeaseLostError
-from surveillance_pipelines.stores.outbox import OutboxRow, PublishScores, outbox_rows
+from surveillance_pipelines.stores.outbox import OutboxRow, Published, outbox_rows
 from surveillance_pipelines.telemetry import get_logger
 from surveillance_pipelines.transports.publisher import Publisher, PublishError
 from surveillance_pipelines.transports.sqs import QueueError
@@ -73,7 +73,7 @@ class ShellOptions:
         hidden_seconds: shortest initial visibility timeout of a message.
         visibility_seconds: later visibility timeout, if the message is still in progress after a quarter of the first.
         poll_seconds: length of a long poll; a run that stops waits for the poll to end.
-        publish_scores: which rows go to the output queue.
+        published: which rows go to the output queue.
         heartbeat_seconds: interval between renewals of the lease.
     """
 
@@ -81,7 +81,7 @@ class ShellOptions:
     hidden_seconds: int
     visibility_seconds: int
     poll_seconds: int
-    publish_scores: PublishScores
+    published: Published
     heartbeat_seconds: float
 
 
@@ -284,7 +284,7 @@ class Shell:
         with self._timed("commit"):
             now = self._clock.now_us()
             stamped = effects.stamped(committed_at=now)
-            messages = outbox_rows(stamped, self._options.publish_scores)
+            messages = outbox_rows(stamped, self._options.published)
             self._commit_number += 1
             return self._store.commit(stamped, messages, committed_at=now, number=self._commit_number)
 

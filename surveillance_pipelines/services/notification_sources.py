@@ -1,4 +1,4 @@
-"""Events in the platform's database: alerts of the live lane, and queues that no run serves."""
+"""Events in the platform's database: incidents of the live lane, and queues that no run serves."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -11,19 +11,21 @@ if TYPE_CHECKING:
 
 
 def new_alerts(state: NotificationState, stores: Stores) -> list[Event]:
-    """Return the alerts that the live lane has opened, or confirmed without opening, since the last call."""
-    from surveillance_pipelines.stores.outbox import alerts_after, newest_position
+    """Return the incidents of the live lane that have begun, or become highly severe, since the last call."""
+    from surveillance_pipelines.stores.outbox import incidents_after, newest_position
 
     positions, alerts = {}, {}
     with stores.connect() as connection:
         for url in stores.endpoints.queue_urls:
             after = state.positions.get(url)
             positions[url] = newest_position(connection, url) if after is None else after
-            for position, body in [] if after is None else alerts_after(connection, url, after):
+            for position, body in [] if after is None else incidents_after(connection, url, after):
                 positions[url] = position
                 row = json.loads(body)
-                if row["alert_status"] in ("opened", "confirmed"):
-                    alerts.setdefault(row["alert_id"], _alert(row))
+                if row["incident_status"] in ("opened", "confirmed"):
+                    alerts.setdefault(row["incident_id"], _alert(row))
+                elif row["incident_status"] == "updated" and row["severity"] == "high":
+                    alerts.setdefault(f"{row['incident_id']}:high", _alert(row))
     state.positions |= positions  # at the end, so that a failure loses no alert
     new = state.unseen("alert", alerts)
     return [alert for alert_id, alert in alerts.items() if alert_id in new]
@@ -43,7 +45,8 @@ def new_unserved(state: NotificationState, stores: Stores) -> list[Event]:
 
 def _alert(row: dict[str, Any]) -> Event:
     found = f"{row['kind']} {row['symbol']} at {row['bar_start']}, price {row['price']:g}, score {row['score']:.3g}"
-    return Event(kind="alert", text=f"alert: {found}")
+    shown = f"`surveillance incidents show {row['incident_id'][:12]}`"
+    return Event(kind="alert", text=f"incident ({row['severity']}): {found}; {shown}")
 
 
 def _need(view: "QueueView") -> str:

@@ -41,6 +41,30 @@ _REPEATED: Final = """
     ) AS repeated
 """
 
+_WITHOUT_INCIDENT: Final = """
+    WITH known AS (SELECT min(first_bar_start) AS since FROM surveillance.incidents),
+         newest AS (SELECT max(bar_start) AS until FROM surveillance.anomalies),
+         recent AS (
+             SELECT alert.* FROM surveillance.anomalies AS alert, known, newest
+             WHERE alert.alert_status = 'confirmed' AND alert.bar_start >= known.since
+               AND alert.bar_start > newest.until - make_interval(days => %s)
+         )
+    SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (
+        SELECT FROM surveillance.incidents AS incident
+        WHERE incident.symbol = recent.symbol
+          AND (incident.tenant, incident.strategy, incident.timeframe, incident.bundle_hash, incident.config_hash)
+            = (recent.tenant, recent.strategy, recent.timeframe, recent.bundle_hash, recent.config_hash)
+          AND incident.first_bar_start <= recent.bar_start
+          AND incident.first_bar_start >= date_trunc('day', recent.bar_start, 'UTC')
+          AND (incident.last_bar_start >= recent.bar_start OR NOT EXISTS (
+              SELECT FROM surveillance.incidents AS closed
+              WHERE closed.incident_id = incident.incident_id AND closed.bundle_hash = incident.bundle_hash
+                AND closed.incident_status = 'closed'
+          ))
+    )) FROM recent
+"""
+"""An open incident has no row for each further alert. Alerts before the first incident are of older releases."""
+
 _UNEVEN: Final = """
     SELECT count(*) FROM surveillance.signals
     WHERE abs(buy_probability + hold_probability + sell_probability - 1) > 1e-6 OR action <> kind
@@ -120,6 +144,11 @@ def repeated_alerts(connection: psycopg.Connection[Any]) -> int:
     row = connection.execute(_REPEATED).fetchone()
     assert row is not None
     return row[0]
+
+
+def alerts_without_incident(connection: psycopg.Connection[Any], *, days: int) -> tuple[int, int]:
+    """Return the number of confirmed alerts of the newest days with alerts, and how many belong to no incident."""
+    return connection.execute(_WITHOUT_INCIDENT, (days,)).fetchone() or (0, 0)
 
 
 def inconsistent_signals(connection: psycopg.Connection[Any]) -> int:

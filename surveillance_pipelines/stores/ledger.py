@@ -219,6 +219,7 @@ def _rows(effects: Effects, context: CommitContext) -> Iterator[_TableRows]:
     yield from _state_rows(effects, context)
     for table, outputs in (
         (tables.ANOMALIES, effects.anomalies),
+        (tables.INCIDENTS, effects.incidents),
         (tables.SIGNALS, effects.signals),
         (tables.PREDICTIONS, effects.predictions),
     ):

@@ -19,18 +19,19 @@ from typing import Any, Final, Literal
 import psycopg
 
 from surveillance_pipelines.clock import to_datetime, to_us
-from surveillance_pipelines.contracts.outputs import OutputRow, Score, Signal, to_message
+from surveillance_pipelines.contracts.outputs import Anomaly, Incident, OutputRow, RowType, Score, Signal, to_message
 from surveillance_pipelines.engine.effects import Effects
 from surveillance_pipelines.hashing import canonical_json
 
-PublishScores = Literal["all", "alerts"]
-RowType = Literal["anomaly", "signal", "score"]
+Published = Literal["incidents", "alerts", "scores"]
+"""What is published besides signals: incidents; also every alert; also every score."""
 
 SQS: Final = "sqs"
 """Channel of the SQS output queue, to which drain runs deliver."""
 
 _STAMP: Final[dict[RowType, bytes]] = {
     "anomaly": b"UPDATE surveillance.anomalies SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",
+    "incident": b"UPDATE surveillance.incidents SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",
     "signal": b"UPDATE surveillance.signals SET t_published = %s WHERE id = ANY(%s) AND t_published IS NULL",
 }
 """Row type → update of its table. Scores have no ``t_published``."""
@@ -109,10 +110,21 @@ _CLEAR_FAILURE: Final = """
     UPDATE ops.delivery_cursors SET error = NULL, failed_at = NULL WHERE channel = %s AND error IS NOT NULL
 """
 
+_TYPES: Final[dict[type[OutputRow], RowType]] = {
+    Anomaly: "anomaly",
+    Incident: "incident",
+    Signal: "signal",
+    Score: "score",
+}
+_PUBLISHED_TYPES: Final[dict[Published, frozenset[RowType]]] = {
+    "incidents": frozenset({"incident", "signal"}),
+    "alerts": frozenset({"incident", "signal", "anomaly"}),
+    "scores": frozenset({"incident", "signal", "anomaly", "score"}),
+}
 
-_ALERTS_AFTER: Final = """
+_INCIDENTS_AFTER: Final = """
     SELECT position, body FROM ops.outbox
-    WHERE queue_url = %s AND position > %s AND row_type = 'anomaly' ORDER BY position LIMIT %s
+    WHERE queue_url = %s AND position > %s AND row_type = 'incident' ORDER BY position LIMIT %s
 """
 _NEWEST: Final = "SELECT position FROM ops.outbox WHERE queue_url = %s ORDER BY position DESC LIMIT 1"
 
@@ -140,17 +152,16 @@ class OutboxRow:
 
 def row_type_of(row: OutputRow) -> RowType:
     """Return the ``type`` of a row's message."""
-    if isinstance(row, Score):
-        return "score"
-    return "signal" if isinstance(row, Signal) else "anomaly"
+    return _TYPES[type(row)]
 
 
-def outbox_rows(effects: Effects, publish_scores: PublishScores) -> list[OutboxRow]:
+def outbox_rows(effects: Effects, published: Published) -> list[OutboxRow]:
     """Return the messages of the effects, in the order of their causes; the group is the symbol."""
+    types = _PUBLISHED_TYPES[published]
     return [
-        OutboxRow(row.id, row.symbol, row_type_of(row), canonical_json(to_message(row)))
+        OutboxRow(row.id, row.symbol, row_type, canonical_json(to_message(row)))
         for row in effects.outputs
-        if publish_scores == "all" or not isinstance(row, Score)
+        if (row_type := row_type_of(row)) in types
     ]
 
 
@@ -281,11 +292,11 @@ def mark_published(
                 connection.execute(statement, (instant, ids))
 
 
-def alerts_after(
+def incidents_after(
     connection: psycopg.Connection, queue_url: str, position: int, *, limit: int = 2000
 ) -> list[tuple[int, str]]:
-    """Return position and JSON body of a queue's alerts after a position, in the order of their commits."""
-    return connection.execute(_ALERTS_AFTER, (queue_url, position, limit)).fetchall()
+    """Return position and JSON body of a queue's rows of incidents after a position, in the order of their commits."""
+    return connection.execute(_INCIDENTS_AFTER, (queue_url, position, limit)).fetchall()
 
 
 def newest_position(connection: psycopg.Connection, queue_url: str) -> int:

@@ -15,6 +15,7 @@ from surveillance_pipelines.contracts.market import Bar
 from surveillance_pipelines.contracts.outputs import (
     INSTANT_FIELDS,
     Anomaly,
+    Incident,
     OutputRow,
     Signal,
     column_names,
@@ -23,14 +24,14 @@ from surveillance_pipelines.hashing import canonical_json
 
 _TYPES: Final = {
     "date": "date", "receive_count": "int", "fencing": "bigint", "state": "bytea",
-    **dict.fromkeys(("explanation", "model_ids", "excluded_models"), "jsonb"),
+    **dict.fromkeys(("explanation", "kinds", "alert_ids", "model_ids", "excluded_models"), "jsonb"),
     "fallback_used": "bool", "warmup": "bool", "day": "date",
-    **dict.fromkeys(("revision", "horizon_minutes", "market_peers"), "int"),
+    **dict.fromkeys(("revision", "horizon_minutes", "market_peers", "alerts"), "int"),
     "trades": "bigint",
     **dict.fromkeys(
         ("open", "high", "low", "close", "volume", "price", "score", "threshold", "confidence", "risk_score",
          "reconstruction_error", "anomaly_score", "buy_probability", "hold_probability", "sell_probability",
-         "market_return"),
+         "market_return", "first_price"),
         "float8",
     ),
     **dict.fromkeys(
@@ -169,6 +170,7 @@ LANE_SEED: Final = f"""
 """
 """Inserted before the messages of its transaction, which are the first ones scored from this seed."""
 ANOMALIES: Final = Table("surveillance.anomalies", column_names(Anomaly))
+INCIDENTS: Final = Table("surveillance.incidents", column_names(Incident))
 SIGNALS: Final = Table("surveillance.signals", column_names(Signal))
 PREDICTIONS: Final = Table(
     "surveillance.predictions",

@@ -74,5 +74,6 @@ def test_last_signal_before_the_frame_holds_the_first_one_back(live, batch):
 
 
 def test_frame_without_bars_gives_empty_results():
-    anomalies, signals, scores, _ = score_day(feature_schema().to_frame(), WarmupRules(), make_config().rows)
-    assert (anomalies, signals, scores.schema, scores.height) == ([], [], SCORES_SCHEMA, 0)
+    scored = score_day(feature_schema().to_frame(), WarmupRules(), make_config().rows)
+    assert (scored.anomalies, scored.incidents, scored.signals) == ([], [], [])
+    assert (scored.scores.schema, scored.scores.height) == (SCORES_SCHEMA, 0)

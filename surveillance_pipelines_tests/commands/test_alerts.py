@@ -41,7 +41,7 @@ def anomaly(symbol: str, minute: int, kind: str, status: Any = "confirmed", **ch
 
 def store(platform: Platform, *rows: Anomaly) -> list[str]:
     with platform.connect() as connection:
-        store_scores(connection, DayScores(list(rows), [], SCORES_SCHEMA.to_frame()))
+        store_scores(connection, DayScores(list(rows), [], [], SCORES_SCHEMA.to_frame()))
     return [row.id for row in rows]
 
 

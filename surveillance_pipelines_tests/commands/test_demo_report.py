@@ -51,10 +51,20 @@ def test_show_next_steps_prints_commands_that_exist_for_the_home_of_the_demo(cap
     show_next_steps(tmp_path / folder, [tmp_path / folder / "demo" / "AAPL.png"])
     commands = [shlex.split(found) for found in re.findall("`([^`]+)`", capsys.readouterr().out)]
     known = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] (a group)
-    assert [command[3] for command in commands] == ["up", "alerts", "alerts", "feed", "tail", "ingest", "reset"]
+    assert [command[3] for command in commands] == [
+        "up",
+        "incidents",
+        "incidents",
+        "alerts",
+        "alerts",
+        "feed",
+        "tail",
+        "ingest",
+        "reset",
+    ]
     assert {command[3] for command in commands} <= set(known)
     assert {command[0] for command in commands} == {str(program)}
-    assert [Path(command[2]) for command in commands if command[3] != "ingest"] == [tmp_path / folder] * 6
+    assert [Path(command[2]) for command in commands if command[3] != "ingest"] == [tmp_path / folder] * 8
 
 
 @pytest.mark.usefixtures("own_folder")
@@ -69,10 +79,11 @@ def test_show_next_steps_for_the_default_home_and_a_program_on_path_are_short(ca
 
 
 def test_show_service_is_three_lines(capsys):
-    served = Served([{"type": "anomaly"}, {"type": "signal"}], {"scored": 1_200}, ["run"])
+    messages = [{"type": "anomaly"}, {"type": "incident", "incident_id": "i"}, {"type": "signal"}]
+    served = Served(messages, {"scored": 1_200}, ["run"])
     spans = {"sent → published (queue to queue)": {"p50": 12.4, "p95": 30.0, "p99": 45.0}}
     show_service(served, 1_200, spans, at_once=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1,200 ticks sent = 1,200 scored; 1 drain run"
-    assert lines[1].startswith("received: 1 alert messages")
+    assert lines[1].startswith("received: 1 messages about 1 incident, 1 about single alerts")
     assert "(queue to queue) 12 / 30 / 45; the whole day was sent at once" in lines[2]

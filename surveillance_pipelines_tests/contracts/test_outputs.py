@@ -11,6 +11,7 @@ from surveillance_pipelines.contracts.outputs import (
     SCHEMA_VERSION,
     UNCLASSIFIED,
     Anomaly,
+    Incident,
     OutputRow,
     Signal,
     alert_id,
@@ -133,7 +134,8 @@ def test_column_names_row_contract_comes_first_in_both_tables():
 
 
 def test_identity_free_and_instant_fields_are_columns():
-    assert set(column_names(OutputRow)) >= IDENTITY_FREE | INSTANT_FIELDS
+    assert set(column_names(OutputRow)) >= IDENTITY_FREE
+    assert {*column_names(OutputRow), *column_names(Incident)} >= INSTANT_FIELDS
 
 
 def test_to_record_keeps_microseconds():

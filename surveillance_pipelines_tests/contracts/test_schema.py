@@ -2,13 +2,14 @@
 
 import json
 import warnings
+from typing import get_args
 
 import pytest
 
 from surveillance_pipelines.contracts.outputs import SCHEMA_VERSION
 from surveillance_pipelines.contracts.schema import output_message_schema, schema_text
 from surveillance_pipelines.runtime.send_calls import send_entries
-from surveillance_pipelines.stores.outbox import outbox_rows
+from surveillance_pipelines.stores.outbox import Published, outbox_rows
 from surveillance_pipelines_tests.engine.market import stream
 from surveillance_pipelines_tests.engine.test_engine import feed, make_engine
 
@@ -20,7 +21,7 @@ with warnings.catch_warnings():
 @pytest.fixture(scope="module")
 def messages() -> list[dict]:
     effects = feed(make_engine(), [stream(120)]).stamped(committed_at=1_700_000_000_000_000)
-    entries = send_entries(outbox_rows(effects, "all"), published_at=1_700_000_000_500_000)
+    entries = send_entries(outbox_rows(effects, "scores"), published_at=1_700_000_000_500_000)
     return [json.loads(entry.body) for entry in entries]
 
 
@@ -33,7 +34,7 @@ def test_published_schema_is_the_printed_one_byte_for_byte(repository):
 def test_every_message_of_a_run_is_valid(messages):
     validator = jsonschema.Draft202012Validator(output_message_schema())
     jsonschema.Draft202012Validator.check_schema(output_message_schema())
-    assert {message["type"] for message in messages} == {"anomaly", "signal", "score"}
+    assert {message["type"] for message in messages} == {"anomaly", "incident", "signal", "score"}
     for message in messages:
         validator.validate(message)
 
@@ -53,11 +54,14 @@ def test_instants_are_iso_8601_utc(messages):
     assert all(message[name].endswith("Z") and "T" in message[name] for message in messages for name in names)
 
 
-def test_alerts_alone_are_published_by_default():
+def test_levels_of_publication_each_include_the_ones_before():
     effects = feed(make_engine(), [stream(120)])
-    published = {row.id for row in outbox_rows(effects, "alerts")}
-    assert published == {row.id for row in [*effects.anomalies, *effects.signals]}
-    assert len(outbox_rows(effects, "all")) == len(effects.outputs)
+    published = {level: [row.id for row in outbox_rows(effects, level)] for level in get_args(Published)}
+    incidents_and_signals = [*effects.incidents, *effects.signals]
+    assert effects.incidents
+    assert set(published["incidents"]) == {row.id for row in incidents_and_signals}
+    assert set(published["alerts"]) == {row.id for row in [*incidents_and_signals, *effects.anomalies]}
+    assert published["scores"] == [row.id for row in effects.outputs]
 
 
 def test_page_names_every_field(repository):

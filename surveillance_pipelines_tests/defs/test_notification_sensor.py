@@ -47,14 +47,15 @@ class Sensor:
         return str(result.skip_reason.skip_message if result.skip_reason else "")
 
 
-def post_alert(platform: PlatformResource, alert_id: str, status: str = "opened") -> None:
-    row = {"type": "anomaly", "kind": "volume_spike", "symbol": "AAPL", "bar_start": "2026-03-02T14:30:00Z",
-           "price": 189.5, "score": 0.97, "alert_id": alert_id, "alert_status": status}  # fmt: skip
+def post_incident(platform: PlatformResource, id_: str, status: str = "opened", severity: str = "medium") -> None:
+    row = {"type": "incident", "kind": "volume_spike", "symbol": "AAPL", "bar_start": "2026-03-02T14:30:00Z",
+           "price": 189.5, "score": 0.97, "incident_id": id_, "incident_status": status,
+           "severity": severity}  # fmt: skip
     with connect(platform.endpoints.database_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO ops.outbox (id, queue_url, group_id, row_type, body, created_at) "
-            "VALUES (%s, %s, 'AAPL', 'anomaly', %s, %s)",
-            (f"{alert_id}:{status}", platform.endpoints.queue_urls[0], json.dumps(row), now(SYSTEM_CLOCK)),
+            "VALUES (%s, %s, 'AAPL', 'incident', %s, %s)",
+            (f"{id_}:{status}", platform.endpoints.queue_urls[0], json.dumps(row), now(SYSTEM_CLOCK)),
         )
 
 
@@ -69,23 +70,27 @@ def test_sensor_without_receivers_sends_nothing_and_keeps_no_position(platform, 
 def test_sensor_sends_each_kind_of_event_once(notified, receiver, instance):
     sensor = Sensor(notified, instance)
     run(instance, fails=True)
-    post_alert(notified, "past")
+    post_incident(notified, "past")
     evaluate(instance, fresh=False, sound=True)
     assert sensor.evaluate() == "no new event of failed_run, red_check, alert, queue_not_served"
     assert receiver.attempts == 0, "events before the first evaluation are not news"
     run_id = run(instance, fails=True)
     run(instance, fails=False)
-    post_alert(notified, "a1")
-    post_alert(notified, "a1", "confirmed")
-    post_alert(notified, "a2", "retracted")
+    post_incident(notified, "a1")
+    post_incident(notified, "a1", "confirmed")
+    post_incident(notified, "a1", "updated", "high")
+    post_incident(notified, "a1", "closed", "high")
+    post_incident(notified, "a2", "retracted")
     evaluate(instance, fresh=True, sound=False)
-    assert sensor.evaluate() == "sent 3 events to receiver 1 (json) in one message"
+    assert sensor.evaluate() == "sent 4 events to receiver 1 (json) in one message"
+    found = "volume_spike AAPL at 2026-03-02T14:30:00Z, price 189.5, score 0.97; `surveillance incidents show a1`"
     error = "work: ValueError: expected a market at postgresql://user:[redacted]@host/db,"
     assert receiver.messages[0]["message"].splitlines() == [
-        "1 failed run, 1 red check, 1 alert",
+        "1 failed run, 1 red check, 2 alerts",
         f"failed run: fragile_job {run_id[:8]}: {error}",
         "red check: a: sound: no description",
-        "alert: volume_spike AAPL at 2026-03-02T14:30:00Z, price 189.5, score 0.97",
+        f"incident (medium): {found}",
+        f"incident (high): {found}",
     ]
     evaluate(instance, fresh=True, sound=False)
     assert sensor.evaluate() == "no new event of failed_run, red_check, alert, queue_not_served"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from surveillance_pipelines.clock import DAY_US, MICROSECONDS
 from surveillance_pipelines.contracts.market import Tick
 from surveillance_pipelines.contracts.queue import Received
+from surveillance_pipelines.engine.decisions import CERTAIN_SCORE, EARLIEST_ALERT
 from surveillance_pipelines.engine.effects import ClockRow, Effects, Known
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.engine.event_clock import ClockReading
@@ -173,7 +174,9 @@ def test_alert_is_opened_once_then_confirmed_or_retracted():
     endings = Counter(tuple(statuses) for statuses in by_alert.values())
     assert set(endings) <= {("opened",), ("confirmed",), ("opened", "confirmed"), ("opened", "retracted")}
     assert endings["opened", "confirmed"] > 0
-    assert endings["opened", "retracted"] > 0
+    opened = [row for row in effects.anomalies if row.alert_status == "opened"]
+    assert len({(row.symbol, row.bar_start) for row in opened}) == len(opened)
+    assert all(row.event_time - row.bar_start >= EARLIEST_ALERT or row.score >= CERTAIN_SCORE for row in opened)
 
 
 @pytest.mark.requirement("SIG-06")

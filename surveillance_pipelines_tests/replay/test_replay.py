@@ -101,7 +101,7 @@ def test_every_output_of_three_runs_is_equal_byte_for_byte(live_lane: LiveLane) 
         serve(live_lane, messages[begin:end])
     results = replay_all(live_lane)
     assert failures(results) == []
-    assert {result.kind for result in results} == {"anomaly", "signal", "score", "prediction"}
+    assert {result.kind for result in results} == {"anomaly", "incident", "signal", "score", "prediction"}
     assert {result.bar_status for result in results} == {"provisional", "final"}
     assert len(results) > 900
     assert replay_all(live_lane, signal_cooldown_seconds=7.0, tenant="another") == results

@@ -12,7 +12,7 @@ import math
 import random
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from surveillance_pipelines.clock import DAY_US, MICROSECONDS
 from surveillance_pipelines.contracts.market import Bar, Tick
@@ -21,6 +21,7 @@ from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.engine import Engine, EngineConfig, engine_config
 from surveillance_pipelines.engine.scoring_rows import with_predictor
 from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.stores.outbox import Published
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, plain_settings, sessions
 from surveillance_pipelines_tests.simulation.scorer import BUNDLES, TinyPredictor
 
@@ -52,7 +53,7 @@ class Market:
     sends: tuple[tuple[int, SendEntry], ...]
     lake: dict[str, tuple[Bar, ...]]
     config: EngineConfig
-    publish: Literal["all", "alerts"]
+    publish: Published
     promotions: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -93,10 +94,11 @@ def market(number: int) -> Market:
         ticks = _ticks(rng, symbols, count, misses_session=misses_session, cumulative=cumulative)
     if rng.random() < 0.33:
         ticks = _skewed(rng, ticks, rng.choice(symbols))
-    publish: Literal["all", "alerts"] = "all" if rng.random() < 0.2 else "alerts"
+    draw = rng.random()
+    publish: Published = "scores" if draw < 0.2 else "incidents" if draw > 0.8 else "alerts"
     config = replace(
         base_config(),
-        provisional_scores=publish == "all",
+        provisional_scores=publish == "scores",
         bar_close_grace=2 * MICROSECONDS if number % 2 else NEVER_US,
         volume_is_cumulative=cumulative,
         unknown_symbols=rng.choice(("refuse", "register")),

@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from surveillance_pipelines.contracts.market import Bar
-from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, OutputRow
+from surveillance_pipelines.contracts.outputs import IDENTITY_FREE, Anomaly, OutputRow
 from surveillance_pipelines.engine.engine import Engine, Swap
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.engine.snapshots import ServingState, load_serving_state
@@ -199,4 +199,13 @@ def _getter(row_type: type, aside: frozenset[str]) -> Callable[[Any], tuple[Any,
 
 def _timeless_state(state: ServingState) -> str:
     bar = None if state.open_bar is None else replace(state.open_bar, knowledge_time=0)
-    return repr(replace(state, open_bar=bar, anchor=None))
+    incidents = {
+        key: replace(each, last=_timeless_alert(each.last), peak=_timeless_alert(each.peak))
+        for key, each in state.incidents.items()
+    }
+    return repr(replace(state, open_bar=bar, anchor=None, incidents=incidents))
+
+
+def _timeless_alert(alert: Anomaly) -> Anomaly:
+    values: dict[str, Any] = dict.fromkeys(_ROW_TIMING)
+    return replace(alert, **values)

@@ -71,7 +71,7 @@ def test_both_databases_give_the_same_answers_to_a_run_with_restarts(live_lane, 
             for symbol, seed in history.items():
                 engine.seed(symbol, seed)
             effects = engine.process(readings, known)
-            posted = outbox_rows(effects, "all")
+            posted = outbox_rows(effects, "scores")
             store.commit(effects, posted, committed_at=OPEN + number, number=number + 1)
             store.mark_published(store.unpublished()[:7], published_at=OPEN)
             left = sorted(row.id for row in posted if row.id in {r.id for r in store.unpublished()[:100]})
@@ -96,7 +96,7 @@ def test_both_databases_refuse_a_repeated_message_and_a_lost_lease(live_lane, st
         store.commit(effects, [], committed_at=OPEN, number=1)
         before = comparable(store.served())
         with pytest.raises(Exception) as refused:  # noqa: PT011 (of either database)
-            store.commit(effects, outbox_rows(effects, "all"), committed_at=OPEN, number=2)
+            store.commit(effects, outbox_rows(effects, "scores"), committed_at=OPEN, number=2)
         assert type(refused.value).__name__ == violation
         assert (comparable(store.served()), list(store.unpublished())) == (before, [])
     live_lane.query("UPDATE ops.leases SET fencing = fencing + 1 RETURNING 1")

@@ -43,7 +43,7 @@ OPTIONS: Final = ShellOptions(
     hidden_seconds=20,
     visibility_seconds=60,
     poll_seconds=8,
-    publish_scores="alerts",
+    published="alerts",
     heartbeat_seconds=6.0,
 )
 LIMIT_SECONDS: Final = 6 * 3600.0
@@ -358,7 +358,7 @@ def drain_worker(world: World, process: Process, lease: Lease) -> None:
         bundles=ports.bundles,
         meter=Meter(),
         clock=process.clock,
-        options=replace(OPTIONS, publish_scores=world.market.publish),
+        options=replace(OPTIONS, published=world.market.publish),
         tasks=ThreadTasks(process.threads),
         outages=Outages(process.clock, is_outage=lambda error: isinstance(error, OutageError)),
         after_step=after_step,

@@ -1,4 +1,4 @@
-"""Assets of batch scoring: scores, anomalies and signals."""
+"""Assets of batch scoring: scores, anomalies, incidents and signals."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,6 +9,7 @@ from pydantic import Field
 from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.anomalies.charts import chart_of_highest_score
 from surveillance_pipelines.defs.anomalies.checks import scores_result
+from surveillance_pipelines.defs.anomalies.incidents import incident_metadata
 from surveillance_pipelines.defs.anomalies.latest import latest_alerts, training_match
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
@@ -57,6 +58,19 @@ class ScoringConfig(dg.Config):
             **_COMMON,
         ),
         dg.AssetSpec(
+            "incidents",
+            deps=["anomalies", "market_queue"],
+            description=(
+                "Incidents in PostgreSQL: the alerts of one symbol that have one cause, with severity, evidence and "
+                "what people decided about them. Written by batch scoring and drain runs, from their alerts. The page "
+                "shows the newest ones, and pictures of the most severe ones."
+            ),
+            group_name="anomalies",
+            kinds={"postgresql"},
+            tags=tags("both", "postgresql"),
+            **_COMMON,
+        ),
+        dg.AssetSpec(
             "signals",
             deps=["scores", "market_queue"],
             description="Direction signals of closed bars in PostgreSQL: BUY, SELL or HOLD with probabilities.",
@@ -79,7 +93,7 @@ class ScoringConfig(dg.Config):
 def batch_scoring(
     context: dg.AssetExecutionContext, config: ScoringConfig, platform: PlatformResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-    """Score the features of a range of days, day by day, and store scores, anomalies and signals."""
+    """Score the features of a range of days, day by day, and store scores, anomalies, incidents and signals."""
     from surveillance_pipelines.batch.scoring import SCORES_SCHEMA
     from surveillance_pipelines.services.scoring import score_range
 
@@ -88,7 +102,7 @@ def batch_scoring(
     found = done.found
     about_training = training_match(done)
     with platform.connect() as connection:
-        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
+        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "incidents", "signals")}
         latest = latest_alerts(connection, platform.settings.tenant, first, last)
     about = {"bundle_hash": done.bundle_hash, "warmup": done.warmup, "bars_scored": found.rows}
     of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.bars_of, version=found.version)
@@ -105,6 +119,17 @@ def batch_scoring(
             **about_training,
             **value_counts("kinds", found.kinds),
             **chart_of_highest_score(found.most_anomalous),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key="incidents",
+        metadata={
+            "dagster/partition_row_count": found.incidents.total(),
+            "dagster/column_schema": schemas["incidents"],
+            "new_rows": found.stored.incidents,
+            **about,
+            **value_counts("severities", found.incidents),
+            **incident_metadata(platform, first, last),
         },
     )
     yield dg.MaterializeResult(

@@ -25,7 +25,7 @@ market_data_job = dg.define_asset_job(
 
 yahoo_fallback_job = dg.define_asset_job(
     "yahoo_fallback_job",
-    selection=dg.AssetSelection.assets(*_MARKET_DATA, "scores", "anomalies", "signals"),
+    selection=dg.AssetSelection.assets(*_MARKET_DATA, "scores", "anomalies", "incidents", "signals"),
     description="Load bars from Yahoo and score the day while a queue is silent or unreachable.",
     tags={"surveillance/lane": "warehouse"},
 )

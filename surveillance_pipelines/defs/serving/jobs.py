@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
+from surveillance_pipelines.defs.anomalies.incidents import incident_metadata
 from surveillance_pipelines.defs.anomalies.latest import latest_alerts
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -31,18 +32,19 @@ class DrainConfig(dg.Config):
 def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: PlatformResource) -> None:
     """Acquire the lease of a queue, load the champion, then score messages and publish alerts until the window ends.
 
-    Logs materializations of `anomalies`, `signals` and `output_queue` with counts and latencies every few seconds, and
-    one of each that covers the whole run at the end.
+    Logs materializations of `anomalies`, `incidents`, `signals` and `output_queue` with counts and latencies every few
+    seconds, and one of each that covers the whole run at the end.
     """
     from surveillance_pipelines.runtime.drain import drain
     from surveillance_pipelines.runtime.service_outages import await_services
 
     schemas = await_services(lambda: _schemas(platform), platform.clock)
     published = PublicationCheck(platform)
+    latest = {"anomalies": lambda: _latest_alerts(platform), "incidents": lambda: _latest_incidents(platform)}
 
     def on_report(report: "DrainReport") -> None:
         with ignore_report_failures():
-            log_report(context, report, schemas, latest=lambda: _latest_alerts(platform))
+            log_report(context, report, schemas, latest=latest)
             published.evaluate(context, report)
 
     queue_url = config.queue_url or platform.endpoints.queue_urls[0]
@@ -66,7 +68,7 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 
 def _schemas(platform: PlatformResource) -> dict[str, dg.TableSchema]:
     with platform.connect() as connection:
-        return {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
+        return {table: stored_schema(connection, table) for table in ("anomalies", "incidents", "signals")}
 
 
 def _latest_alerts(platform: PlatformResource) -> dict[str, Any]:
@@ -75,11 +77,19 @@ def _latest_alerts(platform: PlatformResource) -> dict[str, Any]:
     return {}  # the report does without them
 
 
+def _latest_incidents(platform: PlatformResource) -> dict[str, Any]:
+    with ignore_report_failures():
+        return incident_metadata(platform)
+    return {}
+
+
 @dg.job(
     executor_def=dg.in_process_executor,
     # The sensor starts the next run; a retry by Dagster would only wait for the lease.
     tags={"surveillance/lane": "live", "dagster/max_retries": "0"},
-    description="Serve one input queue: score its messages and publish anomalies and signals within milliseconds.",
+    description=(
+        "Serve one input queue: score its messages and publish incidents, alerts and signals within milliseconds."
+    ),
 )
 def drain_job() -> None:
     drain_queue()

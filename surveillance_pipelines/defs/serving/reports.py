@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import dagster as dg
 
+from surveillance_pipelines.contracts.outputs import IncidentStatus
 from surveillance_pipelines.defs.metadata import counts_table
 from surveillance_pipelines.defs.serving.queues import queue_name
 from surveillance_pipelines.telemetry import get_logger
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ROW_COUNTS: Final[dict[str, tuple[str, ...]]] = {
     "anomalies": ("opened", "confirmed", "retracted"),
+    "incidents": tuple(f"incidents_{status}" for status in get_args(IncidentStatus)),
     "signals": ("signals",),
     "output_queue": ("published",),
 }
@@ -53,12 +55,12 @@ def log_report(
     context: dg.OpExecutionContext,
     report: "DrainReport",
     schemas: Mapping[str, dg.TableSchema] = MappingProxyType({}),
-    latest: Callable[[], Mapping[str, Any]] = dict,
+    latest: Mapping[str, Callable[[], Mapping[str, Any]]] = MappingProxyType({}),
 ) -> None:
     """Log an observation of the queue, the conservation check, and a materialization of each asset with new rows.
 
     The last report of a run covers the whole run, so that the latest metrics of an asset in the UI are those of the
-    run. It includes ``schemas``, by asset, and the metadata ``latest`` of the latest alerts.
+    run. It includes ``schemas``, by asset, and the metadata ``latest`` of the newest rows, by asset.
     """
     if report.stopped_by or any(report.interval.values()):  # no log lines of an idle run
         context.log.info(_sentence(report))
@@ -72,7 +74,8 @@ def log_report(
             metadata = _metadata(report, gained)
             if asset == "anomalies":
                 metadata["alerts_outside_training"] = counts.get("outside_training", 0)
-                metadata |= latest() if report.stopped_by else {}
+            if report.stopped_by and asset in latest:
+                metadata |= latest[asset]()
             if report.stopped_by and asset in schemas:
                 metadata["dagster/column_schema"] = schemas[asset]
             context.log_event(dg.AssetMaterialization(asset, metadata=metadata))
