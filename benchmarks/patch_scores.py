@@ -1,11 +1,13 @@
 """Detectors of windows and points of a series with several channels. Each learns from the first rows alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import IsolationForest
+
+from surveillance_pipelines.training.patch_encoder import PatchEncoder, patches_of
 
 Floats = npt.NDArray[np.float64]
 Score = Callable[[Floats], Floats]
@@ -104,21 +106,41 @@ def mean_shift(training: Floats) -> Score:
     return score
 
 
-def with_amplitude(representation: Floats, terms: list[Floats], training: slice) -> Floats:
-    """Return the sum of the representation's score and PAI's terms, each in its own scale on the training rows.
-
-    The scale of a score is the distance from its median to its 99% quantile.
+def combined(parts: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """Return the sum of scores, each in its own scale: the distance from its median to its 99% quantile.
 
     Args:
-        representation: float64[n].
-        terms: float64[n] each.
-        training: the training rows.
+        parts: scores float64[n] with scores of ordinary points, float64[m], that the detector did not remember.
     """
-    total = np.zeros(len(representation))
-    for part in (representation, *terms):
-        low, high = np.quantile(part[training], [0.5, 0.99])
-        total += np.maximum(part - low, 0.0) / max(high - low, _FLAT)
+    total = np.zeros(len(parts[0][0]))
+    for scores, ordinary in parts:
+        low, high = np.quantile(ordinary, [0.5, 0.99])
+        total += np.maximum(scores - low, 0.0) / max(high - low, _FLAT)
     return total
+
+
+def memory_distances(
+    encoder: PatchEncoder, values: Floats, training: Floats, place: Callable[[Floats, int], Floats], seed: int
+) -> tuple[Floats, Floats]:
+    """Return the distances of points to the memory of the training rows, and ordinary distances.
+
+    Ordinary distances are those of the second half of the training rows to the memory of the first: a patch that is
+    remembered has no distance.
+
+    Args:
+        encoder: the trained encoder.
+        values: float64[n, channels].
+        training: float64[m, channels], the training rows.
+        place: ``around`` or ``at_the_end``.
+        seed: seed of the choice of remembered patches.
+    """
+    half = len(training) // 2
+
+    def distances(rows: Floats, known: Floats) -> Floats:
+        memory = encoder.remember(patches_of(known, WINDOW), seed)
+        return place(encoder.distances(patches_of(rows, WINDOW), memory), len(rows))
+
+    return distances(values, training), distances(training[half:], training[:half])
 
 
 def _shifts(values: Floats, length: int) -> Floats:

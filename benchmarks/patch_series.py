@@ -10,20 +10,20 @@ from benchmarks.detection_baselines import saliency_scores
 from benchmarks.nab_corpus import load_corpus
 from benchmarks.nab_scoring import NabSeries, probation_rows
 from benchmarks.patch_scores import (
-    WINDOW,
     around,
+    combined,
     forest,
     mean_shift,
+    memory_distances,
     point_deviation,
     rolling_z,
     sub_pca,
     windows_of,
-    with_amplitude,
 )
 from surveillance_pipelines.evaluation.volume_under_surface import vus_pr
 from surveillance_pipelines.training.autoencoder import ScaledRows, TrainedAutoencoder, train_autoencoder
 from surveillance_pipelines.training.deadline import Deadline
-from surveillance_pipelines.training.patch_encoder import patches_of, train_patch_encoder
+from surveillance_pipelines.training.patch_encoder import train_patch_encoder
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,17 +58,14 @@ def _scores(raw: Floats, training: int) -> Mapping[str, Floats]:
     scale = raw[:training].std() or 1.0
     values = ((raw - raw[:training].mean()) / scale)[:, np.newaxis]
     windows, rows, ordinary = windows_of(values), len(values), windows_of(values[:training])
-    encoder = train_patch_encoder([values[:training]], seed=SEED)
-    patches = patches_of(values, WINDOW)
-    memory = encoder.remember(patches[: training - WINDOW + 1], SEED)
-    distance = around(encoder.distances(patches, memory), rows)
-    terms = [point_deviation(values[:training])(values), mean_shift(values[:training])(values)]
-    # The first window has no distance of its own, and its rows are training rows.
-    scaled = slice(2 * WINDOW, training)
+    known = values[:training]
+    encoder = train_patch_encoder([known], seed=SEED)
+    distance = memory_distances(encoder, values, known, around, SEED)
+    terms = [(score(values), score(known)) for score in (point_deviation(known), mean_shift(known))]
     return {
-        "patch encoder": distance,
-        "patch encoder and PAI": with_amplitude(distance, terms, scaled),
-        "PAI's terms alone": with_amplitude(terms[0], terms[1:], scaled),
+        "patch encoder": distance[0],
+        "patch encoder and PAI": combined([distance, *terms]),
+        "PAI's terms alone": combined(terms),
         "Sub-PCA": around(sub_pca(ordinary)(windows), rows),
         "spectral residual": saliency_scores(values[:, 0]),
         "isolation forest": around(forest(ordinary)(windows), rows),
