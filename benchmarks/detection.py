@@ -62,7 +62,7 @@ def main() -> int:
         print(f"{spec.name}: planting", flush=True)
         market = load_market(spec)
         print(f"{spec.name}: training", flush=True)
-        results.append(_market_result(market, trained_ensemble(market)))
+        results.append(_market_result(market, train_market(market)))
     record = {"budget": BUDGET, "promised": ALERTS_PER_SYMBOL_DAY, "markets": results}
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
@@ -70,8 +70,8 @@ def main() -> int:
     return 0
 
 
-def trained_ensemble(market: Market) -> Ensemble:
-    """Return a bundle trained on the training days of a market."""
+def train_market(market: Market) -> Ensemble:
+    """Return the bundle that is trained on the training days of a market."""
     days = market.train["date"]
     rows = build_training_set(
         market.bars.filter(pl.col("date") < market.spec.test),
@@ -88,13 +88,13 @@ def trained_ensemble(market: Market) -> Ensemble:
 
 
 def _market_result(market: Market, ensemble: Ensemble) -> dict[str, Any]:
-    scorers = {OURS: _fused(ensemble), **{name: _member(ensemble, name) for name in MEMBERS}}
+    scorers = {OURS: fused(ensemble), **{name: member(ensemble, name) for name in MEMBERS}}
     naive = {name: remembered(fit(market.train)) for name, fit in BASELINES.items()}
     scorers |= naive | {"best combination": combination(list(naive.values()), market.train)}
     rows = []
     for name, scorer in scorers.items():
         print(f"{market.spec.name}: {name}", flush=True)
-        rows += [_summary(found, kind, part) for found in _detect(market, name, scorer) for kind, part in _kinds(found)]
+        rows += [summary(found, kind, part) for found in detect(market, name, scorer) for kind, part in kinds_of(found)]
     predictions = ensemble.predict(market.clean.select(VIEW.columns).to_numpy())
     return {
         "market": market.spec.name,
@@ -107,11 +107,12 @@ def _market_result(market: Market, ensemble: Ensemble) -> dict[str, Any]:
     }
 
 
-def _fused(ensemble: Ensemble) -> Scorer:
+def fused(ensemble: Ensemble) -> Scorer:
+    """Return the bundle's score."""
     return lambda rows: ensemble.predict(rows.select(VIEW.columns).to_numpy()).anomaly_score
 
 
-def _member(ensemble: Ensemble, name: str) -> Scorer:
+def member(ensemble: Ensemble, name: str) -> Scorer:
     """Return the statistic of a member, which has the order of its score without its upper bound."""
 
     def score(rows: pl.DataFrame) -> Scores:
@@ -124,7 +125,7 @@ def _member(ensemble: Ensemble, name: str) -> Scorer:
     return score
 
 
-def _detect(market: Market, detector: str, scorer: Scorer) -> Iterator[Detected]:
+def detect(market: Market, detector: str, scorer: Scorer) -> Iterator[Detected]:
     """Yield the result of each size, at the threshold that spends the budget on the clean days."""
     clean = scorer(market.clean)
     allowed = int(BUDGET * market.symbol_days)
@@ -143,12 +144,14 @@ def _detect(market: Market, detector: str, scorer: Scorer) -> Iterator[Detected]
         yield Detected(detector, size, found, rate)
 
 
-def _kinds(found: Detected) -> Iterator[tuple[str, pl.DataFrame]]:
+def kinds_of(found: Detected) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield each kind with its events."""
     for (kind,), part in sorted(found.events.partition_by("kind", as_dict=True).items()):
         yield str(kind), part
 
 
-def _summary(found: Detected, kind: str, events: pl.DataFrame) -> dict[str, Any]:
+def summary(found: Detected, kind: str, events: pl.DataFrame) -> dict[str, Any]:
+    """Return the row of the record for the events of one kind."""
     delay = events["delay"].median()
     return {
         "detector": found.detector,

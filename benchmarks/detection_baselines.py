@@ -60,19 +60,25 @@ def spectral_residual(_train: pl.DataFrame) -> Scorer:
     def score(rows: pl.DataFrame) -> Scores:
         keys = [name for name in ("copy", "symbol") if name in rows.columns]
         returns = rows.select(*keys, pl.col("log_return").fill_nan(0.0)).partition_by(keys, maintain_order=True)
-        return np.concatenate([_saliency_scores(np.cumsum(part["log_return"].to_numpy())) for part in returns])
+        return np.concatenate([saliency_scores(np.cumsum(part["log_return"].to_numpy()), np.exp) for part in returns])
 
     return score
 
 
-def _saliency_scores(prices: npt.NDArray[np.float64]) -> Scores:
-    padded = np.concatenate([np.full(WINDOW - 1, prices[0]), prices])
+def saliency_scores(values: npt.NDArray[np.float64], transform: Callable[[Scores], Scores] | None = None) -> Scores:
+    """Return the spectral residual of each value as the newest of its window, float64[n].
+
+    Args:
+        values: float64[n], the series.
+        transform: applied to the extended windows before the Fourier transform, such as exp for logarithmic prices.
+    """
+    padded = np.concatenate([np.full(WINDOW - 1, values[0]), values])
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)
     # The points after the newest one are estimated from those before it, so that a spike does not hide in them.
     gradients = (windows[:, -2:-1] - windows[:, -_EXTENDED - 2 : -2]) / np.arange(_EXTENDED, 0, -1)
     estimated = windows[:, -_EXTENDED - 1 : -_EXTENDED] + gradients.sum(axis=1, keepdims=True)
     extended = np.concatenate([windows, np.repeat(estimated, _EXTENDED, axis=1)], axis=1)
-    spectrum = np.fft.fft(np.exp(extended), axis=1)
+    spectrum = np.fft.fft(extended if transform is None else transform(extended), axis=1)
     amplitude = np.log(np.abs(spectrum) + 1e-12)
     totals = np.cumsum(amplitude, axis=1)
     totals[:, _SMOOTHED:] -= totals[:, :-_SMOOTHED].copy()

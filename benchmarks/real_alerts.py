@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from benchmarks.detection import trained_ensemble
+from benchmarks.detection import train_market
 from benchmarks.detection_markets import DATA, MARKETS, Market, MarketSpec, load_market
 from surveillance_pipelines.batch.scoring import DayScores, score_day
 from surveillance_pipelines.engine.scoring_rows import current_row_config
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _scored(market: Market) -> DayScores:
-    ensemble = trained_ensemble(market)
+    ensemble = train_market(market)
     pace = SignalPace(cooldown=0, warmup=0)
     config = current_row_config(ensemble, tenant="default", config_hash="benchmark", pace=pace)
     rows = market.clean.sort("symbol", "bar_start")
