@@ -10,7 +10,7 @@ from datetime import date, timedelta
 import pytest
 
 from surveillance_pipelines.clock import ManualClock, now
-from surveillance_pipelines.contracts.outputs import Anomaly, Signal, column_names, to_record
+from surveillance_pipelines.contracts.outputs import Anomaly, Incident, Signal, column_names, to_record
 from surveillance_pipelines.runtime import service_outages
 from surveillance_pipelines.runtime.drain import load_calendars, shell_options
 from surveillance_pipelines.services.drain import main
@@ -61,13 +61,15 @@ def test_rows_on_the_wire_in_the_tables_and_in_a_replay_are_the_same(live_lane):
     replayed = live_lane.replayed()
     assert {message["id"] for message in wire} == {row.id for row in replayed.outputs}
     assert len(wire) == len(replayed.outputs)
-    for row_type, table in ((Anomaly, "anomalies"), (Signal, "signals")):
+    for row_type, table in ((Anomaly, "anomalies"), (Incident, "incidents"), (Signal, "signals")):
         columns = [name for name in column_names(row_type) if not name.startswith("t_") and name != "run_id"]
-        plain = [name for name in columns if not name.endswith("_time") and name != "bar_start"]
+        plain = [name for name in columns if not name.endswith("_time") and not name.endswith("bar_start")]
         stored = live_lane.query(f"SELECT {', '.join(plain)} FROM surveillance.{table}")
         expected = [to_record(row) for row in replayed.outputs if isinstance(row, row_type)]
-        assert sorted(stored) == sorted(tuple(record[name] for name in plain) for record in expected)
-    assert {m["type"] for m in wire} == {"anomaly", "signal", "score"}
+        values = [[record[name] for name in plain] for record in expected]
+        as_stored = [tuple(list(v) if isinstance(v, tuple) else v for v in row) for row in values]
+        assert sorted(stored) == sorted(as_stored)
+    assert {m["type"] for m in wire} == {"anomaly", "incident", "signal", "score"}
 
 
 def test_published_instant_is_on_the_wire_and_in_the_tables(live_lane):

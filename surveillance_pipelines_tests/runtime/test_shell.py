@@ -143,7 +143,7 @@ def make_shell(live_lane):
             bundles=NoPromotion(),
             meter=Meter(),
             clock=clock or ManualClock(to_datetime(OPEN)),
-            options=ShellOptions(10, HIDDEN_SECONDS, VISIBILITY_SECONDS, 0, "all", 1.0),
+            options=ShellOptions(10, HIDDEN_SECONDS, VISIBILITY_SECONDS, 0, "scores", 1.0),
             tasks=tasks or InlineTasks(),
             outages=Outages(ManualClock(to_datetime(OPEN)), is_outage=is_outage),
             after_step=after_step,
