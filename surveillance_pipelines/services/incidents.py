@@ -1,7 +1,7 @@
 """Incidents from the database: a filtered list, one incident with its evidence, and what people decided about it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from surveillance_pipelines.clock import SYSTEM_CLOCK
 from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
 from surveillance_pipelines.contracts.outputs import Disposition
+from surveillance_pipelines.contracts.price_text import price_text
 from surveillance_pipelines.services.homes import is_untouched
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.stores.incidents import (
@@ -81,11 +82,11 @@ class IncidentDetails:
     @property
     def sentence(self) -> str:
         """What happened, in one sentence."""
-        return sentence_of(self.row)
+        return sentence_of(self.row, [alert["price"] for alert in self.alerts])
 
 
-def sentence_of(row: Mapping[str, Any]) -> str:
-    """Return what happened in an incident, in one sentence, from a row of it."""
+def sentence_of(row: Mapping[str, Any], prices: Sequence[float] = ()) -> str:
+    """Return what happened in an incident, in one sentence, from a row of it and the prices of its alerts."""
     first, last = row["first_bar_start"].astimezone(UTC), row["last_bar_start"].astimezone(UTC)
     minutes = int((last - first) / timedelta(minutes=1)) + 1
     when = f"{first:%Y-%m-%d %H:%M} UTC" if minutes == 1 else f"{first:%Y-%m-%d %H:%M} to {last:%H:%M} UTC"
@@ -94,7 +95,13 @@ def sentence_of(row: Mapping[str, Any]) -> str:
     sentence = f"{row['symbol']}, {when}: {named}"
     if row["first_price"]:
         move = row["price"] / row["first_price"] - 1.0
-        sentence += f"; the price went from {row['first_price']:,.6g} to {row['price']:,.6g} ({move:+.2%})"
+        sentence += (
+            f"; the price went from {price_text(row['first_price'])} to {price_text(row['price'])} ({move:+.2%})"
+        )
+        low, high = min(prices, default=row["price"]), max(prices, default=row["price"])
+        ends = (row["first_price"], row["price"])
+        if low < min(ends) or high > max(ends):
+            sentence += f", between {price_text(low)} and {price_text(high)} on the way"
     return sentence
 
 

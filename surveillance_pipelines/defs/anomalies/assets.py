@@ -9,7 +9,7 @@ from pydantic import Field
 from surveillance_pipelines.code_versions import code_version
 from surveillance_pipelines.defs.anomalies.charts import chart_of_highest_score
 from surveillance_pipelines.defs.anomalies.checks import scores_result
-from surveillance_pipelines.defs.anomalies.incidents import incident_metadata
+from surveillance_pipelines.defs.anomalies.incidents import INCIDENT_MEANINGS, incident_metadata
 from surveillance_pipelines.defs.anomalies.latest import latest_alerts, training_match
 from surveillance_pipelines.defs.automation import OWNERS, tags
 from surveillance_pipelines.defs.bars.partitions import DAYS, days_of_run
@@ -102,7 +102,8 @@ def batch_scoring(
     found = done.found
     about_training = training_match(done)
     with platform.connect() as connection:
-        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "incidents", "signals")}
+        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
+        schemas["incidents"] = stored_schema(connection, "incidents", INCIDENT_MEANINGS)
         latest = latest_alerts(connection, platform.settings.tenant, first, last)
     about = {"bundle_hash": done.bundle_hash, "warmup": done.warmup, "bars_scored": found.rows}
     of_scores = rows_metadata(found.rows, SCORES_SCHEMA, days=found.days, symbols=found.bars_of, version=found.version)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 import dagster as dg
 
 from surveillance_pipelines.contracts.outputs import SEVERITIES
-from surveillance_pipelines.contracts.price_text import price_text
 from surveillance_pipelines.defs.metadata import counts_table, inline_plot
 
 if TYPE_CHECKING:
@@ -16,6 +15,14 @@ if TYPE_CHECKING:
 
 MAX_INCIDENTS: Final = 20
 MAX_PICTURES: Final = 3
+INCIDENT_MEANINGS: Final = {
+    "severity": "low, medium or high: from the highest score and the number of alerts",
+    "score": "Highest anomaly score of its alerts",
+    "kind": "Kind of the strongest alert",
+    "explanation": "Summary of the explanation of the strongest alert, as JSON",
+    "price": "Price of the bar of the last alert",
+}
+"""Meanings of columns that differ from those in other tables."""
 
 
 def incident_metadata(platform: "Stores", first: date | None = None, last: date | None = None) -> dict[str, Any]:
@@ -26,33 +33,27 @@ def incident_metadata(platform: "Stores", first: date | None = None, last: date 
     found = list_incidents(platform, IncidentFilter(since=first, until=last), MAX_INCIDENTS).incidents
     if not found:
         return {}
-    shown = f"`surveillance incidents show {found[0].incident_id[:12]}` shows the first of them with its alerts"
-    metadata: dict[str, Any] = {
-        "latest_incidents": counts_table([_record(incident) for incident in found]),
-        "show_one": dg.MetadataValue.md(shown),
-    }
     worst = sorted(found, key=lambda each: (-SEVERITIES.index(each.severity), -each.score, -each.alerts))
-    for number, incident in enumerate(worst[:MAX_PICTURES], start=1):
-        metadata[f"incident_{number}"] = _page(platform, incident)
-    return metadata
+    pages = {f"incident_{n}": _page(platform, each) for n, each in enumerate(worst[:MAX_PICTURES], start=1)}
+    shown = f"`surveillance incidents show {found[0].incident_id[:12]}` shows the first of the table with its alerts"
+    table = counts_table([_record(incident) for incident in found])
+    return pages | {"latest_incidents": table, "show_one": dg.MetadataValue.md(shown)}
 
 
 def _record(incident: "IncidentSummary") -> dict[str, str | int | float | bool | None]:
+    """Return a row of few, narrow columns: the UI wraps and cuts wide tables."""
     first, last = incident.first_bar_start, incident.last_bar_start
+    others = len(incident.kinds) - 1
     return {
-        "from": f"{first.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        "from_utc": f"{first.astimezone(UTC):%b %d %H:%M}".replace(" ", "\u00a0"),
         "minutes": int((last - first).total_seconds() // 60) + 1,
         "symbol": incident.symbol,
         "severity": incident.severity,
-        "status": incident.incident_status,
-        "kinds": ", ".join(sorted(incident.kinds)) or incident.kind,
+        "kind": f"{incident.kind} +{others}" if others > 0 else incident.kind,
         "alerts": incident.alerts,
-        "price": f"{price_text(incident.first_price)} to {price_text(incident.price)}",
-        "score": round(incident.score, 4),
-        "why": incident.explanation.get("summary", ""),
-        "outside_training": "outside_training" in incident.explanation,
-        "decision": incident.disposition or "undecided",
-        "id": incident.incident_id,
+        "move": f"{incident.price / incident.first_price - 1.0:+.2%}" if incident.first_price else "",
+        "decision": incident.disposition or "",
+        "id": incident.incident_id[:12],
     }
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from surveillance_pipelines.channels import SIDE_CHANNELS
-from surveillance_pipelines.defs.anomalies.incidents import incident_metadata
+from surveillance_pipelines.defs.anomalies.incidents import INCIDENT_MEANINGS, incident_metadata
 from surveillance_pipelines.defs.anomalies.latest import latest_alerts
 from surveillance_pipelines.defs.metadata import stored_schema
 from surveillance_pipelines.defs.resources import PlatformResource
@@ -68,7 +68,8 @@ def drain_queue(context: dg.OpExecutionContext, config: DrainConfig, platform: P
 
 def _schemas(platform: PlatformResource) -> dict[str, dg.TableSchema]:
     with platform.connect() as connection:
-        return {table: stored_schema(connection, table) for table in ("anomalies", "incidents", "signals")}
+        schemas = {table: stored_schema(connection, table) for table in ("anomalies", "signals")}
+        return schemas | {"incidents": stored_schema(connection, "incidents", INCIDENT_MEANINGS)}
 
 
 def _latest_alerts(platform: PlatformResource) -> dict[str, Any]:
