@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import Predictions
+from surveillance_pipelines.models.score_kernel import call, largest_parts
 
 Floats = npt.NDArray[np.float64]
 Wording = Literal["v1", "v2"]
@@ -148,19 +149,7 @@ def top_contributions(parts: Floats, values: Floats) -> tuple[npt.NDArray[np.int
 
     Parts are at least 0; of equal parts, the first column comes first.
     """
-    top = _largest(parts)
-    rows = np.arange(len(parts))[:, np.newaxis]
-    total = np.add.accumulate(parts, axis=1)[:, -1:]
-    largest = parts[rows, top]
-    shares = np.divide(largest, total, out=np.zeros_like(largest), where=total > 0)
-    return top, shares, values[rows, top]
-
-
-def _largest(parts: Floats) -> npt.NDArray[np.int64]:
-    """Return the columns of the largest parts, int64[n, 3]; three passes are faster than sorting whole rows."""
-    rows, left = np.arange(len(parts)), parts.copy()
-    top = np.empty((len(parts), TOP_FEATURES), dtype=np.int64)
-    for place in range(TOP_FEATURES):
-        top[:, place] = left.argmax(axis=1)
-        left[rows, top[:, place]] = -np.inf
-    return top
+    size = (len(parts), TOP_FEATURES)
+    top, shares, found = np.empty(size, dtype=np.int64), np.empty(size), np.empty(size)
+    call(largest_parts, np.ascontiguousarray(parts), np.ascontiguousarray(values), top, shares, found)
+    return top, shares, found

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from surveillance_pipelines.contracts.predictions import AnomalyScores
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
-from surveillance_pipelines.models.session_phase import PHASE_COLUMNS, PHASES, session_phases
+from surveillance_pipelines.models.score_kernel import call, detect_tails, tails
+from surveillance_pipelines.models.session_phase import PHASE_BOUNDS, PHASE_COLUMNS, PHASES
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,11 +48,17 @@ class Tails:
         The largest of them is −ln of the weighted Bonferroni p-value (Genovese, Roeder and Wasserman, "False discovery
         control with p-value weighting", Biometrika 2006).
         """
-        return np.maximum(self.surprises(values, phases) + self.log_shares, 0.0)
+        return np.maximum(self.surprises(values, phases) + self.sides[1], 0.0)
 
     @cached_property
-    def log_shares(self) -> Floats:
-        return np.log(self.shares)
+    def sides(self) -> Floats:
+        """float64[2, c]: 1 where the absolute value counts, and the logarithm of the share of each feature."""
+        return np.stack([self.two_sided.astype(np.float64), np.log(self.shares)])
+
+    @cached_property
+    def maps(self) -> tuple[Floats, Floats]:
+        """Knots and surprise, contiguous."""
+        return np.ascontiguousarray(self.knots), np.ascontiguousarray(self.surprise)
 
     def surprises(self, values: Floats, phases: npt.NDArray[np.int64]) -> Floats:
         """Return the surprise of each feature in nats, float64[n, c]; 0 for a missing value, constant past the knots.
@@ -60,15 +67,9 @@ class Tails:
             values: float64[n, c], the features in order.
             phases: int64[n], positions in ``PHASES``.
         """
-        sizes = np.where(self.two_sided, np.abs(values), values)
-        knots, surprise = self.knots[phases], self.surprise[phases]
-        count = knots.shape[2]
-        right = np.minimum(np.maximum((knots <= sizes[:, :, np.newaxis]).sum(axis=2), 1), count - 1)
-        places = right + count * np.arange(sizes.size).reshape(sizes.shape)
-        flat_knots, flat_surprise = knots.reshape(-1), surprise.reshape(-1)
-        low, start = flat_knots[places - 1], flat_surprise[places - 1]
-        part = np.minimum(np.maximum((sizes - low) / (flat_knots[places] - low), 0.0), 1.0)
-        return np.where(np.isnan(sizes), 0.0, start + part * (flat_surprise[places] - start))
+        found = np.empty(values.shape)
+        call(tails, np.ascontiguousarray(values), np.ascontiguousarray(phases), self.sides, *self.maps, found)
+        return found
 
 
 class TailDetector:
@@ -84,8 +85,8 @@ class TailDetector:
         self.output: Final[OutputSpec] = spec.output
         self.tails: Final = tails
         columns = spec.input.columns
-        self._places: Final = np.array([columns.index(name) for name in tails.features], dtype=np.intp)
-        self._phase_places: Final = [columns.index(name) for name in PHASE_COLUMNS]
+        names = (*PHASE_COLUMNS, *tails.features)
+        self._places: Final = np.array([columns.index(name) for name in names], dtype=np.int64)
 
     @classmethod
     def load(cls, spec: MemberSpec, files: Files) -> "TailDetector":
@@ -97,12 +98,11 @@ class TailDetector:
         return cls(spec, parse_tails(files[TAILS_FILE], spec.input.columns))
 
     def predict(self, window: FeatureWindow) -> AnomalyScores:
-        inputs = window[:, -1, :]
-        phases = session_phases(*(inputs[:, place] for place in self._phase_places))
-        surprises = self.tails.weighted(inputs[:, self._places], phases)
-        contributions = np.zeros_like(inputs)
-        contributions[:, self._places] = surprises
-        return AnomalyScores(surprises.max(axis=1), contributions)
+        inputs = np.ascontiguousarray(window[:, -1, :])
+        statistic, contributions = np.empty(len(inputs)), np.empty(inputs.shape)
+        arrays = (self._places, PHASE_BOUNDS, self.tails.sides, *self.tails.maps, statistic, contributions)
+        call(detect_tails, inputs, *arrays)
+        return AnomalyScores(statistic, contributions)
 
 
 def tails_to_json(tails: Tails) -> dict[str, Any]:
