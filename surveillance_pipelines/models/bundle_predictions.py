@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,14 @@ Floats = npt.NDArray[np.float64]
 Wording = Literal["v1", "v2"]
 
 TOP_FEATURES: Final = 3
+
+
+class Explainer(Protocol):
+    """Explains an alert; the models of a bundle that records ordinary values."""
+
+    def explain(self, window: Floats) -> dict[str, Any]:
+        """Return the entries of an alert's explanation, JSON-safe, for its window, float64[length, F]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -43,6 +51,7 @@ class BundlePredictions:
         others: predictions of members that predict neither anomalies nor a direction, by member.
         excluded: members out of service because they failed, sorted; fallbacks are used instead.
         wording: version of the explanation texts for these predictions.
+        explainer: explains alerts among these predictions; None if the models cannot.
     """
 
     anomaly_score: Floats
@@ -65,6 +74,7 @@ class BundlePredictions:
     others: Mapping[str, Predictions] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     wording: Wording = "v2"
+    explainer: Explainer | None = None
 
     def __len__(self) -> int:
         return len(self.anomaly_score)
@@ -73,6 +83,10 @@ class BundlePredictions:
     def is_anomaly(self) -> npt.NDArray[np.bool_]:
         """Where the score reaches the threshold, bool[n]."""
         return self.anomaly_score >= self.threshold
+
+    def is_alert(self, i: int) -> bool:
+        """Return whether one bar is anomalous."""
+        return bool(self.anomaly_score[i] >= self.threshold)
 
     @property
     def kinds(self) -> list[str]:

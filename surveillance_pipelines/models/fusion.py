@@ -94,6 +94,17 @@ def floor_scores(features: Floats, columns: tuple[str, ...]) -> Floats:
     return strength / (1.0 + strength)
 
 
+def floor_column_scores(bar: Floats, columns: tuple[str, ...]) -> Floats:
+    """Return the score of the strongest floor of each column, float64[F], for one bar, float64[F]."""
+    strength = _floors(columns).strengths(bar[np.newaxis])[0]
+    found = np.zeros(len(columns))
+    for rule, score in zip(FLOORS, (strength / (1.0 + strength)).tolist(), strict=True):
+        for name, _ in rule.limits:
+            place = columns.index(name)
+            found[place] = max(found[place], score)
+    return found
+
+
 @cache
 def _floors(columns: tuple[str, ...]) -> RuleSet:
     """Return the floors prepared for columns; ``rule_set`` would hash every rule for each batch."""
