@@ -127,7 +127,7 @@ class Ensemble:
         self._statistics: Final = {spec.output.statistic: spec.name for spec in serving if spec.output.statistic}
         self._wording: Final[Wording] = "v1" if bundle.format == 1 else "v2"
         self._has_floors: Final = bundle.fusion == FLOORED
-        self._ordinary: Final = parse_ordinary(bundle.features.get(ORDINARY), bundle.view.columns)
+        self.ordinary: Final = parse_ordinary(bundle.features.get(ORDINARY), bundle.view.columns)
         self._excluded: frozenset[str] = frozenset()
 
     @property
@@ -175,9 +175,9 @@ class Ensemble:
             ValueError: if the bundle records no ordinary values.
             ModelFailedError: if a member fails.
         """
-        if self._ordinary is None:
+        if self.ordinary is None:
             raise ValueError("expected a bundle with ordinary values, got one without")
-        return AlertExplainer(self, self._ordinary, self._columns).explain(window).to_json()
+        return AlertExplainer(self, self.ordinary, self._columns).explain(window).to_json()
 
     def column_scores(self, window: FeatureWindow) -> Floats:
         """Return the largest score per column that the tail detectors and the floors give a bar, float64[F].
@@ -237,7 +237,7 @@ class Ensemble:
             refused_kinds=fused.refused,
             excluded=tuple(sorted(self._excluded)),
             wording=self._wording,
-            explainer=None if self._ordinary is None else self,
+            explainer=None if self.ordinary is None else self,
         )
 
     def _fuse(self, classifier: str, kinds: AnomalyKinds, scores: Mapping[str, Floats], features: Floats) -> Fused:

@@ -17,11 +17,13 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "gap": ("gap_z", "gap"),
     "move of the minute": ("return_z", "log_return"),
     "range": ("range_ratio", "range", "wick_ratio", "close_location"),
-    "move of the last minutes": ("return_z_15", "return_z_5", "drawdown_15", "runup_15", "round_trip_30"),
+    "move of the last minutes": (
+        "return_z_15", "return_z_5", "volatility_ratio", "drawdown_15", "runup_15", "round_trip_30",
+    ),
     "trend": (
         "sma_distance", "bollinger_z", "macd_relative", "rsi_14", "vwap_distance", "sign_balance_10", "run_length",
     ),
-    "volatility": ("volatility_ratio", "realised_volatility", "atr_relative"),
+    "volatility": ("realised_volatility", "atr_relative"),
     "peers": ("divergence_z_15", "relative_return", "market_return_z", "market_return"),
 }  # fmt: skip
 """Group → its features. Features of one group are computed from the same trades and are changed together."""
