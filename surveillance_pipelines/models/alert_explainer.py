@@ -241,7 +241,8 @@ class _Bar:
     @classmethod
     def of(cls, window: Floats, expected: Floats, spread: Floats) -> "_Bar":
         values = window[-1]
-        deviation = np.abs(values - expected) / spread
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = np.abs(values - expected) / spread
         return cls(window, values, expected, np.where(np.isfinite(deviation), deviation, 0.0))
 
     def replaced(self, kept: npt.NDArray[np.bool_]) -> Floats:

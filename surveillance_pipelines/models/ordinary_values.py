@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.models.declared_sizes import number_array
 from surveillance_pipelines.models.members import BundleError
 from surveillance_pipelines.models.session_phase import PHASES, session_phases
 
@@ -90,20 +91,25 @@ def parse_ordinary(value: Any, columns: Sequence[str]) -> OrdinaryValues | None:
     if value is None:
         return None
     try:
-        named, phases = tuple(value["columns"]), tuple(value["phases"])
+        named, phases = _names(value["columns"]), value["phases"]
         size = (len(PHASES), len(named))
         median, spread = (_table(value[name], size) for name in ("median", "spread"))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BundleError(f"expected columns, phases, median and spread in {ORDINARY!r}: {error!r:.200}") from error
-    known = all(isinstance(name, str) and name in columns for name in named)
-    if phases != PHASES or not known or len(set(named)) != len(named):
+    if phases != list(PHASES) or not set(named) <= set(columns) or len(set(named)) != len(named):
         raise BundleError(
             f"expected {ORDINARY!r} to have the phases {list(PHASES)} and different columns of the feature view, got "
-            f"{list(phases)!r:.200} and {list(named)!r:.200}"
+            f"{phases!r:.200} and {named!r:.200}"
         )
     if not np.array_equal(np.isnan(median), np.isnan(spread)) or not (spread[~np.isnan(spread)] > 0).all():
         raise BundleError(f"expected a positive spread with each median in {ORDINARY!r}")
-    return OrdinaryValues(named, median, spread)
+    return OrdinaryValues(tuple(named), median, spread)
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError("expected names of columns")
+    return value
 
 
 def _table(rows: Any, size: tuple[int, int]) -> Floats:
@@ -116,9 +122,5 @@ def _table(rows: Any, size: tuple[int, int]) -> Floats:
         raise ValueError(f"expected {size[0]} rows")
     if not all(isinstance(row, list) and len(row) == size[1] for row in rows):
         raise ValueError(f"expected rows of {size[1]} values")
-    if not all(value is None or type(value) in (int, float) for row in rows for value in row):
-        raise ValueError("expected numbers and null")
-    table = np.array([[np.nan if value is None else float(value) for value in row] for row in rows])
-    if np.isinf(table).any():
-        raise ValueError("expected finite numbers")
-    return table.reshape(size)
+    known = [[0.0 if value is None else value for value in row] for row in rows]
+    return np.where([[value is None for value in row] for row in rows], np.nan, number_array(known, size))
