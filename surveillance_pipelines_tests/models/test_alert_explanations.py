@@ -69,6 +69,7 @@ def deciding(predictions: BundlePredictions) -> str:
     return predictions.detectors[int(predictions.detector_scores[0].argmax())]
 
 
+@pytest.mark.requirement("BEY-09")
 def test_contributions_add_up_to_the_score_whichever_detector_decides(
     ensemble: Ensemble, alerts: np.ndarray, quiet: np.ndarray, columns: tuple[str, ...]
 ):
@@ -98,6 +99,7 @@ def test_contribution_is_negative_below_the_expected_value_and_positive_above(
             assert (part["contribution"] < 0.0) == (part["value"] < part["expected"])
 
 
+@pytest.mark.requirement("BEY-09")
 @pytest.mark.parametrize(("name", "size"), [("volume_z", 29.0), ("return_z", -29.0), ("range_ratio", 60.0)])
 def test_single_extreme_value_has_the_largest_contribution(
     ensemble: Ensemble, quiet: np.ndarray, columns: tuple[str, ...], name: str, size: float
@@ -115,6 +117,7 @@ def test_single_extreme_value_has_the_largest_contribution(
     assert min(size, 0.0) < change["instead"] < max(size, 0.0) or abs(change["instead"]) < abs(size)
 
 
+@pytest.mark.requirement("BEY-09")
 def test_change_prevents_the_alert_and_moves_towards_the_expected_values(
     ensemble: Ensemble, alerts: np.ndarray, columns: tuple[str, ...]
 ):
