@@ -188,9 +188,9 @@ class AlertExplainer:
         if not len(clear):
             return None
         replaced = ~coalitions(len(groups))[clear]
-        sizes = [sum(len(groups[player]) for player in np.flatnonzero(row).tolist()) for row in replaced]
-        fewest = min(range(len(clear)), key=lambda i: (replaced[i].sum(), sizes[i], i))
-        features = [k for player in np.flatnonzero(replaced[fewest]).tolist() for k in groups[player]]
+        features_replaced = replaced @ np.array([len(group) for group in groups], dtype=np.int64)
+        fewest = replaced[np.lexsort((features_replaced, replaced.sum(axis=1)))[0]]
+        features = [k for player in np.flatnonzero(fewest).tolist() for k in groups[player]]
         features.sort(key=lambda k: (-bar.deviation[k], k))
         shortest = self._fewest(bar, features)
         instead = self._shortest_way(bar, shortest)
@@ -205,10 +205,10 @@ class AlertExplainer:
         kept = self._kept([[k] for k in tried])
         kept[:, rest] = False
         scored = self._scorer.predict(bar.replaced(kept))
-        replaced = ~coalitions(len(tried))
-        clear = np.flatnonzero(scored.anomaly_score < scored.threshold).tolist()
-        best = min(clear, key=lambda i: (replaced[i].sum(), -bar.deviation[tried] @ replaced[i], i))
-        return [tried[player] for player in np.flatnonzero(replaced[best]).tolist()] + rest
+        replaced = ~coalitions(len(tried))[scored.anomaly_score < scored.threshold]
+        deviations = np.where(replaced, bar.deviation[tried], 0.0).sum(axis=1)
+        fewest = replaced[np.lexsort((-deviations, replaced.sum(axis=1)))[0]]
+        return [tried[player] for player in np.flatnonzero(fewest).tolist()] + rest
 
     def _kept(self, groups: Sequence[Sequence[int]]) -> npt.NDArray[np.bool_]:
         """Return which columns each subset of groups keeps, bool[2^groups, F], in the order of ``coalitions``."""

@@ -34,20 +34,21 @@ def test_shapley_values_equal_their_definition_and_add_up(players: int):
 
 def test_player_that_never_changes_the_result_gets_nothing():
     members = coalitions(4)
-    worth = members[:, 0] * 2.0 + members[:, 1] * members[:, 3]
+    worth = np.asarray(members[:, 0] * 2.0 + members[:, 1] * members[:, 3], dtype=np.float64)
     assert shapley_values(worth).tolist() == [2.0, 0.5, 0.0, 0.5]
 
 
 def test_values_of_an_additive_game_are_its_terms():
     terms = np.array([0.3, -1.2, 4.0, 0.0, 2.5])
-    np.testing.assert_allclose(shapley_values(coalitions(5) @ terms), terms, atol=1e-12)
+    worth = coalitions(5).astype(np.float64) @ terms
+    np.testing.assert_allclose(shapley_values(worth), terms, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_values_of_the_largest_equal_the_general_ones(seed: int):
     sizes = np.random.default_rng(seed).exponential(size=6)
     sizes[seed % 6] = sizes[(seed + 1) % 6]  # a tie
-    worth = np.where(coalitions(6), sizes, 0.0).max(axis=1)
+    worth = np.asarray(np.where(coalitions(6), sizes, 0.0).max(axis=1), dtype=np.float64)
     values = shapley_values_of_largest(sizes)
     np.testing.assert_allclose(values, shapley_values(worth), atol=1e-12)
     assert values.argmax() == sizes.argmax()
