@@ -81,6 +81,7 @@ proof: install  ## Run the slow tests and the benchmarks with their baselines, a
 	$(BIN)/python -m benchmarks.detection
 	$(BIN)/python -m benchmarks.nab
 	$(BIN)/python -m benchmarks.patch_encoder
+	$(BIN)/python -m benchmarks.explanations
 	$(BIN)/python -m benchmarks.releases
 	$(BIN)/python -m benchmarks.queue_depth
 	$(BIN)/python -m benchmarks.backlog

@@ -16,7 +16,8 @@ from typing import Final
 VARIABLE: Final = "NUMBA_CACHE_DIR"
 """Environment variable of numba, which child processes inherit."""
 COMPILED_CODE: Final = Path(__file__).resolve().parent / "features"
-"""Folder of the modules with compiled functions."""
+"""Folder of the modules with compiled functions. Those of other folders import it first."""
+_FURTHER_CODE: Final = (COMPILED_CODE.with_name("models"),)
 
 
 def find_cache(code: Path = COMPILED_CODE) -> Path | None:
@@ -43,7 +44,8 @@ def choose_cache(code: Path = COMPILED_CODE) -> None:
 def _candidates(code: Path) -> Iterator[Path]:
     if configured := os.environ.get(VARIABLE):
         yield Path(configured)
-    yield code / "__pycache__"
+    if code != COMPILED_CODE or all(_is_writable(folder / "__pycache__") for folder in _FURTHER_CODE):
+        yield code / "__pycache__"
     from pydantic import ValidationError
 
     from surveillance_pipelines.settings import Settings

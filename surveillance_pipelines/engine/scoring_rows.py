@@ -31,7 +31,7 @@ from surveillance_pipelines.hashing import sha256_bytes, sha256_rows
 from surveillance_pipelines.market.asset_classes import asset_class_of
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
 from surveillance_pipelines.models.ensemble import Predictor
-from surveillance_pipelines.models.explanations import exclusions, explanation
+from surveillance_pipelines.models.explanations import alert_explanation, exclusions, explanation
 from surveillance_pipelines.models.runtime import runtime_hash
 from surveillance_pipelines.models.training_domain import TrainingDomain
 from surveillance_pipelines.settings import Settings
@@ -164,7 +164,7 @@ def input_hash(features: npt.NDArray[np.float64]) -> str:
 
 def anomaly_kind(predictions: BundlePredictions, i: int) -> str | None:
     """Return the anomaly kind of row ``i``, None for a normal bar."""
-    return predictions.kind(i) if predictions.is_anomaly[i] else None
+    return predictions.kind(i) if predictions.is_alert(i) else None
 
 
 def anomaly_row(
@@ -181,7 +181,7 @@ def anomaly_row(
         kind=kind,
         confidence=confidence,
         risk_score=score * confidence,
-        explanation=_explanation(config, bar, predictions, i),
+        explanation=_with_domain(config, bar, alert_explanation(predictions, i, bar.window)),
         warmup=config.warmup,
         alert_status=status,
         alert_id=alert_id(
@@ -211,7 +211,7 @@ def signal_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions
         kind=action,
         confidence=probabilities[action],
         risk_score=_score(predictions, i),
-        explanation=_explanation(config, bar, predictions, i),
+        explanation=_with_domain(config, bar, explanation(predictions, i)),
         warmup=_is_warmup_signal(config, predictions),
         action=action,
         price=bar.price,
@@ -244,6 +244,7 @@ def score_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions,
     """Return the score row of a bar, anomalous or not."""
     score, confidence = _score(predictions, i), float(predictions.confidence[i])
     sell, hold, buy = predictions.direction_probabilities[i].tolist()
+    is_alert = predictions.is_alert(i)
     return Score(
         id=_id("score", config, bar, "score"),
         **_common(config, bar, predictions),
@@ -251,12 +252,12 @@ def score_row(config: RowConfig, bar: Candidate, predictions: BundlePredictions,
         threshold=float(predictions.threshold),
         kind=predictions.kind(i),
         confidence=confidence,
-        risk_score=score * confidence if predictions.is_anomaly[i] else 0.0,
+        risk_score=score * confidence if is_alert else 0.0,
         explanation=exclusions(predictions),
         warmup=config.warmup,
         price=bar.price,
         volume=bar.volume,
-        is_anomaly=bool(predictions.is_anomaly[i]),
+        is_anomaly=is_alert,
         reconstruction_error=_finite(predictions.statistic("reconstruction_error")[i]),
         buy_probability=buy,
         hold_probability=hold,
@@ -310,9 +311,9 @@ def _id(row_type: RowType, config: RowConfig, bar: Candidate, kind: str) -> str:
     )
 
 
-def _explanation(config: RowConfig, bar: Candidate, predictions: BundlePredictions, i: int) -> dict[str, Any]:
-    """Return the explanation of a row; it names what of the bar is outside the training data of the models."""
-    explained, domain = explanation(predictions, i), config.training_domain
+def _with_domain(config: RowConfig, bar: Candidate, explained: dict[str, Any]) -> dict[str, Any]:
+    """Return the explanation of a row with what of the bar is outside the training data of the models."""
+    domain = config.training_domain
     if domain is None:
         return explained
     outside = domain.outside(bar.symbol, bar.calendar, asset_class_of(bar.symbol, bar.calendar))

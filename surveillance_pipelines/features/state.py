@@ -2,9 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
 from functools import cache
-from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from surveillance_pipelines.clock import DAY_US
 from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
 from surveillance_pipelines.features import kernel
+from surveillance_pipelines.features.compiled_calls import compiled
 from surveillance_pipelines.features.views import CORE_V1, HISTORY_BARS, VIEWS, FeatureView
 from surveillance_pipelines.hashing import canonical_json
 
@@ -23,7 +22,6 @@ _NEVER: Final = -(1 << 63)
 _FIRST_CAPACITY: Final = 16
 """Bars for which a new state has space; it grows with its bars up to ``HISTORY_BARS``."""
 _empty: Final = np.empty  # called for each bar
-_ARRAY_FUNCTIONS: Final = Lock()
 
 
 class SnapshotError(SurveillanceError, code=ErrorCode.INTEGRITY):
@@ -41,8 +39,8 @@ class FeatureState:
         self.view: Final = view
         width = len(view.inputs)
         self._features: Final = len(view.columns)
-        self._step: Final = _compiled(view.step, 3)
-        self._peek: Final = _compiled(view.peek, 4)
+        self._step: Final = compiled(view.step, (float64[::1],) * 3)
+        self._peek: Final = compiled(view.peek, (float64[::1],) * 4)
         self._width: Final = width
         self._capacity = 0
         self._resize(_FIRST_CAPACITY)
@@ -245,33 +243,6 @@ class FeatureState:
 def _scratch_of(size: int) -> NDArray[np.float64]:
     """Return memory that all states share: a compiled call fills and reads it while it holds the interpreter's lock."""
     return np.empty(size)
-
-
-@cache
-def _compiled(function: Any, arrays: int) -> Callable[..., None]:
-    """Return the compiled function for this number of float64 arrays; numba's dispatcher would check types per call."""
-    _import_array_functions()
-    return function.compile((float64[::1],) * arrays)
-
-
-def _import_array_functions() -> None:
-    """Import numba's array functions without SciPy's linear algebra, which takes a fifth of the CPU time at startup.
-
-    Numba imports SciPy to check that it is installed, and again for each function that uses it; the kernel uses none.
-    Numba's check is disabled only during this import.
-    """
-    from numba.np import linalg
-
-    with _ARRAY_FUNCTIONS:
-        if (check := getattr(linalg, "ensure_blas", None)) is None:
-            return  # this release of numba has no such check
-        linalg.ensure_blas = lambda: None
-        try:
-            from numba.np import arraymath
-
-            arraymath.ensure_blas = check  # pyright: ignore[reportPrivateImportUsage] (restores the imported name)
-        finally:
-            linalg.ensure_blas = check
 
 
 def warm_up(view: FeatureView = CORE_V1) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import AnomalyScores
-from surveillance_pipelines.models.arrays import clip_symmetric, require_shape, run_model
+from surveillance_pipelines.models.arrays import require_shape, run_model
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
 from surveillance_pipelines.models.runtime import inference_session
+from surveillance_pipelines.models.score_kernel import call, squared_errors
+from surveillance_pipelines.models.score_kernel import scale as scale_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,25 +60,26 @@ class Autoencoder:
         return cls(spec, session, scaling)
 
     def predict(self, window: FeatureWindow) -> AnomalyScores:
-        inputs = window[:, -1, :]
-        error, squares = reconstruct(self.session, scale(inputs, self.scaling), np.isnan(inputs))
-        return AnomalyScores(error, squares)
+        return AnomalyScores(*reconstruct(self.session, *scaled_inputs(window[:, -1, :], self.scaling)))
 
 
 def scale(inputs: Floats, scaling: Scaling) -> npt.NDArray[np.float32]:
     """Return the network's inputs, float32[n, d]: scaled and clipped; missing values are set to the median."""
-    scaled = clip_symmetric((inputs - scaling.center) / scaling.scale, scaling.clip)
-    scaled[np.isnan(scaled)] = 0.0
-    return scaled.astype(np.float32)
+    return scaled_inputs(inputs, scaling)[0]
+
+
+def scaled_inputs(inputs: Floats, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return the network's inputs, float32[n, d], and where the inputs are missing, bool[n, d]."""
+    scaled, missing = np.empty(inputs.shape, dtype=np.float32), np.empty(inputs.shape, dtype=np.bool_)
+    call(scale_rows, np.ascontiguousarray(inputs), scaling.center, scaling.scale, scaling.clip, scaled, missing)
+    return scaled, missing
 
 
 def reconstruct(session: Any, scaled: npt.NDArray[np.float32], missing: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return the mean squared error of the present values, float64[n], and the squared errors, float64[n, d]."""
-    difference = scaled.astype(np.float64) - run_model(session, scaled)
-    squares = np.where(missing, 0.0, difference * difference)
-    present = np.maximum((~missing).sum(axis=1), 1)
-    # A running sum adds the columns in order; the summation order of `sum` may depend on the number of rows.
-    return np.add.accumulate(squares, axis=1)[:, -1] / present, squares
+    error, squares = np.empty(len(scaled)), np.empty(scaled.shape)
+    call(squared_errors, scaled, np.ascontiguousarray(run_model(session, scaled)), missing, error, squares)
+    return error, squares
 
 
 def parse_scaling(content: bytes, columns: tuple[str, ...]) -> Scaling:

@@ -2,17 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import Predictions
+from surveillance_pipelines.models.score_kernel import call, largest_parts
 
 Floats = npt.NDArray[np.float64]
 Wording = Literal["v1", "v2"]
 
 TOP_FEATURES: Final = 3
+
+
+class Explainer(Protocol):
+    """Explains an alert; the models of a bundle that records ordinary values."""
+
+    def explain(self, window: Floats) -> dict[str, Any]:
+        """Return the entries of an alert's explanation, JSON-safe, for its window, float64[length, F]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -42,6 +51,7 @@ class BundlePredictions:
         others: predictions of members that predict neither anomalies nor a direction, by member.
         excluded: members out of service because they failed, sorted; fallbacks are used instead.
         wording: version of the explanation texts for these predictions.
+        explainer: explains alerts among these predictions; None if the models cannot.
     """
 
     anomaly_score: Floats
@@ -64,6 +74,7 @@ class BundlePredictions:
     others: Mapping[str, Predictions] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     wording: Wording = "v2"
+    explainer: Explainer | None = None
 
     def __len__(self) -> int:
         return len(self.anomaly_score)
@@ -72,6 +83,10 @@ class BundlePredictions:
     def is_anomaly(self) -> npt.NDArray[np.bool_]:
         """Where the score reaches the threshold, bool[n]."""
         return self.anomaly_score >= self.threshold
+
+    def is_alert(self, i: int) -> bool:
+        """Return whether one bar is anomalous."""
+        return bool(self.anomaly_score[i] >= self.threshold)
 
     @property
     def kinds(self) -> list[str]:
@@ -148,19 +163,7 @@ def top_contributions(parts: Floats, values: Floats) -> tuple[npt.NDArray[np.int
 
     Parts are at least 0; of equal parts, the first column comes first.
     """
-    top = _largest(parts)
-    rows = np.arange(len(parts))[:, np.newaxis]
-    total = np.add.accumulate(parts, axis=1)[:, -1:]
-    largest = parts[rows, top]
-    shares = np.divide(largest, total, out=np.zeros_like(largest), where=total > 0)
-    return top, shares, values[rows, top]
-
-
-def _largest(parts: Floats) -> npt.NDArray[np.int64]:
-    """Return the columns of the largest parts, int64[n, 3]; three passes are faster than sorting whole rows."""
-    rows, left = np.arange(len(parts)), parts.copy()
-    top = np.empty((len(parts), TOP_FEATURES), dtype=np.int64)
-    for place in range(TOP_FEATURES):
-        top[:, place] = left.argmax(axis=1)
-        left[rows, top[:, place]] = -np.inf
-    return top
+    size = (len(parts), TOP_FEATURES)
+    top, shares, found = np.empty(size, dtype=np.int64), np.empty(size), np.empty(size)
+    call(largest_parts, np.ascontiguousarray(parts), np.ascontiguousarray(values), top, shares, found)
+    return top, shares, found

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.models.members import BundleError
+from surveillance_pipelines.models.score_kernel import calibrate, call, centre
 
 Floats = npt.NDArray[np.float64]
 Calibration = Callable[[Floats], Floats]
@@ -67,14 +68,13 @@ def calibrated(statistic: Floats, knots: Floats, scores: Floats) -> Floats:
     ``numpy.interp`` computes slopes in one of two ways, depending on the number of values; this function always uses
     the same arithmetic.
     """
-    right = np.minimum(np.maximum(knots.searchsorted(statistic, side="right"), 1), len(knots) - 1)
-    left = right - 1
-    part = np.minimum(np.maximum((statistic - knots[left]) / (knots[right] - knots[left]), 0.0), 1.0)
-    return scores[left] + part * (scores[right] - scores[left])
+    found = np.empty(len(statistic))
+    call(calibrate, *(np.ascontiguousarray(each, dtype=np.float64) for each in (statistic, knots, scores)), found)
+    return found
 
 
 def centred_on_threshold(probability: Floats, threshold: float) -> Floats:
     """Return probabilities mapped by two straight lines so that ``threshold`` becomes 0.5, and 0 and 1 are kept."""
-    below = THRESHOLD * probability / threshold
-    above = THRESHOLD + (1.0 - THRESHOLD) * (probability - threshold) / (1.0 - threshold)
-    return np.minimum(np.maximum(np.where(probability < threshold, below, above), 0.0), 1.0)
+    found = np.empty(len(probability))
+    call(centre, np.ascontiguousarray(probability, dtype=np.float64), threshold, THRESHOLD, found)
+    return found

@@ -8,9 +8,14 @@ import math
 import struct
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from surveillance_pipelines.models.members import BundleError
 from surveillance_pipelines.models.onnx_limits import check_model
 
+LARGEST_NUMBER: Final = 1e100
+"""Bound of the numbers in tables, so that differences between them are finite."""
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 _ITEM_BITS: Final = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32,
@@ -19,6 +24,8 @@ _ITEM_BITS: Final = {
 _UBJ_NUMBERS: Final = {"i": ">b", "U": ">B", "I": ">h", "u": ">H", "l": ">i", "m": ">I", "L": ">q", "M": ">Q"}
 _UBJ_SIZES: Final = {"Z": 0, "N": 0, "T": 0, "F": 0, "i": 1, "U": 1, "C": 1, "I": 2, "l": 4, "d": 4, "L": 8, "D": 8}
 _MAX_DEPTH: Final = 64
+MAX_TABLE_BYTES: Final = 1024 * 1024
+"""Bound of the JSON of numbers that a model reads; 40 KB today. In memory, JSON takes about 20 times its size."""
 
 
 def check_file(name: str, content: bytes) -> None:
@@ -34,6 +41,53 @@ def check_file(name: str, content: bytes) -> None:
         _check_safetensors(name, content)
     elif suffix == "ubj":
         _check_ubj(name, content)
+
+
+def read_table(name: str, content: bytes) -> dict[str, Any]:
+    """Return a JSON object of at most ``MAX_TABLE_BYTES``, with different keys and finite numbers.
+
+    Raises:
+        BundleError: if the file is anything else.
+    """
+    if len(content) > MAX_TABLE_BYTES:
+        raise BundleError(f"expected at most {MAX_TABLE_BYTES:,} bytes in {name}, got {len(content):,}")
+    try:
+        value = json.loads(content, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"expected JSON in {name}: {error!s:.200}") from error
+    if not isinstance(value, dict):
+        raise BundleError(f"expected a JSON object in {name}, got {type(value).__name__}")
+    return value
+
+
+def number_array(value: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return nested lists of numbers as float64[shape]; they must have exactly this shape.
+
+    Raises:
+        ValueError: if they have another shape, or anything else than numbers, booleans included, or too large ones.
+    """
+    if not isinstance(value, list) or len(value) != shape[0]:
+        found = f"{len(value)}" if isinstance(value, list) else f"{value!r:.40}"
+        raise ValueError(f"expected a list of {shape[0]}, got {found}")
+    if len(shape) > 1:
+        return np.stack([number_array(each, shape[1:]) for each in value])
+    if odd := [each for each in value if type(each) not in (int, float) or not abs(each) <= LARGEST_NUMBER]:
+        raise ValueError(f"expected numbers of at most {LARGEST_NUMBER:g}, got {odd[0]!r:.40}")
+    return np.array(value, dtype=np.float64)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("expected each key once in an object")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"expected finite numbers, got {text:.40}")
+    return value
 
 
 def _check_safetensors(name: str, content: bytes) -> None:

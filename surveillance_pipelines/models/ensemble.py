@@ -19,6 +19,7 @@ from surveillance_pipelines.contracts.predictions import (
     EmbeddingDistances,
     Predictions,
 )
+from surveillance_pipelines.models.alert_explainer import AlertExplainer
 from surveillance_pipelines.models.arrays import as_window, pad_rows
 from surveillance_pipelines.models.bundle import Bundle
 from surveillance_pipelines.models.bundle_predictions import (
@@ -35,6 +36,7 @@ from surveillance_pipelines.models.fusion import (
     FLOORS_DETECTOR,
     FUSIONS,
     Fused,
+    floor_column_scores,
     floor_scores,
     fuse_largest,
     fuse_with_floors,
@@ -49,7 +51,9 @@ from surveillance_pipelines.models.member_checks import (
 )
 from surveillance_pipelines.models.members import BundleError, MemberSpec
 from surveillance_pipelines.models.momentum import MOMENTUM_HORIZON_MINUTES, momentum_probabilities
+from surveillance_pipelines.models.ordinary_values import ORDINARY, parse_ordinary
 from surveillance_pipelines.models.runtime import MAX_BATCH_ROWS, MIN_BATCH_ROWS
+from surveillance_pipelines.models.tail_detector import TailDetector
 from surveillance_pipelines.models.training_domain import TrainingDomain
 
 Floats = npt.NDArray[np.float64]
@@ -123,6 +127,7 @@ class Ensemble:
         self._statistics: Final = {spec.output.statistic: spec.name for spec in serving if spec.output.statistic}
         self._wording: Final[Wording] = "v1" if bundle.format == 1 else "v2"
         self._has_floors: Final = bundle.fusion == FLOORED
+        self.ordinary: Final = parse_ordinary(bundle.features.get(ORDINARY), bundle.view.columns)
         self._excluded: frozenset[str] = frozenset()
 
     @property
@@ -162,6 +167,31 @@ class Ensemble:
         window = as_window(window, len(self._columns), self.window_length)
         starts = range(0, max(len(window), 1), MAX_BATCH_ROWS)
         return concatenate([self._predict_piece(window[start : start + MAX_BATCH_ROWS]) for start in starts])
+
+    def explain(self, window: Floats) -> dict[str, Any]:
+        """Return contributions, changes and words that explain an alert (``alert_explainer.py``), JSON-safe.
+
+        Raises:
+            ValueError: if the bundle records no ordinary values.
+            ModelFailedError: if a member fails.
+        """
+        if self.ordinary is None:
+            raise ValueError("expected a bundle with ordinary values, got one without")
+        return AlertExplainer(self, self.ordinary, self._columns).explain(window).to_json()
+
+    def column_scores(self, window: FeatureWindow) -> Floats:
+        """Return the largest score per column that the tail detectors and the floors give a bar, float64[F].
+
+        Args:
+            window: float64[length, F].
+        """
+        found = floor_column_scores(window[-1], self._columns) if self._has_floors else np.zeros(len(self._columns))
+        for name, calibration in self._calibrations.items():
+            if name not in self._excluded and isinstance(self.models[name], TailDetector):
+                scored: Any = self.predict_member(name, window[np.newaxis])
+                places, sizes = self._member_inputs[name].indices, scored.contributions[0]
+                found[places] = np.maximum(found[places], np.where(sizes > 0.0, calibration(sizes), 0.0))
+        return found
 
     def predict_member(self, name: str, window: FeatureWindow) -> Predictions:
         """Return one member's predictions, whether or not it serves; for evaluation.
@@ -207,6 +237,7 @@ class Ensemble:
             refused_kinds=fused.refused,
             excluded=tuple(sorted(self._excluded)),
             wording=self._wording,
+            explainer=None if self.ordinary is None else self,
         )
 
     def _fuse(self, classifier: str, kinds: AnomalyKinds, scores: Mapping[str, Floats], features: Floats) -> Fused:

@@ -11,11 +11,32 @@ from typing import Any
 import numpy as np
 
 from surveillance_pipelines.models.bundle_predictions import TOP_FEATURES, BundlePredictions
+from surveillance_pipelines.models.contract import FeatureWindow, ModelFailedError
 
 
 def explanation(predictions: BundlePredictions, i: int) -> dict[str, Any]:
     """Return the explanation of bar ``i``, JSON-safe: detectors, likeliest kinds and largest contributions."""
     return _explanation_v1(predictions, i) if predictions.wording == "v1" else _explanation(predictions, i)
+
+
+def alert_explanation(predictions: BundlePredictions, i: int, window: FeatureWindow) -> dict[str, Any]:
+    """Return the explanation of bar ``i``; of an alert, also contributions and what would have prevented it.
+
+    Args:
+        predictions: predictions for a batch of bars.
+        i: the bar's row in the batch.
+        window: float64[length, F], the bar's window.
+    """
+    explained = explanation(predictions, i)
+    if predictions.explainer is None or not predictions.is_alert(i):
+        return explained
+    try:
+        found = predictions.explainer.explain(window)
+    except ModelFailedError as error:  # the alert counts, whether or not a model can explain it
+        return explained | {"explanation_incomplete": str(error)}
+    words = found.pop("words")
+    heading = f"{predictions.kind(i)}, score {predictions.anomaly_score[i]:.2f}"
+    return explained | {"summary": f"{heading}: {words}" if words else heading} | found
 
 
 def exclusions(predictions: BundlePredictions) -> dict[str, Any]:

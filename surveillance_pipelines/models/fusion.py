@@ -1,7 +1,7 @@
 """Fusion of the members' scores to one score and one kind."""
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
 from surveillance_pipelines.contracts.predictions import AnomalyKinds
 from surveillance_pipelines.models.calibration import THRESHOLD
-from surveillance_pipelines.models.rules import EVIDENCE, FLOORS, WARMUP_RULES, Rule, strengths
+from surveillance_pipelines.models.rules import EVIDENCE, FLOORS, WARMUP_RULES, Rule, RuleSet, strengths
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -90,8 +90,25 @@ def fuse_with_floors(
 
 def floor_scores(features: Floats, columns: tuple[str, ...]) -> Floats:
     """Return the score of the strongest floor, float64[n]: 0.5 at its limits, towards 1 far beyond them."""
-    strength = strengths(features, FLOORS, columns).max(axis=1)
+    strength = _floors(columns).strengths(features).max(axis=1)
     return strength / (1.0 + strength)
+
+
+def floor_column_scores(bar: Floats, columns: tuple[str, ...]) -> Floats:
+    """Return the score of the strongest floor of each column, float64[F], for one bar, float64[F]."""
+    strength = _floors(columns).strengths(bar[np.newaxis])[0]
+    found = np.zeros(len(columns))
+    for rule, score in zip(FLOORS, (strength / (1.0 + strength)).tolist(), strict=True):
+        for name, _ in rule.limits:
+            place = columns.index(name)
+            found[place] = max(found[place], score)
+    return found
+
+
+@cache
+def _floors(columns: tuple[str, ...]) -> RuleSet:
+    """Return the floors prepared for columns; ``rule_set`` would hash every rule for each batch."""
+    return RuleSet(FLOORS, columns)
 
 
 def name_kinds(kinds: AnomalyKinds, classifier_score: Floats, other_score: Floats) -> tuple[Codes, Floats]:

@@ -1,9 +1,10 @@
 """Checks of a bundle's members: that they fit each other and the feature view, and that predictions are valid."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import (
     AnomalyKinds,
@@ -15,6 +16,7 @@ from surveillance_pipelines.contracts.predictions import (
 from surveillance_pipelines.features.views import FeatureView
 from surveillance_pipelines.models.contract import SEPARATOR
 from surveillance_pipelines.models.members import BundleError, MemberSpec
+from surveillance_pipelines.models.score_kernel import call, is_finite
 
 DETECTOR_KINDS: Final = frozenset({"anomaly_score", "anomaly_kind", "embedding_distance"})
 """Kinds of output that measure how unusual a bar is."""
@@ -65,9 +67,15 @@ def find_problem(spec: MemberSpec, predictions: Predictions, rows: int) -> str |
     for values, shape in arrays:
         if values.shape != shape:
             return f"predictions of shape {list(values.shape)} instead of {list(shape)}"
-        if not np.isfinite(values).all():
+        if not _is_finite(values):
             return "NaN or infinity"
     return None
+
+
+def _is_finite(values: npt.NDArray[Any]) -> bool:
+    if values.dtype == np.float64 and values.flags.c_contiguous:
+        return call(is_finite, values.reshape(-1))
+    return bool(np.isfinite(values).all())
 
 
 def _expected_shape(spec: MemberSpec, predictions: Predictions, rows: int) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Rules over features: the warm-up rules, the floors, and the evidence that a kind needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
-from surveillance_pipelines.models.session_phase import AROUND_THE_CLOCK_MINUTES, session_lengths
+from surveillance_pipelines.models.score_kernel import AT_MOST, BEFORE_CLOSE, RATIO, call, rule_evidence
+from surveillance_pipelines.models.score_kernel import strengths as rule_strengths
+from surveillance_pipelines.models.session_phase import AROUND_THE_CLOCK_MINUTES, PHASE_COLUMNS
 
 Floats = npt.NDArray[np.float64]
 
@@ -17,8 +19,6 @@ Limits = tuple[tuple[str, float], ...]
 
 TWO_SIDED: Final = frozenset({"gap_z", "return_z", "return_z_5", "return_z_15", "sign_balance_10", "divergence_z_15"})
 """Features that are compared by their absolute value."""
-
-_LARGEST: Final = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +79,14 @@ EVIDENCE: Final[Mapping[str, Rule]] = {
 
 
 class RuleSet:
-    """Rules prepared for the columns of a feature view, so that few array operations evaluate all of them."""
+    """Rules prepared for the columns of a feature view, as one table that compiled code evaluates."""
 
     def __init__(self, rules: Sequence[Rule], columns: Sequence[str]) -> None:
         place = {name: position for position, name in enumerate(columns)}
-        limits = [pair for rule in rules for pair in rule.limits]
         self._count: Final = len(rules)
-        self._limited: Final = np.array([number for number, rule in enumerate(rules) if rule.limits], dtype=np.intp)
-        self._places: Final = np.array([place[name] for name, _ in limits], dtype=np.intp)
-        self._rules: Final = np.array([number for number, rule in enumerate(rules) for _ in rule.limits])
-        self._limits: Final = np.array([limit for _, limit in limits])
-        self._two_sided: Final = np.array([name in TWO_SIDED for name, _ in limits])
-        sizes = [len(rule.limits) for rule in rules if rule.limits]
-        self._starts: Final = np.cumsum([0, *sizes[:-1]])
-        self._at_most: Final = [
-            (number, place[name], limit) for number, rule in enumerate(rules) for name, limit in rule.at_most
-        ]
-        self._timed: Final = [
-            (number, rule.last_minutes, rule.needs_close)
-            for number, rule in enumerate(rules)
-            if rule.last_minutes is not None
-        ]
-        self._progress, self._left = place["session_progress"], place["minutes_to_close"]
+        rows = [row for number, rule in enumerate(rules) for row in _table_rows(number, rule, place)]
+        self._table: Final = np.array(rows, dtype=np.float64).reshape(len(rows), 5)
+        self._clock: Final = np.array([place[name] for name in PHASE_COLUMNS], dtype=np.int64)
 
     def strengths(self, features: Floats) -> Floats:
         """Return float64[n, rules]: the smallest ratio of each rule's features to their limits.
@@ -110,15 +96,9 @@ class RuleSet:
         Args:
             features: float64[n, F], NaN for missing features, whose ratio is 0.
         """
-        ratios = self._ratios(features)
-        strength = np.full((len(features), self._count), np.inf)
-        strength[:, self._limited] = np.minimum.reduceat(ratios, self._starts, axis=1)
-        for number, column, limit in self._at_most:
-            strength[:, number] = np.where(features[:, column] <= limit, strength[:, number], 0.0)
-        for number, minutes, needs_close in self._timed:
-            applies = self._is_before_close(features, minutes, needs_close=needs_close)
-            strength[:, number] = np.where(applies, strength[:, number], 0.0)
-        return strength
+        found = np.empty((len(features), self._count))
+        call(rule_strengths, np.ascontiguousarray(features), self._table, self._clock, AROUND_THE_CLOCK_MINUTES, found)
+        return found
 
     def evidence(self, features: Floats, chosen: npt.NDArray[np.intp]) -> Floats:
         """Return, per row, the ratio to its limit of each feature of one rule; 0 for other features, float64[n, F].
@@ -127,23 +107,19 @@ class RuleSet:
             features: float64[n, F].
             chosen: position of each row's rule, int64[n].
         """
-        evidence = np.zeros_like(features)
-        rows, limits = np.nonzero(chosen[:, np.newaxis] == self._rules)
-        evidence[rows, self._places[limits]] = self._ratios(features)[rows, limits]
-        return evidence
+        found = np.empty(features.shape)
+        call(rule_evidence, np.ascontiguousarray(features), self._table, chosen.astype(np.int64, copy=False), found)
+        return found
 
-    def _ratios(self, features: Floats) -> Floats:
-        """Return the ratio of each limited feature to its limit, at least 0, 0 if it is missing, float64[n, limits]."""
-        values = features[:, self._places]
-        sizes = np.where(self._two_sided, np.abs(values), np.maximum(values, 0.0)) / self._limits
-        return np.where(np.isnan(sizes), 0.0, np.minimum(sizes, _LARGEST))
 
-    def _is_before_close(self, features: Floats, minutes: float, *, needs_close: bool) -> npt.NDArray[np.bool_]:
-        left = features[:, self._left]
-        applies = (left > 0.0) & (left <= minutes)
-        if needs_close:
-            applies &= session_lengths(features[:, self._progress], left) < AROUND_THE_CLOCK_MINUTES
-        return applies
+def _table_rows(number: int, rule: Rule, place: Mapping[str, int]) -> Iterator[tuple[float, ...]]:
+    """Yield the rows of one rule in the table that ``score_kernel.strengths`` reads."""
+    for name, limit in rule.limits:
+        yield RATIO, number, place[name], limit, float(name in TWO_SIDED)
+    for name, limit in rule.at_most:
+        yield AT_MOST, number, place[name], limit, 0.0
+    if rule.last_minutes is not None:
+        yield BEFORE_CLOSE, number, -1, rule.last_minutes, float(rule.needs_close)
 
 
 @cache

@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.models.score_kernel import call, phases
+
 Floats = npt.NDArray[np.float64]
 
 PHASES: Final = ("pre", "open", "day", "close", "post", "around_the_clock")
@@ -20,18 +22,7 @@ AROUND_THE_CLOCK_MINUTES: Final = 1_380.0
 OPEN_MINUTES: Final = 30.0
 CLOSE_MINUTES: Final = 15.0
 
-_PRE, _OPEN, _DAY, _CLOSE, _POST, _AROUND_THE_CLOCK = range(len(PHASES))
-
-
-def session_lengths(progress: Floats, minutes_to_close: Floats) -> Floats:
-    """Return the lengths of the sessions in minutes, float64[n]; not finite where a feature is missing.
-
-    Args:
-        progress: ``session_progress``, float64[n]: elapsed minutes / length of the session.
-        minutes_to_close: float64[n].
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return minutes_to_close / (1.0 - progress)
+PHASE_BOUNDS: Final = np.array([OPEN_MINUTES, CLOSE_MINUTES, AROUND_THE_CLOCK_MINUTES])
 
 
 def session_phases(progress: Floats, minutes_to_close: Floats) -> npt.NDArray[np.int64]:
@@ -41,13 +32,7 @@ def session_phases(progress: Floats, minutes_to_close: Floats) -> npt.NDArray[np
         progress: ``session_progress``, float64[n]: elapsed minutes / length of the session.
         minutes_to_close: float64[n].
     """
-    length = session_lengths(progress, minutes_to_close)
-    with np.errstate(invalid="ignore"):
-        elapsed = progress * length
-    phase = np.full(len(progress), _DAY, dtype=np.int64)
-    phase[elapsed < OPEN_MINUTES] = _OPEN
-    phase[minutes_to_close <= CLOSE_MINUTES] = _CLOSE
-    phase[progress < 0.0] = _PRE
-    phase[progress >= 1.0] = _POST
-    phase[length >= AROUND_THE_CLOCK_MINUTES] = _AROUND_THE_CLOCK
-    return phase
+    clock = np.column_stack([progress, minutes_to_close]).astype(np.float64, copy=False)
+    found = np.empty(len(clock), dtype=np.int64)
+    call(phases, np.ascontiguousarray(clock), PHASE_BOUNDS, found)
+    return found

@@ -4,7 +4,6 @@ Each feature is compared with its own tail, so one huge value counts in full; th
 it among all columns.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -14,13 +13,16 @@ import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import AnomalyScores
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
+from surveillance_pipelines.models.declared_sizes import number_array, read_table
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
-from surveillance_pipelines.models.session_phase import PHASE_COLUMNS, PHASES, session_phases
+from surveillance_pipelines.models.score_kernel import call, detect_tails, tails
+from surveillance_pipelines.models.session_phase import PHASE_BOUNDS, PHASE_COLUMNS, PHASES
 
 Floats = npt.NDArray[np.float64]
 
 TAILS_FILE: Final = "market_tails.json"
 STATISTIC: Final = "tail_surprise"
+MAX_KNOTS: Final = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +49,17 @@ class Tails:
         The largest of them is −ln of the weighted Bonferroni p-value (Genovese, Roeder and Wasserman, "False discovery
         control with p-value weighting", Biometrika 2006).
         """
-        return np.maximum(self.surprises(values, phases) + self.log_shares, 0.0)
+        return np.maximum(self.surprises(values, phases) + self.sides[1], 0.0)
 
     @cached_property
-    def log_shares(self) -> Floats:
-        return np.log(self.shares)
+    def sides(self) -> Floats:
+        """float64[2, c]: 1 where the absolute value counts, and the logarithm of the share of each feature."""
+        return np.stack([self.two_sided.astype(np.float64), np.log(self.shares)])
+
+    @cached_property
+    def maps(self) -> tuple[Floats, Floats]:
+        """Knots and surprise, contiguous."""
+        return np.ascontiguousarray(self.knots), np.ascontiguousarray(self.surprise)
 
     def surprises(self, values: Floats, phases: npt.NDArray[np.int64]) -> Floats:
         """Return the surprise of each feature in nats, float64[n, c]; 0 for a missing value, constant past the knots.
@@ -60,15 +68,9 @@ class Tails:
             values: float64[n, c], the features in order.
             phases: int64[n], positions in ``PHASES``.
         """
-        sizes = np.where(self.two_sided, np.abs(values), values)
-        knots, surprise = self.knots[phases], self.surprise[phases]
-        count = knots.shape[2]
-        right = np.minimum(np.maximum((knots <= sizes[:, :, np.newaxis]).sum(axis=2), 1), count - 1)
-        places = right + count * np.arange(sizes.size).reshape(sizes.shape)
-        flat_knots, flat_surprise = knots.reshape(-1), surprise.reshape(-1)
-        low, start = flat_knots[places - 1], flat_surprise[places - 1]
-        part = np.minimum(np.maximum((sizes - low) / (flat_knots[places] - low), 0.0), 1.0)
-        return np.where(np.isnan(sizes), 0.0, start + part * (flat_surprise[places] - start))
+        found = np.empty(values.shape)
+        call(tails, np.ascontiguousarray(values), np.ascontiguousarray(phases), self.sides, *self.maps, found)
+        return found
 
 
 class TailDetector:
@@ -84,8 +86,8 @@ class TailDetector:
         self.output: Final[OutputSpec] = spec.output
         self.tails: Final = tails
         columns = spec.input.columns
-        self._places: Final = np.array([columns.index(name) for name in tails.features], dtype=np.intp)
-        self._phase_places: Final = [columns.index(name) for name in PHASE_COLUMNS]
+        names = (*PHASE_COLUMNS, *tails.features)
+        self._places: Final = np.array([columns.index(name) for name in names], dtype=np.int64)
 
     @classmethod
     def load(cls, spec: MemberSpec, files: Files) -> "TailDetector":
@@ -97,12 +99,11 @@ class TailDetector:
         return cls(spec, parse_tails(files[TAILS_FILE], spec.input.columns))
 
     def predict(self, window: FeatureWindow) -> AnomalyScores:
-        inputs = window[:, -1, :]
-        phases = session_phases(*(inputs[:, place] for place in self._phase_places))
-        surprises = self.tails.weighted(inputs[:, self._places], phases)
-        contributions = np.zeros_like(inputs)
-        contributions[:, self._places] = surprises
-        return AnomalyScores(surprises.max(axis=1), contributions)
+        inputs = np.ascontiguousarray(window[:, -1, :])
+        statistic, contributions = np.empty(len(inputs)), np.empty(inputs.shape)
+        arrays = (self._places, PHASE_BOUNDS, self.tails.sides, *self.tails.maps, statistic, contributions)
+        call(detect_tails, inputs, *arrays)
+        return AnomalyScores(statistic, contributions)
 
 
 def tails_to_json(tails: Tails) -> dict[str, Any]:
@@ -127,28 +128,55 @@ def parse_tails(content: bytes, columns: tuple[str, ...]) -> Tails:
     Raises:
         BundleError: if the file is incomplete or does not fit the columns.
     """
+    value = read_table(TAILS_FILE, content)
+    missing = sorted({"features", "two_sided", "shares", "phases", "knots", "surprise"} - set(value))
+    if missing:
+        raise BundleError(
+            f"expected features, two_sided, shares, phases, knots and surprise in {TAILS_FILE}: {missing}"
+        )
+    features, phases = value["features"], value["phases"]
+    named = isinstance(features, list) and all(isinstance(name, str) and name in columns for name in features)
+    if not features or not named or len(set(features)) < len(features) or phases != list(PHASES):
+        raise BundleError(
+            f"expected {TAILS_FILE} to have the phases {list(PHASES)} and different features among the input columns, "
+            f"got {phases!r:.200} and {features!r:.200}"
+        )
+    if not set(PHASE_COLUMNS) <= set(columns):
+        raise BundleError(f"expected the columns {list(PHASE_COLUMNS)} among the inputs, got {list(columns)!r:.200}")
+    if not _are_flags(value["two_sided"], len(features)):
+        raise BundleError(f"expected true or false per feature in {TAILS_FILE}, got {value['two_sided']!r:.200}")
     try:
-        value: dict[str, Any] = json.loads(content)
-        features, phases = tuple(value["features"]), tuple(value["phases"])
-        two_sided = np.asarray(value["two_sided"], dtype=np.bool_)
-        shares, knots, surprise = (
-            np.asarray(value[name], dtype=np.float64) for name in ("shares", "knots", "surprise")
-        )
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        shares = number_array(value["shares"], (len(features),))
+        size = (len(PHASES), len(features), _knot_count(value["knots"]))
+        knots, surprise = (number_array(value[name], size) for name in ("knots", "surprise"))
+    except ValueError as error:
         raise BundleError(
-            f"expected features, two_sided, shares, phases, knots and surprise in {TAILS_FILE}: {error!r}"
+            f"expected a share, and 2 to {MAX_KNOTS} knots per phase, per feature in {TAILS_FILE}: {error}"
         ) from error
-    if not features or not set(features) | set(PHASE_COLUMNS) <= set(columns) or phases != PHASES:
-        raise BundleError(
-            f"expected {TAILS_FILE} to have the phases {list(PHASES)} and features among the input columns, got "
-            f"{list(phases)!r:.200} and {list(features)!r:.200}"
-        )
-    sized = knots.ndim == 3 and knots.shape == surprise.shape and knots.shape[:2] == (len(PHASES), len(features))
-    if shares.shape != two_sided.shape or not (shares > 0).all() or not np.isclose(shares.sum(), 1.0):
+    if not (shares > 0).all() or not np.isclose(shares.sum(), 1.0):
         raise BundleError(f"expected a positive share per feature in {TAILS_FILE}, with the sum 1, got {shares!r:.200}")
-    if not sized or knots.shape[2] < 2 or two_sided.shape != (len(features),):
-        raise BundleError(f"expected two or more knots per phase and feature in {TAILS_FILE}, got {list(knots.shape)}")
-    ascending = (np.diff(knots) > 0).all() and (np.diff(surprise) >= 0).all()
-    if not np.isfinite(knots).all() or not np.isfinite(surprise).all() or not ascending or surprise.min() < 0:
+    if not (np.diff(knots) > 0).all() or not (np.diff(surprise) >= 0).all() or surprise.min() < 0:
         raise BundleError(f"expected finite ascending knots and surprises of at least 0 in {TAILS_FILE}")
-    return Tails(features, two_sided, shares, knots, surprise)
+    return Tails(tuple(features), np.array(value["two_sided"], dtype=np.bool_), shares, knots, surprise)
+
+
+def _are_flags(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(isinstance(each, bool) for each in value)
+
+
+def _knot_count(knots: Any) -> int:
+    """Return the number of knots of the first phase and feature; the others must have as many.
+
+    Raises:
+        ValueError: if there are none, or too many.
+    """
+    first: Any = knots
+    for _ in range(2):
+        if not isinstance(first, list) or not first:
+            raise ValueError(f"expected lists of knots, got {first!r:.40}")
+        first = first[0]
+    if not isinstance(first, list) or not 2 <= len(first) <= MAX_KNOTS:
+        raise ValueError(
+            f"expected 2 to {MAX_KNOTS} knots, got {len(first) if isinstance(first, list) else first!r:.40}"
+        )
+    return len(first)

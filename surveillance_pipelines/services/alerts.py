@@ -203,6 +203,8 @@ def explanation_tables(
     tables = [
         _table("detectors: from 0.5 on, a detector raises an alert", ("detector", "score"), detectors.items(), 1),
         _table("most likely kinds", ("kind", "probability"), _descending(rest.pop("kinds", None) or {}), 1),
+        _contributions(rest.pop("contributions", None) or [], feature_view),
+        _changes(rest, feature_view),
         _features(rest.pop("features", None) or [], feature_view),
         _table("statistics", ("statistic", "value"), (rest.pop("statistics", None) or {}).items(), 1),
         _table("further facts", ("fact", "value"), [(name, _text(value)) for name, value in rest.items()], 2),
@@ -222,11 +224,46 @@ def _detectors_v1(rest: dict[str, Any], *, warmup: bool) -> dict[str, Any]:
     return {name: score for name, score in scores.items() if score is not None}
 
 
-def _features(features: Sequence[Mapping[str, Any]], feature_view: str) -> ExplanationTable:
+def _meanings(feature_view: str) -> Mapping[str, str]:
     from surveillance_pipelines.features.views import VIEWS
 
     view = VIEWS.get(feature_view)
-    meanings = {} if view is None else view.descriptions
+    return {} if view is None else view.descriptions
+
+
+def _contributions(parts: Sequence[Mapping[str, Any]], feature_view: str) -> ExplanationTable:
+    meanings = _meanings(feature_view)
+    rows = [
+        (
+            part.get("name"), part.get("value"), part.get("expected"), part.get("contribution"),
+            meanings.get(str(part.get("name"))),
+        )
+        for part in parts
+    ]  # fmt: skip
+    return ExplanationTable(
+        "contributions: without their signs, they add up to the score; negative for a value below the expected one",
+        ("feature", "value", "expected", "contribution", "meaning, with its unit"),
+        rows,
+        ("value", "expected", "contribution"),
+    )
+
+
+def _changes(rest: dict[str, Any], feature_view: str) -> ExplanationTable:
+    """Remove the changes that would have prevented the alert from the explanation, and return them as a table."""
+    columns, numbers = ("feature", "value", "instead", "meaning, with its unit"), ("value", "instead")
+    meanings = _meanings(feature_view)
+    changes = rest.pop("would_not_alert_if", [])
+    if changes is None:
+        rest["change that would have prevented the alert"] = "none found"
+    rows = [
+        (change.get("name"), change.get("value"), change.get("instead"), meanings.get(str(change.get("name"))))
+        for change in changes or []
+    ]
+    return ExplanationTable("would not alert with all of these values instead", columns, rows, numbers)
+
+
+def _features(features: Sequence[Mapping[str, Any]], feature_view: str) -> ExplanationTable:
+    meanings = _meanings(feature_view)
     rows = [
         (feature.get("name"), feature.get("value"), feature.get("share"), meanings.get(str(feature.get("name"))))
         for feature in features

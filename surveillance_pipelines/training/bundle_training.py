@@ -11,6 +11,8 @@ from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.models.bundle import write_bundle
 from surveillance_pipelines.models.kinds import KINDS
+from surveillance_pipelines.models.ordinary_values import ORDINARY, ordinary_to_json, ordinary_values
+from surveillance_pipelines.models.session_phase import PHASE_COLUMNS, session_phases
 from surveillance_pipelines.training.deadline import Deadline, Progress, no_progress
 from surveillance_pipelines.training.member import MemberContext, TrainedMember, trainer_of
 from surveillance_pipelines.training.training_data import TrainingSet
@@ -119,4 +121,10 @@ def training_parameters(trained: TrainedBundle) -> dict[str, Any]:
 def _reference(training_set: TrainingSet) -> dict[str, Any]:
     rows = training_set.rows("train", labelled=True, original=True)
     columns = training_set.feature_view.model_columns
-    return {"view": training_set.view, "columns": reference_histograms(feature_matrix(rows, columns), columns)}
+    values = feature_matrix(rows, columns)
+    phases = session_phases(*feature_matrix(rows, PHASE_COLUMNS).T)
+    return {
+        "view": training_set.view,
+        "columns": reference_histograms(values, columns),
+        ORDINARY: ordinary_to_json(ordinary_values(values, phases, columns)),
+    }

@@ -199,6 +199,8 @@ def test_alerts_of_the_live_lane_are_shown_with_bar_and_model_and_stay_on_the_qu
     assert "the models were trained on this symbol, calendar and asset class" in said
     assert re.search(r"tail_detector │ +[0-9.]+", answer.output)
     assert re.search(r"reconstruction_error │ +[0-9.]+", answer.output)
+    assert "they add up to the score" in said
+    assert "would not alert with" in said
     assert platform.queue(platform.endpoints.output_queue_url).depth().visible == waiting > 0
     replayed = surveillance("replay", newest["id"])
     assert replayed.exit_code == 0, replayed.output
@@ -210,6 +212,24 @@ def test_alerts_beyond_the_limit_of_counting_are_listed_without_a_total(
 ) -> None:
     monkeypatch.setattr(alerts_service, "MAX_COUNT", 3)
     assert "newest 2 of more than 3 alerts" in surveillance("alerts", "--limit", "2").output
+
+
+def test_contributions_and_the_change_are_tables_with_the_meaning_of_each_feature() -> None:
+    told = {
+        "contributions": [{"name": "volume_ratio", "value": 14.0, "expected": 1.1, "contribution": 0.7}],
+        "would_not_alert_if": [{"name": "volume_ratio", "value": 14.0, "instead": 4.2}],
+    }
+    _, (contributions, changes) = explanation_tables(told, "core_v2", warmup=False)
+    meaning = "volume / mean volume of the 20 bars with volume before"
+    assert contributions.columns[1:4] == contributions.numbers == ("value", "expected", "contribution")
+    assert contributions.rows == [("volume_ratio", 14.0, 1.1, 0.7, meaning)]
+    assert changes.numbers == ("value", "instead")
+    assert changes.rows == [("volume_ratio", 14.0, 4.2, meaning)]
+
+
+def test_alert_for_which_no_change_was_found_says_so() -> None:
+    _, (table,) = explanation_tables({"would_not_alert_if": None}, "core_v2", warmup=False)
+    assert table.rows == [("change that would have prevented the alert", "none found")]
 
 
 def test_kinds_are_listed_with_the_most_likely_first() -> None:

@@ -134,17 +134,17 @@ def _tensor(shape: list[int], offsets: list[int], dtype: str = "F32") -> dict[st
     return {"w": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("header beyond the file", _safetensors({}, length=1 << 60)),
-        ("no header", b"\0\0"),
-        ("shape beyond the file", _safetensors(_tensor([1 << 40], [0, 1 << 42]))),
-        ("shape without its values", _safetensors(_tensor([1 << 40], [0, 4]), b"1234")),
-        ("negative shape", _safetensors(_tensor([-1, -1], [0, 4]), b"1234")),
-        ("unknown type", _safetensors(_tensor([1], [0, 4], "X"), b"1234")),
-    ],
+HOSTILE_SAFETENSORS: Final = (
+    ("header beyond the file", _safetensors({}, length=1 << 60)),
+    ("no header", b"\0\0"),
+    ("shape beyond the file", _safetensors(_tensor([1 << 40], [0, 1 << 42]))),
+    ("shape without its values", _safetensors(_tensor([1 << 40], [0, 4]), b"1234")),
+    ("negative shape", _safetensors(_tensor([-1, -1], [0, 4]), b"1234")),
+    ("unknown type", _safetensors(_tensor([1], [0, 4], "X"), b"1234")),
 )
+
+
+@pytest.mark.parametrize(("name", "content"), HOSTILE_SAFETENSORS)
 def test_safetensors_with_an_absurd_size_is_refused(name: str, content: bytes) -> None:
     with pytest.raises(BundleError):
         check_file(f"{name}.safetensors", content)
@@ -154,19 +154,19 @@ def test_safetensors_with_its_values_is_accepted() -> None:
     check_file("w.safetensors", _safetensors({**_tensor([2], [0, 8]), "__metadata__": {}}, b"12345678"))
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("array beyond the file", b"[$d#L" + struct.pack(">q", 1 << 40)),
-        ("array of nulls", b"[$Z#L" + struct.pack(">q", 1 << 40)),
-        ("text beyond the file", b"SL" + struct.pack(">q", 1 << 40)),
-        ("negative size", b"[$d#L" + struct.pack(">q", -1)),
-        ("depth bomb", b"[" * 100_000),
-        ("cut off", b"{"),
-        ("more after the end", b"Zi"),
-        ("empty", b""),
-    ],
+HOSTILE_UBJ: Final = (
+    ("array beyond the file", b"[$d#L" + struct.pack(">q", 1 << 40)),
+    ("array of nulls", b"[$Z#L" + struct.pack(">q", 1 << 40)),
+    ("text beyond the file", b"SL" + struct.pack(">q", 1 << 40)),
+    ("negative size", b"[$d#L" + struct.pack(">q", -1)),
+    ("depth bomb", b"[" * 100_000),
+    ("cut off", b"{"),
+    ("more after the end", b"Zi"),
+    ("empty", b""),
 )
+
+
+@pytest.mark.parametrize(("name", "content"), HOSTILE_UBJ)
 def test_ubj_with_an_absurd_size_is_refused(name: str, content: bytes) -> None:
     with pytest.raises(BundleError):
         check_file(f"{name}.ubj", content)

@@ -6,9 +6,8 @@ import pytest
 from scipy.stats import t
 
 from surveillance_pipelines.contracts.predictions import AnomalyScores
-from surveillance_pipelines.models.members import BundleError
 from surveillance_pipelines.models.session_phase import PHASE_COLUMNS, PHASES
-from surveillance_pipelines.models.tail_detector import TAILS_FILE, TailDetector, parse_tails, tails_to_json
+from surveillance_pipelines.models.tail_detector import TailDetector, parse_tails, tails_to_json
 from surveillance_pipelines.training.tail_detector import SHARES, fit_tails
 from surveillance_pipelines_tests.training.tiny_bundle import tiny_models
 
@@ -88,36 +87,9 @@ def contributions(scores: AnomalyScores) -> np.ndarray:
 COLUMNS = (*SHARES, *PHASE_COLUMNS)
 
 
-def content(**changes: object) -> bytes:
-    return json.dumps(tails_to_json(fit_tails(ordinary().head(2_000), SHARES)) | changes).encode()
-
-
 def test_tails_survive_their_file():
     tails = fit_tails(ordinary().head(2_000), SHARES)
     read = parse_tails(json.dumps(tails_to_json(tails)).encode(), COLUMNS)
     assert read.features == tails.features
     for name in ("two_sided", "shares", "knots", "surprise"):
         assert np.array_equal(getattr(read, name), getattr(tails, name))
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"features": []}, "features among the input columns"),
-        ({"features": ["volume_z", "price"]}, "features among the input columns"),
-        ({"phases": ["day"]}, "to have the phases"),
-        ({"shares": [0.5] * 6}, "a positive share per feature"),
-        ({"shares": [1.5, -0.1, -0.1, -0.1, -0.1, -0.1]}, "a positive share per feature"),
-        ({"knots": [[[1.0]]]}, "two or more knots"),
-        ({"knots": "many"}, "expected features, two_sided"),
-        ({"surprise": [[[float("nan")] * 22] * 6] * 6}, "finite ascending knots"),
-    ],
-)
-def test_invalid_file_is_refused_with_its_reason(changes, reason):
-    with pytest.raises(BundleError, match=reason):
-        parse_tails(content(**changes), COLUMNS)
-
-
-def test_file_that_is_not_json_is_refused():
-    with pytest.raises(BundleError, match=TAILS_FILE):
-        parse_tails(b"PK", COLUMNS)
