@@ -10,7 +10,7 @@ import numpy.typing as npt
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
 from surveillance_pipelines.contracts.predictions import AnomalyKinds
 from surveillance_pipelines.models.calibration import THRESHOLD
-from surveillance_pipelines.models.rules import EVIDENCE, FLOORS, WARMUP_RULES, Rule, RuleSet, strengths
+from surveillance_pipelines.models.rules import EVIDENCE, FLOORS, NAMING_RULES, Rule, RuleSet, strengths
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -149,7 +149,7 @@ def _kinds_with_evidence(
 
 def _kinds_by_rule(labels: Sequence[str], features: Floats, columns: tuple[str, ...]) -> Codes:
     """Return the kind of the strongest floor or rule that the bar reaches, else that of ``unclassified``."""
-    rules = (*FLOORS, *WARMUP_RULES)
+    rules = (*FLOORS, *NAMING_RULES)
     code_of = {label: code for code, label in enumerate(labels)} | {UNCLASSIFIED: len(labels)}
     codes = np.array([code_of.get(rule.kind, len(labels)) for rule in rules])
     strength = strengths(features, rules, columns)

@@ -1,7 +1,7 @@
 """Rules over features: the warm-up rules, the floors, and the evidence that a kind needs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -40,6 +40,8 @@ class Rule:
     needs_close: bool = False
 
 
+_NOT_AT_THE_OPEN: Final[Limits] = (("new_session", 0.0),)
+
 WARMUP_RULES: Final = (
     Rule("volume_spike", (("volume_z", 5.0),)),
     Rule("price_gap", (("gap_z", 8.0),)),
@@ -53,11 +55,17 @@ WARMUP_RULES: Final = (
 )
 """Rules that serve until a model has passed its gate, one per kind (``models/warmup.py``)."""
 
+NAMING_RULES: Final = tuple(
+    replace(rule, at_most=_NOT_AT_THE_OPEN) if rule.kind == "price_volume_divergence" else rule
+    for rule in WARMUP_RULES
+)
+"""Rules that name the kind of an anomalous bar. The move over night is a price gap, whatever the first bar's volume."""
+
 FLOORS: Final = (
     Rule("volume_spike", (("volume_z", 8.0),)),
-    Rule("price_gap", (("gap_z", 20.0),), at_most=(("new_session", 0.0),)),
-    Rule(UNCLASSIFIED, (("return_z", 20.0),), at_most=(("new_session", 0.0),)),
-    Rule(UNCLASSIFIED, (("range_ratio", 25.0),), at_most=(("new_session", 0.0),)),
+    Rule("price_gap", (("gap_z", 20.0),), at_most=_NOT_AT_THE_OPEN),
+    Rule(UNCLASSIFIED, (("return_z", 20.0),), at_most=_NOT_AT_THE_OPEN),
+    Rule(UNCLASSIFIED, (("range_ratio", 25.0),), at_most=_NOT_AT_THE_OPEN),
 )
 """Bars that alert whatever the models say. The first bar of a session is excluded where the night explains the move."""
 
@@ -66,7 +74,7 @@ EVIDENCE: Final[Mapping[str, Rule]] = {
     for rule in (
         Rule("volume_spike", (("volume_z", 2.5),)),
         Rule("price_gap", (("gap_z", 3.0),)),
-        Rule("price_volume_divergence", (("return_z_15", 2.0),), at_most=(("volume_z_5", 0.5),)),
+        Rule("price_volume_divergence", (("return_z_15", 2.0),), at_most=(("volume_z_5", 0.5), *_NOT_AT_THE_OPEN)),
         Rule("volatility_burst", (("volatility_ratio", 1.5), ("range_ratio", 1.5))),
         Rule("ramping", (("return_z_15", 2.0), ("sign_balance_10", 0.4))),
         Rule("pump_and_dump", (("return_z_15", 1.5), ("volume_z_5", 0.5))),

@@ -118,3 +118,18 @@ def test_every_kind_needs_evidence():
 def test_session_phase_of_a_minute(minute, length, phase):
     found = session_phases(np.array([minute / length]), np.array([length - minute]))
     assert PHASES[found[0]] == phase
+
+
+# XBI on 2020-01-03 at 14:30 UTC, after news in the night: it was named price_volume_divergence.
+OPENING = {"gap_z": -49.0, "return_z": -49.2, "return_z_15": -12.5, "price_volume_divergence": 46.0, "new_session": 1.0}
+
+
+def test_move_over_night_that_the_classifier_misses_is_a_price_gap():
+    assert kind_of(fused(bar(**OPENING), other=0.6)) == "price_gap"
+
+
+def test_move_over_night_shows_no_divergence_from_the_volume():
+    found = fused(bar(**OPENING), likely="price_volume_divergence", classifier=0.6)
+    assert LABELS[found.refused[0]] == "price_volume_divergence"
+    within = fused(bar(**OPENING | {"new_session": 0.0}), likely="price_volume_divergence", classifier=0.6)
+    assert kind_of(within) == "price_volume_divergence"
