@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from surveillance_pipelines.models.score_kernel import call, to_float32
+from surveillance_pipelines.models.kernel_calls import call
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def pad_rows(values: Floats, rows: int) -> Floats:
 def as_float32(values: Floats) -> npt.NDArray[np.float32]:
     """Return ``values`` as float32, clipped to the range of float32; NaN is kept."""
     found = np.empty(values.shape, dtype=np.float32)
-    call(to_float32, np.ascontiguousarray(values, dtype=np.float64).reshape(-1), FLOAT32_MAX, found.reshape(-1))
+    call("to_float32", np.ascontiguousarray(values, dtype=np.float64).reshape(-1), FLOAT32_MAX, found.reshape(-1))
     return found
 
 

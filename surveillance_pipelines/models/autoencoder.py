@@ -10,10 +10,9 @@ import numpy.typing as npt
 from surveillance_pipelines.contracts.predictions import AnomalyScores
 from surveillance_pipelines.models.arrays import require_shape, run_model
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
+from surveillance_pipelines.models.kernel_calls import call
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
 from surveillance_pipelines.models.runtime import inference_session
-from surveillance_pipelines.models.score_kernel import call, squared_errors
-from surveillance_pipelines.models.score_kernel import scale as scale_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,14 +70,14 @@ def scale(inputs: Floats, scaling: Scaling) -> npt.NDArray[np.float32]:
 def scaled_inputs(inputs: Floats, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return the network's inputs, float32[n, d], and where the inputs are missing, bool[n, d]."""
     scaled, missing = np.empty(inputs.shape, dtype=np.float32), np.empty(inputs.shape, dtype=np.bool_)
-    call(scale_rows, np.ascontiguousarray(inputs), scaling.center, scaling.scale, scaling.clip, scaled, missing)
+    call("scale", np.ascontiguousarray(inputs), scaling.center, scaling.scale, scaling.clip, scaled, missing)
     return scaled, missing
 
 
 def reconstruct(session: Any, scaled: npt.NDArray[np.float32], missing: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return the mean squared error of the present values, float64[n], and the squared errors, float64[n, d]."""
     error, squares = np.empty(len(scaled)), np.empty(scaled.shape)
-    call(squared_errors, scaled, np.ascontiguousarray(run_model(session, scaled)), missing, error, squares)
+    call("squared_errors", scaled, np.ascontiguousarray(run_model(session, scaled)), missing, error, squares)
     return error, squares
 
 

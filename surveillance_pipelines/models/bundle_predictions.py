@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.predictions import Predictions
-from surveillance_pipelines.models.score_kernel import call, largest_parts
+from surveillance_pipelines.models.kernel_calls import call
 
 Floats = npt.NDArray[np.float64]
 Wording = Literal["v1", "v2"]
@@ -165,5 +165,5 @@ def top_contributions(parts: Floats, values: Floats) -> tuple[npt.NDArray[np.int
     """
     size = (len(parts), TOP_FEATURES)
     top, shares, found = np.empty(size, dtype=np.int64), np.empty(size), np.empty(size)
-    call(largest_parts, np.ascontiguousarray(parts), np.ascontiguousarray(values), top, shares, found)
+    call("largest_parts", np.ascontiguousarray(parts), np.ascontiguousarray(values), top, shares, found)
     return top, shares, found

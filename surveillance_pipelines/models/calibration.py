@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from surveillance_pipelines.models.kernel_calls import call
 from surveillance_pipelines.models.members import BundleError
-from surveillance_pipelines.models.score_kernel import calibrate, call, centre
 
 Floats = npt.NDArray[np.float64]
 Calibration = Callable[[Floats], Floats]
@@ -69,12 +69,12 @@ def calibrated(statistic: Floats, knots: Floats, scores: Floats) -> Floats:
     the same arithmetic.
     """
     found = np.empty(len(statistic))
-    call(calibrate, *(np.ascontiguousarray(each, dtype=np.float64) for each in (statistic, knots, scores)), found)
+    call("calibrate", *(np.ascontiguousarray(each, dtype=np.float64) for each in (statistic, knots, scores)), found)
     return found
 
 
 def centred_on_threshold(probability: Floats, threshold: float) -> Floats:
     """Return probabilities mapped by two straight lines so that ``threshold`` becomes 0.5, and 0 and 1 are kept."""
     found = np.empty(len(probability))
-    call(centre, np.ascontiguousarray(probability, dtype=np.float64), threshold, THRESHOLD, found)
+    call("centre", np.ascontiguousarray(probability, dtype=np.float64), threshold, THRESHOLD, found)
     return found

@@ -15,8 +15,8 @@ from surveillance_pipelines.contracts.predictions import (
 )
 from surveillance_pipelines.features.views import FeatureView
 from surveillance_pipelines.models.contract import SEPARATOR
+from surveillance_pipelines.models.kernel_calls import call
 from surveillance_pipelines.models.members import BundleError, MemberSpec
-from surveillance_pipelines.models.score_kernel import call, is_finite
 
 DETECTOR_KINDS: Final = frozenset({"anomaly_score", "anomaly_kind", "embedding_distance"})
 """Kinds of output that measure how unusual a bar is."""
@@ -74,7 +74,7 @@ def find_problem(spec: MemberSpec, predictions: Predictions, rows: int) -> str |
 
 def _is_finite(values: npt.NDArray[Any]) -> bool:
     if values.dtype == np.float64 and values.flags.c_contiguous:
-        return call(is_finite, values.reshape(-1))
+        return call("is_finite", values.reshape(-1))
     return bool(np.isfinite(values).all())
 
 

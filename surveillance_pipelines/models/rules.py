@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from surveillance_pipelines.contracts.outputs import UNCLASSIFIED
-from surveillance_pipelines.models.score_kernel import AT_MOST, BEFORE_CLOSE, RATIO, call, rule_evidence
-from surveillance_pipelines.models.score_kernel import strengths as rule_strengths
+from surveillance_pipelines.models.kernel_calls import AT_MOST, BEFORE_CLOSE, RATIO, call
 from surveillance_pipelines.models.session_phase import AROUND_THE_CLOCK_MINUTES, PHASE_COLUMNS
 
 Floats = npt.NDArray[np.float64]
@@ -56,8 +55,7 @@ WARMUP_RULES: Final = (
 """Rules that serve until a model has passed its gate, one per kind (``models/warmup.py``)."""
 
 NAMING_RULES: Final = tuple(
-    replace(rule, at_most=_NOT_AT_THE_OPEN) if rule.kind == "price_volume_divergence" else rule
-    for rule in WARMUP_RULES
+    replace(rule, at_most=_NOT_AT_THE_OPEN) if rule.kind == "price_volume_divergence" else rule for rule in WARMUP_RULES
 )
 """Rules that name the kind of an anomalous bar. The move over night is a price gap, whatever the first bar's volume."""
 
@@ -105,7 +103,7 @@ class RuleSet:
             features: float64[n, F], NaN for missing features, whose ratio is 0.
         """
         found = np.empty((len(features), self._count))
-        call(rule_strengths, np.ascontiguousarray(features), self._table, self._clock, AROUND_THE_CLOCK_MINUTES, found)
+        call("strengths", np.ascontiguousarray(features), self._table, self._clock, AROUND_THE_CLOCK_MINUTES, found)
         return found
 
     def evidence(self, features: Floats, chosen: npt.NDArray[np.intp]) -> Floats:
@@ -116,7 +114,7 @@ class RuleSet:
             chosen: position of each row's rule, int64[n].
         """
         found = np.empty(features.shape)
-        call(rule_evidence, np.ascontiguousarray(features), self._table, chosen.astype(np.int64, copy=False), found)
+        call("rule_evidence", np.ascontiguousarray(features), self._table, chosen.astype(np.int64, copy=False), found)
         return found
 
 

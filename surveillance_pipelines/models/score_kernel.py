@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numba import boolean, float32, float64, int64, njit
 
 from surveillance_pipelines.features.compiled_calls import compiled
+from surveillance_pipelines.models.kernel_calls import AT_MOST, RATIO
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -27,9 +28,6 @@ TABLE: Final = float64[:, ::1]
 CUBE: Final = float64[:, :, ::1]
 PLACES: Final = int64[::1]
 MATRIX_OF_PLACES: Final = int64[:, ::1]
-
-RATIO, AT_MOST, BEFORE_CLOSE = range(3)
-"""Operations of the rows of a table of rules: (operation, rule, column, limit, flag)."""
 
 _LARGEST: Final = float(np.finfo(np.float64).max)
 _PRE, _OPEN, _DAY, _CLOSE, _POST, _AROUND_THE_CLOCK = range(6)
@@ -323,12 +321,8 @@ _TYPES: Final[dict[Any, tuple[Any, ...]]] = {
     is_finite: (ROW,),
 }
 
-_READY: Final[dict[Any, Callable[..., Any]]] = {}
 
-
-def call(function: Any, *arguments: Any) -> Any:
-    """Call a function of this module; float64 arguments must be contiguous (``numpy.ascontiguousarray``)."""
-    ready = _READY.get(function)
-    if ready is None:
-        ready = _READY[function] = compiled(function, _TYPES[function])
-    return ready(*arguments)
+def ready_function(name: str) -> Callable[..., Any]:
+    """Return a function of this module, compiled; ``kernel_calls.call`` is the way to it."""
+    types = {function.__name__: (function, types) for function, types in _TYPES.items()}
+    return compiled(*types[name])

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from surveillance_pipelines.models.score_kernel import call, phases
+from surveillance_pipelines.models.kernel_calls import call
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,5 +34,5 @@ def session_phases(progress: Floats, minutes_to_close: Floats) -> npt.NDArray[np
     """
     clock = np.column_stack([progress, minutes_to_close]).astype(np.float64, copy=False)
     found = np.empty(len(clock), dtype=np.int64)
-    call(phases, np.ascontiguousarray(clock), PHASE_BOUNDS, found)
+    call("phases", np.ascontiguousarray(clock), PHASE_BOUNDS, found)
     return found

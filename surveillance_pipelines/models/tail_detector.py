@@ -14,8 +14,8 @@ import numpy.typing as npt
 from surveillance_pipelines.contracts.predictions import AnomalyScores
 from surveillance_pipelines.models.contract import FeatureWindow, InputSpec, OutputSpec
 from surveillance_pipelines.models.declared_sizes import number_array, read_table
+from surveillance_pipelines.models.kernel_calls import call
 from surveillance_pipelines.models.members import BundleError, Files, MemberSpec
-from surveillance_pipelines.models.score_kernel import call, detect_tails, tails
 from surveillance_pipelines.models.session_phase import PHASE_BOUNDS, PHASE_COLUMNS, PHASES
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ class Tails:
             phases: int64[n], positions in ``PHASES``.
         """
         found = np.empty(values.shape)
-        call(tails, np.ascontiguousarray(values), np.ascontiguousarray(phases), self.sides, *self.maps, found)
+        call("tails", np.ascontiguousarray(values), np.ascontiguousarray(phases), self.sides, *self.maps, found)
         return found
 
 
@@ -102,7 +102,7 @@ class TailDetector:
         inputs = np.ascontiguousarray(window[:, -1, :])
         statistic, contributions = np.empty(len(inputs)), np.empty(inputs.shape)
         arrays = (self._places, PHASE_BOUNDS, self.tails.sides, *self.tails.maps, statistic, contributions)
-        call(detect_tails, inputs, *arrays)
+        call("detect_tails", inputs, *arrays)
         return AnomalyScores(statistic, contributions)
 
 

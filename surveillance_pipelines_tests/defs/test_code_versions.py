@@ -19,7 +19,7 @@ from surveillance_pipelines.models.kinds import KINDS
 
 COVERED = ("market", "features", "models", "training", "evaluation", "batch", "engine", "services")
 """Folders whose code decides what an asset holds."""
-PICTURES = {"training.plots", "training.price_plot", "training.figures"}
+PICTURES = {"training.plots", "training.price_plot", "training.figures", "services.incidents"}
 """They draw what the UI shows of a materialization; no stored row depends on them."""
 NOT_FOLLOWED = {"resources", "checks"}
 """Files of ``defs``: one connects to the stores, the others judge what a body has stored; neither changes a row."""
