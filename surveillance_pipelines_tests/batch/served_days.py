@@ -41,10 +41,17 @@ _QUIET: Final = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 LAKE_TABLES: Final = ("bars_1m", "features_core_v1", "scores")
 _OUTPUTS: Final = {
     tables.ANOMALIES: "alert_status = 'confirmed'",
+    tables.INCIDENTS: "incident_status IN ('confirmed', 'updated', 'closed')",
     tables.SIGNALS: "true",
     tables.PREDICTIONS: "true",
 }
 """Table → which of its rows stand on closed bars, as every row of batch scoring does."""
+_OPEN_INCIDENTS: Final = """
+    SELECT count(DISTINCT incident_id) FROM surveillance.incidents AS incident WHERE NOT EXISTS (
+        SELECT FROM surveillance.incidents AS ended
+        WHERE ended.incident_id = incident.incident_id AND ended.incident_status IN ('closed', 'retracted')
+    )
+"""
 
 
 class FastClock:
@@ -120,6 +127,12 @@ def serve(platform: PlatformResource, ticks: pl.DataFrame, *, runs: int) -> dict
                 drain(endpoints, settings, queue_url, run_id=f"served-{number}", window_seconds=1e6, clock=clock)
     with platform.connect() as connection:
         return dict(connection.execute("SELECT outcome, count(*) FROM ops.ledger GROUP BY outcome").fetchall())
+
+
+def open_incidents(connection: psycopg.Connection[Any]) -> int:
+    """Return the number of incidents that no later message has closed."""
+    row = connection.execute(_OPEN_INCIDENTS).fetchone()
+    return 0 if row is None else row[0]
 
 
 def fill_and_score(

@@ -38,7 +38,7 @@ def test_served_days_scored_at_rest_with_their_bundle_have_the_rows_that_were_se
     found = serve_and_compare(world, market, runs=2)
     assert sum(found.outcomes.values()) == 3 * 50 * len(SYMBOLS) * market.ticks_per_bar
     assert found.outcomes.keys() <= {"scored", "late"}
-    assert [table.differences for table in found.compared] == [(), (), ()]
-    assert [table.equal > 3 for table in found.compared] == [True, True, True]
+    assert [table.differences for table in found.compared] == [(), (), (), ()]
+    assert [table.equal > 3 for table in found.compared] == [True, True, True, True]
     assert (found.added, found.changed) == (0, [])
     assert found.holds

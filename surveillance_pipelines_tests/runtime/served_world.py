@@ -31,6 +31,7 @@ from surveillance_pipelines_tests.batch.served_days import (
     copy_bars,
     fill_and_score,
     kept,
+    open_incidents,
     serve,
 )
 
@@ -148,7 +149,9 @@ def serve_and_compare(
         say(f"served: {outcomes}")
         with platform.connect() as connection:  # the champion of today is another one
             deploy_version(connection, 1, role="retired", leave_no_champion=True, decided_by="served")
+            left_open = open_incidents(connection)
         made_again = fill_and_score(platform, first, last, world.bundle_hash)
+        made_again["incidents.new_rows"] -= left_open  # a whole day closes what its last message left open
         say(f"scored at rest: {made_again}")
         before, lake = kept(platform, first, last), platform.lake
     compared = _compare_with_fresh(world, lake, first, last)
