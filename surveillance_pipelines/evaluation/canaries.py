@@ -31,7 +31,13 @@ BUDGETS: Final = 3.0
 events, and even an unknown market must not raise more (``docs/detection.md``)."""
 
 ALERT_SCHEMA: Final = pl.Schema(
-    {"copy": pl.Int64, "symbol": pl.String, "bar_start": UTC_MICROSECONDS, "kind": pl.String}
+    {
+        "copy": pl.Int64,
+        "symbol": pl.String,
+        "bar_start": UTC_MICROSECONDS,
+        "kind": pl.String,
+        "detectors": pl.List(pl.String),  # those that reach their threshold; empty if the rows do not name them
+    }
 )
 """Confirmed alerts of planted copies."""
 
@@ -70,12 +76,26 @@ class KindCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """Counts of one run or evaluation.
+
+    Attributes:
+        kinds: by kind.
+        detectors: detector → manipulations, of all kinds, for which it reached its threshold. A detector that fails
+            while others find the same manipulations changes no count of a kind.
+    """
+
+    kinds: Mapping[str, KindCounts]
+    detectors: Mapping[str, Count]
+
+
+@dataclass(frozen=True, slots=True)
 class RateVerdict:
     """A measured share against its promise.
 
     Attributes:
-        name: the kind, or ``all kinds``.
-        measure: ``detected`` or ``named``.
+        name: the kind, ``all kinds``, or the detector.
+        measure: ``detected``, ``named``, or ``alerted`` (of a detector).
         count: the events of the canary run.
         promised: lower bound of the share in the bundle's own evaluation.
     """
@@ -120,8 +140,8 @@ def judge(events: pl.DataFrame, alerts: pl.DataFrame, scores: pl.DataFrame, cont
 
     Returns:
         ``events`` with ``detected``, ``named`` (an alert has the planted kind), ``kind_named`` (that kind, else the
-        kind of the first alert, else null), ``score`` (largest, null without a scored bar) and ``delay_minutes`` (from
-        the first changed bar to the first alert, null if not detected).
+        kind of the first alert, else null), ``detectors`` of its alerts, ``score`` (largest, null without a scored bar)
+        and ``delay_minutes`` (from the first changed bar to the first alert, null if not detected).
     """
     window = pl.col("bar_start").is_between("first", pl.col("last") + GRACE)
     keys = ["copy", "event_id"]
@@ -134,6 +154,7 @@ def judge(events: pl.DataFrame, alerts: pl.DataFrame, scores: pl.DataFrame, cont
         .agg(
             named=(pl.col("alert_kind") == pl.col("kind")).any(),
             first_kind=pl.col("alert_kind").first(),
+            detectors=pl.col("detectors").list.explode().unique().drop_nulls(),
             delay_minutes=(pl.col("bar_start") - pl.col("first")).dt.total_minutes().min(),
         )
     )
@@ -147,27 +168,39 @@ def judge(events: pl.DataFrame, alerts: pl.DataFrame, scores: pl.DataFrame, cont
     ).drop("first_kind")
 
 
-def counts_by_kind(judged: pl.DataFrame) -> dict[str, KindCounts]:
-    """Return the counts of every kind of the promised size."""
-    rows = judged.filter(pl.col("size") == PROMISED_SIZE).group_by("kind").agg(
-        pl.len(), pl.col("detected", "named").sum()
-    )  # fmt: skip
-    return {
-        kind: KindCounts(Count(detected, planted), Count(named, planted))
-        for kind, planted, detected, named in rows.sort("kind").iter_rows()
-    }
+def counts_of(judged: pl.DataFrame, detectors: Sequence[str]) -> Counts:
+    """Return the counts of the manipulations of the promised size.
+
+    Args:
+        judged: result of ``judge``.
+        detectors: the detectors of the models, also those that never alerted.
+    """
+    events = judged.filter(pl.col("size") == PROMISED_SIZE)
+    rows = events.group_by("kind").agg(pl.len(), pl.col("detected", "named").sum())
+    alerted = [name for names in events["detectors"].to_list() for name in names or ()]
+    return Counts(
+        {
+            kind: KindCounts(Count(detected, planted), Count(named, planted))
+            for kind, planted, detected, named in rows.sort("kind").iter_rows()
+        },
+        {name: Count(alerted.count(name), events.height) for name in detectors},
+    )
 
 
-def verdicts(counts: Mapping[str, KindCounts], promised: Mapping[str, KindCounts]) -> list[RateVerdict]:
+def verdicts(counts: Counts, promised: Counts) -> list[RateVerdict]:
     """Compare the counts of a run with those of the bundle's evaluation, per kind and for all kinds together.
 
     A kind that the evaluation has not measured has no verdict. The sum over all kinds has the power that single kinds
     with few events lack: its promise is the mean of the kinds' shares, weighted by the events of the run.
     """
-    known = {kind: found for kind, found in counts.items() if kind in promised}
-    found = []
+    known = {kind: found for kind, found in counts.kinds.items() if kind in promised.kinds}
+    found = [
+        RateVerdict(name, "alerted", count, promised.detectors[name].interval()[0])
+        for name, count in counts.detectors.items()
+        if name in promised.detectors
+    ]
     for measure in ("detected", "named"):
-        pairs = [(kind, getattr(run, measure), getattr(promised[kind], measure)) for kind, run in known.items()]
+        pairs = [(kind, getattr(run, measure), getattr(promised.kinds[kind], measure)) for kind, run in known.items()]
         found += [RateVerdict(kind, measure, run, before.interval()[0]) for kind, run, before in pairs]
         whole = Count(sum(run.found for _, run, _ in pairs), sum(run.of for _, run, _ in pairs))
         if whole.of:

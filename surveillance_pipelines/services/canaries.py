@@ -12,9 +12,9 @@ from surveillance_pipelines.clock import now, to_datetime, to_us
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.evaluation.canaries import (
     PROMISED_SIZE,
-    KindCounts,
+    Counts,
     RateVerdict,
-    counts_by_kind,
+    counts_of,
     events_of,
     judge,
     planted_copies,
@@ -24,8 +24,8 @@ from surveillance_pipelines.hashing import sha256_text
 from surveillance_pipelines.runtime.serving_engine import load_calendars, serving_engine
 from surveillance_pipelines.services.canary_lane import LaneResult, ReadHistory, canary_messages, run_lane
 from surveillance_pipelines.services.canary_market import CanaryMarket, read_market
-from surveillance_pipelines.services.canary_promises import batch_scores, load_promise
-from surveillance_pipelines.services.canary_verdicts import Control, lane_problems, measure_control
+from surveillance_pipelines.services.canary_promises import BatchScores, batch_scores, detectors_of, load_promise
+from surveillance_pipelines.services.canary_verdicts import Control, lane_problems, measure_control, outside_training
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.stores.canaries import MARK, CanaryRow, save_canaries
 from surveillance_pipelines.stores.deployments import champion
@@ -46,6 +46,9 @@ EVENTS: Final = 110
 MOST_COPIES: Final = 12
 """Copies of full size per run; a platform with few symbols has fewer manipulations per run."""
 
+THIRDS: Final = 1
+"""Copies with manipulations of a third of the full size, which nothing promises; their detection is recorded."""
+
 CONTROL: Final = -1
 """Number of the copy without manipulations."""
 
@@ -62,7 +65,8 @@ class CanaryRun:
         bundle_hash: models that scored.
         champion_hash: the champion; None if there is none.
         verdicts: shares against promises.
-        promised: the promise by kind; empty if the bundle has none.
+        counts: counts of the manipulations of full size.
+        promised: the promise; empty if the bundle has none.
         control: the unchanged bars.
         problems: symbol → why it is not served as it should be; ``""`` for problems of the whole lane.
     """
@@ -74,7 +78,8 @@ class CanaryRun:
     bundle_hash: str
     champion_hash: str | None
     verdicts: tuple[RateVerdict, ...]
-    promised: Mapping[str, KindCounts]
+    counts: Counts
+    promised: Counts
     control: Control
     problems: Mapping[str, str]
 
@@ -83,10 +88,11 @@ class CanaryRun:
         """The promises that were not kept."""
         return [verdict for verdict in self.verdicts if not verdict.kept]
 
-    @property
-    def counts(self) -> dict[str, KindCounts]:
-        """Counts by kind of the promised size."""
-        return counts_by_kind(self.events)
+    def median_delay(self, kind: str) -> float | None:
+        """Return the median delay in minutes of the detected manipulations of a kind and the promised size."""
+        chosen = self.events.filter((pl.col("kind") == kind) & (pl.col("size") == PROMISED_SIZE))
+        delay = chosen["delay_minutes"].median()
+        return None if delay is None else float(delay)  # pyright: ignore[reportArgumentType]
 
 
 def run_canaries(stores: Stores, *, run_id: str, seed: int | None = None) -> CanaryRun:
@@ -120,6 +126,7 @@ def run_canaries(stores: Stores, *, run_id: str, seed: int | None = None) -> Can
         promised = load_promise(connection, predictor.bundle_hash)
     batch = partial(_batch_copy, market, sessions, predictor, settings)
     judged = _judged([events for _, events in planted], results, control)
+    counts = counts_of(judged, detectors_of(predictor))
     run = CanaryRun(
         run_id=mark,
         day=market.day,
@@ -127,12 +134,16 @@ def run_canaries(stores: Stores, *, run_id: str, seed: int | None = None) -> Can
         messages=sum(result.messages for result in (control, *results)),
         bundle_hash=predictor.bundle_hash,
         champion_hash=None if deployed is None else deployed.bundle_hash,
-        verdicts=tuple(verdicts(counts_by_kind(judged), promised)),
+        verdicts=tuple(verdicts(counts, promised)),
+        counts=counts,
         promised=promised,
         control=measure_control(control),
         problems={},
     )
-    run = replace(run, problems=_problems(run, market, planted, (control, *results), batch))
+    found = _served_problems(market, planted, (control, *results), batch)
+    for symbol, problem in outside_training(market.chosen, sessions, predictor).items():
+        found.setdefault(symbol, problem)
+    run = replace(run, problems=_run_problems(run, market) | found)
     with stores.connect() as connection:
         save_canaries(connection, _rows(run, settings, now(stores.clock)), at=now(stores.clock))
     return run
@@ -175,10 +186,10 @@ def _history(stores: Stores, connection: "psycopg.Connection[Any]", predictor: "
 
 
 def _planted(market: CanaryMarket, sessions: SessionTable, seed: int) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Return copies with manipulations: enough of full size for ``EVENTS``, and one of a third of it."""
-    found = planted_copies(market.bars, sessions, size="third", seeds=[seed])
+    """Return copies with manipulations: enough of full size for ``EVENTS``, and ``THIRDS`` of a third of it."""
+    found = planted_copies(market.bars, sessions, size="third", seeds=range(seed, seed + THIRDS))
     events = 0
-    for number in range(1, MOST_COPIES + 1):
+    for number in range(THIRDS, THIRDS + MOST_COPIES):
         if events >= EVENTS:
             break
         [copy] = planted_copies(market.bars, sessions, size=PROMISED_SIZE, seeds=[seed + number])
@@ -197,29 +208,33 @@ def _judged(events: Sequence[pl.DataFrame], results: Sequence[LaneResult], contr
 
 def _batch_copy(
     market: CanaryMarket, sessions: SessionTable, predictor: "Predictor", settings: "Settings", bars: pl.DataFrame
-) -> pl.DataFrame:
-    """Return the scores of one copy as batch scoring computes them."""
+) -> BatchScores:
+    """Return what batch scoring makes of one copy."""
     return batch_scores(
         pl.concat([market.history, bars.select(market.history.columns)]), [market.day], sessions, predictor, settings
     )
 
 
-def _problems(
-    run: CanaryRun,
+def _run_problems(run: CanaryRun, market: CanaryMarket) -> dict[str, str]:
+    """Return what is wrong with the models, and with the feed and calendars of the symbols."""
+    problems = dict.fromkeys(sorted(set(market.chosen) - set(run.events["symbol"])), "no canary fits into its day")
+    if run.champion_hash not in (None, run.bundle_hash):
+        problems[""] = f"bundle {run.bundle_hash[:12]} serves instead of the champion {str(run.champion_hash)[:12]}"
+    return problems | dict(market.problems)
+
+
+def _served_problems(
     market: CanaryMarket,
     planted: Sequence[tuple[pl.DataFrame, pl.DataFrame]],
     results: Sequence[LaneResult],
-    batch: Callable[[pl.DataFrame], pl.DataFrame],
+    batch: Callable[[pl.DataFrame], BatchScores],
 ) -> dict[str, str]:
-    problems = dict(market.problems)
-    if run.champion_hash not in (None, run.bundle_hash):
-        problems[""] = f"bundle {run.bundle_hash[:12]} serves instead of the champion {str(run.champion_hash)[:12]}"
+    """Return what is wrong with how the messages of each copy were served."""
+    problems: dict[str, str] = {}
     sent = [market.bars, *(bars for bars, _ in planted)]
     for bars, result in zip(sent, results, strict=True):
-        for symbol, problem in lane_problems(bars, result, batch(bars)).items():
+        for symbol, problem in lane_problems(bars, result, batch(bars).scores).items():
             problems.setdefault(symbol, problem)
-    silent = set(market.chosen) - set(run.events["symbol"])
-    problems |= dict.fromkeys(sorted(silent - set(problems)), "no canary fits into its day")
     return problems
 
 

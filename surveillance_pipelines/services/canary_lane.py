@@ -7,6 +7,7 @@ that could commit or publish them, which an import rule enforces, and its connec
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final
 
 import polars as pl
@@ -21,9 +22,10 @@ from surveillance_pipelines.engine.effects import Effects, Known
 from surveillance_pipelines.engine.engine import Engine
 from surveillance_pipelines.engine.event_clock import ClockReading
 from surveillance_pipelines.engine.seed import Seed
-from surveillance_pipelines.evaluation.canaries import ALERT_SCHEMA, SCORE_SCHEMA
+from surveillance_pipelines.evaluation.canaries import SCORE_SCHEMA
 from surveillance_pipelines.market.bars_to_ticks import FEWEST_TICKS, ticks_from_bars
 from surveillance_pipelines.market.messages import encode_tick
+from surveillance_pipelines.services.canary_promises import alert_frame
 from surveillance_pipelines.stores.canaries import MARK
 
 ReadHistory = Callable[[Mapping[str, int]], Mapping[str, Seed]]
@@ -72,7 +74,7 @@ class LaneResult:
 
     def alert_frame(self) -> pl.DataFrame:
         """Return ``ALERT_SCHEMA``."""
-        return _frame([(self.copy, row.symbol, row.bar_start, row.kind) for row in self.anomalies], ALERT_SCHEMA)
+        return alert_frame(self.anomalies, self.copy)
 
     def score_frame(self) -> pl.DataFrame:
         """Return ``SCORE_SCHEMA``."""
@@ -126,17 +128,10 @@ def run_lane(
     """
     result = LaneResult(copy, messages=len(messages))
     grace = round(grace_seconds * MICROSECONDS)
-    batch: list[Received] = []
-    part: tuple[int, bool] | None = None
-    for message in messages:
-        minute, within = divmod(message.sent_at, MINUTE_US)
-        if part is not None and (minute, within >= grace) != part:
-            _process(engine, batch, history, result)
-            batch = []
-            result.add(engine.close_due(ClockReading(message.sent_at), message.sent_at))
-        part = minute, within >= grace
-        batch.append(message)
-    _process(engine, batch, history, result)
+    for _, minute in groupby(messages, key=lambda message: (message.sent_at - grace) // MINUTE_US):
+        batch = list(minute)
+        result.add(engine.close_due(ClockReading(batch[0].sent_at), batch[0].sent_at))
+        _process(engine, batch, history, result)
     while (due := engine.next_close()) is not None:  # the clock goes on after the last message
         result.add(engine.close_due(ClockReading(due), due))
     return result

@@ -1,14 +1,17 @@
 """What a canary run shows besides detection: whether every message was served as batch scoring would serve it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 from scipy.stats import binomtest
 
+from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.evaluation.canaries import BUDGETS, CONFIDENCE, episodes
 from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY, BARS_PER_DAY
+from surveillance_pipelines.market.asset_classes import asset_class_of
+from surveillance_pipelines.models.ensemble import Predictor
 from surveillance_pipelines.services.canary_lane import BAR_COLUMNS, LaneResult
 
 TOLERANCE: Final = 1e-6
@@ -60,6 +63,23 @@ def measure_control(result: LaneResult) -> Control:
     """Return the alerts on unchanged bars."""
     alerts = result.alert_frame()
     return Control(bars=len(result.scores), alerts=alerts.height, episodes=episodes(alerts))
+
+
+def outside_training(symbols: Iterable[str], sessions: SessionTable, predictor: Predictor) -> dict[str, str]:
+    """Return the symbols whose calendar or asset class no training bar had, although the symbol itself was trained on.
+
+    Their registration has changed since the training, or is wrong.
+    """
+    domain, found = predictor.training_domain, dict[str, str]()
+    if domain is None or domain.symbols is None:
+        return found
+    for symbol in sorted(domain.symbols & set(symbols)):
+        calendar = sessions.for_symbol(symbol).calendar
+        if outside := domain.outside(symbol, calendar, asset_class_of(symbol, calendar)):
+            found[symbol] = "not as in training: " + ", ".join(
+                f"{name.replace('_', ' ')} {value}" for name, value in outside.items()
+            )
+    return found
 
 
 def lane_problems(sent: pl.DataFrame, result: LaneResult, batch: pl.DataFrame) -> dict[str, str]:
