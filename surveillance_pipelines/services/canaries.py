@@ -11,7 +11,9 @@ import polars as pl
 from surveillance_pipelines.clock import now, to_datetime, to_us
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.evaluation.canaries import (
+    ALERT_SCHEMA,
     PROMISED_SIZE,
+    SCORE_SCHEMA,
     Counts,
     RateVerdict,
     counts_of,
@@ -113,7 +115,7 @@ def run_canaries(stores: Stores, *, run_id: str, seed: int | None = None) -> Can
     settings, mark = stores.settings, f"{MARK}{run_id}"
     first_seed = int(sha256_text(run_id)[:8], 16) if seed is None else seed
     with stores.connect(autocommit=True) as connection:
-        connection.read_only = True  # nothing that the lane calls can write
+        connection.execute("SET default_transaction_read_only TO on")  # nothing that the lane calls can write
         predictor = load_serving_predictor(connection, settings, stores.endpoints.queue_urls[0])
         calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
         sessions = load_calendars(connection, settings, calendar_of)
@@ -140,10 +142,12 @@ def run_canaries(stores: Stores, *, run_id: str, seed: int | None = None) -> Can
         control=measure_control(control),
         problems={},
     )
-    found = _served_problems(market, planted, (control, *results), batch)
-    for symbol, problem in outside_training(market.chosen, sessions, predictor).items():
-        found.setdefault(symbol, problem)
-    run = replace(run, problems=_run_problems(run, market) | found)
+    problems = _joined(
+        _run_problems(run, market),
+        outside_training(market.chosen, sessions, predictor),
+        _served_problems(market, planted, (control, *results), batch),
+    )
+    run = replace(run, problems=problems)
     with stores.connect() as connection:
         save_canaries(connection, _rows(run, settings, now(stores.clock)), at=now(stores.clock))
     return run
@@ -201,8 +205,8 @@ def _planted(market: CanaryMarket, sessions: SessionTable, seed: int) -> list[tu
 
 
 def _judged(events: Sequence[pl.DataFrame], results: Sequence[LaneResult], control: LaneResult) -> pl.DataFrame:
-    alerts = pl.concat([result.alert_frame() for result in results])
-    scores = pl.concat([result.score_frame() for result in results])
+    alerts = pl.concat([ALERT_SCHEMA.to_frame(), *(result.alert_frame() for result in results)])
+    scores = pl.concat([SCORE_SCHEMA.to_frame(), *(result.score_frame() for result in results)])
     return judge(events_of(events), alerts, scores, control.alert_frame().select("symbol", "bar_start"))
 
 
@@ -236,6 +240,12 @@ def _served_problems(
         for symbol, problem in lane_problems(bars, result, batch(bars).scores).items():
             problems.setdefault(symbol, problem)
     return problems
+
+
+def _joined(*found: Mapping[str, str]) -> dict[str, str]:
+    """Return all problems of each symbol as one text."""
+    symbols = dict.fromkeys(symbol for problems in found for symbol in problems)
+    return {symbol: "; ".join(problems[symbol] for problems in found if symbol in problems) for symbol in symbols}
 
 
 def _rows(run: CanaryRun, settings: "Settings", at: datetime) -> list[CanaryRow]:

@@ -42,7 +42,8 @@ class CanaryMarket:
     Attributes:
         day: the UTC day.
         bars: ``BAR_SCHEMA``, revision 0, of ``chosen`` on the day, within the session; what the run sends.
-        history: ``BAR_SCHEMA``, revision 0, of all symbols before ``bars``.
+        history: ``BAR_SCHEMA``, revision 0: of each symbol before its first bar in ``bars``, of the other symbols
+            before the first of all.
         served: symbols that the platform serves, as far as bars or the instrument table show.
         chosen: symbols of this run.
         problems: symbol → why the feed or the calendar of the symbol is wrong.
@@ -81,8 +82,7 @@ def read_market(stores: Stores, connection: psycopg.Connection[Any], sessions: S
     problems = _unfed(bars, day, served, sessions) | _misfit(of_day, sessions)
     chosen = _chosen(sorted(of_day["symbol"].unique()), seed)
     sent = pl.concat([_window(of_day.filter(pl.col("symbol") == symbol), symbol, sessions) for symbol in chosen])
-    first = sent["bar_start"].min()
-    return CanaryMarket(day, sent, bars.filter(pl.col("bar_start") < first), served, chosen, problems)
+    return CanaryMarket(day, sent, _before(bars, sent), served, chosen, problems)
 
 
 def recent_bars(stores: Stores, connection: psycopg.Connection[Any]) -> pl.DataFrame:
@@ -139,6 +139,12 @@ def _misfit(bars: pl.DataFrame, sessions: SessionTable) -> dict[str, str]:
                 f"{inside.mean():.0%} of its bars are in the session of {table.calendar}, and fill {covered:.0%} of it"
             )
     return found
+
+
+def _before(bars: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
+    begin = sent.group_by("symbol").agg(begin=pl.col("bar_start").min())
+    known = bars.join(begin, on="symbol", how="left", maintain_order="left")
+    return known.filter(pl.col("bar_start") < pl.col("begin").fill_null(sent["bar_start"].min())).drop("begin")
 
 
 def _chosen(symbols: Sequence[str], seed: int) -> tuple[str, ...]:

@@ -83,7 +83,17 @@ def test_run_with_the_same_seed_plants_and_finds_the_same(platform: Platform):
 )
 def test_run_names_what_is_not_served(platform: Platform, fault: str, symbol: str, problem: str):
     with FAULTS[fault](platform) as broken:
-        assert run_canaries(broken, run_id=fault).problems[symbol] == problem
+        assert run_canaries(broken, run_id=fault).problems[symbol].startswith(problem)
+
+
+@pytest.mark.requirement("BEY-06")
+def test_run_reads_through_a_connection_that_cannot_write(platform: Platform, monkeypatch: pytest.MonkeyPatch):
+    def write(_stores: Platform, connection: psycopg.Connection[Any], *_arguments: Any) -> None:
+        connection.execute("DELETE FROM surveillance.instruments")
+
+    monkeypatch.setattr(canaries, "read_market", write)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        run_canaries(platform, run_id="run-1")
 
 
 @pytest.fixture
