@@ -108,8 +108,8 @@ def prove_faults(platform: Platform, only: str) -> dict[str, Any]:
         print(f"  {f'red ({events})' if events else 'GREEN'} {name}: {why}", flush=True)
     red, quiet = sum(row["red"] for row in table.values()), clean.count("")
     return {
-        "work": f"{len(table)} faults, each planted alone; one canary run of "
-        f"{SMALL} manipulations each and, if it is green, one of {EVENTS}; {CLEAN_RUNS} runs of {EVENTS} without a fault",
+        "work": f"{len(table)} faults, each planted alone; a canary run of {SMALL} manipulations and, if it is green, "
+        f"one of {EVENTS}; {CLEAN_RUNS} runs of {EVENTS} without a fault",
         "goal": f"at least {LEAST_RED:.0%} of the faults turn a check red",
         "found": [
             (

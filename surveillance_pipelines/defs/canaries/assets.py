@@ -30,7 +30,7 @@ class CanaryConfig(dg.Config):
     owners=OWNERS,
     deps=["bars_1m", "champion", "instruments", "trading_sessions"],
     tags=tags("live", "postgresql"),
-    code_version=code_version("services.canaries"),
+    code_version=code_version("services.canaries", "training.canary_plot"),
     check_specs=CHECKS,
 )
 def canaries(
@@ -41,12 +41,14 @@ def canaries(
     The lane has the settings, instruments, calendars and models of a drain run. It publishes and stores nothing but
     one row per manipulation in `surveillance.canaries`.
     """
-    from surveillance_pipelines.contracts.errors import NotReadyError
+    from surveillance_pipelines.contracts.errors import ErrorCode, SurveillanceError
     from surveillance_pipelines.services.canaries import run_canaries
 
     try:
         run = run_canaries(platform, run_id=context.run.run_id, seed=None if config.seed < 0 else config.seed)
-    except NotReadyError as error:
+    except SurveillanceError as error:
+        if error.code is not ErrorCode.NOT_READY:  # no bars, no sessions or no models yet
+            raise
         return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=absent_results(str(error)))
     with platform.connect() as connection:
         schema = stored_schema(connection, "canaries")
