@@ -10,6 +10,7 @@ import polars as pl
 
 from surveillance_pipelines.clock import now, to_datetime, to_us
 from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.engine.bar_builder import bar_start_of
 from surveillance_pipelines.evaluation.canaries import (
     ALERT_SCHEMA,
     PROMISED_SIZE,
@@ -180,11 +181,11 @@ def _history(stores: Stores, connection: "psycopg.Connection[Any]", predictor: "
     lake, known = stores.lake.quick(), dict[tuple[str, int], "Seed"]()
 
     def read(wanted: Mapping[str, int]) -> Mapping[str, "Seed"]:
-        missing = {symbol: at for symbol, at in wanted.items() if (symbol, at // 60_000_000) not in known}
+        missing = {symbol: at for symbol, at in wanted.items() if (symbol, bar_start_of(at)) not in known}
         if missing:
             seeds = history_seeds(connection, lake, missing, predictor.window_length, predictor.feature_view)
-            known.update({(symbol, at // 60_000_000): seeds[symbol] for symbol, at in missing.items()})
-        return {symbol: known[symbol, at // 60_000_000] for symbol, at in wanted.items()}
+            known.update({(symbol, bar_start_of(at)): seeds[symbol] for symbol, at in missing.items()})
+        return {symbol: known[symbol, bar_start_of(at)] for symbol, at in wanted.items()}
 
     return read
 
