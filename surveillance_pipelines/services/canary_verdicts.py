@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import polars as pl
@@ -22,8 +23,8 @@ EQUAL_SHARE: Final = 0.98
 that this run did not draw."""
 
 FIRST_BARS: Final = 60
-"""Bars of a symbol that are not compared with batch scoring: an engine that starts within a session does not know the
-peers' returns of the minute before, which features keep for as long as this."""
+"""Bars of a symbol that are not compared with batch scoring if its messages start within a session: the engine does not
+know the peers' returns of the minute before, which features keep for as long as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,8 @@ def _of_scores(sent: pl.DataFrame, result: LaneResult, batch: pl.DataFrame) -> I
     expected = batch.select(
         *keys, "anomaly_score", batch_kind=pl.when("is_anomaly").then("kind").otherwise(pl.lit(None, pl.String))
     )
-    compared = sent.select(*keys, late=pl.int_range(pl.len()).over("symbol", order_by="bar_start") >= FIRST_BARS)
+    compared = sent.select(keys).join(_first_compared(sent, batch), on="symbol")
+    compared = compared.with_columns(late=pl.col("bar_start") >= pl.col("from"))
     pairs = compared.join(live, on=keys, how="left").join(alerts, on=keys, how="left")
     pairs = pairs.join(expected, on=keys, how="left")
     scored = pl.col("score").is_not_null()
@@ -150,3 +152,12 @@ def _of_scores(sent: pl.DataFrame, result: LaneResult, batch: pl.DataFrame) -> I
             yield symbol, f"{scores} of {bars} bars have a score"
         elif differ > (1.0 - EQUAL_SHARE) * late:
             yield symbol, f"{differ} of {late} bars have another score or alert than in batch scoring"
+
+
+def _first_compared(sent: pl.DataFrame, batch: pl.DataFrame) -> pl.DataFrame:
+    """Return ``symbol`` and ``from``, the first bar to compare: the first, or the one after ``FIRST_BARS`` minutes."""
+    first = sent.group_by("symbol").agg(pl.col("bar_start").min())
+    within = batch.select("symbol", bar_start=pl.col("bar_start") + timedelta(minutes=1), within=pl.lit(value=True))
+    skipped = pl.when("within").then(timedelta(minutes=FIRST_BARS)).otherwise(timedelta())
+    known = first.join(within, on=["symbol", "bar_start"], how="left")
+    return known.select("symbol", (pl.col("bar_start") + skipped).alias("from"))
