@@ -22,6 +22,10 @@ EQUAL_SHARE: Final = 0.98
 """Share of a symbol's bars whose live and batch scores must be equal. They differ only in the peers' returns of symbols
 that this run did not draw."""
 
+EQUAL_ALERTS: Final = 0.95
+"""Share of the alerts of a copy that live and batch must have in common, for the same reason. Alerts are so rare that
+their loss changes few bars."""
+
 FIRST_BARS: Final = 60
 """Bars of a symbol that are not compared with batch scoring if its messages start within a session: the engine does not
 know the peers' returns of the minute before, which features keep for as long as this."""
@@ -145,6 +149,11 @@ def _of_scores(sent: pl.DataFrame, result: LaneResult, batch: pl.DataFrame) -> I
     same = ((pl.col("score") - pl.col("anomaly_score")).abs() <= TOLERANCE) & pl.col("live_kind").eq_missing(
         pl.col("batch_kind")
     )
+    alerting = pairs.filter("late").select(live=pl.col("live_kind"), batch=pl.col("batch_kind"))
+    alerting = alerting.filter(pl.any_horizontal(pl.all().is_not_null()))
+    others = alerting.filter(pl.col("live").ne_missing(pl.col("batch"))).height
+    if others > max(1.0, (1.0 - EQUAL_ALERTS) * alerting.height):
+        yield "", f"{others} of {alerting.height} alerts are missing, or of another kind, live or in batch scoring"
     differs = pl.col("late") & ~same.fill_null(value=False)
     counts = pairs.group_by("symbol").agg(pl.len(), pl.col("late").sum(), scored=scored.sum(), differ=differs.sum())
     for symbol, bars, late, scores, differ in counts.sort("symbol").iter_rows():
