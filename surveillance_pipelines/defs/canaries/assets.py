@@ -51,7 +51,9 @@ def canaries(
             raise
         return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=absent_results(str(error)))
     with platform.connect() as connection:
-        schema = stored_schema(connection, "canaries")
+        schema = stored_schema(
+            connection, "canaries", {"score": "Largest score of its bars, 0 to 1; null if none was scored"}
+        )
     context.log.info("%s of %s manipulations detected", run.events["detected"].sum(), run.events.height)
     return dg.MaterializeResult(
         metadata={
@@ -82,14 +84,13 @@ def _table(run: "CanaryRun") -> list[dict[str, Any]]:
         rows.append(
             {
                 "kind": kind,
-                "planted": counts.detected.of,
-                "detected": counts.detected.found,
-                "interval": f"{low:.2f} to {high:.2f}",
+                "detected": f"{counts.detected.found} of {counts.detected.of}",
                 "promised": None if verdict is None else round(verdict.promised, 2),
                 "named": counts.named.found,
                 "promised_named": None if named is None else round(named.promised, 2),
-                "median_delay_minutes": run.median_delay(kind),
                 "kept": all(found.kept for found in (verdict, named) if found is not None),
+                "delay_minutes": run.median_delay(kind),
+                "interval": f"{low:.2f} to {high:.2f}",
             }
         )
     return rows
