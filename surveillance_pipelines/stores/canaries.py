@@ -56,6 +56,7 @@ def canaries_in_outputs(connection: psycopg.Connection[Any]) -> dict[str, int]:
     """Return the number of rows of canaries per table that must not hold any; all 0."""
     queries = {
         "anomalies": "SELECT count(*) FROM surveillance.anomalies WHERE run_id LIKE 'canary:%'",
+        "incidents": "SELECT count(*) FROM surveillance.incidents WHERE run_id LIKE 'canary:%'",
         "signals": "SELECT count(*) FROM surveillance.signals WHERE run_id LIKE 'canary:%'",
         "predictions": "SELECT count(*) FROM surveillance.predictions WHERE run_id LIKE 'canary:%'",
         "outbox": "SELECT count(*) FROM ops.outbox WHERE body LIKE '%canary:%'",

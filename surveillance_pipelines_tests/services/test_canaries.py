@@ -52,7 +52,14 @@ def test_run_stores_one_row_per_manipulation_and_nothing_else(platform: Platform
     assert {row[6:] for row in stored} == {(run.bundle_hash, platform.settings.config_hash)}
     with platform.connect() as connection:
         assert set(canaries_in_outputs(connection).values()) == {0}
-    for table in ("surveillance.anomalies", "surveillance.predictions", "ops.outbox", "ops.inbox", "ops.live_bars"):
+    for table in (
+        "surveillance.anomalies",
+        "surveillance.incidents",
+        "surveillance.predictions",
+        "ops.outbox",
+        "ops.inbox",
+        "ops.live_bars",
+    ):
         assert rows(platform, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
@@ -133,4 +140,4 @@ def test_every_output_table_refuses_canaries(connection: psycopg.Connection[Any]
     ).fetchall()
     tables = {name.removeprefix("surveillance.") for (name,) in guarded if "_default" not in name}
     live = {f"ops.{name}" for name in ("inbox", "ledger", "live_bars", "outbox")}
-    assert tables == live | {"anomalies", "predictions", "signals"}
+    assert tables == live | {"anomalies", "incidents", "predictions", "signals"}

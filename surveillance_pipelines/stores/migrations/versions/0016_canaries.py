@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
@@ -39,6 +39,7 @@ COMMENT ON COLUMN surveillance.canaries.kind_named IS
 
 _GUARDS = {
     "surveillance.anomalies": "run_id NOT LIKE 'canary:%'",
+    "surveillance.incidents": "run_id NOT LIKE 'canary:%'",
     "surveillance.signals": "run_id NOT LIKE 'canary:%'",
     "surveillance.predictions": "run_id NOT LIKE 'canary:%'",
     "ops.outbox": 'body NOT LIKE \'%"run_id":"canary:%\'',
