@@ -35,7 +35,7 @@ from surveillance_pipelines.hashing import canonical_json
 from surveillance_pipelines.market.messages import encode_tick
 from surveillance_pipelines.models.bundle import load_bundle
 from surveillance_pipelines.models.ensemble import Ensemble
-from surveillance_pipelines.runtime.drain import load_calendars
+from surveillance_pipelines.runtime.serving_engine import load_calendars
 from surveillance_pipelines.stores.database import connect
 
 GOAL_SECONDS: Final = 2.0

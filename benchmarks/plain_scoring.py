@@ -9,7 +9,7 @@ from surveillance_pipelines.engine.effects import Known
 from surveillance_pipelines.engine.engine import Engine, engine_config
 from surveillance_pipelines.engine.seed import Seed
 from surveillance_pipelines.hashing import canonical_json
-from surveillance_pipelines.runtime.drain import load_calendars
+from surveillance_pipelines.runtime.serving_engine import load_calendars
 from surveillance_pipelines.settings import Settings
 from surveillance_pipelines.stores.database import connect
 from surveillance_pipelines.stores.predictors import load_predictor

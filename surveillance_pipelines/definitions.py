@@ -17,6 +17,9 @@ from surveillance_pipelines.defs.bars import reference, sources, yahoo
 from surveillance_pipelines.defs.bars.jobs import market_data_job, reference_job, yahoo_fallback_job
 from surveillance_pipelines.defs.bars.schedules import daily_bars_schedule
 from surveillance_pipelines.defs.bars.sensors import reference_data_sensor
+from surveillance_pipelines.defs.canaries import assets as canary_assets
+from surveillance_pipelines.defs.canaries.jobs import canaries_job
+from surveillance_pipelines.defs.canaries.schedules import canaries_schedule
 from surveillance_pipelines.defs.features import assets as feature_assets
 from surveillance_pipelines.defs.models import assets as model_assets
 from surveillance_pipelines.defs.models import checks as model_checks
@@ -53,6 +56,7 @@ defs = dg.Definitions(
             model_assets,
             promotion,
             anomaly_assets,
+            canary_assets,
             signal_assets,
             serving_assets,
         ],
@@ -68,6 +72,7 @@ defs = dg.Definitions(
         market_data_job,
         yahoo_fallback_job,
         scoring_job,
+        canaries_job,
         training_job,
         model_checks_job,
         drain_job,
@@ -90,6 +95,7 @@ defs = dg.Definitions(
     schedules=[
         daily_bars_schedule,
         daily_scoring_schedule,
+        canaries_schedule,
         daily_retention_schedule,
         daily_model_checks_schedule,
         live_checks_schedule,

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from typing import Final
 
@@ -14,8 +13,7 @@ import psycopg
 
 from surveillance_pipelines.clock import MICROSECONDS, SYSTEM_CLOCK, Clock
 from surveillance_pipelines.contracts.endpoints import Endpoints
-from surveillance_pipelines.contracts.sessions import SessionTable
-from surveillance_pipelines.engine.engine import Engine, engine_config
+from surveillance_pipelines.engine.engine import Engine
 from surveillance_pipelines.features.state import warm_up as warm_up_features
 from surveillance_pipelines.features.views import VIEWS
 from surveillance_pipelines.models.ensemble import Predictor
@@ -23,6 +21,7 @@ from surveillance_pipelines.runtime.bundle_watch import WATCH_SECONDS, BundleWat
 from surveillance_pipelines.runtime.meter import DrainReport, Meter, StopReason
 from surveillance_pipelines.runtime.outages import Outages
 from surveillance_pipelines.runtime.service_outages import is_outage, start_deadline
+from surveillance_pipelines.runtime.serving_engine import serving_engine
 from surveillance_pipelines.runtime.shell import AfterStep, Shell, ShellOptions
 from surveillance_pipelines.runtime.standby import Contender, contend
 from surveillance_pipelines.runtime.tasks import ThreadTasks
@@ -36,7 +35,6 @@ from surveillance_pipelines.stores.live_store import Connections, PostgresStore
 from surveillance_pipelines.stores.predictors import load_serving_predictor
 from surveillance_pipelines.stores.provenance import ScoringRun, record_run
 from surveillance_pipelines.stores.seeding import served_histories
-from surveillance_pipelines.stores.sessions import load_sessions
 from surveillance_pipelines.telemetry import bind_correlation, configure_logging, get_logger
 from surveillance_pipelines.transports.sqs import QueueClient
 
@@ -305,25 +303,11 @@ def build_engine(
     *,
     content_based_dedup: bool,
 ) -> Engine:
-    """Return an engine for the instruments and sessions in the database, and record the run with their calendars.
-
-    ``SYMBOLS`` are served without an instrument row; disabled instruments are not served.
-    """
-    instruments = load_instruments(connection)
-    calendar_of = {row.symbol: row.calendar for row in instruments}
-    disabled = {row.symbol for row in instruments if not row.active}
+    """Return an engine for the instruments and sessions in the database, and record the run with their calendars."""
+    calendar_of = {row.symbol: row.calendar for row in load_instruments(connection)}
     run = ScoringRun(lane="live", run_id=plan.run_id, calendar_of=calendar_of, queue_url=plan.queue_url)
     record_run(connection, settings, run)
-    config = engine_config(settings, predictor, run_id=plan.run_id, content_based_dedup=content_based_dedup)
-    sessions = load_calendars(connection, settings, calendar_of)
-    return Engine(config, predictor, sessions, {*calendar_of, *settings.symbols} - disabled)
-
-
-def load_calendars(connection: psycopg.Connection, settings: Settings, calendar_of: dict[str, str]) -> SessionTable:
-    """Return all recorded sessions of the default calendar and of the instruments' calendars."""
-    others = sorted(set(calendar_of.values()) - {settings.default_calendar})
-    sessions = load_sessions(connection, [settings.default_calendar, *others], date.min, date.max)
-    return sessions.with_calendars(calendar_of)
+    return serving_engine(connection, settings, predictor, run_id=plan.run_id, content_based_dedup=content_based_dedup)
 
 
 def _loop(

@@ -20,7 +20,16 @@ LAKE = {
     "features_core_v2": feature_schema(CORE_V2),
     "training_set": pl.Schema(ROW_COLUMNS),
 }
-POSTGRES = ("instruments", "sessions", "anomalies", "signals", "predictions", "model_versions", "model_metrics")
+POSTGRES = (
+    "instruments",
+    "sessions",
+    "anomalies",
+    "signals",
+    "predictions",
+    "model_versions",
+    "model_metrics",
+    "canaries",
+)
 
 
 @pytest.mark.parametrize("table", LAKE)

@@ -12,7 +12,8 @@ import pytest
 from surveillance_pipelines.clock import ManualClock, now
 from surveillance_pipelines.contracts.outputs import Anomaly, Incident, Signal, column_names, to_record
 from surveillance_pipelines.runtime import service_outages
-from surveillance_pipelines.runtime.drain import load_calendars, shell_options
+from surveillance_pipelines.runtime.drain import shell_options
+from surveillance_pipelines.runtime.serving_engine import load_calendars
 from surveillance_pipelines.services.drain import main
 from surveillance_pipelines.services.endpoints import child_environment
 from surveillance_pipelines.stores.check_queries import compute_latency
