@@ -31,7 +31,7 @@ from surveillance_pipelines.training.bundle_training import save_bundle, train_b
 from surveillance_pipelines.training.deadline import Deadline
 from surveillance_pipelines.training.training_set import build_training_set
 
-RECORD: Final = RESULTS / "counts" / "explanations.json"
+RECORD: Final = RESULTS / "detection" / "explanations.json"
 PAGE: Final = REPOSITORY / "docs" / "detection.md"
 BEGIN: Final = "<!-- explanations: written by python -m benchmarks.explanations -->"
 END: Final = "<!-- explanations: end -->"
