@@ -4,13 +4,14 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
 from surveillance_pipelines.commands.console import counted, echo, price_cell, table
+from surveillance_pipelines.commands.listing import first_and_last_day, json_instant, minute
 from surveillance_pipelines.contracts.outputs import AlertStatus
 from surveillance_pipelines.contracts.text import listed
 
@@ -58,22 +59,18 @@ def alerts(
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
 
-    if day is not None and (since is not None or until is not None):
-        raise typer.BadParameter("expected --day, or --since and --until, got both", param_hint="--day")
-    first, last = day or since, day or until
-    if first is not None and last is not None and last < first:
-        raise typer.BadParameter(f"expected a day from {first:%Y-%m-%d} on, got {last:%Y-%m-%d}", param_hint="--until")
+    first, last = first_and_last_day(day, since, until)
     conditions = AlertFilter(
         symbols=require_symbols(symbols.split(",")),
         kind=kind,
         status=status,
-        since=None if first is None else first.date(),
-        until=None if last is None else last.date(),
+        since=first,
+        until=last,
         min_score=min_score,
     )
     found = list_alerts(open_platform(), conditions, limit)
     if as_json:
-        sys.stdout.writelines(json.dumps(asdict(alert), default=_json_instant) + "\n" for alert in found.alerts)
+        sys.stdout.writelines(json.dumps(asdict(alert), default=json_instant) + "\n" for alert in found.alerts)
     elif found.alerts:
         _show_list(found)
     else:
@@ -90,7 +87,7 @@ def show_alert(
 
     details = explain_alert(open_platform(), id_.strip().lower())
     row = details.row
-    table(f"alert: {row['kind']} in {row['symbol']}, bar of {_minute(row['bar_start'])}", ("", ""), _facts(details))
+    table(f"alert: {row['kind']} in {row['symbol']}, bar of {minute(row['bar_start'])}", ("", ""), _facts(details))
     if details.summary:
         echo(f"why: {details.summary}")
     for part in details.explanation:
@@ -106,7 +103,7 @@ def _show_list(found: "AlertList") -> None:
     rows = [
         (
             alert.id[:_SHOWN_ID],
-            _minute(alert.bar_start),
+            minute(alert.bar_start),
             alert.symbol,
             alert.kind,
             _status(alert.alert_status),
@@ -139,7 +136,7 @@ def _show_none(found: "AlertList") -> None:
         "",
         ("", ""),
         [
-            ("bars", f"{_minute(known.first)} to {_minute(known.last)}"),
+            ("bars", f"{minute(known.first)} to {minute(known.last)}"),
             ("symbols", listed(known.symbols, _LISTED)),
             ("kinds", ", ".join(known.kinds)),
             ("highest score", known.highest_score),
@@ -201,15 +198,3 @@ def _history(row: Mapping[str, Any], shown: str) -> tuple[Any, ...]:
 
 def _status(status: str) -> Text:
     return Text(status, style=_STYLES.get(status, ""))
-
-
-def _minute(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
-
-
-def _json_instant(value: Any) -> str:
-    if isinstance(value, datetime):
-        from surveillance_pipelines.clock import to_iso, to_us
-
-        return to_iso(to_us(value))
-    raise TypeError(f"expected a JSON value or an instant, got {type(value).__name__}")

@@ -3,13 +3,14 @@
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
 from surveillance_pipelines.commands.console import counted, echo, price_cell, table
+from surveillance_pipelines.commands.listing import first_and_last_day, json_instant, minute
 from surveillance_pipelines.contracts.outputs import SEVERITIES, Disposition, IncidentStatus, Severity
 
 if TYPE_CHECKING:
@@ -49,23 +50,19 @@ def incidents(
     from surveillance_pipelines.services.instruments import require_symbols
     from surveillance_pipelines.services.platform import open_platform
 
-    if day is not None and (since is not None or until is not None):
-        raise typer.BadParameter("expected --day, or --since and --until, got both", param_hint="--day")
-    first, last = day or since, day or until
-    if first is not None and last is not None and last < first:
-        raise typer.BadParameter(f"expected a day from {first:%Y-%m-%d} on, got {last:%Y-%m-%d}", param_hint="--until")
+    first, last = first_and_last_day(day, since, until)
     conditions = IncidentFilter(
         symbols=require_symbols(symbols.split(",")),
         severities=SEVERITIES[SEVERITIES.index(min_severity) :],
         status=status,
         undecided=undecided,
-        since=None if first is None else first.date(),
-        until=None if last is None else last.date(),
+        since=first,
+        until=last,
         retracted=retracted,
     )
     found = list_incidents(open_platform(), conditions, limit)
     if as_json:
-        sys.stdout.writelines(json.dumps(asdict(each), default=_json_instant) + "\n" for each in found.incidents)
+        sys.stdout.writelines(json.dumps(asdict(each), default=json_instant) + "\n" for each in found.incidents)
     elif found.incidents:
         _show_list(found)
     elif found.existing:
@@ -106,7 +103,7 @@ def _show_list(found: "IncidentList") -> None:
     rows = [
         (
             each.incident_id[:_SHOWN_ID],
-            _minute(each.first_bar_start),
+            minute(each.first_bar_start),
             _minutes(each.first_bar_start, each.last_bar_start),
             each.symbol,
             _styled(each.severity),
@@ -131,7 +128,7 @@ def _show(details: "IncidentDetails") -> None:
     table(f"incident {row['incident_id'][:_SHOWN_ID]}", ("", ""), _facts(details))
     columns = ("bar (UTC)", "kind", "score", "price", "volume", "why")
     alerts = [
-        (_minute(each["bar_start"]), each["kind"], each["score"], price_cell(each["price"]), each["volume"],
+        (minute(each["bar_start"]), each["kind"], each["score"], price_cell(each["price"]), each["volume"],
          each["summary"] or "")
         for each in details.alerts
     ]  # fmt: skip
@@ -139,7 +136,7 @@ def _show(details: "IncidentDetails") -> None:
     table(f"confirmed alerts{more}", columns, alerts, right=("score", "price", "volume"))
     if details.similar:
         similar = [
-            (each["incident_id"][:_SHOWN_ID], _minute(each["first_bar_start"]), each["symbol"], each["severity"],
+            (each["incident_id"][:_SHOWN_ID], minute(each["first_bar_start"]), each["symbol"], each["severity"],
              each["score"], each["alerts"], each["disposition"] or "undecided", each["note"] or "")
             for each in details.similar
         ]  # fmt: skip
@@ -147,7 +144,7 @@ def _show(details: "IncidentDetails") -> None:
         table(f"earlier incidents of the kind {row['kind']}", columns, similar, right=("score", "alerts"))
     if details.dispositions:
         decided = [
-            (_minute(each["decided_at"]), each["disposition"], each["decided_by"], each["note"] or "")
+            (minute(each["decided_at"]), each["disposition"], each["decided_by"], each["note"] or "")
             for each in details.dispositions
         ]
         table("decisions, the one that holds last", ("at (UTC)", "decision", "by", "note"), decided)
@@ -189,15 +186,3 @@ def _move(first: float, last: float) -> str:
 
 def _styled(word: str) -> Text:
     return Text(word, style=_STYLES.get(word, ""))
-
-
-def _minute(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}"
-
-
-def _json_instant(value: Any) -> str:
-    if isinstance(value, datetime):
-        from surveillance_pipelines.clock import to_iso, to_us
-
-        return to_iso(to_us(value))
-    raise TypeError(f"expected a JSON value or an instant, got {type(value).__name__}")

@@ -1,14 +1,14 @@
 """Alerts from the database: a filtered list, and the explanation of one alert. No queue is read."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
-from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError, SurveillanceError
+from surveillance_pipelines.contracts.errors import SurveillanceError
 from surveillance_pipelines.services.homes import is_untouched
+from surveillance_pipelines.services.id_prefixes import no_match, only_match, require_prefix
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.stores.alerts import (
     Alert,
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 BARS_TABLE: Final = "bars_1m"
 MAX_COUNT: Final = 10_000
 """Alerts are counted up to this: counting hundreds of thousands takes seconds, and listing the newest does not."""
-MIN_ID_LENGTH: Final = 6
-"""Minimum length of an id prefix."""
-_ID: Final = re.compile(r"[0-9a-f]{6,64}")
+_TABLE: Final = "surveillance.anomalies"
 _LISTS_IDS: Final = "`surveillance alerts` lists the alerts with their ids"
 
 
@@ -102,23 +100,13 @@ def explain_alert(stores: Stores, id_: str) -> AlertDetails:
         InvalidInputError: if the text is no id or prefix of one, or matches several alerts.
         NotFoundError: if no alert matches.
     """
-    if _ID.fullmatch(id_) is None:
-        raise InvalidInputError(
-            f"expected the id of an alert, or at least {MIN_ID_LENGTH} of its first characters (0-9, a-f), got {id_!r}",
-            remedy=_LISTS_IDS,
-        )
+    require_prefix(id_, "alert", remedy=_LISTS_IDS)
     if is_untouched(stores.settings):
-        raise _not_found(id_)
+        raise no_match(id_, "alert", table=_TABLE, remedy=_LISTS_IDS)
     with stores.connect() as connection:
         found = alert_ids_like(connection, stores.settings.tenant, id_)
-        if not found:
-            raise _not_found(id_)
-        if len(found) > 1:
-            raise InvalidInputError(
-                f"expected the id of one alert, got {id_!r}, which matches {len(found)} alerts or more",
-                remedy=f"give more characters of the id; {_LISTS_IDS}",
-            )
-        history = rows_of_alert(connection, stores.settings.tenant, found[0])
+        alert_id = only_match(found, id_, "alert", table=_TABLE, remedy=_LISTS_IDS)
+        history = rows_of_alert(connection, stores.settings.tenant, alert_id)
         named = [row for row in history if row["id"].startswith(id_)]
         row = (named or history)[-1]
         bar = live_bar(connection, row["symbol"], row["bar_start"])
@@ -132,13 +120,6 @@ def explain_alert(stores: Stores, id_: str) -> AlertDetails:
         training=_training(row, domain),
         summary=summary,
         explanation=tables,
-    )
-
-
-def _not_found(id_: str) -> NotFoundError:
-    return NotFoundError(
-        f"expected the id of an alert in surveillance.anomalies, or a prefix of it, got {id_!r}, which matches none",
-        remedy=_LISTS_IDS,
     )
 
 

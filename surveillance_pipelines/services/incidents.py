@@ -1,16 +1,15 @@
 """Incidents from the database: a filtered list, one incident with its evidence, and what people decided about it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from surveillance_pipelines.clock import SYSTEM_CLOCK
-from surveillance_pipelines.contracts.errors import InvalidInputError, NotFoundError
 from surveillance_pipelines.contracts.outputs import Disposition
 from surveillance_pipelines.contracts.price_text import price_text
 from surveillance_pipelines.services.homes import is_untouched
+from surveillance_pipelines.services.id_prefixes import no_match, only_match, require_prefix
 from surveillance_pipelines.services.platform import Stores
 from surveillance_pipelines.stores.incidents import (
     IncidentFilter,
@@ -33,8 +32,6 @@ MAX_COUNT: Final = 10_000
 MAX_ALERTS: Final = 200
 """Maximum number of alerts that the details of an incident show."""
 MAX_SIMILAR: Final = 5
-MIN_ID_LENGTH: Final = 6
-"""Minimum length of an id prefix."""
 CONTEXT: Final = timedelta(minutes=30)
 """Time before and after an incident of which its picture shows the prices."""
 BARS_TABLE: Final = "bars_1m"
@@ -42,7 +39,7 @@ _SERVED_BARS: Final = """
     SELECT bar_start, close, volume FROM ops.live_bars
     WHERE symbol = %s AND bar_start BETWEEN %s AND %s AND revision = 0
 """
-_ID: Final = re.compile(r"[0-9a-f]{6,64}")
+_TABLE: Final = "surveillance.incidents"
 _LISTS_IDS: Final = "`surveillance incidents` lists the incidents with their ids"
 
 
@@ -128,32 +125,21 @@ def find_incident(stores: Stores, id_: str) -> IncidentDetails:
         InvalidInputError: if the text is no id or prefix of one, or matches several incidents.
         NotFoundError: if no incident matches.
     """
-    if _ID.fullmatch(id_) is None:
-        raise InvalidInputError(
-            f"expected the id of an incident, or at least {MIN_ID_LENGTH} of its first characters (0-9, a-f), got "
-            f"{id_!r}",
-            remedy=_LISTS_IDS,
-        )
-    tenant = stores.settings.tenant
+    require_prefix(id_, "incident", remedy=_LISTS_IDS)
     if is_untouched(stores.settings):
-        raise _not_found(id_)
+        raise no_match(id_, "incident", table=_TABLE, remedy=_LISTS_IDS)
+    tenant = stores.settings.tenant
     with stores.connect() as connection:
         found = incident_ids_like(connection, tenant, id_)
-        if not found:
-            raise _not_found(id_)
-        if len(found) > 1:
-            raise InvalidInputError(
-                f"expected the id of one incident, got {id_!r}, which matches {len(found)} incidents or more",
-                remedy=f"give more characters of the id; {_LISTS_IDS}",
-            )
-        history = rows_of_incident(connection, tenant, found[0])
+        incident_id = only_match(found, id_, "incident", table=_TABLE, remedy=_LISTS_IDS)
+        history = rows_of_incident(connection, tenant, incident_id)
         row = history[-1]
         return IncidentDetails(
             row=row,
             history=history,
             alerts=alerts_of_incident(connection, row, limit=MAX_ALERTS),
             similar=similar_incidents(connection, row, limit=MAX_SIMILAR),
-            dispositions=dispositions_of(connection, tenant, found[0]),
+            dispositions=dispositions_of(connection, tenant, incident_id),
         )
 
 
@@ -196,10 +182,3 @@ def bars_around(stores: Stores, row: Mapping[str, Any]) -> "pl.DataFrame":
     columns = [(row["symbol"], start, *bars[start]) for start in sorted(bars)]
     schema = {"symbol": pl.String, "bar_start": UTC_MICROSECONDS, "close": pl.Float64, "volume": pl.Float64}
     return pl.DataFrame(columns, schema=schema, orient="row")
-
-
-def _not_found(id_: str) -> NotFoundError:
-    return NotFoundError(
-        f"expected the id of an incident in surveillance.incidents, or a prefix of it, got {id_!r}, which matches none",
-        remedy=_LISTS_IDS,
-    )
