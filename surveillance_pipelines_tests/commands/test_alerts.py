@@ -183,7 +183,7 @@ def test_alerts_of_the_live_lane_are_shown_with_bar_and_model_and_stay_on_the_qu
     bundle_hash = build_tiny_bundle(path)
     live_lane.promote(bundle_hash, path)
     live_lane.send(stream(90))
-    live_lane.drain(window_seconds=8)
+    live_lane.drain(window_seconds=30)
     waiting = platform.queue(platform.endpoints.output_queue_url).depth().visible
     newest = json.loads(surveillance("alerts", "--limit", "1", "--json").output)
     answer = surveillance("alerts", "show", newest["id"])

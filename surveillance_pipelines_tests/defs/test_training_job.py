@@ -57,6 +57,7 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
     assert_drift_sensor_looks_once(with_registry, instance)
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("TRN-04", "TRN-08")
 def test_training_job_of_one_symbol_promotes_a_bundle_without_the_kinds_that_need_another(
     with_registry: PlatformResource,

@@ -1,6 +1,5 @@
 """Canary runs on real stores: what they find, what they report, and that nothing of them reaches an output."""
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -103,37 +102,32 @@ def test_run_reads_through_a_connection_that_cannot_write(platform: Platform, mo
         run_canaries(platform, run_id="run-1")
 
 
-@pytest.fixture
-def connection(platform: Platform, run: CanaryRun) -> Iterator[psycopg.Connection[Any]]:
-    with platform.connect(autocommit=True) as opened:
-        yield opened
+REFUSED = (
+    (
+        "INSERT INTO ops.inbox (message_id, queue_url, group_id, sequence_number, body, sent_at, received_at, "
+        "receive_count, committed_at) VALUES ('canary:1', 'q', 'g', '1', '{}', now(), now(), 1, now())"
+    ),
+    (
+        "INSERT INTO ops.ledger (message_id, queue_url, outcome, committed_at, fencing) "
+        "VALUES ('canary:1', 'q', 'scored', now(), 1)"
+    ),
+    (
+        "INSERT INTO ops.outbox (id, queue_url, row_type, body, group_id, created_at) "
+        "VALUES ('1', 'q', 'score', '{\"run_id\":\"canary:1\"}', 'g', now())"
+    ),
+)
 
 
 @pytest.mark.requirement("BEY-06")
-@pytest.mark.parametrize(
-    "statement",
-    [
-        (
-            "INSERT INTO ops.inbox (message_id, queue_url, group_id, sequence_number, body, sent_at, received_at, "
-            "receive_count, committed_at) VALUES ('canary:1', 'q', 'g', '1', '{}', now(), now(), 1, now())"
-        ),
-        (
-            "INSERT INTO ops.ledger (message_id, queue_url, outcome, committed_at, fencing) "
-            "VALUES ('canary:1', 'q', 'scored', now(), 1)"
-        ),
-        (
-            "INSERT INTO ops.outbox (id, queue_url, row_type, body, group_id, created_at) "
-            "VALUES ('1', 'q', 'score', '{\"run_id\":\"canary:1\"}', 'g', now())"
-        ),
-    ],
-    ids=["inbox", "ledger", "outbox"],
-)
-def test_tables_of_the_live_lane_refuse_canaries(connection: psycopg.Connection[Any], statement: str):
-    with pytest.raises(psycopg.errors.CheckViolation, match="no_canary"):
-        connection.execute(statement.encode())
+def test_every_table_of_the_live_lane_and_of_outputs_refuses_canaries(settings: Settings):
+    with Platform(settings).connect(autocommit=True) as connection:
+        for statement in REFUSED:
+            with pytest.raises(psycopg.errors.CheckViolation, match="no_canary"):
+                connection.execute(statement.encode())
+        _require_guards(connection)
 
 
-def test_every_output_table_refuses_canaries(connection: psycopg.Connection[Any]):
+def _require_guards(connection: psycopg.Connection[Any]) -> None:
     guarded = connection.execute(
         "SELECT conrelid::regclass::text FROM pg_constraint WHERE conname = 'no_canary' AND conparentid = 0 "
         "AND conislocal ORDER BY 1"
