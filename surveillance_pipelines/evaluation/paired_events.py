@@ -61,11 +61,13 @@ class EventRows:
 
     Attributes:
         clean: windows of the unchanged bars, float64[n, length, F].
+        clean_bars: their date, symbol and bar_start.
         changed: windows of the bars of events, float64[m, length, F].
         event: number of the event of each changed bar, int64[m].
     """
 
     clean: Floats
+    clean_bars: pl.DataFrame
     changed: Floats
     event: npt.NDArray[np.int64]
 
@@ -128,12 +130,12 @@ def event_rows(planted: PlantedDays, view: str, length: int = 1) -> EventRows:
         length: rows per window; bars before the first held-out day are NaN.
     """
     columns = VIEWS[view].columns
-    windows, numbers = list[Floats](), list[npt.NDArray[np.int64]]()
+    windows, numbers, clean_bars = list[Floats](), list[npt.NDArray[np.int64]](), pl.DataFrame()
     for features, changed in zip(_features(planted, view), (None, *planted.bars), strict=True):
         ordered = features.sort("symbol", "bar_start").with_row_index("place")
         begins = ordered.select(pl.col("place").first().over("symbol").cast(pl.Int64)).to_series().to_numpy()
         if changed is None:
-            places = np.arange(ordered.height)
+            places, clean_bars = np.arange(ordered.height), ordered.select("date", "symbol", "bar_start")
         else:
             joined = changed.join(ordered.select("symbol", "bar_start", "place"), on=["symbol", "bar_start"])
             places = joined["place"].cast(pl.Int64).to_numpy()
@@ -142,7 +144,10 @@ def event_rows(planted: PlantedDays, view: str, length: int = 1) -> EventRows:
         windows.append(windows_of(values, places, begins[places], length))
     none = np.empty((0, length, len(columns)))
     return EventRows(
-        windows[0], np.concatenate([none, *windows[1:]]), np.concatenate([np.empty(0, np.int64), *numbers])
+        clean=windows[0],
+        clean_bars=clean_bars,
+        changed=np.concatenate([none, *windows[1:]]),
+        event=np.concatenate([np.empty(0, np.int64), *numbers]),
     )
 
 

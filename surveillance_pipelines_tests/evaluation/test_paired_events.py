@@ -89,7 +89,7 @@ def test_event_rows_of_longer_windows_end_with_the_same_bars():
 
 
 def test_found_events_never_uses_more_alerts_than_the_budget():
-    inputs = EventRows(np.empty((780, 1, 1)), np.empty((4, 1, 1)), np.array([0, 0, 1, 2]))
+    inputs = inputs_of(4, [0, 0, 1, 2])
     flood: Any = Scores([0.9, 0.8, 0.7] + [0.1] * 777, [0.75, 0.2, 0.7, 0.6])
     found = found_events(inputs, flood, 4)
     assert found.threshold > 0.7  # two alerts per 780 bars are the budget
@@ -98,7 +98,7 @@ def test_found_events_never_uses_more_alerts_than_the_budget():
 
 
 def test_found_events_of_a_quiet_bundle_are_those_that_it_serves():
-    inputs = EventRows(np.empty((780, 1, 1)), np.empty((3, 1, 1)), np.array([0, 1, 2]))
+    inputs = inputs_of(3, [0, 1, 2])
     quiet: Any = Scores([0.3] * 780, [0.5, 0.49, 0.9])
     found = found_events(inputs, quiet, 3)
     assert (found.threshold, found.found.tolist()) == (0.5, [True, False, True])
@@ -114,6 +114,15 @@ def test_found_events_of_a_bundle_without_its_tail_detector_are_fewer(bundle: Bu
     counts = count_pairs(planted().kinds, part, whole)
     assert sum(found.events for found in counts.values()) == events
     assert sum(found.gained - found.lost for found in counts.values()) == int(part.sum()) - int(whole.sum())
+
+
+def inputs_of(changed: int, events: list[int]) -> EventRows:
+    return EventRows(
+        clean=np.empty((780, 1, 1)),
+        clean_bars=pl.DataFrame(),
+        changed=np.empty((changed, 1, 1)),
+        event=np.array(events),
+    )
 
 
 def _without(name: str, bundle: Bundle) -> list[Any]:
