@@ -56,11 +56,11 @@ def stores(live_lane: LiveLane, tmp_path: Path) -> Any:
         add_version(connection, 1, tmp_path / "v1", good)
         for number, factor in ((2, 1 / 8), (3, 50.0)):
             path = copy_bundle(tmp_path / "v1", tmp_path / f"v{number}")
-            add_version(connection, number, path, edit_json(path, CONFIG_FILE, partial(_scale_thresholds, factor)))
+            add_version(connection, number, path, edit_json(path, CONFIG_FILE, partial(scale_thresholds, factor)))
     return Stores(live_lane, FakeRegistry(), tmp_path)
 
 
-def _scale_thresholds(factor: float, config: dict[str, Any]) -> None:
+def scale_thresholds(factor: float, config: dict[str, Any]) -> None:
     for member in config["members"]:
         if (calibration := member["calibration"]) and calibration["rule"] == "knots":
             calibration["statistic"] = [value * factor for value in calibration["statistic"]]
