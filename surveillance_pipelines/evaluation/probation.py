@@ -6,6 +6,7 @@ between blocks as well as by the Poisson distribution of its count, whichever is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -119,9 +120,17 @@ def _bounds(counts: Floats, bars: Floats) -> tuple[float, float]:
     if n < 2 or size == 0.0:
         return 0.0, 1.0
     level = LEVEL / (LOOKS * RULES)
-    # Poisson weights are the limit of drawing n blocks, and much faster to draw.
-    drawn = np.random.default_rng(_SEED).poisson(1.0, size=(_DRAWS, n)).astype(np.float64)
+    drawn = _draws(n)
     rates = (drawn @ counts) / np.maximum(drawn @ bars, 1.0)
     low = float(chi2.ppf(level, 2 * total)) / 2 / size if total else 0.0
     high = float(chi2.isf(level, 2 * (total + 1))) / 2 / size
     return min(low, float(np.quantile(rates, level))), max(high, float(np.quantile(rates, 1.0 - level)))
+
+
+@lru_cache(maxsize=4)
+def _draws(blocks: int) -> Floats:
+    """Return how often each block is drawn, float64[_DRAWS, blocks].
+
+    Poisson weights are the limit of drawing as many blocks as there are, and much faster to draw.
+    """
+    return np.random.default_rng(_SEED).poisson(1.0, size=(_DRAWS, blocks)).astype(np.float64)

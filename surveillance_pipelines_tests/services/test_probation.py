@@ -114,7 +114,7 @@ def outputs_of(lane: LiveLane, path: Path) -> list[OutputRow]:
             outputs += engine.apply_clock(ClockRow(to_us(queue_clock), to_us(recorded_at), tuple(symbols))).outputs
         if rest:
             *texts, sent_at, received_at = rest
-            message = Received(*texts, to_us(sent_at), to_us(received_at), 1, "")
+            message = Received(*texts, to_us(sent_at), to_us(received_at), 1, "")  # pyright: ignore[reportCallIssue]
             readings = engine.read([message])
             for symbol in engine.symbols_to_seed(readings):
                 engine.seed(symbol, Seed())
