@@ -79,6 +79,7 @@ proof: install  ## Run the slow tests and the benchmarks with their baselines, a
 	$(BIN)/python -m benchmarks.upgrade
 	$(BIN)/python -m benchmarks.operator_day
 	$(BIN)/python -m benchmarks.detection
+	$(BIN)/python -m benchmarks.challengers
 	$(BIN)/python -m benchmarks.nab
 	$(BIN)/python -m benchmarks.patch_encoder
 	$(BIN)/python -m benchmarks.explanations

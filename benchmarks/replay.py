@@ -31,6 +31,7 @@ from surveillance_pipelines.market.files.options import FileOptions
 from surveillance_pipelines.services.ingestion import ReceivedBars, land
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.settings import Settings
+from surveillance_pipelines.stores.model_store import list_versions
 
 DATA: Final = REPOSITORY.parent / "shared" / "data" / "equity_minute" / "yahoo_1m_2019_2022.parquet"
 SYMBOLS: Final = ("AAPL", "GME", "NFLX", "TSLA", "UVXY")
@@ -167,6 +168,9 @@ def _step(proving: Proving, *arguments: str) -> None:
 
 def _train(proving: Proving, *, seed: int) -> None:
     _step(proving, "train", "--last", str(LANDED[1]), "--seed", str(seed))
+    with proving.platform.connect() as connection:
+        newest = list_versions(connection)[0].version
+    _step(proving, "models", "activate", newest)  # one that is not better than the champion is a shadow
     with proving.platform.connect() as connection:
         row: Any = connection.execute(
             "SELECT version, model_id FROM surveillance.deployments WHERE role = 'champion' AND until IS NULL"

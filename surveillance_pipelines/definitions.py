@@ -23,10 +23,10 @@ from surveillance_pipelines.defs.canaries.schedules import canaries_schedule
 from surveillance_pipelines.defs.features import assets as feature_assets
 from surveillance_pipelines.defs.models import assets as model_assets
 from surveillance_pipelines.defs.models import checks as model_checks
-from surveillance_pipelines.defs.models import promotion
-from surveillance_pipelines.defs.models.jobs import model_checks_job, training_job
+from surveillance_pipelines.defs.models import promotion, shadow
+from surveillance_pipelines.defs.models.jobs import model_checks_job, probation_job, training_job
 from surveillance_pipelines.defs.models.schedules import daily_model_checks_schedule, retraining_schedules
-from surveillance_pipelines.defs.models.sensors import model_drift_sensor
+from surveillance_pipelines.defs.models.sensors import champion_probation_sensor, model_drift_sensor
 from surveillance_pipelines.defs.notifications import notification_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
 from surveillance_pipelines.defs.secret_masking import console_log
@@ -55,6 +55,7 @@ defs = dg.Definitions(
             feature_assets,
             model_assets,
             promotion,
+            shadow,
             anomaly_assets,
             canary_assets,
             signal_assets,
@@ -75,6 +76,7 @@ defs = dg.Definitions(
         canaries_job,
         training_job,
         model_checks_job,
+        probation_job,
         drain_job,
         delivery_job,
         live_checks_job,
@@ -89,6 +91,7 @@ defs = dg.Definitions(
         output_channel_sensor,
         yahoo_fallback_sensor,
         model_drift_sensor,
+        champion_probation_sensor,
         operations.run_failure_sensor,
         notification_sensor,
     ],

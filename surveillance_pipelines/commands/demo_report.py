@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 def show_models(training: "Training") -> None:
     """Print the most important metrics and the decision of the gate; after a refusal, all of them."""
+    if training.kept_as_shadow:
+        echo(f"the gate passed: v{training.version} is a shadow, because it is not better than the champion")
+        return
     if not training.promoted:
         show_training(training)
         echo("the demo continues with the warm-up rules", style="yellow")

@@ -136,7 +136,7 @@ class Demo:
         charts = demo_report.save_charts(self._platform.home / "demo", self._market, alerts)
         demo_report.show_next_steps(self._platform.home, charts)
         problems = []
-        if not self._training.promoted:
+        if not (self._training.promoted or self._training.kept_as_shadow):
             problems.append(f"the gate refused the models: {'; '.join(self._training.refusals)}")
         if not comparison.found:
             problems.append("no planted anomaly was found among the messages of the output queue")

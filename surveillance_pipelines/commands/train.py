@@ -1,4 +1,4 @@
-"""``surveillance train``: train and evaluate the models, and promote them if the gate passes."""
+"""``surveillance train``: train and evaluate the models, and promote them if they may replace the champion."""
 
 import shlex
 from datetime import datetime
@@ -29,9 +29,10 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Set the random seed; equal seed and data give equal models.")] = 7,
 ) -> None:
-    """Train all models on all days of bars or a range of days, and promote them if they pass the gate.
+    """Train all models on all days of bars or a range of days, and promote them if they may replace the champion.
 
-    Exits with 1 if the gate refuses the models: they are kept as a version, and the champion does not change.
+    Models that pass the gate and are not better than the champion become a shadow, which serves nothing. Exits with 1
+    if the gate refuses the models: they are kept as a version, and the champion does not change.
     """
     from surveillance_pipelines.commands.training import train_range
     from surveillance_pipelines.services.platform import open_platform
@@ -43,6 +44,9 @@ def train(
     require_training_bars(platform, first and first.date(), last and last.date())
     result = train_range(platform, first and first.date(), last and last.date(), seed=seed)
     show_training(result)
+    if result.kept_as_shadow:
+        echo(f"to use it anyway: `surveillance models activate v{result.version}`")
+        return
     if not result.promoted:
         for line in _advice(result, platform):
             echo(line)
@@ -80,7 +84,11 @@ def show_training(training: "Training") -> None:
     table("promotion gate", ("", "check", "rules"), rows)
     if any(not check.passed and not check.blocking for check in training.gate):
         echo("warn: the check failed, and does not prevent the promotion")
-    if training.promoted:
+    for line in filter(None, training.comparison.split("; ")):
+        echo(f"compared: {line}")
+    if training.kept_as_shadow:
+        echo(f"kept: v{training.version} is a shadow, the champion does not change", style="yellow")
+    elif training.promoted:
         echo(f"promoted: v{training.version} is the champion", style="green")
     else:
         echo(f"refused: v{training.version} is kept, the champion does not change", style="red")

@@ -10,6 +10,7 @@ from surveillance_pipelines.commands.dagster_runs import run_job
 from surveillance_pipelines.services.platform import Platform
 
 _GATE: Final = "model_evaluation"
+_COMPARISON: Final = "model_comparison"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Training:
     Attributes:
         run_id: id of the Dagster run.
         promoted: whether the bundle is the champion now.
+        kept_as_shadow: whether it passed the gate and is not better than the champion.
+        comparison: reasons of the comparison with the champion; empty if there was none.
         gate: checks of the evaluation, failed ones first.
         version: number of the bundle.
         metrics: name → value on the held-out days.
@@ -31,6 +34,8 @@ class Training:
 
     run_id: str
     promoted: bool
+    kept_as_shadow: bool
+    comparison: str
     gate: tuple[Check, ...]
     version: int | None
     metrics: dict[str, float]
@@ -65,11 +70,14 @@ def train_range(platform: Platform, first: date | None, last: date | None, *, se
     refused = any(not check.passed and check.blocking for check in gate)
     if not refused:
         outcome.require_success("training_job")
+    role = outcome.materialized.get("champion", {}).get("role")
     params = outcome.materialized.get("training_set", {}).get("params")
     measured = outcome.materialized.get(_GATE, {})
     return Training(
         run_id=outcome.run_id,
-        promoted="champion" in outcome.materialized,
+        promoted=role == "champion",
+        kept_as_shadow=role == "shadow",
+        comparison="; ".join(check.summary for check in outcome.checks if check.asset == _COMPARISON),
         gate=tuple(gate),
         version=measured.get("version"),
         metrics={name: value for name, value in measured.items() if isinstance(value, float)},

@@ -129,6 +129,17 @@ def champion(current: Sequence[Deployment]) -> Deployment | None:
     return next((row for row in current if row.role == "champion"), None)
 
 
+def earlier_champions(history: Sequence[Deployment], champion: Deployment) -> list[Deployment]:
+    """Return the former champions of a scope that are registered versions, newest first, each model once.
+
+    Args:
+        history: every deployment of the scope, oldest first.
+        champion: the present champion, which is left out.
+    """
+    former = [row for row in reversed(history) if row.role == "champion" and row.version is not None]
+    return list({row.model: row for row in reversed(former) if row.model != champion.model}.values())[::-1]
+
+
 def plan(current: Sequence[Deployment], requested: Transition, at: datetime) -> Change:
     """Return the rows that a transition ends and opens.
 

@@ -27,8 +27,9 @@ from surveillance_pipelines.evaluation.metrics import (
     recalls,
     side_accuracy,
 )
+from surveillance_pipelines.evaluation.probation import HALF_THRESHOLD
 from surveillance_pipelines.evaluation.promises import Promises, measure_promises
-from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY
+from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY, BARS_PER_DAY
 from surveillance_pipelines.features.matrix import feature_matrix
 from surveillance_pipelines.models.bundle import BundleError
 from surveillance_pipelines.models.bundle_predictions import BundlePredictions
@@ -263,6 +264,13 @@ def _anomaly_measures(evaluated: EvaluatedRows) -> list[Measure]:
     days = evaluated.frame.filter(pl.Series(evaluated.original)).select("symbol", "date").n_unique()
     alerts = int(predictions.is_anomaly[evaluated.original].sum())
     measures.append(Measure("anomaly", "alerts_per_symbol_day", alerts / max(days, 1), int(evaluated.original.sum())))
+    unchanged = predictions.anomaly_score[evaluated.original]
+    if len(unchanged):  # promises, kept or broken during the probation (evaluation/probation.py)
+        promised = {
+            "alerts_per_390_bars": alerts * BARS_PER_DAY / len(unchanged),
+            "half_threshold_share": float((unchanged >= HALF_THRESHOLD).mean()),
+        }
+        measures += _named("anomaly", promised, len(unchanged))
     events = event_recall(evaluated)
     planted = int(events["planted"].sum())
     for name in ("found", "named"):

@@ -12,8 +12,10 @@ from surveillance_pipelines.defs.bars.partitions import range_tags
 from surveillance_pipelines.defs.models.schedules import retraining_schedules
 from surveillance_pipelines.defs.models.sensors import model_drift_sensor
 from surveillance_pipelines.defs.resources import PlatformResource
+from surveillance_pipelines.lifecycle.deployments import Scope
 from surveillance_pipelines.market.simulator import default_market, simulate
-from surveillance_pipelines.stores.deployments import champion
+from surveillance_pipelines.models.bundle import CONFIG_FILE, copy_bundle
+from surveillance_pipelines.stores.deployments import champion, deploy_version, open_deployments
 from surveillance_pipelines.stores.instruments import register_instruments
 from surveillance_pipelines.stores.lake import Lake
 from surveillance_pipelines.stores.model_store import list_versions
@@ -21,6 +23,8 @@ from surveillance_pipelines.stores.predictors import load_stored
 from surveillance_pipelines.stores.sessions import save_sessions
 from surveillance_pipelines_tests.defs.conftest import FIRST, LAST
 from surveillance_pipelines_tests.defs.runs import check_of, metadata_of, run_job
+from surveillance_pipelines_tests.models.edited_bundles import edit_json
+from surveillance_pipelines_tests.services.test_models import add_version
 
 
 @pytest.mark.requirement("TRN-02", "TRN-04", "TRN-07", "TRN-08", "TRN-12")
@@ -44,7 +48,9 @@ def test_training_job_promotes_a_bundle_that_scores_the_days(
     assert kinds == ["figure", *["picture"] * pictures, *["figure"] * (len(kinds) - 1 - pictures)], "pictures first"
     seconds = metadata_of(trained, "market_autoencoder")["seconds_for_all_models"]
     assert seconds == round(seconds, 1) > 0
-    assert check_of(trained, "champion_is_the_registered_one").passed
+    assert check_of(trained, "registered_version_has_its_role").passed
+    assert metadata_of(trained, "champion")["role"] == "champion"
+    assert metadata_of(trained, "model_comparison")["requirement"] == "none"
 
     scored = run_job("scoring_job", with_registry, instance, tags=days)
     assert metadata_of(scored, "scores")["bundle_hash"] == active.bundle_hash
@@ -91,6 +97,44 @@ def test_training_job_of_one_symbol_promotes_a_bundle_without_the_kinds_that_nee
     scored = run_job("scoring_job", with_registry, instance, tags=days)
     assert metadata_of(scored, "scores")["bundle_hash"] == active.bundle_hash
     assert metadata_of(scored, "scores")["dagster/row_count"] == bars.height
+
+
+@pytest.mark.requirement("TRN-08", "BEY-05")
+def test_training_job_keeps_a_bundle_that_is_not_better_as_a_shadow(
+    with_registry: PlatformResource,
+    landed: Lake,
+    simulated_bars: pl.DataFrame,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("MODEL_QUALITY_THRESHOLD_ACCURACY", "0.3")
+    landed.write_days("bars_1m", simulated_bars, days=landed.days("bars_landed"))
+    run_job("training_job", with_registry, instance)
+    champion_path = with_registry.settings.models_path / "v2"
+    copy_bundle(with_registry.settings.models_path / "v1", champion_path)
+    saved_again = edit_json(champion_path, CONFIG_FILE, lambda config: config.update(note="the same models"))
+    with with_registry.connect() as connection:
+        add_version(connection, 2, champion_path, saved_again)
+        deploy_version(connection, 2, decided_by="test")
+    second = run_job("training_job", with_registry, instance)
+
+    compared = metadata_of(second, "model_comparison")
+    assert (compared["requirement"], compared["champion"]) == ("better", "v2")
+    assert compared["challenger_recall"] == compared["champion_recall"] > 0.3
+    assert compared["events"] >= 1_600
+    kinds = [record.data for record in compared["by_kind"].records]
+    assert sum(row["events"] for row in kinds) == compared["events"]
+    assert not check_of(second, "challenger_may_replace_the_champion").passed
+    done = metadata_of(second, "champion")
+    assert (done["role"], done["replaces"], done["champion"]) == ("shadow", "nothing", "v2")
+    assert check_of(second, "registered_version_has_its_role").passed
+    with with_registry.connect() as connection:
+        rows = open_deployments(connection, Scope())
+    assert {row.version: row.role for row in rows} == {"v1": "retired", "v2": "champion", "v3": "shadow"}
+    shadow = next(row for row in rows if row.role == "shadow")
+    assert shadow.decided_by == "training_job"
+    assert shadow.reasons[1] == "must be better than the champion v2"
+    assert any(reason.startswith("gain_over_champion_p_value fails: ") for reason in shadow.reasons)
 
 
 def assert_drift_sensor_looks_once(platform: PlatformResource, instance: dg.DagsterInstance) -> None:

@@ -158,6 +158,32 @@ def champion_can_serve(platform: PlatformResource) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
+    asset="champion",
+    description="On its first served bars, the champion keeps the alert budget, its distribution of scores and all "
+    "members. If not, the previous champion is restored.",
+)
+def champion_keeps_its_promises(platform: PlatformResource) -> dg.AssetCheckResult:
+    from surveillance_pipelines.services.probation import judge_champion
+
+    judged = judge_champion(platform)
+    if judged is None:
+        return dg.AssetCheckResult(passed=True, description="no champion on probation")
+    rules = () if judged.decision is None else judged.decision.rules
+    return dg.AssetCheckResult(
+        passed=judged.kept,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=judged.text,
+        metadata={
+            "champion": judged.probation.champion.name,
+            "served_bars": judged.probation.bars,
+            "look": judged.probation.look,
+            "restored": judged.restored or "none",
+            **{rule.name: f"{rule.value:.4g}, limit {rule.limit:.4g}" for rule in rules},
+        },
+    )
+
+
+@dg.asset_check(
     asset="features_core_v2",
     additional_deps=["features_core_v1"],
     description="The distributions of the features of the last days match those of the champion's training data.",

@@ -1,4 +1,4 @@
-"""Assets of the promotion: registered bundle, evaluation and champion."""
+"""Assets of the promotion: registered bundle, evaluation, comparison with the champion, and champion."""
 
 from collections.abc import Mapping
 
@@ -81,52 +81,95 @@ def model_evaluation(context: dg.AssetExecutionContext, platform: PlatformResour
 
 @dg.asset(
     **COMMON,
+    kinds={"onnx"},
+    deps=["model_evaluation", "bars_1m"],
+    pool=POOL,
+    tags=tags("training", "postgresql"),
+    code_version=code_version("services.promotion", "evaluation.paired_events", "evaluation.paired_test"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "challenger_may_replace_the_champion",
+            asset="model_comparison",
+            description="The bundle finds more planted events than the champion within the alert budget, or there is "
+            "no champion that should stay. If not, the bundle becomes a shadow.",
+        )
+    ],
+)
+def model_comparison(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+    """Paired test of the bundle against the champion, on independent anomalies planted into the test days."""
+    from surveillance_pipelines.services.promotion import compare_registered
+
+    compared = compare_registered(platform, build_folder(context, platform.settings))
+    return dg.MaterializeResult(
+        metadata={
+            "champion": compared.champion or "none",
+            "requirement": compared.requirement,
+            "events": compared.events,
+            "challenger_recall": round(compared.challenger_recall, 4),
+            "champion_recall": round(compared.champion_recall, 4),
+            **({"by_kind": counts_table(list(compared.kinds))} if compared.kinds else {}),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="challenger_may_replace_the_champion",
+                passed=compared.passed,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(compared.reasons),
+            )
+        ],
+    )
+
+
+@dg.asset(
+    **COMMON,
     kinds={"mlflow", "postgresql"},
-    deps=["model_evaluation"],
+    deps=["model_comparison"],
     pool=POOL,
     freshness_policy=WEEKLY,
     tags=tags("training", "postgresql"),
-    code_version=code_version("services.models", "services.build_folder", "stores.deployments"),
+    code_version=code_version("services.models", "services.promotion", "stores.deployments"),
     check_specs=[
         dg.AssetCheckSpec(
-            "champion_is_the_registered_one",
+            "registered_version_has_its_role",
             asset="champion",
-            description="The version registered by this run is the champion in the deployments.",
+            description="The version registered by this run is the champion in the deployments or, if it may not "
+            "replace the champion, a shadow.",
         )
     ],
 )
 def champion(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """The serving version: the newest bundle that passed the gate, or was activated manually.
+    """The serving version: the newest bundle that passed the gate and the comparison, or was activated manually.
 
-    Drain runs load it within seconds.
+    Drain runs load it within seconds. A bundle that may not replace the champion becomes a shadow.
     """
     from surveillance_pipelines.lifecycle.deployments import Scope
-    from surveillance_pipelines.services.models import activate
+    from surveillance_pipelines.services.promotion import assign_role
     from surveillance_pipelines.stores.deployments import champion as serving_champion
+    from surveillance_pipelines.stores.deployments import open_deployments
 
-    registered = build_folder(context, platform.settings).registration()
-    scope = Scope(tenant=platform.settings.tenant)
-    done = activate(
-        platform,
-        registered.version,
-        decided_by="training_job",
-        reasons=[f"passed the gate in run {context.run.run_id}"],
-        scope=scope,
-    )
+    folder = build_folder(context, platform.settings)
+    registered = folder.registration()
+    assigned = assign_role(platform, folder, run_id=context.run.run_id)
+    done, scope = assigned.deployed, Scope(tenant=platform.settings.tenant)
     if done.alias_problem is not None:
         context.log.warning("aliases of the model registry were not updated: %s", done.alias_problem)
     with platform.connect() as connection:
         serving = serving_champion(connection, scope.tenant, scope.strategy)
+        roles = {row.version: row.role for row in open_deployments(connection, scope)}
+    replaced = "warm-up rules" if done.replaced is None else done.replaced.name
     return dg.MaterializeResult(
         metadata={
             "version": registered.version,
             "bundle_hash": registered.bundle_hash,
-            "replaces": "warm-up rules" if done.replaced is None else done.replaced.name,
+            "role": assigned.role,
+            "replaces": replaced if assigned.role == "champion" else "nothing",
+            "champion": "none" if serving is None else f"v{serving.version}",
+            "reasons": "; ".join(assigned.reasons),
         },
         check_results=[
             dg.AssetCheckResult(
-                check_name="champion_is_the_registered_one",
-                passed=serving is not None and serving.version == registered.version,
+                check_name="registered_version_has_its_role",
+                passed=roles.get(f"v{registered.version}") == assigned.role,
                 metadata={"alias_problem": done.alias_problem or "none"},
             )
         ],

@@ -1,9 +1,9 @@
-"""The sensor that requests a training after drift of the features."""
+"""Sensors of models: a training after drift of the features, and the probation of a new champion."""
 
 import dagster as dg
 
 from surveillance_pipelines.defs.automation import REASON_TAG, SENSORS_START
-from surveillance_pipelines.defs.models.jobs import training_job
+from surveillance_pipelines.defs.models.jobs import probation_job, training_job
 from surveillance_pipelines.defs.resources import PlatformResource
 
 
@@ -33,3 +33,27 @@ def model_drift_sensor(
         return dg.SensorResult(skip_reason=reason, cursor=position)
     request = dg.RunRequest(run_key=f"drift:{inputs.bundle_hash}", tags={REASON_TAG: report.summary})
     return dg.SensorResult(run_requests=[request], cursor=position)
+
+
+@dg.sensor(
+    job_name=probation_job.name,
+    minimum_interval_seconds=300,
+    default_status=SENSORS_START,
+    description=(
+        "Counts the bars that a new champion has served. Requests a run that judges it, and restores the previous "
+        "champion if it breaks its promises, at most ten times per promotion."
+    ),
+)
+def champion_probation_sensor(
+    context: dg.SensorEvaluationContext, platform: PlatformResource
+) -> dg.SensorResult | dg.SkipReason:
+    from surveillance_pipelines.services.probation import champion_probation
+
+    found = champion_probation(platform)
+    if found is None:
+        return dg.SkipReason("no champion on probation")
+    if found.look == 0 or found.key == context.cursor:
+        return dg.SkipReason(f"champion {found.champion.name}: {found.bars:,} served bars, no new look")
+    reason = f"look {found.look} at champion {found.champion.name}"
+    request = dg.RunRequest(run_key=f"probation:{found.key}", tags={REASON_TAG: reason})
+    return dg.SensorResult(run_requests=[request], cursor=found.key)
