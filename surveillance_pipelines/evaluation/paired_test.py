@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from surveillance_pipelines.evaluation.gate import GateDecision, GateRule
+from surveillance_pipelines.evaluation.thresholds import ALERTS_PER_SYMBOL_DAY
 
 EVENTS: Final = 1_600
 """Number of events that ``paired_events.py`` plants. If the two bundles disagree on at most a fifth of the events, a
@@ -27,6 +28,12 @@ NOT_WORSE: Final = 0.02
 
 LEVEL: Final = 0.025
 """Probability to promote a challenger whose true gain is exactly ``MIN_GAIN``; below, it is smaller."""
+
+FLOOD_BUDGETS: Final = 2.0
+FLOOD_FACTOR: Final = 1.5
+"""A bundle floods if, on the unchanged days, it alerts more than ``FLOOD_BUDGETS`` times the budget and more than
+``FLOOD_FACTOR`` times the other bundle. Unchanged days hold real events, on which both alert. The gate counts episodes
+and does not see a flood, because alerts without a pause are one episode."""
 
 KIND_LOSS: Final = 0.05
 """Loss of recall on a single kind up to which it counts as not lost."""
@@ -101,27 +108,36 @@ def total(counts: Iterable[PairedCounts]) -> PairedCounts:
     return sum(counts, PairedCounts(events=0, gained=0, lost=0))
 
 
-def compare(kinds: Mapping[str, PairedCounts]) -> PairedTest:
+def alert_limit(other: float) -> float:
+    """Return the alerts per symbol and day above which a bundle floods, given those of the other bundle."""
+    return max(FLOOD_BUDGETS * ALERTS_PER_SYMBOL_DAY, FLOOD_FACTOR * other)
+
+
+def compare(kinds: Mapping[str, PairedCounts], *, alerts: float = 0.0, champion_alerts: float = 0.0) -> PairedTest:
     """Test whether a challenger is better than the champion, and whether it is not worse.
 
     It is better if its recall is higher by more than ``MIN_GAIN`` at the one-sided ``LEVEL`` (``gain_p_value``); it is
     not worse if its recall is not lower by ``NOT_WORSE`` at the same level. In both cases no kind may be clearly lost
-    (``kind_p_value`` of at least ``KINDS_LEVEL`` divided by the number of kinds). Without events, neither holds.
+    (``kind_p_value`` of at least ``KINDS_LEVEL`` divided by the number of kinds), and the challenger must not flood.
+    Without events, neither holds.
 
     Args:
         kinds: kind → its counts.
+        alerts: alerts of the challenger per symbol and 390 unchanged bars, as served.
+        champion_alerts: those of the champion.
     """
     counts = total(kinds.values())
     limit = KINDS_LEVEL / max(len(kinds), 1)
-    of_kinds = tuple(
-        GateRule(f"not_worse_than_champion_on_{kind}_p_value", kind_p_value(found), limit)
-        for kind, found in sorted(kinds.items())
+    others = (
+        GateRule("alerts_per_unchanged_symbol_day", alerts, alert_limit(champion_alerts), at_most=True),
+        *(
+            GateRule(f"not_worse_than_champion_on_{kind}_p_value", kind_p_value(found), limit)
+            for kind, found in sorted(kinds.items())
+        ),
     )
     better = GateRule("gain_over_champion_p_value", gain_p_value(counts, MIN_GAIN), LEVEL, at_most=True)
     not_worse = GateRule("loss_to_champion_p_value", gain_p_value(counts, -NOT_WORSE), LEVEL, at_most=True)
-    return PairedTest(
-        kinds=kinds, better=GateDecision((better, *of_kinds)), not_worse=GateDecision((not_worse, *of_kinds))
-    )
+    return PairedTest(kinds=kinds, better=GateDecision((better, *others)), not_worse=GateDecision((not_worse, *others)))
 
 
 def gain_p_value(counts: PairedCounts, gain: float) -> float:

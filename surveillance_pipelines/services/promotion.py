@@ -187,8 +187,17 @@ def _paired(stores: Stores, folder: BuildFolder, name: str, bundle: "Bundle", ch
     theirs = ours if same else event_rows(planted, *shape)
     events = len(planted.kinds)
     found, found_before = found_events(ours, challenger, events), found_events(theirs, champion, events)
-    tested = compare(count_pairs(planted.kinds, found.found, found_before.found))
-    weakness = _weakness(bundle) or _broken_promise(stores) or _over_budget(theirs, champion, planted, seed)
+    tested = compare(
+        count_pairs(planted.kinds, found.found, found_before.found),
+        alerts=found.alerts_per_day,
+        champion_alerts=found_before.alerts_per_day,
+    )
+    weakness = (
+        _weakness(bundle)
+        or _broken_promise(stores)
+        or _flood(found_before.alerts_per_day, found.alerts_per_day)
+        or _over_budget(theirs, champion, planted, seed)
+    )
     return _result(name, bundle.bundle_hash, tested, weakness)
 
 
@@ -231,6 +240,16 @@ def _broken_promise(stores: Stores) -> str | None:
 
     judged = judge_champion(stores, restore=False)
     return None if judged is None or judged.kept else judged.text
+
+
+def _flood(champion_alerts: float, alerts: float) -> str | None:
+    """Return that the champion floods the unchanged test days, compared with the registered bundle."""
+    from surveillance_pipelines.evaluation.paired_test import alert_limit
+
+    limit = alert_limit(alerts)
+    if champion_alerts <= limit:
+        return None
+    return f"on the unchanged test days it raises {champion_alerts:.1f} alerts per symbol and day, limit {limit:.1f}"
 
 
 def _over_budget(rows: "EventRows", champion: "Ensemble", planted: "PlantedDays", seed: int) -> str | None:

@@ -28,6 +28,7 @@ def served(landed: Lake, simulated_bars: pl.DataFrame, simulated_sessions: pl.Da
     features = features_of_days(simulated_bars, days, SessionTable.from_frame(simulated_sessions)).with_columns(
         source=pl.when(pl.col("date") == FIRST).then(pl.lit("sqs")).otherwise("source")
     )
+    landed.write_days("bars_1m", simulated_bars, days=days)
     landed.write_days("features_core_v1", features, days=days)
     return landed
 

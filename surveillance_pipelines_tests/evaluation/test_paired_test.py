@@ -64,6 +64,15 @@ def test_compare_refuses_a_gain_that_loses_a_kind():
     assert decision.reasons[0].startswith("not_worse_than_champion_on_volume_spike_p_value fails")
 
 
+def test_compare_refuses_a_gain_of_a_bundle_that_floods():
+    found = {"price_gap": PairedCounts(events=EVENTS, gained=500, lost=0, both=500)}
+    assert compare(found, alerts=1.9, champion_alerts=0.5).better.passed
+    assert compare(found, alerts=5.5, champion_alerts=4.6).better.passed  # a volatile market, in which both alert more
+    for decision in (compare(found, alerts=2.1, champion_alerts=0.5).better, compare(found, alerts=40.0).not_worse):
+        assert not decision.passed
+        assert decision.reasons[0].startswith("alerts_per_unchanged_symbol_day fails: ")
+
+
 def test_compare_identical_bundles_is_not_better_and_not_worse():
     tested = compare({"price_gap": PairedCounts(events=EVENTS, gained=0, lost=0, both=1_000)})
     assert not tested.better.passed
