@@ -13,7 +13,7 @@ from surveillance_pipelines.defs.anomalies.jobs import scoring_job
 from surveillance_pipelines.defs.anomalies.schedules import daily_scoring_schedule
 from surveillance_pipelines.defs.bars import assets as bar_assets
 from surveillance_pipelines.defs.bars import checks as bar_checks
-from surveillance_pipelines.defs.bars import reference, sources, yahoo
+from surveillance_pipelines.defs.bars import data_incidents, reference, sources, yahoo
 from surveillance_pipelines.defs.bars.jobs import market_data_job, reference_job, yahoo_fallback_job
 from surveillance_pipelines.defs.bars.schedules import daily_bars_schedule
 from surveillance_pipelines.defs.bars.sensors import reference_data_sensor
@@ -52,6 +52,7 @@ defs = dg.Definitions(
             reference,
             bar_assets,
             yahoo,
+            data_incidents,
             feature_assets,
             model_assets,
             promotion,
