@@ -1,7 +1,7 @@
-"""Faults of the data are found, named and dated; what is usual for a symbol, and what the calendar explains, is none."""
+"""Faults of the data are found, named and dated; what is usual for a symbol or explained by the calendar is none."""
 
 import math
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,7 @@ def bars(
             starts.append(minutes[random.random(len(minutes)) < share])
     instants = np.concatenate(starts)
     prices = price * np.exp(np.cumsum(random.normal(0.0, 0.0003, len(instants))))
-    values = {name: prices for name in ("open", "high", "low", "close")}
+    values = dict.fromkeys(("open", "high", "low", "close"), prices)
     frame = pl.DataFrame({"bar_start": instants, **values, "volume": random.integers(100, 900, len(instants))})
     return complete_bars(
         frame.with_columns(
@@ -113,7 +113,7 @@ def test_session_in_progress_is_judged_up_to_now():
 def test_lunch_break_is_no_silence():
     sessions = table("XHKG")
     breaks = lunch_breaks("XHKG", date(2023, 10, 20), date(2023, 12, 20))
-    lunch = pl.col("bar_start").dt.time().is_between(datetime(1, 1, 1, 4).time(), datetime(1, 1, 1, 4, 59).time())
+    lunch = pl.col("bar_start").dt.time().is_between(time(4), time(4, 59))
     frame = bars("0700.HK", sessions).filter(~lunch)
     assert found(frame, sessions, breaks={"XHKG": breaks}) == []
     around = without(frame, at(3, 58), at(5, 1))
