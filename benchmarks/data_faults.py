@@ -242,9 +242,10 @@ def main(arguments: list[str] | None = None) -> int:
         path=options.result,
         work=f"{TRIALS} faults of each sort, {splits['splits']} splits and {splits['dividends']} dividends, "
         f"{sum(count['half_days'] + count['holidays'] for count in days.values())} half days and holidays",
-        goal="every planted fault of the feed is found within two minutes; no false incident; no dividend is a split",
+        goal="every planted fault and every split is found; no false incident; no dividend is a split",
         found=text.splitlines(),
-        met=faults["whole feed, 3 to 30 minutes"]["within_two_minutes"] == TRIALS
+        met=all(count["found"] == count["expected"] for count in faults.values())
+        and splits["splits_found"] == splits["splits"]
         and false + splits["dividends_flagged"] == 0,
         figures={"faults": faults, "untouched": clean, "splits": splits, "calendars": days},
     )

@@ -36,6 +36,7 @@ from surveillance_pipelines.defs.serving import clock_checks
 from surveillance_pipelines.defs.serving.channel_sensor import output_channel_sensor
 from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job, redrive_job
 from surveillance_pipelines.defs.serving.deliveries import delivery_job
+from surveillance_pipelines.defs.serving.feed_sensor import data_incident_sensor
 from surveillance_pipelines.defs.serving.jobs import drain_job, live_checks_job, replay_job
 from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
@@ -89,6 +90,7 @@ defs = dg.Definitions(
         queue_sensor(_settings.sqs_polling_interval),
         output_channel_sensor,
         yahoo_fallback_sensor,
+        data_incident_sensor,
         model_drift_sensor,
         operations.run_failure_sensor,
         notification_sensor,

@@ -1,6 +1,6 @@
 """Data incidents of a range of days, from the bars of the lake."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
@@ -91,16 +91,26 @@ def _parts(first: date, last: date) -> Iterator[tuple[date, date]]:
 
 def _market(stores: Stores, first: date, last: date) -> "tuple[pl.DataFrame, SessionTable, dict[str, np.ndarray]]":
     """Return the bars of a range with its history, the sessions, and the lunch breaks of the calendars in use."""
+    # A session may end on the next UTC day.
+    days = first - HISTORY, last + timedelta(days=1)
+    sessions = stores.session_table(*days)
+    bars, breaks = bars_and_breaks(stores, sessions, *days)
+    return bars, sessions, breaks
+
+
+def bars_and_breaks(
+    stores: Stores, sessions: "SessionTable", first: date, last: date, *, symbols: Collection[str] | None = None
+) -> "tuple[pl.DataFrame, dict[str, np.ndarray]]":
+    """Return the 1-minute bars of a range of days, and the lunch breaks of the calendars of their symbols."""
     import polars as pl
 
     from surveillance_pipelines.contracts.frames import BAR_SCHEMA
     from surveillance_pipelines.market.calendars import lunch_breaks
 
-    # A session may end on the next UTC day.
-    days = first - HISTORY, last + timedelta(days=1)
     schema = pl.Schema({name: BAR_SCHEMA[name] for name in _COLUMNS})
-    lake = stores.lake
-    bars = lake.read(_TABLE, days=days, columns=_COLUMNS) if lake.exists(_TABLE) else schema.to_frame()
-    sessions = stores.session_table(*days)
-    used = {sessions.for_symbol(symbol).calendar for symbol in bars["symbol"].unique()}
-    return bars, sessions, {calendar: lunch_breaks(calendar, *days) for calendar in sorted(used)}
+    lake, days = stores.lake, (first, last)
+    stored = (
+        lake.read(_TABLE, days=days, symbols=symbols, columns=_COLUMNS) if lake.exists(_TABLE) else schema.to_frame()
+    )
+    used = {sessions.for_symbol(symbol).calendar for symbol in {*stored["symbol"].unique(), *(symbols or ())}}
+    return stored, {calendar: lunch_breaks(calendar, *days) for calendar in sorted(used)}
