@@ -88,6 +88,7 @@ proof: install  ## Run the slow tests and the benchmarks with their baselines, a
 	$(BIN)/python -m benchmarks.backlog
 	$(BIN)/python -m benchmarks.many_symbols
 	$(BIN)/python -m benchmarks.attacks
+	$(BIN)/python -m benchmarks.data_faults
 	$(BIN)/python -m benchmarks.canaries
 	$(BIN)/python -m benchmarks.canaries --faults
 	$(BIN)/python -m benchmarks

@@ -13,7 +13,7 @@ from surveillance_pipelines.defs.anomalies.jobs import scoring_job
 from surveillance_pipelines.defs.anomalies.schedules import daily_scoring_schedule
 from surveillance_pipelines.defs.bars import assets as bar_assets
 from surveillance_pipelines.defs.bars import checks as bar_checks
-from surveillance_pipelines.defs.bars import reference, sources, yahoo
+from surveillance_pipelines.defs.bars import data_incidents, reference, sources, yahoo
 from surveillance_pipelines.defs.bars.jobs import market_data_job, reference_job, yahoo_fallback_job
 from surveillance_pipelines.defs.bars.schedules import daily_bars_schedule
 from surveillance_pipelines.defs.bars.sensors import reference_data_sensor
@@ -36,6 +36,7 @@ from surveillance_pipelines.defs.serving import clock_checks
 from surveillance_pipelines.defs.serving.channel_sensor import output_channel_sensor
 from surveillance_pipelines.defs.serving.dead_letters import dead_letter_job, redrive_job
 from surveillance_pipelines.defs.serving.deliveries import delivery_job
+from surveillance_pipelines.defs.serving.feed_sensor import data_incident_sensor
 from surveillance_pipelines.defs.serving.jobs import drain_job, live_checks_job, replay_job
 from surveillance_pipelines.defs.serving.retention import retention_job
 from surveillance_pipelines.defs.serving.schedules import daily_retention_schedule, live_checks_schedule
@@ -52,6 +53,7 @@ defs = dg.Definitions(
             reference,
             bar_assets,
             yahoo,
+            data_incidents,
             feature_assets,
             model_assets,
             promotion,
@@ -90,6 +92,7 @@ defs = dg.Definitions(
         queue_sensor(_settings.sqs_polling_interval),
         output_channel_sensor,
         yahoo_fallback_sensor,
+        data_incident_sensor,
         model_drift_sensor,
         champion_probation_sensor,
         operations.run_failure_sensor,

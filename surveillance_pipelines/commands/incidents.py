@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from surveillance_pipelines.commands.console import counted, echo, price_cell, table
+from surveillance_pipelines.commands.data_incidents import show_data_incidents
 from surveillance_pipelines.commands.listing import first_and_last_day, json_instant, minute
 from surveillance_pipelines.contracts.outputs import SEVERITIES, Disposition, IncidentStatus, Severity
 
@@ -41,6 +42,9 @@ def incidents(
         datetime | None, typer.Option(formats=_DAY, help="Show only those up to this UTC day, included.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many incidents.")] = 20,
+    data: Annotated[
+        bool, typer.Option("--data", help="List data incidents instead: silent feeds, missing bars, possible splits.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, with full ids.")] = False,
 ) -> None:
     """List incidents, newest first (`surveillance incidents show ID` shows one)."""
@@ -51,6 +55,11 @@ def incidents(
     from surveillance_pipelines.services.platform import open_platform
 
     first, last = first_and_last_day(day, since, until)
+    if data:
+        if unused := _market_filters(min_severity, status, undecided=undecided, retracted=retracted):
+            raise typer.BadParameter(f"expected no {unused}, which data incidents do not have", param_hint="--data")
+        show_data_incidents(symbols, first, last, limit, as_json=as_json)
+        return
     conditions = IncidentFilter(
         symbols=require_symbols(symbols.split(",")),
         severities=SEVERITIES[SEVERITIES.index(min_severity) :],
@@ -95,6 +104,17 @@ def decide(
 
     details = decide_incident(open_platform(), id_.strip().lower(), disposition, note=note, decided_by=by)
     echo(f"recorded {disposition} for incident {details.row['incident_id'][:_SHOWN_ID]}, decided by {by}")
+
+
+def _market_filters(min_severity: Severity, status: IncidentStatus | None, *, undecided: bool, retracted: bool) -> str:
+    """Return the option that only incidents of the market have, if it is used; else empty."""
+    used = {
+        "--min-severity": min_severity != "low",
+        "--status": status is not None,
+        "--undecided": undecided,
+        "--retracted": retracted,
+    }
+    return next((name for name, is_used in used.items() if is_used), "")
 
 
 def _show_list(found: "IncidentList") -> None:
@@ -169,6 +189,8 @@ def _facts(details: "IncidentDetails") -> list[tuple[str, Any]]:
         ("models", "the warm-up rules" if row["warmup"] else f"bundle {row['bundle_hash'][:8]}"),
         ("tenant", f"{row['tenant']}, strategy {row['strategy']}"),
     ]
+    if details.split is not None:
+        facts.append(("data", f"{details.split}: a data incident, so this is not a price gap of the market"))
     outside = row["explanation"].get("outside_training")
     if outside:
         named = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in outside.items())

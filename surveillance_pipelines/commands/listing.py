@@ -28,9 +28,11 @@ def minute(instant: datetime) -> str:
 
 
 def json_instant(value: Any) -> str:
-    """Return an instant for ``json.dumps(default=…)``."""
+    """Return an instant or a date for ``json.dumps(default=…)``."""
     if isinstance(value, datetime):
         from surveillance_pipelines.clock import to_iso, to_us
 
         return to_iso(to_us(value))
+    if isinstance(value, date):
+        return value.isoformat()
     raise TypeError(f"expected a JSON value or an instant, got {type(value).__name__}")

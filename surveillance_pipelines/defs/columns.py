@@ -63,6 +63,15 @@ MEANINGS: Final[dict[str, str]] = {
     "fallback_used": "Whether a missing trading session or an excluded model was replaced",
     "warmup": "Whether the warm-up rules made the row; of a signal, also while no direction model is ready",
     "code_version": "Release of the package, and a hash of the scoring sources",
+    # Data incidents
+    "first_minute": "Start of the first affected minute, UTC",
+    "last_minute": "Start of the last affected minute, UTC",
+    "minutes": "Number of affected minutes of the session",
+    "sentence": "What happened, in one sentence",
+    "evidence": "Measured and usual values, as JSON",
+    "found_by": "live: while it happened; bars: by a later computation of the day",
+    "found_at": "When it was found first, UTC",
+    "resolved_at": "When a later computation no longer found it, because bars arrived, UTC; else null",
     # Canaries
     "planted_at": "When the canary run planted the manipulation",
     "size": "Size of the manipulation: full, or a third of it; only full size is promised",

@@ -10,6 +10,7 @@ import polars as pl
 
 from surveillance_pipelines.clock import DAY_US, MICROSECONDS, day_start_us, utc_date
 from surveillance_pipelines.contracts.sessions import SessionTable
+from surveillance_pipelines.market.session_bars import runs
 
 MarketSource = Literal["queue", "yahoo", "none"]
 
@@ -200,7 +201,7 @@ def _stretches(minutes: np.ndarray, expected: int) -> tuple[int, int]:
         minutes: minutes of the session that have a bar, ascending.
         expected: number of minutes of the session.
     """
-    if not len(minutes):
-        return expected, 0
-    edge = max(int(minutes[0]), expected - 1 - int(minutes[-1]))
-    return edge, int(np.diff(minutes).max(initial=1)) - 1
+    found = runs(~np.isin(np.arange(expected), minutes))
+    at_edge = [len(run) for run in found if run[0] == 0 or run[-1] == expected - 1]
+    inside = [len(run) for run in found if run[0] > 0 and run[-1] < expected - 1]
+    return max(at_edge, default=0), max(inside, default=0)

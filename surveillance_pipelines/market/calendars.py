@@ -5,6 +5,8 @@ from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from surveillance_pipelines.clock import DAY_US, day_start_us
@@ -40,6 +42,23 @@ def build_sessions(calendar: str, first: date, last: date) -> pl.DataFrame:
     opens, closes = (_microseconds(schedule[column]) for column in ("open", "close"))
     dates = [label.date() for label in schedule.index]
     return session_rows(zip([calendar] * len(dates), dates, opens, closes, strict=True))
+
+
+def lunch_breaks(calendar: str, first: date, last: date) -> npt.NDArray[np.int64]:
+    """Return the lunch breaks of a calendar's sessions between two dates, both included.
+
+    Returns:
+        int64[n, 2]: begin and end, microseconds since the epoch, UTC; empty for a calendar without breaks.
+
+    Raises:
+        InvalidInputError: if the library has no such calendar.
+    """
+    exchange = None if calendar == ALWAYS_OPEN else _exchange(calendar, first, last)
+    if exchange is None:
+        return np.empty((0, 2), np.int64)
+    schedule = exchange.schedule.loc[str(first) : str(last)].dropna(subset=["break_start", "break_end"])
+    edges = [_microseconds(schedule[column]) for column in ("break_start", "break_end")]
+    return np.array(edges, dtype=np.int64).reshape(2, -1).T
 
 
 def canonical_calendar(name: str) -> str:

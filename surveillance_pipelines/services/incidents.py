@@ -11,6 +11,7 @@ from surveillance_pipelines.contracts.price_text import price_text
 from surveillance_pipelines.services.homes import is_untouched
 from surveillance_pipelines.services.id_prefixes import no_match, only_match, require_prefix
 from surveillance_pipelines.services.platform import Stores
+from surveillance_pipelines.stores.data_incidents import split_at
 from surveillance_pipelines.stores.incidents import (
     IncidentFilter,
     IncidentSummary,
@@ -68,6 +69,7 @@ class IncidentDetails:
         alerts: its confirmed alerts, oldest first, up to ``MAX_ALERTS``.
         similar: earlier incidents of the same kind, with what people decided about them.
         dispositions: what people decided about this one, oldest first.
+        split: the possible split with which its first bar begins, as a sentence; None without one.
     """
 
     row: dict[str, Any]
@@ -75,6 +77,7 @@ class IncidentDetails:
     alerts: list[dict[str, Any]]
     similar: list[dict[str, Any]]
     dispositions: list[dict[str, Any]]
+    split: str | None = None
 
     @property
     def sentence(self) -> str:
@@ -140,6 +143,7 @@ def find_incident(stores: Stores, id_: str) -> IncidentDetails:
             alerts=alerts_of_incident(connection, row, limit=MAX_ALERTS),
             similar=similar_incidents(connection, row, limit=MAX_SIMILAR),
             dispositions=dispositions_of(connection, tenant, incident_id),
+            split=split_at(connection, row["symbol"], row["first_bar_start"]),
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC
 from typing import Any
 
 import polars as pl
@@ -9,12 +10,15 @@ import pytest
 
 from surveillance_pipelines.batch.scoring import SCORES_SCHEMA, DayScores
 from surveillance_pipelines.batch.storage import store_scores
+from surveillance_pipelines.clock import to_us
 from surveillance_pipelines.commands.exit_codes import ExitCode
 from surveillance_pipelines.contracts.outputs import Anomaly
 from surveillance_pipelines.engine.incidents import gap_of, incidents_of
-from surveillance_pipelines.services.incidents import bars_around, find_incident
+from surveillance_pipelines.market.data_incidents import DataIncident
+from surveillance_pipelines.services.incidents import IncidentFilter, bars_around, find_incident, list_incidents
 from surveillance_pipelines.services.platform import Platform
 from surveillance_pipelines.stores.check_queries import alerts_without_incident
+from surveillance_pipelines.stores.data_incidents import save_data_incidents
 from surveillance_pipelines_tests.commands.test_alerts import anomaly
 from surveillance_pipelines_tests.engine.market import MINUTE, OPEN, stream
 from surveillance_pipelines_tests.live_lane_fixtures import LiveLane
@@ -135,3 +139,48 @@ def test_live_lane_writes_incidents_of_its_alerts_and_their_bars_can_be_drawn(li
     bars = bars_around(platform, row)
     assert bars.filter(pl.col("bar_start") == row["first_bar_start"]).height == 1
     assert OPEN % MINUTE == 0
+
+
+@pytest.fixture
+def with_split(stored: Platform) -> Platform:
+    """The incidents of ``stored``, and a possible split with which the first of them begins."""
+    first = find_incident(stored, listed_ids(stored)[-1]).row["first_bar_start"]
+    minute, day = to_us(first), first.astimezone(UTC).date()
+    split = DataIncident("possible_split", "XNYS", "AAPL", day, minute, minute, 1, minute, "AAPL: a ratio of 2:1")
+    silence = DataIncident(
+        "feed_silence", "XNYS", "", day, minute, minute + 4 * MINUTE, 5, minute, "nothing for 5 minutes"
+    )
+    with stored.connect() as connection:
+        assert save_data_incidents(connection, [split, silence], found_by="bars", at=minute) == 2
+        assert save_data_incidents(connection, [split, silence], found_by="live", at=minute) == 0
+    return stored
+
+
+def listed_ids(platform: Platform) -> list[str]:
+    return [row.incident_id for row in list_incidents(platform, IncidentFilter(symbols=("AAPL",)), 10).incidents]
+
+
+@pytest.mark.requirement("BEY-08")
+def test_data_incidents_are_listed_apart_from_incidents_of_the_market(with_split, surveillance):
+    assert {row["kind"] for row in listed(surveillance("incidents", "--json"))} == {"volume_spike", "ramping"}
+    found = listed(surveillance("incidents", "--data", "--json"))
+    assert [(row["kind"], row["symbol"], row["minutes"]) for row in found] == [
+        ("feed_silence", "", 5),
+        ("possible_split", "AAPL", 1),
+    ]
+    shown = surveillance("incidents", "--data").output
+    assert "all of XNYS" in shown
+    assert "2 data incidents" in shown
+    assert "expected no --undecided" in surveillance("incidents", "--data", "--undecided").output.replace("\n", " ")
+
+
+@pytest.mark.requirement("BEY-08")
+def test_incident_that_begins_with_a_possible_split_says_that_it_is_no_price_gap(with_split, surveillance):
+    early, *_ = reversed(listed_ids(with_split))
+    assert "AAPL: a ratio of 2:1" in surveillance("incidents", "show", early).output
+    later, *_ = listed_ids(with_split)
+    assert "data incident" not in surveillance("incidents", "show", later).output
+
+
+def test_data_incidents_of_an_empty_home_say_so(platform, surveillance):
+    assert "no data incident is known" in surveillance("incidents", "--data").output

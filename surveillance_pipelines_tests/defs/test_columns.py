@@ -29,6 +29,7 @@ POSTGRES = (
     "model_versions",
     "model_metrics",
     "canaries",
+    "data_incidents",
 )
 
 

@@ -12,6 +12,7 @@ _MARKET_DATA: Final = (
     "yahoo_bars",
     "bars_1m",
     *(f"bars_{timeframe}" for timeframe in RESAMPLES),
+    "data_incidents",
     "features_core_v1",
     "features_core_v2",
 )
@@ -19,7 +20,7 @@ _MARKET_DATA: Final = (
 market_data_job = dg.define_asset_job(
     "market_data_job",
     selection=dg.AssetSelection.assets(*_REFERENCE, *_MARKET_DATA),
-    description="Compute ticks, the Yahoo fallback, 1-minute bars, resampled bars and features of a range of days.",
+    description="Compute ticks, the Yahoo fallback, bars, data incidents and features of a range of days.",
     tags={"surveillance/lane": "warehouse"},
 )
 
