@@ -160,7 +160,6 @@ def listed_ids(platform: Platform) -> list[str]:
     return [row.incident_id for row in list_incidents(platform, IncidentFilter(symbols=("AAPL",)), 10).incidents]
 
 
-@pytest.mark.requirement("BEY-08")
 def test_data_incidents_are_listed_apart_from_incidents_of_the_market(with_split, surveillance):
     assert {row["kind"] for row in listed(surveillance("incidents", "--json"))} == {"volume_spike", "ramping"}
     found = listed(surveillance("incidents", "--data", "--json"))
@@ -174,7 +173,6 @@ def test_data_incidents_are_listed_apart_from_incidents_of_the_market(with_split
     assert "expected no --undecided" in surveillance("incidents", "--data", "--undecided").output.replace("\n", " ")
 
 
-@pytest.mark.requirement("BEY-08")
 def test_incident_that_begins_with_a_possible_split_says_that_it_is_no_price_gap(with_split, surveillance):
     early, *_ = reversed(listed_ids(with_split))
     assert "AAPL: a ratio of 2:1" in surveillance("incidents", "show", early).output

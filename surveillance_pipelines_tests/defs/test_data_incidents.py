@@ -48,7 +48,6 @@ def rows(platform: PlatformResource) -> list[tuple[str, str, int, str, bool]]:
     return [(row.kind, row.symbol, row.minutes, row.found_by, row.resolved_at is None) for row in found]
 
 
-@pytest.mark.requirement("BEY-08")
 def test_market_data_job_stores_data_incidents_once_and_says_what_to_do(
     platform: PlatformResource, history: pl.DataFrame, instance: dg.DagsterInstance
 ):
@@ -68,7 +67,6 @@ def test_market_data_job_stores_data_incidents_once_and_says_what_to_do(
     assert "data:image/png" in figures["coverage"]
 
 
-@pytest.mark.requirement("BEY-08")
 def test_incident_whose_bars_arrive_later_is_kept_as_resolved(platform: PlatformResource, history: pl.DataFrame):
     lost = pl.col("bar_start").is_between(STOP, STOP + timedelta(minutes=4))
     write(platform, history.filter(~lost))
@@ -99,7 +97,6 @@ def serve(platform: PlatformResource, bars: pl.DataFrame) -> None:
             )
 
 
-@pytest.mark.requirement("BEY-08")
 def test_live_feed_that_falls_silent_is_an_incident_within_two_minutes_and_ends(
     platform: PlatformResource, history: pl.DataFrame, clock: ManualClock, instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
@@ -129,7 +126,6 @@ def test_live_feed_that_falls_silent_is_an_incident_within_two_minutes_and_ends(
     assert [event.passed for event in ended.asset_events if isinstance(event, dg.AssetCheckEvaluation)] == [True]
 
 
-@pytest.mark.requirement("BEY-08")
 @pytest.mark.parametrize("now", [datetime(2024, 3, 6, 12, tzinfo=UTC), datetime(2024, 3, 9, 16, tzinfo=UTC)])
 def test_live_feed_outside_sessions_is_not_judged(
     platform: PlatformResource, history: pl.DataFrame, clock: ManualClock, instance: dg.DagsterInstance, now: datetime,
