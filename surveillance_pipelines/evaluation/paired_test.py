@@ -20,8 +20,8 @@ EVENTS: Final = 1_600
 challenger that finds 5 percentage points more passes with a probability of 95%, one that finds 4 more with 76%."""
 
 MIN_GAIN: Final = 0.01
-"""A difference in recall up to this one counts as equal: trainings that differ only in their seed differ by about as
-much, and a promotion has a cost."""
+"""A difference in recall up to this one counts as equal, because a promotion has a cost. Trainings that differ in their
+seed can differ by more; then one of them is better on these days."""
 
 NOT_WORSE: Final = 0.02
 """Loss of recall up to which a challenger counts as not worse, where the champion should not stay."""
