@@ -4,6 +4,7 @@ Predictions are shared; decisions belong to one tenant and strategy. Decision st
 symbol, so tenants with different budgets or cooldowns get different alerts from the same predictions.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,6 +50,12 @@ class DecisionState:
     ) -> "DecisionState":
         """Return the state stored in a snapshot."""
         return cls(OpenAlerts(alerts), SignalGate(last_signal), Incidents(incident))
+
+
+def open_incidents(decisions: Mapping[DecisionKey, DecisionState]) -> dict[DecisionKey, OpenIncident]:
+    """Return the open incidents of a symbol, by tenant and strategy."""
+    found = {key: state.incidents.open_incident for key, state in decisions.items()}
+    return {key: incident for key, incident in found.items() if incident is not None}
 
 
 def decide(

@@ -16,7 +16,7 @@ from surveillance_pipelines.clock import utc_date
 from surveillance_pipelines.contracts.market import Bar, BarStatus
 from surveillance_pipelines.contracts.sessions import SessionTable
 from surveillance_pipelines.engine.bar_builder import OpenBar, Print, bar_start_of, revise
-from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState
+from surveillance_pipelines.engine.decisions import PRIMARY, DecisionKey, DecisionState, open_incidents
 from surveillance_pipelines.engine.effects import LaneSeed, StateRow
 from surveillance_pipelines.engine.event_clock import Anchor
 from surveillance_pipelines.engine.feature_history import BarInputs, recent_rows, with_missed
@@ -277,11 +277,7 @@ class SymbolState:
             closed=self._closed,
             returns_before=tuple(self._returns_before),
             lacks_history=self._lacks_history,
-            incidents={
-                key: incident
-                for key, decisions in self._decisions.items()
-                if (incident := decisions.incidents.open_incident) is not None
-            },
+            incidents=open_incidents(self._decisions),
         )
         return self._state_row(SERVING_STATE, dump_serving_state(state))
 
@@ -294,8 +290,7 @@ class SymbolState:
         }
         self.anchor = state.anchor
         self._volume_total = state.volume_total
-        self._closed = state.closed
-        self._returns_before = list(state.returns_before)
+        self._closed, self._returns_before = state.closed, list(state.returns_before)
         self._lacks_history = state.lacks_history
 
     def _served_rows(self, seed: Seed) -> list[npt.NDArray[np.float64]]:

@@ -120,7 +120,7 @@ def test_session_phase_of_a_minute(minute, length, phase):
     assert PHASES[found[0]] == phase
 
 
-# XBI on 2020-01-03 at 14:30 UTC, after news in the night: it was named price_volume_divergence.
+# The first bar after news in the night: a large move, and more volume than the minutes before.
 OPENING = {"gap_z": -49.0, "return_z": -49.2, "return_z_15": -12.5, "price_volume_divergence": 46.0, "new_session": 1.0}
 
 
