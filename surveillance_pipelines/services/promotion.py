@@ -148,6 +148,7 @@ def _champion(stores: Stores) -> "StoredBundle | None":
 
 def _compare(stores: Stores, folder: BuildFolder) -> Comparison:
     from surveillance_pipelines.models.ensemble import warmed_ensemble
+    from surveillance_pipelines.models.members import BundleError
     from surveillance_pipelines.stores.predictors import load_stored
 
     serving, registered = _champion(stores), folder.registration()
@@ -159,7 +160,7 @@ def _compare(stores: Stores, folder: BuildFolder) -> Comparison:
     try:
         bundle = load_stored(stores.settings, serving)
         champion = warmed_ensemble(bundle)
-    except Exception as error:  # noqa: BLE001 (whatever is wrong with it, a champion that cannot serve should not stay)
+    except BundleError as error:  # another error, such as an outage, says nothing about the champion and fails the run
         return _promoted(name, serving.bundle_hash, f"the champion {name} cannot be loaded: {error}")
     return _paired(stores, folder, name, bundle, champion)
 
